@@ -1,0 +1,24 @@
+-- The database logins of the service (control AUTHZ-08). Run once per cluster by an
+-- administrator, before the first `migrate`; running it again changes nothing.
+--
+-- Then give each login a password and keep each password where only its user reads it:
+--   alter role app_writer with login password '…';
+--
+-- Logins can be rotated without downtime: `create role app_writer_b login password '…' in role
+-- app_writer` gets the same rights.
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['app_owner', 'app_writer', 'app_reader'] loop
+        if not exists (select from pg_roles where rolname = role) then
+            execute format(
+                'create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', role);
+        end if;
+    end loop;
+end
+$$;
+
+comment on role app_owner is 'owns the schema; used by migrations only';
+comment on role app_writer is 'the service: reads and writes, changes no schema';
+comment on role app_reader is 'the service: reads';

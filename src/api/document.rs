@@ -1,0 +1,140 @@
+//! Completes the document that poem-openapi derives from the operations with what the
+//! matrix knows: security, quota and data class, and the errors each operation can answer.
+
+use serde_json::{Map, Value, json};
+
+use crate::authz::matrix::{self, Callers, Row, Scope};
+
+const SCHEME: &str = "oidc";
+
+/// The finished document.
+pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
+    let mut document: Value = serde_json::from_str(spec).unwrap_or_default();
+    if let Some(root) = document.as_object_mut() {
+        root.insert("servers".to_owned(), json!([{ "url": public_url.trim_end_matches('/') }]));
+        complete_components(root, issuer);
+        for (path, methods) in members_mut(root, "paths") {
+            for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+                let row = http::Method::from_bytes(method.to_uppercase().as_bytes())
+                    .ok()
+                    .and_then(|method| matrix::find(&method, path));
+                if let (Some(row), Some(operation)) = (row, operation.as_object_mut()) {
+                    complete_operation(operation, row);
+                }
+            }
+        }
+    }
+    document
+}
+
+fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
+    let components = root.entry("components").or_insert_with(|| json!({}));
+    let Some(components) = components.as_object_mut() else { return };
+    let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    components.insert(
+        "securitySchemes".to_owned(),
+        json!({ SCHEME: {
+            "type": "openIdConnect",
+            "openIdConnectUrl": discovery,
+            "description": "Access token (RFC 9068) of the issuer, as a bearer token."
+        }}),
+    );
+    components.insert(
+        "responses".to_owned(),
+        json!({ "Problem": {
+            "description": "The request was not done; `code` says why.",
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } }
+        }}),
+    );
+    // Objects are closed: a member they do not name is refused in requests and absent from answers.
+    let schemas = components.entry("schemas").or_insert_with(|| json!({}));
+    for (_, schema) in schemas.as_object_mut().into_iter().flatten() {
+        if schema.get("type") == Some(&json!("object"))
+            && let Some(schema) = schema.as_object_mut()
+        {
+            schema.insert("additionalProperties".to_owned(), json!(false));
+            if let Some(cursor) = schema.get_mut("properties").and_then(|p| p.get_mut("nextCursor")) {
+                // Always there, and null on the last page; the derive cannot say so.
+                cursor["nullable"] = json!(true);
+            }
+        }
+    }
+    if let Some(schemas) = schemas.as_object_mut() {
+        schemas.insert("Problem".to_owned(), problem_schema());
+    }
+}
+
+/// RFC 9457 section 3, with this API's extensions.
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "instance", "code", "traceId"],
+        "properties": {
+            "type": { "type": "string", "format": "uri", "maxLength": 128 },
+            "title": { "type": "string", "maxLength": 128 },
+            "status": { "type": "integer", "format": "int32", "minimum": 400, "maximum": 599 },
+            "detail": { "type": "string", "maxLength": 512 },
+            "instance": { "type": "string", "maxLength": 8192 },
+            "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
+            "traceId": { "type": "string", "pattern": "^[0-9a-f]{32}$", "maxLength": 32 },
+            "errors": { "type": "array", "maxItems": 20, "items": {
+                "type": "object",
+                "required": ["pointer", "code"],
+                "properties": {
+                    "pointer": { "type": "string", "maxLength": 512 },
+                    "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 }
+                },
+                "additionalProperties": false
+            }}
+        },
+        "additionalProperties": false
+    })
+}
+
+fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
+    let public = row.callers == Callers::Public;
+    let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
+    let security = if public { json!([]) } else { json!([{ SCHEME: scopes }]) };
+    operation.insert("security".to_owned(), security);
+    operation.insert(
+        "x-access".to_owned(),
+        json!({
+            "callers": format!("{:?}", row.callers),
+            "scope": row.scope.map(Scope::as_str),
+            "permission": row.permission.map(|permission| format!("{permission:?}")),
+            "quota": format!("{:?}", row.quota),
+            "data": format!("{:?}", row.data),
+            "audit": row.audit,
+            "whenDependencyIsDown": format!("{:?}", row.outage),
+        }),
+    );
+    let mut statuses = vec!["400", "405", "429", "500", "503"];
+    if !public {
+        statuses.extend(["401", "403"]);
+    }
+    if row.path.contains('{') || !row.path.starts_with("/v1/") {
+        statuses.push("404");
+    }
+    if operation.contains_key("requestBody") {
+        statuses.extend(["408", "413", "415", "422"]);
+    }
+    if row.path.ends_with("/cancel") {
+        statuses.push("409");
+    }
+    let summary = operation.get("summary").cloned().unwrap_or_default();
+    let responses = operation.entry("responses").or_insert_with(|| json!({}));
+    for response in responses.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        if response.get("description") == Some(&json!("")) {
+            response["description"] = summary.clone();
+        }
+    }
+    for status in statuses {
+        if let Some(responses) = responses.as_object_mut() {
+            responses.entry(status).or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));
+        }
+    }
+}
+
+fn members_mut<'a>(root: &'a mut Map<String, Value>, name: &str) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
+    root.get_mut(name).and_then(Value::as_object_mut).into_iter().flat_map(Map::iter_mut)
+}

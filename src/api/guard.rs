@@ -1,0 +1,191 @@
+//! Wraps every route with its row of the matrix (controls THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02).
+//!
+//! The wrapping goes over what the router is *given*, not over a list kept by hand: hidden,
+//! forgotten and future operations are all in it. What has no row is not served; the start
+//! fails and says so.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use http::{HeaderValue, Method, header};
+use poem::{Endpoint, EndpointExt, FromRequest, Request, RequestBody, Result, endpoint::BoxEndpoint};
+use poem_openapi::{
+    OpenApi,
+    registry::{MetaApi, MetaOperationParam, MetaParamIn, Registry},
+};
+use thiserror::Error;
+
+use super::{Context, schema::Schemas};
+use crate::{
+    authn::AuthnError,
+    authz::{
+        Action, Denied, Permit, authorize,
+        matrix::{self, Callers, Row},
+    },
+    problem::{Kind, Problem, challenge},
+    telemetry::event,
+};
+
+type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
+
+/// An operation exists that no row of the matrix speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{method} {path} has no row in the route matrix, so nobody decided who may call it.\n\
+     Add a row to MATRIX in src/authz/matrix.rs; CONTRIBUTING.md, \"Add an operation\", says how."
+)]
+pub struct UnguardedRoute {
+    method: Method,
+    path: String,
+}
+
+/// Operations whose every route is guarded.
+pub(super) struct Guarded<T> {
+    routes: Routes,
+    operations: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: OpenApi> Guarded<T> {
+    pub(super) fn new(operations: T, context: &Arc<Context>) -> Result<Self, UnguardedRoute> {
+        let schemas = Arc::new(Schemas::of::<T>());
+        let mut routes = Routes::new();
+        operations.add_routes(&mut routes);
+        let mut queries = query_parameters(&T::meta());
+        let mut guarded = Routes::new();
+        for (path, methods) in routes {
+            for (method, endpoint) in methods {
+                let row = matrix::find(&method, &path)
+                    .ok_or_else(|| UnguardedRoute { method: method.clone(), path: path.clone() })?;
+                let query = queries.remove(row.operation).unwrap_or_default();
+                let guard = Guard { row, query, context: Arc::clone(context), endpoint };
+                guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(&schemas)).boxed());
+            }
+        }
+        Ok(Self { routes: guarded, operations: std::marker::PhantomData })
+    }
+
+    /// The operations' descriptions alone, to make the document from.
+    pub(super) fn without_routes() -> Self {
+        Self { routes: Routes::new(), operations: std::marker::PhantomData }
+    }
+}
+
+impl<T: OpenApi> OpenApi for Guarded<T> {
+    fn meta() -> Vec<MetaApi> {
+        T::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn add_routes(self, routes: &mut Routes) {
+        routes.extend(self.routes);
+    }
+}
+
+/// The query parameters that each operation declares.
+fn query_parameters(apis: &[MetaApi]) -> HashMap<&'static str, HashSet<String>> {
+    let operations = apis.iter().flat_map(|api| &api.paths).flat_map(|path| &path.operations);
+    let query = |p: &&MetaOperationParam| p.in_type == MetaParamIn::Query;
+    operations
+        .filter_map(|operation| {
+            let names = operation.params.iter().filter(query).map(|p| p.name.clone());
+            Some((operation.operation_id?, names.collect()))
+        })
+        .collect()
+}
+
+/// One route behind its checks.
+struct Guard {
+    row: &'static Row,
+    query: HashSet<String>,
+    context: Arc<Context>,
+    endpoint: BoxEndpoint<'static>,
+}
+
+impl Endpoint for Guard {
+    type Output = poem::Response;
+
+    async fn call(&self, mut request: Request) -> Result<Self::Output> {
+        if self.row.callers == Callers::Authenticated {
+            let grant = self.admit(request.headers()).await?;
+            request.extensions_mut().insert(grant);
+        }
+        self.check_query(request.uri().query().unwrap_or_default())?;
+        self.endpoint.call(request).await
+    }
+}
+
+impl Guard {
+    /// Who is calling, and whether they may. Before anything else of the request is looked at.
+    async fn admit(&self, headers: &http::HeaderMap) -> Result<crate::authz::Grant, Problem> {
+        let principal = self.context.authenticator.authenticate(headers).await.map_err(unauthenticated)?;
+        authorize(self.row, Arc::clone(&principal)).map_err(|denied| {
+            let (kind, reason) = match denied {
+                Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
+                Denied::MissingPermission => (Kind::Forbidden, "role"),
+            };
+            event::authz_fail(principal.subject(), &principal.tenant().to_string(), self.row.operation, reason);
+            let problem = Problem::new(kind);
+            match denied {
+                // RFC 6750 section 3.1: name the scope that would do.
+                Denied::MissingScope(scope) => {
+                    let value = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.as_str());
+                    match HeaderValue::try_from(value) {
+                        Ok(value) => problem.header(header::WWW_AUTHENTICATE, value),
+                        Err(_) => problem,
+                    }
+                }
+                Denied::MissingPermission => problem,
+            }
+        })
+    }
+
+    /// A parameter the operation does not declare, or one given twice, is refused: a filter that
+    /// silently does nothing is worse than an error (control INPUT-01).
+    fn check_query(&self, query: &str) -> Result<(), Problem> {
+        let mut seen = HashSet::new();
+        for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
+            let code = if !self.query.contains(name.as_ref()) {
+                "unknown_parameter"
+            } else if seen.insert(name.clone()) {
+                continue;
+            } else {
+                "repeated_parameter"
+            };
+            event::input_validation_fail(code, 1);
+            // An unknown name is the caller's text and is not repeated.
+            let pointer = if code == "unknown_parameter" { String::new() } else { name.into_owned() };
+            return Err(Problem::new(Kind::InvalidInput).at(pointer, code));
+        }
+        Ok(())
+    }
+}
+
+/// One answer for every reason a credential can be refused for; the reason goes to the log.
+fn unauthenticated(error: AuthnError) -> Problem {
+    let (kind, challenge) = match error {
+        AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
+        AuthnError::Refused(reason) => {
+            event::authn_token_invalid(&reason.to_string());
+            (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
+        }
+        AuthnError::NoKeys => return Problem::new(Kind::Unavailable),
+    };
+    Problem::new(kind).header(challenge.0, challenge.1)
+}
+
+/// A handler's first argument: the permit for its own operation, and for no other.
+impl<'a, A: Action> FromRequest<'a> for Permit<A> {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let grant = request.extensions().get::<crate::authz::Grant>();
+        grant.and_then(Self::from_grant).ok_or_else(|| {
+            // A handler that asks for another operation's permit is a fault of this program: fail closed.
+            tracing::error!(action = A::OPERATION, "no grant for this action on this route");
+            Problem::new(Kind::Internal).into()
+        })
+    }
+}

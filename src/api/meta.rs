@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::header;
+use poem::Result;
+use poem_openapi::{
+    OpenApi, OpenApiService,
+    payload::{Html, Json, Response},
+    types::Any,
+};
+use serde_json::Value;
+
+use super::{Context, Operations, Tag, document::complete, guard::Guarded};
+use crate::{
+    crypto,
+    problem::{Kind, Problem},
+};
+
+pub(super) const TITLE: &str = env!("CARGO_PKG_NAME");
+
+/// The OpenAPI document and a page to read it on.
+pub(super) struct Meta {
+    document: Option<Value>,
+    page: Option<Page>,
+}
+
+struct Page {
+    html: String,
+    policy: String,
+}
+
+impl Meta {
+    pub(super) fn new(context: &Arc<Context>) -> Self {
+        if !context.docs {
+            return Self { document: None, page: None };
+        }
+        let document = document(&context.issuer, &context.public_url);
+        let page = Page::of(&document);
+        Self { document: Some(document), page: Some(page) }
+    }
+}
+
+#[OpenApi(tag = "Tag::Operations")]
+impl Meta {
+    /// This document
+    #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
+    async fn openapi(&self) -> Result<Json<Any<Value>>> {
+        let document = self.document.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;
+        Ok(Json(Any(document.clone())))
+    }
+
+    /// A page to read this document on
+    #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
+    async fn docs(&self) -> Result<Response<Html<String>>> {
+        let page = self.page.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;
+        Ok(Response::new(Html(page.html.clone())).header(header::CONTENT_SECURITY_POLICY, &page.policy))
+    }
+}
+
+/// The OpenAPI document of the whole API, for a service at `public_url` that takes tokens of `issuer`.
+#[must_use]
+pub fn document(issuer: &str, public_url: &str) -> Value {
+    complete(&bare().spec(), issuer, public_url)
+}
+
+fn bare() -> OpenApiService<Guarded<Operations>, ()> {
+    OpenApiService::new(Guarded::<Operations>::without_routes(), TITLE, env!("CARGO_PKG_VERSION"))
+        .description(env!("CARGO_PKG_DESCRIPTION"))
+}
+
+impl Page {
+    /// Swagger UI with the document in it. Everything it needs is in the page: nothing is fetched from elsewhere.
+    fn of(document: &Value) -> Self {
+        let bare = bare();
+        // Inside a script element, `</` would end it.
+        let json = document.to_string().replace("</", "<\\/");
+        let html = bare.swagger_ui_html().replacen(&bare.spec(), &json, 1);
+        let hashes: Vec<String> = scripts(&html)
+            .map(|script| format!("'sha256-{}'", STANDARD.encode(crypto::sha256(script.as_bytes()))))
+            .collect();
+        let policy = format!(
+            "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src 'self' data:; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            hashes.join(" ")
+        );
+        Self { html, policy }
+    }
+}
+
+/// The texts of the page's own script elements: those, and no others, may run.
+fn scripts(html: &str) -> impl Iterator<Item = &str> {
+    html.split("<script").skip(1).filter_map(|rest| {
+        let (_, content) = rest.split_once('>')?;
+        content.split_once("</script>").map(|(script, _)| script)
+    })
+}

@@ -1,0 +1,103 @@
+use std::sync::Arc;
+
+use poem::Result;
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+
+use super::{Context, MoneyView, Tag, cursor};
+use crate::{
+    authz::{
+        Permit,
+        actions::{GetProduct, ListProducts},
+    },
+    domain::{Product, Sku},
+    problem::{Kind, Problem},
+};
+
+pub(super) struct Products(pub(super) Arc<Context>);
+
+/// An entry of the tenant's catalogue.
+#[derive(Debug, Object)]
+#[oai(rename = "Product")]
+struct ProductView {
+    /// Stock keeping unit, upper case.
+    #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Z0-9-]+$"))]
+    sku: String,
+    /// For display.
+    #[oai(validator(max_length = 200))]
+    name: String,
+    /// Of one unit, now.
+    price: MoneyView,
+}
+
+/// One page of the catalogue, by sku.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", rename = "ProductPage")]
+struct ProductPage {
+    /// The products of the page.
+    #[oai(validator(max_items = 100))]
+    items: Vec<ProductView>,
+    /// What to send as `cursor` for the next page; null on the last.
+    #[oai(validator(max_length = 512))]
+    next_cursor: Option<String>,
+}
+
+impl From<Product> for ProductView {
+    fn from(product: Product) -> Self {
+        Self { sku: product.sku.to_string(), name: product.name, price: product.price.into() }
+    }
+}
+
+#[OpenApi(tag = "Tag::Catalog")]
+impl Products {
+    /// List products
+    #[oai(path = "/v1/products", method = "get", operation_id = "listProducts")]
+    async fn list(
+        &self,
+        permit: Permit<ListProducts>,
+        /// Most items on the page.
+        #[oai(default = "super::orders::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        limit: Query<i64>,
+        /// `nextCursor` of the page before.
+        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<ProductPage>> {
+        let (key, tenant) = (&self.0.cursor_key, permit.tenant());
+        let after = match cursor.0 {
+            None => None,
+            Some(cursor) => Some(cursor::open(key, "products", tenant, &cursor)?.parse::<Sku>().map_err(unreadable)?),
+        };
+        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
+        let mut products = tx.products(after.as_ref(), limit.0 + 1).await.map_err(Problem::from)?;
+        tx.finish().await.map_err(Problem::from)?;
+        let page = usize::try_from(limit.0).unwrap_or(usize::MAX);
+        let more = products.len() > page;
+        products.truncate(page);
+        let last = products.last().filter(|_| more);
+        let next_cursor = last.map(|product| cursor::seal(key, "products", tenant, product.sku.as_str()));
+        Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
+    }
+
+    /// Get one product
+    #[oai(path = "/v1/products/:sku", method = "get", operation_id = "getProduct")]
+    async fn get(
+        &self,
+        permit: Permit<GetProduct>,
+        /// Stock keeping unit; lower case is taken for upper case.
+        #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9-]+$"))]
+        sku: Path<String>,
+    ) -> Result<Json<ProductView>> {
+        let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
+        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
+        let product = tx.product(&sku).await.map_err(Problem::from)?;
+        tx.finish().await.map_err(Problem::from)?;
+        Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
+    }
+}
+
+fn unreadable<E>(_: E) -> Problem {
+    Problem::new(Kind::InvalidInput).at("cursor", "invalid")
+}

@@ -1,0 +1,107 @@
+//! The composition root: settings in, a running service out.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use thiserror::Error;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{
+    api::{self, UnguardedRoute},
+    authn::{Authenticator, KeyService},
+    domain::Clock,
+    edge,
+    settings::Settings,
+    store::{Database, UnfitDatabase},
+};
+
+/// A service that is ready to run and holds its port.
+pub struct App<S> {
+    service: S,
+    settings: Settings,
+    listener: TcpListener,
+    address: SocketAddr,
+    context: Arc<api::Context>,
+    key_refresh: JoinHandle<()>,
+}
+
+/// Why the service does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address of the settings.
+        address: SocketAddr,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP client for the issuer cannot be made.
+    #[error("cannot set up the HTTP client")]
+    HttpClient(#[source] reqwest::Error),
+    /// The database must not be served with.
+    #[error(transparent)]
+    Database(#[from] UnfitDatabase),
+    /// The throttle's settings would let nothing through.
+    #[error("the throttle would refuse every request")]
+    Throttle,
+    /// An operation is not in the route matrix (control THREAT-01).
+    #[error(transparent)]
+    UnguardedRoute(#[from] UnguardedRoute),
+}
+
+/// Takes the port, connects to the database and checks that it is fit. The issuer is asked
+/// for its keys in the background: until it answers, the service is alive but not ready.
+pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::EdgeService + use<>>, StartError> {
+    let wanted = settings.http.listen;
+    let listen = async {
+        let listener = TcpListener::bind(wanted).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let (listener, address) = listen.await.map_err(|source| StartError::Listen { address: wanted, source })?;
+    let database = Database::new(&settings.database)?;
+    database.check_fit().await?;
+    let keys = KeyService::new(&settings.oidc, settings.profile).map_err(StartError::HttpClient)?;
+    let public_url = match &settings.http.public_url {
+        Some(url) => url.to_string(),
+        None => format!("http://{address}"),
+    };
+    let context = Arc::new(api::Context {
+        database,
+        authenticator: Authenticator::new(&settings.oidc, Arc::clone(&keys), clock.clone()),
+        keys: Arc::clone(&keys),
+        cursor_key: settings.secrets.cursor_key.clone(),
+        clock,
+        docs: settings.http.docs,
+        issuer: settings.oidc.issuer.clone(),
+        public_url,
+    });
+    let routes = api::routes(&context)?;
+    let service = edge::stack(routes, &settings.http, &settings.throttle).ok_or(StartError::Throttle)?;
+    let key_refresh = keys.keep_fresh(settings.oidc.refresh);
+    Ok(App { service, settings, listener, address, context, key_refresh })
+}
+
+impl<S: edge::EdgeService> App<S> {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves, then finishes what is in flight.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        tracing::info!(address = %self.address, "listening");
+        edge::serve(self.listener, self.service, &self.settings.http, stop).await;
+        self.key_refresh.abort();
+        self.context.database.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+impl<S> std::fmt::Debug for App<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,45 @@
+//! One type per operation that touches data, so that a permit for one cannot stand for another.
+
+mod sealed {
+    /// Keeps other crates from declaring actions of their own.
+    pub trait Sealed {}
+}
+
+/// An operation as a type. Implemented in this file only.
+pub trait Action: sealed::Sealed + Send + Sync + 'static {
+    /// The operation's name in the [matrix](super::matrix).
+    const OPERATION: &'static str;
+}
+
+/// An action that may write. Only a permit for one opens a writing transaction.
+pub trait Change: Action {}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident = $operation:literal $(: $change:ident)?;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $name {}
+        impl sealed::Sealed for $name {}
+        impl Action for $name {
+            const OPERATION: &'static str = $operation;
+        }
+        $(impl $change for $name {})?
+    )+};
+}
+
+actions! {
+    /// See who one is.
+    GetMe = "getMe";
+    /// Read the catalogue.
+    ListProducts = "listProducts";
+    /// Read one product.
+    GetProduct = "getProduct";
+    /// Read orders.
+    ListOrders = "listOrders";
+    /// Read one order.
+    GetOrder = "getOrder";
+    /// Place an order.
+    CreateOrder = "createOrder": Change;
+    /// Cancel an order.
+    CancelOrder = "cancelOrder": Change;
+}

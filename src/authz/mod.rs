@@ -1,0 +1,16 @@
+//! What a caller may do: principal + operation + object → [`Permit`].
+//!
+//! [`matrix`] says per operation who may call it and with which scope, [`policy`] what each
+//! role may do; [`authorize`] decides, before a handler's first argument is read. What a
+//! decision leaves behind is a [`Permit`]: a value nobody else can make, and which every
+//! function of [`crate::store`] asks for. Forgetting the check therefore does not compile.
+
+pub mod actions;
+mod decision;
+pub mod matrix;
+mod permit;
+pub mod policy;
+
+pub use actions::{Action, Change};
+pub use decision::{Denied, Grant, authorize};
+pub use permit::{NotThisCaller, OrderPermit, Permit};

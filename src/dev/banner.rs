@@ -1,0 +1,112 @@
+//! What `dev` prints, and the token files that its commands read.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::task::JoinHandle;
+
+use super::{
+    demo::{self, Person},
+    issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
+    run::DevError,
+};
+
+/// Tokens end after 15 minutes; the files are written anew well before.
+const RENEW: Duration = Duration::from_secs(600);
+
+/// Says what is being done, for steps that can take a while.
+pub(super) fn step(what: &str) {
+    eprintln!("· {what}");
+}
+
+/// One file per tenant and role, with a token that is always fresh.
+pub(super) struct TokenFiles {
+    folder: PathBuf,
+}
+
+impl TokenFiles {
+    pub(super) fn write(folder: &Path, issuer: &DevIssuer) -> Result<Self, DevError> {
+        let files = Self { folder: folder.join("tokens") };
+        files.renew(issuer).map_err(|source| DevError::Files { folder: files.folder.clone(), source })?;
+        Ok(files)
+    }
+
+    /// Renews the files until aborted.
+    pub(super) fn keep_fresh(self, issuer: DevIssuer) -> JoinHandle<()> {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEW).await;
+                if let Err(error) = self.renew(&issuer) {
+                    tracing::warn!(%error, "token files not renewed");
+                }
+            }
+        })
+    }
+
+    fn renew(&self, issuer: &DevIssuer) -> std::io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        for person in demo::people() {
+            let token = issuer.access_token(&person, &demo::ALL_SCOPES);
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(self.path(&person))?.write_all(token.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, person: &Person) -> PathBuf {
+        self.folder.join(format!("{}-{}", person.tenant_name, person.role.as_str()))
+    }
+}
+
+/// Everything a newcomer needs, with commands that work when pasted.
+pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens: &TokenFiles, took: Duration) {
+    let base = format!("http://{api}");
+    let token = |name: &str| format!("$(cat {})", tokens.folder.join(name).display());
+    let auth = |name: &str| format!("-H \"Authorization: Bearer {}\"", token(name));
+    let order = demo::FIRST_ORDER;
+    println!("\nReady in {:.1} s.\n", took.as_secs_f64());
+    println!("  API          {base}");
+    println!("  docs         {base}/docs");
+    println!("  issuer       {}", issuer.url());
+    println!("  database     {database}");
+    println!("\nTokens, renewed every 10 minutes, one file per tenant and role:\n");
+    for person in demo::people() {
+        println!("  {:<8} {:<8} {}", person.tenant_name, person.role.as_str(), tokens.path(&person).display());
+    }
+    println!("\nClients of the issuer: {WEB_CLIENT} (public, code + PKCE), {SERVICE_CLIENT} (client credentials).");
+    println!("\nTry (each prints its status last):\n");
+    let body = r#"{"lines":[{"sku":"PAPER-A4","quantity":3}],"shippingSpeed":"express"}"#;
+    let post = format!("-H 'Content-Type: application/json' -d '{body}' {base}/v1/orders");
+    let (sales, viewer, other) = (auth("acme-sales"), auth("acme-viewer"), auth("globex-admin"));
+    for (status, why, arguments) in [
+        ("201", "place an order", format!("{sales} {post}")),
+        ("200", "list orders", format!("{viewer} '{base}/v1/orders?limit=2'")),
+        ("200", "read one", format!("{viewer} {base}/v1/orders/{order}")),
+        ("401", "no token", format!("{base}/v1/orders")),
+        ("403", "a viewer may not place orders", format!("{viewer} {post}")),
+        ("404", "another tenant's order looks like a missing one", format!("{other} {base}/v1/orders/{order}")),
+        (
+            "400",
+            "a field the schema does not have",
+            format!("{sales} -H 'Content-Type: application/json' -d '{{\"price\":1}}' {base}/v1/orders"),
+        ),
+    ] {
+        println!("  # {status}: {why}");
+        println!("  curl -s -w '\\n%{{http_code}}\\n' {arguments}");
+    }
+    println!("\n  # 200: a service of its own, by client credentials (needs jq)");
+    println!(
+        "  curl -s -u {SERVICE_CLIENT}:{} -d grant_type=client_credentials -d scope=orders:read {}/token | jq -r \
+         .access_token",
+        issuer.service_secret(),
+        issuer.url()
+    );
+    println!("\nCtrl-C stops everything.\n");
+}

@@ -1,0 +1,142 @@
+//! Sets up a database for the service on a server whose superuser is known: logins, database, schema.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use thiserror::Error;
+use url::Url;
+
+use crate::{
+    crypto,
+    store::{self, MigrateError},
+};
+
+const ROLES: &str = include_str!("../../deploy/roles.sql");
+/// Any number, the same in every process: one at a time sets up a server.
+const LOCK: i64 = 0x5e7_0b5e;
+
+/// Why a database could not be set up.
+#[derive(Debug, Error)]
+pub enum DatabaseError {
+    /// The server refused.
+    #[error("the development database refused: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The server's URL cannot be used.
+    #[error("not a database URL with a user and a password")]
+    Url,
+}
+
+/// A PostgreSQL server, by a URL of its superuser.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    superuser: Url,
+}
+
+/// The URLs of a database, one per login.
+#[derive(Clone, Debug)]
+pub struct Urls {
+    /// For migrations.
+    pub owner: SecretString,
+    /// For the service.
+    pub writer: SecretString,
+    /// For the service.
+    pub reader: SecretString,
+}
+
+impl Cluster {
+    /// The server of a superuser's URL, `postgres://user:password@host:port/database`.
+    pub fn new(superuser: &str) -> Result<Self, DatabaseError> {
+        let superuser = Url::parse(superuser).map_err(|_| DatabaseError::Url)?;
+        if superuser.username().is_empty() || superuser.password().is_none() {
+            return Err(DatabaseError::Url);
+        }
+        Ok(Self { superuser })
+    }
+
+    /// A connection of the superuser.
+    pub async fn connect(&self) -> Result<PgConnection, DatabaseError> {
+        Ok(PgConnection::connect(self.superuser.as_str()).await?)
+    }
+
+    /// Creates the logins, and the database `name` with the current schema, unless they are there.
+    pub async fn provision(&self, name: &str) -> Result<Urls, DatabaseError> {
+        let urls = self.urls(name);
+        let mut admin = self.connect().await?;
+        sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut admin).await?;
+        sqlx::raw_sql(ROLES).execute(&mut admin).await?;
+        for role in ["app_owner", "app_writer", "app_reader"] {
+            // The password is hexadecimal digits, so it needs no quoting.
+            let alter = format!("alter role {role} with login password '{}'", self.password(role));
+            sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut admin).await?;
+        }
+        let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(name)
+            .fetch_one(&mut admin)
+            .await?;
+        if !exists {
+            self.create_database(&mut admin, name, None).await?;
+        }
+        store::migrate(&urls.owner).await?;
+        // Closing the connection releases the lock.
+        admin.close().await?;
+        Ok(urls)
+    }
+
+    /// Creates the database `name` as a copy of `template`, which nobody may be connected to.
+    pub async fn clone_database(&self, template: &str, name: &str) -> Result<Urls, DatabaseError> {
+        let mut admin = self.connect().await?;
+        self.create_database(&mut admin, name, Some(template)).await?;
+        admin.close().await?;
+        Ok(self.urls(name))
+    }
+
+    async fn create_database(
+        &self,
+        admin: &mut PgConnection,
+        name: &str,
+        template: Option<&str>,
+    ) -> Result<(), DatabaseError> {
+        let copy = template.map(|template| format!(" template \"{template}\"")).unwrap_or_default();
+        let create = format!("create database \"{name}\" owner app_owner{copy}");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
+        let close = format!(
+            "revoke all on database \"{name}\" from public;
+             grant connect on database \"{name}\" to app_writer, app_reader"
+        );
+        sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
+        Ok(())
+    }
+
+    /// The URLs of the database `name`.
+    #[must_use]
+    pub fn urls(&self, name: &str) -> Urls {
+        let url = |role: &str| {
+            let mut url = self.superuser.clone();
+            url.set_path(name);
+            // Both setters fail only for URLs without a host, and `connect` has used this one.
+            let _ = url.set_username(role);
+            let _ = url.set_password(Some(&self.password(role)));
+            SecretString::from(url.to_string())
+        };
+        Urls { owner: url("app_owner"), writer: url("app_writer"), reader: url("app_reader") }
+    }
+
+    /// The same for every process that knows the superuser's, so that several can share a server.
+    fn password(&self, role: &str) -> String {
+        let seed = format!("{role} {}", self.superuser.password().unwrap_or_default());
+        crypto::sha256(seed.as_bytes()).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Urls {
+    /// The settings of the service for this database.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<String, String> {
+        let pair = |name: &str, url: &SecretString| (name.to_owned(), url.expose_secret().to_owned());
+        BTreeMap::from([pair("APP_DATABASE__WRITER_URL", &self.writer), pair("APP_DATABASE__READER_URL", &self.reader)])
+    }
+}

@@ -1,0 +1,72 @@
+//! The issuer's routes.
+
+use std::sync::Arc;
+
+use poem::{
+    Endpoint, EndpointExt, Route, Server, get, handler,
+    listener::{Acceptor as _, TcpAcceptor},
+    middleware::SetHeader,
+    post,
+    web::{Data, Json},
+};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{IssuerError, Provider, authorize, token};
+use crate::authz::matrix::Scope;
+
+pub(super) fn spawn(listener: TcpListener, provider: Arc<Provider>) -> Result<JoinHandle<()>, IssuerError> {
+    let acceptor = TcpAcceptor::from_tokio(listener)?;
+    debug_assert_eq!(acceptor.local_addr().len(), 1, "one listener");
+    let app = routes(provider);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = Server::new_with_acceptor(acceptor).run(app).await {
+            tracing::error!(%error, "the development issuer stopped");
+        }
+    }))
+}
+
+fn routes(provider: Arc<Provider>) -> impl Endpoint {
+    Route::new()
+        .at("/.well-known/openid-configuration", get(discovery))
+        .at("/jwks", get(jwks))
+        .at("/authorize", get(authorize::page).post(authorize::pick))
+        .at("/token", post(token::token))
+        .at("/revoke", post(token::revoke))
+        .with(
+            SetHeader::new()
+                .overriding("cache-control", "no-store")
+                .overriding("x-content-type-options", "nosniff")
+                .overriding("referrer-policy", "no-referrer"),
+        )
+        .data(provider)
+}
+
+/// OpenID Connect Discovery 1.0 section 3.
+#[handler]
+fn discovery(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
+    let url = &provider.url;
+    let mut scopes = vec!["openid", "offline_access"];
+    scopes.extend(Scope::ALL.map(Scope::as_str));
+    Json(json!({
+        "issuer": url,
+        "authorization_endpoint": format!("{url}/authorize"),
+        "token_endpoint": format!("{url}/token"),
+        "revocation_endpoint": format!("{url}/revoke"),
+        "jwks_uri": format!("{url}/jwks"),
+        "scopes_supported": scopes,
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "client_credentials", "refresh_token"],
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "subject_types_supported": ["public"],
+        "authorization_response_iss_parameter_supported": true,
+    }))
+}
+
+#[handler]
+fn jwks(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
+    Json(json!({ "keys": [provider.key.jwk()] }))
+}

@@ -1,0 +1,13 @@
+//! The development stack: everything the service needs on one machine, started by one command.
+//!
+//! Behind the feature `dev`, which a release build does not have: such a binary contains no
+//! issuer and no demo data. The tests use the same parts.
+
+mod banner;
+pub mod database;
+pub mod demo;
+pub mod issuer;
+pub mod postgres;
+mod run;
+
+pub use run::{DevError, Options, run};

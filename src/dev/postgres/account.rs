@@ -1,0 +1,65 @@
+//! Whom PostgreSQL runs as. It refuses to run as root, so there it runs as somebody without rights.
+
+use std::{
+    io,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::PostgresError;
+
+/// The account to run as; `None` is our own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Account(Option<Ids>);
+
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    user: u32,
+    group: u32,
+}
+
+impl Account {
+    pub(super) fn find() -> Result<Self, PostgresError> {
+        if id(&["-u"]) != Some(0) {
+            return Ok(Self(None));
+        }
+        ["postgres", "nobody"]
+            .into_iter()
+            .find_map(|name| Some(Ids { user: id(&["-u", name])?, group: id(&["-g", name])? }))
+            .map(|ids| Self(Some(ids)))
+            .ok_or(PostgresError::NoAccount)
+    }
+
+    /// A command that runs as this account with an environment of its own.
+    pub(super) fn command(self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+        if let Self(Some(ids)) = self {
+            // The standard library also drops the supplementary groups.
+            command.uid(ids.user).gid(ids.group);
+        }
+        command
+    }
+
+    /// Gives a file or folder to this account.
+    pub(super) fn own(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self(Some(ids)) => chown(path, Some(ids.user), Some(ids.group)),
+            Self(None) => Ok(()),
+        }
+    }
+
+    /// Whether this account can write in `folder`, which needs a way through every folder above it.
+    pub(super) fn can_use(self, folder: &Path) -> bool {
+        let mut test = self.command(Path::new("/bin/sh"));
+        test.args(["-c", "test -w \"$1\" && test -x \"$1\"", "sh"]).arg(folder);
+        test.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+/// What `id` says, if it says a number.
+fn id(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
+    String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+}

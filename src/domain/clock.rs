@@ -1,0 +1,42 @@
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// The wall clock every decision about time reads, so that a test can move it.
+///
+/// Clones share the shift. Production code never shifts it.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    shift_seconds: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// A clock that follows the system's.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// Now, in UTC.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        let shift = self.shift_seconds.load(Ordering::Relaxed);
+        Utc::now() + TimeDelta::try_seconds(shift).unwrap_or_default()
+    }
+
+    /// Now, as a JWT `NumericDate` (RFC 7519 section 2): seconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn timestamp(&self) -> i64 {
+        self.now().timestamp()
+    }
+
+    /// Moves this clock and all its clones forward.
+    #[cfg(feature = "dev")]
+    pub fn advance(&self, by: std::time::Duration) {
+        let seconds = i64::try_from(by.as_secs()).unwrap_or(i64::MAX);
+        self.shift_seconds.fetch_add(seconds, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,125 @@
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// An ISO 4217 currency code: three upper-case letters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The code, such as `EUR`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+}
+
+impl FromStr for Currency {
+    type Err = MoneyError;
+
+    fn from_str(s: &str) -> Result<Self, MoneyError> {
+        match <[u8; 3]>::try_from(s.as_bytes()) {
+            Ok(code) if code.iter().all(u8::is_ascii_uppercase) => Ok(Self(code)),
+            _ => Err(MoneyError::NotACurrency),
+        }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An amount of money: integer minor units (cents) of one currency. Never a float, never negative.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Money {
+    amount: i64,
+    currency: Currency,
+}
+
+/// Why an amount cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MoneyError {
+    /// Not an ISO 4217 code.
+    #[error("not a currency code")]
+    NotACurrency,
+    /// Below zero.
+    #[error("an amount cannot be negative")]
+    Negative,
+    /// Beyond `i64` minor units.
+    #[error("the amount is too large")]
+    Overflow,
+    /// Two currencies in one sum.
+    #[error("amounts of different currencies cannot be added")]
+    CurrencyMismatch,
+}
+
+impl Money {
+    /// `amount` minor units of `currency`.
+    pub fn new(amount: i64, currency: Currency) -> Result<Self, MoneyError> {
+        if amount < 0 {
+            return Err(MoneyError::Negative);
+        }
+        Ok(Self { amount, currency })
+    }
+
+    /// Minor units.
+    #[must_use]
+    pub const fn amount(&self) -> i64 {
+        self.amount
+    }
+
+    /// The currency of the amount.
+    #[must_use]
+    pub const fn currency(&self) -> Currency {
+        self.currency
+    }
+
+    /// The sum; an error if it overflows or mixes currencies.
+    pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
+        if self.currency != other.currency {
+            return Err(MoneyError::CurrencyMismatch);
+        }
+        let amount = self.amount.checked_add(other.amount).ok_or(MoneyError::Overflow)?;
+        Self::new(amount, self.currency)
+    }
+
+    /// The amount taken `times` times; an error if it overflows.
+    pub fn checked_mul(self, times: i64) -> Result<Self, MoneyError> {
+        let amount = self.amount.checked_mul(times).ok_or(MoneyError::Overflow)?;
+        Self::new(amount, self.currency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eur(amount: i64) -> Money {
+        Money::new(amount, "EUR".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn sums_are_checked() {
+        assert_eq!(eur(199).checked_mul(3), Ok(eur(597)));
+        assert_eq!(eur(i64::MAX).checked_mul(2), Err(MoneyError::Overflow));
+        assert_eq!(eur(i64::MAX).checked_add(eur(1)), Err(MoneyError::Overflow));
+        assert_eq!(eur(1).checked_mul(-1), Err(MoneyError::Negative));
+        let usd = Money::new(1, "USD".parse().unwrap()).unwrap();
+        assert_eq!(eur(1).checked_add(usd), Err(MoneyError::CurrencyMismatch));
+    }
+
+    #[test]
+    fn currencies_are_three_upper_case_letters() {
+        for bad in ["", "eur", "EU", "EURO", "E\u{20ac}", "E1R"] {
+            assert_eq!(bad.parse::<Currency>(), Err(MoneyError::NotACurrency), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! From hyper's request to poem's and back, with the body limited on the way.
+
+use std::{
+    convert::Infallible,
+    error::Error as StdError,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
+use hyper::body::{Body as HttpBody, Bytes};
+use poem::{
+    Endpoint, RequestParts,
+    web::{LocalAddr, RemoteAddr},
+};
+use tower::{Layer, Service};
+use tower_http::timeout::TimeoutBody;
+
+use super::{Body, client::Client};
+use crate::{
+    problem::{Kind, Problem, from_framework},
+    settings::Http,
+};
+
+/// Makes a [`Bridge`] to an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BridgeLayer {
+    max_body: usize,
+    body_timeout: Duration,
+}
+
+impl BridgeLayer {
+    pub(super) fn new(http: &Http) -> Self {
+        Self { max_body: http.max_body_bytes, body_timeout: http.body_timeout }
+    }
+}
+
+impl<E> Layer<Arc<E>> for BridgeLayer {
+    type Service = Bridge<E>;
+
+    fn layer(&self, endpoint: Arc<E>) -> Bridge<E> {
+        Bridge { endpoint, limits: *self }
+    }
+}
+
+/// A poem endpoint as a tower service.
+#[derive(Debug)]
+pub(super) struct Bridge<E> {
+    endpoint: Arc<E>,
+    limits: BridgeLayer,
+}
+
+impl<E> Clone for Bridge<E> {
+    fn clone(&self) -> Self {
+        Self { endpoint: Arc::clone(&self.endpoint), limits: self.limits }
+    }
+}
+
+impl<E, B> Service<Request<B>> for Bridge<E>
+where
+    E: Endpoint<Output = poem::Response> + 'static,
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let endpoint = Arc::clone(&self.endpoint);
+        let limits = self.limits;
+        Box::pin(async move {
+            let request = match limits.to_poem(request) {
+                Ok(request) => request,
+                Err(problem) => return Ok(problem.into_response()),
+            };
+            let response = match endpoint.call(request).await {
+                Ok(response) => response,
+                Err(error) => return Ok(from_framework(error).into_response()),
+            };
+            let response: Response<BoxBody<Bytes, io::Error>> = response.into();
+            Ok(response.map(Body::new))
+        })
+    }
+}
+
+impl BridgeLayer {
+    fn to_poem<B>(self, request: Request<B>) -> Result<poem::Request, Problem>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        let client = parts.extensions.get::<Client>().copied().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > self.max_body as u64) {
+            return Err(Problem::new(Kind::PayloadTooLarge));
+        }
+        let parts = RequestParts::from((
+            parts,
+            LocalAddr(client.local.into()),
+            RemoteAddr(client.remote.into()),
+            http::uri::Scheme::HTTP,
+        ));
+        // What was announced is not trusted: the limit counts the bytes that come.
+        let timed = Box::pin(TimeoutBody::new(self.body_timeout, body));
+        let limited = Limited::new(timed, self.max_body).map_err(body_error);
+        Ok(poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))))
+    }
+}
+
+/// Keeps the reason in the kind of the error, which is what [`from_framework`] reads.
+fn body_error(error: Box<dyn StdError + Send + Sync>) -> io::Error {
+    let kind = if error.is::<LengthLimitError>() {
+        io::ErrorKind::FileTooLarge
+    } else if error.is::<tower_http::timeout::TimeoutError>() {
+        io::ErrorKind::TimedOut
+    } else {
+        io::ErrorKind::ConnectionAborted
+    };
+    io::Error::new(kind, error)
+}

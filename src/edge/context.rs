@@ -1,0 +1,112 @@
+//! The outermost layer: what every request gets and every response carries.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use tower::Service;
+use tracing::Instrument as _;
+
+use super::{Body, client::Client};
+use crate::{
+    problem::{self, Kind, Problem},
+    telemetry::{TraceId, event},
+};
+
+/// Names the request in a response header, so that a caller can report a success too.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers of every response, unless the handler set its own (OWASP REST Security Cheat Sheet).
+const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct RequestContext<S> {
+    inner: S,
+}
+
+impl<S> RequestContext<S> {
+    pub(super) fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S, B> Service<Request<B>> for RequestContext<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let started = Instant::now();
+        let trace_id = TraceId::generate();
+        let client = request.extensions().get::<Client>().copied();
+        // The path only: a query can hold what must not be logged.
+        let path = request.uri().path().to_owned();
+        let span = tracing::info_span!("request", trace_id = trace_id.as_str());
+        let method = request.method().clone();
+        let work = self.inner.call(request);
+        let finish_span = span.clone();
+        Box::pin(async move {
+            let response = match trace_id.clone().scope(work.instrument(span)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            };
+            let _in_request = finish_span.enter();
+            let response = finish(response, &path, &trace_id, client);
+            tracing::info!(
+                method = method.as_str(),
+                path,
+                status = response.status().as_u16(),
+                client = client.map(|client| client.remote.ip().to_string()),
+                micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                "request"
+            );
+            Ok(response)
+        })
+    }
+}
+
+/// Renders a problem, replaces an error that is none, and adds the headers.
+fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, client: Option<Client>) -> Response<Body> {
+    let (mut parts, mut body) = response.into_parts();
+    let made_here = parts.extensions.remove::<Problem>();
+    if parts.status.is_client_error() || parts.status.is_server_error() {
+        let problem = made_here.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
+        if problem.kind() == Kind::RateLimited
+            && let Some(client) = client
+        {
+            event::excess_rate_limit_exceeded(client.remote.ip(), "address");
+        }
+        body = Body::from(problem.body(path, trace_id.as_str()));
+        parts.headers.remove(header::CONTENT_LENGTH);
+        parts.headers.insert(header::CONTENT_TYPE, problem::MEDIA_TYPE);
+    }
+    add_headers(&mut parts.headers, trace_id);
+    Response::from_parts(parts, body)
+}
+
+fn add_headers(headers: &mut HeaderMap, trace_id: &TraceId) {
+    for (name, value) in DEFAULTS {
+        headers.entry(name).or_insert(value);
+    }
+    if let Ok(value) = HeaderValue::from_str(trace_id.as_str()) {
+        headers.insert(REQUEST_ID, value);
+    }
+}

@@ -1,0 +1,72 @@
+//! Everything a stranger's bytes meet before a handler.
+//!
+//! [`serve`] accepts connections; [`stack`] is the order of layers, outermost first:
+//!
+//! 1. [`context`]: trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
+//! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
+//! 3. [`throttle`]: a bucket per client address, before anything is parsed (RATE-01)
+//! 4. timeout of the whole request (RATE-09)
+//! 5. [`bridge`]: body limit and body timeout, applied while reading (INPUT-04); then poem
+
+mod bridge;
+mod client;
+mod context;
+mod listener;
+mod throttle;
+
+pub use listener::serve;
+
+use std::{any::Any, convert::Infallible, sync::Arc};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use poem::Endpoint;
+use tower::{Service, ServiceBuilder};
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+
+use crate::{
+    problem::{Kind, Problem},
+    settings::{Http, Throttle},
+    telemetry::event,
+};
+
+/// The body of every response. The type is axum's because `tower_governor` answers with no other.
+pub(crate) type Body = axum::body::Body;
+
+/// The whole way of a request around `app`; `None` if the throttle would let nothing through.
+pub fn stack<E>(app: E, http: &Http, throttle: &Throttle) -> Option<impl EdgeService + use<E>>
+where
+    E: Endpoint<Output = poem::Response> + 'static,
+{
+    let stack = ServiceBuilder::new()
+        .layer_fn(context::RequestContext::new)
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(throttle::layer(throttle)?)
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
+        .layer(bridge::BridgeLayer::new(http))
+        .service(Arc::new(app));
+    Some(stack)
+}
+
+/// What a connection is served with.
+pub trait EdgeService:
+    Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> EdgeService for S where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What the panic says stays inside: it may quote anything.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the library's")]
+fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+    event::sys_crash();
+    Problem::new(Kind::Internal).into_response()
+}

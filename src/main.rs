@@ -1,0 +1,137 @@
+//! The command line. `service --help` lists the commands.
+
+use std::{error::Error as StdError, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use service::{
+    api, app,
+    authz::matrix::{self, Scope},
+    domain::Clock,
+    settings::{MigrateSettings, Settings},
+    store, telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A secure orders and billing API. Configured by environment variables APP_…; see README.md.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service until SIGTERM or SIGINT, then finish the requests in flight
+    Serve,
+    /// Bring the database schema up to date, as the login of APP_DATABASE__OWNER_URL
+    Migrate,
+    /// Check the configuration and list everything that is wrong with it
+    CheckConfig,
+    /// Print the route matrix: who may call what
+    Routes,
+    /// Print the OpenAPI document
+    Openapi {
+        /// The issuer whose tokens are accepted
+        #[arg(long, default_value = "https://login.example.com")]
+        issuer: String,
+        /// Where callers reach the service
+        #[arg(long, default_value = "https://api.example.com")]
+        public_url: String,
+    },
+    /// Run the whole stack for development: PostgreSQL, issuer, demo data, API
+    #[cfg(feature = "dev")]
+    Dev {
+        /// Port of the API
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+        /// Port of the issuer
+        #[arg(long, default_value_t = 8081)]
+        issuer_port: u16,
+        /// Start with an empty database
+        #[arg(long)]
+        fresh: bool,
+        /// Where data is kept between runs
+        #[arg(long, default_value = ".dev")]
+        folder: std::path::PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
+    match command {
+        Command::Serve => {
+            let settings = Settings::load()?;
+            telemetry::init(settings.log.format, &settings.log.filter);
+            let stop = stop_signal()?;
+            app::start(settings, Clock::system()).await?.run(stop).await;
+        }
+        Command::Migrate => {
+            store::migrate(&MigrateSettings::load()?.owner_url).await?;
+            println!("the schema is up to date");
+        }
+        Command::CheckConfig => {
+            Settings::load()?;
+            println!("the configuration is sound");
+        }
+        Command::Routes => print!("{}", routes()),
+        Command::Openapi { issuer, public_url } => {
+            println!("{}", serde_json::to_string_pretty(&api::document(&issuer, &public_url))?);
+        }
+        #[cfg(feature = "dev")]
+        Command::Dev { port, issuer_port, fresh, folder } => {
+            let options = service::dev::Options { port, issuer_port, fresh, folder };
+            service::dev::run(options, stop_signal()?).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT (Ctrl-C).
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// The matrix as aligned text.
+fn routes() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for row in &matrix::MATRIX {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<5} {:<24} {:<13} {:<14} {:<12} {:<7} {:<7} {:<18} fails {}",
+            row.method.as_str(),
+            row.path,
+            format!("{:?}", row.callers),
+            row.scope.map_or("-", Scope::as_str),
+            row.permission.map_or_else(|| "-".to_owned(), |permission| format!("{permission:?}")),
+            format!("{:?}", row.quota),
+            format!("{:?}", row.data),
+            row.audit,
+            format!("{:?}", row.outage).to_lowercase(),
+        );
+    }
+    text
+}

@@ -1,0 +1,66 @@
+//! What a production start refuses (SECRET-03).
+
+use std::net::IpAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
+
+use super::{Profile, Reader, Settings};
+
+/// Adds a fault for each unsafe setting and each unsafe combination.
+pub(super) fn check(settings: &Settings, r: &mut Reader) {
+    let production = settings.profile == Profile::Production;
+    check_issuer(&settings.oidc.issuer, production, r);
+    check_database("database.writer_url", &settings.database.writer_url, production, r);
+    check_database("database.reader_url", &settings.database.reader_url, production, r);
+    if settings.database.writer_url.expose_secret() == settings.database.reader_url.expose_secret() {
+        r.fault("database.reader_url", "must be another login than the writer's");
+    }
+    if !settings.http.listen.ip().is_loopback() {
+        r.fault("http.listen", "plain HTTP is served on a loopback address only");
+    }
+}
+
+fn check_issuer(issuer: &str, production: bool, r: &mut Reader) {
+    let Ok(url) = Url::parse(issuer) else {
+        return r.fault("oidc.issuer", "is not a URL");
+    };
+    let secure = url.scheme() == "https";
+    let local = url.scheme() == "http" && is_loopback(&url);
+    if !secure && (production || !local) {
+        r.fault("oidc.issuer", "must be an https URL (http is for a loopback address in development)");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        r.fault("oidc.issuer", "must have no query and no fragment (OpenID Connect Discovery section 3)");
+    }
+}
+
+fn check_database(key: &str, url: &SecretString, production: bool, r: &mut Reader) {
+    // Parse errors are not quoted: they could hold the password.
+    let Ok(url) = Url::parse(url.expose_secret()) else {
+        return r.fault(key, "is not a URL");
+    };
+    if !matches!(url.scheme(), "postgres" | "postgresql") {
+        r.fault(key, "must be a postgres:// URL");
+    }
+    if url.username().is_empty() || url.username() == "postgres" {
+        r.fault(key, "must name a login of its own, not the superuser's");
+    }
+    if url.password().is_none_or(|p| p.len() < 16) && production {
+        r.fault(key, "must have a password of 16 characters or more");
+    }
+    let verified = url.query_pairs().any(|(k, v)| k == "sslmode" && v == "verify-full");
+    if production && !is_loopback(&url) && !verified {
+        r.fault(key, "must have sslmode=verify-full unless the database is on a loopback address");
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        // A non-special scheme such as postgres:// keeps addresses as names.
+        Some(Host::Domain(name)) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        None => false,
+    }
+}

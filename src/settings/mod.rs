@@ -1,0 +1,251 @@
+//! Typed configuration: environment `APP_…` over an optional TOML file over defaults.
+//!
+//! `__` stands between levels: `APP_HTTP__LISTEN` is `http.listen`. Any setting can be read
+//! from a file by adding `_FILE` to its variable (`APP_SECRETS__CURSOR_KEY_FILE=/run/secrets/cursor`).
+//! The TOML file is named by `APP_CONFIG`. A name that no setting has is a fault, and so is an
+//! unsafe combination in the `production` profile; all faults are reported at once (SECRET-03).
+
+mod checks;
+mod reader;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::{
+    crypto::MacKey,
+    telemetry::{LogFilter, LogFormat},
+};
+
+use reader::Reader;
+pub use reader::{Fault, Faults};
+
+/// How strict the start is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Refuses anything unsafe. The default.
+    #[default]
+    Production,
+    /// Allows plain HTTP to an issuer and a database without TLS. For one machine only.
+    Development,
+}
+
+impl std::str::FromStr for Profile {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s {
+            "production" => Ok(Self::Production),
+            "development" => Ok(Self::Development),
+            _ => Err("expected `production` or `development`"),
+        }
+    }
+}
+
+/// Everything `serve` needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// `APP_PROFILE`: `production` (default) or `development`.
+    pub profile: Profile,
+    /// The public listener and its limits.
+    pub http: Http,
+    /// The two logins the server uses.
+    pub database: Database,
+    /// Whose tokens are accepted.
+    pub oidc: Oidc,
+    /// Limits per client address.
+    pub throttle: Throttle,
+    /// Keys of the service itself.
+    pub secrets: Secrets,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// The public listener and its limits.
+#[derive(Debug)]
+pub struct Http {
+    /// `APP_HTTP__LISTEN`, default `127.0.0.1:8080`. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// `APP_HTTP__PUBLIC_URL`: where callers reach the service, for the OpenAPI document. Default: the listen address.
+    pub public_url: Option<Url>,
+    /// `APP_HTTP__DOCS`, default true: serve `/docs` and `/openapi.json`.
+    pub docs: bool,
+    /// `APP_HTTP__MAX_BODY_BYTES`, default 65536.
+    pub max_body_bytes: usize,
+    /// `APP_HTTP__MAX_CONNECTIONS`, default 10000. Further connections are closed at once.
+    pub max_connections: usize,
+    /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the first byte of a connection to its last header.
+    pub header_timeout: Duration,
+    /// `APP_HTTP__BODY_TIMEOUT_MS`, default 5000: between two pieces of a body.
+    pub body_timeout: Duration,
+    /// `APP_HTTP__REQUEST_TIMEOUT_MS`, default 10000: for the whole request.
+    pub request_timeout: Duration,
+    /// `APP_HTTP__SHUTDOWN_GRACE_MS`, default 10000: how long requests in flight may finish after a stop signal.
+    pub shutdown_grace: Duration,
+}
+
+/// The two logins the server uses. It never knows the owner's.
+#[derive(Debug)]
+pub struct Database {
+    /// `APP_DATABASE__WRITER_URL`, required: `postgres://app_writer:…@host/db`.
+    pub writer_url: SecretString,
+    /// `APP_DATABASE__READER_URL`, required: `postgres://app_reader:…@host/db`.
+    pub reader_url: SecretString,
+    /// `APP_DATABASE__MAX_CONNECTIONS`, default 10, for each login.
+    pub max_connections: u32,
+    /// `APP_DATABASE__ACQUIRE_TIMEOUT_MS`, default 3000: how long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// `APP_DATABASE__STATEMENT_TIMEOUT_MS`, default 5000: the server cancels a slower statement.
+    pub statement_timeout: Duration,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug)]
+pub struct Oidc {
+    /// `APP_OIDC__ISSUER`, required: the issuer exactly as its tokens spell it in `iss`.
+    pub issuer: String,
+    /// `APP_OIDC__AUDIENCE`, required: what `aud` must hold.
+    pub audience: String,
+    /// `APP_OIDC__TOKEN_TYPE`, default `at+jwt` (RFC 9068). Issuers that cannot: `JWT`.
+    pub token_type: String,
+    /// `APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS`, default 900. A token valid for longer is refused, signed or not.
+    pub max_token_lifetime: i64,
+    /// `APP_OIDC__LEEWAY_SECONDS`, default 30, at most 30: clock difference forgiven.
+    pub leeway: i64,
+    /// `APP_OIDC__TENANT_CLAIM`, default `tenant_id`: the claim that holds the tenant's UUID.
+    pub tenant_claim: String,
+    /// `APP_OIDC__ROLES_CLAIM`, default `roles`: the claim that holds the array of role names.
+    pub roles_claim: String,
+    /// `APP_OIDC__REFRESH_SECONDS`, default 300: how often the keys are fetched anew.
+    pub refresh: Duration,
+    /// `APP_OIDC__CACHED_TOKENS`, default 10000: verified tokens remembered.
+    pub cached_tokens: usize,
+}
+
+/// Limits per client address (RATE-01): a bucket of `burst` requests, refilled at `per_second`.
+#[derive(Debug)]
+pub struct Throttle {
+    /// `APP_THROTTLE__ADDRESS_PER_SECOND`, default 50.
+    pub address_per_second: u32,
+    /// `APP_THROTTLE__ADDRESS_BURST`, default 200.
+    pub address_burst: u32,
+}
+
+/// Keys of the service itself.
+#[derive(Debug)]
+pub struct Secrets {
+    /// `APP_SECRETS__CURSOR_KEY`, required: 32 random bytes in base64. Authenticates the cursors of lists.
+    pub cursor_key: MacKey,
+}
+
+/// Log lines.
+#[derive(Debug)]
+pub struct Log {
+    /// `APP_LOG__FORMAT`: `json` (default) or `text`.
+    pub format: LogFormat,
+    /// `APP_LOG__FILTER`, default `info`: directives such as `info,sqlx=warn`.
+    pub filter: LogFilter,
+}
+
+/// What `migrate` needs to know. The server's environment does not hold it.
+#[derive(Debug)]
+pub struct MigrateSettings {
+    /// `APP_DATABASE__OWNER_URL`, required: `postgres://app_owner:…@host/db`.
+    pub owner_url: SecretString,
+}
+
+impl Settings {
+    /// Reads the process environment, and the file `APP_CONFIG` if it is set.
+    pub fn load() -> Result<Self, Faults> {
+        Self::from_variables(std::env::vars().collect())
+    }
+
+    /// Reads the given variables instead of the process's own.
+    pub fn from_variables(variables: BTreeMap<String, String>) -> Result<Self, Faults> {
+        let mut reader = Reader::new(variables);
+        let settings = Self::read(&mut reader);
+        // The owner's login is another command's business; here it only must not count as unknown.
+        reader.know("database.owner_url");
+        match settings {
+            Some(settings) => {
+                checks::check(&settings, &mut reader);
+                reader.finish(settings)
+            }
+            None => Err(reader.into_faults()),
+        }
+    }
+
+    /// `None` if something required is missing or unreadable; the reader then holds the faults.
+    fn read(r: &mut Reader) -> Option<Self> {
+        let profile = r.or("profile", Profile::default());
+        let http = Http {
+            listen: r.or("http.listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
+            public_url: r.optional("http.public_url"),
+            docs: r.or("http.docs", true),
+            max_body_bytes: r.within("http.max_body_bytes", 65_536, 1..=16 * 1024 * 1024),
+            max_connections: r.within("http.max_connections", 10_000, 1..=1_000_000),
+            header_timeout: r.millis("http.header_timeout_ms", 5_000),
+            body_timeout: r.millis("http.body_timeout_ms", 5_000),
+            request_timeout: r.millis("http.request_timeout_ms", 10_000),
+            shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
+        };
+        let writer_url = r.secret("database.writer_url");
+        let reader_url = r.secret("database.reader_url");
+        let max_connections = r.within("database.max_connections", 10, 1..=1_000);
+        let acquire_timeout = r.millis("database.acquire_timeout_ms", 3_000);
+        let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);
+        let issuer = r.required("oidc.issuer");
+        let audience = r.required("oidc.audience");
+        let token_type = r.or("oidc.token_type", "at+jwt".to_owned());
+        let max_token_lifetime = r.within("oidc.max_token_lifetime_seconds", 900, 1..=86_400);
+        let leeway = r.within("oidc.leeway_seconds", 30, 0..=30);
+        let tenant_claim = r.or("oidc.tenant_claim", "tenant_id".to_owned());
+        let roles_claim = r.or("oidc.roles_claim", "roles".to_owned());
+        let refresh = r.within("oidc.refresh_seconds", 300, 1..=86_400);
+        let cached_tokens = r.within("oidc.cached_tokens", 10_000, 0..=10_000_000);
+        let throttle = Throttle {
+            address_per_second: r.within("throttle.address_per_second", 50, 1..=1_000_000),
+            address_burst: r.within("throttle.address_burst", 200, 1..=1_000_000),
+        };
+        let cursor_key = r.required_with("secrets.cursor_key", MacKey::from_base64);
+        let log =
+            Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
+        Some(Self {
+            profile,
+            http,
+            database: Database {
+                writer_url: writer_url?,
+                reader_url: reader_url?,
+                max_connections,
+                acquire_timeout,
+                statement_timeout,
+            },
+            oidc: Oidc {
+                issuer: issuer?,
+                audience: audience?,
+                token_type,
+                max_token_lifetime,
+                leeway,
+                tenant_claim,
+                roles_claim,
+                refresh: Duration::from_secs(refresh),
+                cached_tokens,
+            },
+            throttle,
+            secrets: Secrets { cursor_key: cursor_key? },
+            log,
+        })
+    }
+}
+
+impl MigrateSettings {
+    /// Reads the process environment.
+    pub fn load() -> Result<Self, Faults> {
+        let mut reader = Reader::new(std::env::vars().collect());
+        match reader.secret("database.owner_url") {
+            Some(owner_url) => Ok(Self { owner_url }),
+            None => Err(reader.into_faults()),
+        }
+    }
+}

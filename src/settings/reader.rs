@@ -1,0 +1,221 @@
+//! Finds each setting in its sources and collects what is wrong, instead of stopping at the first fault.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{self, Display},
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
+
+use config::{Config, Environment, File};
+use secrecy::SecretString;
+
+const PREFIX: &str = "APP_";
+/// Variables of the form `APP_…` that are no settings of the server.
+const OTHER_VARIABLES: [&str; 2] = ["APP_CONFIG", "APP_PG_BIN"];
+
+/// One thing that is wrong with the configuration. Holds no secret's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The environment variable of the setting.
+    pub variable: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(pub Vec<Fault>);
+
+impl Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "the configuration has {} fault(s):", self.0.len())?;
+        for Fault { variable, message } in &self.0 {
+            writeln!(f, "  {variable}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What a setting that is no secret can be made of.
+pub(super) trait Setting: FromStr<Err: Display> {}
+
+impl<T: FromStr<Err: Display>> Setting for T {}
+
+fn parse_setting<T: Setting>(text: &str) -> Result<T, T::Err> {
+    text.parse()
+}
+
+pub(super) struct Reader {
+    config: Config,
+    known: BTreeSet<&'static str>,
+    faults: Vec<Fault>,
+}
+
+impl Reader {
+    pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
+        let mut faults = Vec::new();
+        let file = variables.get("APP_CONFIG").cloned();
+        let variables = resolve_files(variables, &mut faults);
+        let environment = Environment::with_prefix("APP")
+            .prefix_separator("_")
+            .separator("__")
+            .source(Some(variables.into_iter().collect()));
+        let mut builder = Config::builder();
+        if let Some(path) = &file {
+            builder = builder.add_source(File::from(std::path::Path::new(path)));
+        }
+        let config = builder.add_source(environment).build().unwrap_or_else(|error| {
+            faults.push(Fault { variable: "APP_CONFIG".to_owned(), message: error.to_string() });
+            Config::default()
+        });
+        Self { config, known: BTreeSet::new(), faults }
+    }
+
+    /// Counts `key` as a setting, so that its presence is not a fault.
+    pub(super) fn know(&mut self, key: &'static str) {
+        self.known.insert(key);
+    }
+
+    pub(super) fn fault(&mut self, key: &str, message: impl Into<String>) {
+        self.faults.push(Fault { variable: variable(key), message: message.into() });
+    }
+
+    pub(super) fn optional<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.optional_with(key, parse_setting)
+    }
+
+    pub(super) fn or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+        self.optional(key).unwrap_or(default)
+    }
+
+    pub(super) fn required<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.required_with(key, parse_setting)
+    }
+
+    /// A secret, wiped from memory when dropped; no fault ever quotes it.
+    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.required_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
+    }
+
+    pub(super) fn required_with<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let before = self.faults.len();
+        let value = self.optional_with(key, parse);
+        if value.is_none() && self.faults.len() == before {
+            self.fault(key, "is required");
+        }
+        value
+    }
+
+    pub(super) fn within<T: Setting + PartialOrd + Display + Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        let value = self.or(key, default);
+        if !range.contains(&value) {
+            self.fault(key, format!("must be {} to {}", range.start(), range.end()));
+        }
+        value
+    }
+
+    pub(super) fn millis(&mut self, key: &'static str, default: u64) -> Duration {
+        Duration::from_millis(self.within(key, default, 1..=3_600_000))
+    }
+
+    /// The settings, unless anything at all was wrong.
+    pub(super) fn finish<T>(self, settings: T) -> Result<T, Faults> {
+        let faults = self.into_faults();
+        if faults.0.is_empty() { Ok(settings) } else { Err(faults) }
+    }
+
+    /// The faults so far, and one for each name in the sources that no setting has.
+    pub(super) fn into_faults(mut self) -> Faults {
+        let mut present = BTreeSet::new();
+        leaves("", &self.config.cache, &mut present);
+        for key in present {
+            if !self.known.contains(key.as_str()) && !OTHER_VARIABLES.contains(&variable(&key).as_str()) {
+                self.fault(&key, "no such setting");
+            }
+        }
+        Faults(self.faults)
+    }
+
+    fn optional_with<T, E: Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.know(key);
+        let text = match self.config.get_string(key) {
+            Ok(text) => text,
+            Err(config::ConfigError::NotFound(_)) => return None,
+            Err(error) => {
+                self.fault(key, error.to_string());
+                return None;
+            }
+        };
+        if text.trim().is_empty() {
+            self.fault(key, "is empty");
+            return None;
+        }
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(key, error.to_string());
+                None
+            }
+        }
+    }
+}
+
+/// `http.listen` as `APP_HTTP__LISTEN`.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// Replaces each `APP_X_FILE` by `APP_X` with the content of that file. Other programs' variables are dropped.
+fn resolve_files(variables: BTreeMap<String, String>, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
+    let mut resolved = BTreeMap::new();
+    for (name, value) in variables {
+        if !name.starts_with(PREFIX) {
+            continue;
+        }
+        let Some(target) = name.strip_suffix("_FILE") else {
+            if resolved.insert(name.clone(), value).is_some() {
+                faults.push(Fault { variable: name, message: "is set both directly and by a file".to_owned() });
+            }
+            continue;
+        };
+        match std::fs::read_to_string(&value) {
+            Ok(content) => {
+                if resolved.insert(target.to_owned(), content.trim_end_matches(['\r', '\n']).to_owned()).is_some() {
+                    faults.push(Fault { variable: name, message: "is set both directly and by a file".to_owned() });
+                }
+            }
+            Err(error) => faults.push(Fault { variable: name, message: format!("cannot read {value}: {error}") }),
+        }
+    }
+    resolved
+}
+
+/// The dotted names of all values.
+fn leaves(prefix: &str, value: &config::Value, found: &mut BTreeSet<String>) {
+    match &value.kind {
+        config::ValueKind::Table(table) => {
+            for (name, value) in table {
+                let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                leaves(&name, value, found);
+            }
+        }
+        _ => {
+            found.insert(prefix.to_owned());
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! All SQL. A transaction is opened for a [`Permit`] and confined to its tenant; there is no other way in.
+//!
+//! Three lines of defence hold tenants apart, each sufficient alone: every query names the
+//! tenant, row-level security hides other tenants' rows from every query, and every key and
+//! foreign key begins with the tenant (controls AUTHZ-03 and AUTHZ-07).
+//!
+//! The reader and the writer are different logins, so what reads cannot write (AUTHZ-08).
+
+mod migrate;
+mod orders;
+mod privileges;
+mod products;
+mod tx;
+
+pub use migrate::{MigrateError, migrate};
+pub use tx::{ReadTx, WriteTx};
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use thiserror::Error;
+
+use crate::settings;
+
+/// The database, seen with the service's two logins. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    writer: PgPool,
+    reader: PgPool,
+}
+
+/// Why the store could not do something.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database is down, overloaded or too slow.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database refused the statement, or a row does not hold what it must.
+    #[error("the database and the code disagree")]
+    Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the service must not serve with this database.
+#[derive(Debug, Error)]
+pub enum UnfitDatabase {
+    /// A URL cannot be read.
+    #[error("a database URL is malformed")]
+    Url(#[source] sqlx::Error),
+    /// It could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A login could do more than the service may (AUTHZ-08).
+    #[error("login {login}: {excess}; serve with the logins of deploy/roles.sql")]
+    Privileged {
+        /// The login.
+        login: String,
+        /// What it could do.
+        excess: &'static str,
+    },
+    /// The schema is not the one this binary was built for.
+    #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
+    SchemaVersion {
+        /// The last migration applied; 0 if none.
+        found: i64,
+        /// The last migration known.
+        needed: i64,
+    },
+}
+
+impl Database {
+    /// Pools for the two logins. Connects when first used.
+    pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
+        Ok(Self { writer: pool(&settings.writer_url, settings)?, reader: pool(&settings.reader_url, settings)? })
+    }
+
+    /// Checks that both logins can do no more than they must, and that the schema is the expected one.
+    pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
+        privileges::check(&self.writer).await?;
+        privileges::check(&self.reader).await?;
+        migrate::check_version(&self.reader).await
+    }
+
+    /// Whether both logins are answered, within `limit`.
+    pub async fn is_ready(&self, limit: Duration) -> bool {
+        let ask = |pool: PgPool| async move { sqlx::query("select 1").execute(&pool).await.is_ok() };
+        let both = async { tokio::join!(ask(self.writer.clone()), ask(self.reader.clone())) };
+        matches!(tokio::time::timeout(limit, both).await, Ok((true, true)))
+    }
+
+    /// Closes all connections, after the work they are doing.
+    pub async fn close(&self) {
+        tokio::join!(self.writer.close(), self.reader.close());
+    }
+}
+
+fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, UnfitDatabase> {
+    let statement_timeout = settings.statement_timeout.as_millis().to_string();
+    let options = PgConnectOptions::from_str(url.expose_secret())
+        .map_err(UnfitDatabase::Url)?
+        .application_name(env!("CARGO_PKG_NAME"))
+        .options([
+            ("statement_timeout", statement_timeout.as_str()),
+            ("lock_timeout", statement_timeout.as_str()),
+            ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
+        ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        // A ping before each use would cost every request a round trip; a dead connection shows at `begin`.
+        .test_before_acquire(false)
+        .connect_lazy_with(options))
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+                Self::Unavailable(error)
+            }
+            // Class 08: connection; 53: resources; 57: cancelled or shutting down; 55P03: lock timeout.
+            sqlx::Error::Database(db)
+                if db.code().is_some_and(|c| ["08", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
+            {
+                Self::Unavailable(error)
+            }
+            _ => Self::Broken(Arc::new(error)),
+        }
+    }
+}
+
+impl StoreError {
+    /// A row that breaks a rule of the domain: someone wrote past it.
+    fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Broken(Arc::new(error))
+    }
+}

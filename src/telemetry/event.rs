@@ -1,0 +1,36 @@
+//! Security events, in the OWASP logging vocabulary: who, what, from where, with what result.
+//!
+//! One function per event, so that its fields are the same wherever it is raised. All go
+//! out under the target `security`; when and in which request are part of every log line.
+
+use std::net::IpAddr;
+
+/// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
+pub(crate) fn authn_token_invalid(reason: &str) {
+    tracing::warn!(target: "security", event = "authn_token_invalid", reason, "credential refused");
+}
+
+/// An authenticated caller was refused an operation.
+pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
+    tracing::warn!(target: "security", event = "authz_fail", subject, tenant, operation, reason, "access denied");
+}
+
+/// A limit was hit; `limit` names which.
+pub(crate) fn excess_rate_limit_exceeded(client: IpAddr, limit: &str) {
+    tracing::warn!(target: "security", event = "excess_rate_limit_exceeded", %client, limit, "throttled");
+}
+
+/// The input of an operation was refused.
+pub(crate) fn input_validation_fail(code: &str, faults: usize) {
+    tracing::info!(target: "security", event = "input_validation_fail", code, faults, "input refused");
+}
+
+/// Something changed at the request of `subject`. `action` is the audit name of the operation.
+pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
+    tracing::info!(target: "security", event = "data_changed", subject, tenant, action, object, "changed");
+}
+
+/// A handler panicked. The message stays out: it may hold anything.
+pub(crate) fn sys_crash() {
+    tracing::error!(target: "security", event = "sys_crash", "a request handler panicked");
+}
