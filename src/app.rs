@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    api::{self, UnguardedRoute},
+    api::{self, ServedRoute, UnguardedRoute},
     authn::{Authenticator, KeyService},
     domain::Clock,
     edge,
@@ -17,6 +17,7 @@ use crate::{
 /// A service that is ready to run and holds its port.
 pub struct App<S> {
     service: S,
+    served: Vec<ServedRoute>,
     settings: Settings,
     listener: TcpListener,
     address: SocketAddr,
@@ -77,10 +78,10 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
         issuer: settings.oidc.issuer.clone(),
         public_url,
     });
-    let routes = api::routes(&context)?;
+    let (routes, served) = api::routes(&context)?;
     let service = edge::stack(routes, &settings.http, &settings.throttle).ok_or(StartError::Throttle)?;
     let key_refresh = keys.keep_fresh(settings.oidc.refresh);
-    Ok(App { service, settings, listener, address, context, key_refresh })
+    Ok(App { service, served, settings, listener, address, context, key_refresh })
 }
 
 impl<S: edge::EdgeService> App<S> {
@@ -88,6 +89,12 @@ impl<S: edge::EdgeService> App<S> {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Every route it serves, as the router has them.
+    #[must_use]
+    pub fn served(&self) -> &[ServedRoute] {
+        &self.served
     }
 
     /// Serves until `stop` resolves, then finishes what is in flight.

@@ -53,10 +53,6 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
             && let Some(schema) = schema.as_object_mut()
         {
             schema.insert("additionalProperties".to_owned(), json!(false));
-            if let Some(cursor) = schema.get_mut("properties").and_then(|p| p.get_mut("nextCursor")) {
-                // Always there, and null on the last page; the derive cannot say so.
-                cursor["nullable"] = json!(true);
-            }
         }
     }
     if let Some(schemas) = schemas.as_object_mut() {

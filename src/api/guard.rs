@@ -17,7 +17,7 @@ use poem_openapi::{
 };
 use thiserror::Error;
 
-use super::{Context, schema::Schemas};
+use super::{Context, ServedRoute, schema::Schemas};
 use crate::{
     authn::AuthnError,
     authz::{
@@ -64,6 +64,14 @@ impl<T: OpenApi> Guarded<T> {
             }
         }
         Ok(Self { routes: guarded, operations: std::marker::PhantomData })
+    }
+
+    /// Every route there is.
+    pub(super) fn served(&self) -> Vec<ServedRoute> {
+        let of_path = |(path, methods): (&String, &HashMap<Method, _>)| {
+            methods.keys().map(|method| (method.clone(), path.clone())).collect::<Vec<_>>()
+        };
+        self.routes.iter().flat_map(of_path).collect()
     }
 
     /// The operations' descriptions alone, to make the document from.

@@ -78,13 +78,21 @@ fn operations(context: &Arc<Context>) -> Operations {
     )
 }
 
-/// The application: every operation behind its guard, every error a problem.
-pub fn routes(context: &Arc<Context>) -> Result<impl Endpoint<Output = Response> + use<>, UnguardedRoute> {
+/// What the router serves: method and path, with `:` before each parameter.
+pub type ServedRoute = (http::Method, String);
+
+/// The application: every operation behind its guard, every error a problem. With it, the list of
+/// what it serves, taken from the router and not from the document.
+pub fn routes(
+    context: &Arc<Context>,
+) -> Result<(impl Endpoint<Output = Response> + use<>, Vec<ServedRoute>), UnguardedRoute> {
     let guarded = guard::Guarded::new(operations(context), context)?;
+    let served = guarded.served();
     let service = OpenApiService::new(guarded, meta::TITLE, env!("CARGO_PKG_VERSION"));
-    Ok(poem::IntoEndpoint::into_endpoint(service)
+    let endpoint = poem::IntoEndpoint::into_endpoint(service)
         .catch_all_error(|error: poem::Error| async move { problem::from_framework(error).into_poem() })
-        .map_to_response())
+        .map_to_response();
+    Ok((endpoint, served))
 }
 
 /// An amount of money in minor units (cents), never a fraction.

@@ -113,7 +113,7 @@ struct OrderPage {
     #[oai(validator(max_items = 100))]
     items: Vec<OrderView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(validator(max_length = 512))]
+    #[oai(nullable, validator(max_length = 512))]
     next_cursor: Option<String>,
 }
 

@@ -41,7 +41,7 @@ struct ProductPage {
     #[oai(validator(max_items = 100))]
     items: Vec<ProductView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(validator(max_length = 512))]
+    #[oai(nullable, validator(max_length = 512))]
     next_cursor: Option<String>,
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A demo tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Tenant {
     /// Short name, used in file names and e-mail-like subjects.
     pub name: &'static str,

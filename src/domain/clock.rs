@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
 /// The wall clock every decision about time reads, so that a test can move it.
 ///
@@ -20,11 +20,12 @@ impl Clock {
         Self::default()
     }
 
-    /// Now, in UTC.
+    /// Now, in UTC, in whole microseconds: the resolution of the database, so that a time
+    /// is the same before it was stored and after.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let shift = self.shift_seconds.load(Ordering::Relaxed);
-        Utc::now() + TimeDelta::try_seconds(shift).unwrap_or_default()
+        (Utc::now() + TimeDelta::try_seconds(shift).unwrap_or_default()).trunc_subsecs(6)
     }
 
     /// Now, as a JWT `NumericDate` (RFC 7519 section 2): seconds since 1970-01-01T00:00:00Z.

@@ -2,8 +2,8 @@
 
 use std::{error::Error as StdError, io};
 
-use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError, ReadBodyError};
-use poem_openapi::error::{ContentTypeError, ParseParamError, ParseRequestPayloadError};
+use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
+use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError};
 
 use super::{Kind, Problem};
 
@@ -16,7 +16,10 @@ pub(crate) fn from_framework(error: poem::Error) -> Problem {
     if let Some(param) = error.downcast_ref::<ParseParamError>() {
         return Problem::new(Kind::InvalidInput).at(param.name, "invalid");
     }
-    if error.is::<ParsePathError>() || error.is::<NotFoundError>() {
+    if let Some(path) = error.downcast_ref::<ParsePathError>() {
+        return Problem::new(Kind::InvalidInput).at(path.name, "invalid");
+    }
+    if error.is::<NotFoundError>() {
         return Problem::new(Kind::NotFound);
     }
     if error.is::<MethodNotAllowedError>() {

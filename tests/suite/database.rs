@@ -1,0 +1,132 @@
+//! What holds when the code above the database is wrong.
+
+use secrecy::{ExposeSecret, SecretString};
+use service::{app, dev::demo, domain::Clock, settings::Settings};
+use sqlx::{Connection, PgConnection};
+
+use crate::support::{ACME, GLOBEX, TestApp, run, test_database};
+
+/// Counts without any condition, as a query would whose filter was forgotten.
+async fn count(url: &SecretString, tenant: Option<&str>, table: &str) -> i64 {
+    let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+    let mut tx = connection.begin().await.unwrap();
+    if let Some(tenant) = tenant {
+        let set = "select set_config('app.tenant_id', $1, true)";
+        sqlx::query(set).bind(tenant).execute(&mut *tx).await.unwrap();
+    }
+    let sql = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+    sqlx::query_scalar(sql).fetch_one(&mut *tx).await.unwrap()
+}
+
+const TABLES: [&str; 3] = ["products", "orders", "order_lines"];
+
+#[tokio::test]
+async fn authz_07_a_query_without_a_filter_sees_its_tenant_only() {
+    let urls = test_database().await;
+    let (acme, globex) = (ACME.id.to_string(), GLOBEX.id.to_string());
+    // A third order for one of them, so that the two cannot be mistaken for each other.
+    let extra = format!(
+        "set local app.tenant_id = '{acme}';
+         insert into products values ('{acme}', 'EXTRA-1', 'extra', 1, 'EUR');
+         insert into orders select '{acme}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now();
+         insert into order_lines select '{acme}', id, 1, 'EXTRA-1', 1, 1 from orders where created_by = 'x'"
+    );
+    run(&urls.owner, &extra).await.unwrap();
+    for url in [&urls.writer, &urls.reader] {
+        for table in TABLES {
+            let (ours, theirs) = (count(url, Some(&acme), table).await, count(url, Some(&globex), table).await);
+            assert!(theirs > 0, "{table} is empty, so this proves nothing");
+            assert_eq!(ours, theirs + 1, "{table}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn authz_07_without_a_tenant_nothing_is_visible() {
+    let urls = test_database().await;
+    // The owner too: row-level security is forced.
+    for url in [&urls.writer, &urls.reader, &urls.owner] {
+        for table in TABLES {
+            assert_eq!(count(url, None, table).await, 0, "{table}");
+            assert_eq!(count(url, Some(""), table).await, 0, "{table}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn authz_07_a_row_cannot_be_written_for_another_tenant() {
+    let urls = test_database().await;
+    let (acme, globex) = (ACME.id, GLOBEX.id);
+    let insert = format!(
+        "set local app.tenant_id = '{acme}';
+         insert into orders values ('{globex}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now())"
+    );
+    assert_refused(run(&urls.writer, &insert).await, "42501");
+    let theirs = "0190a002-0000-7000-8000-000000000001";
+    let update = format!("set local app.tenant_id = '{acme}'; update orders set status = 'paid' where id = '{theirs}'");
+    assert_eq!(run(&urls.writer, &update).await.unwrap(), 0);
+    // A line of ours cannot point at an order of theirs, whatever the code does.
+    let line = format!(
+        "set local app.tenant_id = '{acme}';
+         insert into order_lines values ('{acme}', '{theirs}', 9, 'PEN-BLUE', 1, 1)"
+    );
+    assert_refused(run(&urls.writer, &line).await, "23503");
+}
+
+#[track_caller]
+fn assert_refused(result: Result<u64, sqlx::Error>, code: &str) {
+    match result {
+        Err(sqlx::Error::Database(error)) => assert_eq!(error.code().as_deref(), Some(code), "{error}"),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn authz_08_the_logins_can_do_no_more_than_they_must() {
+    let urls = test_database().await;
+    let acme = ACME.id;
+    let tenant = format!("set local app.tenant_id = '{acme}'; ");
+    for denied in [
+        "create table stray (x int)",
+        "alter table orders disable row level security",
+        "drop policy tenant_isolation on orders",
+        "delete from orders",
+        "truncate orders",
+        "update orders set total_amount = 1",
+        "update order_lines set quantity = 1",
+        "insert into products select tenant_id, 'NEW-1', name, 1, 'EUR' from products limit 1",
+        "insert into _sqlx_migrations select * from _sqlx_migrations",
+        "set role app_owner",
+    ] {
+        assert_refused(run(&urls.writer, &format!("{tenant}{denied}")).await, "42501");
+    }
+    for denied in [
+        "update orders set status = 'paid'",
+        "insert into orders select * from orders",
+        "select from orders for update",
+    ] {
+        assert_refused(run(&urls.reader, &format!("{tenant}{denied}")).await, "42501");
+    }
+    run(&urls.writer, &format!("{tenant}update orders set status = 'paid' where id = '{}'", demo::FIRST_ORDER))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn authz_08_the_service_does_not_start_as_the_owner() {
+    let urls = test_database().await;
+    let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
+    variables.insert("APP_DATABASE__WRITER_URL".to_owned(), urls.owner.expose_secret().to_owned());
+    let settings = Settings::from_variables(variables).unwrap();
+    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    assert!(error.contains("login app_owner: owns tables"), "{error}");
+}
+
+#[tokio::test]
+async fn authz_08_the_service_does_not_start_against_another_schema() {
+    let urls = test_database().await;
+    run(&urls.owner, "delete from _sqlx_migrations").await.unwrap();
+    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
+    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    assert!(error.contains("run `migrate`"), "{error}");
+}

@@ -1,0 +1,106 @@
+//! What meets a request before any handler.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use http::Method;
+use poem::EndpointExt as _;
+use service::{edge, settings::Settings};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::support::{Actor, TestApp, test_database};
+
+#[tokio::test]
+async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
+    let app =
+        TestApp::start_with(&[("APP_THROTTLE__ADDRESS_PER_SECOND", "1"), ("APP_THROTTLE__ADDRESS_BURST", "30")]).await;
+    let anonymous = app.anonymous();
+    let mut limited = None;
+    for _ in 0..40 {
+        let reply = anonymous.get("/v1/me").await;
+        if reply.status == 429 {
+            limited = Some(reply);
+            break;
+        }
+        reply.problem(401);
+    }
+    let limited = limited.expect("40 requests at once pass a limit of 30");
+    assert_eq!(limited.problem(429), "rate_limited");
+    let seconds: u64 = limited.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2).contains(&seconds), "{seconds}");
+
+    // Claiming another address changes nothing; being at another one does.
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+        let spoofed = anonymous.request(Method::GET, "/health/live").header(name, "203.0.113.9");
+        assert_eq!(anonymous.send(spoofed).await.problem(429), "rate_limited", "{name}");
+    }
+    let elsewhere = app.anonymous().from_address(Ipv4Addr::new(127, 0, 0, 2).into());
+    elsewhere.get("/health/live").await.ok(200);
+}
+
+/// The whole stack around another application, since none of the real operations panics.
+async fn serve_with_faults() -> std::net::SocketAddr {
+    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let settings: &'static Settings = Box::leak(Box::new(Settings::from_variables(variables).unwrap()));
+    let app = poem::Route::new()
+        .at("/panic", poem::endpoint::make_sync(|_| -> &'static str { panic!("secret in a panic") }))
+        .at(
+            "/leak",
+            poem::endpoint::make_sync(|_| {
+                poem::Response::builder().status(http::StatusCode::INTERNAL_SERVER_ERROR).body("secret in a body")
+            }),
+        )
+        .at("/fine", poem::endpoint::make_sync(|_| "fine"))
+        .map_to_response();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stack = edge::stack(app, &settings.http, &settings.throttle).unwrap();
+    tokio::spawn(edge::serve(listener, stack, &settings.http, std::future::pending()));
+    address
+}
+
+#[tokio::test]
+async fn fail_02_a_panic_is_a_problem_and_the_next_request_is_served() {
+    let actor = Actor::new(serve_with_faults().await, None);
+    for _ in 0..3 {
+        let reply = actor.get("/panic").await;
+        assert_eq!(reply.problem(500), "internal");
+        assert!(!reply.text.contains("secret"), "{}", reply.text);
+        assert_eq!(actor.get("/fine").await.text, "fine");
+    }
+}
+
+#[tokio::test]
+async fn input_08_an_error_nobody_made_a_problem_of_is_replaced() {
+    let actor = Actor::new(serve_with_faults().await, None);
+    let reply = actor.get("/leak").await;
+    assert_eq!(reply.problem(500), "internal");
+    assert!(!reply.text.contains("secret"), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn rate_09_a_connection_that_does_not_finish_its_headers_is_closed() {
+    let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
+    let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "still open after 5 s");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn rate_09_connections_over_the_limit_are_closed_at_once() {
+    let app = TestApp::start_with(&[("APP_HTTP__MAX_CONNECTIONS", "4")]).await;
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(tokio::net::TcpStream::connect(app.address).await.unwrap());
+    }
+    let mut last = held.pop().unwrap();
+    let _ = last.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), last.read_to_end(&mut answer)).await.expect("closed");
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}

@@ -1,0 +1,208 @@
+//! The development issuer is a real OpenID provider, so its tokens are really issued.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+use service::{
+    crypto,
+    dev::issuer::{SERVICE_CLIENT, WEB_CLIENT},
+};
+
+use crate::support::{ACME, TestApp};
+
+const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0123456789";
+
+struct Client {
+    http: reqwest::Client,
+    metadata: Value,
+}
+
+impl Client {
+    async fn of(app: &TestApp) -> Self {
+        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let url = format!("{}/.well-known/openid-configuration", app.issuer.url());
+        let metadata: Value = http.get(url).send().await.unwrap().json().await.unwrap();
+        assert_eq!(metadata["issuer"], app.issuer.url());
+        Self { http, metadata }
+    }
+
+    fn endpoint(&self, name: &str) -> &str {
+        self.metadata[name].as_str().unwrap()
+    }
+
+    fn form(pairs: &[(&str, &str)]) -> String {
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
+    async fn post(&self, endpoint: &str, pairs: &[(&str, &str)]) -> reqwest::Response {
+        let request = self.http.post(self.endpoint(endpoint));
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.body(Self::form(pairs)).send().await.unwrap()
+    }
+
+    async fn token(&self, pairs: &[(&str, &str)]) -> (u16, Value) {
+        let response = self.post("token_endpoint", pairs).await;
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// An authorization request, and the code that picking a person gives.
+    async fn code(&self, scope: &str) -> String {
+        let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
+        let mut request = vec![
+            ("client_id", WEB_CLIENT),
+            ("redirect_uri", REDIRECT),
+            ("response_type", "code"),
+            ("scope", scope),
+            ("state", "the-state"),
+            ("nonce", "the-nonce"),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let url = format!("{}?{}", self.endpoint("authorization_endpoint"), Self::form(&request));
+        let page = self.http.get(url).send().await.unwrap();
+        assert_eq!(page.status(), 200);
+        assert!(page.text().await.unwrap().contains("sales@acme.example"));
+        request.push(("subject", "sales@acme.example"));
+        let picked = self.post("authorization_endpoint", &request).await;
+        assert_eq!(picked.status(), 303);
+        let target = url::Url::parse(picked.headers()["location"].to_str().unwrap()).unwrap();
+        assert!(target.as_str().starts_with(REDIRECT));
+        let parameter = |name: &str| target.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
+        assert_eq!(parameter("state"), "the-state");
+        assert_eq!(parameter("iss"), self.metadata["issuer"]);
+        parameter("code")
+    }
+
+    async fn exchange(&self, code: &str, verifier: &str) -> (u16, Value) {
+        self.token(&[
+            ("grant_type", "authorization_code"),
+            ("client_id", WEB_CLIENT),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", REDIRECT),
+        ])
+        .await
+    }
+
+    async fn refresh(&self, token: &str) -> (u16, Value) {
+        self.token(&[("grant_type", "refresh_token"), ("client_id", WEB_CLIENT), ("refresh_token", token)]).await
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_person_signs_in_with_code_and_pkce() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let code = client.code("openid orders:read made:up").await;
+    let (status, tokens) = client.exchange(&code, VERIFIER).await;
+    assert_eq!((status, &tokens["scope"]), (200, &json!("openid orders:read")));
+    assert_eq!(tokens["refresh_token"], Value::Null, "offline_access was not asked for");
+    let me = app.bearer(text(&tokens["access_token"])).get("/v1/me").await.ok(200);
+    assert_eq!((&me["subject"], &me["scopes"]), (&json!("sales@acme.example"), &json!(["orders:read"])));
+
+    let (status, again) = client.exchange(&code, VERIFIER).await;
+    assert_eq!((status, &again["error"]), (400, &json!("invalid_grant")), "a code is used once");
+    let other = client.code("openid").await;
+    let (status, wrong) = client.exchange(&other, "not-the-verifier").await;
+    assert_eq!((status, &wrong["error"]), (400, &json!("invalid_grant")));
+}
+
+#[tokio::test]
+async fn authn_07_an_id_token_and_a_refresh_token_open_nothing() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let code = client.code("openid offline_access orders:read").await;
+    let (_, tokens) = client.exchange(&code, VERIFIER).await;
+    for name in ["id_token", "refresh_token"] {
+        let reply = app.bearer(text(&tokens[name])).get("/v1/me").await;
+        assert_eq!(reply.problem(401), "unauthenticated", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_acts_for_itself_by_client_credentials() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let secret = app.issuer.service_secret();
+    let request = |secret| {
+        [
+            ("grant_type", "client_credentials"),
+            ("client_id", SERVICE_CLIENT),
+            ("client_secret", secret),
+            ("scope", "orders:read orders:write"),
+        ]
+    };
+    let (status, tokens) = client.token(&request(secret)).await;
+    assert_eq!(status, 200);
+    let service = app.bearer(text(&tokens["access_token"]));
+    let me = service.get("/v1/me").await.ok(200);
+    assert_eq!((&me["kind"], &me["roles"]), (&json!("service"), &json!(["service"])));
+    assert_eq!(me["tenantId"], ACME.id.to_string());
+    service.get("/v1/orders").await.ok(200);
+    assert_eq!(service.get("/v1/products").await.problem(403), "insufficient_scope");
+
+    let (status, refused) = client.token(&request("wrong")).await;
+    assert_eq!((status, &refused["error"]), (401, &json!("invalid_client")));
+    // The public client has no secret, so it may not act for itself.
+    let (status, refused) = client
+        .token(&[("grant_type", "client_credentials"), ("client_id", WEB_CLIENT), ("scope", "orders:read")])
+        .await;
+    assert_eq!((status, &refused["error"]), (400, &json!("unauthorized_client")));
+}
+
+#[tokio::test]
+async fn refresh_rotates_and_reuse_ends_the_family() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let code = client.code("offline_access orders:read").await;
+    let (_, first) = client.exchange(&code, VERIFIER).await;
+    let old = text(&first["refresh_token"]);
+    let (status, second) = client.refresh(old).await;
+    assert_eq!(status, 200);
+    let new = text(&second["refresh_token"]);
+    assert_ne!(new, old);
+    app.bearer(text(&second["access_token"])).get("/v1/orders").await.ok(200);
+    let (status, reused) = client.refresh(old).await;
+    assert_eq!((status, &reused["error"]), (400, &json!("invalid_grant")));
+    let (status, _) = client.refresh(new).await;
+    assert_eq!(status, 400, "the successor ends with its family");
+}
+
+#[tokio::test]
+async fn a_revoked_refresh_token_is_of_no_use() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let code = client.code("offline_access").await;
+    let (_, tokens) = client.exchange(&code, VERIFIER).await;
+    let token = text(&tokens["refresh_token"]);
+    let revoked = client.post("revocation_endpoint", &[("client_id", WEB_CLIENT), ("token", token)]).await;
+    assert_eq!(revoked.status(), 200);
+    assert_eq!(client.refresh(token).await.0, 400);
+}
+
+#[tokio::test]
+async fn nobody_is_redirected_to_a_place_that_was_not_agreed() {
+    let app = TestApp::start().await;
+    let client = Client::of(&app).await;
+    let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
+    for (redirect, method) in [
+        ("https://evil.example/callback", "S256"),
+        ("http://127.0.0.1.evil.example/", "S256"),
+        ("javascript:alert(1)", "S256"),
+        (REDIRECT, "plain"),
+    ] {
+        let request = [
+            ("client_id", WEB_CLIENT),
+            ("redirect_uri", redirect),
+            ("response_type", "code"),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", method),
+            ("subject", "sales@acme.example"),
+        ];
+        assert_eq!(client.post("authorization_endpoint", &request).await.status(), 400, "{redirect} {method}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The security suite: one program, real parts.
+//!
+//! Every test talks to the service over a socket, with tokens of a real issuer and a database
+//! of its own. A control's test carries its id (`authn_05_…`); SECURITY.md leads from each
+//! control to its code and its tests. `support` is the vocabulary.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(unreachable_pub, reason = "one program has no outside")]
+#![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
+
+mod authn;
+mod authz;
+mod cli;
+mod database;
+mod edge;
+mod input;
+mod issuer;
+mod matrix;
+mod orders;
+mod start;
+mod support;

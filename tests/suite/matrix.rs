@@ -1,0 +1,91 @@
+//! The route matrix is the whole truth about who may call what.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use service::{api, authz::matrix};
+
+use crate::support::TestApp;
+
+const DOCUMENT: &str = "docs/openapi.json";
+
+fn template(path: &str) -> String {
+    path.split('/').map(|part| if part.starts_with([':', '{']) { "{}" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+fn documented(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().unwrap();
+    let methods = |(path, methods): (&String, &Value)| {
+        let methods = methods.as_object().unwrap().keys();
+        methods.map(|method| format!("{} {}", method.to_uppercase(), template(path))).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(methods).collect()
+}
+
+#[tokio::test]
+async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
+    let app = TestApp::start().await;
+    let served: BTreeSet<String> =
+        app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
+    let rows: BTreeSet<String> =
+        matrix::MATRIX.iter().map(|row| format!("{} {}", row.method.as_str(), template(row.path))).collect();
+    assert_eq!(
+        served, rows,
+        "\nleft: what the router serves; right: the rows of MATRIX in src/authz/matrix.rs.\n\
+         Add the missing row, or remove the one without a route.\n"
+    );
+    assert_eq!(rows.len(), matrix::MATRIX.len(), "two rows speak of one route");
+}
+
+#[tokio::test]
+async fn threat_03_what_is_served_is_what_is_documented() {
+    let app = TestApp::start().await;
+    let served: BTreeSet<String> =
+        app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
+    let document = app.anonymous().get("/openapi.json").await.ok(200);
+    assert_eq!(documented(&document), served);
+    for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/", "//v1/me"] {
+        app.anonymous().get(path).await.problem(404);
+    }
+}
+
+#[test]
+fn threat_02_the_document_says_what_the_matrix_says() {
+    let document = api::document("https://login.example.com", "https://api.example.com");
+    for row in &matrix::MATRIX {
+        let operation = &document["paths"][row.path][row.method.as_str().to_lowercase()];
+        assert_eq!(operation["operationId"], row.operation, "{}", row.path);
+        assert_eq!(operation["x-access"]["audit"], row.audit, "{}", row.path);
+        let scopes: Vec<&str> = row.scope.map(matrix::Scope::as_str).into_iter().collect();
+        match row.callers {
+            matrix::Callers::Public => assert_eq!(operation["security"], serde_json::json!([]), "{}", row.path),
+            matrix::Callers::Authenticated => {
+                assert_eq!(operation["security"], serde_json::json!([{ "oidc": scopes }]), "{}", row.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_published_document_is_current() {
+    let document = api::document("https://login.example.com", "https://api.example.com");
+    let current = format!("{}\n", serde_json::to_string_pretty(&document).unwrap());
+    let published = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
+    assert!(
+        current == published,
+        "{DOCUMENT} is not current: run `cargo run --features dev -- openapi > {DOCUMENT}` and review the difference"
+    );
+}
+
+#[tokio::test]
+async fn the_docs_page_runs_no_script_but_its_own() {
+    let app = TestApp::start().await;
+    let reply = app.anonymous().get("/docs").await;
+    let policy = reply.header("content-security-policy").unwrap().to_owned();
+    assert!(policy.contains("script-src 'sha256-") && !policy.contains("script-src 'unsafe"), "{policy}");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    assert!(reply.text.contains("createOrder"));
+    let off = TestApp::start_with(&[("APP_HTTP__DOCS", "false")]).await;
+    off.anonymous().get("/docs").await.problem(404);
+    off.anonymous().get("/openapi.json").await.problem(404);
+}

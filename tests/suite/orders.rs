@@ -1,0 +1,117 @@
+//! Orders, as a caller uses them.
+
+use serde_json::{Value, json};
+use service::authz::policy::Role;
+use uuid::Uuid;
+
+use crate::support::TestApp;
+
+#[tokio::test]
+async fn an_order_is_placed_read_listed_and_cancelled() {
+    let app = TestApp::start().await;
+    let sales = app.user(Role::Sales);
+    let body = json!({
+        "lines": [{ "sku": "paper-a4", "quantity": 3 }, { "sku": "CHAIR-PRO", "quantity": 2 }],
+        "shippingSpeed": "express",
+        "note": "  two chairs  ",
+    });
+    let reply = sales.post("/v1/orders", &body).await;
+    let location = reply.header("location").unwrap().to_owned();
+    let order = reply.ok(201);
+    let id = order["id"].as_str().unwrap();
+    assert_eq!(location, format!("/v1/orders/{id}"));
+    assert_eq!(id.parse::<Uuid>().unwrap().get_version_num(), 7);
+    assert_eq!(order["status"], "placed");
+    assert_eq!(order["note"], "two chairs");
+    assert_eq!(order["createdBy"], "sales@acme.example");
+    assert_eq!(order["total"], json!({ "amount": 3 * 549 + 2 * 32_900, "currency": "EUR" }));
+    assert_eq!(
+        order["lines"],
+        json!([
+            { "sku": "PAPER-A4", "quantity": 3, "unitPrice": { "amount": 549, "currency": "EUR" } },
+            { "sku": "CHAIR-PRO", "quantity": 2, "unitPrice": { "amount": 32_900, "currency": "EUR" } },
+        ])
+    );
+    assert_eq!(app.user(Role::Viewer).get(&location).await.ok(200), order);
+    let first = sales.get("/v1/orders?limit=1").await.ok(200);
+    assert_eq!(first["items"], json!([order]));
+
+    let cancelled = sales.post(&format!("{location}/cancel"), &Value::Null).await.ok(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(sales.get(&location).await.ok(200), cancelled);
+}
+
+#[tokio::test]
+async fn input_09_the_total_is_the_servers() {
+    let app = TestApp::start().await;
+    let sales = app.user(Role::Sales);
+    let body = json!({
+        "lines": [{ "sku": "DESK-160", "quantity": 1, "unitPrice": { "amount": 1, "currency": "EUR" } }],
+        "shippingSpeed": "standard",
+    });
+    assert_eq!(sales.post("/v1/orders", &body).await.faults(), ["/lines/0 unknown_field"]);
+    let unknown = json!({ "lines": [{ "sku": "NO-SUCH-SKU", "quantity": 1 }], "shippingSpeed": "standard" });
+    let reply = sales.post("/v1/orders", &unknown).await;
+    assert_eq!(reply.problem(422), "unprocessable");
+    assert_eq!(reply.faults(), ["/lines/0/sku unknown_product"]);
+}
+
+#[tokio::test]
+async fn input_11_an_order_is_cancelled_once_however_many_try() {
+    let app = TestApp::start().await;
+    let sales = app.user(Role::Sales);
+    let body = json!({ "lines": [{ "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" });
+    for _ in 0..10 {
+        let order = sales.post("/v1/orders", &body).await.ok(201);
+        let path = format!("/v1/orders/{}/cancel", order["id"].as_str().unwrap());
+        let (a, b, c) = tokio::join!(
+            sales.post(&path, &Value::Null),
+            sales.post(&path, &Value::Null),
+            sales.post(&path, &Value::Null)
+        );
+        let mut statuses = [a.status.as_u16(), b.status.as_u16(), c.status.as_u16()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409, 409]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_walked_page_by_page_without_gap_or_repetition() {
+    let app = TestApp::start().await;
+    let viewer = app.user(Role::Viewer);
+    let all = viewer.get("/v1/orders?limit=100").await.ok(200);
+    assert_eq!(all["nextCursor"], Value::Null);
+    let all: Vec<Value> = all["items"].as_array().unwrap().clone();
+    assert!(all.len() >= 6);
+    let mut walked = Vec::new();
+    let mut path = "/v1/orders?limit=2".to_owned();
+    loop {
+        let page = viewer.get(&path).await.ok(200);
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2);
+        walked.extend(items.iter().cloned());
+        match page["nextCursor"].as_str() {
+            Some(cursor) => path = format!("/v1/orders?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(walked, all);
+    let ids: Vec<&str> = walked.iter().map(|order| order["id"].as_str().unwrap()).collect();
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "newest first: {ids:?}");
+}
+
+#[tokio::test]
+async fn products_are_listed_and_found_whatever_the_case() {
+    let app = TestApp::start().await;
+    let viewer = app.user(Role::Viewer);
+    let page = viewer.get("/v1/products?limit=2").await.ok(200);
+    assert_eq!(page["items"][0]["sku"], "CHAIR-PRO");
+    let cursor = page["nextCursor"].as_str().unwrap();
+    let rest = viewer.get(&format!("/v1/products?cursor={cursor}")).await.ok(200);
+    assert_eq!(rest["items"].as_array().unwrap().len(), 3);
+    let product = viewer.get("/v1/products/pen-blue").await.ok(200);
+    let expected = json!({
+        "sku": "PEN-BLUE", "name": "Ballpoint pen, blue", "price": { "amount": 129, "currency": "EUR" },
+    });
+    assert_eq!(product, expected);
+}

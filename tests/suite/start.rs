@@ -1,0 +1,113 @@
+//! What a start refuses, and what it says while it cannot work.
+
+use std::collections::BTreeMap;
+
+use service::{authz::policy::Role, settings::Settings};
+
+use crate::support::TestApp;
+
+fn faults(variables: &[(&str, &str)]) -> Vec<String> {
+    let variables: BTreeMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    match Settings::from_variables(variables) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.0.into_iter().map(|fault| format!("{}: {}", fault.variable, fault.message)).collect(),
+    }
+}
+
+const KEY: &str = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+const SOUND: [(&str, &str); 5] = [
+    ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
+    ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
+    ("APP_OIDC__ISSUER", "https://login.example.com"),
+    ("APP_OIDC__AUDIENCE", "api://orders"),
+    ("APP_SECRETS__CURSOR_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+];
+
+#[test]
+fn secret_03_a_sound_production_configuration_is_accepted() {
+    assert_eq!(faults(&SOUND), Vec::<String>::new());
+}
+
+#[test]
+fn secret_03_every_fault_is_listed_at_once() {
+    let found = faults(&[
+        ("APP_HTTP__LISTEN", "everywhere"),
+        ("APP_HTTP__LISTN", "127.0.0.1:80"),
+        ("APP_OIDC__LEEWAY_SECONDS", "600"),
+        ("APP_SECRETS__CURSOR_KEY", "c2hvcnQ="),
+    ]);
+    for expected in [
+        "APP_HTTP__LISTEN: invalid socket address",
+        "APP_HTTP__LISTN: no such setting",
+        "APP_OIDC__LEEWAY_SECONDS: must be 0 to 30",
+        "APP_SECRETS__CURSOR_KEY: expected 32 random bytes",
+        "APP_DATABASE__WRITER_URL: is required",
+        "APP_DATABASE__READER_URL: is required",
+        "APP_OIDC__ISSUER: is required",
+        "APP_OIDC__AUDIENCE: is required",
+    ] {
+        assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected} is not among {found:#?}");
+    }
+}
+
+#[test]
+fn secret_03_production_refuses_what_is_unsafe() {
+    for (name, value, fault) in [
+        ("APP_OIDC__ISSUER", "http://login.example.com", "must be an https URL"),
+        ("APP_OIDC__ISSUER", "http://127.0.0.1:8081", "must be an https URL"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app", "sslmode=verify-full"),
+        ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser's"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
+        ("APP_DATABASE__READER_URL", SOUND[0].1, "another login than the writer's"),
+        ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
+        ("APP_SECRETS__CURSOR_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
+    ] {
+        let mut variables = SOUND.to_vec();
+        variables.retain(|(other, _)| *other != name);
+        variables.push((name, value));
+        let found = faults(&variables);
+        assert!(found.iter().any(|f| f.starts_with(name) && f.contains(fault)), "{name}={value}: {found:#?}");
+    }
+}
+
+#[test]
+fn secret_02_a_fault_quotes_no_secret() {
+    let mut variables = SOUND.to_vec();
+    variables.push(("APP_DATABASE__WRITER_URL", "postgres://postgres:hunter2hunter2@db.example/app"));
+    variables.push(("APP_SECRETS__CURSOR_KEY", "hunter2"));
+    let found = faults(&variables).join("\n");
+    assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
+    let settings = Settings::from_variables(SOUND.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("0123456789abcdef") && !shown.contains("AAECAw"), "{shown}");
+}
+
+#[test]
+fn secret_02_a_secret_can_come_from_a_file() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cursor-key");
+    std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    let mut variables = SOUND.to_vec();
+    variables.retain(|(name, _)| *name != "APP_SECRETS__CURSOR_KEY");
+    variables.push(("APP_SECRETS__CURSOR_KEY_FILE", file.to_str().unwrap()));
+    assert_eq!(faults(&variables), Vec::<String>::new());
+    variables.push(("APP_SECRETS__CURSOR_KEY", KEY));
+    assert!(faults(&variables)[0].contains("both directly and by a file"));
+    assert!(faults(&[("APP_OIDC__ISSUER_FILE", "/no/such/file")])[0].contains("cannot read /no/such/file"));
+}
+
+#[tokio::test]
+async fn fail_01_without_the_issuers_keys_nobody_is_let_in() {
+    let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
+    assert_eq!(app.user(Role::Admin).get("/v1/me").await.problem(503), "unavailable");
+}
+
+#[tokio::test]
+async fn fail_04_readiness_tells_the_truth_and_liveness_depends_on_nothing() {
+    let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
+    let anonymous = app.anonymous();
+    assert_eq!(anonymous.get("/health/ready").await.problem(503), "unavailable");
+    anonymous.get("/health/live").await.ok(200);
+    let ready = TestApp::start().await;
+    ready.anonymous().get("/health/ready").await.ok(200);
+}

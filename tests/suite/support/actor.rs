@@ -1,0 +1,111 @@
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::Value;
+
+/// Somebody who calls the service.
+pub struct Actor {
+    client: reqwest::Client,
+    base: String,
+    token: Option<String>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+    /// Null if the body is not JSON.
+    pub body: Value,
+}
+
+impl Actor {
+    pub fn new(address: SocketAddr, token: Option<String>) -> Self {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { client, base: format!("http://{address}"), token }
+    }
+
+    /// The same caller from another address of this machine.
+    pub fn from_address(self, local: IpAddr) -> Self {
+        let client = reqwest::Client::builder().local_address(local).build().unwrap();
+        Self { client, ..self }
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A body of any bytes under any content type.
+    pub async fn post_raw(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Reply {
+        self.send(self.request(Method::POST, path).header("content-type", content_type).body(body)).await
+    }
+
+    /// A request to change before it is sent.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply { status, headers, text, body }
+    }
+}
+
+impl Reply {
+    /// The problem's code, after checking that it is a well-formed problem of this status.
+    #[track_caller]
+    pub fn problem(&self, status: u16) -> &str {
+        assert_eq!(self.status.as_u16(), status, "{self:#?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:#?}");
+        assert_eq!(self.body["status"], status, "{self:#?}");
+        let trace_id = self.body["traceId"].as_str().unwrap();
+        assert_eq!(self.headers["x-request-id"], trace_id, "{self:#?}");
+        self.body["code"].as_str().unwrap()
+    }
+
+    /// The faults of the input, as `pointer code`.
+    pub fn faults(&self) -> Vec<String> {
+        let errors = self.body["errors"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        errors.iter().map(|e| format!("{} {}", text(&e["pointer"]), text(&e["code"]))).collect()
+    }
+
+    #[track_caller]
+    pub fn ok(self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:#?}");
+        self.body
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Everything a caller could tell two refusals apart by, but for what differs between any two requests.
+    pub fn comparable(&self) -> (StatusCode, Vec<(String, String)>, Value) {
+        let mut headers: Vec<_> = self
+            .headers
+            .iter()
+            .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        headers.sort();
+        let mut body = self.body.clone();
+        if let Some(body) = body.as_object_mut() {
+            body.remove("traceId");
+            body.remove("instance");
+        }
+        (self.status, headers, body)
+    }
+}

@@ -1,0 +1,120 @@
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use service::{
+    api::ServedRoute,
+    app,
+    authz::{matrix::Scope, policy::Role},
+    dev::{
+        database::Urls,
+        demo::{self, Person, Tenant},
+        issuer::DevIssuer,
+    },
+    domain::Clock,
+    settings::Settings,
+};
+use tokio::net::TcpListener;
+
+use super::{Actor, Forge, postgres};
+
+/// The demo tenants; each has products, and orders of its own.
+pub const ACME: Tenant = demo::TENANTS[0];
+/// The other one.
+pub const GLOBEX: Tenant = demo::TENANTS[1];
+
+const AUDIENCE: &str = "api://under-test";
+
+/// The service on a socket of its own, with a database and an issuer of its own.
+pub struct TestApp {
+    pub address: SocketAddr,
+    pub clock: Clock,
+    pub issuer: DevIssuer,
+    pub served: Vec<ServedRoute>,
+}
+
+impl TestApp {
+    /// With the settings that ship, but for what a test must have of its own.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With some variables set otherwise.
+    pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let clock = Clock::system();
+        let issuer = start_issuer(clock.clone()).await;
+        let database = postgres::test_database().await;
+        let mut all = Self::variables(&database, issuer.url());
+        all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let settings = Settings::from_variables(all).unwrap();
+        let app = app::start(settings, clock.clone()).await.unwrap();
+        let (address, served) = (app.address(), app.served().to_vec());
+        tokio::spawn(app.run(std::future::pending()));
+        let started = Self { address, clock, issuer, served };
+        if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
+            started.wait_until_ready().await;
+        }
+        started
+    }
+
+    /// The environment of a service for this database and issuer.
+    pub fn variables(database: &Urls, issuer: &str) -> BTreeMap<String, String> {
+        let mut variables = database.variables();
+        let key = STANDARD.encode(service::crypto::random::<32>().unwrap());
+        let own = [
+            ("APP_PROFILE", "development"),
+            ("APP_HTTP__LISTEN", "127.0.0.1:0"),
+            ("APP_OIDC__ISSUER", issuer),
+            ("APP_OIDC__AUDIENCE", AUDIENCE),
+            ("APP_SECRETS__CURSOR_KEY", &key),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        variables
+    }
+
+    /// Keys of the issuer are fetched after the start; tests begin when they are there.
+    async fn wait_until_ready(&self) {
+        for _ in 0..500 {
+            if self.anonymous().get("/health/ready").await.status == 200 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("the service did not become ready within 5 s");
+    }
+
+    /// Somebody without a credential.
+    pub fn anonymous(&self) -> Actor {
+        Actor::new(self.address, None)
+    }
+
+    /// Whoever holds this token.
+    pub fn bearer(&self, token: impl Into<String>) -> Actor {
+        Actor::new(self.address, Some(token.into()))
+    }
+
+    /// A person of Acme with this role and every scope.
+    pub fn user(&self, role: Role) -> Actor {
+        self.user_of(&ACME, role, &Scope::ALL)
+    }
+
+    /// A person of any tenant, with any role and scopes.
+    pub fn user_of(&self, tenant: &Tenant, role: Role, scopes: &[Scope]) -> Actor {
+        self.bearer(self.issuer.access_token(&person(tenant, role), scopes))
+    }
+
+    /// Makes tokens that the issuer would not.
+    pub fn forge(&self) -> Forge<'_> {
+        Forge::new(&self.issuer)
+    }
+}
+
+/// A demo person.
+pub fn person(tenant: &Tenant, role: Role) -> Person {
+    let wanted = |person: &Person| person.tenant == tenant.id && person.role == role;
+    demo::people().into_iter().find(wanted).unwrap()
+}
+
+pub async fn start_issuer(clock: Clock) -> DevIssuer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    DevIssuer::start(listener, AUDIENCE, demo::people(), ACME.id, clock).unwrap()
+}

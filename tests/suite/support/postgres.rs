@@ -1,0 +1,185 @@
+//! One PostgreSQL server for the run, one database per test.
+//!
+//! `TEST_DATABASE_URL` (a superuser's) wins; else a container, if Docker answers and has or gets the
+//! image `TEST_POSTGRES_IMAGE` (default `postgres:15-alpine`); else a private server.
+//! `TEST_POSTGRES=container` or `=private` insists on one of them.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use secrecy::ExposeSecret;
+use service::dev::{
+    database::{Cluster, Urls},
+    demo,
+    postgres::{Binaries, Durability, Server},
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner};
+use uuid::Uuid;
+
+const TEMPLATE: &str = "test_template";
+/// Databases of earlier runs are dropped when they are older than this.
+const KEEP_SECONDS: u64 = 1800;
+
+/// What a run's databases live on. Whatever it is, it ends with this process.
+struct Provider {
+    cluster: Cluster,
+    _server: Option<Server>,
+    _container: Option<(ContainerAsync<GenericImage>, Option<Child>)>,
+    _slot: Option<File>,
+}
+
+static PROVIDER: OnceLock<Provider> = OnceLock::new();
+
+/// A database for one test, with the schema and the demo data.
+pub async fn test_database() -> Urls {
+    let cluster = &provider().cluster;
+    let name = format!("test_{}_{}", now(), Uuid::now_v7().simple());
+    cluster.clone_database(&template_name(), &name).await.unwrap()
+}
+
+/// Runs SQL as one of the service's logins, all in one transaction.
+pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Error> {
+    let mut connection = PgConnection::connect(url.expose_secret()).await?;
+    let mut tx = connection.begin().await?;
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(done.rows_affected())
+}
+
+fn provider() -> &'static Provider {
+    // In a thread of its own, with a runtime of its own: tests call this from theirs.
+    PROVIDER.get_or_init(|| {
+        let start = || tokio::runtime::Runtime::new().unwrap().block_on(start());
+        std::thread::spawn(start).join().expect("the test database starts")
+    })
+}
+
+async fn start() -> Provider {
+    let insisted = std::env::var("TEST_POSTGRES").ok();
+    let provider = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
+        announce("PostgreSQL of TEST_DATABASE_URL");
+        Provider { cluster: Cluster::new(&url).unwrap(), _server: None, _container: None, _slot: None }
+    } else if insisted.as_deref() == Some("private") {
+        private().await
+    } else {
+        match container().await {
+            Ok(provider) => provider,
+            Err(reason) if insisted.is_none() => {
+                announce(&format!("no container ({reason})"));
+                private().await
+            }
+            Err(reason) => panic!("TEST_POSTGRES insists on a container, but: {reason}"),
+        }
+    };
+    prepare(&provider.cluster).await;
+    provider
+}
+
+/// Makes the template, once per server and schema, and drops what earlier runs left.
+async fn prepare(cluster: &Cluster) {
+    let urls = cluster.provision(&template_name()).await.unwrap();
+    let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
+    demo::seed(&mut owner).await.unwrap();
+    owner.close().await.unwrap();
+    let mut admin = cluster.connect().await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar("select datname from pg_database where datname ~ '^test_[0-9]+_'")
+        .fetch_all(&mut admin)
+        .await
+        .unwrap();
+    for name in names {
+        let made: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+        if now().saturating_sub(made) > KEEP_SECONDS {
+            let drop = AssertSqlSafe(format!("drop database if exists \"{name}\" with (force)"));
+            let _ = sqlx::raw_sql(drop).execute(&mut admin).await;
+        }
+    }
+    admin.close().await.unwrap();
+}
+
+/// Named after the schema, so that a changed one gets a template of its own.
+fn template_name() -> String {
+    let migrations = sqlx::migrate!();
+    let mut text: Vec<u8> = migrations.iter().flat_map(|m| m.checksum.to_vec()).collect();
+    text.extend_from_slice(include_bytes!("../../../src/dev/demo.rs"));
+    let digest = service::crypto::sha256(&text);
+    format!("{TEMPLATE}_{}", digest.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>())
+}
+
+async fn private() -> Provider {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let progress = |what: &str| announce(what);
+    let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), progress).await.unwrap();
+    let (folder, slot) = free_slot(target);
+    let server = Server::start(&folder, &binaries, Durability::Disposable).await.unwrap();
+    announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
+    let cluster = Cluster::new(server.url()).unwrap();
+    Provider { cluster, _server: Some(server), _container: None, _slot: Some(slot) }
+}
+
+/// A data folder that no other test process uses: runners may start one process per test.
+fn free_slot(target: &Path) -> (PathBuf, File) {
+    (0..256)
+        .find_map(|slot| {
+            let file = File::create(target.join(format!("postgres-{slot}.lock"))).unwrap();
+            file.try_lock().ok().map(|()| (target.join(format!("postgres-{slot}")), file))
+        })
+        .expect("a free data folder")
+}
+
+async fn container() -> Result<Provider, String> {
+    let image = std::env::var("TEST_POSTGRES_IMAGE").unwrap_or_else(|_| "postgres:15-alpine".to_owned());
+    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    let password = Uuid::now_v7().simple().to_string();
+    let container = GenericImage::new(name, tag)
+        .with_exposed_port(5432.tcp())
+        .with_env_var("POSTGRES_PASSWORD", &password)
+        .with_cmd(["postgres", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "max_connections=300"])
+        .start()
+        .await
+        .map_err(|error| error.to_string())?;
+    let reaper = remove_at_exit(container.id());
+    let host = container.get_host().await.map_err(|error| error.to_string())?;
+    let port = container.get_host_port_ipv4(5432).await.map_err(|error| error.to_string())?;
+    let url = format!("postgres://postgres:{password}@{host}:{port}/postgres");
+    let cluster = Cluster::new(&url).unwrap();
+    // It listens only after it has set itself up, and restarts once while doing so.
+    for _ in 0..300 {
+        if let Ok(connection) = cluster.connect().await {
+            connection.close().await.unwrap();
+            announce(&format!("PostgreSQL in a container of {image}"));
+            return Ok(Provider { cluster, _server: None, _container: Some((container, reaper)), _slot: None });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(format!("the container of {image} does not answer"))
+}
+
+/// A static is never dropped, so nothing of this process could remove the container at its end.
+/// This child can: its standard input closes when this process is gone, however it went.
+fn remove_at_exit(id: &str) -> Option<Child> {
+    Command::new("sh")
+        .args(["-c", "read -r _; docker rm --force --volumes \"$1\"", "reaper", id])
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()
+}
+
+/// Past the test harness's capture: this belongs to the run, not to the test that happened to be first.
+fn announce(what: &str) {
+    let _ = writeln!(std::io::stderr(), "test database: {what}");
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
