@@ -24,12 +24,16 @@ struct Arguments {
 enum Command {
     /// Run the service until SIGTERM or SIGINT, then finish the requests in flight
     Serve,
-    /// Bring the database schema up to date, as the login of APP_DATABASE__OWNER_URL
+    /// Bring the database schema up to date, as the login of `APP_DATABASE__OWNER_URL`
     Migrate,
     /// Check the configuration and list everything that is wrong with it
     CheckConfig,
     /// Print the route matrix: who may call what
-    Routes,
+    Routes {
+        /// As the table of SECURITY.md
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Print the OpenAPI document
     Openapi {
         /// The issuer whose tokens are accepted
@@ -89,7 +93,8 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             Settings::load()?;
             println!("the configuration is sound");
         }
-        Command::Routes => print!("{}", routes()),
+        Command::Routes { markdown: true } => print!("{}", matrix::markdown()),
+        Command::Routes { markdown: false } => print!("{}", routes()),
         Command::Openapi { issuer, public_url } => {
             println!("{}", serde_json::to_string_pretty(&api::document(&issuer, &public_url))?);
         }

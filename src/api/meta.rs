@@ -16,7 +16,8 @@ use crate::{
     problem::{Kind, Problem},
 };
 
-pub(super) const TITLE: &str = env!("CARGO_PKG_NAME");
+pub(super) const TITLE: &str = "Orders and billing";
+const DESCRIPTION: &str = "Orders and billing for many tenants.";
 
 /// The OpenAPI document and a page to read it on.
 pub(super) struct Meta {
@@ -65,7 +66,7 @@ pub fn document(issuer: &str, public_url: &str) -> Value {
 
 fn bare() -> OpenApiService<Guarded<Operations>, ()> {
     OpenApiService::new(Guarded::<Operations>::without_routes(), TITLE, env!("CARGO_PKG_VERSION"))
-        .description(env!("CARGO_PKG_DESCRIPTION"))
+        .description(DESCRIPTION)
 }
 
 impl Page {

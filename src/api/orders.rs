@@ -257,8 +257,9 @@ impl NewOrder {
 impl From<NewOrderError> for Problem {
     fn from(error: NewOrderError) -> Self {
         match error {
-            NewOrderError::LineCount => Self::new(Kind::InvalidInput).at("/lines", "out_of_range"),
-            NewOrderError::Quantity => Self::new(Kind::InvalidInput).at("/lines", "out_of_range"),
+            NewOrderError::LineCount | NewOrderError::Quantity => {
+                Self::new(Kind::InvalidInput).at("/lines", "out_of_range")
+            }
             NewOrderError::DuplicateSku(index) => {
                 Self::new(Kind::InvalidInput).at(format!("/lines/{index}/sku"), "duplicate")
             }

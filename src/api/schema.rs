@@ -70,9 +70,8 @@ impl Schemas {
                 Some(number) => check_integer(schema, number, at, faults),
                 None => fault(faults, at, "wrong_type"),
             },
-            ("boolean", Value::Bool(_)) => {}
             // A schema without a type allows all types: it groups others, or only describes.
-            ("", _) => {}
+            ("boolean", Value::Bool(_)) | ("", _) => {}
             _ => fault(faults, at, "wrong_type"),
         }
     }

@@ -4,6 +4,8 @@
 //! document, the `routes` command and the tests all read it. An operation without a row
 //! stops the start and fails a test; see `api/guard.rs`.
 
+use std::fmt::Write as _;
+
 use super::policy::Permission;
 
 /// All operations of the public listener.
@@ -41,6 +43,32 @@ pub fn find(method: &http::Method, template: &str) -> Option<&'static Row> {
             && ours.zip(theirs).all(|(a, b)| a == b || (is_parameter(a) && is_parameter(b)))
     };
     MATRIX.iter().find(|row| row.method.as_str() == method.as_str() && same_path(row))
+}
+
+/// The matrix as a Markdown table, as it stands in `SECURITY.md`.
+#[must_use]
+pub fn markdown() -> String {
+    let mut table = String::from(
+        "| operation | callers | scope | permission | quota | data | audit event | dependency down |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for row in &MATRIX {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            table,
+            "| `{} {}` | {:?} | {} | {} | {:?} | {:?} | `{}` | fails {:?} |",
+            row.method.as_str(),
+            row.path,
+            row.callers,
+            row.scope.map_or_else(|| "–".to_owned(), |scope| format!("`{}`", scope.as_str())),
+            row.permission.map_or_else(|| "–".to_owned(), |permission| format!("{permission:?}")),
+            row.quota,
+            row.data,
+            row.audit,
+            row.outage,
+        );
+    }
+    table.to_lowercase().replace("`get ", "`GET ").replace("`post ", "`POST ")
 }
 
 /// `{id}`, or `:id` as the router writes it.

@@ -4,6 +4,8 @@ mod mac;
 
 pub use mac::{MacKey, MacKeyError};
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::{
     digest,
     rand::{SecureRandom, SystemRandom},
@@ -15,6 +17,16 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
+}
+
+/// Bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The operating system's generator gave nothing.

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Tokens end after 15 minutes; the files are written anew well before.
-const RENEW: Duration = Duration::from_secs(600);
+const RENEW: Duration = Duration::from_mins(10);
 
 /// Says what is being done, for steps that can take a while.
 pub(super) fn step(what: &str) {

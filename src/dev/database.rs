@@ -128,7 +128,7 @@ impl Cluster {
     /// The same for every process that knows the superuser's, so that several can share a server.
     fn password(&self, role: &str) -> String {
         let seed = format!("{role} {}", self.superuser.password().unwrap_or_default());
-        crypto::sha256(seed.as_bytes()).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+        crypto::hex(&crypto::sha256(seed.as_bytes())).chars().take(40).collect()
     }
 }
 

@@ -25,7 +25,9 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let shift = self.shift_seconds.load(Ordering::Relaxed);
-        (Utc::now() + TimeDelta::try_seconds(shift).unwrap_or_default()).trunc_subsecs(6)
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+        let now = Utc::now();
+        (now + TimeDelta::try_seconds(shift).unwrap_or_default()).trunc_subsecs(6)
     }
 
     /// Now, as a JWT `NumericDate` (RFC 7519 section 2): seconds since 1970-01-01T00:00:00Z.

@@ -65,7 +65,6 @@ impl<S> EdgeService for S where
 }
 
 /// What the panic says stays inside: it may quote anything.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the library's")]
 fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
     event::sys_crash();
     Problem::new(Kind::Internal).into_response()

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How often addresses that have been quiet are forgotten.
-const FORGET: Duration = Duration::from_secs(60);
+const FORGET: Duration = Duration::from_mins(1);
 
 pub(super) type ThrottleLayer = GovernorLayer<ByAddress, NoOpMiddleware, Body>;
 
@@ -51,6 +51,7 @@ pub(super) fn layer(settings: &Throttle) -> Option<ThrottleLayer> {
     Some(GovernorLayer::new(config).error_handler(refused))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the library's")]
 fn refused(error: GovernorError) -> Response<Body> {
     match error {
         GovernorError::TooManyRequests { wait_time, .. } => {

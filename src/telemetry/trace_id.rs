@@ -1,4 +1,6 @@
-use std::{fmt, fmt::Write as _};
+use std::fmt;
+
+use crate::crypto;
 
 tokio::task_local! {
     static CURRENT: TraceId;
@@ -16,13 +18,8 @@ impl TraceId {
     #[must_use]
     pub fn generate() -> Self {
         // Only a label: with a broken generator all requests share one, and nothing is less safe.
-        let bytes: [u8; 16] = crate::crypto::random().unwrap_or_default();
-        let mut text = String::with_capacity(32);
-        for byte in bytes {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
+        let bytes: [u8; 16] = crypto::random().unwrap_or_default();
+        Self(crypto::hex(&bytes))
     }
 
     /// The 32 hexadecimal digits.

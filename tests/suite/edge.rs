@@ -36,7 +36,7 @@ async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
         let spoofed = anonymous.request(Method::GET, "/health/live").header(name, "203.0.113.9");
         assert_eq!(anonymous.send(spoofed).await.problem(429), "rate_limited", "{name}");
     }
-    let elsewhere = app.anonymous().from_address(Ipv4Addr::new(127, 0, 0, 2).into());
+    let elsewhere = app.anonymous().at_address(Ipv4Addr::new(127, 0, 0, 2).into());
     elsewhere.get("/health/live").await.ok(200);
 }
 

@@ -12,6 +12,7 @@ mod authn;
 mod authz;
 mod cli;
 mod database;
+mod documents;
 mod edge;
 mod input;
 mod issuer;

@@ -17,7 +17,7 @@ use super::{Binaries, PostgresError, account::Account, while_trying};
 use crate::crypto;
 
 /// For the server to answer after its start, crash recovery included.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 /// For the server to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
@@ -117,9 +117,8 @@ impl Server {
 /// (a checkout under `/root`, say).
 fn usable_root(root: &Path, account: Account) -> Result<PathBuf, PostgresError> {
     let absolute = std::path::absolute(root).map_err(while_trying("cannot find the working directory"))?;
-    let digest: String =
-        crypto::sha256(absolute.as_os_str().as_encoded_bytes()).iter().take(6).map(|b| format!("{b:02x}")).collect();
-    let elsewhere = PathBuf::from("/var/tmp").join(format!("{}-{digest}", env!("CARGO_PKG_NAME")));
+    let digest = crypto::hex(&crypto::sha256(absolute.as_os_str().as_encoded_bytes()));
+    let elsewhere = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", env!("CARGO_PKG_NAME")));
     for candidate in [absolute, elsewhere] {
         let what = format!("cannot use {}", candidate.display());
         fs::create_dir_all(&candidate).map_err(while_trying(what.clone()))?;
@@ -146,7 +145,7 @@ fn password(root: &Path, account: Account) -> Result<String, PostgresError> {
     if let Ok(password) = fs::read_to_string(&path) {
         return Ok(password);
     }
-    let password: String = crypto::random::<24>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = crypto::hex(&crypto::random::<24>()?);
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         file.write_all(password.as_bytes())?;

@@ -27,7 +27,7 @@ impl Actor {
     }
 
     /// The same caller from another address of this machine.
-    pub fn from_address(self, local: IpAddr) -> Self {
+    pub fn at_address(self, local: IpAddr) -> Self {
         let client = reqwest::Client::builder().local_address(local).build().unwrap();
         Self { client, ..self }
     }

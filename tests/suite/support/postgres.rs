@@ -11,14 +11,17 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use secrecy::ExposeSecret;
-use service::dev::{
-    database::{Cluster, Urls},
-    demo,
-    postgres::{Binaries, Durability, Server},
+use service::{
+    dev::{
+        database::{Cluster, Urls},
+        demo,
+        postgres::{Binaries, Durability, Server},
+    },
+    domain::Clock,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner};
@@ -109,8 +112,8 @@ fn template_name() -> String {
     let migrations = sqlx::migrate!();
     let mut text: Vec<u8> = migrations.iter().flat_map(|m| m.checksum.to_vec()).collect();
     text.extend_from_slice(include_bytes!("../../../src/dev/demo.rs"));
-    let digest = service::crypto::sha256(&text);
-    format!("{TEMPLATE}_{}", digest.iter().take(6).map(|b| format!("{b:02x}")).collect::<String>())
+    let digest = service::crypto::hex(&service::crypto::sha256(&text));
+    format!("{TEMPLATE}_{digest:.12}")
 }
 
 async fn private() -> Provider {
@@ -180,6 +183,7 @@ fn announce(what: &str) {
     let _ = writeln!(std::io::stderr(), "test database: {what}");
 }
 
+/// Seconds since the epoch.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    Clock::system().timestamp().unsigned_abs()
 }

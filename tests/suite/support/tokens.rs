@@ -34,7 +34,7 @@ impl<'a> Forge<'a> {
     }
 
     /// Signed by somebody else.
-    pub fn key<'b>(self, key: &'b SigningKey) -> Forge<'b> {
+    pub fn key(self, key: &SigningKey) -> Forge<'_> {
         Forge { key, header: self.header, claims: self.claims }
     }
 

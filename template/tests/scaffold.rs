@@ -1,0 +1,113 @@
+//! A generated service is one that a team would be glad to start from: it is whole, it is theirs,
+//! and its suite is green before the first change.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use template::{Scaffold, scaffold};
+
+/// What must not be left of this repository in a generated one.
+const TRACES: [&str; 3] = ["palisade", "{%", "cargo scaffold"];
+
+fn generate(name: &str, answers: &[&str]) -> PathBuf {
+    // Inside `target`, which is inside the repository, cargo would take it for a part of the workspace.
+    let destination = std::env::temp_dir().join("scaffold-test");
+    let _ = fs::remove_dir_all(destination.join(name));
+    scaffold(Scaffold {
+        name: name.to_owned(),
+        destination: Some(destination),
+        answers: answers.iter().map(|answer| (*answer).to_owned()).collect(),
+        silent: true,
+        git: false,
+    })
+    .expect("generates")
+}
+
+/// Cargo as a user runs it in the project, but with the build of this repository to start from.
+fn cargo(project: &Path) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
+    cargo.current_dir(project).env("CARGO_TARGET_DIR", target);
+    // Cargo sets these for this test; they are not the project's.
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST"))
+    {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_generated_service_is_its_own_and_its_suite_is_green() {
+    let project = generate(
+        "my-billing",
+        &[
+            "description=Billing for Example Ltd",
+            "author=Example Ltd <dev@example.com>",
+            "issuer=https://id.example.com/realms/main",
+        ],
+    );
+    for file in files(&project) {
+        let text = String::from_utf8_lossy(&fs::read(&file).expect("readable")).to_lowercase();
+        for trace in TRACES {
+            assert!(!text.contains(trace), "{} holds `{trace}`", file.display());
+        }
+    }
+    for gone in ["template", "cargo-generate.toml", "LICENSE-MIT", ".git", ".dev", "target"] {
+        assert!(!project.join(gone).exists(), "{gone} was copied");
+    }
+    let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("a manifest");
+    for line in
+        ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "\"Example Ltd <dev@example.com>\""]
+    {
+        assert!(manifest.contains(line), "{manifest}");
+    }
+    assert!(!manifest.contains("[workspace]"), "{manifest}");
+    let example = fs::read_to_string(project.join("deploy/example.env")).expect("an example");
+    assert!(example.contains("APP_OIDC__ISSUER=https://id.example.com/realms/main"), "{example}");
+    assert!(example.contains("APP_OIDC__AUDIENCE=api://my-billing"), "{example}");
+
+    let suite = cargo(&project).args(["test", "--locked", "--offline"]).status().expect("cargo runs");
+    assert!(suite.success(), "the generated suite is red");
+    dev_serves_and_stops(&project);
+}
+
+/// `cargo dev`, until it says it is ready; then Ctrl-C.
+fn dev_serves_and_stops(project: &Path) {
+    let mut dev = cargo(project)
+        .args(["--locked", "--offline", "dev", "--port", "0", "--issuer-port", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cargo runs");
+    let mut lines = BufReader::new(dev.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("Ready in ")), "`cargo dev` ended before it was ready");
+    let interrupt = Command::new("kill").args(["-INT", &dev.id().to_string()]).status().expect("kill runs");
+    assert!(interrupt.success());
+    // Reading on, so that nothing blocks it while it stops.
+    lines.for_each(drop);
+    dev.wait().expect("it ends");
+    assert!(project.join(".dev/tokens/acme-sales").exists());
+}
+
+#[test]
+fn a_name_that_cannot_be_one_is_refused() {
+    for name in ["", "My-Billing", "1st", "a_b", "a b", "../evil", "service", &"a".repeat(51)] {
+        let refused = scaffold(Scaffold {
+            name: name.to_owned(),
+            destination: Some(std::env::temp_dir().join("scaffold-refused")),
+            answers: Vec::new(),
+            silent: true,
+            git: false,
+        });
+        assert!(refused.is_err(), "{name:?}");
+    }
+}
