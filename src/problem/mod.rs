@@ -9,9 +9,9 @@ mod framework;
 
 pub(crate) use framework::from_framework;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::combinators::BoxBody;
+use hyper::body::Bytes;
 use serde::Serialize;
 
 /// What went wrong, in the caller's terms. Each variant's comment gives its status.
