@@ -26,7 +26,7 @@ fn assert_refused(reply: &Reply, case: &str) {
 
 #[tokio::test]
 async fn authn_01_every_operation_refuses_anonymous_callers() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let anonymous = app.anonymous();
     let mut refused = 0;
     // From the router, so that what the document hides is tried as well.
@@ -52,7 +52,7 @@ async fn authn_01_every_operation_refuses_anonymous_callers() {
 
 #[tokio::test]
 async fn authn_02_a_token_of_the_issuer_is_accepted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let me = app.user_of(&ACME, Role::Sales, &[Scope::OrdersRead]).get("/v1/me").await.ok(200);
     let expected = json!({
         "subject": "sales@acme.example", "clientId": "demo-web", "kind": "user",
@@ -63,7 +63,7 @@ async fn authn_02_a_token_of_the_issuer_is_accepted() {
 
 #[tokio::test]
 async fn authn_02_a_signature_that_is_not_the_issuers_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     // The same key id, another key.
     let stranger = SigningKey::generate().unwrap();
     assert_refused(&app.bearer(app.forge().key(&stranger).token()).get("/v1/me").await, "another key");
@@ -87,7 +87,7 @@ async fn authn_02_a_signature_that_is_not_the_issuers_is_refused() {
 
 #[tokio::test]
 async fn authn_02_a_key_the_issuer_does_not_have_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     for kid in ["unknown", "../../etc/passwd", "' or 1=1 --", "", &"k".repeat(200)] {
         assert_refused(&app.bearer(app.forge().header("kid", kid).token()).get("/v1/me").await, kid);
     }
@@ -96,7 +96,7 @@ async fn authn_02_a_key_the_issuer_does_not_have_is_refused() {
 
 #[tokio::test]
 async fn authn_03_only_the_keys_own_algorithm_is_accepted() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     for alg in ["none", "None", "NONE", "nOnE", "HS256", "HS512", "RS256", "PS256", "ES384", "EdDSA", "es256", ""] {
         assert_refused(&app.bearer(app.forge().header("alg", alg).token()).get("/v1/me").await, alg);
     }
@@ -115,7 +115,7 @@ async fn authn_03_only_the_keys_own_algorithm_is_accepted() {
 
 #[tokio::test]
 async fn authn_04_wrong_issuer_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let issuer = app.issuer.url().to_owned();
     for wrong in [
         json!("https://evil.example"),
@@ -133,7 +133,7 @@ async fn authn_04_wrong_issuer_is_refused() {
 
 #[tokio::test]
 async fn authn_05_wrong_audience_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     for wrong in [
         json!("api://another-api"),
         json!("api://under-test/"),
@@ -154,7 +154,7 @@ async fn authn_05_wrong_audience_is_refused() {
 
 #[tokio::test]
 async fn authn_06_a_token_is_valid_only_in_its_time() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let now = app.forge().now();
     let cases = [
         ("expired", json!({ "iat": now - 600, "exp": now - 31 })),
@@ -194,7 +194,7 @@ async fn authn_06_a_cached_token_ends_when_it_says() {
 
 #[tokio::test]
 async fn authn_07_only_an_access_token_is_one() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     for typ in [json!("JWT"), json!("at"), json!("id+jwt"), json!("logout+jwt"), json!(""), json!(1), Value::Null] {
         let case = typ.to_string();
         assert_refused(&app.bearer(app.forge().header("typ", typ).token()).get("/v1/me").await, &case);
@@ -214,7 +214,7 @@ async fn authn_07_only_an_access_token_is_one() {
 
 #[tokio::test]
 async fn authn_08_a_header_that_brings_its_own_key_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let stranger = SigningKey::generate().unwrap();
     let url = "https://evil.example/keys";
     for (name, value) in [
@@ -230,7 +230,7 @@ async fn authn_08_a_header_that_brings_its_own_key_is_refused() {
 
 #[tokio::test]
 async fn authn_08_one_credential_in_one_place() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let token = app.forge().token();
     let anonymous = app.anonymous();
     let with = |values: &[String]| {
@@ -262,7 +262,7 @@ async fn authn_08_one_credential_in_one_place() {
 
 #[tokio::test]
 async fn authn_09_an_unknown_key_does_not_end_known_ones() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let user = app.user(Role::Viewer);
     for _ in 0..20 {
         assert_refused(&app.bearer(app.forge().header("kid", "unknown").token()).get("/v1/me").await, "unknown");

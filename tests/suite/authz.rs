@@ -7,7 +7,7 @@ use service::{
 };
 use uuid::Uuid;
 
-use crate::support::{ACME, Actor, GLOBEX, TestApp};
+use crate::support::{ACME, Actor, GLOBEX, TestApp, run};
 
 fn an_order() -> Value {
     json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 2 }], "shippingSpeed": "standard" })
@@ -20,7 +20,7 @@ async fn place(actor: &Actor) -> String {
 
 #[tokio::test]
 async fn authz_01_missing_scope_is_refused_and_named() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let without = |missing: Scope| {
         let scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != missing).collect();
         app.user_of(&ACME, Role::Admin, &scopes)
@@ -43,7 +43,7 @@ async fn authz_01_missing_scope_is_refused_and_named() {
 
 #[tokio::test]
 async fn authz_02_a_scope_does_not_widen_a_role() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     for (role, may_write) in [
         (Role::Viewer, false),
         (Role::Sales, true),
@@ -69,7 +69,7 @@ async fn authz_02_a_scope_does_not_widen_a_role() {
 
 #[tokio::test]
 async fn authz_02_a_role_does_not_widen_a_scope() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let admin = app.user_of(&ACME, Role::Admin, &[]);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(admin.get("/v1/orders").await.problem(403), "insufficient_scope");
@@ -82,7 +82,7 @@ async fn authz_02_a_role_does_not_widen_a_scope() {
 
 #[tokio::test]
 async fn authz_03_another_tenants_order_is_exactly_a_missing_one() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let (acme, globex) = (app.user(Role::Admin), app.user_of(&GLOBEX, Role::Admin, &Scope::ALL));
     let theirs = place(&globex).await;
     let missing = Uuid::now_v7().to_string();
@@ -100,6 +100,27 @@ async fn authz_03_another_tenants_order_is_exactly_a_missing_one() {
 }
 
 #[tokio::test]
+async fn authz_03_the_queries_own_filters_hold_without_row_level_security() {
+    let app = TestApp::start().await;
+    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let theirs = place(&globex).await;
+    for table in ["orders", "order_lines", "products"] {
+        run(&app.database.owner, &format!("alter table {table} disable row level security")).await.unwrap();
+    }
+    let only_theirs = format!("insert into products values ('{}', 'AAA-THEIRS', 'theirs', 1, 'EUR')", GLOBEX.id);
+    run(&app.database.owner, &only_theirs).await.unwrap();
+    let acme = app.user(Role::Admin);
+    acme.get(&format!("/v1/orders/{theirs}")).await.problem(404);
+    acme.post(&format!("/v1/orders/{theirs}/cancel"), &Value::Null).await.problem(404);
+    acme.get("/v1/products/AAA-THEIRS").await.problem(404);
+    assert!(!acme.get("/v1/orders?limit=100").await.text.contains(&theirs));
+    assert!(!acme.get("/v1/products?limit=100").await.text.contains("AAA-THEIRS"));
+    let order = json!({ "lines": [{ "sku": "AAA-THEIRS", "quantity": 1 }], "shippingSpeed": "standard" });
+    assert_eq!(acme.post("/v1/orders", &order).await.faults(), ["/lines/0/sku unknown_product"]);
+    globex.get(&format!("/v1/orders/{theirs}")).await.ok(200);
+}
+
+#[tokio::test]
 async fn authz_03_lists_hold_the_callers_tenant_only() {
     let app = TestApp::start().await;
     let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
@@ -114,7 +135,7 @@ async fn authz_03_lists_hold_the_callers_tenant_only() {
 
 #[tokio::test]
 async fn authz_03_a_cursor_of_another_tenant_or_list_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let acme = app.user(Role::Admin);
     let next = async |actor: &Actor, path: &str| -> String {
         actor.get(path).await.ok(200)["nextCursor"].as_str().unwrap().to_owned()
@@ -139,7 +160,7 @@ async fn authz_03_a_cursor_of_another_tenant_or_list_is_refused() {
 
 #[tokio::test]
 async fn authz_06_properties_that_are_not_the_callers_to_set_are_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for (name, value) in [
         ("id", json!(Uuid::now_v7().to_string())),
@@ -158,7 +179,7 @@ async fn authz_06_properties_that_are_not_the_callers_to_set_are_refused() {
 
 #[tokio::test]
 async fn authz_09_identity_comes_from_the_credential_alone() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
     let theirs = place(&globex).await;
     let acme = app.user(Role::Admin);

@@ -17,7 +17,7 @@ fn an_order() -> Value {
 
 #[tokio::test]
 async fn input_01_an_unknown_field_is_refused_and_not_repeated() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let mut body = an_order();
     body["surprise"] = json!(true);
@@ -30,7 +30,7 @@ async fn input_01_an_unknown_field_is_refused_and_not_repeated() {
 
 #[tokio::test]
 async fn input_01_a_key_given_twice_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for body in [
         r#"{"lines":[{"sku":"PAPER-A4","quantity":1}],"shippingSpeed":"standard","shippingSpeed":"express"}"#,
@@ -42,7 +42,7 @@ async fn input_01_a_key_given_twice_is_refused() {
 
 #[tokio::test]
 async fn input_01_unknown_and_repeated_query_parameters_are_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let viewer = app.user(Role::Viewer);
     for (path, fault) in [
         ("/v1/orders?tenant=globex", " unknown_parameter"),
@@ -59,7 +59,7 @@ async fn input_01_unknown_and_repeated_query_parameters_are_refused() {
 
 #[tokio::test]
 async fn input_02_values_outside_the_schema_are_refused_with_their_place() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let line = |sku: &str, quantity: Value| json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" });
     let cases = [
@@ -98,7 +98,7 @@ async fn input_02_values_outside_the_schema_are_refused_with_their_place() {
 
 #[tokio::test]
 async fn input_02_a_sku_stands_in_one_line_only() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let body = json!({
         "lines": [{ "sku": "PAPER-A4", "quantity": 1 }, { "sku": "paper-a4", "quantity": 1 }],
         "shippingSpeed": "standard",
@@ -110,7 +110,7 @@ async fn input_02_a_sku_stands_in_one_line_only() {
 
 #[tokio::test]
 async fn input_03_only_json_in_utf_8_is_a_body() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for content_type in [
         "text/plain",
@@ -134,7 +134,7 @@ async fn input_03_only_json_in_utf_8_is_a_body() {
 
 #[tokio::test]
 async fn input_04_an_over_long_body_is_refused_announced_or_not() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let announced = sales.post_raw("/v1/orders", JSON, " ".repeat(65_537)).await;
     assert_eq!(announced.problem(413), "payload_too_large");
@@ -177,14 +177,14 @@ async fn input_04_a_body_that_stalls_is_given_up_on() {
 
 #[tokio::test]
 async fn input_05_deep_json_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let body = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     assert_eq!(app.user(Role::Sales).post_raw("/v1/orders", JSON, body).await.problem(400), "malformed_request");
 }
 
 #[tokio::test]
 async fn input_06_what_is_not_utf_8_or_hides_control_characters_is_refused() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let mut bytes = an_order().to_string().into_bytes();
     let at = bytes.iter().position(|b| *b == b'P').unwrap();
@@ -199,7 +199,7 @@ async fn input_06_what_is_not_utf_8_or_hides_control_characters_is_refused() {
 
 #[tokio::test]
 async fn input_07_metacharacters_are_data() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for note in [
         "'; drop table orders; --",
@@ -219,7 +219,7 @@ async fn input_07_metacharacters_are_data() {
 
 #[tokio::test]
 async fn input_08_every_error_is_a_problem_that_says_nothing_of_the_inside() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let replies = [
         (400, sales.post_raw("/v1/orders", JSON, "{").await),

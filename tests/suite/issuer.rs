@@ -95,8 +95,8 @@ fn text(value: &Value) -> &str {
 
 #[tokio::test]
 async fn a_person_signs_in_with_code_and_pkce() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let code = client.code("openid orders:read made:up").await;
     let (status, tokens) = client.exchange(&code, VERIFIER).await;
     assert_eq!((status, &tokens["scope"]), (200, &json!("openid orders:read")));
@@ -113,8 +113,8 @@ async fn a_person_signs_in_with_code_and_pkce() {
 
 #[tokio::test]
 async fn authn_07_an_id_token_and_a_refresh_token_open_nothing() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let code = client.code("openid offline_access orders:read").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
     for name in ["id_token", "refresh_token"] {
@@ -125,8 +125,8 @@ async fn authn_07_an_id_token_and_a_refresh_token_open_nothing() {
 
 #[tokio::test]
 async fn a_service_acts_for_itself_by_client_credentials() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let secret = app.issuer.service_secret();
     let request = |secret| {
         [
@@ -156,8 +156,8 @@ async fn a_service_acts_for_itself_by_client_credentials() {
 
 #[tokio::test]
 async fn refresh_rotates_and_reuse_ends_the_family() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let code = client.code("offline_access orders:read").await;
     let (_, first) = client.exchange(&code, VERIFIER).await;
     let old = text(&first["refresh_token"]);
@@ -174,8 +174,8 @@ async fn refresh_rotates_and_reuse_ends_the_family() {
 
 #[tokio::test]
 async fn a_revoked_refresh_token_is_of_no_use() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let code = client.code("offline_access").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
     let token = text(&tokens["refresh_token"]);
@@ -186,8 +186,8 @@ async fn a_revoked_refresh_token_is_of_no_use() {
 
 #[tokio::test]
 async fn nobody_is_redirected_to_a_place_that_was_not_agreed() {
-    let app = TestApp::start().await;
-    let client = Client::of(&app).await;
+    let app = TestApp::shared();
+    let client = Client::of(app).await;
     let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
     for (redirect, method) in [
         ("https://evil.example/callback", "S256"),

@@ -24,7 +24,7 @@ fn documented(document: &Value) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let served: BTreeSet<String> =
         app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
     let rows: BTreeSet<String> =
@@ -39,7 +39,7 @@ async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
 
 #[tokio::test]
 async fn threat_03_what_is_served_is_what_is_documented() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let served: BTreeSet<String> =
         app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
     let document = app.anonymous().get("/openapi.json").await.ok(200);
@@ -79,7 +79,7 @@ fn the_published_document_is_current() {
 
 #[tokio::test]
 async fn the_docs_page_runs_no_script_but_its_own() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let reply = app.anonymous().get("/docs").await;
     let policy = reply.header("content-security-policy").unwrap().to_owned();
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("script-src 'unsafe"), "{policy}");

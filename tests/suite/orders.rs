@@ -43,7 +43,7 @@ async fn an_order_is_placed_read_listed_and_cancelled() {
 
 #[tokio::test]
 async fn input_09_the_total_is_the_servers() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let body = json!({
         "lines": [{ "sku": "DESK-160", "quantity": 1, "unitPrice": { "amount": 1, "currency": "EUR" } }],
@@ -58,7 +58,7 @@ async fn input_09_the_total_is_the_servers() {
 
 #[tokio::test]
 async fn input_11_an_order_is_cancelled_once_however_many_try() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let body = json!({ "lines": [{ "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" });
     for _ in 0..10 {
@@ -102,7 +102,7 @@ async fn a_list_is_walked_page_by_page_without_gap_or_repetition() {
 
 #[tokio::test]
 async fn products_are_listed_and_found_whatever_the_case() {
-    let app = TestApp::start().await;
+    let app = TestApp::shared();
     let viewer = app.user(Role::Viewer);
     let page = viewer.get("/v1/products?limit=2").await.ok(200);
     assert_eq!(page["items"][0]["sku"], "CHAIR-PRO");

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use service::{
@@ -29,6 +29,7 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub clock: Clock,
     pub issuer: DevIssuer,
+    pub database: Urls,
     pub served: Vec<ServedRoute>,
 }
 
@@ -36,6 +37,26 @@ impl TestApp {
     /// With the settings that ship, but for what a test must have of its own.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
+    }
+
+    /// One for all the tests that leave nothing behind which another could notice.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<TestApp> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            // On a runtime of its own, which outlives the test that happens to be first.
+            let (sender, receiver) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    // All tests together are one busy address.
+                    let unthrottled =
+                        [("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"), ("APP_THROTTLE__ADDRESS_BURST", "100000")];
+                    sender.send(Self::start_with(&unthrottled).await).unwrap();
+                    std::future::pending::<()>().await;
+                });
+            });
+            receiver.recv().expect("the shared app starts")
+        })
     }
 
     /// With some variables set otherwise.
@@ -49,7 +70,7 @@ impl TestApp {
         let app = app::start(settings, clock.clone()).await.unwrap();
         let (address, served) = (app.address(), app.served().to_vec());
         tokio::spawn(app.run(std::future::pending()));
-        let started = Self { address, clock, issuer, served };
+        let started = Self { address, clock, issuer, database, served };
         if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
             started.wait_until_ready().await;
         }
