@@ -81,10 +81,9 @@ impl Schemas {
     fn check_object(&self, schema: &MetaSchema, members: &Map<String, Value>, at: &str, faults: &mut Vec<FieldError>) {
         for (name, property) in &schema.properties {
             match members.get(*name) {
-                None | Some(Value::Null) if schema.required.contains(name) => {
-                    fault(faults, &format!("{at}/{name}"), "required");
-                }
-                None | Some(Value::Null) => {}
+                None if schema.required.contains(name) => fault(faults, &format!("{at}/{name}"), "required"),
+                None => {}
+                Some(Value::Null) if is_nullable(property) => {}
                 Some(value) => self.check_ref(property, value, &format!("{at}/{name}"), faults),
             }
         }
@@ -121,6 +120,11 @@ impl Schemas {
             fault(faults, at, "format");
         }
     }
+}
+
+/// Null is a value like any other, and only allowed where the schema says so.
+fn is_nullable(schema: &MetaSchemaRef) -> bool {
+    matches!(schema, MetaSchemaRef::Inline(schema) if schema.nullable)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bounds in schemas are far below 2^53")]

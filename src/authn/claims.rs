@@ -82,17 +82,16 @@ pub(super) struct Claims {
     pub(super) azp: Option<String>,
     #[serde(default)]
     pub(super) scope: Option<String>,
-    /// Present in an ID token (OpenID Connect Core section 2), which is never an access token.
-    #[serde(default)]
-    pub(super) nonce: Option<IgnoredAny>,
-    /// Present in an ID token (OpenID Connect Core section 3.1.3.6).
-    #[serde(default)]
-    pub(super) at_hash: Option<IgnoredAny>,
     #[serde(flatten)]
     pub(super) other: BTreeMap<String, Value>,
 }
 
 impl Claims {
+    /// Whether a claim is there that only an ID token has (OpenID Connect Core sections 2 and 3.1.3.6).
+    pub(super) fn is_id_token(&self) -> bool {
+        self.other.contains_key("nonce") || self.other.contains_key("at_hash")
+    }
+
     /// The strings of an array claim; empty if it is absent, an error if it is anything else.
     pub(super) fn strings(&self, name: &str) -> Result<BTreeSet<&str>, TokenError> {
         match self.other.get(name) {

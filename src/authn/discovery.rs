@@ -113,14 +113,21 @@ impl KeyService {
 
     /// Fetches the keys because a token names one that is not known. However many tokens do, there is
     /// one fetch at a time and at most one per cool-down: others get what that one brought.
-    pub(super) async fn refresh_for_unknown_key(&self) -> Option<Arc<KeySet>> {
-        let mut last = self.last_unknown.lock().await;
-        if last.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_COOL_DOWN) {
-            if let Err(error) = self.refresh().await {
-                tracing::error!(error = %error, "issuer keys not fetched");
+    ///
+    /// The fetch is a task of its own: a caller that hangs up neither ends it nor escapes the cool-down.
+    pub(super) async fn refresh_for_unknown_key(self: &Arc<Self>) -> Option<Arc<KeySet>> {
+        let service = Arc::clone(self);
+        let fetch = tokio::spawn(async move {
+            let mut last = service.last_unknown.lock().await;
+            if last.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_COOL_DOWN) {
+                *last = Some(Instant::now());
+                if let Err(error) = service.refresh().await {
+                    tracing::error!(error = %error, "issuer keys not fetched");
+                }
             }
-            *last = Some(Instant::now());
-        }
+        });
+        // It fails only if it panicked, and then the keys known before still count.
+        let _ = fetch.await;
         self.current()
     }
 

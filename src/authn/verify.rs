@@ -115,7 +115,7 @@ impl Verifier {
             return Err(TokenError::Issuer);
         }
         self.check_times(&claims)?;
-        if claims.nonce.is_some() || claims.at_hash.is_some() {
+        if claims.is_id_token() {
             return Err(TokenError::TokenType);
         }
         let valid_until = claims.exp.saturating_add(self.leeway);
@@ -154,10 +154,14 @@ impl Verifier {
         let tenant = claims.other.get(&self.tenant_claim).and_then(|v| v.as_str()).ok_or(TokenError::Claims)?;
         let tenant = TenantId::from_str(tenant).map_err(|_| TokenError::Claims)?;
         let client = claims.client_id.as_deref().or(claims.azp.as_deref()).ok_or(TokenError::Claims)?.to_owned();
+        if client.len() > 255 || client.chars().any(char::is_control) {
+            return Err(TokenError::Claims);
+        }
         let granted: Vec<&str> = claims.scope.as_deref().unwrap_or_default().split(' ').collect();
         let scopes = Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect();
         // A client that acts for itself has its own id as subject (RFC 9068 section 2.2).
-        let (kind, roles) = if claims.sub == client {
+        // Only `client_id` says so: `azp` is in tokens of people too.
+        let (kind, roles) = if claims.client_id.as_deref() == Some(claims.sub.as_str()) {
             (CallerKind::Service, vec![Role::Service])
         } else {
             // A role this API does not know gives nothing, so it is skipped rather than refused.

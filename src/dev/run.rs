@@ -17,14 +17,14 @@ use super::{
     database::{Cluster, DatabaseError, Urls},
     demo,
     issuer::{DevIssuer, IssuerError},
-    postgres::{Binaries, Durability, PostgresError, Server},
+    postgres::{Binaries, Data, Durability, PostgresError, Server},
 };
 use crate::{
     app::{self, App, StartError},
     crypto::{self, RandomError},
     domain::Clock,
     edge::EdgeService,
-    settings::{Faults, Settings},
+    settings::{self, Faults, Settings},
     telemetry,
 };
 
@@ -129,18 +129,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
 
 async fn start_postgres(options: &Options) -> Result<Server, DevError> {
     let data = options.folder.join("postgres");
-    if options.fresh {
-        banner::step("emptying the database");
-        match fs::remove_dir_all(data.join("data")) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(DevError::Files { folder: data, source });
-            }
-            _ => {}
-        }
-    }
     let binaries = Binaries::find_or_fetch(&options.folder.join("postgres-binaries"), banner::step).await?;
+    let earlier = if options.fresh { Data::Deleted } else { Data::Kept };
     banner::step(&format!("starting PostgreSQL from {}", binaries.folder().display()));
-    Ok(Server::start(&data, &binaries, Durability::Durable).await?)
+    Ok(Server::start(&data, &binaries, Durability::Durable, earlier).await?)
 }
 
 /// Everything above the database: the API, ready to run, and what renews the token files.
@@ -189,11 +181,11 @@ fn variables(
         ("APP_OIDC__AUDIENCE", audience),
         ("APP_SECRETS__CURSOR_KEY", &cursor_key),
         ("APP_LOG__FORMAT", "text"),
-        ("APP_LOG__FILTER", "info,sqlx=warn"),
+        ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
     variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     // What the developer sets themself wins.
-    variables.extend(std::env::vars().filter(|(name, _)| name.starts_with("APP_") && name != "APP_PG_BIN"));
+    variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
     Ok(variables)
 }
 

@@ -61,14 +61,10 @@ where
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!("request", trace_id = trace_id.as_str());
         let method = request.method().clone();
-        let work = self.inner.call(request);
-        let finish_span = span.clone();
-        Box::pin(async move {
-            let response = match trace_id.clone().scope(work.instrument(span)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            };
-            let _in_request = finish_span.enter();
+        let work = self.inner.call(request).instrument(span.clone());
+        let serve = async move {
+            let Ok(response) = trace_id.clone().scope(work).await;
+            let _in_request = span.enter();
             let response = finish(response, &path, &trace_id, client);
             tracing::info!(
                 method = method.as_str(),
@@ -78,7 +74,14 @@ where
                 micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                 "request"
             );
-            Ok(response)
+            response
+        };
+        // A task of its own: a caller that hangs up does not stop a change half-way, nor keep it out of the log.
+        let served = tokio::spawn(serve);
+        Box::pin(async move {
+            // Only a layer outside the panic fence could make this fail, and none should.
+            let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), client);
+            Ok(served.await.unwrap_or_else(fallen))
         })
     }
 }

@@ -1,4 +1,11 @@
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
@@ -46,17 +53,33 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
         // Over the limit a connection is closed at once: cheaper than any answer.
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
         let service = service.clone();
+        let spoke = Arc::new(AtomicBool::new(false));
+        let speaks = Arc::clone(&spoke);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            speaks.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(client);
             service.clone().oneshot(request)
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
+        let patience = http.header_timeout;
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let _permit = permit;
+            let mut connection = std::pin::pin!(connection);
+            // hyper's own timer starts only when it knows the protocol; a caller who says nothing, or
+            // half a preface, would hold the connection for ever.
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                () = tokio::time::sleep(patience) => {
+                    if !spoke.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "connection ended early");
             }
-            drop(permit);
         });
     }
     drop(listener);

@@ -1,6 +1,6 @@
 //! What a production start refuses (SECRET-03).
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
@@ -13,7 +13,8 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     check_issuer(&settings.oidc.issuer, production, r);
     check_database("database.writer_url", &settings.database.writer_url, production, r);
     check_database("database.reader_url", &settings.database.reader_url, production, r);
-    if settings.database.writer_url.expose_secret() == settings.database.reader_url.expose_secret() {
+    let login = |url: &SecretString| Url::parse(url.expose_secret()).map(|url| url.username().to_owned()).ok();
+    if login(&settings.database.writer_url) == login(&settings.database.reader_url) {
         r.fault("database.reader_url", "must be another login than the writer's");
     }
     if !settings.http.listen.ip().is_loopback() {
@@ -35,21 +36,29 @@ fn check_issuer(issuer: &str, production: bool, r: &mut Reader) {
     }
 }
 
-fn check_database(key: &str, url: &SecretString, production: bool, r: &mut Reader) {
+/// The driver lets parameters of the query override the host, the user and the password, and takes what
+/// is missing from its own environment: the URL must say all of it, in its proper place, once.
+pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r: &mut Reader) {
     // Parse errors are not quoted: they could hold the password.
     let Ok(url) = Url::parse(url.expose_secret()) else {
         return r.fault(key, "is not a URL");
     };
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        r.fault(key, "must be a postgres:// URL");
+    if !matches!(url.scheme(), "postgres" | "postgresql") || url.host().is_none() {
+        r.fault(key, "must be a postgres:// URL with a host");
+    }
+    let parameters: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+    let allowed = |name: &String| ["sslmode", "sslrootcert", "sslcert", "sslkey"].contains(&name.as_str());
+    let distinct: BTreeSet<&String> = parameters.iter().collect();
+    if !parameters.iter().all(allowed) || distinct.len() != parameters.len() {
+        r.fault(key, "may have the parameters sslmode, sslrootcert, sslcert and sslkey, each once");
     }
     if url.username().is_empty() || url.username() == "postgres" {
         r.fault(key, "must name a login of its own, not the superuser's");
     }
-    if url.password().is_none_or(|p| p.len() < 16) && production {
-        r.fault(key, "must have a password of 16 characters or more");
+    if url.password().is_none_or(|password| password.is_empty() || (production && password.len() < 16)) {
+        r.fault(key, "must have a password, in production of 16 characters or more");
     }
-    let verified = url.query_pairs().any(|(k, v)| k == "sslmode" && v == "verify-full");
+    let verified = url.query_pairs().any(|(name, value)| name == "sslmode" && value == "verify-full");
     if production && !is_loopback(&url) && !verified {
         r.fault(key, "must have sslmode=verify-full unless the database is on a loopback address");
     }

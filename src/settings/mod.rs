@@ -8,7 +8,7 @@
 mod checks;
 mod reader;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
@@ -75,7 +75,8 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// `APP_HTTP__MAX_CONNECTIONS`, default 10000. Further connections are closed at once.
     pub max_connections: usize,
-    /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the first byte of a connection to its last header.
+    /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the start of a connection, or of a further
+    /// request on it, to the last header.
     pub header_timeout: Duration,
     /// `APP_HTTP__BODY_TIMEOUT_MS`, default 5000: between two pieces of a body.
     pub body_timeout: Duration,
@@ -158,7 +159,7 @@ pub struct MigrateSettings {
 impl Settings {
     /// Reads the process environment, and the file `APP_CONFIG` if it is set.
     pub fn load() -> Result<Self, Faults> {
-        Self::from_variables(std::env::vars().collect())
+        Self::from_variables(environment())
     }
 
     /// Reads the given variables instead of the process's own.
@@ -242,10 +243,23 @@ impl Settings {
 impl MigrateSettings {
     /// Reads the process environment.
     pub fn load() -> Result<Self, Faults> {
-        let mut reader = Reader::new(std::env::vars().collect());
-        match reader.secret("database.owner_url") {
-            Some(owner_url) => Ok(Self { owner_url }),
-            None => Err(reader.into_faults()),
+        let mut reader = Reader::new(environment());
+        let owner_url = reader.secret("database.owner_url");
+        if let Some(url) = &owner_url {
+            let profile = reader.or("profile", Profile::default());
+            checks::check_database("database.owner_url", url, profile == Profile::Production, &mut reader);
+        }
+        // The server's settings may be there too; they are its own affair.
+        let faults = reader.faults();
+        match owner_url {
+            Some(owner_url) if faults.0.is_empty() => Ok(Self { owner_url }),
+            _ => Err(faults),
         }
     }
+}
+
+/// The process's environment. A variable that is not UTF-8 is none of ours.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
 }

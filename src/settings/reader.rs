@@ -12,8 +12,6 @@ use config::{Config, Environment, File};
 use secrecy::SecretString;
 
 const PREFIX: &str = "APP_";
-/// Variables of the form `APP_…` that are no settings of the server.
-const OTHER_VARIABLES: [&str; 2] = ["APP_CONFIG", "APP_PG_BIN"];
 
 /// One thing that is wrong with the configuration. Holds no secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +65,12 @@ impl Reader {
             builder = builder.add_source(File::from(std::path::Path::new(path)));
         }
         let config = builder.add_source(environment).build().unwrap_or_else(|error| {
-            faults.push(Fault { variable: "APP_CONFIG".to_owned(), message: error.to_string() });
+            // A syntax error would quote the line, and the line can hold a password.
+            let message = match error {
+                config::ConfigError::NotFound(_) | config::ConfigError::Foreign(_) => "cannot be read",
+                _ => "is not TOML",
+            };
+            faults.push(Fault { variable: "APP_CONFIG".to_owned(), message: message.to_owned() });
             Config::default()
         });
         Self { config, known: BTreeSet::new(), faults }
@@ -135,12 +138,17 @@ impl Reader {
         if faults.0.is_empty() { Ok(settings) } else { Err(faults) }
     }
 
+    /// The faults so far.
+    pub(super) fn faults(self) -> Faults {
+        Faults(self.faults)
+    }
+
     /// The faults so far, and one for each name in the sources that no setting has.
     pub(super) fn into_faults(mut self) -> Faults {
         let mut present = BTreeSet::new();
         leaves("", &self.config.cache, &mut present);
         for key in present {
-            if !self.known.contains(key.as_str()) && !OTHER_VARIABLES.contains(&variable(&key).as_str()) {
+            if !self.known.contains(key.as_str()) {
                 self.fault(&key, "no such setting");
             }
         }
@@ -184,7 +192,9 @@ fn variable(key: &str) -> String {
 fn resolve_files(variables: BTreeMap<String, String>, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
     let mut resolved = BTreeMap::new();
     for (name, value) in variables {
-        if !name.starts_with(PREFIX) {
+        // Without `__` a name is another program's, unless it is one of the few settings at the top.
+        let top = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&name.as_str());
+        if !(name.starts_with(PREFIX) && (name.contains("__") || top)) {
             continue;
         }
         let Some(target) = name.strip_suffix("_FILE") else {

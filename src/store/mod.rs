@@ -25,6 +25,7 @@ use sqlx::{
 use thiserror::Error;
 
 use crate::settings;
+use privileges::Duty;
 
 /// The database, seen with the service's two logins. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -61,6 +62,12 @@ pub enum UnfitDatabase {
         /// What it could do.
         excess: &'static str,
     },
+    /// A tenant's rows are not kept apart (AUTHZ-07).
+    #[error("table {table} is not under forced row-level security; run `migrate`, and find out who switched it off")]
+    RowSecurity {
+        /// The table.
+        table: String,
+    },
     /// The schema is not the one this binary was built for.
     #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
     SchemaVersion {
@@ -79,9 +86,14 @@ impl Database {
 
     /// Checks that both logins can do no more than they must, and that the schema is the expected one.
     pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        privileges::check(&self.writer).await?;
-        privileges::check(&self.reader).await?;
-        migrate::check_version(&self.reader).await
+        privileges::check(&self.writer, Duty::Write).await?;
+        privileges::check(&self.reader, Duty::Read).await?;
+        // Each on its own: nothing says that both URLs name one database.
+        for pool in [&self.writer, &self.reader] {
+            migrate::check_version(pool).await?;
+            privileges::check_row_security(pool).await?;
+        }
+        Ok(())
     }
 
     /// Whether both logins are answered, within `limit`.
@@ -121,9 +133,9 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::Unavailable(error)
             }
-            // Class 08: connection; 53: resources; 57: cancelled or shutting down; 55P03: lock timeout.
+            // Class 08: connection; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
             sqlx::Error::Database(db)
-                if db.code().is_some_and(|c| ["08", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
+                if db.code().is_some_and(|c| ["08", "25P03", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
             {
                 Self::Unavailable(error)
             }

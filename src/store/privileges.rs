@@ -2,35 +2,67 @@ use sqlx::PgPool;
 
 use super::{StoreError, UnfitDatabase};
 
+/// What a login is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    Read,
+    Write,
+}
+
 /// Refuses a login that could bypass row-level security or change the schema (AUTHZ-08).
-pub(super) async fn check(pool: &PgPool) -> Result<(), UnfitDatabase> {
+pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
     let login = sqlx::query!(
         r#"select current_user::text as "name!",
-                  rolsuper as "superuser!",
-                  rolbypassrls as "bypasses_row_security!",
-                  (rolcreaterole or rolcreatedb or rolreplication) as "administers!",
-                  exists (
-                      select from pg_class c
-                      where c.relnamespace = 'public'::regnamespace and pg_has_role(c.relowner, 'member')
-                  ) as "owns_tables!",
-                  has_schema_privilege('public', 'create') as "creates!"
-           from pg_roles where rolname = current_user"#
+                  session_user <> current_user as "switched!",
+                  -- Its own attributes, and those of every role it could become.
+                  exists (select from pg_roles r where r.rolsuper and pg_has_role(r.oid, 'member')) as "superuser!",
+                  exists (select from pg_roles r where r.rolbypassrls and pg_has_role(r.oid, 'member'))
+                      as "bypasses_row_security!",
+                  exists (select from pg_roles r where (r.rolcreaterole or r.rolcreatedb or r.rolreplication)
+                                                   and pg_has_role(r.oid, 'member')) as "administers!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and pg_has_role(c.relowner, 'member')) as "owns_tables!",
+                  has_schema_privilege('public', 'create') as "creates!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relkind in ('r', 'p')
+                                                   and has_table_privilege(c.oid, 'insert, update, delete, truncate'))
+                      as "writes!"
+           "#
     )
     .fetch_one(pool)
     .await
     .map_err(StoreError::from)?;
     let excess = if login.superuser {
-        "is a superuser"
+        "is a superuser, or can become one"
+    } else if login.switched {
+        "is another login in disguise"
     } else if login.bypasses_row_security {
-        "bypasses row-level security"
+        "bypasses row-level security, or can become a role that does"
     } else if login.administers {
         "may create roles or databases, or replicate"
     } else if login.owns_tables {
         "owns tables of the schema, so could switch row-level security off"
     } else if login.creates {
         "may create objects in the schema"
+    } else if login.writes && duty == Duty::Read {
+        "may write, and is the reader"
     } else {
         return Ok(());
     };
     Err(UnfitDatabase::Privileged { login: login.name, excess })
+}
+
+/// Refuses a database in which some table with a tenant is not under forced row-level security (AUTHZ-07).
+pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabase> {
+    let open = sqlx::query_scalar!(
+        r#"select c.relname::text as "name!"
+           from pg_class c join pg_attribute a on a.attrelid = c.oid
+           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attname = 'tenant_id'
+             and not (c.relrowsecurity and c.relforcerowsecurity)
+           order by 1 limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(StoreError::from)?;
+    open.map_or(Ok(()), |table| Err(UnfitDatabase::RowSecurity { table }))
 }

@@ -53,7 +53,13 @@ impl FromStr for LogFilter {
 }
 
 /// Sends log lines to standard error from here on. A second call changes nothing.
+///
+/// A panic becomes a log line as well, with its place and without its message, which may quote anything.
 pub fn init(format: LogFormat, filter: &LogFilter) {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(target: "security", event = "sys_crash", place, "panicked");
+    }));
     let registry = tracing_subscriber::registry().with(EnvFilter::new(&filter.0));
     // JSON escapes line breaks and control characters, so that no value can forge a line (LOG-06).
     let already_set = match format {

@@ -42,6 +42,13 @@ pub fn scaffold(options: Scaffold) -> Result<PathBuf> {
         "{} is inside the template; name a folder outside with --path",
         destination.display()
     );
+    let lock = std::fs::read_to_string(repository.join("Cargo.lock"))?;
+    // Cargo could not tell the service from the dependency.
+    ensure!(
+        !lock.contains(&format!("name = \"{}\"\n", options.name)),
+        "`{}` is the name of a dependency",
+        options.name
+    );
     let files = snapshot(&repository)?;
     let arguments = GenerateArgs {
         template_path: TemplatePath { path: Some(files.path().display().to_string()), ..TemplatePath::default() },
@@ -62,7 +69,7 @@ pub fn scaffold(options: Scaffold) -> Result<PathBuf> {
 fn check_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let well_formed = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(allowed);
-    if !well_formed || name.len() > 50 || ["service", "test", "template"].contains(&name) {
+    if !well_formed || name.len() > 50 || ["service", "test"].contains(&name) {
         bail!("`{name}` is no name for a service: use lower-case letters, digits and hyphens, as in `my-billing`");
     }
     Ok(())

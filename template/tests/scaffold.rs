@@ -100,7 +100,7 @@ fn dev_serves_and_stops(project: &Path) {
 
 #[test]
 fn a_name_that_cannot_be_one_is_refused() {
-    for name in ["", "My-Billing", "1st", "a_b", "a b", "../evil", "service", &"a".repeat(51)] {
+    for name in ["", "My-Billing", "1st", "a_b", "a b", "../evil", "service", "tokio", "url", &"a".repeat(51)] {
         let refused = scaffold(Scaffold {
             name: name.to_owned(),
             destination: Some(std::env::temp_dir().join("scaffold-refused")),

@@ -123,6 +123,24 @@ async fn authz_08_the_service_does_not_start_as_the_owner() {
 }
 
 #[tokio::test]
+async fn authz_07_the_service_does_not_start_without_row_level_security() {
+    let urls = test_database().await;
+    run(&urls.owner, "alter table orders no force row level security").await.unwrap();
+    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
+    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    assert!(error.contains("table orders is not under forced row-level security"), "{error}");
+}
+
+#[tokio::test]
+async fn authz_08_the_service_does_not_start_with_a_reader_that_may_write() {
+    let urls = test_database().await;
+    run(&urls.owner, "grant insert on orders to app_reader").await.unwrap();
+    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
+    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
+}
+
+#[tokio::test]
 async fn authz_08_the_service_does_not_start_against_another_schema() {
     let urls = test_database().await;
     run(&urls.owner, "delete from _sqlx_migrations").await.unwrap();

@@ -4,7 +4,9 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use http::Method;
 use poem::EndpointExt as _;
-use service::{edge, settings::Settings};
+use secrecy::ExposeSecret as _;
+use service::{authz::policy::Role, edge, settings::Settings};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -89,6 +91,61 @@ async fn rate_09_a_connection_that_does_not_finish_its_headers_is_closed() {
     let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
     assert!(closed.is_ok(), "still open after 5 s");
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn rate_09_a_connection_that_says_nothing_is_closed() {
+    let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
+    // Nothing at all, and the beginning of what could become HTTP/2.
+    for said in ["", "P", "PRI * HT"] {
+        let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
+        socket.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "{said:?}: still open after 5 s");
+    }
+    // One that spoke in time stays.
+    let actor = app.anonymous();
+    actor.get("/health/live").await.ok(200);
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_hung_up_is_finished() {
+    let app = TestApp::start().await;
+    let sales = app.user(Role::Sales);
+    let newest = async || sales.get("/v1/orders?limit=1").await.ok(200)["items"][0]["note"].clone();
+    // Holds the change up in the middle, so that it is certain to have begun and not to have ended.
+    let mut owner = PgConnection::connect(app.database.owner.expose_secret()).await.unwrap();
+    let mut lock = owner.begin().await.unwrap();
+    sqlx::raw_sql("lock table orders in exclusive mode").execute(&mut *lock).await.unwrap();
+
+    let body = r#"{"lines":[{"sku":"PEN-BLUE","quantity":1}],"shippingSpeed":"standard","note":"hung up"}"#;
+    let request = format!(
+        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        app.forge().token(),
+        body.len()
+    );
+    let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let waiting = "select count(*) from pg_locks where not granted and relation = 'orders'::regclass";
+    let begun = async {
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *lock).await.unwrap() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the change begins");
+    drop(socket);
+    // For the service to notice; if it has not by then, the test is only easier to pass.
+    let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
+    lock.commit().await.unwrap();
+
+    let placed = async {
+        while newest().await != "hung up" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), placed).await.expect("the order is placed");
 }
 
 #[tokio::test]

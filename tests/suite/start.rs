@@ -57,9 +57,25 @@ fn secret_03_production_refuses_what_is_unsafe() {
         ("APP_OIDC__ISSUER", "http://login.example.com", "must be an https URL"),
         ("APP_OIDC__ISSUER", "http://127.0.0.1:8081", "must be an https URL"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app", "sslmode=verify-full"),
+        (
+            "APP_DATABASE__WRITER_URL",
+            "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full&sslmode=disable",
+            "each once",
+        ),
+        (
+            "APP_DATABASE__WRITER_URL",
+            "postgres://app_writer:0123456789abcdef@127.0.0.1/app?host=db.example",
+            "may have the parameters",
+        ),
+        (
+            "APP_DATABASE__WRITER_URL",
+            "postgres://app_writer:0123456789abcdef@127.0.0.1/app?user=postgres",
+            "may have the parameters",
+        ),
         ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser's"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
         ("APP_DATABASE__READER_URL", SOUND[0].1, "another login than the writer's"),
+        ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "a login of its own"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
         ("APP_SECRETS__CURSOR_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
     ] {

@@ -1,6 +1,6 @@
 //! The issuer's routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use poem::{
     Endpoint, EndpointExt, Route, Server, get, handler,
@@ -68,5 +68,6 @@ fn discovery(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
 
 #[handler]
 fn jwks(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
+    provider.key_requests.fetch_add(1, Ordering::Relaxed);
     Json(json!({ "keys": [provider.key.jwk()] }))
 }

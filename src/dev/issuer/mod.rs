@@ -13,7 +13,10 @@ mod token;
 
 pub use signing::SigningKey;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -66,6 +69,7 @@ struct Provider {
     service_tenant: TenantId,
     service_secret: String,
     grants: Grants,
+    key_requests: AtomicU64,
 }
 
 impl DevIssuer {
@@ -87,6 +91,7 @@ impl DevIssuer {
             service_tenant,
             service_secret: random_text()?,
             grants: Grants::default(),
+            key_requests: AtomicU64::new(0),
         });
         let server = http::spawn(listener, Arc::clone(&provider))?;
         Ok(Self { provider, server })
@@ -102,6 +107,12 @@ impl DevIssuer {
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.provider.key
+    }
+
+    /// How often its keys were asked for.
+    #[must_use]
+    pub fn key_requests(&self) -> u64 {
+        self.provider.key_requests.load(Ordering::Relaxed)
     }
 
     /// The secret of [`SERVICE_CLIENT`], new at each start.

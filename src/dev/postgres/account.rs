@@ -50,6 +50,14 @@ impl Account {
         }
     }
 
+    /// Whether a folder that belongs to `user` may be taken for ours: it is the account's, or our own.
+    pub(super) fn may_own(self, user: u32) -> bool {
+        match self {
+            Self(Some(ids)) => user == ids.user || user == 0,
+            Self(None) => id(&["-u"]) == Some(user),
+        }
+    }
+
     /// Whether this account can write in `folder`, which needs a way through every folder above it.
     pub(super) fn can_use(self, folder: &Path) -> bool {
         let mut test = self.command(Path::new("/bin/sh"));

@@ -5,7 +5,7 @@ mod binaries;
 mod server;
 
 pub use binaries::Binaries;
-pub use server::{Durability, Server};
+pub use server::{Data, Durability, Server};
 
 use std::{io, path::PathBuf, process::ExitStatus};
 

@@ -1,13 +1,13 @@
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
-    io::Write as _,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
     net::TcpListener,
     os::unix::{
-        fs::{OpenOptionsExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,15 @@ pub enum Durability {
     Disposable,
 }
 
+/// What becomes of the data of earlier runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// It is used again.
+    Kept,
+    /// It is deleted first.
+    Deleted,
+}
+
 /// A running server. Stops when dropped; [`Server::stop`] also waits for it.
 #[derive(Debug)]
 pub struct Server {
@@ -57,7 +66,12 @@ pub struct Server {
 
 impl Server {
     /// Starts a server whose data is in `root`, made there if there is none.
-    pub async fn start(root: &Path, binaries: &Binaries, durability: Durability) -> Result<Self, PostgresError> {
+    pub async fn start(
+        root: &Path,
+        binaries: &Binaries,
+        durability: Durability,
+        earlier: Data,
+    ) -> Result<Self, PostgresError> {
         let account = Account::find()?;
         let root = usable_root(root, account)?;
         let lock = lock(&root)?;
@@ -65,6 +79,9 @@ impl Server {
         let password = password(&root, account)?;
         if data.join("postmaster.pid").exists() {
             stop_leftover(&data, binaries, account);
+        }
+        if earlier == Data::Deleted && data.exists() {
+            fs::remove_dir_all(&data).map_err(while_trying(format!("cannot empty {}", data.display())))?;
         }
         if !data.join("PG_VERSION").exists() {
             initdb(&root, &data, binaries, account)?;
@@ -121,14 +138,34 @@ fn usable_root(root: &Path, account: Account) -> Result<PathBuf, PostgresError> 
     let elsewhere = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", env!("CARGO_PKG_NAME")));
     for candidate in [absolute, elsewhere] {
         let what = format!("cannot use {}", candidate.display());
-        fs::create_dir_all(&candidate).map_err(while_trying(what.clone()))?;
-        account.own(&candidate).map_err(while_trying(what.clone()))?;
-        fs::set_permissions(&candidate, Permissions::from_mode(0o700)).map_err(while_trying(what))?;
+        claim(&candidate, account).map_err(while_trying(what))?;
         if account.can_use(&candidate) {
             return Ok(candidate);
         }
     }
     Err(PostgresError::NoAccount)
+}
+
+/// Makes the folder for the account alone. One that exists must be ours or the account's already and
+/// closed to others: whoever else could have put something in it could have put links or settings there.
+fn claim(folder: &Path, account: Account) -> io::Result<()> {
+    if let Some(parent) = folder.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => account.own(folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = fs::symlink_metadata(folder)?;
+            // No bit for the group or for others.
+            let closed = metadata.permissions().mode().trailing_zeros() >= 6;
+            if metadata.is_dir() && closed && account.may_own(metadata.uid()) {
+                account.own(folder)
+            } else {
+                Err(io::Error::other("it exists, and is not a folder of ours that is closed to others"))
+            }
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// One server per folder. The lock goes with the process that holds it.
@@ -170,7 +207,17 @@ fn initdb(root: &Path, data: &Path, binaries: &Binaries, account: Account) -> Re
 }
 
 /// A server whose supervisor was killed too. We hold the lock, so nobody is using it.
+///
+/// The file can be older than the last boot and its process id somebody else's by now: only a
+/// process that was started with this very folder is stopped.
 fn stop_leftover(data: &Path, binaries: &Binaries, account: Account) {
+    let file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let Some(Ok(pid)) = file.lines().next().map(|line| line.trim().parse::<u32>()) else { return };
+    let ps = Command::new("ps").args(["-o", "args=", "-p", &pid.to_string()]).output();
+    let arguments = ps.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if !arguments.contains(&format!("-D {}", data.display())) {
+        return;
+    }
     let mut pg_ctl = account.command(&binaries.program("pg_ctl"));
     pg_ctl.current_dir("/").arg("-D").arg(data).args(["-m", "fast", "-w", "-t", "15", "stop"]);
     // It fails if the file is all that is left, which the next start deals with by itself.

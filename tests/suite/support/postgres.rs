@@ -19,7 +19,7 @@ use service::{
     dev::{
         database::{Cluster, Urls},
         demo,
-        postgres::{Binaries, Durability, Server},
+        postgres::{Binaries, Data, Durability, Server},
     },
     domain::Clock,
 };
@@ -121,7 +121,7 @@ async fn private() -> Provider {
     let progress = |what: &str| announce(what);
     let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), progress).await.unwrap();
     let (folder, slot) = free_slot(target);
-    let server = Server::start(&folder, &binaries, Durability::Disposable).await.unwrap();
+    let server = Server::start(&folder, &binaries, Durability::Disposable, Data::Kept).await.unwrap();
     announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
     let cluster = Cluster::new(server.url()).unwrap();
     Provider { cluster, _server: Some(server), _container: None, _slot: Some(slot) }

@@ -1,0 +1,5 @@
+-- A database for the service: the owner's, and open to the service's logins only. Run once by an
+-- administrator after roles.sql:   psql -v name=orders -f deploy/database.sql
+create database :"name" owner app_owner;
+revoke all on database :"name" from public;
+grant connect on database :"name" to app_writer, app_reader;
