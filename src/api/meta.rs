@@ -77,6 +77,7 @@ impl Page {
         let json = document.to_string().replace("</", "<\\/");
         let html = bare.swagger_ui_html().replacen(&bare.spec(), &json, 1);
         let hashes: Vec<String> = scripts(&html)
+            .into_iter()
             .map(|script| format!("'sha256-{}'", STANDARD.encode(crypto::sha256(script.as_bytes()))))
             .collect();
         let policy = format!(
@@ -88,10 +89,26 @@ impl Page {
     }
 }
 
-/// The texts of the page's own script elements: those, and no others, may run.
-fn scripts(html: &str) -> impl Iterator<Item = &str> {
-    html.split("<script").skip(1).filter_map(|rest| {
-        let (_, content) = rest.split_once('>')?;
-        content.split_once("</script>").map(|(script, _)| script)
-    })
+/// The texts of the page's own script elements: those, and no others, may run. As a browser reads
+/// them: an element ends at the first end tag, and what looks like a start tag inside it is text.
+fn scripts(html: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut rest = html;
+    while let Some((_, element)) = rest.split_once("<script")
+        && let Some((_, content)) = element.split_once('>')
+        && let Some((script, after)) = content.split_once("</script>")
+    {
+        found.push(script);
+        rest = after;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_script_ends_where_a_browser_ends_it() {
+        let html = "<p><script a>one(\"<script>\")</script>x<script>two</script>";
+        assert_eq!(super::scripts(html), ["one(\"<script>\")", "two"]);
+    }
 }

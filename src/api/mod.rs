@@ -4,13 +4,13 @@
 //! [`guard`] wraps every route with its row of the matrix, so the checks run before an
 //! operation's first argument is read, and an operation without a row stops the start.
 
-mod cursor;
 mod document;
 mod guard;
 mod health;
 mod me;
 mod meta;
 mod orders;
+mod paging;
 mod products;
 mod schema;
 mod strict_json;
@@ -110,6 +110,13 @@ struct MoneyView {
 impl From<Money> for MoneyView {
     fn from(money: Money) -> Self {
         Self { amount: money.amount(), currency: money.currency().to_string() }
+    }
+}
+
+/// So that an operation can say `?` to its store.
+impl From<StoreError> for poem::Error {
+    fn from(error: StoreError) -> Self {
+        Problem::from(error).into()
     }
 }
 

@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::{Context, MoneyView, Tag, cursor, strict_json::StrictJson};
+use super::{Context, MoneyView, Tag, paging::Paging, strict_json::StrictJson};
 use crate::{
     authz::{
         Permit,
@@ -158,11 +158,11 @@ impl Orders {
     async fn create(&self, permit: Permit<CreateOrder>, body: StrictJson<NewOrder>) -> Result<Placed> {
         let new_order = body.0.into_domain()?;
         let (tenant, subject, now) = (permit.tenant(), permit.principal().subject(), self.0.clock.now());
-        let mut tx = self.0.database.write(&permit).await.map_err(Problem::from)?;
-        let catalogue = tx.products_of(&new_order).await.map_err(Problem::from)?;
+        let mut tx = self.0.database.write(&permit).await?;
+        let catalogue = tx.products_of(&new_order).await?;
         let order = new_order.price(&catalogue, tenant, subject, now).map_err(Problem::from)?;
-        tx.insert_order(&order).await.map_err(Problem::from)?;
-        tx.commit().await.map_err(Problem::from)?;
+        tx.insert_order(&order).await?;
+        tx.commit().await?;
         event::data_changed(subject, &tenant.to_string(), "order_created", &order.id.to_string());
         let location = format!("/v1/orders/{}", order.id);
         Ok(Placed::Created(Json(order.into()), location))
@@ -174,38 +174,27 @@ impl Orders {
         &self,
         permit: Permit<ListOrders>,
         /// Most items on the page.
-        #[oai(default = "default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
         #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<OrderPage>> {
-        let (key, tenant) = (&self.0.cursor_key, permit.tenant());
-        let before = match cursor.0 {
-            None => None,
-            Some(cursor) => Some(
-                cursor::open(key, "orders", tenant, &cursor)?
-                    .parse::<OrderId>()
-                    .map_err(|_| Problem::new(Kind::InvalidInput).at("cursor", "invalid"))?,
-            ),
-        };
-        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
-        let mut orders = tx.orders(before, limit.0 + 1).await.map_err(Problem::from)?;
-        tx.finish().await.map_err(Problem::from)?;
-        let page = usize::try_from(limit.0).unwrap_or(usize::MAX);
-        let more = orders.len() > page;
-        orders.truncate(page);
-        let last = orders.last().filter(|_| more);
-        let next_cursor = last.map(|order| cursor::seal(key, "orders", tenant, &order.id.to_string()));
+        let paging = Paging::new(&self.0.cursor_key, "orders", permit.tenant(), limit.0);
+        let before: Option<OrderId> = paging.open(cursor.0.as_deref())?;
+        let mut tx = self.0.database.read(&permit).await?;
+        let mut orders = tx.orders(before, paging.read_ahead()).await?;
+        tx.finish().await?;
+        let next_cursor = paging.cut(&mut orders, |order| order.id.to_string());
         Ok(Json(OrderPage { items: orders.into_iter().map(OrderView::from).collect(), next_cursor }))
     }
 
     /// Get one order
     #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
     async fn get(&self, permit: Permit<GetOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
-        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
-        let order = tx.order(OrderId::from_uuid(id.0)).await.map_err(Problem::from)?;
-        tx.finish().await.map_err(Problem::from)?;
+        let mut tx = self.0.database.read(&permit).await?;
+        let order = tx.order(OrderId::from_uuid(id.0)).await?;
+        tx.finish().await?;
         Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -214,23 +203,18 @@ impl Orders {
     /// Allowed until it is paid; afterwards 409.
     #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
     async fn cancel(&self, permit: Permit<CancelOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
-        let mut tx = self.0.database.write(&permit).await.map_err(Problem::from)?;
-        let found = tx.lock_order(OrderId::from_uuid(id.0)).await.map_err(Problem::from)?;
+        let mut tx = self.0.database.write(&permit).await?;
+        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
         let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.for_order(&order).map_err(|_| Problem::new(Kind::NotFound))?;
         order.status = order.status.cancel().map_err(|_| Problem::new(Kind::Conflict))?;
         order.updated_at = self.0.clock.now();
-        tx.set_status(&narrowed, order.status, order.updated_at).await.map_err(Problem::from)?;
-        tx.commit().await.map_err(Problem::from)?;
+        tx.set_status(&narrowed, order.status, order.updated_at).await?;
+        tx.commit().await?;
         let subject = permit.principal().subject();
         event::data_changed(subject, &permit.tenant().to_string(), "order_cancelled", &order.id.to_string());
         Ok(Json(order.into()))
     }
-}
-
-/// Items on a page if the caller does not say.
-pub(super) fn default_limit() -> i64 {
-    20
 }
 
 impl NewOrder {

@@ -7,7 +7,7 @@ use poem_openapi::{
     payload::Json,
 };
 
-use super::{Context, MoneyView, Tag, cursor};
+use super::{Context, MoneyView, Tag, paging::Paging};
 use crate::{
     authz::{
         Permit,
@@ -59,25 +59,18 @@ impl Products {
         &self,
         permit: Permit<ListProducts>,
         /// Most items on the page.
-        #[oai(default = "super::orders::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
         #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<ProductPage>> {
-        let (key, tenant) = (&self.0.cursor_key, permit.tenant());
-        let after = match cursor.0 {
-            None => None,
-            Some(cursor) => Some(cursor::open(key, "products", tenant, &cursor)?.parse::<Sku>().map_err(unreadable)?),
-        };
-        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
-        let mut products = tx.products(after.as_ref(), limit.0 + 1).await.map_err(Problem::from)?;
-        tx.finish().await.map_err(Problem::from)?;
-        let page = usize::try_from(limit.0).unwrap_or(usize::MAX);
-        let more = products.len() > page;
-        products.truncate(page);
-        let last = products.last().filter(|_| more);
-        let next_cursor = last.map(|product| cursor::seal(key, "products", tenant, product.sku.as_str()));
+        let paging = Paging::new(&self.0.cursor_key, "products", permit.tenant(), limit.0);
+        let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
+        let mut tx = self.0.database.read(&permit).await?;
+        let mut products = tx.products(after.as_ref(), paging.read_ahead()).await?;
+        tx.finish().await?;
+        let next_cursor = paging.cut(&mut products, |product| product.sku.to_string());
         Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
     }
 
@@ -91,13 +84,9 @@ impl Products {
         sku: Path<String>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
-        let mut tx = self.0.database.read(&permit).await.map_err(Problem::from)?;
-        let product = tx.product(&sku).await.map_err(Problem::from)?;
-        tx.finish().await.map_err(Problem::from)?;
+        let mut tx = self.0.database.read(&permit).await?;
+        let product = tx.product(&sku).await?;
+        tx.finish().await?;
         Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
-}
-
-fn unreadable<E>(_: E) -> Problem {
-    Problem::new(Kind::InvalidInput).at("cursor", "invalid")
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use service::{api, authz::matrix};
 
@@ -85,6 +86,15 @@ async fn the_docs_page_runs_no_script_but_its_own() {
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("script-src 'unsafe"), "{policy}");
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     assert!(reply.text.contains("createOrder"));
+    // A browser ends an element at the first end tag; each must be allowed by the hash of its text.
+    let elements = reply.text.split("</script>").filter_map(|piece| piece.split_once("<script")?.1.split_once('>'));
+    let hashes = elements.map(|(_, script)| STANDARD.encode(service::crypto::sha256(script.as_bytes())));
+    let mut seen = 0;
+    for hash in hashes {
+        assert!(policy.contains(&format!("'sha256-{hash}'")), "a script of the page may not run: {policy}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2);
     let off = TestApp::start_with(&[("APP_HTTP__DOCS", "false")]).await;
     off.anonymous().get("/docs").await.problem(404);
     off.anonymous().get("/openapi.json").await.problem(404);
