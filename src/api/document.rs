@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 use crate::authz::matrix::{self, Callers, Row, Scope};
 
-const SCHEME: &str = "oidc";
+/// Where a token comes from, and with which scopes.
+const OIDC: &str = "oidc";
+/// How it is sent: the same token, for tools and people that have one already.
+const BEARER: &str = "bearer";
 
 /// The finished document.
 pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
@@ -33,10 +36,15 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
     let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     components.insert(
         "securitySchemes".to_owned(),
-        json!({ SCHEME: {
+        json!({ OIDC: {
             "type": "openIdConnect",
             "openIdConnectUrl": discovery,
-            "description": "Access token (RFC 9068) of the issuer, as a bearer token."
+            "description": "Access token (RFC 9068) of the issuer."
+        }, BEARER: {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The same access token, pasted."
         }}),
     );
     components.insert(
@@ -90,7 +98,7 @@ fn problem_schema() -> Value {
 fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     let public = row.callers == Callers::Public;
     let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
-    let security = if public { json!([]) } else { json!([{ SCHEME: scopes }]) };
+    let security = if public { json!([]) } else { json!([{ OIDC: scopes }, { BEARER: [] }]) };
     operation.insert("security".to_owned(), security);
     operation.insert(
         "x-access".to_owned(),

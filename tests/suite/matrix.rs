@@ -61,7 +61,12 @@ fn threat_02_the_document_says_what_the_matrix_says() {
         match row.callers {
             matrix::Callers::Public => assert_eq!(operation["security"], serde_json::json!([]), "{}", row.path),
             matrix::Callers::Authenticated => {
-                assert_eq!(operation["security"], serde_json::json!([{ "oidc": scopes }]), "{}", row.path);
+                assert_eq!(
+                    operation["security"],
+                    serde_json::json!([{ "oidc": scopes }, { "bearer": [] }]),
+                    "{}",
+                    row.path
+                );
             }
         }
     }
