@@ -10,7 +10,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['app_owner', 'app_writer', 'app_reader'] loop
+    foreach role in array array['app_owner', 'app_writer', 'app_reader', 'app_auditor'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format(
                 'create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', role);
@@ -22,3 +22,4 @@ $$;
 comment on role app_owner is 'owns the schema; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';
 comment on role app_reader is 'the service: reads';
+comment on role app_auditor is 'people and tools that audit the books: reads them, and nothing about persons';

@@ -126,7 +126,7 @@ fn routes() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:<5} {:<24} {:<13} {:<14} {:<12} {:<7} {:<7} {:<18} fails {}",
+            "{:<6} {:<27} {:<13} {:<15} {:<14} {:<9} {:<8} {:<17} fails {}",
             row.method.as_str(),
             row.path,
             format!("{:?}", row.callers),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::authz::matrix::{self, Callers, Row, Scope};
+use crate::authz::matrix::{self, Callers, Method, Row, Scope};
 
 /// Where a token comes from, and with which scopes.
 const OIDC: &str = "oidc";
@@ -122,7 +122,11 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     if operation.contains_key("requestBody") {
         statuses.extend(["408", "413", "415", "422"]);
     }
-    if row.path.ends_with("/cancel") {
+    let has_key = operation.get("parameters").is_some_and(|list| list.to_string().contains("Idempotency-Key"));
+    if has_key {
+        statuses.extend(["409", "422"]);
+    }
+    if row.method == Method::Post && row.path.contains('{') {
         statuses.push("409");
     }
     let summary = operation.get("summary").cloned().unwrap_or_default();

@@ -39,7 +39,7 @@ impl Me {
             subject: principal.subject().to_owned(),
             client_id: principal.client().to_owned(),
             kind: principal.kind().as_str().to_owned(),
-            tenant_id: *principal.tenant().as_uuid(),
+            tenant_id: principal.tenant().uuid(),
             roles: principal.roles().iter().copied().map(Role::as_str).map(str::to_owned).collect(),
             scopes: principal.scopes().map(Scope::as_str).map(str::to_owned).collect(),
         }))

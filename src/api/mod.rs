@@ -4,11 +4,16 @@
 //! [`guard`] wraps every route with its row of the matrix, so the checks run before an
 //! operation's first argument is read, and an operation without a row stops the start.
 
+mod created;
+mod customers;
 mod document;
+mod faults;
 mod guard;
 mod health;
+mod invoices;
 mod me;
 mod meta;
+mod money;
 mod orders;
 mod paging;
 mod products;
@@ -18,17 +23,19 @@ mod strict_json;
 pub use guard::UnguardedRoute;
 pub use meta::document;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, EndpointExt, Response};
-use poem_openapi::{Object, OpenApiService, Tags};
+use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     authn::{Authenticator, KeyService},
+    authz::{Action, Permit, Refusal},
     crypto::MacKey,
-    domain::{Clock, Money},
+    domain::{Clock, TransitionError},
     problem::{self, Kind, Problem},
     store::{Database, StoreError},
+    telemetry::event,
 };
 
 /// What operations work with. One per server.
@@ -40,8 +47,10 @@ pub struct Context {
     pub authenticator: Authenticator,
     /// For readiness.
     pub keys: Arc<KeyService>,
-    /// Authenticates the cursors of lists.
-    pub cursor_key: MacKey,
+    /// Authenticates the cursors of lists, and tells the requests of an idempotency key apart.
+    pub mac_key: MacKey,
+    /// How long the answer to a request with an idempotency key is given again.
+    pub idempotency_retention: Duration,
     /// The time.
     pub clock: Clock,
     /// Whether the document and its page are served.
@@ -59,20 +68,27 @@ enum Tag {
     Identity,
     /// The tenant's products.
     Catalog,
-    /// Placing, reading and cancelling orders.
+    /// Who orders are for.
+    Customers,
+    /// Placing, reading, cancelling and fulfilling orders.
     Orders,
+    /// Invoices, payments and refunds.
+    Billing,
     /// Probes and documents.
     Operations,
 }
 
-type Operations = (me::Me, products::Products, orders::Orders, health::Health, meta::Meta);
+type Operations =
+    (me::Me, products::Products, customers::Customers, orders::Orders, invoices::Invoices, health::Health, meta::Meta);
 
 /// All operations.
 fn operations(context: &Arc<Context>) -> Operations {
     (
         me::Me,
         products::Products(Arc::clone(context)),
+        customers::Customers(Arc::clone(context)),
         orders::Orders(Arc::clone(context)),
+        invoices::Invoices(Arc::clone(context)),
         health::Health::new(Arc::clone(context)),
         meta::Meta::new(context),
     )
@@ -95,21 +111,52 @@ pub fn routes(
     Ok((endpoint, served))
 }
 
-/// An amount of money in minor units (cents), never a fraction.
-#[derive(Debug, Object)]
-#[oai(rename = "Money")]
-struct MoneyView {
-    /// Minor units of the currency.
-    #[oai(validator(minimum(value = "0")))]
-    amount: i64,
-    /// ISO 4217 code.
-    #[oai(validator(pattern = "^[A-Z]{3}$"))]
-    currency: String,
+/// An enumeration of the domain as the document shows it.
+macro_rules! api_enum {
+    ($(#[$doc:meta])* $name:ident = $domain:path { $($variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, poem_openapi::Enum)]
+        #[oai(rename_all = "camelCase")]
+        pub(super) enum $name { $($variant),+ }
+
+        impl From<$domain> for $name {
+            fn from(value: $domain) -> Self {
+                type Domain = $domain;
+                match value { $(Domain::$variant => Self::$variant),+ }
+            }
+        }
+
+        impl From<$name> for $domain {
+            fn from(value: $name) -> Self {
+                match value { $($name::$variant => Self::$variant),+ }
+            }
+        }
+    };
+}
+use api_enum;
+
+/// Says in the log that the permitted change was made. Called after the commit.
+fn changed<A: Action>(permit: &Permit<A>, object: impl std::fmt::Display) {
+    let (subject, tenant) = (permit.principal().subject(), permit.tenant().to_string());
+    event::data_changed(subject, &tenant, permit.audit(), &object.to_string());
 }
 
-impl From<Money> for MoneyView {
-    fn from(money: Money) -> Self {
-        Self { amount: money.amount(), currency: money.currency().to_string() }
+/// So that an operation can say `?` to the second check.
+impl From<Refusal> for poem::Error {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match refusal {
+            // As if it did not exist.
+            Refusal::NotThisCaller => Kind::NotFound,
+            Refusal::State => Kind::Conflict,
+        };
+        Problem::new(kind).into()
+    }
+}
+
+/// So that an operation can say `?` to a state machine.
+impl From<TransitionError> for poem::Error {
+    fn from(_: TransitionError) -> Self {
+        Problem::new(Kind::Conflict).into()
     }
 }
 
@@ -128,7 +175,8 @@ impl From<StoreError> for Problem {
                 tracing::warn!(%error, cause = ?source, "store unavailable");
                 Self::new(Kind::Unavailable)
             }
-            StoreError::Broken(_) => {
+            StoreError::InFlight => Self::new(Kind::InFlight),
+            StoreError::Broken(_) | StoreError::Missing => {
                 tracing::error!(%error, cause = ?source, "store error");
                 Self::new(Kind::Internal)
             }

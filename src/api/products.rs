@@ -2,18 +2,25 @@ use std::sync::Arc;
 
 use poem::Result;
 use poem_openapi::{
-    Object, OpenApi,
+    ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
+    types::Example,
 };
 
-use super::{Context, MoneyView, Tag, paging::Paging};
+use super::{
+    Context, Tag, changed,
+    faults::Faults,
+    money::{MoneyView, Price},
+    paging::Paging,
+    strict_json::StrictJson,
+};
 use crate::{
     authz::{
         Permit,
-        actions::{GetProduct, ListProducts},
+        actions::{GetProduct, ListProducts, PutProduct},
     },
-    domain::{Product, Sku},
+    domain::{Money, Product, Sku},
     problem::{Kind, Problem},
 };
 
@@ -45,9 +52,49 @@ struct ProductPage {
     next_cursor: Option<String>,
 }
 
+/// What a product is to be.
+#[derive(Debug, Object)]
+#[oai(rename = "ProductData", example)]
+struct ProductData {
+    /// For display.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: String,
+    /// Of one unit. Orders that were placed keep theirs.
+    price: Price,
+}
+
+#[derive(ApiResponse)]
+enum Put {
+    /// The product was changed.
+    #[oai(status = 200)]
+    Changed(Json<ProductView>),
+    /// The product was added.
+    #[oai(status = 201)]
+    Added(Json<ProductView>),
+}
+
 impl From<Product> for ProductView {
     fn from(product: Product) -> Self {
-        Self { sku: product.sku.to_string(), name: product.name, price: product.price.into() }
+        let (name, price) = (product.name.as_str().to_owned(), product.price.into());
+        Self { sku: product.sku.to_string(), name, price }
+    }
+}
+
+impl Example for ProductData {
+    fn example() -> Self {
+        Self { name: "Stapler, red".to_owned(), price: Price { amount: 1499, currency: "EUR".to_owned() } }
+    }
+}
+
+impl ProductData {
+    fn into_domain(self, sku: &str) -> Result<Product, Problem> {
+        let mut faults = Faults::default();
+        let sku = faults.parse("sku", sku);
+        let name = faults.parse("/name", &self.name);
+        let price = faults.note("/price", "invalid", Money::try_from(&self.price));
+        let whole = || Some(Product { sku: sku?, name: name?, price: price? });
+        let whole = whole();
+        faults.finish(whole)
     }
 }
 
@@ -65,11 +112,10 @@ impl Products {
         #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
         cursor: Query<Option<String>>,
     ) -> Result<Json<ProductPage>> {
-        let paging = Paging::new(&self.0.cursor_key, "products", permit.tenant(), limit.0);
+        let paging = Paging::new(&self.0.mac_key, "products", permit.tenant(), limit.0);
         let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
         let mut tx = self.0.database.read(&permit).await?;
         let mut products = tx.products(after.as_ref(), paging.read_ahead()).await?;
-        tx.finish().await?;
         let next_cursor = paging.cut(&mut products, |product| product.sku.to_string());
         Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
     }
@@ -84,9 +130,26 @@ impl Products {
         sku: Path<String>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
-        let mut tx = self.0.database.read(&permit).await?;
-        let product = tx.product(&sku).await?;
-        tx.finish().await?;
+        let product = self.0.database.product(&permit, &sku).await?;
         Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
+    }
+
+    /// Add a product, or change one
+    #[oai(path = "/v1/products/:sku", method = "put", operation_id = "putProduct")]
+    async fn put(
+        &self,
+        permit: Permit<PutProduct>,
+        /// Stock keeping unit; lower case is taken for upper case.
+        #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9-]+$"))]
+        sku: Path<String>,
+        body: StrictJson<ProductData>,
+    ) -> Result<Put> {
+        let product = body.value.into_domain(&sku.0)?;
+        let mut tx = self.0.database.write(&permit).await?;
+        let added = tx.put_product(&product).await?;
+        tx.commit().await?;
+        changed(&permit, &product.sku);
+        let view = Json(product.into());
+        Ok(if added { Put::Added(view) } else { Put::Changed(view) })
     }
 }

@@ -118,8 +118,15 @@ impl Schemas {
             && !self.patterns.get(pattern).is_some_and(|regex| regex.is_match(text))
         {
             fault(faults, at, "format");
+        } else if schema.format.as_deref() == Some("uuid") && !is_uuid(text) {
+            fault(faults, at, "format");
         }
     }
+}
+
+/// As RFC 9562 section 4 writes it, and in no other of the forms there are.
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
 /// Null is a value like any other, and only allowed where the schema says so.

@@ -23,8 +23,13 @@ const MAX_DEPTH: usize = 16;
 
 /// A JSON body: UTF-8, no duplicate keys, nothing after the value, no deeper than 16, and
 /// exactly what the published schema of `T` allows.
-#[derive(Debug)]
-pub(super) struct StrictJson<T>(pub(super) T);
+pub(super) struct StrictJson<T> {
+    /// What it says.
+    pub(super) value: T,
+    /// The same in one fixed form: without white space, members in the order of their names. Two bodies that
+    /// say the same are equal in it.
+    pub(super) canonical: Vec<u8>,
+}
 
 impl<T: Type> Payload for StrictJson<T> {
     const CONTENT_TYPE: &'static str = "application/json";
@@ -63,15 +68,17 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
             return Err(Problem::new(Kind::UnsupportedMediaType).into());
         }
         let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
-        let value = parse(&bytes).ok_or_else(|| refuse(Problem::new(Kind::Malformed)))?;
+        let mut value = parse(&bytes).ok_or_else(|| refuse(Problem::new(Kind::Malformed)))?;
+        value.sort_all_objects();
         let schemas = request.data::<Arc<Schemas>>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let faults = schemas.check(&T::schema_ref(), &value);
         if !faults.is_empty() {
             return Err(refuse(Problem::new(Kind::InvalidInput).errors(faults)).into());
         }
         // After the check above this fails only if the type wants more than its own schema says.
+        let canonical = serde_json::to_vec(&value).map_err(|_| Problem::new(Kind::Internal))?;
         match T::parse_from_json(Some(value)) {
-            Ok(parsed) => Ok(Self(parsed)),
+            Ok(value) => Ok(Self { value, canonical }),
             Err(_) => Err(refuse(Problem::new(Kind::InvalidInput).at("", "invalid")).into()),
         }
     }

@@ -34,6 +34,18 @@ actions! {
     ListProducts = "listProducts";
     /// Read one product.
     GetProduct = "getProduct";
+    /// Add a product, or change one.
+    PutProduct = "putProduct": Change;
+    /// Read customers.
+    ListCustomers = "listCustomers";
+    /// Read one customer.
+    GetCustomer = "getCustomer";
+    /// Add a customer.
+    CreateCustomer = "createCustomer": Change;
+    /// Change a customer.
+    UpdateCustomer = "updateCustomer": Change;
+    /// Forget a customer.
+    EraseCustomer = "eraseCustomer": Change;
     /// Read orders.
     ListOrders = "listOrders";
     /// Read one order.
@@ -42,4 +54,18 @@ actions! {
     CreateOrder = "createOrder": Change;
     /// Cancel an order.
     CancelOrder = "cancelOrder": Change;
+    /// Say that an order was delivered.
+    FulfilOrder = "fulfilOrder": Change;
+    /// Issue the invoice of an order.
+    CreateInvoice = "createInvoice": Change;
+    /// Read invoices.
+    ListInvoices = "listInvoices";
+    /// Read one invoice.
+    GetInvoice = "getInvoice";
+    /// Record a payment.
+    CreatePayment = "createPayment": Change;
+    /// Take an invoice back.
+    VoidInvoice = "voidInvoice": Change;
+    /// Give money back.
+    CreateRefund = "createRefund": Change;
 }

@@ -10,27 +10,40 @@ use super::policy::Permission;
 
 /// All operations of the public listener.
 #[rustfmt::skip]
-pub static MATRIX: [Row; 11] = {
-    use Callers::{Authenticated, Public};
-    use DataClass::{Own, Tenant};
-    use Method::{Get, Post};
+pub static MATRIX: [Row; 24] = {
+    use Callers::{Authenticated as Auth, Public};
+    use DataClass::{Own, Personal, Tenant};
+    use Method::{Delete, Get, Patch, Post, Put};
     use Outage::{Closed, Open};
     use Permission as P;
-    use QuotaClass::{Health, Read, Write};
+    use QuotaClass::{Health, Read, Sensitive, Write};
     use Scope as S;
     [
-        //        path, operation                         callers        scope                 permission                quota   data               audit event         outage
-        row(Get,  "/v1/me", "getMe",                      Authenticated, None,                 None,                     Read,   Own,               "account_read",     Closed),
-        row(Get,  "/v1/products", "listProducts",         Authenticated, Some(S::CatalogRead), Some(P::ReadCatalog),     Read,   Tenant,            "products_listed",  Closed),
-        row(Get,  "/v1/products/{sku}", "getProduct",     Authenticated, Some(S::CatalogRead), Some(P::ReadCatalog),     Read,   Tenant,            "product_read",     Closed),
-        row(Post, "/v1/orders", "createOrder",            Authenticated, Some(S::OrdersWrite), Some(P::WriteOrders),     Write,  Tenant,            "order_created",    Closed),
-        row(Get,  "/v1/orders", "listOrders",             Authenticated, Some(S::OrdersRead),  Some(P::ReadOrders),      Read,   Tenant,            "orders_listed",    Closed),
-        row(Get,  "/v1/orders/{id}", "getOrder",          Authenticated, Some(S::OrdersRead),  Some(P::ReadOrders),      Read,   Tenant,            "order_read",       Closed),
-        row(Post, "/v1/orders/{id}/cancel", "cancelOrder", Authenticated, Some(S::OrdersWrite), Some(P::WriteOrders),    Write,  Tenant,            "order_cancelled",  Closed),
-        row(Get,  "/health/live", "getLiveness",          Public,        None,                 None,                     Health, DataClass::Public, "liveness_read",    Open),
-        row(Get,  "/health/ready", "getReadiness",        Public,        None,                 None,                     Health, DataClass::Public, "readiness_read",   Closed),
-        row(Get,  "/openapi.json", "getOpenApi",          Public,        None,                 None,                     Health, DataClass::Public, "document_read",    Open),
-        row(Get,  "/docs", "getDocs",                     Public,        None,                 None,                     Health, DataClass::Public, "docs_read",        Open),
+        //          path, operation                                   callers scope                    permission               quota      data              audit event           outage
+        row(Get,    "/v1/me", "getMe",                                Auth,   None,                    None,                    Read,      Own,              "account_read",       Closed),
+        row(Get,    "/v1/products", "listProducts",                   Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "products_listed",    Closed),
+        row(Get,    "/v1/products/{sku}", "getProduct",               Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "product_read",       Closed),
+        row(Put,    "/v1/products/{sku}", "putProduct",               Auth,   Some(S::CatalogWrite),   Some(P::WriteCatalog),   Write,     Tenant,           "product_put",        Closed),
+        row(Post,   "/v1/customers", "createCustomer",                Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_created",   Closed),
+        row(Get,    "/v1/customers", "listCustomers",                 Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customers_listed",   Closed),
+        row(Get,    "/v1/customers/{id}", "getCustomer",              Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customer_read",      Closed),
+        row(Patch,  "/v1/customers/{id}", "updateCustomer",           Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_updated",   Closed),
+        row(Delete, "/v1/customers/{id}", "eraseCustomer",            Auth,   Some(S::CustomersWrite), Some(P::EraseCustomers), Sensitive, Personal,         "customer_erased",    Closed),
+        row(Post,   "/v1/orders", "createOrder",                      Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_created",      Closed),
+        row(Get,    "/v1/orders", "listOrders",                       Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "orders_listed",      Closed),
+        row(Get,    "/v1/orders/{id}", "getOrder",                    Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "order_read",         Closed),
+        row(Post,   "/v1/orders/{id}/cancel", "cancelOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_cancelled",    Closed),
+        row(Post,   "/v1/orders/{id}/fulfil", "fulfilOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_fulfilled",    Closed),
+        row(Post,   "/v1/orders/{id}/invoice", "createInvoice",       Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Write,     Tenant,           "invoice_issued",     Closed),
+        row(Get,    "/v1/invoices", "listInvoices",                   Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoices_listed",    Closed),
+        row(Get,    "/v1/invoices/{id}", "getInvoice",                Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoice_read",       Closed),
+        row(Post,   "/v1/invoices/{id}/payments", "createPayment",    Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "payment_recorded",   Closed),
+        row(Post,   "/v1/invoices/{id}/void", "voidInvoice",          Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "invoice_voided",     Closed),
+        row(Post,   "/v1/payments/{id}/refunds", "createRefund",      Auth,   Some(S::BillingRefund),  Some(P::Refund),         Sensitive, Tenant,           "payment_refunded",   Closed),
+        row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open),
+        row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed),
+        row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open),
+        row(Get,    "/docs", "getDocs",                               Public, None,                    None,                    Health,    DataClass::Public, "docs_read",         Open),
     ]
 };
 
@@ -56,19 +69,23 @@ pub fn markdown() -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "| `{} {}` | {:?} | {} | {} | {:?} | {:?} | `{}` | fails {:?} |",
+            "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} |",
             row.method.as_str(),
             row.path,
-            row.callers,
+            lower(row.callers),
             row.scope.map_or_else(|| "–".to_owned(), |scope| format!("`{}`", scope.as_str())),
             row.permission.map_or_else(|| "–".to_owned(), |permission| format!("{permission:?}")),
-            row.quota,
-            row.data,
+            lower(row.quota),
+            lower(row.data),
             row.audit,
-            row.outage,
+            lower(row.outage),
         );
     }
-    table.to_lowercase().replace("`get ", "`GET ").replace("`post ", "`POST ")
+    table
+}
+
+fn lower(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
 }
 
 /// `{id}`, or `:id` as the router writes it.
@@ -120,19 +137,31 @@ const fn row(
 /// An HTTP method some operation has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// `DELETE`
+    Delete,
     /// `GET`
     Get,
+    /// `PATCH`
+    Patch,
     /// `POST`
     Post,
+    /// `PUT`
+    Put,
 }
 
 impl Method {
+    /// Every method there is.
+    pub const ALL: [Self; 5] = [Self::Delete, Self::Get, Self::Patch, Self::Post, Self::Put];
+
     /// The method as it stands in a request line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Delete => "DELETE",
             Self::Get => "GET",
+            Self::Patch => "PATCH",
             Self::Post => "POST",
+            Self::Put => "PUT",
         }
     }
 }
@@ -151,23 +180,51 @@ pub enum Callers {
 pub enum Scope {
     /// `catalog:read`
     CatalogRead,
+    /// `catalog:write`
+    CatalogWrite,
+    /// `customers:read`
+    CustomersRead,
+    /// `customers:write`
+    CustomersWrite,
     /// `orders:read`
     OrdersRead,
     /// `orders:write`
     OrdersWrite,
+    /// `billing:read`
+    BillingRead,
+    /// `billing:write`
+    BillingWrite,
+    /// `billing:refund`
+    BillingRefund,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 3] = [Self::CatalogRead, Self::OrdersRead, Self::OrdersWrite];
+    pub const ALL: [Self; 9] = [
+        Self::CatalogRead,
+        Self::CatalogWrite,
+        Self::CustomersRead,
+        Self::CustomersWrite,
+        Self::OrdersRead,
+        Self::OrdersWrite,
+        Self::BillingRead,
+        Self::BillingWrite,
+        Self::BillingRefund,
+    ];
 
     /// The scope as it stands in a token's `scope` claim.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CatalogRead => "catalog:read",
+            Self::CatalogWrite => "catalog:write",
+            Self::CustomersRead => "customers:read",
+            Self::CustomersWrite => "customers:write",
             Self::OrdersRead => "orders:read",
             Self::OrdersWrite => "orders:write",
+            Self::BillingRead => "billing:read",
+            Self::BillingWrite => "billing:write",
+            Self::BillingRefund => "billing:refund",
         }
     }
 }
@@ -181,6 +238,8 @@ pub enum QuotaClass {
     Read,
     /// Changes.
     Write,
+    /// Changes that move money or destroy something.
+    Sensitive,
 }
 
 /// What an operation's answer holds.
@@ -192,6 +251,8 @@ pub enum DataClass {
     Own,
     /// A tenant's business data.
     Tenant,
+    /// Data about persons.
+    Personal,
 }
 
 /// What an operation does when something it depends on is down.

@@ -8,9 +8,11 @@
 pub mod actions;
 mod decision;
 pub mod matrix;
+mod narrow;
 mod permit;
 pub mod policy;
 
 pub use actions::{Action, Change};
 pub use decision::{Denied, Grant, authorize};
-pub use permit::{NotThisCaller, OrderPermit, Permit};
+pub use narrow::Narrow;
+pub use permit::{ObjectPermit, Permit, Refusal};

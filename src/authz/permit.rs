@@ -1,9 +1,9 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::{Action, Change, Grant};
+use super::{Action, Change, Grant, Narrow, matrix::Row};
 use crate::{
     authn::Principal,
-    domain::{Order, OrderId, TenantId},
+    domain::{TenantId, TenantObject},
 };
 
 /// The right to perform action `A` in one tenant, as decided by [`authorize`](super::authorize).
@@ -12,14 +12,18 @@ use crate::{
 /// [`crate::store`] ask for it; there is no way to the database without one.
 pub struct Permit<A> {
     principal: Arc<Principal>,
+    row: &'static Row,
     action: PhantomData<fn() -> A>,
 }
 
 impl<A: Action> Permit<A> {
     /// The permit a grant gives, if the grant is for this very action.
     pub(crate) fn from_grant(grant: &Grant) -> Option<Self> {
-        (grant.row.operation == A::OPERATION)
-            .then(|| Self { principal: Arc::clone(&grant.principal), action: PhantomData })
+        (grant.row.operation == A::OPERATION).then(|| Self {
+            principal: Arc::clone(&grant.principal),
+            row: grant.row,
+            action: PhantomData,
+        })
     }
 
     /// Who may.
@@ -33,36 +37,55 @@ impl<A: Action> Permit<A> {
     pub fn tenant(&self) -> TenantId {
         self.principal.tenant()
     }
-}
 
-/// The object is not one this caller may act on. Answered exactly as a missing one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an object of this caller")]
-pub struct NotThisCaller;
-
-impl<A: Change> Permit<A> {
-    /// The second check, after the fetch (control AUTHZ-04): narrows the permit to one loaded order.
-    ///
-    /// Functions that change an order ask for the narrowed permit, so the check cannot be skipped.
-    pub fn for_order(&self, order: &Order) -> Result<OrderPermit<'_, A>, NotThisCaller> {
-        if order.tenant != self.tenant() {
-            return Err(NotThisCaller);
-        }
-        Ok(OrderPermit { permit: self, order: order.id })
+    /// What the operation is called in security events and the audit trail.
+    #[must_use]
+    pub fn audit(&self) -> &'static str {
+        self.row.audit
     }
 }
 
-/// A permit that holds for one order only.
-pub struct OrderPermit<'p, A> {
-    permit: &'p Permit<A>,
-    order: OrderId,
+/// Why a permit does not hold for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is not one this caller may act on. Answered exactly as a missing one.
+    #[error("not an object of this caller")]
+    NotThisCaller,
+    /// Its state does not allow the action.
+    #[error("the object's state does not allow this")]
+    State,
 }
 
-impl<A: Action> OrderPermit<'_, A> {
-    /// The order it holds for.
+impl<A: Change> Permit<A> {
+    /// The second check, after the fetch (control AUTHZ-04): narrows the permit to one loaded object, if it is
+    /// the tenant's and in a state that allows the action.
+    ///
+    /// Functions that change an object ask for the narrowed permit, so the check cannot be skipped.
+    pub fn narrow<R: TenantObject>(&self, object: &R) -> Result<ObjectPermit<'_, A, R>, Refusal>
+    where
+        A: Narrow<R>,
+    {
+        if object.tenant() != self.tenant() {
+            return Err(Refusal::NotThisCaller);
+        }
+        if !A::state_allows(object) {
+            return Err(Refusal::State);
+        }
+        Ok(ObjectPermit { permit: self, id: object.id() })
+    }
+}
+
+/// A permit that holds for one object only.
+pub struct ObjectPermit<'p, A, R: TenantObject> {
+    permit: &'p Permit<A>,
+    id: R::Id,
+}
+
+impl<A: Action, R: TenantObject> ObjectPermit<'_, A, R> {
+    /// The object it holds for.
     #[must_use]
-    pub fn order(&self) -> OrderId {
-        self.order
+    pub fn id(&self) -> R::Id {
+        self.id
     }
 
     /// In which tenant.
@@ -78,8 +101,8 @@ impl<A: Action> fmt::Debug for Permit<A> {
     }
 }
 
-impl<A: Action> fmt::Debug for OrderPermit<'_, A> {
+impl<A: Action, R: TenantObject> fmt::Debug for ObjectPermit<'_, A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OrderPermit").field("permit", &self.permit).field("order", &self.order).finish()
+        f.debug_struct("ObjectPermit").field("permit", &self.permit).field("id", &self.id).finish()
     }
 }

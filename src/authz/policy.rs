@@ -8,10 +8,24 @@ use std::str::FromStr;
 pub enum Permission {
     /// Read products.
     ReadCatalog,
+    /// Add and change products.
+    WriteCatalog,
+    /// Read customers; sensitive fields are masked.
+    ReadCustomers,
+    /// Add and change customers.
+    WriteCustomers,
+    /// Forget customers.
+    EraseCustomers,
     /// Read orders.
     ReadOrders,
     /// Place, cancel and fulfil orders.
     WriteOrders,
+    /// Read invoices, payments and refunds.
+    ReadBilling,
+    /// Issue and void invoices, and record payments.
+    WriteBilling,
+    /// Give money back.
+    Refund,
 }
 
 /// A role inside a tenant.
@@ -27,8 +41,8 @@ pub enum Role {
     Auditor,
     /// Everything inside the tenant.
     Admin,
-    /// A program acting for itself (RFC 6749 section 4.4). Its scopes alone limit it.
-    /// Given by authentication, never read from a token's roles.
+    /// A program acting for itself (RFC 6749 section 4.4): the daily work of any role, within its scopes, but
+    /// nothing that takes an administrator. Given by authentication, never read from a token's roles.
     Service,
 }
 
@@ -57,9 +71,14 @@ impl Role {
     /// Whether the role gives the permission.
     #[must_use]
     pub const fn allows(self, permission: Permission) -> bool {
+        use Permission as P;
         match permission {
-            Permission::ReadCatalog | Permission::ReadOrders => true,
-            Permission::WriteOrders => matches!(self, Self::Sales | Self::Admin | Self::Service),
+            P::ReadCatalog | P::ReadCustomers | P::ReadOrders => true,
+            P::ReadBilling => matches!(self, Self::Billing | Self::Auditor | Self::Admin | Self::Service),
+            P::WriteOrders => matches!(self, Self::Sales | Self::Admin | Self::Service),
+            P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
+            P::WriteBilling | P::Refund => matches!(self, Self::Billing | Self::Admin | Self::Service),
+            P::WriteCatalog | P::EraseCustomers => matches!(self, Self::Admin),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
     run::DevError,
 };
+use crate::authz::matrix::Scope;
 
 /// Tokens end after 15 minutes; the files are written anew well before.
 const RENEW: Duration = Duration::from_mins(10);
@@ -52,7 +53,7 @@ impl TokenFiles {
     fn renew(&self, issuer: &DevIssuer) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         for person in demo::people() {
-            let token = issuer.access_token(&person, &demo::ALL_SCOPES);
+            let token = issuer.access_token(&person, &Scope::ALL);
             let mut options = OpenOptions::new();
             options.write(true).create(true).truncate(true).mode(0o600);
             options.open(self.path(&person))?.write_all(token.as_bytes())?;
@@ -85,10 +86,18 @@ pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens:
     let body = r#"{"lines":[{"sku":"PAPER-A4","quantity":3}],"shippingSpeed":"express"}"#;
     let post = format!("-H 'Content-Type: application/json' -d '{body}' {base}/v1/orders");
     let (sales, viewer, other) = (auth("acme-sales"), auth("acme-viewer"), auth("globex-admin"));
+    let (customer, invoice) = (demo::FIRST_CUSTOMER, demo::OPEN_INVOICE);
+    let pay = format!(
+        "{} -H 'Idempotency-Key: try-it' -H 'Content-Type: application/json' \
+         -d '{{\"amount\":{{\"amount\":100,\"currency\":\"EUR\"}}}}' {base}/v1/invoices/{invoice}/payments",
+        auth("acme-billing")
+    );
     for (status, why, arguments) in [
         ("201", "place an order", format!("{sales} {post}")),
         ("200", "list orders", format!("{viewer} '{base}/v1/orders?limit=2'")),
         ("200", "read one", format!("{viewer} {base}/v1/orders/{order}")),
+        ("200", "a customer: what is about the person is masked", format!("{sales} {base}/v1/customers/{customer}")),
+        ("201", "record a payment; again, and it is still one", pay),
         ("401", "no token", format!("{base}/v1/orders")),
         ("403", "a viewer may not place orders", format!("{viewer} {post}")),
         ("404", "another tenant's order looks like a missing one", format!("{other} {base}/v1/orders/{order}")),

@@ -45,6 +45,8 @@ pub struct Urls {
     pub writer: SecretString,
     /// For the service.
     pub reader: SecretString,
+    /// For whoever audits the books.
+    pub auditor: SecretString,
 }
 
 impl Cluster {
@@ -68,7 +70,7 @@ impl Cluster {
         let mut admin = self.connect().await?;
         sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut admin).await?;
         sqlx::raw_sql(ROLES).execute(&mut admin).await?;
-        for role in ["app_owner", "app_writer", "app_reader"] {
+        for role in ["app_owner", "app_writer", "app_reader", "app_auditor"] {
             // The password is hexadecimal digits, so it needs no quoting.
             let alter = format!("alter role {role} with login password '{}'", self.password(role));
             sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut admin).await?;
@@ -105,7 +107,7 @@ impl Cluster {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
         let close = format!(
             "revoke all on database \"{name}\" from public;
-             grant connect on database \"{name}\" to app_writer, app_reader"
+             grant connect on database \"{name}\" to app_writer, app_reader, app_auditor"
         );
         sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
         Ok(())
@@ -122,13 +124,23 @@ impl Cluster {
             let _ = url.set_password(Some(&self.password(role)));
             SecretString::from(url.to_string())
         };
-        Urls { owner: url("app_owner"), writer: url("app_writer"), reader: url("app_reader") }
+        Urls {
+            owner: url("app_owner"),
+            writer: url("app_writer"),
+            reader: url("app_reader"),
+            auditor: url("app_auditor"),
+        }
     }
 
     /// The same for every process that knows the superuser's, so that several can share a server.
     fn password(&self, role: &str) -> String {
-        let seed = format!("{role} {}", self.superuser.password().unwrap_or_default());
-        crypto::hex(&crypto::sha256(seed.as_bytes())).chars().take(40).collect()
+        crypto::hex(&self.derived(role)).chars().take(40).collect()
+    }
+
+    /// 32 bytes that stay the same as long as the server's data: a restart changes no key.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> [u8; 32] {
+        crypto::sha256(format!("{purpose} {}", self.superuser.password().unwrap_or_default()).as_bytes())
     }
 }
 

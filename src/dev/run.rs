@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     app::{self, App, StartError},
-    crypto::{self, RandomError},
     domain::Clock,
     edge::EdgeService,
     settings::{self, Faults, Settings},
@@ -90,9 +89,6 @@ pub enum DevError {
     /// The API does not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// No key could be made.
-    #[error(transparent)]
-    Random(#[from] RandomError),
 }
 
 /// Starts everything, says where it is, and runs until `stop` resolves; then stops everything.
@@ -155,7 +151,7 @@ async fn start_service(
     let tenant = demo::TENANTS.map(|tenant| tenant.id);
     let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), tenant[0], clock.clone())?;
 
-    let settings = Settings::from_variables(variables(options, &urls, &issuer, &audience)?)?;
+    let settings = Settings::from_variables(variables(options, &cluster, &urls, &issuer, &audience))?;
     telemetry::init(settings.log.format, &settings.log.filter);
     // Given back an instant before the API takes it: it was held to fail early.
     drop(api_port);
@@ -168,25 +164,26 @@ async fn start_service(
 /// The configuration of the service, as anybody would write it in an environment.
 fn variables(
     options: &Options,
+    cluster: &Cluster,
     urls: &Urls,
     issuer: &DevIssuer,
     audience: &str,
-) -> Result<BTreeMap<String, String>, RandomError> {
+) -> BTreeMap<String, String> {
     let mut variables = urls.variables();
-    let cursor_key = STANDARD.encode(crypto::random::<32>()?);
+    let mac_key = STANDARD.encode(cluster.derived("mac key"));
     let own = [
         ("APP_PROFILE", "development"),
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
         ("APP_OIDC__ISSUER", issuer.url()),
         ("APP_OIDC__AUDIENCE", audience),
-        ("APP_SECRETS__CURSOR_KEY", &cursor_key),
+        ("APP_SECRETS__MAC_KEY", &mac_key),
         ("APP_LOG__FORMAT", "text"),
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
     variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     // What the developer sets themself wins.
     variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
-    Ok(variables)
+    variables
 }
 
 async fn listen(port: u16, option: &'static str) -> Result<TcpListener, DevError> {

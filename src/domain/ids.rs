@@ -17,8 +17,8 @@ macro_rules! id {
 
             /// The identifier without its kind.
             #[must_use]
-            pub const fn as_uuid(&self) -> &Uuid {
-                &self.0
+            pub const fn uuid(self) -> Uuid {
+                self.0
             }
         }
 
@@ -42,15 +42,42 @@ id! {
     /// A customer of the service as a whole; every row and every caller belongs to exactly one.
     TenantId
 }
-id! {
-    /// An order. `UUIDv7` (RFC 9562 section 5.7): sorts by the time of creation, so it is also the keyset of lists.
-    OrderId
+
+macro_rules! generated {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {$(
+        id! { $(#[$doc])* $name }
+
+        impl $name {
+            /// A new identifier, a `UUIDv7` (RFC 9562 section 5.7).
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+    )+};
 }
 
-impl OrderId {
-    /// A new identifier, later than all this process made before.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self(Uuid::now_v7())
-    }
+generated! {
+    /// An order.
+    OrderId,
+    /// A customer of a tenant.
+    CustomerId,
+    /// An invoice.
+    InvoiceId,
+    /// A payment.
+    PaymentId,
+    /// A refund.
+    RefundId,
+}
+
+/// Something that belongs to one tenant.
+pub trait TenantObject {
+    /// What identifies it inside the tenant.
+    type Id: Copy + fmt::Debug;
+
+    /// Its identifier.
+    fn id(&self) -> Self::Id;
+
+    /// Whose it is.
+    fn tenant(&self) -> TenantId;
 }

@@ -4,18 +4,26 @@
 //! these types is valid: it is parsed once, at the boundary, and not checked again.
 
 mod clock;
+mod customer;
 mod ids;
+mod invoice;
 mod money;
 mod order;
+mod personal;
 mod product;
 mod text;
+mod text_enum;
 
 pub use clock::Clock;
-pub use ids::{OrderId, TenantId};
+pub use customer::{Customer, CustomerChange, CustomerData};
+pub use ids::{CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
+pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     MAX_LINES, MAX_QUANTITY, NewOrder, NewOrderError, NewOrderLine, Order, OrderLine, OrderStatus, Quantity,
     ShippingSpeed, TransitionError,
 };
+pub use personal::{Address, BankAccount, Email, PersonalDataError, Phone, TaxId};
 pub use product::{Product, Sku};
-pub use text::{Note, TextError};
+pub use text::{Name, Note, Reason, Reference, TextError};
+pub use text_enum::UnknownValue;

@@ -91,6 +91,15 @@ impl Money {
         Self::new(amount, self.currency)
     }
 
+    /// The difference; an error if it would be negative or mixes currencies.
+    pub fn checked_sub(self, other: Self) -> Result<Self, MoneyError> {
+        if self.currency != other.currency {
+            return Err(MoneyError::CurrencyMismatch);
+        }
+        let amount = self.amount.checked_sub(other.amount).ok_or(MoneyError::Overflow)?;
+        Self::new(amount, self.currency)
+    }
+
     /// The amount taken `times` times; an error if it overflows.
     pub fn checked_mul(self, times: i64) -> Result<Self, MoneyError> {
         let amount = self.amount.checked_mul(times).ok_or(MoneyError::Overflow)?;
@@ -112,6 +121,8 @@ mod tests {
         assert_eq!(eur(i64::MAX).checked_mul(2), Err(MoneyError::Overflow));
         assert_eq!(eur(i64::MAX).checked_add(eur(1)), Err(MoneyError::Overflow));
         assert_eq!(eur(1).checked_mul(-1), Err(MoneyError::Negative));
+        assert_eq!(eur(3).checked_sub(eur(1)), Ok(eur(2)));
+        assert_eq!(eur(1).checked_sub(eur(2)), Err(MoneyError::Negative));
         let usd = Money::new(1, "USD".parse().unwrap()).unwrap();
         assert_eq!(eur(1).checked_add(usd), Err(MoneyError::CurrencyMismatch));
     }

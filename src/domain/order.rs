@@ -1,9 +1,12 @@
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use super::{Money, MoneyError, Note, OrderId, Product, Sku, TenantId};
+use super::{
+    CustomerId, InvoiceStatus, Money, MoneyError, Note, OrderId, Product, Sku, TenantId, TenantObject,
+    text_enum::text_enum,
+};
 
 /// Most lines in one order.
 pub const MAX_LINES: usize = 50;
@@ -30,41 +33,6 @@ impl TryFrom<i32> for Quantity {
     }
 }
 
-macro_rules! text_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// The text used on the wire and in the database.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownValue;
-
-            fn from_str(s: &str) -> Result<Self, UnknownValue> {
-                match s { $($text => Ok(Self::$variant),)+ _ => Err(UnknownValue) }
-            }
-        }
-    };
-}
-
-/// The text is none of the values of its enumeration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("unknown value")]
-pub struct UnknownValue;
-
 text_enum! {
     /// How fast an order travels.
     ShippingSpeed {
@@ -77,7 +45,7 @@ text_enum! {
 
 text_enum! {
     /// Where an order is in its life: `placed → invoiced → paid → fulfilled`;
-    /// `placed | invoiced → cancelled`; `paid → refunded`.
+    /// `placed | invoiced → cancelled`; `paid → refunded`. Voiding the invoice leads back from `invoiced` to `placed`.
     OrderStatus {
         /// Accepted, not yet invoiced.
         Placed = "placed",
@@ -107,6 +75,36 @@ impl OrderStatus {
             Self::Paid | Self::Fulfilled | Self::Cancelled | Self::Refunded => Err(TransitionError),
         }
     }
+
+    /// The state after an invoice was issued.
+    pub const fn invoice(self) -> Result<Self, TransitionError> {
+        self.step(Self::Placed, Self::Invoiced)
+    }
+
+    /// The state after its invoice was taken back: a corrected one may be issued.
+    pub const fn void(self) -> Result<Self, TransitionError> {
+        self.step(Self::Invoiced, Self::Placed)
+    }
+
+    /// The state after payment in full.
+    pub const fn pay(self) -> Result<Self, TransitionError> {
+        self.step(Self::Invoiced, Self::Paid)
+    }
+
+    /// The state after delivery.
+    pub const fn fulfil(self) -> Result<Self, TransitionError> {
+        self.step(Self::Paid, Self::Fulfilled)
+    }
+
+    /// The state after all money was given back.
+    pub const fn refund(self) -> Result<Self, TransitionError> {
+        self.step(Self::Paid, Self::Refunded)
+    }
+
+    const fn step(self, from: Self, to: Self) -> Result<Self, TransitionError> {
+        // `==` is not const for enumerations.
+        if self as u8 == from as u8 { Ok(to) } else { Err(TransitionError) }
+    }
 }
 
 /// One line of an order, at the price of the time it was placed.
@@ -127,6 +125,8 @@ pub struct Order {
     pub id: OrderId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// Who it is for.
+    pub customer: Option<CustomerId>,
     /// Where it is in its life.
     pub status: OrderStatus,
     /// How it travels.
@@ -157,6 +157,7 @@ pub struct NewOrderLine {
 /// An order a caller asks for. Carries no price: prices are the server's (INPUT-09).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrder {
+    customer: Option<CustomerId>,
     lines: Vec<NewOrderLine>,
     shipping_speed: ShippingSpeed,
     note: Option<Note>,
@@ -177,6 +178,9 @@ pub enum NewOrderError {
     /// The line at this index names a sku the tenant's catalogue does not have.
     #[error("no such product")]
     UnknownSku(usize),
+    /// The customer is none of the tenant's.
+    #[error("no such customer")]
+    UnknownCustomer,
     /// The sum cannot be computed.
     #[error(transparent)]
     Money(#[from] MoneyError),
@@ -185,6 +189,7 @@ pub enum NewOrderError {
 impl NewOrder {
     /// Checks what no single field can know: the number of lines, and each sku once.
     pub fn new(
+        customer: Option<CustomerId>,
         lines: Vec<NewOrderLine>,
         shipping_speed: ShippingSpeed,
         note: Option<Note>,
@@ -196,7 +201,13 @@ impl NewOrder {
         if let Some(index) = lines.iter().position(|line| !seen.insert(&line.sku)) {
             return Err(NewOrderError::DuplicateSku(index));
         }
-        Ok(Self { lines, shipping_speed, note })
+        Ok(Self { customer, lines, shipping_speed, note })
+    }
+
+    /// Who it is for.
+    #[must_use]
+    pub fn customer(&self) -> Option<CustomerId> {
+        self.customer
     }
 
     /// The skus, one per line.
@@ -226,6 +237,7 @@ impl NewOrder {
         Ok(Order {
             id: OrderId::generate(),
             tenant,
+            customer: self.customer,
             status: OrderStatus::Placed,
             shipping_speed: self.shipping_speed,
             note: self.note.map(|note| note.as_str().to_owned()),
@@ -238,24 +250,61 @@ impl NewOrder {
     }
 }
 
+impl Order {
+    /// Moves on to the state after its invoice was issued, and says that invoice's: where there is nothing to
+    /// pay, both are paid at once.
+    pub fn invoice(&mut self, now: DateTime<Utc>) -> Result<InvoiceStatus, TransitionError> {
+        let invoiced = self.status.invoice()?;
+        let (status, invoice) = if self.total.amount() == 0 {
+            (invoiced.pay()?, InvoiceStatus::Paid)
+        } else {
+            (invoiced, InvoiceStatus::Open)
+        };
+        (self.status, self.updated_at) = (status, now);
+        Ok(invoice)
+    }
+}
+
+impl TenantObject for Order {
+    type Id = OrderId;
+
+    fn id(&self) -> OrderId {
+        self.id
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_order_can_be_cancelled_only_before_payment() {
+    fn input_11_each_step_has_its_states_and_no_other() {
         use OrderStatus::{Cancelled, Fulfilled, Invoiced, Paid, Placed, Refunded};
-        assert_eq!(Placed.cancel(), Ok(Cancelled));
-        assert_eq!(Invoiced.cancel(), Ok(Cancelled));
-        for state in [Paid, Fulfilled, Cancelled, Refunded] {
-            assert_eq!(state.cancel(), Err(TransitionError), "{state}");
+        type Step = fn(OrderStatus) -> Result<OrderStatus, TransitionError>;
+        let steps: [(Step, &[(OrderStatus, OrderStatus)]); 6] = [
+            (OrderStatus::cancel, &[(Placed, Cancelled), (Invoiced, Cancelled)]),
+            (OrderStatus::invoice, &[(Placed, Invoiced)]),
+            (OrderStatus::void, &[(Invoiced, Placed)]),
+            (OrderStatus::pay, &[(Invoiced, Paid)]),
+            (OrderStatus::fulfil, &[(Paid, Fulfilled)]),
+            (OrderStatus::refund, &[(Paid, Refunded)]),
+        ];
+        for (step, allowed) in steps {
+            for from in OrderStatus::ALL {
+                let to = allowed.iter().find(|(state, _)| state == from).map(|(_, to)| *to);
+                assert_eq!(step(*from).ok(), to, "{from}");
+            }
         }
     }
 
     #[test]
     fn a_sku_stands_in_one_line_only_whatever_its_case() {
         let line = |sku: &str| NewOrderLine { sku: sku.parse().unwrap(), quantity: Quantity(1) };
-        let twice = NewOrder::new(vec![line("abc-1"), line("ABC-1")], ShippingSpeed::Standard, None);
+        let twice = NewOrder::new(None, vec![line("abc-1"), line("ABC-1")], ShippingSpeed::Standard, None);
         assert_eq!(twice, Err(NewOrderError::DuplicateSku(1)));
     }
 }

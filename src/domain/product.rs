@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-use super::Money;
+use super::{Money, Name};
 
 /// A stock keeping unit: 3 to 64 of `[A-Z0-9-]`. Parsing upper-cases first, so
 /// `abc-1` and `ABC-1` are one product.
@@ -47,7 +47,7 @@ pub struct Product {
     /// Unique inside the tenant.
     pub sku: Sku,
     /// For display.
-    pub name: String,
+    pub name: Name,
     /// Of one unit, now. Orders copy it, so a later change does not reach them.
     pub price: Money,
 }

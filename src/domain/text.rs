@@ -1,10 +1,8 @@
+//! Texts that people write: trimmed, bounded, and without control characters.
+
 use std::str::FromStr;
 
 use thiserror::Error;
-
-/// Free text on an order: 1 to 500 characters after trimming, without control characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note(String);
 
 /// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -20,31 +18,63 @@ pub enum TextError {
     Control,
 }
 
-impl Note {
-    /// Longest note, in characters.
-    pub const MAX_CHARS: usize = 500;
-
-    /// The trimmed text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+/// The trimmed text, if it has 1 to `max` characters and no control character but, where allowed, line feeds.
+pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, TextError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(TextError::Empty);
     }
+    if text.chars().count() > max {
+        return Err(TextError::TooLong);
+    }
+    if text.chars().any(|c| c.is_control() && !(c == '\n' && line_feeds)) {
+        return Err(TextError::Control);
+    }
+    Ok(text.to_owned())
 }
 
-impl FromStr for Note {
-    type Err = TextError;
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $max:literal $(, $line_feeds:ident)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(String);
 
-    fn from_str(s: &str) -> Result<Self, TextError> {
-        let text = s.trim();
-        if text.is_empty() {
-            return Err(TextError::Empty);
+        impl $name {
+            /// Most characters.
+            pub const MAX_CHARS: usize = $max;
+
+            /// The trimmed text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        if text.chars().count() > Self::MAX_CHARS {
-            return Err(TextError::TooLong);
+
+        impl FromStr for $name {
+            type Err = TextError;
+
+            fn from_str(s: &str) -> Result<Self, TextError> {
+                clean(s, $max, text!(@ $($line_feeds)?)).map(Self)
+            }
         }
-        if text.chars().any(|c| c.is_control() && c != '\n') {
-            return Err(TextError::Control);
-        }
-        Ok(Self(text.to_owned()))
-    }
+    };
+    (@) => { false };
+    (@ line_feeds) => { true };
+}
+
+text! {
+    /// Free text on an order.
+    Note, 500, line_feeds
+}
+text! {
+    /// The name of a customer or a product.
+    Name, 200
+}
+text! {
+    /// How a payment is found elsewhere, such as on a bank statement.
+    Reference, 100
+}
+text! {
+    /// Why money was given back.
+    Reason, 200
 }

@@ -35,12 +35,16 @@ pub enum Kind {
     RequestTimeout,
     /// 409. The object's state does not allow the change.
     Conflict,
+    /// 409. Another request with the same idempotency key is being served; repeat it later.
+    InFlight,
     /// 413. The body is longer than allowed.
     PayloadTooLarge,
     /// 415. The body is not `application/json` in UTF-8.
     UnsupportedMediaType,
     /// 422. A well-formed request that the business rules refuse.
     Unprocessable,
+    /// 422. The idempotency key was used for a request that asked something else.
+    KeyReused,
     /// 429. Too many requests; `Retry-After` says when to come back.
     RateLimited,
     /// 500. A fault of ours. The trace id finds it in the logs.
@@ -62,11 +66,15 @@ impl Kind {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request came too slowly"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The object's state does not allow this"),
+            Self::InFlight => (StatusCode::CONFLICT, "request_in_flight", "A request with this key is in flight"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted")
             }
             Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "The request cannot be done"),
+            Self::KeyReused => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request")
+            }
             Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),

@@ -1,7 +1,7 @@
 //! Typed configuration: environment `APP_…` over an optional TOML file over defaults.
 //!
 //! `__` stands between levels: `APP_HTTP__LISTEN` is `http.listen`. Any setting can be read
-//! from a file by adding `_FILE` to its variable (`APP_SECRETS__CURSOR_KEY_FILE=/run/secrets/cursor`).
+//! from a file by adding `_FILE` to its variable (`APP_SECRETS__MAC_KEY_FILE=/run/secrets/mac-key`).
 //! The TOML file is named by `APP_CONFIG`. A name that no setting has is a fault, and so is an
 //! unsafe combination in the `production` profile; all faults are reported at once (SECRET-03).
 
@@ -58,6 +58,8 @@ pub struct Settings {
     pub throttle: Throttle,
     /// Keys of the service itself.
     pub secrets: Secrets,
+    /// Retries of creating operations.
+    pub idempotency: Idempotency,
     /// Log lines.
     pub log: Log,
 }
@@ -136,8 +138,17 @@ pub struct Throttle {
 /// Keys of the service itself.
 #[derive(Debug)]
 pub struct Secrets {
-    /// `APP_SECRETS__CURSOR_KEY`, required: 32 random bytes in base64. Authenticates the cursors of lists.
-    pub cursor_key: MacKey,
+    /// `APP_SECRETS__MAC_KEY`, required: 32 random bytes in base64, the same on all replicas. Authenticates the
+    /// cursors of lists, and tells the requests of an idempotency key apart. With another one, cursors that are
+    /// out are refused and so are retries of requests from before.
+    pub mac_key: MacKey,
+}
+
+/// Retries of creating operations (INPUT-10).
+#[derive(Debug)]
+pub struct Idempotency {
+    /// `APP_IDEMPOTENCY__RETENTION_HOURS`, default 24, at most 720: how long an answer is given again.
+    pub retention: Duration,
 }
 
 /// Log lines.
@@ -209,7 +220,8 @@ impl Settings {
             address_per_second: r.within("throttle.address_per_second", 50, 1..=1_000_000),
             address_burst: r.within("throttle.address_burst", 200, 1..=1_000_000),
         };
-        let cursor_key = r.required_with("secrets.cursor_key", MacKey::from_base64);
+        let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);
+        let mac_key = r.required_with("secrets.mac_key", MacKey::from_base64);
         let log =
             Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
         Some(Self {
@@ -234,7 +246,8 @@ impl Settings {
                 cached_tokens,
             },
             throttle,
-            secrets: Secrets { cursor_key: cursor_key? },
+            secrets: Secrets { mac_key: mac_key? },
+            idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
         })
     }

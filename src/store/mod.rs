@@ -5,14 +5,26 @@
 //! foreign key begins with the tenant (controls AUTHZ-03 and AUTHZ-07).
 //!
 //! The reader and the writer are different logins, so what reads cannot write (AUTHZ-08).
+//!
+//! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. What is read or
+//! created most often is a method of [`Database`] instead: one statement that is a transaction of
+//! its own, and one message (`migrations/0005_one_message.sql` says why that is as safe).
 
+mod customers;
+mod idempotency;
+mod invoices;
 mod migrate;
 mod orders;
+mod payments;
+mod position;
 mod privileges;
 mod products;
 mod tx;
 
+pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
+pub use orders::{OrderFilter, OrderInputs};
+pub use position::Position;
 pub use tx::{ReadTx, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -40,6 +52,12 @@ pub enum StoreError {
     /// The database is down, overloaded or too slow.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// Another request with the same idempotency key was being served; nothing was done for this one.
+    #[error("a request with the same idempotency key is in flight")]
+    InFlight,
+    /// A row that was just written is not there.
+    #[error("a row is missing that must be there")]
+    Missing,
     /// The database refused the statement, or a row does not hold what it must.
     #[error("the database and the code disagree")]
     Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -139,6 +157,8 @@ impl From<sqlx::Error> for StoreError {
             {
                 Self::Unavailable(error)
             }
+            // Two requests with one key raced to store their answer: this is the loser.
+            sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
             _ => Self::Broken(Arc::new(error)),
         }
     }

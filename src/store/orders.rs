@@ -3,18 +3,22 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{ReadTx, StoreError, WriteTx};
+use super::{Answer, Database, Earlier, KeyedRequest, Position, ReadTx, StoreError, WriteTx};
+use super::{position::stored, products::ProductRow};
 use crate::{
     authz::{
-        OrderPermit,
-        actions::{CancelOrder, CreateOrder, GetOrder, ListOrders},
+        Action as _, Narrow, ObjectPermit, Permit,
+        actions::{CreateOrder, GetOrder, ListOrders},
     },
-    domain::{Currency, Money, Order, OrderId, OrderLine, OrderStatus, Quantity, TenantId},
+    domain::{
+        Currency, CustomerId, Money, NewOrder, Order, OrderId, OrderLine, OrderStatus, Product, Quantity, TenantId,
+    },
 };
 
 struct OrderRow {
     tenant_id: Uuid,
     id: Uuid,
+    customer_id: Option<Uuid>,
     status: String,
     shipping_speed: String,
     note: Option<String>,
@@ -33,18 +37,16 @@ struct LineRow {
     unit_price_amount: i64,
 }
 
-/// `select` of whole orders, each with its lines, in one statement; `$tail` says which.
+/// `select` of whole orders, each with its lines, in one statement; `$from` says which.
 macro_rules! select_orders {
-    ($tail:tt, $($argument:expr),+ $(,)?) => {
+    ([$($from:tt)+], $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
             OrderRow,
-            r#"select o.tenant_id, o.id, o.status, o.shipping_speed, o.note, o.total_amount, o.total_currency,
-                      o.created_by, o.created_at, o.updated_at,
-                      (select coalesce(jsonb_agg(jsonb_build_object('sku', l.sku, 'quantity', l.quantity,
-                                  'unit_price_amount', l.unit_price_amount) order by l.line_no), '[]')
-                       from order_lines l where l.tenant_id = o.tenant_id and l.order_id = o.id
-                      ) as "lines!: Json<Vec<LineRow>>"
-               from orders o "# + $tail,
+            r#"select tenant_id as "tenant_id!", id as "id!", customer_id, status as "status!",
+                      shipping_speed as "shipping_speed!", note, total_amount as "total_amount!",
+                      total_currency as "total_currency!", created_by as "created_by!", created_at as "created_at!",
+                      updated_at as "updated_at!", lines as "lines!: Json<Vec<LineRow>>"
+               from "# + $($from)+,
             $($argument),+
         )
     };
@@ -54,10 +56,10 @@ impl TryFrom<OrderRow> for Order {
     type Error = StoreError;
 
     fn try_from(row: OrderRow) -> Result<Self, StoreError> {
-        let currency: Currency = row.total_currency.parse().map_err(StoreError::broken)?;
+        let currency: Currency = stored(&row.total_currency)?;
         let line = |line: LineRow| -> Result<OrderLine, StoreError> {
             Ok(OrderLine {
-                sku: line.sku.parse().map_err(StoreError::broken)?,
+                sku: stored(&line.sku)?,
                 quantity: Quantity::try_from(line.quantity).map_err(StoreError::broken)?,
                 unit_price: Money::new(line.unit_price_amount, currency).map_err(StoreError::broken)?,
             })
@@ -65,8 +67,9 @@ impl TryFrom<OrderRow> for Order {
         Ok(Self {
             id: OrderId::from_uuid(row.id),
             tenant: TenantId::from_uuid(row.tenant_id),
-            status: row.status.parse().map_err(StoreError::broken)?,
-            shipping_speed: row.shipping_speed.parse().map_err(StoreError::broken)?,
+            customer: row.customer_id.map(CustomerId::from_uuid),
+            status: stored(&row.status)?,
+            shipping_speed: stored(&row.shipping_speed)?,
             note: row.note,
             lines: row.lines.0.into_iter().map(line).collect::<Result<_, _>>()?,
             total: Money::new(row.total_amount, currency).map_err(StoreError::broken)?,
@@ -77,90 +80,192 @@ impl TryFrom<OrderRow> for Order {
     }
 }
 
+/// Which orders a list holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrderFilter {
+    /// Those in this state.
+    pub status: Option<OrderStatus>,
+    /// Those for this customer.
+    pub customer: Option<CustomerId>,
+    /// Those placed then or later.
+    pub created_from: DateTime<Utc>,
+}
+
 impl ReadTx<ListOrders> {
-    /// At most `limit` orders older than `before`, newest first.
-    pub async fn orders(&mut self, before: Option<OrderId>, limit: i64) -> Result<Vec<Order>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
-        let before = before.map_or_else(Uuid::max, |id| *id.as_uuid());
-        let rows =
-            select_orders!("where o.tenant_id = $1 and o.id < $2 order by o.id desc limit $3", tenant, before, limit)
+    /// At most `limit` orders after `from`, newest first.
+    pub async fn orders(&mut self, from: Position, filter: OrderFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
+        let tenant = self.tenant().uuid();
+        let customer = filter.customer.map(|id| id.uuid());
+        // One statement per set of filters, so that each has a plan of its own, by its own index.
+        macro_rules! page {
+            ($more:tt $(, $argument:expr)*) => {
+                select_orders!(
+                    ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4) "
+                        + $more + " order by created_at desc, id desc limit $5"],
+                    tenant,
+                    filter.created_from,
+                    from.time(),
+                    from.id,
+                    limit
+                    $(, $argument)*
+                )
                 .fetch_all(self.connection())
-                .await?;
+                .await?
+            };
+        }
+        let rows = match (filter.status, customer) {
+            (None, None) => page!(""),
+            (Some(status), None) => page!("and status = $6", status.as_str()),
+            (None, Some(customer)) => page!("and customer_id = $6", customer),
+            (Some(status), Some(customer)) => {
+                page!("and customer_id = $6 and status = $7", customer, status.as_str())
+            }
+        };
         rows.into_iter().map(Order::try_from).collect()
     }
 }
 
-impl ReadTx<GetOrder> {
-    /// The order of this id.
-    pub async fn order(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
-        let row = select_orders!("where o.tenant_id = $1 and o.id = $2", tenant, id.as_uuid())
-            .fetch_optional(self.connection())
+/// What has to be known before an order can be priced and placed.
+#[derive(Clone, Debug)]
+pub struct OrderInputs {
+    /// The catalogue's entries for what is ordered.
+    pub catalogue: Vec<Product>,
+    /// Whether the customer is one of the tenant's.
+    pub customer_known: bool,
+    /// What was answered to the same key before.
+    pub earlier: Earlier,
+}
+
+impl Database {
+    /// The order of this id, read in one message.
+    pub async fn order(&self, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let row = select_orders!(["read_order($1, $2)"], permit.tenant().uuid(), id.uuid())
+            .fetch_optional(&self.reader)
             .await?;
         row.map(Order::try_from).transpose()
     }
-}
 
-impl WriteTx<CreateOrder> {
-    /// Stores a priced order.
-    pub async fn insert_order(&mut self, order: &Order) -> Result<(), StoreError> {
-        let tenant = *self.tenant().as_uuid();
+    /// What placing `order` needs to know, read in one message.
+    pub async fn order_inputs(
+        &self,
+        permit: &Permit<CreateOrder>,
+        order: &NewOrder,
+        request: Option<&KeyedRequest>,
+        now: DateTime<Utc>,
+    ) -> Result<OrderInputs, StoreError> {
+        let skus: Vec<String> = order.skus().map(|sku| sku.as_str().to_owned()).collect();
+        let row = sqlx::query!(
+            r#"select catalogue as "catalogue!: Json<Vec<ProductRow>>", customer_known as "customer_known!",
+                      fingerprint, body, location
+               from read_order_inputs($1, $2, $3, $4, $5, $6, $7, $8)"#,
+            permit.tenant().uuid(),
+            &skus,
+            order.customer().map(|id| id.uuid()),
+            permit.principal().subject(),
+            permit.principal().client(),
+            CreateOrder::OPERATION,
+            request.map(|request| request.key.as_str()),
+            now
+        )
+        .fetch_one(&self.writer)
+        .await?;
+        let earlier = match request {
+            Some(request) => Earlier::of(request, row.fingerprint, row.body, row.location),
+            None => Earlier::Nothing,
+        };
+        let catalogue = row.catalogue.0.into_iter().map(Product::try_from).collect::<Result<_, _>>()?;
+        Ok(OrderInputs { catalogue, customer_known: row.customer_known, earlier })
+    }
+
+    /// Stores a priced order, and the answer if the request had a key. One message, so all or nothing.
+    pub async fn place_order(
+        &self,
+        permit: &Permit<CreateOrder>,
+        order: &Order,
+        answer: Option<(&KeyedRequest, &Answer)>,
+    ) -> Result<(), StoreError> {
         let skus: Vec<String> = order.lines.iter().map(|line| line.sku.as_str().to_owned()).collect();
         let quantities: Vec<i32> = order.lines.iter().map(|line| line.quantity.get()).collect();
-        let currency = order.total.currency();
         let prices: Vec<i64> = order.lines.iter().map(|line| line.unit_price.amount()).collect();
-        // One statement, so one round trip for the order and all its lines.
+        let (currency, (request, answer)) = (order.total.currency(), answer.unzip());
         sqlx::query!(
-            r#"with placed as (
-                   insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency,
-                                       created_by, created_at, updated_at)
-                   values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-               )
-               insert into order_lines (tenant_id, order_id, line_no, sku, quantity, unit_price_amount)
-               select $1, $2, line_no, sku, quantity, unit_price_amount
-               from unnest($10::text[], $11::int[], $12::bigint[])
-                    with ordinality as line (sku, quantity, unit_price_amount, line_no)"#,
-            tenant,
-            order.id.as_uuid(),
+            "with o as (
+                 insert into orders (tenant_id, id, customer_id, status, shipping_speed, note, total_amount,
+                                     total_currency, created_by, created_at, updated_at)
+                 -- The row needs the tenant that entering gives, so its check comes after.
+                 select enter_tenant($1::uuid), $2::uuid, $3::uuid, $4::text, $5::text, $6::text, $7::bigint,
+                        $8::text, $9::text, $10::timestamptz, $10::timestamptz
+                 returning tenant_id, id
+             ), l as (
+                 insert into order_lines (tenant_id, order_id, line_no, sku, quantity, unit_price_amount)
+                 select o.tenant_id, o.id, line.no, line.sku, line.quantity, line.price
+                 from o, unnest($11::text[], $12::integer[], $13::bigint[]) with ordinality
+                      as line (sku, quantity, price, no)
+             )
+             insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
+                                           created_at, expires_at)
+             select o.tenant_id, $9::text, $14::text, 'createOrder', $15::text, $16::bytea, $17::text, $18::text,
+                    $10::timestamptz, $19::timestamptz
+             from o where $15::text is not null",
+            permit.tenant().uuid(),
+            order.id.uuid(),
+            order.customer.map(|id| id.uuid()),
             order.status.as_str(),
             order.shipping_speed.as_str(),
-            order.note.as_deref(),
+            order.note,
             order.total.amount(),
             currency.as_str(),
-            order.created_by,
+            permit.principal().subject(),
             order.created_at,
             &skus,
             &quantities,
-            &prices
+            &prices,
+            permit.principal().client(),
+            request.map(|request| request.key.as_str()),
+            request.map(|request| request.fingerprint.as_slice()),
+            answer.map(|answer| answer.body.as_str()),
+            answer.and_then(|answer| answer.location.as_deref()),
+            request.map(|request| request.expires_at)
         )
-        .execute(self.connection())
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
 }
 
-impl WriteTx<CancelOrder> {
-    /// The order of this id, locked until the transaction ends: whoever comes second sees what the first did.
-    pub async fn lock_order(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
-        let row = select_orders!("where o.tenant_id = $1 and o.id = $2 for update of o", tenant, id.as_uuid())
+impl<A> WriteTx<A> {
+    /// Locks the order's row, which stands for everything that hangs on the order: its invoices, their payments
+    /// and refunds. Whoever changes any of them takes this lock first, and only then reads, in a statement
+    /// of its own: so it sees what the one before it committed, and nobody waits in a circle.
+    pub(super) async fn lock(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let tenant = self.tenant().uuid();
+        sqlx::query!("select id from orders where tenant_id = $1 and id = $2 for update", tenant, id.uuid())
+            .fetch_optional(self.connection())
+            .await?;
+        let row = select_orders!(["order_documents where tenant_id = $1 and id = $2"], tenant, id.uuid())
             .fetch_optional(self.connection())
             .await?;
         row.map(Order::try_from).transpose()
     }
+}
+
+impl<A: Narrow<Order>> WriteTx<A> {
+    /// The order of this id, locked until the transaction ends: whoever comes second sees what the first did.
+    pub async fn lock_order(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        self.lock(id).await
+    }
 
     /// Stores an order's new state. Needs the permit narrowed to that order.
-    pub async fn set_status(
+    pub async fn set_order_status(
         &mut self,
-        permit: &OrderPermit<'_, CancelOrder>,
+        permit: &ObjectPermit<'_, A, Order>,
         status: OrderStatus,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let (tenant, order) = (permit.tenant(), permit.order());
         sqlx::query!(
             "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
-            tenant.as_uuid(),
-            order.as_uuid(),
+            permit.tenant().uuid(),
+            permit.id().uuid(),
             status.as_str(),
             now
         )

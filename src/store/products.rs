@@ -1,10 +1,16 @@
-use super::{ReadTx, StoreError, WriteTx};
+use serde::Deserialize;
+
+use super::{Database, ReadTx, StoreError, WriteTx, position::stored};
 use crate::{
-    authz::actions::{CreateOrder, GetProduct, ListProducts},
-    domain::{Currency, Money, NewOrder, Product, Sku},
+    authz::{
+        Permit,
+        actions::{GetProduct, ListProducts, PutProduct},
+    },
+    domain::{Currency, Money, Product, Sku},
 };
 
-struct ProductRow {
+#[derive(Debug, Deserialize)]
+pub(super) struct ProductRow {
     sku: String,
     name: String,
     price_amount: i64,
@@ -15,19 +21,16 @@ impl TryFrom<ProductRow> for Product {
     type Error = StoreError;
 
     fn try_from(row: ProductRow) -> Result<Self, StoreError> {
-        let currency: Currency = row.price_currency.parse().map_err(StoreError::broken)?;
-        Ok(Self {
-            sku: row.sku.parse().map_err(StoreError::broken)?,
-            name: row.name,
-            price: Money::new(row.price_amount, currency).map_err(StoreError::broken)?,
-        })
+        let currency: Currency = stored(&row.price_currency)?;
+        let price = Money::new(row.price_amount, currency).map_err(StoreError::broken)?;
+        Ok(Self { sku: stored(&row.sku)?, name: stored(&row.name)?, price })
     }
 }
 
 impl ReadTx<ListProducts> {
     /// At most `limit` products whose sku comes after `after`, by sku.
     pub async fn products(&mut self, after: Option<&Sku>, limit: i64) -> Result<Vec<Product>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
+        let tenant = self.tenant().uuid();
         let rows = sqlx::query_as!(
             ProductRow,
             r#"select sku, name, price_amount, price_currency from products
@@ -42,35 +45,43 @@ impl ReadTx<ListProducts> {
     }
 }
 
-impl ReadTx<GetProduct> {
-    /// The product of this sku.
-    pub async fn product(&mut self, sku: &Sku) -> Result<Option<Product>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
+impl Database {
+    /// The product of this sku, read in one message.
+    pub async fn product(&self, permit: &Permit<GetProduct>, sku: &Sku) -> Result<Option<Product>, StoreError> {
         let row = sqlx::query_as!(
             ProductRow,
-            "select sku, name, price_amount, price_currency from products where tenant_id = $1 and sku = $2",
-            tenant,
+            r#"select sku as "sku!", name as "name!", price_amount as "price_amount!",
+                      price_currency as "price_currency!"
+               from read_product($1, $2)"#,
+            permit.tenant().uuid(),
             sku.as_str()
         )
-        .fetch_optional(self.connection())
+        .fetch_optional(&self.reader)
         .await?;
         row.map(Product::try_from).transpose()
     }
 }
 
-impl WriteTx<CreateOrder> {
-    /// The catalogue's entries for what is being ordered.
-    pub async fn products_of(&mut self, order: &NewOrder) -> Result<Vec<Product>, StoreError> {
-        let tenant = *self.tenant().as_uuid();
-        let skus: Vec<String> = order.skus().map(|sku| sku.as_str().to_owned()).collect();
-        let rows = sqlx::query_as!(
-            ProductRow,
-            "select sku, name, price_amount, price_currency from products where tenant_id = $1 and sku = any($2)",
+impl WriteTx<PutProduct> {
+    /// Adds the product, or changes the one of this sku. True if it was added.
+    pub async fn put_product(&mut self, product: &Product) -> Result<bool, StoreError> {
+        let (tenant, currency) = (self.tenant().uuid(), product.price.currency());
+        let added = sqlx::query_scalar!(
+            r#"insert into products (tenant_id, sku, name, price_amount, price_currency)
+               values ($1, $2, $3, $4, $5)
+               on conflict (tenant_id, sku) do update
+               set name = excluded.name, price_amount = excluded.price_amount,
+                   price_currency = excluded.price_currency
+               -- A row version that replaced none has no deleter.
+               returning (xmax = 0) as "added!""#,
             tenant,
-            &skus
+            product.sku.as_str(),
+            product.name.as_str(),
+            product.price.amount(),
+            currency.as_str()
         )
-        .fetch_all(self.connection())
+        .fetch_one(self.connection())
         .await?;
-        rows.into_iter().map(Product::try_from).collect()
+        Ok(added)
     }
 }

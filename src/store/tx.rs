@@ -11,6 +11,9 @@ use crate::{
 };
 
 /// A reading transaction for one action in one tenant, on the reader's login.
+///
+/// There is nothing to commit: dropped, it is rolled back before the connection serves anybody else, and
+/// the caller does not wait for that.
 pub struct ReadTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
@@ -56,11 +59,6 @@ impl<A> ReadTx<A> {
 
     pub(super) fn tenant(&self) -> TenantId {
         self.tenant
-    }
-
-    /// Ends the transaction. Dropping it does the same, a little later.
-    pub async fn finish(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
     }
 }
 

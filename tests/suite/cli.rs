@@ -25,7 +25,7 @@ fn secret_03_check_config_lists_every_fault_and_fails() {
     let output = binary().arg("check-config").env("APP_HTTP__LISTEN", "nowhere").output().unwrap();
     assert!(!output.status.success());
     let shown = text(&output);
-    for variable in ["APP_HTTP__LISTEN", "APP_DATABASE__WRITER_URL", "APP_OIDC__ISSUER", "APP_SECRETS__CURSOR_KEY"] {
+    for variable in ["APP_HTTP__LISTEN", "APP_DATABASE__WRITER_URL", "APP_OIDC__ISSUER", "APP_SECRETS__MAC_KEY"] {
         assert!(shown.contains(variable), "{shown}");
     }
 }
@@ -36,7 +36,7 @@ fn threat_02_routes_prints_the_matrix() {
     assert!(output.status.success());
     let shown = text(&output);
     assert_eq!(shown.lines().count(), service::authz::matrix::MATRIX.len());
-    assert!(shown.contains("POST  /v1/orders/{id}/cancel"), "{shown}");
+    assert!(shown.contains("POST   /v1/orders/{id}/cancel"), "{shown}");
 }
 
 #[tokio::test]

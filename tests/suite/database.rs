@@ -94,7 +94,12 @@ async fn authz_08_the_logins_can_do_no_more_than_they_must() {
         "truncate orders",
         "update orders set total_amount = 1",
         "update order_lines set quantity = 1",
-        "insert into products select tenant_id, 'NEW-1', name, 1, 'EUR' from products limit 1",
+        "delete from products",
+        "update products set sku = 'X-1'",
+        "update invoice_lines set quantity = 1",
+        "update invoices set total_amount = 1",
+        "update payments set amount = 1",
+        "update idempotency_keys set body = ''",
         "insert into _sqlx_migrations select * from _sqlx_migrations",
         "set role app_owner",
     ] {

@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "one program has no outside")]
 #![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
 
+mod access;
 mod authn;
 mod authz;
 mod cli;

@@ -102,7 +102,7 @@ async fn a_list_is_walked_page_by_page_without_gap_or_repetition() {
 
 #[tokio::test]
 async fn products_are_listed_and_found_whatever_the_case() {
-    let app = TestApp::shared();
+    let app = TestApp::start().await;
     let viewer = app.user(Role::Viewer);
     let page = viewer.get("/v1/products?limit=2").await.ok(200);
     assert_eq!(page["items"][0]["sku"], "CHAIR-PRO");

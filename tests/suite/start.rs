@@ -21,7 +21,7 @@ const SOUND: [(&str, &str); 5] = [
     ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
     ("APP_OIDC__ISSUER", "https://login.example.com"),
     ("APP_OIDC__AUDIENCE", "api://orders"),
-    ("APP_SECRETS__CURSOR_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+    ("APP_SECRETS__MAC_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
 ];
 
 #[test]
@@ -35,13 +35,13 @@ fn secret_03_every_fault_is_listed_at_once() {
         ("APP_HTTP__LISTEN", "everywhere"),
         ("APP_HTTP__LISTN", "127.0.0.1:80"),
         ("APP_OIDC__LEEWAY_SECONDS", "600"),
-        ("APP_SECRETS__CURSOR_KEY", "c2hvcnQ="),
+        ("APP_SECRETS__MAC_KEY", "c2hvcnQ="),
     ]);
     for expected in [
         "APP_HTTP__LISTEN: invalid socket address",
         "APP_HTTP__LISTN: no such setting",
         "APP_OIDC__LEEWAY_SECONDS: must be 0 to 30",
-        "APP_SECRETS__CURSOR_KEY: expected 32 random bytes",
+        "APP_SECRETS__MAC_KEY: expected 32 random bytes",
         "APP_DATABASE__WRITER_URL: is required",
         "APP_DATABASE__READER_URL: is required",
         "APP_OIDC__ISSUER: is required",
@@ -77,7 +77,7 @@ fn secret_03_production_refuses_what_is_unsafe() {
         ("APP_DATABASE__READER_URL", SOUND[0].1, "another login than the writer's"),
         ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "a login of its own"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
-        ("APP_SECRETS__CURSOR_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
+        ("APP_SECRETS__MAC_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
     ] {
         let mut variables = SOUND.to_vec();
         variables.retain(|(other, _)| *other != name);
@@ -91,7 +91,7 @@ fn secret_03_production_refuses_what_is_unsafe() {
 fn secret_02_a_fault_quotes_no_secret() {
     let mut variables = SOUND.to_vec();
     variables.push(("APP_DATABASE__WRITER_URL", "postgres://postgres:hunter2hunter2@db.example/app"));
-    variables.push(("APP_SECRETS__CURSOR_KEY", "hunter2"));
+    variables.push(("APP_SECRETS__MAC_KEY", "hunter2"));
     let found = faults(&variables).join("\n");
     assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
     let settings = Settings::from_variables(SOUND.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
@@ -104,10 +104,10 @@ fn secret_02_a_secret_can_come_from_a_file() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cursor-key");
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
     let mut variables = SOUND.to_vec();
-    variables.retain(|(name, _)| *name != "APP_SECRETS__CURSOR_KEY");
-    variables.push(("APP_SECRETS__CURSOR_KEY_FILE", file.to_str().unwrap()));
+    variables.retain(|(name, _)| *name != "APP_SECRETS__MAC_KEY");
+    variables.push(("APP_SECRETS__MAC_KEY_FILE", file.to_str().unwrap()));
     assert_eq!(faults(&variables), Vec::<String>::new());
-    variables.push(("APP_SECRETS__CURSOR_KEY", KEY));
+    variables.push(("APP_SECRETS__MAC_KEY", KEY));
     assert!(faults(&variables)[0].contains("both directly and by a file"));
     assert!(faults(&[("APP_OIDC__ISSUER_FILE", "/no/such/file")])[0].contains("cannot read /no/such/file"));
 }

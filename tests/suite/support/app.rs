@@ -86,7 +86,7 @@ impl TestApp {
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
-            ("APP_SECRETS__CURSOR_KEY", &key),
+            ("APP_SECRETS__MAC_KEY", &key),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables

@@ -111,7 +111,7 @@ async fn prepare(cluster: &Cluster) {
 fn template_name() -> String {
     let migrations = sqlx::migrate!();
     let mut text: Vec<u8> = migrations.iter().flat_map(|m| m.checksum.to_vec()).collect();
-    text.extend_from_slice(include_bytes!("../../../src/dev/demo.rs"));
+    text.extend_from_slice(include_bytes!("../../../src/dev/demo.sql"));
     let digest = service::crypto::hex(&service::crypto::sha256(&text));
     format!("{TEMPLATE}_{digest:.12}")
 }

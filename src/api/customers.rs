@@ -1,0 +1,324 @@
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use poem::Result;
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Header, Path, Query},
+    payload::Json,
+    types::{Example, MaybeUndefined},
+};
+use uuid::Uuid;
+
+use super::{Context, Tag, changed, created::Created, faults::Faults, paging::Paging, strict_json::StrictJson};
+use crate::{
+    authz::{
+        Permit,
+        actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
+    },
+    domain::{Address, BankAccount, Customer, CustomerChange, CustomerData, CustomerId, Email, Phone, TaxId},
+    problem::{Kind, Problem},
+    store::Position,
+};
+
+pub(super) struct Customers(pub(super) Arc<Context>);
+
+// None of these has `Debug`: they hold what must not be printed.
+
+/// A customer to add.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", example)]
+struct NewCustomer {
+    /// For display.
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: String,
+    /// E-mail address. Compared and stored in lower case.
+    #[oai(validator(min_length = 3, max_length = 254))]
+    email: String,
+    /// Telephone number in international form, such as `+49 30 1234567`.
+    #[oai(validator(min_length = 8, max_length = 32, pattern = r"^\+[0-9 ()-]+$"))]
+    phone: Option<String>,
+    /// Tax identifier.
+    #[oai(validator(min_length = 4, max_length = 20, pattern = "^[A-Za-z0-9-]+$"))]
+    tax_id: Option<String>,
+    /// International bank account number (IBAN), with or without spaces.
+    #[oai(validator(min_length = 15, max_length = 42, pattern = "^[A-Za-z0-9 ]+$"))]
+    bank_account: Option<String>,
+    /// Postal address, in lines.
+    #[oai(validator(min_length = 1, max_length = 300))]
+    address: Option<String>,
+}
+
+/// What to change of a customer: what is absent stays, null empties.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", example)]
+struct CustomerPatch {
+    /// For display.
+    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 200))]
+    name: Option<String>,
+    /// E-mail address.
+    #[oai(skip_serializing_if_is_none, validator(min_length = 3, max_length = 254))]
+    email: Option<String>,
+    /// Telephone number in international form.
+    #[oai(nullable, validator(min_length = 8, max_length = 32, pattern = r"^\+[0-9 ()-]+$"))]
+    phone: MaybeUndefined<String>,
+    /// Tax identifier.
+    #[oai(nullable, validator(min_length = 4, max_length = 20, pattern = "^[A-Za-z0-9-]+$"))]
+    tax_id: MaybeUndefined<String>,
+    /// International bank account number (IBAN).
+    #[oai(nullable, validator(min_length = 15, max_length = 42, pattern = "^[A-Za-z0-9 ]+$"))]
+    bank_account: MaybeUndefined<String>,
+    /// Postal address.
+    #[oai(nullable, validator(min_length = 1, max_length = 300))]
+    address: MaybeUndefined<String>,
+}
+
+/// A customer. Fields about the person are masked: at most their last four characters show.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", rename = "Customer")]
+struct CustomerView {
+    /// Its identifier, a `UUIDv7`.
+    id: Uuid,
+    /// For display.
+    #[oai(validator(max_length = 200))]
+    name: String,
+    /// Whether the fields below are masked.
+    masked: bool,
+    /// E-mail address.
+    #[oai(validator(max_length = 254))]
+    email: String,
+    /// Telephone number.
+    #[oai(skip_serializing_if_is_none, validator(max_length = 32))]
+    phone: Option<String>,
+    /// Tax identifier.
+    #[oai(skip_serializing_if_is_none, validator(max_length = 20))]
+    tax_id: Option<String>,
+    /// International bank account number.
+    #[oai(skip_serializing_if_is_none, validator(max_length = 42))]
+    bank_account: Option<String>,
+    /// Postal address.
+    #[oai(skip_serializing_if_is_none, validator(max_length = 300))]
+    address: Option<String>,
+    /// The `sub` of who added it.
+    #[oai(validator(max_length = 255))]
+    created_by: String,
+    /// When it was added.
+    created_at: DateTime<Utc>,
+    /// When it last changed.
+    updated_at: DateTime<Utc>,
+}
+
+/// One page of customers, newest first.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct CustomerPage {
+    /// The customers of the page.
+    #[oai(validator(max_items = 100))]
+    items: Vec<CustomerView>,
+    /// What to send as `cursor` for the next page; null on the last.
+    #[oai(nullable, validator(max_length = 512))]
+    next_cursor: Option<String>,
+}
+
+#[derive(ApiResponse)]
+enum Erased {
+    /// It was erased.
+    #[oai(status = 204)]
+    NoContent,
+}
+
+#[OpenApi(tag = "Tag::Customers")]
+impl Customers {
+    /// Add a customer
+    #[oai(path = "/v1/customers", method = "post", operation_id = "createCustomer")]
+    async fn create(
+        &self,
+        permit: Permit<CreateCustomer>,
+        /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
+        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
+        key: Header<Option<String>>,
+        body: StrictJson<NewCustomer>,
+    ) -> Result<Created<CustomerView>> {
+        let request = self.0.keyed::<CreateCustomer>(key.0, None, &body.canonical);
+        let data = body.value.into_domain()?;
+        if let Some(request) = &request
+            && let Some(earlier) = Created::earlier(self.0.database.earlier_answer(&permit, request).await?)?
+        {
+            return Ok(earlier);
+        }
+        let (tenant, subject) = (permit.tenant(), permit.principal().subject());
+        let customer = Customer::new(data, tenant, subject, self.0.clock.now());
+        let created = Created::new(CustomerView::from(&customer), Some(location(customer.id)));
+        let answer = created.answer();
+        self.0.database.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
+        changed(&permit, customer.id);
+        Ok(created)
+    }
+
+    /// List customers
+    #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
+    async fn list(
+        &self,
+        permit: Permit<ListCustomers>,
+        /// Only customers with exactly this e-mail address, whatever its case.
+        #[oai(validator(min_length = 3, max_length = 254))]
+        email: Query<Option<String>>,
+        /// Most items on the page.
+        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        limit: Query<i64>,
+        /// `nextCursor` of the page before.
+        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<CustomerPage>> {
+        let mut faults = Faults::default();
+        let email: Option<Option<Email>> = faults.parse_optional("email", email.0.as_deref());
+        let email = faults.finish(email)?;
+        let paging = Paging::new(&self.0.mac_key, "customers", permit.tenant(), limit.0);
+        let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
+        let mut tx = self.0.database.read(&permit).await?;
+        let mut customers = tx.customers(from, email.as_ref(), paging.read_ahead()).await?;
+        let position = |customer: &Customer| Position { at: customer.created_at, id: customer.id.uuid() };
+        let next_cursor = paging.cut(&mut customers, |customer| position(customer).to_string());
+        Ok(Json(CustomerPage { items: customers.iter().map(CustomerView::from).collect(), next_cursor }))
+    }
+
+    /// Get one customer
+    #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
+    async fn get(&self, permit: Permit<GetCustomer>, id: Path<Uuid>) -> Result<Json<CustomerView>> {
+        let customer = self.0.database.customer(&permit, CustomerId::from_uuid(id.0)).await?;
+        Ok(Json((&customer.ok_or_else(|| Problem::new(Kind::NotFound))?).into()))
+    }
+
+    /// Change a customer
+    #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
+    async fn update(
+        &self,
+        permit: Permit<UpdateCustomer>,
+        id: Path<Uuid>,
+        body: StrictJson<CustomerPatch>,
+    ) -> Result<Json<CustomerView>> {
+        let change = body.value.into_domain()?;
+        let mut tx = self.0.database.write(&permit).await?;
+        let found = tx.lock_customer(CustomerId::from_uuid(id.0)).await?;
+        let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let narrowed = permit.narrow(&customer)?;
+        let customer = customer.changed(change, self.0.clock.now());
+        tx.update_customer(&narrowed, &customer).await?;
+        tx.commit().await?;
+        changed(&permit, customer.id);
+        Ok(Json((&customer).into()))
+    }
+
+    /// Erase a customer
+    ///
+    /// Everything about the person is gone; orders and invoices remain, without it.
+    #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
+    async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<Uuid>) -> Result<Erased> {
+        let mut tx = self.0.database.write(&permit).await?;
+        let found = tx.lock_customer(CustomerId::from_uuid(id.0)).await?;
+        let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let narrowed = permit.narrow(&customer)?;
+        tx.erase_customer(&narrowed, &location(customer.id), self.0.clock.now()).await?;
+        tx.commit().await?;
+        changed(&permit, customer.id);
+        Ok(Erased::NoContent)
+    }
+}
+
+fn location(id: CustomerId) -> String {
+    format!("/v1/customers/{id}")
+}
+
+impl NewCustomer {
+    fn into_domain(self) -> Result<CustomerData, Problem> {
+        let mut faults = Faults::default();
+        let name = faults.parse("/name", &self.name);
+        let email = faults.parse("/email", &self.email);
+        let phone = faults.parse_optional("/phone", self.phone.as_deref());
+        let tax_id = faults.parse_optional("/taxId", self.tax_id.as_deref());
+        let bank_account = faults.parse_optional("/bankAccount", self.bank_account.as_deref());
+        let address = faults.parse_optional("/address", self.address.as_deref());
+        let whole = || {
+            Some(CustomerData {
+                name: name?,
+                email: email?,
+                phone: phone?,
+                tax_id: tax_id?,
+                bank_account: bank_account?,
+                address: address?,
+            })
+        };
+        let whole = whole();
+        faults.finish(whole)
+    }
+}
+
+impl CustomerPatch {
+    fn into_domain(self) -> Result<CustomerChange, Problem> {
+        let mut faults = Faults::default();
+        let change = CustomerChange {
+            name: self.name.and_then(|text| faults.parse("/name", &text)),
+            email: self.email.and_then(|text| faults.parse("/email", &text)),
+            phone: change(&mut faults, "/phone", self.phone),
+            tax_id: change(&mut faults, "/taxId", self.tax_id),
+            bank_account: change(&mut faults, "/bankAccount", self.bank_account),
+            address: change(&mut faults, "/address", self.address),
+        };
+        faults.finish(Some(change))
+    }
+}
+
+/// Absent: leave it. Null: empty it. A text: set it.
+fn change<T: std::str::FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<String>) -> Option<Option<T>> {
+    match field {
+        MaybeUndefined::Undefined => None,
+        MaybeUndefined::Null => Some(None),
+        MaybeUndefined::Value(text) => faults.parse(at, &text).map(Some),
+    }
+}
+
+impl From<&Customer> for CustomerView {
+    fn from(customer: &Customer) -> Self {
+        let data = &customer.data;
+        Self {
+            id: customer.id.uuid(),
+            name: data.name.as_str().to_owned(),
+            masked: true,
+            email: data.email.masked(),
+            phone: data.phone.as_ref().map(Phone::masked),
+            tax_id: data.tax_id.as_ref().map(TaxId::masked),
+            bank_account: data.bank_account.as_ref().map(BankAccount::masked),
+            address: data.address.as_ref().map(Address::masked),
+            created_by: customer.created_by.clone(),
+            created_at: customer.created_at,
+            updated_at: customer.updated_at,
+        }
+    }
+}
+
+impl Example for NewCustomer {
+    fn example() -> Self {
+        let text = |text: &str| Some(text.to_owned());
+        Self {
+            name: "Initech".to_owned(),
+            email: "billing@initech.example".to_owned(),
+            phone: text("+49 30 1234567"),
+            tax_id: text("DE123456789"),
+            bank_account: text("DE89 3704 0044 0532 0130 00"),
+            address: text("1 Main Street\n10115 Berlin"),
+        }
+    }
+}
+
+impl Example for CustomerPatch {
+    fn example() -> Self {
+        Self {
+            name: Some("Initech Ltd".to_owned()),
+            email: None,
+            phone: MaybeUndefined::Null,
+            tax_id: MaybeUndefined::Undefined,
+            bank_account: MaybeUndefined::Undefined,
+            address: MaybeUndefined::Value("2 Main Street\n10115 Berlin".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+mod schema;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use poem::Result;
+use poem_openapi::{
+    OpenApi,
+    param::{Header, Path, Query},
+    payload::Json,
+};
+use uuid::Uuid;
+
+use super::{Context, Tag, changed, created::Created, paging::Paging, strict_json::StrictJson};
+use crate::{
+    authz::{
+        Permit,
+        actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
+    },
+    domain::{CustomerId, NewOrderError, OrderId, OrderStatus},
+    problem::{Kind, Problem},
+    store::{OrderFilter, Position},
+};
+use schema::{NewOrder, OrderPage, OrderView};
+
+pub(super) struct Orders(pub(super) Arc<Context>);
+
+#[OpenApi(tag = "Tag::Orders")]
+impl Orders {
+    /// Place an order
+    #[oai(path = "/v1/orders", method = "post", operation_id = "createOrder")]
+    async fn create(
+        &self,
+        permit: Permit<CreateOrder>,
+        /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
+        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
+        key: Header<Option<String>>,
+        body: StrictJson<NewOrder>,
+    ) -> Result<Created<OrderView>> {
+        let request = self.0.keyed::<CreateOrder>(key.0, None, &body.canonical);
+        let new_order = body.value.into_domain()?;
+        let now = self.0.clock.now();
+        let inputs = self.0.database.order_inputs(&permit, &new_order, request.as_ref(), now).await?;
+        if let Some(earlier) = Created::earlier(inputs.earlier)? {
+            return Ok(earlier);
+        }
+        if new_order.customer().is_some() && !inputs.customer_known {
+            return Err(Problem::from(NewOrderError::UnknownCustomer).into());
+        }
+        let priced = new_order.price(&inputs.catalogue, permit.tenant(), permit.principal().subject(), now);
+        let order = priced.map_err(Problem::from)?;
+        let location = format!("/v1/orders/{}", order.id);
+        let created = Created::new(OrderView::from(order.clone()), Some(location));
+        let answer = created.answer();
+        self.0.database.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
+        changed(&permit, order.id);
+        Ok(created)
+    }
+
+    /// List orders
+    #[oai(path = "/v1/orders", method = "get", operation_id = "listOrders")]
+    #[expect(clippy::too_many_arguments, reason = "one per parameter of the query")]
+    async fn list(
+        &self,
+        permit: Permit<ListOrders>,
+        /// Only orders in this state.
+        status: Query<Option<schema::OrderStatus>>,
+        /// Only orders for this customer.
+        #[oai(name = "customerId")]
+        customer: Query<Option<Uuid>>,
+        /// Only orders placed at this time or later.
+        #[oai(name = "createdFrom")]
+        from: Query<Option<DateTime<Utc>>>,
+        /// Only orders placed before this time.
+        #[oai(name = "createdTo")]
+        to: Query<Option<DateTime<Utc>>>,
+        /// Most items on the page.
+        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        limit: Query<i64>,
+        /// `nextCursor` of the page before.
+        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
+        cursor: Query<Option<String>>,
+    ) -> Result<Json<OrderPage>> {
+        let paging = Paging::new(&self.0.mac_key, "orders", permit.tenant(), limit.0);
+        let end = to.0.map_or_else(Position::start, Position::before);
+        let start = paging.open(cursor.0.as_deref())?.map_or(end, |cursor: Position| cursor.later(end));
+        let filter = OrderFilter {
+            status: status.0.map(OrderStatus::from),
+            customer: customer.0.map(CustomerId::from_uuid),
+            created_from: from.0.unwrap_or_default(),
+        };
+        let mut tx = self.0.database.read(&permit).await?;
+        let mut orders = tx.orders(start, filter, paging.read_ahead()).await?;
+        let position = |order: &crate::domain::Order| Position { at: order.created_at, id: order.id.uuid() };
+        let next_cursor = paging.cut(&mut orders, |order| position(order).to_string());
+        Ok(Json(OrderPage { items: orders.into_iter().map(OrderView::from).collect(), next_cursor }))
+    }
+
+    /// Get one order
+    #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
+    async fn get(&self, permit: Permit<GetOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
+        let order = self.0.database.order(&permit, OrderId::from_uuid(id.0)).await?;
+        Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
+    }
+
+    /// Cancel an order
+    ///
+    /// Allowed until money for it is kept; afterwards 409. An invoice that was issued is voided.
+    #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
+    async fn cancel(&self, permit: Permit<CancelOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
+        let mut tx = self.0.database.write(&permit).await?;
+        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
+        let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let narrowed = permit.narrow(&order)?;
+        let now = self.0.clock.now();
+        if let Some(invoice) = tx.invoice_of(&order).await? {
+            tx.set_void(&permit.narrow(&invoice)?, now).await?;
+        }
+        order.status = order.status.cancel()?;
+        order.updated_at = now;
+        tx.set_order_status(&narrowed, order.status, now).await?;
+        tx.commit().await?;
+        changed(&permit, order.id);
+        Ok(Json(order.into()))
+    }
+
+    /// Say that an order was delivered
+    ///
+    /// Allowed once it is paid.
+    #[oai(path = "/v1/orders/:id/fulfil", method = "post", operation_id = "fulfilOrder")]
+    async fn fulfil(&self, permit: Permit<FulfilOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
+        let mut tx = self.0.database.write(&permit).await?;
+        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
+        let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let narrowed = permit.narrow(&order)?;
+        order.status = order.status.fulfil()?;
+        order.updated_at = self.0.clock.now();
+        tx.set_order_status(&narrowed, order.status, order.updated_at).await?;
+        tx.commit().await?;
+        changed(&permit, order.id);
+        Ok(Json(order.into()))
+    }
+}

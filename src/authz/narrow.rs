@@ -1,0 +1,38 @@
+use super::{
+    Change,
+    actions::{
+        CancelOrder, CreateInvoice, CreatePayment, CreateRefund, EraseCustomer, FulfilOrder, UpdateCustomer,
+        VoidInvoice,
+    },
+};
+use crate::domain::{Customer, Invoice, InvoiceStatus, Order, Payment};
+
+/// What action `Self` asks of an object it changes (control AUTHZ-04). A permit is narrowed to an object only
+/// if there is such a rule; see [`Permit::narrow`](super::Permit::narrow).
+pub trait Narrow<R>: Change {
+    /// Whether the object's state allows the action.
+    fn state_allows(object: &R) -> bool;
+}
+
+macro_rules! rules {
+    ($($action:ident on $object:ident if |$o:ident| $allowed:expr;)+) => {$(
+        impl Narrow<$object> for $action {
+            fn state_allows($o: &$object) -> bool {
+                $allowed
+            }
+        }
+    )+};
+}
+
+rules! {
+    UpdateCustomer on Customer if |_customer| true;
+    EraseCustomer on Customer if |_customer| true;
+    CancelOrder on Order if |order| order.status.cancel().is_ok();
+    // The invoice of an order that is cancelled is taken back with it.
+    CancelOrder on Invoice if |invoice| invoice.void().is_ok();
+    FulfilOrder on Order if |order| order.status.fulfil().is_ok();
+    CreateInvoice on Order if |order| order.status.invoice().is_ok();
+    CreatePayment on Invoice if |invoice| invoice.status == InvoiceStatus::Open;
+    VoidInvoice on Invoice if |invoice| invoice.void().is_ok();
+    CreateRefund on Payment if |payment| payment.left().is_ok_and(|left| left.amount() > 0);
+}

@@ -1,0 +1,299 @@
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{Database, Position, ReadTx, StoreError, WriteTx, position::stored};
+use crate::{
+    authz::{
+        Narrow, ObjectPermit, Permit,
+        actions::{CreateInvoice, GetInvoice, ListInvoices, VoidInvoice},
+    },
+    domain::{
+        Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity,
+        Refund, RefundId, TenantId,
+    },
+};
+
+struct InvoiceRow {
+    tenant_id: Uuid,
+    id: Uuid,
+    order_id: Uuid,
+    number: i64,
+    status: String,
+    total_amount: i64,
+    total_currency: String,
+    paid_amount: i64,
+    refunded_amount: i64,
+    issued_by: String,
+    issued_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    lines: Json<Vec<LineRow>>,
+    payments: Json<Vec<PaymentRow>>,
+}
+
+#[derive(Deserialize)]
+struct LineRow {
+    sku: String,
+    description: String,
+    quantity: i32,
+    unit_price_amount: i64,
+}
+
+#[derive(Deserialize)]
+struct PaymentRow {
+    id: Uuid,
+    amount: i64,
+    refunded_amount: i64,
+    reference: Option<String>,
+    created_by: String,
+    created_at: DateTime<Utc>,
+    refunds: Vec<RefundRow>,
+}
+
+#[derive(Deserialize)]
+struct RefundRow {
+    id: Uuid,
+    amount: i64,
+    reason: Option<String>,
+    created_by: String,
+    created_at: DateTime<Utc>,
+}
+
+/// `select` of whole invoices, each with its lines and payments, in one statement; `$from` says which.
+macro_rules! select_invoices {
+    ($from:tt, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            InvoiceRow,
+            r#"select tenant_id as "tenant_id!", id as "id!", order_id as "order_id!", number as "number!",
+                      status as "status!", total_amount as "total_amount!", total_currency as "total_currency!",
+                      paid_amount as "paid_amount!", refunded_amount as "refunded_amount!",
+                      issued_by as "issued_by!", issued_at as "issued_at!", updated_at as "updated_at!",
+                      lines as "lines!: Json<Vec<LineRow>>", payments as "payments!: Json<Vec<PaymentRow>>"
+               from "# + $from,
+            $($argument),+
+        )
+    };
+}
+
+impl TryFrom<InvoiceRow> for Invoice {
+    type Error = StoreError;
+
+    fn try_from(row: InvoiceRow) -> Result<Self, StoreError> {
+        let currency: Currency = stored(&row.total_currency)?;
+        let (id, tenant) = (InvoiceId::from_uuid(row.id), TenantId::from_uuid(row.tenant_id));
+        let lines = row.lines.0.into_iter().map(|line| line.into_domain(currency));
+        let payments = row.payments.0.into_iter().map(|payment| payment.into_domain(tenant, id, currency));
+        Ok(Self {
+            id,
+            tenant,
+            order: OrderId::from_uuid(row.order_id),
+            number: row.number,
+            status: stored(&row.status)?,
+            lines: lines.collect::<Result<_, _>>()?,
+            total: money(row.total_amount, currency)?,
+            paid: money(row.paid_amount, currency)?,
+            refunded: money(row.refunded_amount, currency)?,
+            payments: payments.collect::<Result<_, _>>()?,
+            issued_by: row.issued_by,
+            issued_at: row.issued_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+impl LineRow {
+    fn into_domain(self, currency: Currency) -> Result<InvoiceLine, StoreError> {
+        Ok(InvoiceLine {
+            sku: stored(&self.sku)?,
+            description: self.description,
+            quantity: Quantity::try_from(self.quantity).map_err(StoreError::broken)?,
+            unit_price: money(self.unit_price_amount, currency)?,
+        })
+    }
+}
+
+impl PaymentRow {
+    fn into_domain(self, tenant: TenantId, invoice: InvoiceId, currency: Currency) -> Result<Payment, StoreError> {
+        let id = PaymentId::from_uuid(self.id);
+        let refunds = self.refunds.into_iter().map(|refund| {
+            Ok(Refund {
+                id: RefundId::from_uuid(refund.id),
+                payment: id,
+                amount: money(refund.amount, currency)?,
+                reason: refund.reason.as_deref().map(stored).transpose()?,
+                created_by: refund.created_by,
+                created_at: refund.created_at,
+            })
+        });
+        Ok(Payment {
+            id,
+            tenant,
+            invoice,
+            amount: money(self.amount, currency)?,
+            refunded: money(self.refunded_amount, currency)?,
+            reference: self.reference.as_deref().map(stored).transpose()?,
+            refunds: refunds.collect::<Result<_, StoreError>>()?,
+            created_by: self.created_by,
+            created_at: self.created_at,
+        })
+    }
+}
+
+fn money(amount: i64, currency: Currency) -> Result<Money, StoreError> {
+    Money::new(amount, currency).map_err(StoreError::broken)
+}
+
+impl ReadTx<ListInvoices> {
+    /// At most `limit` invoices after `from`, newest first.
+    pub async fn invoices(&mut self, from: Position, limit: i64) -> Result<Vec<Invoice>, StoreError> {
+        let tenant = self.tenant().uuid();
+        let rows = select_invoices!(
+            "invoice_documents where tenant_id = $1 and (issued_at, id) < ($2, $3)
+             order by issued_at desc, id desc limit $4",
+            tenant,
+            from.time(),
+            from.id,
+            limit
+        )
+        .fetch_all(self.connection())
+        .await?;
+        rows.into_iter().map(Invoice::try_from).collect()
+    }
+}
+
+impl Database {
+    /// The invoice of this id, read in one message.
+    pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
+        let row = select_invoices!("read_invoice($1, $2)", permit.tenant().uuid(), id.uuid())
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map(Invoice::try_from).transpose()
+    }
+}
+
+impl<A> WriteTx<A> {
+    /// An invoice as it is now. Its order is locked.
+    pub(super) async fn read_invoice(&mut self, id: Uuid) -> Result<Option<Invoice>, StoreError> {
+        let tenant = self.tenant().uuid();
+        let row = select_invoices!("invoice_documents where tenant_id = $1 and id = $2", tenant, id)
+            .fetch_optional(self.connection())
+            .await?;
+        row.map(Invoice::try_from).transpose()
+    }
+}
+
+impl<A: Narrow<Invoice>> WriteTx<A> {
+    /// The invoice of this id with its order, which is locked until the transaction ends.
+    pub async fn lock_invoice(&mut self, id: InvoiceId) -> Result<Option<(Order, Invoice)>, StoreError> {
+        let tenant = self.tenant().uuid();
+        // An invoice never changes its order, so this needs no lock yet.
+        let order =
+            sqlx::query_scalar!("select order_id from invoices where tenant_id = $1 and id = $2", tenant, id.uuid())
+                .fetch_optional(self.connection())
+                .await?;
+        let Some(order) = order else { return Ok(None) };
+        let Some(order) = self.lock(OrderId::from_uuid(order)).await? else { return Ok(None) };
+        Ok(self.read_invoice(id.uuid()).await?.map(|invoice| (order, invoice)))
+    }
+
+    /// Takes an invoice back. Needs the permit narrowed to that invoice.
+    pub async fn set_void(
+        &mut self,
+        permit: &ObjectPermit<'_, A, Invoice>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
+            permit.tenant().uuid(),
+            permit.id().uuid(),
+            InvoiceStatus::Void.as_str(),
+            now
+        )
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+impl<A: Narrow<Invoice> + Narrow<Order>> WriteTx<A> {
+    /// The invoice that counts for a locked order, if one was issued.
+    pub async fn invoice_of(&mut self, order: &Order) -> Result<Option<Invoice>, StoreError> {
+        let tenant = self.tenant().uuid();
+        let row = select_invoices!(
+            "invoice_documents where tenant_id = $1 and order_id = $2 and status <> 'void'",
+            tenant,
+            order.id.uuid()
+        )
+        .fetch_optional(self.connection())
+        .await?;
+        row.map(Invoice::try_from).transpose()
+    }
+}
+
+impl WriteTx<VoidInvoice> {
+    /// Stores the new state of the order whose invoice was taken back.
+    pub async fn set_status_of(
+        &mut self,
+        permit: &ObjectPermit<'_, VoidInvoice, Invoice>,
+        order: &Order,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update orders set status = $3, updated_at = $4
+             where tenant_id = $1 and id = (select order_id from invoices where tenant_id = $1 and id = $2)",
+            permit.tenant().uuid(),
+            permit.id().uuid(),
+            order.status.as_str(),
+            order.updated_at
+        )
+        .execute(self.connection())
+        .await?;
+        Ok(())
+    }
+}
+
+impl WriteTx<CreateInvoice> {
+    /// Issues the invoice of an order, with the tenant's next number and the order's lines as they are now, and
+    /// stores the order's new state. Needs the permit narrowed to that order.
+    pub async fn issue_invoice(
+        &mut self,
+        permit: &ObjectPermit<'_, CreateInvoice, Order>,
+        order: &Order,
+        status: InvoiceStatus,
+        issued_by: &str,
+    ) -> Result<Invoice, StoreError> {
+        let (id, currency) = (InvoiceId::generate(), order.total.currency());
+        sqlx::query!(
+            "with n as (
+                 -- Locks the tenant's counter until the transaction ends: a rollback gives the number back.
+                 insert into invoice_numbers as n (tenant_id, last_number) values ($1, 1)
+                 on conflict (tenant_id) do update set last_number = n.last_number + 1
+                 returning last_number
+             ), i as (
+                 insert into invoices (tenant_id, id, order_id, number, status, total_amount, total_currency,
+                                       issued_by, issued_at, updated_at)
+                 select $1, $2, $3, n.last_number, $4, $5, $6, $7, $8, $8 from n
+             ), l as (
+                 insert into invoice_lines (tenant_id, invoice_id, line_no, sku, description, quantity,
+                                            unit_price_amount)
+                 select l.tenant_id, $2, l.line_no, l.sku, p.name, l.quantity, l.unit_price_amount
+                 from order_lines l join products p on p.tenant_id = l.tenant_id and p.sku = l.sku
+                 where l.tenant_id = $1 and l.order_id = $3
+             )
+             update orders set status = $9, updated_at = $8 where tenant_id = $1 and id = $3",
+            permit.tenant().uuid(),
+            id.uuid(),
+            permit.id().uuid(),
+            status.as_str(),
+            order.total.amount(),
+            currency.as_str(),
+            issued_by,
+            order.updated_at,
+            order.status.as_str()
+        )
+        .execute(self.connection())
+        .await?;
+        // Read back, so that what is answered is what is stored.
+        self.read_invoice(id.uuid()).await?.ok_or(StoreError::Missing)
+    }
+}

@@ -1,0 +1,73 @@
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// A place in a list that goes from new to old: what comes after it is older, or as old with a smaller identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// A time.
+    pub at: DateTime<Utc>,
+    /// Tells rows of the same time apart.
+    pub id: Uuid,
+}
+
+/// The text is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a position in a list")]
+pub struct PositionError;
+
+impl Position {
+    /// Before everything there is.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { at: DateTime::<Utc>::MAX_UTC, id: Uuid::max() }
+    }
+
+    /// Before everything that is older than `at`.
+    #[must_use]
+    pub fn before(at: DateTime<Utc>) -> Self {
+        Self { at, id: Uuid::nil() }
+    }
+
+    /// The one that comes later in the list.
+    #[must_use]
+    pub fn later(self, other: Self) -> Self {
+        if (other.at, other.id) < (self.at, self.id) { other } else { self }
+    }
+
+    /// The time as the database takes it: it knows none beyond the year 294276.
+    pub(super) fn time(self) -> DateTime<Utc> {
+        self.at.min(latest())
+    }
+}
+
+/// The first instant of the year 10000: no row is later, since no clock is.
+fn latest() -> DateTime<Utc> {
+    DateTime::from_timestamp(253_402_300_800, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Microseconds since the epoch, a dot, the identifier.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.at.timestamp_micros(), self.id.simple())
+    }
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(s: &str) -> Result<Self, PositionError> {
+        let (micros, id) = s.split_once('.').ok_or(PositionError)?;
+        let micros = micros.parse().map_err(|_| PositionError)?;
+        let at = DateTime::from_timestamp_micros(micros).ok_or(PositionError)?;
+        Ok(Self { at, id: id.parse().map_err(|_| PositionError)? })
+    }
+}
+
+/// A text that was valid when it was stored.
+pub(super) fn stored<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(StoreError::broken)
+}
