@@ -141,8 +141,9 @@ impl Customers {
     ) -> Result<Created<CustomerView>> {
         let request = self.0.keyed::<CreateCustomer>(key.0, None, &body.canonical);
         let data = body.value.into_domain()?;
+        let mut statements = self.0.database.statements(&permit).await?;
         if let Some(request) = &request
-            && let Some(earlier) = Created::earlier(self.0.database.earlier_answer(&permit, request).await?)?
+            && let Some(earlier) = Created::earlier(statements.earlier_answer(&permit, request).await?)?
         {
             return Ok(earlier);
         }
@@ -150,7 +151,7 @@ impl Customers {
         let customer = Customer::new(data, tenant, subject, self.0.clock.now());
         let created = Created::new(CustomerView::from(&customer), Some(location(customer.id)));
         let answer = created.answer();
-        self.0.database.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
+        statements.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
         changed(&permit, customer.id);
         Ok(created)
     }

@@ -64,6 +64,13 @@ impl Cluster {
         Ok(PgConnection::connect(self.superuser.as_str()).await?)
     }
 
+    /// A connection of the superuser to the database `name`.
+    pub async fn connect_to(&self, name: &str) -> Result<PgConnection, DatabaseError> {
+        let mut url = self.superuser.clone();
+        url.set_path(name);
+        Ok(PgConnection::connect(url.as_str()).await?)
+    }
+
     /// Creates the logins, and the database `name` with the current schema, unless they are there.
     pub async fn provision(&self, name: &str) -> Result<Urls, DatabaseError> {
         let urls = self.urls(name);

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Answer, Database, KeyedRequest, Position, ReadTx, StoreError, WriteTx, position::stored};
+use super::{Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, position::stored};
 use crate::{
     authz::{
         Narrow, ObjectPermit, Permit,
@@ -109,10 +109,12 @@ impl Database {
             .await?;
         row.map(Customer::try_from).transpose()
     }
+}
 
+impl Statements<CreateCustomer> {
     /// Stores a new customer, and the answer if the request had a key. One message, so all or nothing.
     pub async fn add_customer(
-        &self,
+        &mut self,
         permit: &Permit<CreateCustomer>,
         customer: &Customer,
         answer: Option<(&KeyedRequest, &Answer)>,
@@ -150,7 +152,7 @@ impl Database {
             answer.and_then(|answer| answer.location.as_deref()),
             request.map(|request| request.expires_at)
         )
-        .execute(&self.writer)
+        .execute(self.connection())
         .await?;
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Database, StoreError, WriteTx};
+use super::{Statements, StoreError, WriteTx};
 use crate::authz::{Change, Permit};
 
 /// A request with an idempotency key.
@@ -60,13 +60,9 @@ impl Earlier {
     }
 }
 
-impl Database {
+impl<A: Change> Statements<A> {
     /// What is known about the key, asked in one message.
-    pub async fn earlier_answer<A: Change>(
-        &self,
-        permit: &Permit<A>,
-        request: &KeyedRequest,
-    ) -> Result<Earlier, StoreError> {
+    pub async fn earlier_answer(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<Earlier, StoreError> {
         let row = sqlx::query!(
             r#"select fingerprint as "fingerprint!", body as "body!", location
                from read_earlier_answer($1, $2, $3, $4, $5, $6)"#,
@@ -77,7 +73,7 @@ impl Database {
             request.key,
             request.at
         )
-        .fetch_optional(&self.writer)
+        .fetch_optional(self.connection())
         .await?;
         Ok(row
             .map_or(Earlier::Nothing, |row| Earlier::of(request, Some(row.fingerprint), Some(row.body), row.location)))

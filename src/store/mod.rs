@@ -7,8 +7,8 @@
 //! The reader and the writer are different logins, so what reads cannot write (AUTHZ-08).
 //!
 //! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. What is read or
-//! created most often is a method of [`Database`] instead: one statement that is a transaction of
-//! its own, and one message (`migrations/0005_one_message.sql` says why that is as safe).
+//! created most often is a method of [`Database`] or [`Statements`] instead: one statement that is a
+//! transaction of its own, and one message (`migrations/0005_one_message.sql` says why that is as safe).
 
 mod customers;
 mod idempotency;
@@ -25,7 +25,7 @@ pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
-pub use tx::{ReadTx, WriteTx};
+pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 

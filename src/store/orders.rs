@@ -3,7 +3,7 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Answer, Database, Earlier, KeyedRequest, Position, ReadTx, StoreError, WriteTx};
+use super::{Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx};
 use super::{position::stored, products::ProductRow};
 use crate::{
     authz::{
@@ -144,10 +144,12 @@ impl Database {
             .await?;
         row.map(Order::try_from).transpose()
     }
+}
 
+impl Statements<CreateOrder> {
     /// What placing `order` needs to know, read in one message.
     pub async fn order_inputs(
-        &self,
+        &mut self,
         permit: &Permit<CreateOrder>,
         order: &NewOrder,
         request: Option<&KeyedRequest>,
@@ -167,7 +169,7 @@ impl Database {
             request.map(|request| request.key.as_str()),
             now
         )
-        .fetch_one(&self.writer)
+        .fetch_one(self.connection())
         .await?;
         let earlier = match request {
             Some(request) => Earlier::of(request, row.fingerprint, row.body, row.location),
@@ -179,7 +181,7 @@ impl Database {
 
     /// Stores a priced order, and the answer if the request had a key. One message, so all or nothing.
     pub async fn place_order(
-        &self,
+        &mut self,
         permit: &Permit<CreateOrder>,
         order: &Order,
         answer: Option<(&KeyedRequest, &Answer)>,
@@ -227,7 +229,7 @@ impl Database {
             answer.and_then(|answer| answer.location.as_deref()),
             request.map(|request| request.expires_at)
         )
-        .execute(&self.writer)
+        .execute(self.connection())
         .await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
 
 use super::{Database, StoreError};
 use crate::{
@@ -28,7 +28,21 @@ pub struct WriteTx<A> {
     action: PhantomData<fn() -> A>,
 }
 
+/// A connection of the writer for statements that are each a transaction of their own, and so one message each.
+///
+/// It is kept from the first to the last: the pool tests a connection that is given back, and the next
+/// statement need not wait for that.
+pub struct Statements<A> {
+    connection: PoolConnection<Postgres>,
+    action: PhantomData<fn() -> A>,
+}
+
 impl Database {
+    /// Takes a connection, which needs the permit of an action that changes something. Sends nothing.
+    pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<Statements<A>, StoreError> {
+        Ok(Statements { connection: self.writer.acquire().await?, action: PhantomData })
+    }
+
     /// Opens a reading transaction.
     pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, StoreError> {
         let tenant = permit.tenant();
@@ -50,6 +64,12 @@ impl Database {
 /// carry one tenant into another's request. The text holds nothing but a UUID's hexadecimal digits.
 fn begin(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("{begin}; set local app.tenant_id = '{tenant}'"))
+}
+
+impl<A> Statements<A> {
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
 }
 
 impl<A> ReadTx<A> {
@@ -74,6 +94,12 @@ impl<A> WriteTx<A> {
     /// Makes the changes lasting. Only after this succeeds may the caller be told so.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
+    }
+}
+
+impl<A> fmt::Debug for Statements<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statements").finish_non_exhaustive()
     }
 }
 

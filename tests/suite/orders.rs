@@ -57,25 +57,6 @@ async fn input_09_the_total_is_the_servers() {
 }
 
 #[tokio::test]
-async fn input_11_an_order_is_cancelled_once_however_many_try() {
-    let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
-    let body = json!({ "lines": [{ "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" });
-    for _ in 0..10 {
-        let order = sales.post("/v1/orders", &body).await.ok(201);
-        let path = format!("/v1/orders/{}/cancel", order["id"].as_str().unwrap());
-        let (a, b, c) = tokio::join!(
-            sales.post(&path, &Value::Null),
-            sales.post(&path, &Value::Null),
-            sales.post(&path, &Value::Null)
-        );
-        let mut statuses = [a.status.as_u16(), b.status.as_u16(), c.status.as_u16()];
-        statuses.sort_unstable();
-        assert_eq!(statuses, [200, 409, 409]);
-    }
-}
-
-#[tokio::test]
 async fn a_list_is_walked_page_by_page_without_gap_or_repetition() {
     let app = TestApp::start().await;
     let viewer = app.user(Role::Viewer);

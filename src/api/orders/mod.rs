@@ -40,7 +40,8 @@ impl Orders {
         let request = self.0.keyed::<CreateOrder>(key.0, None, &body.canonical);
         let new_order = body.value.into_domain()?;
         let now = self.0.clock.now();
-        let inputs = self.0.database.order_inputs(&permit, &new_order, request.as_ref(), now).await?;
+        let mut statements = self.0.database.statements(&permit).await?;
+        let inputs = statements.order_inputs(&permit, &new_order, request.as_ref(), now).await?;
         if let Some(earlier) = Created::earlier(inputs.earlier)? {
             return Ok(earlier);
         }
@@ -52,7 +53,7 @@ impl Orders {
         let location = format!("/v1/orders/{}", order.id);
         let created = Created::new(OrderView::from(order.clone()), Some(location));
         let answer = created.answer();
-        self.0.database.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
+        statements.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
         changed(&permit, order.id);
         Ok(created)
     }

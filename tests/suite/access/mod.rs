@@ -86,7 +86,7 @@ impl Operation {
             _ => self.path.clone(),
         };
         let mut request = actor.request(self.method.clone(), &path);
-        if self.takes_key {
+        if self.takes_key && !headers.iter().any(|(name, _)| *name == "idempotency-key") {
             request = request.header("idempotency-key", Uuid::now_v7().to_string());
         }
         if let Some(body) = body {
@@ -215,6 +215,31 @@ async fn authz_06_properties_that_are_not_the_callers_to_set_are_refused() {
             assert_eq!(reply.faults(), [" unknown_field"], "{operation:?} {name}");
         }
     }
+}
+
+#[tokio::test]
+async fn input_10_every_creating_operation_repeats_its_answer() {
+    let app = TestApp::shared();
+    let ours = Objects::of(app, &ACME).await;
+    let admin = app.user(Role::Admin);
+    let mut tried = 0;
+    for operation in Operation::all() {
+        let object = if operation.has_object() { ours.make(&operation.path).await } else { String::new() };
+        let key = [("idempotency-key", "once")];
+        let ask = async || operation.call_with(&admin, &object, operation.example.as_ref(), &key).await;
+        if operation.takes_key {
+            let (first, again) = (ask().await, ask().await);
+            assert_eq!((first.status.as_u16(), again.status.as_u16()), (201, 201), "{operation:?} {again:?}");
+            assert_eq!(first.body, again.body, "{operation:?}");
+            assert_eq!(first.header("location"), again.header("location"), "{operation:?}");
+            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{operation:?}");
+            tried += 1;
+        } else if operation.method == Method::POST {
+            // Only what creates something takes a key; the rest is a change of state, which happens once anyway.
+            assert_ne!(ask().await.status, 201, "{operation:?} creates something and takes no key");
+        }
+    }
+    assert!(tried >= 5, "only {tried} operations were tried");
 }
 
 #[tokio::test]

@@ -61,9 +61,13 @@ impl TestApp {
 
     /// With some variables set otherwise.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::start_on(postgres::test_database().await, variables).await
+    }
+
+    /// With a database that is there already.
+    pub async fn start_on(database: Urls, variables: &[(&str, &str)]) -> Self {
         let clock = Clock::system();
         let issuer = start_issuer(clock.clone()).await;
-        let database = postgres::test_database().await;
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let settings = Settings::from_variables(all).unwrap();

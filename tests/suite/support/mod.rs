@@ -2,10 +2,16 @@
 
 mod actor;
 mod app;
+mod books;
 mod postgres;
+mod serving;
 mod tokens;
+mod wire;
 
 pub use actor::{Actor, Reply};
 pub use app::{ACME, GLOBEX, TestApp, person, start_issuer};
-pub use postgres::{run, test_database};
+pub use books::{Books, id};
+pub use postgres::{query, run, superuser, test_database};
+pub use serving::{Serving, binary};
 pub use tokens::Forge;
+pub use wire::Wire;

@@ -23,7 +23,7 @@ use service::{
     },
     domain::Clock,
 };
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner};
 use uuid::Uuid;
 
@@ -55,6 +55,21 @@ pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Er
     let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(done.rows_affected())
+}
+
+/// A connection that may do everything, to the database of these logins.
+pub async fn superuser(urls: &Urls) -> PgConnection {
+    let url = url::Url::parse(urls.owner.expose_secret()).unwrap();
+    provider().cluster.connect_to(url.path().trim_start_matches('/')).await.unwrap()
+}
+
+/// The first column of a query about Acme's rows, as text.
+pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
+    let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
+    let begin = AssertSqlSafe(format!("begin; set local app.tenant_id = '{}'", super::ACME.id));
+    let mut tx = connection.begin_with(begin).await.unwrap();
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut *tx).await.unwrap();
+    rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
 }
 
 fn provider() -> &'static Provider {

@@ -1,0 +1,15 @@
+//! E0451: fields `row` and `principal` of struct `Grant` are private
+use std::sync::Arc;
+
+use service::{
+    authn::Principal,
+    authz::{Grant, matrix::Row},
+};
+
+fn forge(row: &'static Row, principal: Arc<Principal>) -> Grant {
+    Grant { row, principal }
+}
+
+fn main() {
+    let _ = forge;
+}

@@ -1,0 +1,10 @@
+//! E0599: doesn't satisfy `CreateCustomer: Narrow<Order>`
+use service::{authz::actions::CreateCustomer, domain::OrderId, store::WriteTx};
+
+async fn lock(tx: &mut WriteTx<CreateCustomer>, id: OrderId) {
+    let _ = tx.lock_order(id).await;
+}
+
+fn main() {
+    let _ = lock;
+}

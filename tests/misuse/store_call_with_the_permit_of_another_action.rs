@@ -1,0 +1,14 @@
+//! E0308: expected `&Permit<GetOrder>`, found `&Permit<ListOrders>`
+use service::{
+    authz::{Permit, actions::ListOrders},
+    domain::OrderId,
+    store::Database,
+};
+
+async fn read(database: &Database, permit: &Permit<ListOrders>, id: OrderId) {
+    let _ = database.order(permit, id).await;
+}
+
+fn main() {
+    let _ = read;
+}

@@ -1,0 +1,208 @@
+//! What the database's own catalog says: whose rows are kept apart, and who has which right.
+
+use secrecy::SecretString;
+
+use crate::support::{query, run, test_database};
+
+const RIGHTS: &str = "tests/suite/rights.txt";
+
+/// Each row names something that must not be. A new table or function is in these as soon as it exists.
+const VIOLATIONS: [&str; 9] = [
+    // Tables that belong to everybody: only the one that says which migrations ran.
+    "select c.relname || ' has no tenant_id: say whose its rows are'
+     from user_tables c where not exists (
+         select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and a.attnotnull)",
+    "select c.relname || ' is not under forced row-level security'
+     from user_tables c where not (c.relrowsecurity and c.relforcerowsecurity)",
+    // Policies add up: a second one could let in what the first keeps out.
+    "select c.relname || ' must have the policy tenant_isolation and no other'
+     from user_tables c where (
+         select coalesce(string_agg(concat_ws(' ', p.polname, p.polcmd, p.polpermissive, p.polroles::text,
+                                              pg_get_expr(p.polqual, p.polrelid),
+                                              pg_get_expr(p.polwithcheck, p.polrelid)), ';'), '')
+         from pg_policy p where p.polrelid = c.oid
+     ) <> 'tenant_isolation * t {0} (tenant_id = current_tenant()) (tenant_id = current_tenant())'",
+    "select c.relname || ': its key must begin with tenant_id'
+     from user_tables c where not exists (
+         select from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
+         where k.conrelid = c.oid and k.contype = 'p' and a.attname = 'tenant_id')",
+    // A reference without the tenant could point at another tenant's row.
+    "select format('%s: %s must refer by tenant_id too', c.relname, k.conname)
+     from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
+     where not exists (
+         select from unnest(k.conkey, k.confkey) as pair (ours, theirs)
+         join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
+         join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs and b.attname = 'tenant_id')",
+    // A unique index without the tenant tells one tenant what another has.
+    "select format('%s: the unique index %s must begin with tenant_id', c.relname, i.indexrelid::regclass)
+     from user_tables c join pg_index i on i.indrelid = c.oid and i.indisunique
+     left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+     where a.attname is distinct from 'tenant_id'",
+    "select c.relname || ': a view must have security_invoker, else it reads with its owner''s rights'
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+       and (c.relkind = 'm' or c.relkind = 'v' and not coalesce('security_invoker=true' = any (c.reloptions), false))",
+    "select p.proname || ' runs with its owner''s rights and no fixed search_path'
+     from user_functions p
+     where p.prosecdef and not exists (select from unnest(p.proconfig) setting where setting like 'search_path=%')",
+    "select p.proname || ' may be called by everybody'
+     from user_functions p
+     where p.proacl is null or exists (select from aclexplode(p.proacl) right_ where right_.grantee = 0)",
+];
+
+const NAMES: &str = "
+    with user_tables as (
+        select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+          and c.relname <> '_sqlx_migrations'
+    ), user_functions as (
+        select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+    ) ";
+
+async fn violations(url: &SecretString) -> Vec<String> {
+    let mut found = Vec::new();
+    for violation in VIOLATIONS {
+        found.extend(query(url, &format!("{NAMES}{violation} order by 1")).await);
+    }
+    found
+}
+
+#[tokio::test]
+async fn authz_07_every_table_keeps_tenants_apart() {
+    assert_eq!(violations(&test_database().await.owner).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn authz_07_a_table_that_would_not_is_found() {
+    let sound =
+        "create table stray (tenant_id uuid not null, id uuid not null, order_id uuid, primary key (tenant_id, id));
+                 alter table stray enable row level security; alter table stray force row level security;
+                 create policy tenant_isolation on stray
+                     using (tenant_id = current_tenant()) with check (tenant_id = current_tenant());";
+    for (change, found) in [
+        ("", None),
+        ("alter table stray no force row level security", Some("stray is not under forced row-level security")),
+        ("alter table stray disable row level security", Some("stray is not under forced row-level security")),
+        ("alter table stray alter tenant_id drop not null", None),
+        ("create policy too on stray using (true)", Some("stray must have the policy tenant_isolation and no other")),
+        (
+            "alter policy tenant_isolation on stray using (tenant_id = current_tenant() or true)",
+            Some("stray must have the policy tenant_isolation and no other"),
+        ),
+        ("alter table stray drop constraint stray_pkey", Some("stray: its key must begin with tenant_id")),
+        (
+            "alter table orders add unique (tenant_id, id, status);
+             alter table orders add unique (id);
+             alter table stray add foreign key (order_id) references orders (id)",
+            Some("stray: stray_order_id_fkey must refer by tenant_id too"),
+        ),
+        (
+            "create unique index stray_ids on stray (id)",
+            Some("stray: the unique index stray_ids must begin with tenant_id"),
+        ),
+        ("create table stray_too (id uuid primary key)", Some("stray_too has no tenant_id: say whose its rows are")),
+        (
+            "create view seen as select * from orders",
+            Some("seen: a view must have security_invoker, else it reads with its owner's rights"),
+        ),
+        (
+            "create function power() returns int language sql security definer return 1",
+            Some("power runs with its owner's rights and no fixed search_path"),
+        ),
+        ("create function anybody() returns int language sql return 1", Some("anybody may be called by everybody")),
+    ] {
+        let urls = test_database().await;
+        let sql = format!("{sound} {change}");
+        // A key's column cannot lose its `not null`: PostgreSQL itself refuses.
+        if run(&urls.owner, &sql).await.is_err() {
+            assert!(change.contains("drop not null"), "{change}");
+            continue;
+        }
+        let all = violations(&urls.owner).await;
+        match found {
+            Some(found) => assert!(all.iter().any(|violation| violation == found), "{change}: {all:#?}"),
+            None => assert_eq!(all, Vec::<String>::new()),
+        }
+    }
+}
+
+/// Every right that somebody other than the owner has, one per line.
+const EVERY_RIGHT: &str = "
+    with grants as (
+        select 'table ' || c.relname as on_what, a.grantee, a.privilege_type as what, a.is_grantable
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) a
+        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> c.relowner
+        union all
+        select format('table %s (%s)', c.relname, t.attname), a.grantee, a.privilege_type, a.is_grantable
+        from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace,
+             aclexplode(t.attacl) a
+        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+        union all
+        select format('function %s', p.proname), a.grantee, a.privilege_type, a.is_grantable
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
+             aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> p.proowner
+        union all
+        select 'schema ' || n.nspname, a.grantee, a.privilege_type, a.is_grantable
+        from pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
+        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> n.nspowner
+        union all
+        select 'database', a.grantee, a.privilege_type, a.is_grantable
+        from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+        where d.datname = current_database() and a.grantee <> d.datdba
+        union all
+        select 'what is created later', a.grantee, a.privilege_type, a.is_grantable
+        from pg_default_acl d, aclexplode(d.defaclacl) a
+        union all
+        select 'role ' || pg_get_userbyid(m.roleid), m.member, 'member', m.admin_option
+        from pg_auth_members m where pg_get_userbyid(m.member) ~ '^app_'
+        union all
+        select 'cluster', r.oid, attribute, false
+        from pg_roles r, lateral (values (case when r.rolsuper then 'superuser' end),
+                                         (case when r.rolbypassrls then 'bypassrls' end),
+                                         (case when r.rolcreaterole then 'createrole' end),
+                                         (case when r.rolcreatedb then 'createdb' end),
+                                         (case when r.rolreplication then 'replication' end)) as v (attribute)
+        where r.rolname ~ '^app_' and attribute is not null
+    )
+    select format('%-12s %-34s %s', case grantee when 0 then 'PUBLIC' else pg_get_userbyid(grantee) end, on_what,
+                  string_agg(lower(what) || case when is_grantable then ' (and may pass it on)' else '' end, ', '
+                             order by what))
+    from grants
+    -- The schema's own administrator.
+    where grantee = 0 or pg_get_userbyid(grantee) !~ '^(pg_|postgres$)'
+    group by grantee, on_what order by 1";
+
+#[tokio::test]
+async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
+    let mut rights = query(&test_database().await.owner, EVERY_RIGHT).await.join("\n");
+    rights.push('\n');
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(RIGHTS, &rights).unwrap();
+    }
+    let listed = std::fs::read_to_string(RIGHTS).unwrap_or_default();
+    let more: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|known| known == *right)).collect();
+    let less: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|has| has == *right)).collect();
+    assert!(
+        rights == listed,
+        "the rights in the database are not those in {RIGHTS}.\nnot listed: {more:#?}\nnot there: {less:#?}\n\
+         If a migration means it so: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
+    );
+}
+
+#[tokio::test]
+async fn authz_08_the_auditor_reads_the_books_of_one_tenant_and_nothing_about_persons() {
+    let urls = test_database().await;
+    for table in ["orders", "invoices", "payments"] {
+        assert_ne!(query(&urls.auditor, &format!("select count(*)::text from {table}")).await, ["0"], "{table}");
+        let change = format!("delete from {table}");
+        assert!(run(&urls.auditor, &change).await.unwrap_err().to_string().contains("permission denied"), "{table}");
+    }
+    for table in ["customers", "idempotency_keys"] {
+        let read = format!("select count(*) from {table}");
+        assert!(run(&urls.auditor, &read).await.unwrap_err().to_string().contains("permission denied"), "{table}");
+    }
+    let without_tenant = run(&urls.auditor, "select count(*) from orders having count(*) > 0").await.unwrap();
+    assert_eq!(without_tenant, 0);
+}

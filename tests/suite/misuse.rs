@@ -1,0 +1,109 @@
+//! What must not compile does not: each file of `tests/misuse` is one misuse, and its first line says the
+//! error it must give, and no other. `sound.rs` is the same without misuse, and must compile.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use serde_json::Value;
+
+/// The folder this program and the library it was built with are in.
+fn artifacts() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// The library this program was built with: the latest, since this program was built after it.
+fn library() -> PathBuf {
+    let libraries = fs::read_dir(artifacts()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("libservice-") && name.ends_with(".rlib")
+    });
+    let built = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    libraries.max_by_key(built).expect("the library is beside the tests")
+}
+
+/// Every error the compiler has about a file, as `code: message: labels`.
+fn errors(file: &Path, library: &Path) -> Vec<String> {
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--error-format=json", "-o"])
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join(file.with_extension("rmeta").file_name().unwrap()))
+        .arg("--extern")
+        .arg(format!("service={}", library.display()))
+        .arg("-L")
+        .arg(format!("dependency={}", artifacts().display()))
+        .arg(file)
+        .output()
+        .unwrap();
+    let lines = String::from_utf8(output.stderr).unwrap();
+    let errors = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let errors = errors.filter(|line| line["level"] == "error" && !line["code"].is_null()).map(|line| {
+        let labels = line["spans"].as_array().unwrap().iter().filter_map(|span| span["label"].as_str());
+        let labels: Vec<&str> = labels.collect();
+        format!(
+            "{}: {}: {}",
+            line["code"]["code"].as_str().unwrap(),
+            line["message"].as_str().unwrap(),
+            labels.join("; ")
+        )
+    });
+    let errors: Vec<String> = errors.collect();
+    assert_eq!(errors.is_empty(), output.status.success(), "{file:?}: {lines}");
+    errors
+}
+
+#[test]
+fn authz_04_each_misuse_is_refused_by_the_compiler() {
+    let library = library();
+    let mut files: Vec<PathBuf> = fs::read_dir("tests/misuse").unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10, "{files:?}");
+    let mut wrong = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        let expected =
+            source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("the first line says it");
+        let found = errors(&file, &library);
+        let as_expected = match expected.split_once(": ") {
+            Some((code, message)) => {
+                !found.is_empty() && found.iter().all(|error| error.starts_with(code) && error.contains(message))
+            }
+            None => expected == "compiles" && found.is_empty(),
+        };
+        if !as_expected {
+            wrong.push(format!("{} must give {expected:?} and nothing else, but gave {found:#?}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn authz_04_only_the_store_speaks_to_the_database() {
+    // Inside the crate the compiler cannot say it, so this does: who does not name the driver has no connection.
+    let mut found = Vec::new();
+    sources(Path::new("src"), &mut found);
+    assert!(found.len() > 40);
+    for file in found {
+        let allowed = file.starts_with("src/store") || file.starts_with("src/dev");
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("sqlx=warn"));
+        let names_it = code.filter(|line| line.contains("sqlx")).collect::<Vec<_>>();
+        assert!(
+            allowed || names_it.is_empty(),
+            "{file:?} names the database driver: put it into src/store: {names_it:?}"
+        );
+    }
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}

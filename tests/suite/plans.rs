@@ -1,0 +1,166 @@
+//! How the database goes about the service's statements when there is much in it.
+
+use std::{collections::BTreeMap, fs};
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use service::dev::database::Urls;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+
+use crate::support::{ACME, superuser, test_database};
+
+/// What the functions of `migrations/0005_one_message.sql` do inside, which no plan of theirs shows.
+const INSIDE_FUNCTIONS: [&str; 7] = [
+    "select * from order_documents o where o.tenant_id = $1::uuid and o.id = $2::uuid",
+    "select * from invoice_documents i where i.tenant_id = $1::uuid and i.id = $2::uuid",
+    "select * from products p where p.tenant_id = $1::uuid and p.sku = any ($2::text[])",
+    "select * from customers c where c.tenant_id = $1::uuid and c.id = $2::uuid and c.erased_at is null",
+    "select * from idempotency_keys k
+     where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
+       and k.key = $5::text",
+    "delete from idempotency_keys k
+     where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
+       and k.key = $5::text and k.expires_at <= $6::timestamptz",
+    "select e.ctid from idempotency_keys e
+     where e.tenant_id = $1::uuid and e.expires_at <= $2::timestamptz order by e.expires_at limit 20",
+];
+
+/// 200 000 orders in one tenant, and as many things around them as go with that.
+const MUCH: &str = "
+    insert into customers (tenant_id, id, name, email, created_by, created_at, updated_at)
+    select (select current_tenant()), gen_random_uuid(), 'Customer ' || n, 'customer-' || n || '@example.com', 'much',
+           now() - n * interval '1 minute', now()
+    from generate_series(1, 20000) n;
+    create temp table someone as select id, row_number() over () as n from customers where created_by = 'much';
+    create unique index on someone (n);
+    insert into orders (tenant_id, id, customer_id, status, shipping_speed, total_amount, total_currency, created_by,
+                        created_at, updated_at)
+    select (select current_tenant()), gen_random_uuid(), s.id,
+           (array['placed', 'invoiced', 'paid', 'fulfilled', 'cancelled'])[1 + g.n % 5], 'standard', 549, 'EUR', 'much',
+           now() - g.n * interval '1 second', now()
+    from generate_series(1, 200000) g (n) join someone s on s.n = 1 + g.n % 20000;
+    insert into order_lines (tenant_id, order_id, line_no, sku, quantity, unit_price_amount)
+    select tenant_id, id, 1, 'PAPER-A4', 1, 549 from orders where created_by = 'much';
+    insert into invoices (tenant_id, id, order_id, number, status, total_amount, total_currency, paid_amount, issued_by,
+                          issued_at, updated_at)
+    select tenant_id, gen_random_uuid(), id, 10 + row_number() over (order by created_at), 'paid', 549, 'EUR', 549,
+           'much', created_at, created_at
+    from orders where created_by = 'much' and status = 'paid' and created_at > now() - interval '60000 seconds';
+    insert into payments (tenant_id, id, invoice_id, amount, created_by, created_at)
+    select tenant_id, gen_random_uuid(), id, 549, 'much', issued_at from invoices where issued_by = 'much'";
+
+async fn much() -> Urls {
+    let urls = test_database().await;
+    let mut superuser = superuser(&urls).await;
+    let mut tx = begin(&mut superuser).await;
+    // Without checking each reference: half the time.
+    sqlx::raw_sql("set local session_replication_role = replica").execute(&mut *tx).await.unwrap();
+    sqlx::raw_sql(MUCH).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    sqlx::raw_sql("analyze").execute(&mut superuser).await.unwrap();
+    urls
+}
+
+/// The owner, whom row-level security holds as well: its plans are those of the other logins.
+async fn connect(urls: &Urls) -> PgConnection {
+    PgConnection::connect(urls.owner.expose_secret()).await.unwrap()
+}
+
+async fn begin(connection: &mut PgConnection) -> sqlx::Transaction<'_, sqlx::Postgres> {
+    let begin = format!("begin; set local app.tenant_id = '{}'", ACME.id);
+    connection.begin_with(AssertSqlSafe(begin)).await.unwrap()
+}
+
+/// Every statement of the service that is about tenants' tables, with the number of its parameters.
+fn statements() -> Vec<(String, usize)> {
+    let files = fs::read_dir(".sqlx").unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let known = files.map(|text| serde_json::from_str::<Value>(&text).unwrap()).map(|file| {
+        let parameters = file["describe"]["parameters"]["Left"].as_array().unwrap().len();
+        (file["query"].as_str().unwrap().to_owned(), parameters)
+    });
+    let inside = INSIDE_FUNCTIONS
+        .iter()
+        .map(|sql| ((*sql).to_owned(), (1..10).filter(|n| sql.contains(&format!("${n}"))).count()));
+    known.chain(inside).filter(|(sql, _)| !sql.contains("pg_class") && !sql.contains("_sqlx_migrations")).collect()
+}
+
+/// The node types of a plan with the table each is about.
+fn nodes(plan: &Value, found: &mut Vec<(String, String)>) {
+    let text = |name: &str| plan[name].as_str().unwrap_or_default().to_owned();
+    found.push((text("Node Type"), text("Relation Name")));
+    for inner in plan["Plans"].as_array().into_iter().flatten() {
+        nodes(inner, found);
+    }
+}
+
+async fn explain(connection: &mut PgConnection, sql: &str) -> Value {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await;
+    let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let plan: String = rows.last().unwrap().try_get_unchecked(0).unwrap();
+    serde_json::from_str::<Value>(&plan).unwrap()[0]["Plan"].clone()
+}
+
+#[tokio::test]
+async fn no_statement_reads_a_whole_table_and_no_page_costs_more_than_the_first() {
+    let urls = much().await;
+    let mut owner = connect(&urls).await;
+    let mut tx = begin(&mut owner).await;
+    // The plan that has to do for all parameters.
+    sqlx::raw_sql("set local plan_cache_mode = force_generic_plan").execute(&mut *tx).await.unwrap();
+    let statements = statements();
+    assert!(statements.len() > 30, "{}", statements.len());
+    for (index, (sql, parameters)) in statements.iter().enumerate() {
+        let nulls = vec!["null"; *parameters].join(", ");
+        let arguments = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
+        sqlx::raw_sql(AssertSqlSafe(format!("prepare q{index} as {sql}"))).execute(&mut *tx).await.unwrap();
+        // With small tables as they are, a scan of one is right; what counts there is that an index would do.
+        for (large_only, setting) in [(true, "on"), (false, "off")] {
+            let explain_sql = format!(
+                "set local enable_seqscan = {setting}; discard plans; explain (format json) execute q{index}{arguments}"
+            );
+            let mut found = Vec::new();
+            nodes(&explain(&mut tx, &explain_sql).await, &mut found);
+            let large = ["orders", "order_lines", "invoices", "payments", "customers"];
+            let scans = found
+                .iter()
+                .filter(|(node, table)| node == "Seq Scan" && (!large_only || large.contains(&table.as_str())));
+            assert_eq!(scans.collect::<Vec<_>>(), Vec::<&(String, String)>::new(), "{sql}");
+            let sorts = found.iter().any(|(node, _)| node.contains("Sort")) && sql.contains(" desc");
+            assert!(!sorts, "a page must come from its index in order, not be sorted:\n{sql}");
+        }
+    }
+    pages_cost_the_same(&mut tx, &statements).await;
+}
+
+/// Counts the blocks that the first and a deep page of each filter of the list of orders read.
+async fn pages_cost_the_same(connection: &mut PgConnection, statements: &[(String, usize)]) {
+    let customer: String = sqlx::query_scalar("select customer_id::text from orders where created_by = 'much' limit 1")
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let filters = BTreeMap::from([
+        ("order by", String::new()),
+        ("and status = $6", ", 'paid'".to_owned()),
+        ("and customer_id = $6 order", format!(", '{customer}'")),
+        ("and customer_id = $6 and status = $7", format!(", '{customer}', 'placed'")),
+    ]);
+    for (filter, arguments) in filters {
+        let is_list = |sql: &str| sql.contains("from order_documents") && sql.contains(" desc") && sql.contains(filter);
+        let unfiltered = |sql: &str| !sql.contains("$6");
+        let index = statements.iter().position(|(sql, _)| is_list(sql) && (filter != "order by" || unfiltered(sql)));
+        let index = index.unwrap_or_else(|| panic!("no list of orders with {filter:?}"));
+        let mut blocks = Vec::new();
+        for (from, before) in [("-infinity", "0 days"), ("-infinity", "2 days"), ("2020-01-01", "54 hours")] {
+            let page = format!(
+                "explain (analyze, buffers, format json) execute q{index}
+                 ('{}', '{from}', now() - interval '{before}', '{}', 21{arguments})",
+                ACME.id,
+                uuid::Uuid::max()
+            );
+            let plan = explain(connection, &page).await;
+            blocks.push(plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap());
+        }
+        let (first, deep) = (blocks[0], blocks[1].max(blocks[2]));
+        assert!(deep <= first * 3 / 2 + 20, "{filter:?}: blocks of the first and of deep pages: {blocks:?}");
+    }
+}

@@ -1,0 +1,75 @@
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// The binary, with none of this process's environment.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))));
+    command.env_clear();
+    command
+}
+
+/// `serve` in a process of its own.
+pub struct Serving {
+    pub address: SocketAddr,
+    child: Child,
+    log: UnboundedReceiver<String>,
+}
+
+impl Serving {
+    /// Started with these variables, and ready.
+    pub async fn start(variables: &BTreeMap<String, String>) -> Self {
+        let mut child = binary().arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let (sender, mut log) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut seen: Vec<Value> = Vec::new();
+        let said = |seen: &[Value], what: &str| seen.iter().find(|line| line["message"] == what).cloned();
+        while said(&seen, "listening").is_none() || said(&seen, "issuer keys loaded").is_none() {
+            let line = tokio::time::timeout(Duration::from_secs(20), log.recv()).await.unwrap().unwrap();
+            seen.push(serde_json::from_str(&line).expect("every log line is JSON"));
+        }
+        let address = said(&seen, "listening").unwrap()["address"].as_str().unwrap().parse().unwrap();
+        Self { address, child, log }
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// SIGTERM; how it ended and what it logged since it was ready.
+    pub async fn terminate(mut self) -> (ExitStatus, String) {
+        let terminate = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(terminate.success());
+        let asked = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(asked.elapsed() < Duration::from_secs(20), "still running 20 s after SIGTERM");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let mut log = String::new();
+        while let Some(line) = self.log.recv().await {
+            log.push_str(&line);
+            log.push('\n');
+        }
+        (status, log)
+    }
+}
+
+/// A test that fails leaves no process behind.
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
