@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use poem::Result;
@@ -16,7 +16,9 @@ use crate::{
         Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    domain::{Address, BankAccount, Customer, CustomerChange, CustomerData, CustomerId, Email, Phone, TaxId},
+    domain::{
+        Address, BankAccount, Customer, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId,
+    },
     problem::{Kind, Problem},
     store::Position,
 };
@@ -172,8 +174,8 @@ impl Customers {
         cursor: Query<Option<String>>,
     ) -> Result<Json<CustomerPage>> {
         let mut faults = Faults::default();
-        let email: Option<Option<Email>> = faults.parse_optional("email", email.0.as_deref());
-        let email = faults.finish(email)?;
+        let email: Option<Email> = faults.parse_optional("email", email.0.as_deref());
+        let email = faults.finish(Some(email))?;
         let paging = Paging::new(&self.0.mac_key, "customers", permit.tenant(), limit.0);
         let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let mut tx = self.0.database.read(&permit).await?;
@@ -239,16 +241,7 @@ impl NewCustomer {
         let tax_id = faults.parse_optional("/taxId", self.tax_id.as_deref());
         let bank_account = faults.parse_optional("/bankAccount", self.bank_account.as_deref());
         let address = faults.parse_optional("/address", self.address.as_deref());
-        let whole = || {
-            Some(CustomerData {
-                name: name?,
-                email: email?,
-                phone: phone?,
-                tax_id: tax_id?,
-                bank_account: bank_account?,
-                address: address?,
-            })
-        };
+        let whole = || Some(CustomerData { name: name?, email: email?, phone, tax_id, bank_account, address });
         let whole = whole();
         faults.finish(whole)
     }
@@ -269,12 +262,12 @@ impl CustomerPatch {
     }
 }
 
-/// Absent: leave it. Null: empty it. A text: set it.
-fn change<T: std::str::FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<String>) -> Option<Option<T>> {
+fn change<T: FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<String>) -> FieldChange<T> {
     match field {
-        MaybeUndefined::Undefined => None,
-        MaybeUndefined::Null => Some(None),
-        MaybeUndefined::Value(text) => faults.parse(at, &text).map(Some),
+        MaybeUndefined::Undefined => FieldChange::Keep,
+        MaybeUndefined::Null => FieldChange::Clear,
+        // A fault spoils the whole change, so what stands for the field does not matter.
+        MaybeUndefined::Value(text) => faults.parse(at, &text).map_or(FieldChange::Keep, FieldChange::Set),
     }
 }
 

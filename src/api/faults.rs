@@ -14,9 +14,9 @@ impl Faults {
         self.note(pointer, "format", text.parse())
     }
 
-    /// The same for a text that need not be there. The outer `Option` is the verdict.
-    pub(super) fn parse_optional<T: FromStr>(&mut self, pointer: &str, text: Option<&str>) -> Option<Option<T>> {
-        text.map_or(Some(None), |text| self.parse(pointer, text).map(Some))
+    /// The same for a text that need not be there.
+    pub(super) fn parse_optional<T: FromStr>(&mut self, pointer: &str, text: Option<&str>) -> Option<T> {
+        text.and_then(|text| self.parse(pointer, text))
     }
 
     /// The value, or `None` with the fault noted under `code`.

@@ -118,7 +118,7 @@ impl Schemas {
             && !self.patterns.get(pattern).is_some_and(|regex| regex.is_match(text))
         {
             fault(faults, at, "format");
-        } else if schema.format.as_deref() == Some("uuid") && !is_uuid(text) {
+        } else if schema.format == Some("uuid") && !is_uuid(text) {
             fault(faults, at, "format");
         }
     }

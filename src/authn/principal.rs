@@ -38,6 +38,21 @@ pub struct Principal {
     pub(super) scopes: BTreeSet<Scope>,
 }
 
+#[cfg(test)]
+impl Principal {
+    /// Somebody without roles and scopes, for unit tests.
+    pub(crate) fn nobody_of(tenant: TenantId) -> Self {
+        Self {
+            kind: CallerKind::User,
+            subject: "nobody".to_owned(),
+            client: "none".to_owned(),
+            tenant,
+            roles: Vec::new(),
+            scopes: BTreeSet::new(),
+        }
+    }
+}
+
 impl Principal {
     /// A person or a program.
     #[must_use]

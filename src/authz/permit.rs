@@ -106,3 +106,39 @@ impl<A: Action, R: TenantObject> fmt::Debug for ObjectPermit<'_, A, R> {
         f.debug_struct("ObjectPermit").field("permit", &self.permit).field("id", &self.id).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        authz::{
+            actions::{UpdateCustomer, VoidInvoice},
+            matrix::MATRIX,
+        },
+        domain::{Customer, CustomerData},
+    };
+
+    fn permit<A: Action>(tenant: TenantId) -> Permit<A> {
+        let row = MATRIX.iter().find(|row| row.operation == A::OPERATION).unwrap();
+        let grant = Grant { row, principal: Arc::new(Principal::nobody_of(tenant)) };
+        assert!(Permit::<VoidInvoice>::from_grant(&grant).is_none(), "a grant gave the permit of another action");
+        Permit::from_grant(&grant).unwrap()
+    }
+
+    #[test]
+    fn authz_04_a_permit_does_not_narrow_to_another_tenants_object() {
+        let tenant = |n: u128| TenantId::from_uuid(uuid::Uuid::from_u128(n));
+        let data = CustomerData {
+            name: "Somebody".parse().unwrap(),
+            email: "somebody@example.com".parse().unwrap(),
+            phone: None,
+            tax_id: None,
+            bank_account: None,
+            address: None,
+        };
+        let customer = Customer::new(data, tenant(1), "somebody", chrono::DateTime::UNIX_EPOCH);
+        let (ours, theirs) = (permit::<UpdateCustomer>(tenant(1)), permit::<UpdateCustomer>(tenant(2)));
+        assert_eq!(ours.narrow(&customer).unwrap().id(), customer.id);
+        assert_eq!(theirs.narrow(&customer).unwrap_err(), Refusal::NotThisCaller);
+    }
+}

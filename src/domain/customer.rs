@@ -36,21 +36,43 @@ pub struct Customer {
     pub updated_at: DateTime<Utc>,
 }
 
-/// What to change: `None` leaves a field as it is, `Some(None)` empties it (RFC 7396).
+/// What to do with a field that need not be there (RFC 7396).
+#[derive(Clone, Debug, Default)]
+pub enum FieldChange<T> {
+    /// Leave it as it is.
+    #[default]
+    Keep,
+    /// Empty it.
+    Clear,
+    /// Set it.
+    Set(T),
+}
+
+impl<T> FieldChange<T> {
+    fn apply(self, field: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *field = None,
+            Self::Set(value) => *field = Some(value),
+        }
+    }
+}
+
+/// What to change of a customer.
 #[derive(Clone, Debug, Default)]
 pub struct CustomerChange {
-    /// The name, which cannot be emptied.
+    /// The name, which cannot be emptied; `None` leaves it.
     pub name: Option<Name>,
-    /// The e-mail address, which cannot be emptied.
+    /// The e-mail address, which cannot be emptied; `None` leaves it.
     pub email: Option<Email>,
     /// The telephone number.
-    pub phone: Option<Option<Phone>>,
+    pub phone: FieldChange<Phone>,
     /// The tax identifier.
-    pub tax_id: Option<Option<TaxId>>,
+    pub tax_id: FieldChange<TaxId>,
     /// The bank account.
-    pub bank_account: Option<Option<BankAccount>>,
+    pub bank_account: FieldChange<BankAccount>,
     /// The address.
-    pub address: Option<Option<Address>>,
+    pub address: FieldChange<Address>,
 }
 
 impl Customer {
@@ -65,12 +87,12 @@ impl Customer {
     #[must_use]
     pub fn changed(mut self, change: CustomerChange, now: DateTime<Utc>) -> Self {
         let data = &mut self.data;
-        data.name = change.name.unwrap_or(data.name.clone());
-        data.email = change.email.unwrap_or(data.email.clone());
-        data.phone = change.phone.unwrap_or(data.phone.take());
-        data.tax_id = change.tax_id.unwrap_or(data.tax_id.take());
-        data.bank_account = change.bank_account.unwrap_or(data.bank_account.take());
-        data.address = change.address.unwrap_or(data.address.take());
+        data.name = change.name.unwrap_or_else(|| data.name.clone());
+        data.email = change.email.unwrap_or_else(|| data.email.clone());
+        change.phone.apply(&mut data.phone);
+        change.tax_id.apply(&mut data.tax_id);
+        change.bank_account.apply(&mut data.bank_account);
+        change.address.apply(&mut data.address);
         self.updated_at = now;
         self
     }

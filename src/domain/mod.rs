@@ -15,7 +15,7 @@ mod text;
 mod text_enum;
 
 pub use clock::Clock;
-pub use customer::{Customer, CustomerChange, CustomerData};
+pub use customer::{Customer, CustomerChange, CustomerData, FieldChange};
 pub use ids::{CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};

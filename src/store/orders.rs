@@ -95,7 +95,7 @@ impl ReadTx<ListOrders> {
     /// At most `limit` orders after `from`, newest first.
     pub async fn orders(&mut self, from: Position, filter: OrderFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
         let tenant = self.tenant().uuid();
-        let customer = filter.customer.map(|id| id.uuid());
+        let customer = filter.customer.map(CustomerId::uuid);
         // One statement per set of filters, so that each has a plan of its own, by its own index.
         macro_rules! page {
             ($more:tt $(, $argument:expr)*) => {
@@ -162,7 +162,7 @@ impl Statements<CreateOrder> {
                from read_order_inputs($1, $2, $3, $4, $5, $6, $7, $8)"#,
             permit.tenant().uuid(),
             &skus,
-            order.customer().map(|id| id.uuid()),
+            order.customer().map(CustomerId::uuid),
             permit.principal().subject(),
             permit.principal().client(),
             CreateOrder::OPERATION,
@@ -211,7 +211,7 @@ impl Statements<CreateOrder> {
              from o where $15::text is not null",
             permit.tenant().uuid(),
             order.id.uuid(),
-            order.customer.map(|id| id.uuid()),
+            order.customer.map(CustomerId::uuid),
             order.status.as_str(),
             order.shipping_speed.as_str(),
             order.note,

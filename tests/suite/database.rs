@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::{app, dev::demo, domain::Clock, settings::Settings};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{ACME, GLOBEX, TestApp, run, test_database};
+use crate::support::{ACME, GLOBEX, TestApp, run, superuser, test_database};
 
 /// Counts without any condition, as a query would whose filter was forgotten.
 async fn count(url: &SecretString, tenant: Option<&str>, table: &str) -> i64 {
@@ -117,39 +117,58 @@ async fn authz_08_the_logins_can_do_no_more_than_they_must() {
         .unwrap();
 }
 
-#[tokio::test]
-async fn authz_08_the_service_does_not_start_as_the_owner() {
+/// What a start with these logins says.
+async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     let urls = test_database().await;
     let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
-    variables.insert("APP_DATABASE__WRITER_URL".to_owned(), urls.owner.expose_secret().to_owned());
+    for (name, url) in [("APP_DATABASE__WRITER_URL", writer), ("APP_DATABASE__READER_URL", reader)] {
+        variables.insert(name.to_owned(), url.expose_secret().to_owned());
+    }
     let settings = Settings::from_variables(variables).unwrap();
-    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    app::start(settings, Clock::system()).await.unwrap_err().to_string()
+}
+
+/// What a start says after the owner did this.
+async fn start_error_after(change: &str) -> String {
+    let urls = test_database().await;
+    run(&urls.owner, change).await.unwrap();
+    start_error(&urls.writer, &urls.reader).await
+}
+
+#[tokio::test]
+async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
+    let urls = test_database().await;
+    let error = start_error(&urls.owner, &urls.reader).await;
     assert!(error.contains("login app_owner: owns tables"), "{error}");
+    let error = start_error(&urls.writer, &urls.owner).await;
+    assert!(error.contains("login app_owner: owns tables"), "{error}");
+    let error = start_error_after("grant insert on orders to app_reader").await;
+    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
+    let error = start_error_after("grant create on schema public to app_writer").await;
+    assert!(error.contains("app_writer: may create objects"), "{error}");
+    // Of the cluster, so for a login of its own.
+    for (attribute, excess) in [("superuser", "is a superuser"), ("bypassrls", "bypasses row-level security")] {
+        let mut admin = superuser(&urls).await;
+        let role = format!("strong_{attribute}_{}", uuid::Uuid::now_v7().simple());
+        let create = format!("create role {role} login password '0123456789abcdef' {attribute} in role app_writer");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
+        let mut url = url::Url::parse(urls.writer.expose_secret()).unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some("0123456789abcdef")).unwrap();
+        let error = start_error(&url.to_string().into(), &urls.reader).await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop role {role}"))).execute(&mut admin).await.unwrap();
+        assert!(error.contains(excess), "{error}");
+    }
 }
 
 #[tokio::test]
 async fn authz_07_the_service_does_not_start_without_row_level_security() {
-    let urls = test_database().await;
-    run(&urls.owner, "alter table orders no force row level security").await.unwrap();
-    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
-    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    let error = start_error_after("alter table orders no force row level security").await;
     assert!(error.contains("table orders is not under forced row-level security"), "{error}");
 }
 
 #[tokio::test]
-async fn authz_08_the_service_does_not_start_with_a_reader_that_may_write() {
-    let urls = test_database().await;
-    run(&urls.owner, "grant insert on orders to app_reader").await.unwrap();
-    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
-    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
-    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
-}
-
-#[tokio::test]
 async fn authz_08_the_service_does_not_start_against_another_schema() {
-    let urls = test_database().await;
-    run(&urls.owner, "delete from _sqlx_migrations").await.unwrap();
-    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
-    let error = app::start(settings, Clock::system()).await.unwrap_err().to_string();
+    let error = start_error_after("delete from _sqlx_migrations").await;
     assert!(error.contains("run `migrate`"), "{error}");
 }

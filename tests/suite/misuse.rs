@@ -50,7 +50,7 @@ fn errors(file: &Path, library: &Path) -> Vec<String> {
         )
     });
     let errors: Vec<String> = errors.collect();
-    assert_eq!(errors.is_empty(), output.status.success(), "{file:?}: {lines}");
+    assert_eq!(errors.is_empty(), output.status.success(), "{}: {lines}", file.display());
     errors
 }
 

@@ -75,7 +75,7 @@ fn parts<T: std::str::FromStr>(
     let mut faults = Faults::default();
     let amount = faults.note("/amount", "invalid", Money::try_from(amount));
     let text = faults.parse_optional(at, text);
-    faults.finish(amount.zip(text))
+    faults.finish(amount.map(|amount| (amount, text)))
 }
 
 impl From<BillingError> for Problem {

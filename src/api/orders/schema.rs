@@ -71,9 +71,9 @@ impl NewOrder {
                 lines.push(domain::NewOrderLine { sku, quantity });
             }
         }
-        let note: Option<Option<Note>> = faults.parse_optional("/note", self.note.as_deref());
+        let note: Option<Note> = faults.parse_optional("/note", self.note.as_deref());
         let customer = self.customer_id.map(CustomerId::from_uuid);
-        let note = faults.finish(note)?;
+        let note = faults.finish(Some(note))?;
         Ok(domain::NewOrder::new(customer, lines, self.shipping_speed.into(), note)?)
     }
 }
@@ -162,7 +162,7 @@ impl From<Order> for OrderView {
     fn from(order: Order) -> Self {
         Self {
             id: order.id.uuid(),
-            customer_id: order.customer.map(|id| id.uuid()),
+            customer_id: order.customer.map(CustomerId::uuid),
             status: order.status.into(),
             shipping_speed: order.shipping_speed.into(),
             note: order.note,

@@ -17,7 +17,7 @@ use service::{
 };
 use uuid::Uuid;
 
-use crate::support::{ACME, Actor, GLOBEX, Reply, TestApp};
+use crate::support::{ACME, Actor, GLOBEX, Reply, TestApp, UNTHROTTLED, query, run};
 use objects::Objects;
 
 const SNAPSHOT: &str = "tests/suite/access/matrix.txt";
@@ -164,6 +164,55 @@ async fn authz_03_another_tenants_object_is_exactly_a_missing_one() {
         assert_eq!(foreign.comparable(), absent.comparable(), "{operation:?}");
         assert_eq!(theirs.look(&operation.path, &object).await, before, "{operation:?} touched it");
     }
+}
+
+#[tokio::test]
+async fn authz_03_the_queries_own_filters_hold_without_row_level_security() {
+    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let theirs = Objects::of(&app, &GLOBEX).await;
+    let customer = theirs.make("/v1/customers/{id}").await;
+    let only_theirs = theirs.make("/v1/products/{sku}").await;
+    let all = "select relname::text from pg_class where relrowsecurity and relkind = 'r'";
+    for table in query(&app.database.owner, all).await {
+        run(&app.database.owner, &format!("alter table {table} disable row level security")).await.unwrap();
+    }
+    let admin = app.user(Role::Admin);
+    for operation in Operation::all() {
+        if operation.has_object() && operation.method != Method::PUT {
+            let object = theirs.make(&operation.path).await;
+            let before = theirs.look(&operation.path, &object).await;
+            assert_eq!(operation.call(&admin, &object).await.problem(404), "not_found", "{operation:?}");
+            assert_eq!(theirs.look(&operation.path, &object).await, before, "{operation:?} touched it");
+        } else if operation.is_read() && operation.scope.is_some() {
+            let (ours, others) = (operation.call(&admin, "").await, operation.call(&theirs.admin, "").await);
+            let ids = |page: &Value| -> Vec<String> {
+                let items = page["items"].as_array().unwrap().iter();
+                items.map(|item| item.get("id").unwrap_or(&item["sku"]).to_string()).collect()
+            };
+            let (ours, others) = (ids(&ours.ok(200)), ids(&others.ok(200)));
+            // Products have the same names in both tenants.
+            if operation.path != "/v1/products" {
+                assert!(!others.iter().any(|id| ours.contains(id)), "{operation:?}");
+            }
+            assert!(!ours.contains(&json!(only_theirs).to_string()), "{operation:?}");
+        }
+    }
+    let order = |sku: &str, customer: Option<&str>| {
+        let mut order = json!({ "lines": [{ "sku": sku, "quantity": 1 }], "shippingSpeed": "standard" });
+        customer.inspect(|customer| order["customerId"] = json!(customer));
+        order
+    };
+    let reply = admin.post("/v1/orders", &order(&only_theirs, None)).await;
+    assert_eq!(reply.faults(), ["/lines/0/sku unknown_product"]);
+    let reply = admin.post("/v1/orders", &order("PAPER-A4", Some(&customer))).await;
+    assert_eq!(reply.faults(), ["/customerId unknown_customer"]);
+    // An answer of theirs is not given to somebody of the same name in another tenant.
+    let ask = async |actor: &Actor| {
+        let request = actor.request(Method::POST, "/v1/orders").header("idempotency-key", "same");
+        actor.send(request.json(&order("PAPER-A4", None))).await.ok(201)["id"].clone()
+    };
+    let namesake = app.forge().claim("sub", "admin@globex.example").token();
+    assert_ne!(ask(&theirs.admin).await, ask(&app.bearer(namesake)).await);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::support::{Actor, TestApp};
 
 /// Makes objects of one tenant, each in the state that the operation it is for needs.
 pub struct Objects {
-    admin: Actor,
+    pub admin: Actor,
 }
 
 fn unused_sku() -> String {

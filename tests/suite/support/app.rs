@@ -22,6 +22,10 @@ pub const ACME: Tenant = demo::TENANTS[0];
 /// The other one.
 pub const GLOBEX: Tenant = demo::TENANTS[1];
 
+/// All tests together are one busy address.
+pub const UNTHROTTLED: [(&str, &str); 2] =
+    [("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"), ("APP_THROTTLE__ADDRESS_BURST", "100000")];
+
 const AUDIENCE: &str = "api://under-test";
 
 /// The service on a socket of its own, with a database and an issuer of its own.
@@ -48,10 +52,7 @@ impl TestApp {
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    // All tests together are one busy address.
-                    let unthrottled =
-                        [("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"), ("APP_THROTTLE__ADDRESS_BURST", "100000")];
-                    sender.send(Self::start_with(&unthrottled).await).unwrap();
+                    sender.send(Self::start_with(&UNTHROTTLED).await).unwrap();
                     std::future::pending::<()>().await;
                 });
             });

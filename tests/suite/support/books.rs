@@ -24,13 +24,13 @@ impl Books {
     /// A placed order, by its id.
     pub async fn order(&self, sku: &str, quantity: i32) -> String {
         let order = json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" });
-        id(self.admin.post("/v1/orders", &order).await.ok(201))
+        id(&self.admin.post("/v1/orders", &order).await.ok(201))
     }
 
     /// An invoiced order and its invoice, by their ids.
     pub async fn invoice(&self, sku: &str, quantity: i32) -> (String, String) {
         let order = self.order(sku, quantity).await;
-        let invoice = id(self.issue(&order).await.ok(201));
+        let invoice = id(&self.issue(&order).await.ok(201));
         (order, invoice)
     }
 
@@ -67,6 +67,6 @@ impl Books {
 }
 
 /// The id of what was created.
-pub fn id(created: Value) -> String {
+pub fn id(created: &Value) -> String {
     created["id"].as_str().unwrap().to_owned()
 }

@@ -9,7 +9,7 @@ mod tokens;
 mod wire;
 
 pub use actor::{Actor, Reply};
-pub use app::{ACME, GLOBEX, TestApp, person, start_issuer};
+pub use app::{ACME, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
 pub use books::{Books, id};
 pub use postgres::{query, run, superuser, test_database};
 pub use serving::{Serving, binary};
