@@ -123,6 +123,7 @@ impl Endpoint for Guard {
             request.extensions_mut().insert(grant);
         }
         self.check_query(request.uri().query().unwrap_or_default())?;
+        check_headers(request.headers())?;
         self.endpoint.call(request).await
     }
 }
@@ -171,6 +172,15 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// Of two keys the wrong one could be taken (control INPUT-10).
+fn check_headers(headers: &http::HeaderMap) -> Result<(), Problem> {
+    if headers.get_all("idempotency-key").iter().count() > 1 {
+        event::input_validation_fail("repeated_header", 1);
+        return Err(Problem::new(Kind::InvalidInput).at("Idempotency-Key", "repeated_header"));
+    }
+    Ok(())
 }
 
 /// One answer for every reason a credential can be refused for; the reason goes to the log.

@@ -176,7 +176,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::Unavailable)
             }
             StoreError::InFlight => Self::new(Kind::InFlight),
-            StoreError::Broken(_) | StoreError::Missing => {
+            StoreError::Broken(_) | StoreError::Inconsistent => {
                 tracing::error!(%error, cause = ?source, "store error");
                 Self::new(Kind::Internal)
             }

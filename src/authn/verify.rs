@@ -154,7 +154,7 @@ impl Verifier {
         let tenant = claims.other.get(&self.tenant_claim).and_then(|v| v.as_str()).ok_or(TokenError::Claims)?;
         let tenant = TenantId::from_str(tenant).map_err(|_| TokenError::Claims)?;
         let client = claims.client_id.as_deref().or(claims.azp.as_deref()).ok_or(TokenError::Claims)?.to_owned();
-        if client.len() > 255 || client.chars().any(char::is_control) {
+        if client.is_empty() || client.len() > 255 || client.chars().any(char::is_control) {
             return Err(TokenError::Claims);
         }
         let granted: Vec<&str> = claims.scope.as_deref().unwrap_or_default().split(' ').collect();

@@ -180,6 +180,7 @@ impl WriteTx<UpdateCustomer> {
         permit: &ObjectPermit<'_, UpdateCustomer, Customer>,
         customer: &Customer,
     ) -> Result<(), StoreError> {
+        StoreError::unless(customer.id == permit.id())?;
         let data = &customer.data;
         sqlx::query!(
             "update customers set name = $3, email = $4, phone = $5, tax_id = $6, bank_account = $7, address = $8,

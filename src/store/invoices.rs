@@ -236,13 +236,15 @@ impl WriteTx<VoidInvoice> {
     pub async fn set_status_of(
         &mut self,
         permit: &ObjectPermit<'_, VoidInvoice, Invoice>,
+        invoice: &Invoice,
         order: &Order,
     ) -> Result<(), StoreError> {
+        StoreError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
         sqlx::query!(
             "update orders set status = $3, updated_at = $4
-             where tenant_id = $1 and id = (select order_id from invoices where tenant_id = $1 and id = $2)",
+             where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
-            permit.id().uuid(),
+            order.id.uuid(),
             order.status.as_str(),
             order.updated_at
         )
@@ -262,6 +264,7 @@ impl WriteTx<CreateInvoice> {
         status: InvoiceStatus,
         issued_by: &str,
     ) -> Result<Invoice, StoreError> {
+        StoreError::unless(order.id == permit.id())?;
         let (id, currency) = (InvoiceId::generate(), order.total.currency());
         sqlx::query!(
             "with n as (
@@ -294,6 +297,6 @@ impl WriteTx<CreateInvoice> {
         .execute(self.connection())
         .await?;
         // Read back, so that what is answered is what is stored.
-        self.read_invoice(id.uuid()).await?.ok_or(StoreError::Missing)
+        self.read_invoice(id.uuid()).await?.ok_or(StoreError::Inconsistent)
     }
 }

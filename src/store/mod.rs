@@ -55,9 +55,9 @@ pub enum StoreError {
     /// Another request with the same idempotency key was being served; nothing was done for this one.
     #[error("a request with the same idempotency key is in flight")]
     InFlight,
-    /// A row that was just written is not there.
-    #[error("a row is missing that must be there")]
-    Missing,
+    /// A row that was just written is not there, or a change is of another object than its permit.
+    #[error("what was read or is to be stored does not belong together")]
+    Inconsistent,
     /// The database refused the statement, or a row does not hold what it must.
     #[error("the database and the code disagree")]
     Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -165,6 +165,11 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// An error unless what is to be stored belongs to the permitted object.
+    fn unless(belongs: bool) -> Result<(), Self> {
+        if belongs { Ok(()) } else { Err(Self::Inconsistent) }
+    }
+
     /// A row that breaks a rule of the domain: someone wrote past it.
     fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Broken(Arc::new(error))

@@ -4,7 +4,10 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx};
-use super::{position::stored, products::ProductRow};
+use super::{
+    position::{storable, stored},
+    products::ProductRow,
+};
 use crate::{
     authz::{
         Action as _, Narrow, ObjectPermit, Permit,
@@ -103,7 +106,7 @@ impl ReadTx<ListOrders> {
                     ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4) "
                         + $more + " order by created_at desc, id desc limit $5"],
                     tenant,
-                    filter.created_from,
+                    storable(filter.created_from),
                     from.time(),
                     from.id,
                     limit

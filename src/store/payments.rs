@@ -16,13 +16,15 @@ impl WriteTx<CreatePayment> {
         invoice: &Invoice,
         order: &Order,
     ) -> Result<(), StoreError> {
+        let belongs = payment.invoice == permit.id() && invoice.id == permit.id() && order.id == invoice.order;
+        StoreError::unless(belongs)?;
         sqlx::query!(
             "with p as (
                  insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
              ), o as (
                  update orders set status = $10, updated_at = $11
-                 where tenant_id = $1 and id = (select order_id from invoices where tenant_id = $1 and id = $2)
+                 where tenant_id = $1 and id = $12
              )
              update invoices set status = $8, paid_amount = $9, updated_at = $7 where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
@@ -35,7 +37,8 @@ impl WriteTx<CreatePayment> {
             invoice.status.as_str(),
             invoice.paid.amount(),
             order.status.as_str(),
-            order.updated_at
+            order.updated_at,
+            order.id.uuid()
         )
         .execute(self.connection())
         .await?;
@@ -73,17 +76,17 @@ impl WriteTx<CreateRefund> {
         invoice: &Invoice,
         order: &Order,
     ) -> Result<(), StoreError> {
+        let of_payment = refund.payment == permit.id() && payment.id == permit.id();
+        StoreError::unless(of_payment && payment.invoice == invoice.id && order.id == invoice.order)?;
         sqlx::query!(
             "with r as (
                  insert into refunds (tenant_id, id, payment_id, amount, reason, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
              ), i as (
                  update invoices set status = $9, refunded_amount = $10, updated_at = $7
-                 where tenant_id = $1 and id = (select invoice_id from payments where tenant_id = $1 and id = $2)
-                 returning order_id
+                 where tenant_id = $1 and id = $13
              ), o as (
-                 update orders set status = $11, updated_at = $12
-                 from i where orders.tenant_id = $1 and orders.id = i.order_id
+                 update orders set status = $11, updated_at = $12 where tenant_id = $1 and id = $14
              )
              update payments set refunded_amount = $8 where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
@@ -97,7 +100,9 @@ impl WriteTx<CreateRefund> {
             invoice.status.as_str(),
             invoice.refunded.amount(),
             order.status.as_str(),
-            order.updated_at
+            order.updated_at,
+            invoice.id.uuid(),
+            order.id.uuid()
         )
         .execute(self.connection())
         .await?;

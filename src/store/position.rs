@@ -38,15 +38,17 @@ impl Position {
         if (other.at, other.id) < (self.at, self.id) { other } else { self }
     }
 
-    /// The time as the database takes it: it knows none beyond the year 294276.
+    /// The time as the database takes it.
     pub(super) fn time(self) -> DateTime<Utc> {
-        self.at.min(latest())
+        storable(self.at)
     }
 }
 
-/// The first instant of the year 10000: no row is later, since no clock is.
-fn latest() -> DateTime<Utc> {
-    DateTime::from_timestamp(253_402_300_800, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+/// The nearest time between 1970 and the year 9999. No row is older or newer; and the database
+/// knows neither the first nor the last of the years that a caller can write.
+pub(super) fn storable(at: DateTime<Utc>) -> DateTime<Utc> {
+    let year_10000 = DateTime::from_timestamp(253_402_300_800, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    at.clamp(DateTime::UNIX_EPOCH, year_10000)
 }
 
 /// Microseconds since the epoch, a dot, the identifier.

@@ -16,7 +16,11 @@ use service::{
     dev::demo,
 };
 
-use crate::support::{ACME, Actor, Books, GLOBEX, Serving, TestApp, Wire, id, query, start_issuer, test_database};
+use sqlx::Connection;
+
+use crate::support::{
+    ACME, Actor, Books, GLOBEX, Serving, TestApp, Wire, id, query, start_issuer, test_database, wait_for_a_waiter,
+};
 
 fn an_order() -> Value {
     json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 2 }, { "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" })
@@ -108,7 +112,7 @@ async fn authz_07_tenants_that_share_one_connection_never_meet() {
     let visit = async |round: usize| {
         let (own, other) = (round % 2, (round + 1) % 2);
         let actor: &Actor = &actors[own];
-        match round % 7 {
+        match round % 8 {
             0 => assert_eq!(actor.get(&format!("/v1/orders/{}", orders[own])).await.ok(200)["id"], orders[own]),
             1 => assert_eq!(actor.get(&format!("/v1/orders/{}", orders[other])).await.problem(404), "not_found"),
             2 => {
@@ -121,7 +125,13 @@ async fn authz_07_tenants_that_share_one_connection_never_meet() {
                 let path = format!("/v1/orders/{}/cancel", orders[other]);
                 assert_eq!(actor.send(actor.request(Method::POST, &path)).await.problem(404), "not_found");
             }
+            // A transaction that is committed: what is set in it must not stay.
             5 => {
+                let pen = json!({ "name": "Ballpoint pen, blue", "price": { "amount": 129, "currency": "EUR" } });
+                let put = actor.request(Method::PUT, "/v1/products/PEN-BLUE").json(&pen);
+                actor.send(put).await.ok(200);
+            }
+            6 => {
                 let unknown = json!({ "lines": [{ "sku": "NO-SUCH", "quantity": 1 }], "shippingSpeed": "standard" });
                 assert_eq!(actor.post("/v1/orders", &unknown).await.problem(422), "unprocessable");
             }
@@ -132,7 +142,7 @@ async fn authz_07_tenants_that_share_one_connection_never_meet() {
         }
     };
     // One after the other in every order of two, then all at once.
-    for round in 0..14 {
+    for round in 0..16 {
         visit(round).await;
         visit(round * 3 + 1).await;
     }
@@ -150,6 +160,33 @@ async fn futures_join<F: Future<Output = ()>>(tasks: Vec<F>) {
         if tasks.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+#[tokio::test]
+async fn fail_03_a_stop_signal_lets_a_request_in_flight_finish() {
+    let database = test_database().await;
+    let issuer = start_issuer(service::domain::Clock::system()).await;
+    let admin = issuer.access_token(&crate::support::person(&ACME, Role::Admin), &Scope::ALL);
+    let serving = Serving::start(&TestApp::variables(&database, issuer.url())).await;
+    let books = Books { admin: Actor::new(serving.address, Some(admin)) };
+    let mut holder = sqlx::PgConnection::connect(database.owner.expose_secret()).await.unwrap();
+    let begin = sqlx::AssertSqlSafe(format!("begin; set local app.tenant_id = '{}'", ACME.id));
+    let mut tx = holder.begin_with(begin).await.unwrap();
+    sqlx::query("select id from orders for update").execute(&mut *tx).await.unwrap();
+    let payment = json!({ "amount": { "amount": 1, "currency": "EUR" } });
+    let invoice = demo::OPEN_INVOICE.to_string();
+    let paid = books.pay_with(&invoice, &payment, None);
+    let stopped = async {
+        wait_for_a_waiter(&database).await;
+        let stopping = tokio::spawn(serving.terminate());
+        // It takes no new callers from here on; the one it has is answered when the order is free.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tx.rollback().await.unwrap();
+        stopping.await.unwrap()
+    };
+    let (paid, (status, log)) = tokio::join!(paid, stopped);
+    paid.ok(201);
+    assert!(status.success(), "{status} {log}");
 }
 
 #[tokio::test]

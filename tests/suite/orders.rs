@@ -96,3 +96,56 @@ async fn products_are_listed_and_found_whatever_the_case() {
     });
     assert_eq!(product, expected);
 }
+
+#[tokio::test]
+async fn orders_are_found_by_state_customer_and_time() {
+    let app = TestApp::start().await;
+    let viewer = app.user(Role::Viewer);
+    let all = viewer.get("/v1/orders?limit=100").await.ok(200)["items"].as_array().unwrap().clone();
+    let text = |order: &Value, name: &str| order[name].as_str().unwrap().to_owned();
+    let found = async |query: &str| viewer.get(&format!("/v1/orders?limit=100&{query}")).await.ok(200)["items"].clone();
+    let expected =
+        |wanted: &dyn Fn(&Value) -> bool| Value::from_iter(all.iter().filter(|order| wanted(order)).cloned());
+    let time = |order: &Value| text(order, "createdAt").replace('+', "%2B");
+    let (third, customer) = (&all[2], text(&all[0], "customerId"));
+    for status in ["placed", "invoiced", "paid", "fulfilled", "cancelled", "refunded"] {
+        assert_eq!(found(&format!("status={status}")).await, expected(&|order| order["status"] == status), "{status}");
+    }
+    let of_customer = expected(&|order| order["customerId"] == customer.as_str());
+    assert_eq!(found(&format!("customerId={customer}")).await, of_customer);
+    assert_eq!(
+        found(&format!("customerId={customer}&status=placed")).await,
+        expected(&|order| order["customerId"] == customer.as_str() && order["status"] == "placed")
+    );
+    // From then on; and before then.
+    assert_eq!(found(&format!("createdFrom={}", time(third))).await, Value::from_iter(all[..3].to_vec()));
+    assert_eq!(found(&format!("createdTo={}", time(third))).await, Value::from_iter(all[3..].to_vec()));
+    let between = format!("createdFrom={}&createdTo={}", time(&all[4]), time(&all[1]));
+    assert_eq!(found(&between).await, Value::from_iter(all[2..5].to_vec()));
+    // A page of a filtered list goes on where it ended.
+    let page = viewer.get(&format!("/v1/orders?limit=2&{between}")).await.ok(200);
+    let next = format!("/v1/orders?limit=2&{between}&cursor={}", text(&page, "nextCursor"));
+    let next = viewer.get(&next).await.ok(200);
+    assert_eq!((&next["items"][0], &next["nextCursor"]), (&all[4], &Value::Null));
+    assert_eq!(viewer.get("/v1/orders?status=lost").await.faults(), ["status invalid"]);
+    assert_eq!(viewer.get("/v1/orders?createdFrom=yesterday").await.faults(), ["createdFrom invalid"]);
+}
+
+#[tokio::test]
+async fn input_02_no_time_is_too_far_away() {
+    let app = TestApp::shared();
+    let viewer = app.user(Role::Viewer);
+    for time in [
+        "-262143-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "-5000-01-01T00:00:00Z",
+        "%2B262142-12-31T23:59:59Z",
+        "9999-12-31T23:59:60Z",
+    ] {
+        for name in ["createdFrom", "createdTo"] {
+            let reply = viewer.get(&format!("/v1/orders?{name}={time}")).await;
+            assert!([200, 400].contains(&reply.status.as_u16()), "{name}={time}: {reply:#?}");
+        }
+    }
+    assert_eq!(viewer.get("/v1/orders?createdTo=0001-01-01T00:00:00Z").await.ok(200)["items"], json!([]));
+}

@@ -138,7 +138,7 @@ impl Invoices {
         (invoice.status, invoice.updated_at) = (InvoiceStatus::Void, now);
         (order.status, order.updated_at) = (order.status.void()?, now);
         tx.set_void(&narrowed, now).await?;
-        tx.set_status_of(&narrowed, &order).await?;
+        tx.set_status_of(&narrowed, &invoice, &order).await?;
         tx.commit().await?;
         changed(&permit, invoice.id);
         Ok(Json(invoice.try_into()?))

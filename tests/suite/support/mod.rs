@@ -11,7 +11,7 @@ mod wire;
 pub use actor::{Actor, Reply};
 pub use app::{ACME, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
 pub use books::{Books, id};
-pub use postgres::{query, run, superuser, test_database};
+pub use postgres::{query, run, superuser, test_database, wait_for_a_waiter};
 pub use serving::{Serving, binary};
 pub use tokens::Forge;
 pub use wire::Wire;

@@ -72,6 +72,19 @@ pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
     rows.iter().map(|row| row.try_get_unchecked(0).unwrap()).collect()
 }
 
+/// Until some connection of the service waits for a lock.
+pub async fn wait_for_a_waiter(urls: &Urls) {
+    let waiting = "select count(*)::text from pg_locks l join pg_stat_activity a using (pid)
+                   where not l.granted and a.datname = current_database()";
+    for _ in 0..500 {
+        if query(&urls.owner, waiting).await != ["0"] {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody waited within 5 s");
+}
+
 fn provider() -> &'static Provider {
     // In a thread of its own, with a runtime of its own: tests call this from theirs.
     PROVIDER.get_or_init(|| {
