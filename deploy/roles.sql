@@ -22,4 +22,4 @@ $$;
 comment on role app_owner is 'owns the schema; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';
 comment on role app_reader is 'the service: reads';
-comment on role app_auditor is 'people and tools that audit the books: reads them, and nothing about persons';
+comment on role app_auditor is 'people and tools that audit the books: reads them, and no customer data';

@@ -32,6 +32,34 @@ create index orders_by_time on orders (tenant_id, created_at desc, id desc);
 create index orders_by_status on orders (tenant_id, status, created_at desc, id desc);
 create index orders_by_customer on orders (tenant_id, customer_id, created_at desc, id desc);
 
+-- Erasing is final, and nothing new refers to an erased customer, whatever the code does. The share lock makes
+-- an order that is being placed and an erasure wait for each other.
+create function stays_erased() returns trigger
+    language plpgsql
+as $$
+begin
+    raise exception 'an erased customer stays erased' using errcode = 'check_violation';
+end
+$$;
+create trigger stays_erased before update on customers
+    for each row when (old.erased_at is not null) execute function stays_erased();
+
+create function customer_is_known() returns trigger
+    language plpgsql
+as $$
+begin
+    perform from customers c
+    where c.tenant_id = new.tenant_id and c.id = new.customer_id and c.erased_at is null for share;
+    if not found then
+        raise exception 'no such customer'
+            using errcode = 'foreign_key_violation', constraint = 'customer_is_known';
+    end if;
+    return new;
+end
+$$;
+create trigger customer_is_known before insert on orders
+    for each row when (new.customer_id is not null) execute function customer_is_known();
+
 alter table customers enable row level security;
 alter table customers force row level security;
 create policy tenant_isolation on customers

@@ -96,7 +96,7 @@ grant update (status, paid_amount, refunded_amount, updated_at) on invoices to a
 grant update (refunded_amount) on payments to app_writer;
 grant select on invoices, invoice_lines, payments, refunds to app_reader;
 
--- The auditor reads the books and nothing about persons.
+-- The auditor reads the books and no customer data.
 grant usage on schema public to app_auditor;
 grant execute on function current_tenant() to app_auditor;
 grant select on products, orders, order_lines, invoices, invoice_lines, payments, refunds to app_auditor;

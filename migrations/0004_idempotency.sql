@@ -9,8 +9,8 @@ create table idempotency_keys (
     key text not null check (length(key) between 1 and 255),
     -- A keyed digest of what was asked: path and body.
     fingerprint bytea not null check (length(fingerprint) = 32),
-    -- What was answered: a 201 with this body and Location.
-    body text not null,
+    -- What was answered: a 201 with this body and Location. Null once what it told of was erased.
+    body text,
     location text,
     created_at timestamptz not null,
     expires_at timestamptz not null check (expires_at > created_at),
@@ -23,5 +23,19 @@ alter table idempotency_keys force row level security;
 create policy tenant_isolation on idempotency_keys
     using (tenant_id = current_tenant()) with check (tenant_id = current_tenant());
 
--- Rows are never changed: an expired one is deleted, by whoever of its tenant writes next.
+-- An answer is never changed, only emptied; an expired one is deleted, by whoever of its tenant writes next.
+create function is_only_emptied() returns trigger
+    language plpgsql
+as $$
+begin
+    if new.body is not null or new.location is not null then
+        raise exception 'an answer is only emptied' using errcode = 'check_violation';
+    end if;
+    return new;
+end
+$$;
+create trigger is_only_emptied before update on idempotency_keys
+    for each row execute function is_only_emptied();
+
 grant select, insert, delete on idempotency_keys to app_writer;
+grant update (body, location) on idempotency_keys to app_writer;

@@ -96,14 +96,11 @@ begin
     delete from idempotency_keys k
     where k.tenant_id = tenant and k.subject = of_subject and k.client = of_client and k.operation = of_operation
       and k.key = of_key and k.expires_at <= at_time;
-    -- One at a time per tenant: two that delete the same rows could wait for each other.
-    if pg_try_advisory_xact_lock(hashtextextended('idempotency_keys ' || tenant, 0)) then
-        delete from idempotency_keys k
-        where k.ctid = any (array(
-            select e.ctid from idempotency_keys e
-            where e.tenant_id = tenant and e.expires_at <= at_time
-            order by e.expires_at limit 20));
-    end if;
+    delete from idempotency_keys k
+    where k.tenant_id = tenant and k.ctid = any (array(
+        select e.ctid from idempotency_keys e
+        where e.tenant_id = tenant and e.expires_at <= at_time
+        order by e.expires_at limit 20 for update skip locked));
     return query
     select * from idempotency_keys k
     where k.tenant_id = tenant and k.subject = of_subject and k.client = of_client and k.operation = of_operation
@@ -111,7 +108,28 @@ begin
 end
 $$;
 
--- The same for a request that is not in a transaction yet.
+-- The same, and keeps other requests with the key out until the transaction ends; alone is false if one is at work.
+-- First the lock, then the look: the look is a statement of its own and so sees what was committed before it.
+create function claim_key(
+    tenant uuid, of_subject text, of_client text, of_operation text, of_key text, at_time timestamptz)
+    returns table (alone boolean, fingerprint bytea, body text, location text)
+    language plpgsql volatile
+as $$
+begin
+    alone := pg_try_advisory_xact_lock(
+        hashtextextended(concat_ws(e'\x1f', tenant, of_subject, of_client, of_operation, of_key), 0));
+    if not alone then
+        return next;
+        return;
+    end if;
+    return query
+    select true, k.fingerprint, k.body, k.location
+    from (select 1) as always
+    left join earlier_answer(tenant, of_subject, of_client, of_operation, of_key, at_time) k on true;
+end
+$$;
+
+-- The same as earlier_answer for a request that is not in a transaction yet.
 create function read_earlier_answer(
     tenant uuid, of_subject text, of_client text, of_operation text, of_key text, at_time timestamptz)
     returns setof idempotency_keys
@@ -153,6 +171,7 @@ grant execute on function
     to app_reader;
 grant execute on function
     earlier_answer(uuid, text, text, text, text, timestamptz),
+    claim_key(uuid, text, text, text, text, timestamptz),
     read_earlier_answer(uuid, text, text, text, text, timestamptz),
     read_order_inputs(uuid, text[], uuid, text, text, text, text, timestamptz)
     to app_writer;

@@ -45,6 +45,7 @@ impl<T: ToJSON + ParseFromJSON> Created<T> {
     pub(super) fn earlier(earlier: Earlier) -> Result<Option<Self>, Problem> {
         match earlier {
             Earlier::Nothing => Ok(None),
+            Earlier::Erased => Err(Problem::new(Kind::Conflict)),
             Earlier::Different => Err(Problem::new(Kind::KeyReused)),
             Earlier::Same(answer) => {
                 // Written by this program, maybe an earlier version of it.

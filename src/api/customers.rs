@@ -214,7 +214,7 @@ impl Customers {
 
     /// Erase a customer
     ///
-    /// Everything about the person is gone; orders and invoices remain, without it.
+    /// The customer's data is gone; orders and invoices remain, and what people wrote on them.
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
     async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<Uuid>) -> Result<Erased> {
         let mut tx = self.0.database.write(&permit).await?;

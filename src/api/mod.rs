@@ -32,7 +32,7 @@ use crate::{
     authn::{Authenticator, KeyService},
     authz::{Action, Permit, Refusal},
     crypto::MacKey,
-    domain::{Clock, TransitionError},
+    domain::{Clock, NewOrderError, TransitionError},
     problem::{self, Kind, Problem},
     store::{Database, StoreError},
     telemetry::event,
@@ -137,8 +137,13 @@ use api_enum;
 
 /// Says in the log that the permitted change was made. Called after the commit.
 fn changed<A: Action>(permit: &Permit<A>, object: impl std::fmt::Display) {
+    changed_too(permit, permit.audit(), object);
+}
+
+/// Says what else changed with it, under a name of its own.
+fn changed_too<A: Action>(permit: &Permit<A>, audit: &str, object: impl std::fmt::Display) {
     let (subject, tenant) = (permit.principal().subject(), permit.tenant().to_string());
-    event::data_changed(subject, &tenant, permit.audit(), &object.to_string());
+    event::data_changed(subject, &tenant, audit, &object.to_string());
 }
 
 /// So that an operation can say `?` to the second check.
@@ -176,6 +181,7 @@ impl From<StoreError> for Problem {
                 Self::new(Kind::Unavailable)
             }
             StoreError::InFlight => Self::new(Kind::InFlight),
+            StoreError::UnknownCustomer => NewOrderError::UnknownCustomer.into(),
             StoreError::Broken(_) | StoreError::Inconsistent => {
                 tracing::error!(%error, cause = ?source, "store error");
                 Self::new(Kind::Internal)

@@ -29,10 +29,10 @@ rules! {
     EraseCustomer on Customer if |_customer| true;
     CancelOrder on Order if |order| order.status.cancel().is_ok();
     // The invoice of an order that is cancelled is taken back with it.
-    CancelOrder on Invoice if |invoice| invoice.void().is_ok();
+    CancelOrder on Invoice if |invoice| invoice.can_be_voided();
     FulfilOrder on Order if |order| order.status.fulfil().is_ok();
     CreateInvoice on Order if |order| order.status.invoice().is_ok();
     CreatePayment on Invoice if |invoice| invoice.status == InvoiceStatus::Open;
-    VoidInvoice on Invoice if |invoice| invoice.void().is_ok();
+    VoidInvoice on Invoice if |invoice| invoice.can_be_voided();
     CreateRefund on Payment if |payment| payment.left().is_ok_and(|left| left.amount() > 0);
 }

@@ -42,7 +42,7 @@ pub enum Role {
     /// Everything inside the tenant.
     Admin,
     /// A program acting for itself (RFC 6749 section 4.4): the daily work of any role, within its scopes, but
-    /// nothing that takes an administrator. Given by authentication, never read from a token's roles.
+    /// nothing that takes an administrator, and no money given back: a person answers for that. Given by authentication, never read from a token's roles.
     Service,
 }
 
@@ -77,7 +77,8 @@ impl Role {
             P::ReadBilling => matches!(self, Self::Billing | Self::Auditor | Self::Admin | Self::Service),
             P::WriteOrders => matches!(self, Self::Sales | Self::Admin | Self::Service),
             P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
-            P::WriteBilling | P::Refund => matches!(self, Self::Billing | Self::Admin | Self::Service),
+            P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),
+            P::Refund => matches!(self, Self::Billing | Self::Admin),
             P::WriteCatalog | P::EraseCustomers => matches!(self, Self::Admin),
         }
     }

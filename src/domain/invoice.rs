@@ -6,6 +6,11 @@ use super::{
     TenantId, TenantObject, TransitionError, text_enum::text_enum,
 };
 
+/// Most payments of one invoice.
+pub const MAX_PAYMENTS: usize = 100;
+/// Most refunds of one payment.
+pub const MAX_REFUNDS: usize = 100;
+
 text_enum! {
     /// Where an invoice is in its life: `open → paid → refunded`, `open → void`.
     InvoiceStatus {
@@ -113,6 +118,9 @@ pub enum BillingError {
     /// Nothing at all is no amount.
     #[error("the amount is zero")]
     Zero,
+    /// The invoice has [`MAX_PAYMENTS`] payments, or the payment [`MAX_REFUNDS`] refunds.
+    #[error("there are too many already")]
+    TooMany,
     /// More than is still to be paid, or more than is left of the payment.
     #[error("the amount is too large")]
     TooMuch,
@@ -135,10 +143,20 @@ impl Invoice {
         }
     }
 
-    /// The state after taking it back, allowed while it is open and no money is kept.
-    pub fn void(&self) -> Result<InvoiceStatus, TransitionError> {
-        let nothing_kept = self.kept().is_ok_and(|kept| kept.amount() == 0);
-        if self.status == InvoiceStatus::Open && nothing_kept { Ok(InvoiceStatus::Void) } else { Err(TransitionError) }
+    /// Whether it can be taken back: while it is open and no money is kept.
+    #[must_use]
+    pub fn can_be_voided(&self) -> bool {
+        self.status == InvoiceStatus::Open && self.kept().is_ok_and(|kept| kept.amount() == 0)
+    }
+
+    /// Takes it back. Its order can be invoiced anew.
+    pub fn void(&mut self, order: &mut Order, now: DateTime<Utc>) -> Result<(), TransitionError> {
+        if !self.can_be_voided() {
+            return Err(TransitionError);
+        }
+        (self.status, self.updated_at) = (InvoiceStatus::Void, now);
+        (order.status, order.updated_at) = (order.status.void()?, now);
+        Ok(())
     }
 
     /// Takes `amount`, at most what is outstanding. The last payment makes the order paid too.
@@ -152,6 +170,9 @@ impl Invoice {
     ) -> Result<Payment, BillingError> {
         if self.status != InvoiceStatus::Open {
             return Err(TransitionError.into());
+        }
+        if self.payments.len() >= MAX_PAYMENTS {
+            return Err(BillingError::TooMany);
         }
         within(amount, self.outstanding()?)?;
         self.paid = self.paid.checked_add(amount)?;
@@ -187,6 +208,9 @@ impl Invoice {
         by: &str,
         now: DateTime<Utc>,
     ) -> Result<Refund, BillingError> {
+        if payment.refunds.len() >= MAX_REFUNDS {
+            return Err(BillingError::TooMany);
+        }
         within(amount, payment.left()?)?;
         payment.refunded = payment.refunded.checked_add(amount)?;
         self.refunded = self.refunded.checked_add(amount)?;

@@ -17,7 +17,7 @@ mod text_enum;
 pub use clock::Clock;
 pub use customer::{Customer, CustomerChange, CustomerData, FieldChange};
 pub use ids::{CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
-pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, Payment, Refund};
+pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     MAX_LINES, MAX_QUANTITY, NewOrder, NewOrderError, NewOrderLine, Order, OrderLine, OrderStatus, Quantity,

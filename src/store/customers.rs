@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::{Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, position::stored};
 use crate::{
     authz::{
-        Narrow, ObjectPermit, Permit,
+        Action as _, Narrow, ObjectPermit, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
     domain::{Address, BankAccount, Customer, CustomerData, CustomerId, Email, Phone, TaxId, TenantId},
@@ -132,7 +132,7 @@ impl Statements<CreateCustomer> {
              )
              insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
                                            created_at, expires_at)
-             select c.tenant_id, $9::text, $11::text, 'createCustomer', $12::text, $13::bytea, $14::text, $15::text,
+             select c.tenant_id, $9::text, $11::text, $17::text, $12::text, $13::bytea, $14::text, $15::text,
                     $10::timestamptz, $16::timestamptz
              from c where $12::text is not null",
             permit.tenant().uuid(),
@@ -150,7 +150,8 @@ impl Statements<CreateCustomer> {
             request.map(|request| request.fingerprint.as_slice()),
             answer.map(|answer| answer.body.as_str()),
             answer.and_then(|answer| answer.location.as_deref()),
-            request.map(|request| request.expires_at)
+            request.map(|request| request.expires_at),
+            CreateCustomer::OPERATION
         )
         .execute(self.connection())
         .await?;
@@ -163,7 +164,7 @@ impl<A: Narrow<Customer>> WriteTx<A> {
     pub async fn lock_customer(&mut self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         let tenant = self.tenant().uuid();
         let row = select_customers!(
-            "customers where tenant_id = $1 and id = $2 and erased_at is null for update",
+            "customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
             tenant,
             id.uuid()
         )
@@ -182,7 +183,7 @@ impl WriteTx<UpdateCustomer> {
     ) -> Result<(), StoreError> {
         StoreError::unless(customer.id == permit.id())?;
         let data = &customer.data;
-        sqlx::query!(
+        let done = sqlx::query!(
             "update customers set name = $3, email = $4, phone = $5, tax_id = $6, bank_account = $7, address = $8,
                                   updated_at = $9
              where tenant_id = $1 and id = $2",
@@ -198,21 +199,22 @@ impl WriteTx<UpdateCustomer> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }
 
 impl WriteTx<EraseCustomer> {
-    /// Forgets a customer: the row stays for the books, without anything about the person. Stored answers
-    /// that tell of the customer go too.
+    /// Forgets a customer: the row stays for the books, without anything about the person. Answers that tell of
+    /// the customer are emptied, and their keys stay: a late repetition does not bring the customer back.
     pub async fn erase_customer(
         &mut self,
         permit: &ObjectPermit<'_, EraseCustomer, Customer>,
         location: &str,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
-            "with answers as (delete from idempotency_keys where tenant_id = $1 and location = $3)
+        let done = sqlx::query!(
+            "with answers as (update idempotency_keys set body = null, location = null
+                              where tenant_id = $1 and location = $3)
              update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
                                   address = null, updated_at = $4, erased_at = $4
              where tenant_id = $1 and id = $2",
@@ -223,6 +225,6 @@ impl WriteTx<EraseCustomer> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }

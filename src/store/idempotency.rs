@@ -23,12 +23,19 @@ pub struct KeyedRequest {
 }
 
 /// What was answered to the request that did the work: 201 with these.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The body, in JSON.
     pub body: String,
     /// The `Location` header.
     pub location: Option<String>,
+}
+
+/// Without the body, which may be about a person.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer").field("location", &self.location).finish_non_exhaustive()
+    }
 }
 
 /// What is known about a key.
@@ -38,6 +45,8 @@ pub enum Earlier {
     Nothing,
     /// The same request was answered with this.
     Same(Answer),
+    /// The same request was answered, but what the answer told of was erased since.
+    Erased,
     /// The key was used for another request.
     Different,
 }
@@ -51,11 +60,10 @@ impl Earlier {
         location: Option<String>,
     ) -> Self {
         match (fingerprint, body) {
-            (Some(fingerprint), Some(body)) if fingerprint == request.fingerprint => {
-                Self::Same(Answer { body, location })
-            }
-            (Some(_), _) => Self::Different,
             (None, _) => Self::Nothing,
+            (Some(fingerprint), _) if fingerprint != request.fingerprint => Self::Different,
+            (Some(_), Some(body)) => Self::Same(Answer { body, location }),
+            (Some(_), None) => Self::Erased,
         }
     }
 }
@@ -64,7 +72,7 @@ impl<A: Change> Statements<A> {
     /// What is known about the key, asked in one message.
     pub async fn earlier_answer(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<Earlier, StoreError> {
         let row = sqlx::query!(
-            r#"select fingerprint as "fingerprint!", body as "body!", location
+            r#"select fingerprint as "fingerprint!", body, location
                from read_earlier_answer($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
             permit.principal().subject(),
@@ -75,22 +83,15 @@ impl<A: Change> Statements<A> {
         )
         .fetch_optional(self.connection())
         .await?;
-        Ok(row
-            .map_or(Earlier::Nothing, |row| Earlier::of(request, Some(row.fingerprint), Some(row.body), row.location)))
+        Ok(row.map_or(Earlier::Nothing, |row| Earlier::of(request, Some(row.fingerprint), row.body, row.location)))
     }
 }
 
 impl<A: Change> WriteTx<A> {
     /// What is known about the key; and keeps other requests with it out until the transaction ends.
-    ///
-    /// The lock may be had an instant after the answer of another request was missed. Then storing
-    /// an answer fails, and nothing of this transaction stays.
     pub async fn earlier_answer(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<Earlier, StoreError> {
         let row = sqlx::query!(
-            r#"select pg_try_advisory_xact_lock(hashtextextended(
-                          concat_ws(e'\x1f', $1::uuid, $2::text, $3::text, $4::text, $5::text), 0)) as "alone!",
-                      k.fingerprint as "fingerprint?", k.body as "body?", k.location as "location?"
-               from (select 1) as always left join earlier_answer($1, $2, $3, $4, $5, $6) k on true"#,
+            r#"select alone as "alone!", fingerprint, body, location from claim_key($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),

@@ -203,7 +203,7 @@ impl<A: Narrow<Invoice>> WriteTx<A> {
         permit: &ObjectPermit<'_, A, Invoice>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
+        let done = sqlx::query!(
             "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
             permit.id().uuid(),
@@ -212,7 +212,7 @@ impl<A: Narrow<Invoice>> WriteTx<A> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }
 
@@ -240,7 +240,7 @@ impl WriteTx<VoidInvoice> {
         order: &Order,
     ) -> Result<(), StoreError> {
         StoreError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
-        sqlx::query!(
+        let done = sqlx::query!(
             "update orders set status = $3, updated_at = $4
              where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
@@ -250,7 +250,7 @@ impl WriteTx<VoidInvoice> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }
 

@@ -55,6 +55,9 @@ pub enum StoreError {
     /// Another request with the same idempotency key was being served; nothing was done for this one.
     #[error("a request with the same idempotency key is in flight")]
     InFlight,
+    /// The customer was erased while an order for it was being placed.
+    #[error("no such customer")]
+    UnknownCustomer,
     /// A row that was just written is not there, or a change is of another object than its permit.
     #[error("what was read or is to be stored does not belong together")]
     Inconsistent,
@@ -81,7 +84,9 @@ pub enum UnfitDatabase {
         excess: &'static str,
     },
     /// A tenant's rows are not kept apart (AUTHZ-07).
-    #[error("table {table} is not under forced row-level security; run `migrate`, and find out who switched it off")]
+    #[error(
+        "table {table} does not keep tenants apart by forced row-level security and its one policy; find out who changed it"
+    )]
     RowSecurity {
         /// The table.
         table: String,
@@ -151,12 +156,15 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::Unavailable(error)
             }
-            // Class 08: connection; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
+            // Class 08: connection; 40: deadlock, tried again it may work; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
             sqlx::Error::Database(db)
-                if db.code().is_some_and(|c| ["08", "25P03", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
+                if db
+                    .code()
+                    .is_some_and(|c| ["08", "25P03", "40", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
             {
                 Self::Unavailable(error)
             }
+            sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
             // Two requests with one key raced to store their answer: this is the loser.
             sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
             _ => Self::Broken(Arc::new(error)),

@@ -209,7 +209,7 @@ impl Statements<CreateOrder> {
              )
              insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
                                            created_at, expires_at)
-             select o.tenant_id, $9::text, $14::text, 'createOrder', $15::text, $16::bytea, $17::text, $18::text,
+             select o.tenant_id, $9::text, $14::text, $20::text, $15::text, $16::bytea, $17::text, $18::text,
                     $10::timestamptz, $19::timestamptz
              from o where $15::text is not null",
             permit.tenant().uuid(),
@@ -230,7 +230,8 @@ impl Statements<CreateOrder> {
             request.map(|request| request.fingerprint.as_slice()),
             answer.map(|answer| answer.body.as_str()),
             answer.and_then(|answer| answer.location.as_deref()),
-            request.map(|request| request.expires_at)
+            request.map(|request| request.expires_at),
+            CreateOrder::OPERATION
         )
         .execute(self.connection())
         .await?;
@@ -244,7 +245,7 @@ impl<A> WriteTx<A> {
     /// of its own: so it sees what the one before it committed, and nobody waits in a circle.
     pub(super) async fn lock(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let tenant = self.tenant().uuid();
-        sqlx::query!("select id from orders where tenant_id = $1 and id = $2 for update", tenant, id.uuid())
+        sqlx::query!("select id from orders where tenant_id = $1 and id = $2 for no key update", tenant, id.uuid())
             .fetch_optional(self.connection())
             .await?;
         let row = select_orders!(["order_documents where tenant_id = $1 and id = $2"], tenant, id.uuid())
@@ -267,7 +268,7 @@ impl<A: Narrow<Order>> WriteTx<A> {
         status: OrderStatus,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        sqlx::query!(
+        let done = sqlx::query!(
             "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
             permit.id().uuid(),
@@ -276,6 +277,6 @@ impl<A: Narrow<Order>> WriteTx<A> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }

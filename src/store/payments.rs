@@ -18,7 +18,7 @@ impl WriteTx<CreatePayment> {
     ) -> Result<(), StoreError> {
         let belongs = payment.invoice == permit.id() && invoice.id == permit.id() && order.id == invoice.order;
         StoreError::unless(belongs)?;
-        sqlx::query!(
+        let done = sqlx::query!(
             "with p as (
                  insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
@@ -42,7 +42,7 @@ impl WriteTx<CreatePayment> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }
 
@@ -78,7 +78,7 @@ impl WriteTx<CreateRefund> {
     ) -> Result<(), StoreError> {
         let of_payment = refund.payment == permit.id() && payment.id == permit.id();
         StoreError::unless(of_payment && payment.invoice == invoice.id && order.id == invoice.order)?;
-        sqlx::query!(
+        let done = sqlx::query!(
             "with r as (
                  insert into refunds (tenant_id, id, payment_id, amount, reason, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
@@ -106,6 +106,6 @@ impl WriteTx<CreateRefund> {
         )
         .execute(self.connection())
         .await?;
-        Ok(())
+        StoreError::unless(done.rows_affected() == 1)
     }
 }

@@ -25,7 +25,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   has_schema_privilege('public', 'create') as "creates!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p')
-                                                   and has_table_privilege(c.oid, 'insert, update, delete, truncate'))
+                                                   and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
+                                                        or has_any_column_privilege(c.oid, 'insert, update')))
                       as "writes!"
            "#
     )
@@ -52,13 +53,18 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
     Err(UnfitDatabase::Privileged { login: login.name, excess })
 }
 
-/// Refuses a database in which some table with a tenant is not under forced row-level security (AUTHZ-07).
+/// Refuses a database in which some table with a tenant is not kept apart by forced row-level security and the one policy (AUTHZ-07).
 pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabase> {
     let open = sqlx::query_scalar!(
         r#"select c.relname::text as "name!"
            from pg_class c join pg_attribute a on a.attrelid = c.oid
            where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attname = 'tenant_id'
-             and not (c.relrowsecurity and c.relforcerowsecurity)
+             and (not (c.relrowsecurity and c.relforcerowsecurity)
+                  -- Policies add up, so there must be this one and no other.
+                  or (select string_agg(concat(pg_get_expr(p.polqual, p.polrelid),
+                                        pg_get_expr(p.polwithcheck, p.polrelid)), ';')
+                      from pg_policy p where p.polrelid = c.oid)
+                     is distinct from '(tenant_id = current_tenant())(tenant_id = current_tenant())')
            order by 1 limit 1"#
     )
     .fetch_optional(pool)

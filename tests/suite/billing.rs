@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use service::authz::policy::Role;
 
-use crate::support::{ACME, Actor, Books, TestApp, query, run};
+use crate::support::{ACME, Actor, Books, TestApp, id, query, run};
 
 fn eur(amount: i64) -> Value {
     json!({ "amount": amount, "currency": "EUR" })
@@ -181,6 +181,22 @@ async fn an_invoice_is_frozen_when_it_is_issued() {
     let change = format!("set local app.tenant_id = '{}'; update invoice_lines set unit_price_amount = 1", ACME.id);
     let error = run(&app.database.writer, &change).await.unwrap_err().to_string();
     assert!(error.contains("permission denied"), "{error}");
+}
+
+#[tokio::test]
+async fn input_02_an_invoice_has_so_many_payments_and_no_more() {
+    let app = TestApp::shared();
+    let books = Books::of(app);
+    let (_, invoice) = books.invoice("CHAIR-PRO", 1).await;
+    let payment = id(&books.pay(&invoice, 200).await.ok(201));
+    for _ in 0..100 {
+        books.refund(&payment, 1).await.ok(201);
+    }
+    assert_eq!(books.refund(&payment, 1).await.faults(), [" too_many"]);
+    for _ in 1..100 {
+        books.pay(&invoice, 1).await.ok(201);
+    }
+    assert_eq!(books.pay(&invoice, 1).await.faults(), [" too_many"]);
 }
 
 #[tokio::test]

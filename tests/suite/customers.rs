@@ -145,6 +145,22 @@ async fn an_erased_customer_is_gone_and_the_books_remain() {
     let kept = admin.get(&format!("/v1/orders/{}", placed["id"].as_str().unwrap())).await.ok(200);
     assert_eq!(kept, placed);
     assert_eq!(admin.post("/v1/orders", &order).await.faults(), ["/customerId unknown_customer"]);
+    // Nor past the code.
+    let tenant = format!("set local app.tenant_id = '{}';", crate::support::ACME.id);
+    for (change, refused) in [
+        (format!("update customers set erased_at = null, name = 'X', email = 'x@y.z' where id = '{customer}'"), "stays erased"),
+        (
+            format!(
+                "insert into orders (tenant_id, id, customer_id, status, shipping_speed, total_amount, total_currency,
+                                     created_by, created_at, updated_at)
+                 values (current_tenant(), gen_random_uuid(), '{customer}', 'placed', 'standard', 1, 'EUR', 'x', now(), now())"
+            ),
+            "no such customer",
+        ),
+    ] {
+        let error = run(&app.database.writer, &format!("{tenant} {change}")).await.unwrap_err().to_string();
+        assert!(error.contains(refused), "{change}: {error}");
+    }
     let left = format!("select to_jsonb(c) - 'id' - 'tenant_id' from customers c where id = '{customer}'");
     let left: Value = serde_json::from_str(&query(&app.database.owner, &left).await[0]).unwrap();
     for field in ["name", "email", "phone", "tax_id", "bank_account", "address"] {

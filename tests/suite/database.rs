@@ -99,7 +99,7 @@ async fn authz_08_the_logins_can_do_no_more_than_they_must() {
         "update invoice_lines set quantity = 1",
         "update invoices set total_amount = 1",
         "update payments set amount = 1",
-        "update idempotency_keys set body = ''",
+        "update idempotency_keys set fingerprint = ''",
         "insert into _sqlx_migrations select * from _sqlx_migrations",
         "set role app_owner",
     ] {
@@ -144,6 +144,8 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
     assert!(error.contains("login app_owner: owns tables"), "{error}");
     let error = start_error_after("grant insert on orders to app_reader").await;
     assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
+    let error = start_error_after("grant update (status) on orders to app_reader").await;
+    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
     let error = start_error_after("grant create on schema public to app_writer").await;
     assert!(error.contains("app_writer: may create objects"), "{error}");
     // Of the cluster, so for a login of its own.
@@ -163,8 +165,16 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
 
 #[tokio::test]
 async fn authz_07_the_service_does_not_start_without_row_level_security() {
-    let error = start_error_after("alter table orders no force row level security").await;
-    assert!(error.contains("table orders is not under forced row-level security"), "{error}");
+    for change in [
+        "alter table orders no force row level security",
+        "alter table orders disable row level security",
+        "drop policy tenant_isolation on orders",
+        "create policy everything on orders using (true)",
+        "alter policy tenant_isolation on orders using (true)",
+    ] {
+        let error = start_error_after(change).await;
+        assert!(error.contains("table orders does not keep tenants apart"), "{change}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn orders_are_found_by_state_customer_and_time() {
     let text = |order: &Value, name: &str| order[name].as_str().unwrap().to_owned();
     let found = async |query: &str| viewer.get(&format!("/v1/orders?limit=100&{query}")).await.ok(200)["items"].clone();
     let expected =
-        |wanted: &dyn Fn(&Value) -> bool| Value::from_iter(all.iter().filter(|order| wanted(order)).cloned());
+        |wanted: &dyn Fn(&Value) -> bool| -> Value { all.iter().filter(|order| wanted(order)).cloned().collect() };
     let time = |order: &Value| text(order, "createdAt").replace('+', "%2B");
     let (third, customer) = (&all[2], text(&all[0], "customerId"));
     for status in ["placed", "invoiced", "paid", "fulfilled", "cancelled", "refunded"] {

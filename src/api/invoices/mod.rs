@@ -16,7 +16,7 @@ use crate::{
         Permit,
         actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
     },
-    domain::{Invoice, InvoiceId, InvoiceStatus, OrderId, PaymentId},
+    domain::{Invoice, InvoiceId, OrderId, PaymentId},
     problem::{Kind, Problem},
     store::Position,
 };
@@ -135,8 +135,7 @@ impl Invoices {
         let (mut order, mut invoice) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&invoice)?;
         let now = self.0.clock.now();
-        (invoice.status, invoice.updated_at) = (InvoiceStatus::Void, now);
-        (order.status, order.updated_at) = (order.status.void()?, now);
+        invoice.void(&mut order, now)?;
         tx.set_void(&narrowed, now).await?;
         tx.set_status_of(&narrowed, &invoice, &order).await?;
         tx.commit().await?;

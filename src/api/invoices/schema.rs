@@ -10,7 +10,7 @@ use crate::{
         faults::Faults,
         money::{MoneyView, PositiveMoney},
     },
-    domain::{self, BillingError, Invoice, InvoiceLine, Money, Payment, Reason, Reference, Refund},
+    domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
     problem::{Kind, Problem},
 };
 
@@ -83,8 +83,12 @@ impl From<BillingError> for Problem {
         match error {
             BillingError::State(_) => Self::new(Kind::Conflict),
             BillingError::Zero => Self::new(Kind::InvalidInput).at("/amount/amount", "too_small"),
+            BillingError::TooMany => Self::new(Kind::Unprocessable).at("", "too_many"),
             BillingError::TooMuch => Self::new(Kind::Unprocessable).at("/amount/amount", "exceeds_what_is_left"),
-            BillingError::Money(_) => Self::new(Kind::Unprocessable).at("/amount/currency", "other_currency"),
+            BillingError::Money(MoneyError::CurrencyMismatch) => {
+                Self::new(Kind::Unprocessable).at("/amount/currency", "other_currency")
+            }
+            BillingError::Money(_) => Self::new(Kind::Unprocessable).at("/amount/amount", "total"),
         }
     }
 }
@@ -142,7 +146,7 @@ pub(super) struct PaymentView {
     #[oai(skip_serializing_if_is_none, validator(max_length = 100))]
     reference: Option<String>,
     /// Each refund, oldest first.
-    #[oai(validator(max_items = 10_000))]
+    #[oai(validator(max_items = 100))]
     refunds: Vec<RefundView>,
     /// The `sub` of who recorded it.
     #[oai(validator(max_length = 255))]
@@ -176,7 +180,7 @@ pub(super) struct InvoiceView {
     /// What is still to be paid.
     outstanding: MoneyView,
     /// Each payment, oldest first.
-    #[oai(validator(max_items = 10_000))]
+    #[oai(validator(max_items = 100))]
     payments: Vec<PaymentView>,
     /// The `sub` of who issued it.
     #[oai(validator(max_length = 255))]

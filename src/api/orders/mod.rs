@@ -11,7 +11,7 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::{Context, Tag, changed, created::Created, paging::Paging, strict_json::StrictJson};
+use super::{Context, Tag, changed, changed_too, created::Created, paging::Paging, strict_json::StrictJson};
 use crate::{
     authz::{
         Permit,
@@ -114,14 +114,18 @@ impl Orders {
         let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&order)?;
         let now = self.0.clock.now();
-        if let Some(invoice) = tx.invoice_of(&order).await? {
-            tx.set_void(&permit.narrow(&invoice)?, now).await?;
+        let invoice = tx.invoice_of(&order).await?;
+        if let Some(invoice) = &invoice {
+            tx.set_void(&permit.narrow(invoice)?, now).await?;
         }
         order.status = order.status.cancel()?;
         order.updated_at = now;
         tx.set_order_status(&narrowed, order.status, now).await?;
         tx.commit().await?;
         changed(&permit, order.id);
+        if let Some(invoice) = invoice {
+            changed_too(&permit, "invoice_voided", invoice.id);
+        }
         Ok(Json(order.into()))
     }
 
