@@ -72,7 +72,8 @@ impl TestApp {
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let settings = Settings::from_variables(all).unwrap();
-        let app = app::start(settings, clock.clone()).await.unwrap();
+        // As the service says it: the message tells how to repair what keeps it from starting.
+        let app = app::start(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
         let (address, served) = (app.address(), app.served().to_vec());
         tokio::spawn(app.run(std::future::pending()));
         let started = Self { address, clock, issuer, database, served };
