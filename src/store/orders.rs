@@ -3,8 +3,8 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx};
 use super::{
+    Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx,
     position::{storable, stored},
     products::ProductRow,
 };
