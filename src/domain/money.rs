@@ -10,7 +10,8 @@ impl Currency {
     /// The code, such as `EUR`.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("XXX")
+        // Always UTF-8. Were it not, the empty text is no currency anywhere, so nothing would be stored under it.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

@@ -240,17 +240,7 @@ impl WriteTx<VoidInvoice> {
         order: &Order,
     ) -> Result<(), StoreError> {
         StoreError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
-        let done = sqlx::query!(
-            "update orders set status = $3, updated_at = $4
-             where tenant_id = $1 and id = $2",
-            permit.tenant().uuid(),
-            order.id.uuid(),
-            order.status.as_str(),
-            order.updated_at
-        )
-        .execute(self.connection())
-        .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        self.write_status(order.id, order.status, order.updated_at).await
     }
 }
 

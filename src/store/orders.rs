@@ -91,7 +91,7 @@ pub struct OrderFilter {
     /// Those for this customer.
     pub customer: Option<CustomerId>,
     /// Those placed then or later.
-    pub created_from: DateTime<Utc>,
+    pub created_from: Option<DateTime<Utc>>,
 }
 
 impl ReadTx<ListOrders> {
@@ -106,7 +106,7 @@ impl ReadTx<ListOrders> {
                     ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4) "
                         + $more + " order by created_at desc, id desc limit $5"],
                     tenant,
-                    storable(filter.created_from),
+                    storable(filter.created_from.unwrap_or_default()),
                     from.time(),
                     from.id,
                     limit
@@ -255,6 +255,28 @@ impl<A> WriteTx<A> {
     }
 }
 
+impl<A> WriteTx<A> {
+    /// For functions that have checked a permit: for the order, or for an invoice of it.
+    pub(super) async fn write_status(
+        &mut self,
+        order: OrderId,
+        status: OrderStatus,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let tenant = self.tenant().uuid();
+        let done = sqlx::query!(
+            "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
+            tenant,
+            order.uuid(),
+            status.as_str(),
+            now
+        )
+        .execute(self.connection())
+        .await?;
+        StoreError::unless(done.rows_affected() == 1)
+    }
+}
+
 impl<A: Narrow<Order>> WriteTx<A> {
     /// The order of this id, locked until the transaction ends: whoever comes second sees what the first did.
     pub async fn lock_order(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
@@ -268,15 +290,6 @@ impl<A: Narrow<Order>> WriteTx<A> {
         status: OrderStatus,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let done = sqlx::query!(
-            "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
-            permit.tenant().uuid(),
-            permit.id().uuid(),
-            status.as_str(),
-            now
-        )
-        .execute(self.connection())
-        .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        self.write_status(permit.id(), status, now).await
     }
 }

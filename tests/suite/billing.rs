@@ -1,9 +1,12 @@
 //! Invoices, payments and refunds, as a caller uses them.
 
 use serde_json::{Value, json};
-use service::authz::policy::Role;
+use service::{
+    authz::{matrix::Scope, policy::Role},
+    dev::demo,
+};
 
-use crate::support::{ACME, Actor, Books, TestApp, id, query, run};
+use crate::support::{ACME, Actor, Books, Serving, TestApp, id, person, query, run, start_issuer, test_database};
 
 fn eur(amount: i64) -> Value {
     json!({ "amount": amount, "currency": "EUR" })
@@ -214,4 +217,21 @@ async fn sales_may_not_touch_money_and_auditors_only_look() {
     }
     assert_eq!(books.order_status(&order).await, "invoiced");
     app.user(Role::Auditor).get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+}
+
+#[tokio::test]
+async fn cancelling_an_invoiced_order_leaves_an_event_for_each_of_the_two() {
+    let database = test_database().await;
+    let issuer = start_issuer(service::domain::Clock::system()).await;
+    let serving = Serving::start(&TestApp::variables(&database, issuer.url())).await;
+    let token = issuer.access_token(&person(&ACME, Role::Sales), &Scope::ALL);
+    let sales = Actor::new(serving.address, Some(token));
+    let order = "0190a001-0000-7000-8000-000000000004";
+    let path = format!("/v1/orders/{order}/cancel");
+    sales.send(sales.request(http::Method::POST, &path)).await.ok(200);
+    let (_, log) = serving.terminate().await;
+    for (action, object) in [("order_cancelled", order), ("invoice_voided", &demo::OPEN_INVOICE.to_string())] {
+        let said = |line: &&str| line.contains(&format!("\"{action}\"")) && line.contains(object);
+        assert!(log.lines().any(|line| said(&line) && line.contains("sales@acme.example")), "{action}: {log}");
+    }
 }

@@ -178,9 +178,14 @@ async fn fail_03_a_stop_signal_lets_a_request_in_flight_finish() {
     let paid = books.pay_with(&invoice, &payment, None);
     let stopped = async {
         wait_for_a_waiter(&database).await;
+        let address = serving.address;
         let stopping = tokio::spawn(serving.terminate());
-        // It takes no new callers from here on; the one it has is answered when the order is free.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Once it takes no new callers it is stopping; the one it has is answered when the order is free.
+        let asked = Instant::now();
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            assert!(asked.elapsed() < Duration::from_secs(10), "still takes callers 10 s after SIGTERM");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         tx.rollback().await.unwrap();
         stopping.await.unwrap()
     };

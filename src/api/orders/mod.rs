@@ -88,7 +88,7 @@ impl Orders {
         let filter = OrderFilter {
             status: status.0.map(OrderStatus::from),
             customer: customer.0.map(CustomerId::from_uuid),
-            created_from: from.0.unwrap_or_default(),
+            created_from: from.0,
         };
         let mut tx = self.0.database.read(&permit).await?;
         let mut orders = tx.orders(start, filter, paging.read_ahead()).await?;
