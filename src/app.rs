@@ -3,11 +3,11 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     api::{self, ServedRoute, UnguardedRoute},
-    authn::{Authenticator, KeyService},
+    authn::Authenticator,
     domain::Clock,
     edge,
     settings::Settings,
@@ -22,7 +22,8 @@ pub struct App<S> {
     listener: TcpListener,
     address: SocketAddr,
     context: Arc<api::Context>,
-    key_refresh: JoinHandle<()>,
+    /// What runs beside the requests; it ends when this is dropped.
+    background: JoinSet<()>,
 }
 
 /// Why the service does not start.
@@ -63,26 +64,25 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let (listener, address) = listen.await.map_err(|source| StartError::Listen { address: wanted, source })?;
     let database = Database::new(&settings.database)?;
     database.check_fit().await?;
-    let keys = KeyService::new(&settings.oidc, settings.profile).map_err(StartError::HttpClient)?;
+    let authenticator = Authenticator::new(&settings.oidc, settings.profile, &clock).map_err(StartError::HttpClient)?;
     let public_url = match &settings.http.public_url {
         Some(url) => url.to_string(),
         None => format!("http://{address}"),
     };
     let context = Arc::new(api::Context {
         database,
-        authenticator: Authenticator::new(&settings.oidc, Arc::clone(&keys), clock.clone()),
-        keys: Arc::clone(&keys),
+        authenticator,
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         clock,
         docs: settings.http.docs,
-        issuer: settings.oidc.issuer.clone(),
+        issuer: settings.oidc.first.url.clone(),
         public_url,
     });
     let (routes, served) = api::routes(&context)?;
     let service = edge::stack(routes, &settings.http, &settings.throttle).ok_or(StartError::Throttle)?;
-    let key_refresh = keys.keep_fresh(settings.oidc.refresh);
-    Ok(App { service, served, settings, listener, address, context, key_refresh })
+    let background = context.authenticator.keep_fresh();
+    Ok(App { service, served, settings, listener, address, context, background })
 }
 
 impl<S: edge::EdgeService> App<S> {
@@ -102,7 +102,7 @@ impl<S: edge::EdgeService> App<S> {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         tracing::info!(address = %self.address, "listening");
         edge::serve(self.listener, self.service, &self.settings.http, stop).await;
-        self.key_refresh.abort();
+        drop(self.background);
         self.context.database.close().await;
         tracing::info!("stopped");
     }

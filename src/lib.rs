@@ -18,7 +18,7 @@
 //! | [`store`] | all SQL; opens a transaction only for a `Permit` |
 //!
 //! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
-//! events), [`problem`] (every error as RFC 9457), [`app`] (puts it all together), and, with
+//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`app`] (puts it all together), and, with
 //! the feature `dev` only, `dev` (private PostgreSQL, development issuer, demo data).
 
 pub mod api;
@@ -30,6 +30,7 @@ pub mod crypto;
 pub mod dev;
 pub mod domain;
 pub mod edge;
+mod json;
 pub mod problem;
 pub mod settings;
 pub mod store;

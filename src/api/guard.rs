@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{Context, ServedRoute, schema::Schemas};
 use crate::{
-    authn::AuthnError,
+    authn::{AuthnError, Source},
     authz::{
         Action, Denied, Permit, authorize,
         matrix::{self, Callers, Row},
@@ -119,7 +119,7 @@ impl Endpoint for Guard {
 
     async fn call(&self, mut request: Request) -> Result<Self::Output> {
         if self.row.callers == Callers::Authenticated {
-            let grant = self.admit(request.headers()).await?;
+            let grant = self.admit(&request).await?;
             request.extensions_mut().insert(grant);
         }
         self.check_query(request.uri().query().unwrap_or_default())?;
@@ -130,8 +130,12 @@ impl Endpoint for Guard {
 
 impl Guard {
     /// Who is calling, and whether they may. Before anything else of the request is looked at.
-    async fn admit(&self, headers: &http::HeaderMap) -> Result<crate::authz::Grant, Problem> {
-        let principal = self.context.authenticator.authenticate(headers).await.map_err(unauthenticated)?;
+    async fn admit(&self, request: &Request) -> Result<crate::authz::Grant, Problem> {
+        // Without it nothing could be held against anybody; the edge gives every request one.
+        let source = *request.extensions().get::<Source>().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let query = request.uri().query().unwrap_or_default();
+        let authenticated = self.context.authenticator.authenticate(request.headers(), query).await;
+        let principal = authenticated.map_err(|error| unauthenticated(error, source))?;
         authorize(self.row, Arc::clone(&principal)).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
@@ -187,11 +191,11 @@ fn check_headers(headers: &http::HeaderMap) -> Result<(), Problem> {
 }
 
 /// One answer for every reason a credential can be refused for; the reason goes to the log.
-fn unauthenticated(error: AuthnError) -> Problem {
+fn unauthenticated(error: AuthnError, source: Source) -> Problem {
     let (kind, challenge) = match error {
         AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
         AuthnError::Refused(reason) => {
-            event::authn_token_invalid(&reason.to_string());
+            event::authn_token_invalid(&reason.to_string(), source.0);
             (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
         }
         AuthnError::NoKeys => return Problem::new(Kind::Unavailable),

@@ -59,10 +59,10 @@ impl Health {
 
     /// Can the service do its work
     ///
-    /// 200 if the database answers and the issuer's keys are known, else 503.
+    /// 200 if the database answers and the keys of an issuer are known, else 503.
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Json<Status>> {
-        if self.context.keys.is_ready() && self.database_answers().await {
+        if self.context.authenticator.is_ready() && self.database_answers().await {
             Ok(Json(Status { status: "ready".to_owned() }))
         } else {
             Err(Problem::new(Kind::Unavailable).into())

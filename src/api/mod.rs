@@ -29,7 +29,7 @@ use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
-    authn::{Authenticator, KeyService},
+    authn::Authenticator,
     authz::{Action, Permit, Refusal},
     crypto::MacKey,
     domain::{Clock, NewOrderError, TransitionError},
@@ -45,8 +45,6 @@ pub struct Context {
     pub database: Database,
     /// Verifies credentials.
     pub authenticator: Authenticator,
-    /// For readiness.
-    pub keys: Arc<KeyService>,
     /// Authenticates the cursors of lists, and tells the requests of an idempotency key apart.
     pub mac_key: MacKey,
     /// How long the answer to a request with an idempotency key is given again.
@@ -55,7 +53,7 @@ pub struct Context {
     pub clock: Clock,
     /// Whether the document and its page are served.
     pub docs: bool,
-    /// The issuer's URL, for the document.
+    /// The first issuer's URL, for the document.
     pub issuer: String,
     /// Where callers reach the service, for the document.
     pub public_url: String,

@@ -21,11 +21,20 @@ impl TokenId {
 struct Entry {
     principal: Arc<Principal>,
     valid_until: i64,
-    generation: u64,
+    key_set: KeySetId,
+}
+
+/// Under which keys a token was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeySetId {
+    /// Which issuer's, by its place in the settings.
+    pub(super) issuer: usize,
+    /// Which of its sets.
+    pub(super) generation: u64,
 }
 
 /// Bounded. An entry counts until its token ends, and only under the key set it was verified
-/// with: when the issuer changes a key, everything is verified again.
+/// with: when the issuer changes a key, everything of it is verified again.
 pub(super) struct TokenCache {
     entries: Cache<TokenId, Entry>,
     clock: Clock,
@@ -36,18 +45,19 @@ impl TokenCache {
         Self { entries: Cache::new(capacity), clock }
     }
 
-    pub(super) fn get(&self, id: &TokenId, generation: u64) -> Option<Arc<Principal>> {
+    /// The principal of a token, if it is known and `is_current` says so of the key set it was verified with.
+    pub(super) fn get(&self, id: &TokenId, is_current: impl FnOnce(KeySetId) -> bool) -> Option<Arc<Principal>> {
         let entry = self.entries.get(id)?;
-        if entry.generation != generation || entry.valid_until <= self.clock.timestamp() {
+        if entry.valid_until <= self.clock.timestamp() || !is_current(entry.key_set) {
             self.entries.remove(id);
             return None;
         }
         Some(entry.principal)
     }
 
-    pub(super) fn insert(&self, id: TokenId, verified: Verified, generation: u64) -> Arc<Principal> {
+    pub(super) fn insert(&self, id: TokenId, verified: Verified, key_set: KeySetId) -> Arc<Principal> {
         let Verified { principal, valid_until } = verified;
-        self.entries.insert(id, Entry { principal: Arc::clone(&principal), valid_until, generation });
+        self.entries.insert(id, Entry { principal: Arc::clone(&principal), valid_until, key_set });
         principal
     }
 }

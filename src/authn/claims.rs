@@ -1,13 +1,14 @@
 //! The two JSON parts of a token, read strictly: a wrong type is an error, never a default.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::TokenError;
+use super::Refused;
+use crate::json;
+
+/// Parameters that bring a key along, or must be understood and are not (RFC 7515 sections 4.1.2 to 4.1.6 and 4.1.11).
+const FORBIDDEN: [&str; 5] = ["jku", "jwk", "x5u", "x5c", "crit"];
 
 /// The header of a token, after the checks that need no key (RFC 8725 sections 3.1 and 3.11).
 #[derive(Debug)]
@@ -17,87 +18,99 @@ pub(super) struct Header {
     pub(super) typ: String,
 }
 
-/// As it stands in the token. Naming the dangerous parameters makes them errors below; serde makes duplicates errors.
-#[derive(Deserialize)]
-struct RawHeader {
-    alg: String,
-    kid: String,
-    typ: String,
-    jku: Option<IgnoredAny>,
-    jwk: Option<IgnoredAny>,
-    x5u: Option<IgnoredAny>,
-    x5c: Option<IgnoredAny>,
-    crit: Option<IgnoredAny>,
+/// The claims of a token (RFC 7519 section 4). Nothing vouches for them until the signature is checked.
+#[derive(Debug)]
+pub(super) struct Claims(pub(super) Map<String, Value>);
+
+/// Header and claims of a compact token (RFC 7515 section 7.1).
+pub(super) fn parse(token: &str) -> Result<(Header, Claims), Refused> {
+    let mut parts = token.split('.');
+    let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(Refused::Malformed);
+    };
+    Ok((Header::read(&object(header)?)?, Claims(object(claims)?)))
+}
+
+fn object(part: &str) -> Result<Map<String, Value>, Refused> {
+    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed)?;
+    match json::parse(&bytes) {
+        Some(Value::Object(members)) => Ok(members),
+        _ => Err(Refused::Malformed),
+    }
 }
 
 impl Header {
-    /// Reads the first part of a compact token (RFC 7515 section 7.1).
-    pub(super) fn parse(token: &str) -> Result<Self, TokenError> {
-        let mut parts = token.split('.');
-        let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(TokenError::Malformed);
-        };
-        let json = URL_SAFE_NO_PAD.decode(header).map_err(|_| TokenError::Malformed)?;
-        let raw: RawHeader = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
-        // Keys come from the issuer alone, never from the token; an extension that must be understood is not.
-        if raw.jku.is_some() || raw.jwk.is_some() || raw.x5u.is_some() || raw.x5c.is_some() || raw.crit.is_some() {
-            return Err(TokenError::ForbiddenHeader);
+    fn read(members: &Map<String, Value>) -> Result<Self, Refused> {
+        if FORBIDDEN.iter().any(|name| members.contains_key(*name)) {
+            return Err(Refused::ForbiddenHeader);
         }
-        Ok(Self { algorithm: allowed(&raw.alg)?, kid: kid(raw.kid)?, typ: raw.typ })
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let algorithm = allowed(text("alg").ok_or(Refused::Algorithm)?)?;
+        let kid = kid(text("kid").ok_or(Refused::UnknownKey)?)?;
+        let typ = text("typ").ok_or(Refused::TokenType)?.to_owned();
+        Ok(Self { algorithm, kid, typ })
     }
 }
 
 /// The allowlist (control AUTHN-03). `none` and the symmetric algorithms are not on it.
-fn allowed(alg: &str) -> Result<Algorithm, TokenError> {
+fn allowed(alg: &str) -> Result<Algorithm, Refused> {
     match alg {
         "ES256" => Ok(Algorithm::ES256),
         "EdDSA" => Ok(Algorithm::EdDSA),
         "RS256" => Ok(Algorithm::RS256),
         "PS256" => Ok(Algorithm::PS256),
-        _ => Err(TokenError::Algorithm),
+        _ => Err(Refused::Algorithm),
     }
 }
 
 /// A key id is only ever compared, but nothing that looks like a path or a query gets even that far (AUTHN-08).
-fn kid(kid: String) -> Result<String, TokenError> {
+fn kid(kid: &str) -> Result<String, Refused> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=' | b'+');
     if kid.is_empty() || kid.len() > 128 || !kid.bytes().all(plain) {
-        return Err(TokenError::UnknownKey);
+        return Err(Refused::UnknownKey);
     }
-    Ok(kid)
-}
-
-/// The claims of an access token (RFC 9068 section 2.2). Times are integers; anything else is an error.
-#[derive(Debug, Deserialize)]
-pub(super) struct Claims {
-    pub(super) iss: String,
-    pub(super) sub: String,
-    pub(super) exp: i64,
-    pub(super) iat: i64,
-    #[serde(default)]
-    pub(super) nbf: Option<i64>,
-    #[serde(default)]
-    pub(super) client_id: Option<String>,
-    #[serde(default)]
-    pub(super) azp: Option<String>,
-    #[serde(default)]
-    pub(super) scope: Option<String>,
-    #[serde(flatten)]
-    pub(super) other: BTreeMap<String, Value>,
+    Ok(kid.to_owned())
 }
 
 impl Claims {
-    /// Whether a claim is there that only an ID token has (OpenID Connect Core sections 2 and 3.1.3.6).
-    pub(super) fn is_id_token(&self) -> bool {
-        self.other.contains_key("nonce") || self.other.contains_key("at_hash")
+    /// A string claim.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
     }
 
-    /// The strings of an array claim; empty if it is absent, an error if it is anything else.
-    pub(super) fn strings(&self, name: &str) -> Result<BTreeSet<&str>, TokenError> {
-        match self.other.get(name) {
-            None => Ok(BTreeSet::new()),
-            Some(Value::Array(items)) => items.iter().map(|v| v.as_str().ok_or(TokenError::Claims)).collect(),
-            Some(_) => Err(TokenError::Claims),
+    /// A time (RFC 7519 section 2, `NumericDate`) in whole seconds; `None` if it is absent, an error if it is
+    /// anything else.
+    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, Refused> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_i64().map(Some).ok_or(Refused::Claims),
         }
+    }
+
+    /// Whether it says itself that it is something else than an access token: by claims that only an ID token has
+    /// (OpenID Connect Core sections 2 and 3.1.3.6), or in the words of issuers that name the kind in the claims.
+    pub(super) fn is_other_token(&self) -> bool {
+        let named = |claim: &str, access: &str| self.0.get(claim).is_some_and(|kind| kind != access);
+        ["nonce", "at_hash", "c_hash"].iter().any(|claim| self.0.contains_key(*claim))
+            || named("typ", "Bearer")
+            || named("token_use", "access")
+    }
+}
+
+/// A list of words, as an array or separated by spaces; empty if it is absent, an error if it is anything else.
+pub(super) fn words(value: Option<&Value>) -> Result<Vec<&str>, Refused> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(text.split(' ').collect()),
+        array => strings(array),
+    }
+}
+
+/// The strings of an array; empty if it is absent, an error if it is anything else.
+pub(super) fn strings(value: Option<&Value>) -> Result<Vec<&str>, Refused> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or(Refused::Claims)).collect(),
+        Some(_) => Err(Refused::Claims),
     }
 }

@@ -1,34 +1,41 @@
 //! Finds the issuer's keys by OpenID Connect Discovery 1.0 and keeps them fresh.
 
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
+use http::{HeaderMap, header};
 use reqwest::{Client, redirect};
 use serde::Deserialize;
 use thiserror::Error;
-use tokio::{sync::Mutex, task::JoinHandle};
+use tokio::sync::Mutex;
 
 use super::keys::{KeySet, KeySetError};
-use crate::settings::{Oidc, Profile};
+use crate::{
+    domain::Clock,
+    settings::{Issuer, Oidc, Profile},
+};
 
 /// Longest document fetched, in bytes.
 const MAX_DOCUMENT: usize = 256 * 1024;
 /// For one fetch, connection included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// However short `Cache-Control` says, no sooner than this; unless the settings say sooner.
+const MIN_REFRESH: Duration = Duration::from_secs(30);
 /// Between two fetches that unknown key ids may cause (AUTHN-09).
 const UNKNOWN_KEY_COOL_DOWN: Duration = Duration::from_secs(5);
-/// Before trying again while no keys are known at all.
-const RETRY: Duration = Duration::from_millis(500);
+/// Before trying again after a failure: the first pause, doubled up to the last.
+const RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
 /// Why the issuer's keys could not be fetched.
 #[derive(Debug, Error)]
-pub enum DiscoveryError {
+pub(super) enum DiscoveryError {
     /// The issuer could not be asked, or answered with an error.
     #[error("cannot fetch {0}")]
     Fetch(String, #[source] Option<reqwest::Error>),
@@ -41,9 +48,6 @@ pub enum DiscoveryError {
     /// The document is another issuer's (OpenID Connect Discovery section 4.3).
     #[error("the discovery document names another issuer")]
     IssuerMismatch,
-    /// The keys are offered over plain HTTP, which anybody on the way could answer.
-    #[error("the issuer's jwks_uri is not https")]
-    InsecureKeys,
     /// The keys cannot be used.
     #[error(transparent)]
     KeySet(#[from] KeySetError),
@@ -55,60 +59,85 @@ struct Metadata {
     jwks_uri: String,
 }
 
-/// Holds the issuer's current keys. One per server.
+/// Holds one issuer's current keys.
 #[derive(Debug)]
-pub struct KeyService {
+pub(super) struct KeyService {
     issuer: String,
-    https_only: bool,
     client: Client,
+    clock: Clock,
+    refresh: Duration,
+    max_staleness: i64,
     keys: ArcSwapOption<KeySet>,
     generation: AtomicU64,
+    /// When the issuer last gave its keys, in seconds since the epoch.
+    confirmed_at: AtomicI64,
     /// When an unknown key id last caused a fetch; its lock makes such fetches single-flight.
     last_unknown: Mutex<Option<Instant>>,
 }
 
 impl KeyService {
-    /// A service without keys yet. Redirects are not followed: a key set has one place.
-    pub fn new(oidc: &Oidc, profile: Profile) -> Result<Arc<Self>, reqwest::Error> {
-        let https_only = profile == Profile::Production;
+    /// A service without keys yet. Redirects are not followed: a key set has one place, and nobody who
+    /// answers for the issuer may point this service at an address of its own network.
+    pub(super) fn new(
+        issuer: &Issuer,
+        oidc: &Oidc,
+        profile: Profile,
+        clock: Clock,
+    ) -> Result<Arc<Self>, reqwest::Error> {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(FETCH_TIMEOUT)
-            .https_only(https_only)
+            // The address of the keys too, which the issuer's document names.
+            .https_only(profile == Profile::Production)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
         Ok(Arc::new(Self {
-            issuer: oidc.issuer.clone(),
-            https_only,
+            issuer: issuer.url.clone(),
             client,
+            clock,
+            refresh: oidc.refresh,
+            max_staleness: oidc.max_staleness,
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            confirmed_at: AtomicI64::new(0),
             last_unknown: Mutex::new(None),
         }))
     }
 
-    /// Fetches the keys now and then every `period`, until the returned task is aborted.
-    /// A failed fetch keeps the keys known before.
-    pub fn keep_fresh(self: &Arc<Self>, period: Duration) -> JoinHandle<()> {
-        let service = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                if let Err(error) = service.refresh().await {
-                    tracing::error!(error = %error, cause = ?std::error::Error::source(&error), "issuer keys not fetched");
+    /// Fetches the keys again and again. A failed fetch keeps the keys known before, and is soon tried again.
+    pub(super) async fn keep_fresh(self: Arc<Self>) {
+        let mut retry = *RETRY.start();
+        loop {
+            let pause = match self.refresh().await {
+                Ok(pause) => {
+                    retry = *RETRY.start();
+                    pause
                 }
-                tokio::time::sleep(if service.is_ready() { period } else { RETRY }).await;
-            }
-        })
+                Err(error) => {
+                    self.report(&error);
+                    let pause = retry;
+                    retry = (retry * 2).min(*RETRY.end());
+                    pause
+                }
+            };
+            tokio::time::sleep(pause.min(self.refresh)).await;
+        }
     }
 
-    /// Whether any keys are known.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.keys.load().is_some()
+    fn report(&self, error: &DiscoveryError) {
+        tracing::error!(
+            issuer = self.issuer,
+            %error,
+            cause = ?std::error::Error::source(error),
+            "issuer keys not fetched"
+        );
     }
 
+    /// The keys, unless the issuer has not confirmed them for too long (AUTHN-10).
     pub(super) fn current(&self) -> Option<Arc<KeySet>> {
-        self.keys.load_full()
+        let confirmed_at = self.confirmed_at.load(Ordering::Acquire);
+        let age = self.clock.timestamp().saturating_sub(confirmed_at);
+        if age > self.max_staleness { None } else { self.keys.load_full() }
     }
 
     /// Fetches the keys because a token names one that is not known. However many tokens do, there is
@@ -122,7 +151,7 @@ impl KeyService {
             if last.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_COOL_DOWN) {
                 *last = Some(Instant::now());
                 if let Err(error) = service.refresh().await {
-                    tracing::error!(error = %error, "issuer keys not fetched");
+                    service.report(&error);
                 }
             }
         });
@@ -131,34 +160,33 @@ impl KeyService {
         self.current()
     }
 
-    /// Discovery, then the key set it points to.
-    pub async fn refresh(&self) -> Result<(), DiscoveryError> {
+    /// Discovery, then the key set it points to. Gives the time until it should be asked again.
+    async fn refresh(&self) -> Result<Duration, DiscoveryError> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let metadata: Metadata =
-            serde_json::from_slice(&self.fetch(&url).await?).map_err(|_| DiscoveryError::Malformed)?;
+            serde_json::from_slice(&self.fetch(&url).await?.0).map_err(|_| DiscoveryError::Malformed)?;
         if metadata.issuer != self.issuer {
             return Err(DiscoveryError::IssuerMismatch);
         }
-        if self.https_only && !metadata.jwks_uri.starts_with("https://") {
-            return Err(DiscoveryError::InsecureKeys);
-        }
-        let document = self.fetch(&metadata.jwks_uri).await?;
+        let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let keys = KeySet::parse(&document, generation)?;
-        if !self.current().is_some_and(|known| known.same_keys(&keys)) {
-            tracing::info!(?keys, "issuer keys loaded");
+        if !self.keys.load().as_ref().is_some_and(|known| known.same_keys(&keys)) {
+            tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
-        Ok(())
+        self.confirmed_at.store(self.clock.timestamp(), Ordering::Release);
+        Ok(pause(max_age, self.refresh))
     }
 
-    /// The body of a successful answer, read no further than the limit.
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>, DiscoveryError> {
+    /// The body of a successful answer, read no further than the limit, and how long it may be kept.
+    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Option<Duration>), DiscoveryError> {
         let failed = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
         let mut response = self.client.get(url).send().await.map_err(failed)?.error_for_status().map_err(failed)?;
         if !response.status().is_success() {
             return Err(DiscoveryError::Fetch(url.to_owned(), None));
         }
+        let max_age = max_age(response.headers());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_DOCUMENT {
@@ -166,6 +194,67 @@ impl KeyService {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body)
+        Ok((body, max_age))
+    }
+}
+
+/// Until the next fetch: what the answer says, within bounds.
+fn pause(max_age: Option<Duration>, longest: Duration) -> Duration {
+    max_age.map_or(longest, |age| age.clamp(MIN_REFRESH.min(longest), longest))
+}
+
+/// How long an answer may be kept (RFC 9111 section 5.2.2), if it says so.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives: Vec<String> =
+        values.flat_map(|value| value.split(',')).map(|directive| directive.trim().to_ascii_lowercase()).collect();
+    if directives.iter().any(|directive| directive == "no-store" || directive == "no-cache") {
+        return Some(Duration::ZERO);
+    }
+    let seconds = directives.iter().find_map(|directive| directive.strip_prefix("max-age="))?;
+    seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_an_answer_may_be_kept_is_read_from_it() {
+        let read = |values: &[&'static str]| {
+            let values = values.iter().map(|value| (header::CACHE_CONTROL, http::HeaderValue::from_static(value)));
+            max_age(&values.collect()).map(|age| age.as_secs())
+        };
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&["public"]), None);
+        assert_eq!(read(&["max-age=60"]), Some(60));
+        assert_eq!(read(&["public, Max-Age=\"60\", must-revalidate"]), Some(60));
+        assert_eq!(read(&["public", "max-age=60"]), Some(60));
+        assert_eq!(read(&["max-age=60, no-store"]), Some(0));
+        assert_eq!(read(&["no-cache"]), Some(0));
+        assert_eq!(read(&["max-age=soon"]), None);
+    }
+
+    #[test]
+    fn keys_are_fetched_as_often_as_the_issuer_says_within_bounds() {
+        let seconds =
+            |age: Option<u64>, longest| pause(age.map(Duration::from_secs), Duration::from_secs(longest)).as_secs();
+        assert_eq!(seconds(None, 300), 300);
+        assert_eq!(seconds(Some(100), 300), 100);
+        assert_eq!(seconds(Some(0), 300), 30);
+        assert_eq!(seconds(Some(86_400), 300), 300);
+        assert_eq!(seconds(Some(0), 10), 10);
+    }
+
+    #[tokio::test]
+    async fn authn_02_in_production_keys_come_over_tls_only() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let variables = [("APP_OIDC__ISSUER", url.as_str()), ("APP_OIDC__AUDIENCE", "api://x")];
+        let oidc = Oidc::from_variables(&variables);
+        let keys = KeyService::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
+        assert!(matches!(keys.refresh().await, Err(DiscoveryError::Fetch(..))));
+        let asked = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(asked.is_err(), "an http address was asked");
     }
 }

@@ -1,10 +1,10 @@
 //! The issuer's public keys (RFC 7517), each bound to the algorithms it may be used with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use thiserror::Error;
 
 /// Smallest RSA modulus accepted, in bits (RFC 7518 section 3.3).
@@ -39,13 +39,20 @@ pub(super) struct KeySet {
 
 /// Why a key set cannot be used. The old one stays in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum KeySetError {
+pub(super) enum KeySetError {
     /// Not a JWK set.
     #[error("not a JSON Web Key Set")]
     Malformed,
     /// Two keys with one id: which one signed could not be told.
     #[error("two keys have the same id")]
     DuplicateKeyId,
+    /// A symmetric or private key, which has no place in a public document: whoever made it cannot be trusted
+    /// with the rest either.
+    #[error("a key that must not be public")]
+    SecretKey,
+    /// A key for something that RFC 7517 section 4.2 does not know.
+    #[error("a key of unknown use")]
+    UnknownUse,
     /// No key this API could use.
     #[error("no usable key")]
     NoUsableKey,
@@ -70,21 +77,28 @@ struct RawKey {
     y: Option<String>,
     n: Option<String>,
     e: Option<String>,
+    d: Option<IgnoredAny>,
+    k: Option<IgnoredAny>,
+    key_ops: Option<Vec<String>>,
 }
 
 impl KeySet {
-    /// Reads a JWK set. Keys without an id, for encryption, or of other kinds are left out.
+    /// Reads a JWK set. Keys without an id, for encryption, too short, or of other kinds are left out; a set with
+    /// a key that should not be in any is refused as a whole.
     pub(super) fn parse(json: &[u8], generation: u64) -> Result<Self, KeySetError> {
         let raw: RawSet = serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
         if raw.keys.len() > MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
         let mut keys = HashMap::new();
+        let mut ids = HashSet::new();
         for raw in raw.keys {
-            let Some((kid, key)) = raw.usable() else { continue };
-            if keys.insert(kid, key).is_some() {
+            raw.check()?;
+            // Whatever it is for: that one id names two keys is enough.
+            if raw.kid.as_ref().is_some_and(|kid| !ids.insert(kid.clone())) {
                 return Err(KeySetError::DuplicateKeyId);
             }
+            keys.extend(raw.usable());
         }
         if keys.is_empty() {
             return Err(KeySetError::NoUsableKey);
@@ -111,8 +125,20 @@ impl KeySet {
 }
 
 impl RawKey {
+    /// Whether it may be in a public set at all.
+    fn check(&self) -> Result<(), KeySetError> {
+        if self.kty == "oct" || self.d.is_some() || self.k.is_some() {
+            return Err(KeySetError::SecretKey);
+        }
+        match self.r#use.as_deref() {
+            None | Some("sig" | "enc") => Ok(()),
+            Some(_) => Err(KeySetError::UnknownUse),
+        }
+    }
+
     fn usable(self) -> Option<(String, Key)> {
-        if self.r#use.as_deref().is_some_and(|r#use| r#use != "sig") {
+        let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if self.r#use.as_deref() == Some("enc") || !verifies {
             return None;
         }
         let (decoding, mut algorithms) = match (self.kty.as_str(), self.crv.as_deref()) {
@@ -131,7 +157,7 @@ impl RawKey {
                 }
                 (DecodingKey::from_rsa_components(n, e).ok()?, vec![Algorithm::RS256, Algorithm::PS256])
             }
-            // Symmetric keys (`oct`) have no place in a public document; other curves are not on the allowlist.
+            // Not on the allowlist.
             _ => return None,
         };
         if let Some(alg) = &self.alg {
@@ -186,20 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn symmetric_encryption_and_nameless_keys_are_left_out() {
+    fn keys_for_something_else_are_left_out() {
         for key in [
-            r#"{"kty":"oct","kid":"o","k":"AAAA"}"#.to_owned(),
             format!(r#"{{{EC},"kid":"e","use":"enc"}}"#),
             format!(r#"{{{EC},"kid":"h","alg":"HS256"}}"#),
+            format!(r#"{{{EC},"kid":"d","key_ops":["deriveKey"]}}"#),
+            r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA","kid":"p"}"#.to_owned(),
+            r#"{"kty":"OKP","crv":"X25519","x":"AA","kid":"x"}"#.to_owned(),
             format!("{{{EC}}}"),
         ] {
             assert_eq!(parse(&key).map(|_| ()), Err(KeySetError::NoUsableKey), "{key}");
+            let set = parse(&format!(r#"{key},{{{EC},"kid":"good"}}"#)).unwrap();
+            assert_eq!(set.keys.len(), 1, "{key}");
         }
+        let verifies = format!(r#"{{{EC},"kid":"v","use":"sig","key_ops":["sign","verify"],"alg":"ES256"}}"#);
+        assert!(parse(&verifies).unwrap().contains("v"));
     }
 
     #[test]
-    fn a_set_that_names_a_key_twice_is_refused_whole() {
-        let key = format!(r#"{{{EC},"kid":"a"}}"#);
-        assert_eq!(parse(&format!("{key},{key}")).map(|_| ()), Err(KeySetError::DuplicateKeyId));
+    fn authn_09_a_set_with_a_key_that_must_not_be_in_it_is_refused_whole() {
+        let good = format!(r#"{{{EC},"kid":"good"}}"#);
+        for (key, error) in [
+            (r#"{"kty":"oct","kid":"o","k":"AAAA"}"#.to_owned(), KeySetError::SecretKey),
+            (format!(r#"{{{EC},"kid":"p","d":"AAAA"}}"#), KeySetError::SecretKey),
+            (format!(r#"{{{EC},"kid":"k","k":"AAAA"}}"#), KeySetError::SecretKey),
+            (format!(r#"{{{EC},"kid":"u","use":"tls"}}"#), KeySetError::UnknownUse),
+            (good.clone(), KeySetError::DuplicateKeyId),
+            (format!(r#"{{{EC},"kid":"good","use":"enc"}}"#), KeySetError::DuplicateKeyId),
+            (format!(r#"{{{EC},"kid":"a","kid":"b"}}"#), KeySetError::Malformed),
+        ] {
+            assert_eq!(parse(&format!("{good},{key}")).map(|_| ()), Err(error), "{key}");
+        }
+        let many: Vec<String> = (0..65).map(|n| format!(r#"{{{EC},"kid":"{n}"}}"#)).collect();
+        assert_eq!(parse(&many.join(",")).map(|_| ()), Err(KeySetError::TooMany));
+        assert!(parse(&many[..64].join(",")).is_ok());
     }
 }

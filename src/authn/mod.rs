@@ -1,30 +1,37 @@
 //! Who is calling: credential → [`Principal`].
 //!
-//! The only credential so far is a bearer access token in the form of RFC 9068, of the one
-//! issuer that the settings name. The way of a token:
-//! [`bearer`] takes it out of the request, [`cache`] knows it or [`verify`] checks it
-//! against a key from [`keys`], which [`discovery`] found and keeps fresh.
+//! The way of a token (RFC 9068): [`credential`] takes it out of the request, [`issuers`] finds whose it
+//! is; [`cache`] knows it, or [`claims`] reads it and [`verify`] checks it against a key from [`keys`], which
+//! [`discovery`] found and keeps fresh.
 
-mod bearer;
 mod cache;
 mod claims;
+mod credential;
 mod discovery;
+mod issuers;
 mod keys;
 mod principal;
+mod refused;
 mod verify;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderMap;
 use thiserror::Error;
+use tokio::task::JoinSet;
 
-pub use discovery::{DiscoveryError, KeyService};
 pub use principal::{CallerKind, Principal};
-pub use verify::TokenError;
+pub use refused::Refused;
 
-use crate::{domain::Clock, settings::Oidc};
-use cache::TokenCache;
-use verify::Verifier;
+use crate::{
+    domain::Clock,
+    settings::{Oidc, Profile},
+};
+use issuers::Issuers;
+
+/// Where a call comes from: an IPv4 address, or the /64 of an IPv6 one. What failures are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(pub IpAddr);
 
 /// Why a call could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -34,7 +41,7 @@ pub enum AuthnError {
     Missing,
     /// What was presented is not one acceptable credential. The reason is for logs, never for the caller.
     #[error("credential refused: {0}")]
-    Refused(#[from] TokenError),
+    Refused(#[from] Refused),
     /// The issuer's keys are not known, so nothing can be verified: fail closed.
     #[error("no keys to verify with")]
     NoKeys,
@@ -43,34 +50,32 @@ pub enum AuthnError {
 /// Verifies credentials. One per server.
 #[derive(Debug)]
 pub struct Authenticator {
-    keys: Arc<KeyService>,
-    verifier: Verifier,
-    cache: TokenCache,
+    issuers: Issuers,
 }
 
 impl Authenticator {
-    /// An authenticator for tokens of the configured issuer, with the keys that `keys` keeps.
+    /// An authenticator for tokens of the configured issuers, whose keys it does not know yet.
+    pub fn new(oidc: &Oidc, profile: Profile, clock: &Clock) -> Result<Self, reqwest::Error> {
+        Ok(Self { issuers: Issuers::new(oidc, profile, clock)? })
+    }
+
+    /// Keeps what it knows fresh, until the tasks are dropped.
     #[must_use]
-    pub fn new(oidc: &Oidc, keys: Arc<KeyService>, clock: Clock) -> Self {
-        Self { keys, verifier: Verifier::new(oidc, clock.clone()), cache: TokenCache::new(oidc.cached_tokens, clock) }
+    pub fn keep_fresh(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        self.issuers.keep_fresh(&mut tasks);
+        tasks
+    }
+
+    /// Whether anybody could be let in.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.issuers.is_ready()
     }
 
     /// The principal behind a request's credential.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, AuthnError> {
-        let token = bearer::token(headers)?.ok_or(AuthnError::Missing)?;
-        let keys = self.keys.current().ok_or(AuthnError::NoKeys)?;
-        let id = cache::TokenId::of(token);
-        if let Some(principal) = self.cache.get(&id, keys.generation()) {
-            return Ok(principal);
-        }
-        let header = claims::Header::parse(token)?;
-        let keys = if keys.contains(&header.kid) {
-            keys
-        } else {
-            // The issuer may have rotated (AUTHN-09); the service bounds how often this asks.
-            self.keys.refresh_for_unknown_key().await.ok_or(AuthnError::NoKeys)?
-        };
-        let verified = self.verifier.verify(token, &header, &keys)?;
-        Ok(self.cache.insert(id, verified, keys.generation()))
+    pub async fn authenticate(&self, headers: &HeaderMap, query: &str) -> Result<Arc<Principal>, AuthnError> {
+        let token = credential::token(headers, query)?.ok_or(AuthnError::Missing)?;
+        self.issuers.principal_of(token).await
     }
 }

@@ -5,6 +5,9 @@ use crate::{
     domain::TenantId,
 };
 
+/// What subjects begin with that are not an issuer's to give.
+pub(super) const RESERVED_SUBJECT: &str = "api-key:";
+
 /// What kind of caller a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerKind {
@@ -36,6 +39,10 @@ pub struct Principal {
     pub(super) tenant: TenantId,
     pub(super) roles: Vec<Role>,
     pub(super) scopes: BTreeSet<Scope>,
+    /// The `jti` of its token.
+    pub(super) token_id: Option<String>,
+    /// When its credential was issued, in seconds since the epoch.
+    pub(super) issued_at: i64,
 }
 
 #[cfg(test)]
@@ -49,6 +56,8 @@ impl Principal {
             tenant,
             roles: Vec::new(),
             scopes: BTreeSet::new(),
+            token_id: None,
+            issued_at: 0,
         }
     }
 }

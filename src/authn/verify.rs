@@ -1,62 +1,22 @@
-use std::{str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use jsonwebtoken::Validation;
-use thiserror::Error;
+use serde::de::IgnoredAny;
 
 use super::{
-    claims::{Claims, Header},
+    Refused,
+    claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{CallerKind, Principal},
+    principal::{CallerKind, Principal, RESERVED_SUBJECT},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
     domain::{Clock, TenantId},
-    settings::Oidc,
+    settings::{Issuer, Oidc, ServiceMark},
 };
 
-/// Why a token is refused. For events and logs; the caller sees one opaque 401 for all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum TokenError {
-    /// Not one compact JWS with the members it must have.
-    #[error("malformed")]
-    Malformed,
-    /// Longer than 8 KiB.
-    #[error("too_long")]
-    TooLong,
-    /// An algorithm that is not allowed, or not the one of the key (AUTHN-03).
-    #[error("algorithm")]
-    Algorithm,
-    /// A header parameter that could bring a key along or must be understood and is not (AUTHN-08).
-    #[error("forbidden_header")]
-    ForbiddenHeader,
-    /// Not an access token (AUTHN-07).
-    #[error("token_type")]
-    TokenType,
-    /// The issuer has no such key.
-    #[error("unknown_key")]
-    UnknownKey,
-    /// The signature is not the issuer's (AUTHN-02).
-    #[error("signature")]
-    Signature,
-    /// Another issuer (AUTHN-04).
-    #[error("issuer")]
-    Issuer,
-    /// For another API (AUTHN-05).
-    #[error("audience")]
-    Audience,
-    /// Past its end (AUTHN-06).
-    #[error("expired")]
-    Expired,
-    /// Not valid yet, or made in the future (AUTHN-06).
-    #[error("not_yet_valid")]
-    NotYetValid,
-    /// Valid for longer than the cap (AUTHN-06).
-    #[error("lifetime")]
-    Lifetime,
-    /// A claim is absent or of the wrong type.
-    #[error("claims")]
-    Claims,
-}
+/// Longest subject and client id, in bytes.
+const MAX_NAME: usize = 255;
 
 /// A token that passed every check.
 #[derive(Debug)]
@@ -70,56 +30,56 @@ pub(super) struct Verified {
 #[derive(Debug)]
 pub(super) struct Verifier {
     clock: Clock,
-    issuer: String,
-    audience: String,
-    token_type: String,
-    max_lifetime: i64,
     leeway: i64,
-    tenant_claim: String,
-    roles_claim: String,
+    issuer: Issuer,
+    /// What subjects of further issuers begin with here; nobody else's may.
+    reserved: Vec<String>,
 }
 
 impl Verifier {
-    pub(super) fn new(oidc: &Oidc, clock: Clock) -> Self {
-        Self {
-            clock,
-            issuer: oidc.issuer.clone(),
-            audience: oidc.audience.clone(),
-            token_type: oidc.token_type.clone(),
-            max_lifetime: oidc.max_token_lifetime,
-            leeway: oidc.leeway,
-            tenant_claim: oidc.tenant_claim.clone(),
-            roles_claim: oidc.roles_claim.clone(),
-        }
+    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, clock: Clock) -> Self {
+        let further = oidc.issuers().filter_map(|issuer| issuer.name.as_deref());
+        let reserved = further.map(|name| format!("{name}|")).chain([RESERVED_SUBJECT.to_owned()]).collect();
+        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), reserved }
+    }
+
+    /// Whether the claims name this verifier's issuer, exactly (AUTHN-04).
+    pub(super) fn is_issuer_of(&self, claims: &Claims) -> bool {
+        claims.text("iss") == Some(self.issuer.url.as_str())
     }
 
     /// Type, algorithm, signature, issuer, audience, times, then the claims that make a principal.
-    pub(super) fn verify(&self, token: &str, header: &Header, keys: &KeySet) -> Result<Verified, TokenError> {
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        header: &Header,
+        claims: &Claims,
+        keys: &KeySet,
+    ) -> Result<Verified, Refused> {
         if !self.is_access_token_type(&header.typ) {
-            return Err(TokenError::TokenType);
+            return Err(Refused::TokenType);
         }
-        let key = keys.get(&header.kid).ok_or(TokenError::UnknownKey)?;
+        let key = keys.get(&header.kid).ok_or(Refused::UnknownKey)?;
         // The key says which algorithms it is for; the token only picks among them (RFC 8725 section 3.1).
         if !key.allows(header.algorithm) {
-            return Err(TokenError::Algorithm);
+            return Err(Refused::Algorithm);
         }
         let mut validation = Validation::new(header.algorithm);
         validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
-        validation.set_audience(&[&self.audience]);
+        validation.set_audience(&[&self.issuer.audience]);
         // The times are checked below, against a clock that tests can move.
         validation.validate_exp = false;
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, key.decoding(), &validation).map_err(|e| reason(e.kind()))?.claims;
-        // By hand: the library would accept an array of issuers that holds ours.
-        if claims.iss != self.issuer {
-            return Err(TokenError::Issuer);
+        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reason(e.kind()))?;
+        // From here on the claims are the issuer's: they are what was signed, read more strictly than the library does.
+        if !self.is_issuer_of(claims) {
+            return Err(Refused::Issuer);
         }
-        self.check_times(&claims)?;
-        if claims.is_id_token() {
-            return Err(TokenError::TokenType);
+        let (issued_at, expires_at) = self.check_times(claims)?;
+        if claims.is_other_token() {
+            return Err(Refused::TokenType);
         }
-        let valid_until = claims.exp.saturating_add(self.leeway);
-        Ok(Verified { principal: Arc::new(self.principal(claims)?), valid_until })
+        let principal = Arc::new(self.principal(claims, issued_at)?);
+        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }
 
     /// `at+jwt` may be written `application/at+jwt`, in any case (RFC 9068 section 4, RFC 7515 section 4.1.9).
@@ -128,57 +88,96 @@ impl Verifier {
             Some((prefix, name)) if prefix.eq_ignore_ascii_case("application/") => name,
             _ => typ,
         };
-        name.eq_ignore_ascii_case(&self.token_type)
+        name.eq_ignore_ascii_case(&self.issuer.token_type)
     }
 
-    fn check_times(&self, claims: &Claims) -> Result<(), TokenError> {
+    /// `iat` and `exp`, if they and `nbf` are sound (AUTHN-06).
+    fn check_times(&self, claims: &Claims) -> Result<(i64, i64), Refused> {
         let now = self.clock.timestamp();
-        if claims.exp.saturating_add(self.leeway) <= now {
-            return Err(TokenError::Expired);
+        let issued_at = claims.time("iat")?.ok_or(Refused::Claims)?;
+        let expires_at = claims.time("exp")?.ok_or(Refused::Claims)?;
+        if expires_at.saturating_add(self.leeway) <= now {
+            return Err(Refused::Expired);
         }
         let latest = now.saturating_add(self.leeway);
-        if claims.iat > latest || claims.nbf.is_some_and(|nbf| nbf > latest) {
-            return Err(TokenError::NotYetValid);
+        if issued_at > latest || claims.time("nbf")?.is_some_and(|nbf| nbf > latest) {
+            return Err(Refused::NotYetValid);
         }
-        let lifetime = claims.exp.saturating_sub(claims.iat);
-        if lifetime <= 0 || lifetime > self.max_lifetime {
-            return Err(TokenError::Lifetime);
+        let lifetime = expires_at.saturating_sub(issued_at);
+        if lifetime <= 0 || lifetime > self.issuer.max_token_lifetime {
+            return Err(Refused::Lifetime);
         }
-        Ok(())
+        Ok((issued_at, expires_at))
     }
 
-    fn principal(&self, claims: Claims) -> Result<Principal, TokenError> {
-        if claims.sub.is_empty() || claims.sub.len() > 255 || claims.sub.chars().any(char::is_control) {
-            return Err(TokenError::Claims);
+    fn principal(&self, claims: &Claims, issued_at: i64) -> Result<Principal, Refused> {
+        let issuer = &self.issuer;
+        let subject = claims.text("sub").ok_or(Refused::Claims)?;
+        let claimed = issuer.client_claim.of(&claims.0);
+        let client = claimed.or_else(|| claims.0.get("azp")).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
+        let acts_for_itself = match &issuer.service_mark {
+            // Only the client's own claim says so: `azp` is in tokens of people too.
+            ServiceMark::Subject => claimed.is_some() && client == subject,
+            ServiceMark::Claim(path, value) => path.of(&claims.0).is_some_and(|found| found == value.as_str()),
+        };
+        if acts_for_itself && !issuer.service_clients.contains(client) {
+            return Err(Refused::ServiceClient);
         }
-        let tenant = claims.other.get(&self.tenant_claim).and_then(|v| v.as_str()).ok_or(TokenError::Claims)?;
-        let tenant = TenantId::from_str(tenant).map_err(|_| TokenError::Claims)?;
-        let client = claims.client_id.as_deref().or(claims.azp.as_deref()).ok_or(TokenError::Claims)?.to_owned();
-        if client.is_empty() || client.len() > 255 || client.chars().any(char::is_control) {
-            return Err(TokenError::Claims);
-        }
-        let granted: Vec<&str> = claims.scope.as_deref().unwrap_or_default().split(' ').collect();
-        let scopes = Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect();
-        // A client that acts for itself has its own id as subject (RFC 9068 section 2.2).
-        // Only `client_id` says so: `azp` is in tokens of people too.
-        let (kind, roles) = if claims.client_id.as_deref() == Some(claims.sub.as_str()) {
-            (CallerKind::Service, vec![Role::Service])
+        let (kind, roles, scope_claim) = if acts_for_itself {
+            (CallerKind::Service, vec![Role::Service], &issuer.service_scope_claim)
         } else {
             // A role this API does not know gives nothing, so it is skipped rather than refused.
-            let roles = claims.strings(&self.roles_claim)?.into_iter().filter_map(|name| name.parse().ok());
-            (CallerKind::User, roles.collect())
+            let named = strings(issuer.roles_claim.of(&claims.0))?.into_iter().filter_map(|name| name.parse().ok());
+            let distinct: BTreeSet<Role> = named.collect();
+            (CallerKind::User, distinct.into_iter().collect(), &issuer.scope_claim)
         };
-        Ok(Principal { kind, subject: claims.sub, client, tenant, roles, scopes })
+        let granted = words(scope_claim.of(&claims.0))?;
+        let token_id = match claims.0.get("jti") {
+            None => None,
+            Some(id) => Some(id.as_str().ok_or(Refused::Claims)?.to_owned()),
+        };
+        Ok(Principal {
+            kind,
+            subject: self.name(subject)?,
+            client: self.name(client)?,
+            tenant: self.tenant(claims)?,
+            roles,
+            scopes: Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect(),
+            token_id,
+            issued_at,
+        })
+    }
+
+    /// The tenant, if this issuer may speak for it.
+    fn tenant(&self, claims: &Claims) -> Result<TenantId, Refused> {
+        let tenant = self.issuer.tenant_claim.of(&claims.0).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
+        let tenant = TenantId::from_str(tenant).map_err(|_| Refused::Claims)?;
+        match &self.issuer.tenants {
+            Some(own) if !own.contains(&tenant) => Err(Refused::Tenant),
+            _ => Ok(tenant),
+        }
+    }
+
+    /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.
+    fn name(&self, name: &str) -> Result<String, Refused> {
+        if name.is_empty()
+            || name.chars().any(char::is_control)
+            || self.reserved.iter().any(|own| name.starts_with(own))
+        {
+            return Err(Refused::Claims);
+        }
+        let name = self.issuer.name.as_ref().map_or_else(|| name.to_owned(), |issuer| format!("{issuer}|{name}"));
+        if name.len() > MAX_NAME { Err(Refused::Claims) } else { Ok(name) }
     }
 }
 
-fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> TokenError {
+fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {
     use jsonwebtoken::errors::ErrorKind;
     match kind {
-        ErrorKind::InvalidSignature => TokenError::Signature,
-        ErrorKind::InvalidAudience => TokenError::Audience,
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => TokenError::Algorithm,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => TokenError::Claims,
-        _ => TokenError::Malformed,
+        ErrorKind::InvalidSignature => Refused::Signature,
+        ErrorKind::InvalidAudience => Refused::Audience,
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Refused::Algorithm,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => Refused::Claims,
+        _ => Refused::Malformed,
     }
 }

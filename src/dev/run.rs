@@ -16,7 +16,7 @@ use super::{
     banner,
     database::{Cluster, DatabaseError, Urls},
     demo,
-    issuer::{DevIssuer, IssuerError},
+    issuer::{DevIssuer, IssuerError, SERVICE_CLIENT},
     postgres::{Binaries, Data, Durability, PostgresError, Server},
 };
 use crate::{
@@ -176,6 +176,7 @@ fn variables(
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
         ("APP_OIDC__ISSUER", issuer.url()),
         ("APP_OIDC__AUDIENCE", audience),
+        ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
         ("APP_SECRETS__MAC_KEY", &mac_key),
         ("APP_LOG__FORMAT", "text"),
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),

@@ -22,6 +22,7 @@ use tower_http::timeout::TimeoutBody;
 
 use super::{Body, client::Client};
 use crate::{
+    authn::Source,
     problem::{Kind, Problem, from_framework},
     settings::Http,
 };
@@ -96,12 +97,13 @@ impl BridgeLayer {
     where
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let client = parts.extensions.get::<Client>().copied().ok_or_else(|| Problem::new(Kind::Internal))?;
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.max_body as u64) {
             return Err(Problem::new(Kind::PayloadTooLarge));
         }
+        parts.extensions.insert(Source(client.network()));
         let parts = RequestParts::from((
             parts,
             LocalAddr(client.local.into()),

@@ -10,7 +10,10 @@ use super::{Profile, Reader, Settings};
 /// Adds a fault for each unsafe setting and each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
     let production = settings.profile == Profile::Production;
-    check_issuer(&settings.oidc.issuer, production, r);
+    for issuer in settings.oidc.issuers() {
+        let key = issuer.name.as_ref().map_or("oidc.issuer".to_owned(), |name| format!("oidc.further.{name}.issuer"));
+        check_issuer(&key, &issuer.url, production, r);
+    }
     check_database("database.writer_url", &settings.database.writer_url, production, r);
     check_database("database.reader_url", &settings.database.reader_url, production, r);
     let login = |url: &SecretString| Url::parse(url.expose_secret()).map(|url| url.username().to_owned()).ok();
@@ -22,17 +25,17 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     }
 }
 
-fn check_issuer(issuer: &str, production: bool, r: &mut Reader) {
+fn check_issuer(key: &str, issuer: &str, production: bool, r: &mut Reader) {
     let Ok(url) = Url::parse(issuer) else {
-        return r.fault("oidc.issuer", "is not a URL");
+        return r.fault(key, "is not a URL");
     };
     let secure = url.scheme() == "https";
     let local = url.scheme() == "http" && is_loopback(&url);
     if !secure && (production || !local) {
-        r.fault("oidc.issuer", "must be an https URL (http is for a loopback address in development)");
+        r.fault(key, "must be an https URL (http is for a loopback address in development)");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        r.fault("oidc.issuer", "must have no query and no fragment (OpenID Connect Discovery section 3)");
+        r.fault(key, "must have no query and no fragment (OpenID Connect Discovery section 3)");
     }
 }
 

@@ -6,6 +6,7 @@
 //! unsafe combination in the `production` profile; all faults are reported at once (SECRET-03).
 
 mod checks;
+mod oidc;
 mod reader;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
@@ -18,6 +19,7 @@ use crate::{
     telemetry::{LogFilter, LogFormat},
 };
 
+pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 use reader::Reader;
 pub use reader::{Fault, Faults};
 
@@ -103,29 +105,6 @@ pub struct Database {
     pub statement_timeout: Duration,
 }
 
-/// Whose tokens are accepted.
-#[derive(Debug)]
-pub struct Oidc {
-    /// `APP_OIDC__ISSUER`, required: the issuer exactly as its tokens spell it in `iss`.
-    pub issuer: String,
-    /// `APP_OIDC__AUDIENCE`, required: what `aud` must hold.
-    pub audience: String,
-    /// `APP_OIDC__TOKEN_TYPE`, default `at+jwt` (RFC 9068). Issuers that cannot: `JWT`.
-    pub token_type: String,
-    /// `APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS`, default 900. A token valid for longer is refused, signed or not.
-    pub max_token_lifetime: i64,
-    /// `APP_OIDC__LEEWAY_SECONDS`, default 30, at most 30: clock difference forgiven.
-    pub leeway: i64,
-    /// `APP_OIDC__TENANT_CLAIM`, default `tenant_id`: the claim that holds the tenant's UUID.
-    pub tenant_claim: String,
-    /// `APP_OIDC__ROLES_CLAIM`, default `roles`: the claim that holds the array of role names.
-    pub roles_claim: String,
-    /// `APP_OIDC__REFRESH_SECONDS`, default 300: how often the keys are fetched anew.
-    pub refresh: Duration,
-    /// `APP_OIDC__CACHED_TOKENS`, default 10000: verified tokens remembered.
-    pub cached_tokens: usize,
-}
-
 /// Limits per client address (RATE-01): a bucket of `burst` requests, refilled at `per_second`.
 #[derive(Debug)]
 pub struct Throttle {
@@ -207,15 +186,7 @@ impl Settings {
         let max_connections = r.within("database.max_connections", 10, 1..=1_000);
         let acquire_timeout = r.millis("database.acquire_timeout_ms", 3_000);
         let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);
-        let issuer = r.required("oidc.issuer");
-        let audience = r.required("oidc.audience");
-        let token_type = r.or("oidc.token_type", "at+jwt".to_owned());
-        let max_token_lifetime = r.within("oidc.max_token_lifetime_seconds", 900, 1..=86_400);
-        let leeway = r.within("oidc.leeway_seconds", 30, 0..=30);
-        let tenant_claim = r.or("oidc.tenant_claim", "tenant_id".to_owned());
-        let roles_claim = r.or("oidc.roles_claim", "roles".to_owned());
-        let refresh = r.within("oidc.refresh_seconds", 300, 1..=86_400);
-        let cached_tokens = r.within("oidc.cached_tokens", 10_000, 0..=10_000_000);
+        let oidc = Oidc::read(r);
         let throttle = Throttle {
             address_per_second: r.within("throttle.address_per_second", 50, 1..=1_000_000),
             address_burst: r.within("throttle.address_burst", 200, 1..=1_000_000),
@@ -234,17 +205,7 @@ impl Settings {
                 acquire_timeout,
                 statement_timeout,
             },
-            oidc: Oidc {
-                issuer: issuer?,
-                audience: audience?,
-                token_type,
-                max_token_lifetime,
-                leeway,
-                tenant_claim,
-                roles_claim,
-                refresh: Duration::from_secs(refresh),
-                cached_tokens,
-            },
+            oidc: oidc?,
             throttle,
             secrets: Secrets { mac_key: mac_key? },
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },

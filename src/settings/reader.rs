@@ -47,7 +47,7 @@ fn parse_setting<T: Setting>(text: &str) -> Result<T, T::Err> {
 
 pub(super) struct Reader {
     config: Config,
-    known: BTreeSet<&'static str>,
+    known: BTreeSet<String>,
     faults: Vec<Fault>,
 }
 
@@ -77,34 +77,45 @@ impl Reader {
     }
 
     /// Counts `key` as a setting, so that its presence is not a fault.
-    pub(super) fn know(&mut self, key: &'static str) {
-        self.known.insert(key);
+    pub(super) fn know(&mut self, key: &str) {
+        self.known.insert(key.to_owned());
     }
 
     pub(super) fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.faults.push(Fault { variable: variable(key), message: message.into() });
     }
 
-    pub(super) fn optional<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         self.optional_with(key, parse_setting)
     }
 
-    pub(super) fn or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+    pub(super) fn or<T: Setting>(&mut self, key: &str, default: T) -> T {
         self.optional(key).unwrap_or(default)
     }
 
-    pub(super) fn required<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+    pub(super) fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
         self.required_with(key, parse_setting)
     }
 
+    /// The names right below `key`, such as those of a table in the file.
+    pub(super) fn names(&self, key: &str) -> BTreeSet<String> {
+        self.config.get_table(key).map(|table| table.into_keys().collect()).unwrap_or_default()
+    }
+
+    /// Words separated by commas.
+    pub(super) fn list<T: Setting>(&mut self, key: &str) -> Vec<T> {
+        let words = |text: &str| text.split(',').map(|word| word.trim().parse()).collect::<Result<Vec<T>, T::Err>>();
+        self.optional_with(key, words).unwrap_or_default()
+    }
+
     /// A secret, wiped from memory when dropped; no fault ever quotes it.
-    pub(super) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+    pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
         self.required_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
     }
 
     pub(super) fn required_with<T, E: Display>(
         &mut self,
-        key: &'static str,
+        key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let before = self.faults.len();
@@ -117,7 +128,7 @@ impl Reader {
 
     pub(super) fn within<T: Setting + PartialOrd + Display + Copy>(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: T,
         range: RangeInclusive<T>,
     ) -> T {
@@ -128,7 +139,7 @@ impl Reader {
         value
     }
 
-    pub(super) fn millis(&mut self, key: &'static str, default: u64) -> Duration {
+    pub(super) fn millis(&mut self, key: &str, default: u64) -> Duration {
         Duration::from_millis(self.within(key, default, 1..=3_600_000))
     }
 
@@ -148,18 +159,14 @@ impl Reader {
         let mut present = BTreeSet::new();
         leaves("", &self.config.cache, &mut present);
         for key in present {
-            if !self.known.contains(key.as_str()) {
+            if !self.known.contains(&key) {
                 self.fault(&key, "no such setting");
             }
         }
         Faults(self.faults)
     }
 
-    fn optional_with<T, E: Display>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
+    fn optional_with<T, E: Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         self.know(key);
         let text = match self.config.get_string(key) {
             Ok(text) => text,

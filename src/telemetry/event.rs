@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 /// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
-pub(crate) fn authn_token_invalid(reason: &str) {
-    tracing::warn!(target: "security", event = "authn_token_invalid", reason, "credential refused");
+pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr) {
+    tracing::warn!(target: "security", event = "authn_token_invalid", reason, %source, "credential refused");
 }
 
 /// An authenticated caller was refused an operation.

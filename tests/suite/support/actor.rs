@@ -3,6 +3,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
+use super::events::{self, Fields};
+
 /// Somebody who calls the service.
 pub struct Actor {
     client: reqwest::Client,
@@ -85,6 +87,11 @@ impl Reply {
         let errors = self.body["errors"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         errors.iter().map(|e| format!("{} {}", text(&e["pointer"]), text(&e["code"]))).collect()
+    }
+
+    /// The security events of this request.
+    pub fn events(&self) -> Vec<Fields> {
+        events::of(self.header("x-request-id").unwrap())
     }
 
     #[track_caller]

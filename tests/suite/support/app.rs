@@ -8,14 +8,14 @@ use service::{
     dev::{
         database::Urls,
         demo::{self, Person, Tenant},
-        issuer::DevIssuer,
+        issuer::{DevIssuer, SERVICE_CLIENT},
     },
     domain::Clock,
     settings::Settings,
 };
 use tokio::net::TcpListener;
 
-use super::{Actor, Forge, postgres};
+use super::{Actor, Forge, events, postgres};
 
 /// The demo tenants; each has products, and orders of its own.
 pub const ACME: Tenant = demo::TENANTS[0];
@@ -26,7 +26,7 @@ pub const GLOBEX: Tenant = demo::TENANTS[1];
 pub const UNTHROTTLED: [(&str, &str); 2] =
     [("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"), ("APP_THROTTLE__ADDRESS_BURST", "100000")];
 
-const AUDIENCE: &str = "api://under-test";
+pub const AUDIENCE: &str = "api://under-test";
 
 /// The service on a socket of its own, with a database and an issuer of its own.
 pub struct TestApp {
@@ -60,17 +60,19 @@ impl TestApp {
         })
     }
 
-    /// With some variables set otherwise.
+    /// With some variables set otherwise, or not at all if the value is empty.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
         Self::start_on(postgres::test_database().await, variables).await
     }
 
     /// With a database that is there already.
     pub async fn start_on(database: Urls, variables: &[(&str, &str)]) -> Self {
+        events::record();
         let clock = Clock::system();
         let issuer = start_issuer(clock.clone()).await;
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        all.retain(|_, value| !value.is_empty());
         let settings = Settings::from_variables(all).unwrap();
         // As the service says it: the message tells how to repair what keeps it from starting.
         let app = app::start(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -92,6 +94,7 @@ impl TestApp {
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
+            ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
             ("APP_SECRETS__MAC_KEY", &key),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -99,7 +102,7 @@ impl TestApp {
     }
 
     /// Keys of the issuer are fetched after the start; tests begin when they are there.
-    async fn wait_until_ready(&self) {
+    pub async fn wait_until_ready(&self) {
         for _ in 0..500 {
             if self.anonymous().get("/health/ready").await.status == 200 {
                 return;

@@ -3,14 +3,19 @@
 mod actor;
 mod app;
 mod books;
+mod events;
+mod keys;
+mod odd_issuer;
 mod postgres;
 mod serving;
 mod tokens;
 mod wire;
 
 pub use actor::{Actor, Reply};
-pub use app::{ACME, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
+pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
 pub use books::{Books, id};
+pub use keys::TestKey;
+pub use odd_issuer::OddIssuer;
 pub use postgres::{query, run, superuser, test_database, wait_for_a_waiter};
 pub use serving::{Serving, binary};
 pub use tokens::Forge;

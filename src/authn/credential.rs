@@ -1,0 +1,50 @@
+//! Takes the one credential out of a request (RFC 6750 section 2.1).
+
+use http::{HeaderMap, header};
+
+use super::Refused;
+
+/// Longest token accepted, in bytes.
+const MAX_TOKEN: usize = 8 * 1024;
+/// Cookies that could carry a credential.
+const COOKIES: [&str; 2] = ["__Host-session", "access_token"];
+
+/// The token, `None` if the request carries no credential at all.
+///
+/// Only the `Authorization` header counts: a token in the query string is in every log on the way already
+/// (RFC 9700 section 4.3.2). Two credentials in one request are refused, since two readers could each pick another.
+pub(super) fn token<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<&'h str>, Refused> {
+    if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token") {
+        return Err(Refused::InQuery);
+    }
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() || has_cookie(headers) {
+        return Err(Refused::TwoCredentials);
+    }
+    let value = value.to_str().map_err(|_| Refused::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Refused::Malformed)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Refused::Malformed);
+    }
+    if token.len() > MAX_TOKEN {
+        return Err(Refused::TooLong);
+    }
+    let compact = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if token.is_empty() || !token.bytes().all(compact) {
+        return Err(Refused::Malformed);
+    }
+    Ok(Some(token))
+}
+
+fn has_cookie(headers: &HeaderMap) -> bool {
+    let names = |value: &header::HeaderValue| {
+        let pairs = value.as_bytes().split(|byte| *byte == b';');
+        let name = |pair: &[u8]| pair.split(|byte| *byte == b'=').next().map(<[u8]>::trim_ascii).map(<[u8]>::to_vec);
+        pairs.filter_map(name).collect::<Vec<_>>()
+    };
+    let mut found = headers.get_all(header::COOKIE).iter().flat_map(names);
+    found.any(|name| COOKIES.iter().any(|cookie| name.eq_ignore_ascii_case(cookie.as_bytes())))
+}

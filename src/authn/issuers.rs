@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{
+    AuthnError, Refused,
+    cache::{KeySetId, TokenCache, TokenId},
+    claims,
+    discovery::KeyService,
+    principal::Principal,
+    verify::Verifier,
+};
+use crate::{
+    domain::Clock,
+    settings::{Oidc, Profile},
+};
+
+/// The issuers whose tokens are accepted, with their keys and what was verified with them.
+#[derive(Debug)]
+pub(super) struct Issuers {
+    issuers: Vec<Trusted>,
+    cache: TokenCache,
+}
+
+#[derive(Debug)]
+struct Trusted {
+    keys: Arc<KeyService>,
+    verifier: Verifier,
+}
+
+impl Issuers {
+    pub(super) fn new(oidc: &Oidc, profile: Profile, clock: &Clock) -> Result<Self, reqwest::Error> {
+        let trusted = oidc.issuers().map(|issuer| {
+            let keys = KeyService::new(issuer, oidc, profile, clock.clone())?;
+            Ok(Trusted { keys, verifier: Verifier::new(issuer, oidc, clock.clone()) })
+        });
+        let issuers = trusted.collect::<Result<_, reqwest::Error>>()?;
+        Ok(Self { issuers, cache: TokenCache::new(oidc.cached_tokens, clock.clone()) })
+    }
+
+    /// Keeps the keys fresh for as long as the tasks run.
+    pub(super) fn keep_fresh(&self, tasks: &mut JoinSet<()>) {
+        for issuer in &self.issuers {
+            tasks.spawn(Arc::clone(&issuer.keys).keep_fresh());
+        }
+    }
+
+    /// Whether the keys of any issuer are known; else nobody with a token could be let in.
+    pub(super) fn is_ready(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.keys.current().is_some())
+    }
+
+    /// The principal behind a token: remembered, or verified against a key of the issuer it names.
+    pub(super) async fn principal_of(&self, token: &str) -> Result<Arc<Principal>, AuthnError> {
+        let id = TokenId::of(token);
+        if let Some(principal) = self.cache.get(&id, |key_set| self.is_current(key_set)) {
+            return Ok(principal);
+        }
+        let (header, claims) = claims::parse(token)?;
+        let place = self.issuers.iter().position(|issuer| issuer.verifier.is_issuer_of(&claims));
+        let (place, issuer) = place.and_then(|place| Some((place, self.issuers.get(place)?))).ok_or(Refused::Issuer)?;
+        let keys = issuer.keys.current().ok_or(AuthnError::NoKeys)?;
+        let keys = if keys.contains(&header.kid) {
+            keys
+        } else {
+            // The issuer may have rotated (AUTHN-09); the service bounds how often this asks.
+            issuer.keys.refresh_for_unknown_key().await.ok_or(AuthnError::NoKeys)?
+        };
+        let verified = issuer.verifier.verify(token, &header, &claims, &keys)?;
+        Ok(self.cache.insert(id, verified, KeySetId { issuer: place, generation: keys.generation() }))
+    }
+
+    fn is_current(&self, key_set: KeySetId) -> bool {
+        let keys = self.issuers.get(key_set.issuer).and_then(|issuer| issuer.keys.current());
+        keys.is_some_and(|keys| keys.generation() == key_set.generation)
+    }
+}

@@ -1,0 +1,57 @@
+use thiserror::Error;
+
+/// Why a credential is refused. For events and logs; the caller sees one opaque 401 for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    /// Not one compact JWS with the members it must have, each once.
+    #[error("malformed")]
+    Malformed,
+    /// Longer than 8 KiB.
+    #[error("too_long")]
+    TooLong,
+    /// More than one credential (AUTHN-08).
+    #[error("two_credentials")]
+    TwoCredentials,
+    /// A token in the query string, where every log on the way has seen it.
+    #[error("in_query")]
+    InQuery,
+    /// An algorithm that is not allowed, or not the one of the key (AUTHN-03).
+    #[error("algorithm")]
+    Algorithm,
+    /// A header parameter that could bring a key along or must be understood and is not (AUTHN-08).
+    #[error("forbidden_header")]
+    ForbiddenHeader,
+    /// Not an access token (AUTHN-07).
+    #[error("token_type")]
+    TokenType,
+    /// The issuer has no such key.
+    #[error("unknown_key")]
+    UnknownKey,
+    /// The signature is not the issuer's (AUTHN-02).
+    #[error("signature")]
+    Signature,
+    /// Another issuer (AUTHN-04).
+    #[error("issuer")]
+    Issuer,
+    /// For another API (AUTHN-05).
+    #[error("audience")]
+    Audience,
+    /// Past its end (AUTHN-06).
+    #[error("expired")]
+    Expired,
+    /// Not valid yet, or made in the future (AUTHN-06).
+    #[error("not_yet_valid")]
+    NotYetValid,
+    /// Valid for longer than the cap (AUTHN-06).
+    #[error("lifetime")]
+    Lifetime,
+    /// A claim is absent or of the wrong type.
+    #[error("claims")]
+    Claims,
+    /// The issuer may not speak for the tenant.
+    #[error("tenant")]
+    Tenant,
+    /// A client acts for itself that is not listed as one that may.
+    #[error("service_client")]
+    ServiceClient,
+}

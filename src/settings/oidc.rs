@@ -1,0 +1,187 @@
+//! Whose tokens are accepted, and how their claims are read. `docs/issuers.md` has worked examples.
+
+use std::{collections::BTreeSet, convert::Infallible, str::FromStr, time::Duration};
+
+use serde_json::{Map, Value};
+
+use super::Reader;
+use crate::domain::TenantId;
+
+/// Whose tokens are accepted.
+#[derive(Debug)]
+pub struct Oidc {
+    /// The issuer of `APP_OIDC__…`.
+    pub first: Issuer,
+    /// Those of `APP_OIDC__FURTHER__<NAME>__…`.
+    pub further: Vec<Issuer>,
+    /// `APP_OIDC__LEEWAY_SECONDS`, default 30, at most 30: clock difference forgiven.
+    pub leeway: i64,
+    /// `APP_OIDC__REFRESH_SECONDS`, default 300: how often keys are fetched anew, at the latest. An issuer whose
+    /// `Cache-Control` asks for less is asked more often, but not within 30 s (or this setting, if shorter).
+    pub refresh: Duration,
+    /// `APP_OIDC__MAX_STALENESS_SECONDS`, default 3600, 60 to 86400: how long keys count that the issuer does not
+    /// confirm any more. Then its tokens are answered with 503.
+    pub max_staleness: i64,
+    /// `APP_OIDC__CACHED_TOKENS`, default 10000: verified tokens remembered.
+    pub cached_tokens: usize,
+}
+
+/// One issuer. Of a further one, audience, token type and lifetime default to the first one's.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// `None` for the first; for a further one `<NAME>` in lower case. Subjects and clients of a further issuer
+    /// are known here as `<name>|<sub>`, so that no two issuers' people are taken for each other.
+    pub name: Option<String>,
+    /// `…__ISSUER`, required: the issuer exactly as its tokens spell it in `iss`.
+    pub url: String,
+    /// `…__AUDIENCE`, required: what `aud` must hold.
+    pub audience: String,
+    /// `…__TOKEN_TYPE`, default `at+jwt` (RFC 9068). Issuers that cannot: `JWT`.
+    pub token_type: String,
+    /// `…__MAX_TOKEN_LIFETIME_SECONDS`, default 900, at most 86400. A token valid for longer is refused, signed or not.
+    pub max_token_lifetime: i64,
+    /// `…__TENANT_CLAIM`, default `tenant_id`: what holds the tenant's UUID.
+    pub tenant_claim: ClaimPath,
+    /// `…__ROLES_CLAIM`, default `roles`: what holds the array of role names.
+    pub roles_claim: ClaimPath,
+    /// `…__SCOPE_CLAIM`, default `scope`: what holds the scopes, as an array or separated by spaces.
+    pub scope_claim: ClaimPath,
+    /// `…__SERVICE_SCOPE_CLAIM`, default as `…__SCOPE_CLAIM`: the same for a program that acts for itself.
+    pub service_scope_claim: ClaimPath,
+    /// `…__CLIENT_CLAIM`, default `client_id`: what holds the client's id; `azp` if it is absent.
+    pub client_claim: ClaimPath,
+    /// `…__SERVICE_MARK`, default `sub`: how a program that acts for itself is told from a person.
+    pub service_mark: ServiceMark,
+    /// `…__SERVICE_CLIENTS`, separated by commas, default none: the clients that may act for themselves.
+    pub service_clients: BTreeSet<String>,
+    /// `…__TENANTS`, separated by commas: whose tokens it may issue. Required for a further issuer; the first one
+    /// speaks for every tenant unless it is set.
+    pub tenants: Option<BTreeSet<TenantId>>,
+}
+
+/// Where in a token something is: the name of a claim, or, if it begins with `/`, a JSON pointer (RFC 6901).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath(String);
+
+impl ClaimPath {
+    /// What is there.
+    #[must_use]
+    pub fn of<'v>(&self, claims: &'v Map<String, Value>) -> Option<&'v Value> {
+        let Some(path) = self.0.strip_prefix('/') else { return claims.get(&self.0) };
+        let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
+        // The two escapes of RFC 6901 section 4, in this order.
+        let value = claims.get(&first.replace("~1", "/").replace("~0", "~"))?;
+        rest.map_or(Some(value), |rest| value.pointer(&format!("/{rest}")))
+    }
+}
+
+impl FromStr for ClaimPath {
+    type Err = Infallible;
+
+    fn from_str(s: &str) -> Result<Self, Infallible> {
+        Ok(Self(s.to_owned()))
+    }
+}
+
+/// How a program that acts for itself is told from a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceMark {
+    /// `sub`: its subject is its client id (RFC 9068 section 2.2).
+    Subject,
+    /// `<claim>=<value>`: a claim that only such tokens have.
+    Claim(ClaimPath, String),
+}
+
+impl FromStr for ServiceMark {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match s.split_once('=') {
+            None if s == "sub" => Ok(Self::Subject),
+            Some((claim, value)) if !claim.is_empty() && !value.is_empty() => {
+                Ok(Self::Claim(ClaimPath(claim.to_owned()), value.to_owned()))
+            }
+            _ => Err("expected `sub` or `<claim>=<value>`"),
+        }
+    }
+}
+
+impl Oidc {
+    pub(super) fn read(r: &mut Reader) -> Option<Self> {
+        let leeway = r.within("oidc.leeway_seconds", 30, 0..=30);
+        let refresh = Duration::from_secs(r.within("oidc.refresh_seconds", 300, 1..=86_400));
+        let max_staleness = r.within("oidc.max_staleness_seconds", 3_600, 60..=86_400);
+        let cached_tokens = r.within("oidc.cached_tokens", 10_000, 0..=10_000_000);
+        let first = Issuer::read(r, None, None);
+        let further = r.names("oidc.further").into_iter().map(|name| Issuer::read(r, Some(name), first.as_ref()));
+        // All of them, before the first that is missing something ends it: each shall tell its faults.
+        let further: Vec<Option<Issuer>> = further.collect();
+        let further = further.into_iter().collect::<Option<Vec<Issuer>>>();
+        let oidc = Self { first: first?, further: further?, leeway, refresh, max_staleness, cached_tokens };
+        let distinct: BTreeSet<&str> = oidc.issuers().map(|issuer| issuer.url.as_str()).collect();
+        if distinct.len() != oidc.issuers().count() {
+            r.fault("oidc.further", "names an issuer twice");
+        }
+        Some(oidc)
+    }
+
+    /// Of these variables alone, for unit tests.
+    #[cfg(test)]
+    pub(crate) fn from_variables(variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::read(&mut Reader::new(variables.iter().map(owned).collect())).unwrap()
+    }
+
+    /// All of them, the first one first.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        std::iter::once(&self.first).chain(&self.further)
+    }
+}
+
+impl Issuer {
+    /// The first issuer, or a further one of this name.
+    fn read(r: &mut Reader, name: Option<String>, first: Option<&Self>) -> Option<Self> {
+        let key = |leaf: &str| match &name {
+            None => format!("oidc.{leaf}"),
+            Some(name) => format!("oidc.further.{name}.{leaf}"),
+        };
+        let path = |text: &str| ClaimPath(text.to_owned());
+        let url = r.required(&key("issuer"));
+        let audience = match first {
+            None => r.required(&key("audience")),
+            Some(first) => Some(r.or(&key("audience"), first.audience.clone())),
+        };
+        let token_type = r.or(&key("token_type"), first.map_or("at+jwt".to_owned(), |first| first.token_type.clone()));
+        let lifetime = first.map_or(900, |first| first.max_token_lifetime);
+        let max_token_lifetime = r.within(&key("max_token_lifetime_seconds"), lifetime, 1..=86_400);
+        let scope_claim = r.or(&key("scope_claim"), path("scope"));
+        let tenant_claim = r.or(&key("tenant_claim"), path("tenant_id"));
+        let roles_claim = r.or(&key("roles_claim"), path("roles"));
+        let service_scope_claim = r.or(&key("service_scope_claim"), scope_claim.clone());
+        let client_claim = r.or(&key("client_claim"), path("client_id"));
+        let service_mark = r.or(&key("service_mark"), ServiceMark::Subject);
+        let service_clients = r.list(&key("service_clients")).into_iter().collect();
+        let tenants: BTreeSet<TenantId> = r.list(&key("tenants")).into_iter().collect();
+        if name.is_some() && tenants.is_empty() {
+            r.fault(
+                &key("tenants"),
+                "is required: a further issuer speaks for the tenants that are named and no other",
+            );
+        }
+        Some(Self {
+            name,
+            url: url?,
+            audience: audience?,
+            token_type,
+            max_token_lifetime,
+            tenant_claim,
+            roles_claim,
+            scope_claim,
+            service_scope_claim,
+            client_claim,
+            service_mark,
+            service_clients,
+            tenants: (!tenants.is_empty()).then_some(tenants),
+        })
+    }
+}

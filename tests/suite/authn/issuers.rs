@@ -1,0 +1,151 @@
+//! Several issuers, and claims that are not where RFC 9068 has them.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+use service::authz::{matrix::Scope, policy::Role};
+
+use crate::support::{ACME, GLOBEX, OddIssuer, Reply, TestApp, TestKey};
+
+use super::keys::{EVERY_SECOND, until};
+
+const EXAMPLES: &str = "docs/issuers.md";
+
+/// The blocks of one language in a section of the examples.
+fn blocks(section: &str, language: &str) -> Vec<String> {
+    let start = format!("```{language}\n");
+    section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+fn reason(reply: &Reply) -> String {
+    reply.problem(401);
+    reply.events()[0]["reason"].clone()
+}
+
+#[tokio::test]
+async fn authn_07_the_documented_examples_work_as_they_stand() {
+    let text = fs::read_to_string(EXAMPLES).unwrap();
+    let mut tried = 0;
+    for section in text.split("\n## ").filter(|section| !blocks(section, "json").is_empty()) {
+        let name = section.lines().next().unwrap();
+        let key = TestKey::rs256("example");
+        let issuer = OddIssuer::with_keys(&[&key]).await;
+        let configuration = blocks(section, "toml").remove(0);
+        let own = configuration.split('"').nth(1).unwrap().to_owned();
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("issuer-{name}.toml"));
+        fs::write(&file, configuration.replace(&own, &issuer.url)).unwrap();
+        let from_file = [("APP_OIDC__AUDIENCE", ""), ("APP_OIDC__SERVICE_CLIENTS", ""), ("APP_OIDC__ISSUER", "")];
+        let mut variables = vec![("APP_CONFIG", file.to_str().unwrap())];
+        variables.extend(from_file);
+        let app = TestApp::start_with(&variables).await;
+        app.wait_until_ready().await;
+        let typ = if configuration.contains("token_type = \"JWT\"") { "JWT" } else { "at+jwt" };
+        let header = json!({ "alg": "RS256", "typ": typ, "kid": "example" }).to_string();
+        let examples: Vec<Value> =
+            blocks(section, "json").iter().map(|block| serde_json::from_str(block).expect(block)).collect();
+        for pair in examples.chunks(2) {
+            let [claims, expected] = pair else { panic!("{name}: a token without its meaning") };
+            assert_eq!(claims["iss"], own, "{name}");
+            let now = app.clock.timestamp();
+            let mut claims = claims.clone();
+            (claims["iss"], claims["iat"], claims["exp"]) = (json!(issuer.url), json!(now), json!(now + 300));
+            let me = app.bearer(key.sign_text(&header, &claims.to_string())).get("/v1/me").await.ok(200);
+            let mut expected = expected.clone();
+            expected["tenantId"] = json!(ACME.id.to_string());
+            assert_eq!(me, expected, "{name}");
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 6);
+}
+
+/// A service with a first issuer and a further one for Globex.
+async fn two() -> (OddIssuer, OddIssuer, TestKey, TestKey, TestApp) {
+    let (first_key, partner_key) = (TestKey::es256("same"), TestKey::es256("same"));
+    let first = OddIssuer::with_keys(&[&first_key]).await;
+    let partner = OddIssuer::with_keys(&[&partner_key]).await;
+    let globex = GLOBEX.id.to_string();
+    let mut variables = EVERY_SECOND.to_vec();
+    variables.push(("APP_OIDC__FURTHER__PARTNER__ISSUER", &partner.url));
+    variables.push(("APP_OIDC__FURTHER__PARTNER__TENANTS", &globex));
+    variables.push(("APP_OIDC__FURTHER__PARTNER__SERVICE_CLIENTS", "job"));
+    let app = first.app(&variables).await;
+    app.wait_until_ready().await;
+    (first, partner, first_key, partner_key, app)
+}
+
+fn signed(key: &TestKey, claims: &Value) -> String {
+    key.sign_text(&json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id }).to_string(), &claims.to_string())
+}
+
+#[tokio::test]
+async fn authn_04_each_issuer_speaks_for_its_own_tenants_and_people() {
+    let (first, partner, first_key, partner_key, app) = two().await;
+    let now = app.clock.timestamp();
+    let me = async |token: String| app.bearer(token).get("/v1/me").await;
+    let with = |issuer: &OddIssuer, changes: Value| {
+        let mut claims = issuer.claims(now);
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let (acme, globex) = (ACME.id.to_string(), GLOBEX.id.to_string());
+
+    let theirs = signed(&partner_key, &with(&partner, json!({ "tenant_id": globex, "sub": "alice" })));
+    // The further issuer may be known a moment after the first.
+    for _ in 0..500 {
+        if me(theirs.clone()).await.status != 503 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let found = me(theirs).await.ok(200);
+    assert_eq!((&found["subject"], &found["clientId"]), (&json!("partner|alice"), &json!("partner|some-client")));
+    let ours = me(signed(&first_key, &with(&first, json!({ "tenant_id": globex, "sub": "alice" })))).await.ok(200);
+    assert_eq!(ours["subject"], "alice");
+    let job = with(&partner, json!({ "tenant_id": globex, "sub": "job", "client_id": "job" }));
+    assert_eq!(me(signed(&partner_key, &job)).await.ok(200)["kind"], "service");
+
+    let foreign = me(signed(&partner_key, &with(&partner, json!({ "tenant_id": acme })))).await;
+    assert_eq!(reason(&foreign), "tenant");
+    // The same key id at both: each issuer's tokens are verified with its own key.
+    let crossed = me(signed(&first_key, &with(&partner, json!({ "tenant_id": globex })))).await;
+    assert_eq!(reason(&crossed), "signature");
+    let crossed = me(signed(&partner_key, &with(&first, json!({ "tenant_id": acme })))).await;
+    assert_eq!(reason(&crossed), "signature");
+    // Nobody's subject looks like another issuer's.
+    let posing = me(signed(&first_key, &with(&first, json!({ "sub": "partner|alice" })))).await;
+    assert_eq!(reason(&posing), "claims");
+    let posing = me(signed(&first_key, &with(&first, json!({ "client_id": "partner|job" })))).await;
+    assert_eq!(reason(&posing), "claims");
+    // A client that may act for itself at one of them may not at the other.
+    let posing = me(signed(&first_key, &with(&first, json!({ "sub": "job", "client_id": "job" })))).await;
+    assert_eq!(reason(&posing), "service_client");
+}
+
+#[tokio::test]
+async fn authn_10_one_issuers_outage_is_not_the_others() {
+    let (first, partner, first_key, partner_key, app) = two().await;
+    partner.set_down(true);
+    app.clock.advance(std::time::Duration::from_secs(3_601));
+    until(&app.bearer(first.token(&first_key, app.clock.timestamp())), 200).await;
+    let theirs = app.bearer(partner.token(&partner_key, app.clock.timestamp())).get("/v1/me").await;
+    assert_eq!(theirs.problem(503), "unavailable");
+    app.anonymous().get("/health/ready").await.ok(200);
+}
+
+#[tokio::test]
+async fn authn_07_a_program_is_recognised_only_if_it_is_listed() {
+    let app = TestApp::start_with(&[("APP_OIDC__SERVICE_CLIENTS", "another, demo-service")]).await;
+    let forge = || app.forge().claim("sub", "demo-service").claim("client_id", "demo-service");
+    let me = app.bearer(forge().token()).get("/v1/me").await.ok(200);
+    assert_eq!((&me["kind"], &me["roles"]), (&json!("service"), &json!(["service"])));
+    // What the token says of roles is nothing to a program; what `azp` says makes no program.
+    let person = app.forge().claim("azp", "admin@acme.example").claim("client_id", "web").token();
+    assert_eq!(app.bearer(person).get("/v1/me").await.ok(200)["kind"], "user");
+    let without = TestApp::start_with(&[("APP_OIDC__SERVICE_CLIENTS", "")]).await;
+    let token = without.forge().claim("sub", "demo-service").claim("client_id", "demo-service").token();
+    assert_eq!(reason(&without.bearer(token).get("/v1/me").await), "service_client");
+    without.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]).get("/v1/me").await.ok(200);
+}

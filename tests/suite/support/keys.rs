@@ -1,0 +1,98 @@
+use aws_lc_rs::{
+    encoding::AsDer as _,
+    rand::SystemRandom,
+    rsa::{self, KeySize},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+        RsaEncoding,
+    },
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+/// A key that signs anything, in any of the accepted algorithms.
+pub struct TestKey {
+    pub id: String,
+    pub alg: &'static str,
+    pair: Pair,
+}
+
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+    Rsa(Box<rsa::KeyPair>, &'static dyn RsaEncoding),
+}
+
+impl TestKey {
+    pub fn es256(id: &str) -> Self {
+        let pair = Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap());
+        Self { id: id.to_owned(), alg: "ES256", pair }
+    }
+
+    pub fn eddsa(id: &str) -> Self {
+        Self { id: id.to_owned(), alg: "EdDSA", pair: Pair::Ed(Ed25519KeyPair::generate().unwrap()) }
+    }
+
+    pub fn rs256(id: &str) -> Self {
+        let pair = Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap()), &RSA_PKCS1_SHA256);
+        Self { id: id.to_owned(), alg: "RS256", pair }
+    }
+
+    pub fn ps256(id: &str) -> Self {
+        let pair = Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap()), &RSA_PSS_SHA256);
+        Self { id: id.to_owned(), alg: "PS256", pair }
+    }
+
+    /// The public half.
+    pub fn jwk(&self) -> Value {
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let mut jwk = match &self.pair {
+            Pair::Ec(pair) => {
+                let point = pair.public_key().as_ref();
+                json!({ "kty": "EC", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..]) })
+            }
+            Pair::Ed(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) }),
+            Pair::Rsa(pair, _) => {
+                let key = pair.public_key();
+                let (n, e) = (key.modulus(), key.exponent());
+                json!({
+                    "kty": "RSA",
+                    "n": text(n.big_endian_without_leading_zero()), "e": text(e.big_endian_without_leading_zero()),
+                })
+            }
+        };
+        for (name, value) in [("kid", self.id.as_str()), ("use", "sig"), ("alg", self.alg)] {
+            jwk[name] = json!(value);
+        }
+        jwk
+    }
+
+    /// The public half as everybody could have it in a file.
+    pub fn public_der(&self) -> Vec<u8> {
+        match &self.pair {
+            Pair::Ec(pair) => pair.public_key().as_der().unwrap().as_ref().to_vec(),
+            Pair::Ed(pair) => pair.public_key().as_der().unwrap().as_ref().to_vec(),
+            Pair::Rsa(pair, _) => pair.public_key().as_der().unwrap().as_ref().to_vec(),
+        }
+    }
+
+    /// A compact JWS of these very texts.
+    pub fn sign_text(&self, header: &str, claims: &str) -> String {
+        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.sign(input.as_bytes());
+        format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn sign(&self, input: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.pair {
+            Pair::Ec(pair) => pair.sign(&random, input).unwrap().as_ref().to_vec(),
+            Pair::Ed(pair) => pair.sign(input).as_ref().to_vec(),
+            Pair::Rsa(pair, padding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*padding, &random, input, &mut signature).unwrap();
+                signature
+            }
+        }
+    }
+}
