@@ -7,11 +7,11 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     api::{self, ServedRoute, UnguardedRoute},
-    authn::Authenticator,
+    authn::{Authenticator, SetupError},
     domain::Clock,
     edge,
     settings::Settings,
-    store::{Database, UnfitDatabase},
+    store::{Credentials, Database, UnfitDatabase},
 };
 
 /// A service that is ready to run and holds its port.
@@ -22,6 +22,7 @@ pub struct App<S> {
     listener: TcpListener,
     address: SocketAddr,
     context: Arc<api::Context>,
+    credentials: Credentials,
     /// What runs beside the requests; it ends when this is dropped.
     background: JoinSet<()>,
 }
@@ -38,9 +39,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
-    /// The HTTP client for the issuer cannot be made.
-    #[error("cannot set up the HTTP client")]
-    HttpClient(#[source] reqwest::Error),
+    /// Credentials could not be verified.
+    #[error(transparent)]
+    Authenticator(#[from] SetupError),
     /// The database must not be served with.
     #[error(transparent)]
     Database(#[from] UnfitDatabase),
@@ -64,7 +65,9 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let (listener, address) = listen.await.map_err(|source| StartError::Listen { address: wanted, source })?;
     let database = Database::new(&settings.database)?;
     database.check_fit().await?;
-    let authenticator = Authenticator::new(&settings.oidc, settings.profile, &clock).map_err(StartError::HttpClient)?;
+    let credentials = Credentials::new(&settings.database)?;
+    credentials.check_fit().await?;
+    let authenticator = Authenticator::new(&settings, &credentials, &clock)?;
     let public_url = match &settings.http.public_url {
         Some(url) => url.to_string(),
         None => format!("http://{address}"),
@@ -74,6 +77,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
         authenticator,
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
+        max_key_lifetime: settings.api_keys.max_lifetime,
         clock,
         docs: settings.http.docs,
         issuer: settings.oidc.first.url.clone(),
@@ -81,8 +85,10 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     });
     let (routes, served) = api::routes(&context)?;
     let service = edge::stack(routes, &settings.http, &settings.throttle).ok_or(StartError::Throttle)?;
+    // Before the first request: who never knew what was revoked lets nobody in.
+    context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
     let background = context.authenticator.keep_fresh();
-    Ok(App { service, served, settings, listener, address, context, background })
+    Ok(App { service, served, settings, listener, address, context, credentials, background })
 }
 
 impl<S: edge::EdgeService> App<S> {
@@ -103,7 +109,8 @@ impl<S: edge::EdgeService> App<S> {
         tracing::info!(address = %self.address, "listening");
         edge::serve(self.listener, self.service, &self.settings.http, stop).await;
         drop(self.background);
-        self.context.database.close().await;
+        self.context.authenticator.finish().await;
+        tokio::join!(self.context.database.close(), self.credentials.close());
         tracing::info!("stopped");
     }
 }

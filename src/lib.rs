@@ -18,7 +18,7 @@
 //! | [`store`] | all SQL; opens a transaction only for a `Permit` |
 //!
 //! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
-//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`app`] (puts it all together), and, with
+//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what operators do in an incident), [`app`] (puts it all together), and, with
 //! the feature `dev` only, `dev` (private PostgreSQL, development issuer, demo data).
 
 pub mod api;
@@ -31,6 +31,7 @@ pub mod dev;
 pub mod domain;
 pub mod edge;
 mod json;
+pub mod ops;
 pub mod problem;
 pub mod settings;
 pub mod store;

@@ -7,7 +7,8 @@ use service::{
     api, app,
     authz::matrix::{self, Scope},
     domain::Clock,
-    settings::{MigrateSettings, Settings},
+    ops,
+    settings::{LoginSettings, Settings},
     store, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +27,9 @@ enum Command {
     Serve,
     /// Bring the database schema up to date, as the login of `APP_DATABASE__OWNER_URL`
     Migrate,
+    /// Handle an incident, as the login of `APP_DATABASE__OPERATOR_URL`
+    #[command(subcommand)]
+    Incident(Incident),
     /// Check the configuration and list everything that is wrong with it
     CheckConfig,
     /// Print the route matrix: who may call what
@@ -61,6 +65,12 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Incident {
+    /// Refuse credentials before they end, at every replica within two seconds
+    Revoke(ops::Revocation),
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse().command).await {
@@ -86,8 +96,12 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             app::start(settings, Clock::system()).await?.run(stop).await;
         }
         Command::Migrate => {
-            store::migrate(&MigrateSettings::load()?.owner_url).await?;
+            store::migrate(&LoginSettings::owner()?.url).await?;
             println!("the schema is up to date");
+        }
+        Command::Incident(Incident::Revoke(revocation)) => {
+            let position = revocation.revoke(&LoginSettings::operator()?, Clock::system().now()).await?;
+            println!("revoked (entry {position})");
         }
         Command::CheckConfig => {
             Settings::load()?;

@@ -9,6 +9,7 @@ use crate::authz::matrix::{self, Callers, Method, Row, Scope};
 const OIDC: &str = "oidc";
 /// How it is sent: the same token, for tools and people that have one already.
 const BEARER: &str = "bearer";
+const API_KEY: &str = "apiKey";
 
 /// The finished document.
 pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
@@ -45,6 +46,11 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The same access token, pasted."
+        }, API_KEY: {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-Key",
+            "description": "A key of `/v1/api-keys`, which has scopes of its own."
         }}),
     );
     components.insert(
@@ -98,7 +104,11 @@ fn problem_schema() -> Value {
 fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     let public = row.callers == Callers::Public;
     let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
-    let security = if public { json!([]) } else { json!([{ OIDC: scopes }, { BEARER: [] }]) };
+    let security = match row.callers {
+        Callers::Public => json!([]),
+        Callers::Authenticated => json!([{ OIDC: scopes }, { BEARER: [] }, { API_KEY: [] }]),
+        Callers::NoKeys => json!([{ OIDC: scopes }, { BEARER: [] }]),
+    };
     operation.insert("security".to_owned(), security);
     operation.insert(
         "x-access".to_owned(),

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{Context, ServedRoute, schema::Schemas};
 use crate::{
-    authn::{AuthnError, Source},
+    authn::{AuthnError, Refused, Source},
     authz::{
         Action, Denied, Permit, authorize,
         matrix::{self, Callers, Row},
@@ -118,7 +118,7 @@ impl Endpoint for Guard {
     type Output = poem::Response;
 
     async fn call(&self, mut request: Request) -> Result<Self::Output> {
-        if self.row.callers == Callers::Authenticated {
+        if self.row.callers != Callers::Public {
             let grant = self.admit(&request).await?;
             request.extensions_mut().insert(grant);
         }
@@ -134,12 +134,13 @@ impl Guard {
         // Without it nothing could be held against anybody; the edge gives every request one.
         let source = *request.extensions().get::<Source>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let query = request.uri().query().unwrap_or_default();
-        let authenticated = self.context.authenticator.authenticate(request.headers(), query).await;
+        let authenticated = self.context.authenticator.authenticate(request.headers(), query, source).await;
         let principal = authenticated.map_err(|error| unauthenticated(error, source))?;
         authorize(self.row, Arc::clone(&principal)).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),
+                Denied::ApiKey => (Kind::Forbidden, "api_key"),
             };
             event::authz_fail(principal.subject(), &principal.tenant().to_string(), self.row.operation, reason);
             let problem = Problem::new(kind);
@@ -152,7 +153,7 @@ impl Guard {
                         Err(_) => problem,
                     }
                 }
-                Denied::MissingPermission => problem,
+                Denied::MissingPermission | Denied::ApiKey => problem,
             }
         })
     }
@@ -194,11 +195,24 @@ fn check_headers(headers: &http::HeaderMap) -> Result<(), Problem> {
 fn unauthenticated(error: AuthnError, source: Source) -> Problem {
     let (kind, challenge) = match error {
         AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
-        AuthnError::Refused(reason) => {
-            event::authn_token_invalid(&reason.to_string(), source.0);
+        AuthnError::Refused { reason, key } => {
+            let key = key.map(|key| key.to_string());
+            match reason {
+                Refused::Revoked => event::authn_token_reuse(source.0, key),
+                reason => event::authn_token_invalid(&reason.to_string(), source.0, key),
+            }
             (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
         }
-        AuthnError::NoKeys => return Problem::new(Kind::Unavailable),
+        AuthnError::Penalised { seconds } => {
+            return Problem::new(Kind::RateLimited)
+                .detail("Too many credentials from this address were refused.")
+                .limit("failed_authentications")
+                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        AuthnError::Unavailable(what) => {
+            tracing::warn!(what, "cannot authenticate");
+            return Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1));
+        }
     };
     Problem::new(kind).header(challenge.0, challenge.1)
 }

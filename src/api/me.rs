@@ -16,7 +16,7 @@ struct MeView {
     /// The OAuth client that presented it.
     #[oai(validator(max_length = 255))]
     client_id: String,
-    /// `user` or `service`.
+    /// `user`, `service` or `apiKey`.
     #[oai(validator(max_length = 16))]
     kind: String,
     /// The tenant all calls are confined to.

@@ -4,6 +4,7 @@
 //! [`guard`] wraps every route with its row of the matrix, so the checks run before an
 //! operation's first argument is read, and an operation without a row stops the start.
 
+mod api_keys;
 mod created;
 mod customers;
 mod document;
@@ -49,6 +50,8 @@ pub struct Context {
     pub mac_key: MacKey,
     /// How long the answer to a request with an idempotency key is given again.
     pub idempotency_retention: Duration,
+    /// How long an API key may be valid.
+    pub max_key_lifetime: Duration,
     /// The time.
     pub clock: Clock,
     /// Whether the document and its page are served.
@@ -72,12 +75,22 @@ enum Tag {
     Orders,
     /// Invoices, payments and refunds.
     Billing,
+    /// Keys by which programs call.
+    Keys,
     /// Probes and documents.
     Operations,
 }
 
-type Operations =
-    (me::Me, products::Products, customers::Customers, orders::Orders, invoices::Invoices, health::Health, meta::Meta);
+type Operations = (
+    me::Me,
+    products::Products,
+    customers::Customers,
+    orders::Orders,
+    invoices::Invoices,
+    api_keys::ApiKeys,
+    health::Health,
+    meta::Meta,
+);
 
 /// All operations.
 fn operations(context: &Arc<Context>) -> Operations {
@@ -87,6 +100,7 @@ fn operations(context: &Arc<Context>) -> Operations {
         customers::Customers(Arc::clone(context)),
         orders::Orders(Arc::clone(context)),
         invoices::Invoices(Arc::clone(context)),
+        api_keys::ApiKeys(Arc::clone(context)),
         health::Health::new(Arc::clone(context)),
         meta::Meta::new(context),
     )

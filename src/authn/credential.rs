@@ -1,6 +1,6 @@
 //! Takes the one credential out of a request (RFC 6750 section 2.1).
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use super::Refused;
 
@@ -9,21 +9,43 @@ const MAX_TOKEN: usize = 8 * 1024;
 /// Cookies that could carry a credential.
 const COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 
-/// The token, `None` if the request carries no credential at all.
+/// Header of an API key.
+const API_KEY: &str = "x-api-key";
+
+/// What a request carries.
+#[derive(Clone, Copy)]
+pub(super) enum Credential<'h> {
+    /// An access token.
+    Token(&'h str),
+    /// The text of an API key.
+    ApiKey(&'h str),
+}
+
+/// The credential, `None` if the request carries none at all.
 ///
-/// Only the `Authorization` header counts: a token in the query string is in every log on the way already
+/// Only the headers count: a token in the query string is in every log on the way already
 /// (RFC 9700 section 4.3.2). Two credentials in one request are refused, since two readers could each pick another.
-pub(super) fn token<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<&'h str>, Refused> {
+pub(super) fn of<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<Credential<'h>>, Refused> {
     if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token") {
         return Err(Refused::InQuery);
     }
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() || has_cookie(headers) {
+    let (tokens, keys) = (headers.get_all(header::AUTHORIZATION), headers.get_all(API_KEY));
+    if tokens.iter().chain(keys.iter()).count() > 1 {
         return Err(Refused::TwoCredentials);
     }
+    let found = match (tokens.iter().next(), keys.iter().next()) {
+        (Some(value), _) => Credential::Token(token(value)?),
+        (None, Some(value)) => Credential::ApiKey(value.to_str().map_err(|_| Refused::ApiKeyFormat)?),
+        (None, None) => return Ok(None),
+    };
+    if has_cookie(headers) {
+        return Err(Refused::TwoCredentials);
+    }
+    Ok(Some(found))
+}
+
+/// The token of an `Authorization` header.
+fn token(value: &HeaderValue) -> Result<&str, Refused> {
     let value = value.to_str().map_err(|_| Refused::Malformed)?;
     let (scheme, token) = value.split_once(' ').ok_or(Refused::Malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
@@ -36,11 +58,11 @@ pub(super) fn token<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<&'
     if token.is_empty() || !token.bytes().all(compact) {
         return Err(Refused::Malformed);
     }
-    Ok(Some(token))
+    Ok(token)
 }
 
 fn has_cookie(headers: &HeaderMap) -> bool {
-    let names = |value: &header::HeaderValue| {
+    let names = |value: &HeaderValue| {
         let pairs = value.as_bytes().split(|byte| *byte == b';');
         let name = |pair: &[u8]| pair.split(|byte| *byte == b'=').next().map(<[u8]>::trim_ascii).map(<[u8]>::to_vec);
         pairs.filter_map(name).collect::<Vec<_>>()

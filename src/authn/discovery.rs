@@ -28,8 +28,8 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// However short `Cache-Control` says, no sooner than this; unless the settings say sooner.
 const MIN_REFRESH: Duration = Duration::from_secs(30);
-/// Between two fetches that unknown key ids may cause (AUTHN-09).
-const UNKNOWN_KEY_COOL_DOWN: Duration = Duration::from_secs(5);
+/// Between two fetches that requests may cause (AUTHN-09).
+const DEMAND_COOL_DOWN: Duration = Duration::from_secs(5);
 /// Before trying again after a failure: the first pause, doubled up to the last.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
@@ -71,8 +71,8 @@ pub(super) struct KeyService {
     generation: AtomicU64,
     /// When the issuer last gave its keys, in seconds since the epoch.
     confirmed_at: AtomicI64,
-    /// When an unknown key id last caused a fetch; its lock makes such fetches single-flight.
-    last_unknown: Mutex<Option<Instant>>,
+    /// When a request last caused a fetch; its lock makes such fetches single-flight.
+    last_demand: Mutex<Option<Instant>>,
 }
 
 impl KeyService {
@@ -100,7 +100,7 @@ impl KeyService {
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             confirmed_at: AtomicI64::new(0),
-            last_unknown: Mutex::new(None),
+            last_demand: Mutex::new(None),
         }))
     }
 
@@ -140,15 +140,15 @@ impl KeyService {
         if age > self.max_staleness { None } else { self.keys.load_full() }
     }
 
-    /// Fetches the keys because a token names one that is not known. However many tokens do, there is
+    /// Fetches the keys because a token names one that is not known, or none are. However many tokens do, there is
     /// one fetch at a time and at most one per cool-down: others get what that one brought.
     ///
     /// The fetch is a task of its own: a caller that hangs up neither ends it nor escapes the cool-down.
-    pub(super) async fn refresh_for_unknown_key(self: &Arc<Self>) -> Option<Arc<KeySet>> {
+    pub(super) async fn refresh_on_demand(self: &Arc<Self>) -> Option<Arc<KeySet>> {
         let service = Arc::clone(self);
         let fetch = tokio::spawn(async move {
-            let mut last = service.last_unknown.lock().await;
-            if last.is_none_or(|at| at.elapsed() >= UNKNOWN_KEY_COOL_DOWN) {
+            let mut last = service.last_demand.lock().await;
+            if last.is_none_or(|at| at.elapsed() >= DEMAND_COOL_DOWN) {
                 *last = Some(Instant::now());
                 if let Err(error) = service.refresh().await {
                     service.report(&error);

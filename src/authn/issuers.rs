@@ -8,18 +8,22 @@ use super::{
     claims,
     discovery::KeyService,
     principal::Principal,
-    verify::Verifier,
+    verify::{Verified, Verifier},
 };
 use crate::{
     domain::Clock,
     settings::{Oidc, Profile},
+    store::Credentials,
 };
+
+const NO_KEYS: AuthnError = AuthnError::Unavailable("issuer_keys");
 
 /// The issuers whose tokens are accepted, with their keys and what was verified with them.
 #[derive(Debug)]
 pub(super) struct Issuers {
     issuers: Vec<Trusted>,
     cache: TokenCache,
+    store: Credentials,
 }
 
 #[derive(Debug)]
@@ -29,13 +33,18 @@ struct Trusted {
 }
 
 impl Issuers {
-    pub(super) fn new(oidc: &Oidc, profile: Profile, clock: &Clock) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(
+        oidc: &Oidc,
+        profile: Profile,
+        store: Credentials,
+        clock: &Clock,
+    ) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let keys = KeyService::new(issuer, oidc, profile, clock.clone())?;
             Ok(Trusted { keys, verifier: Verifier::new(issuer, oidc, clock.clone()) })
         });
         let issuers = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { issuers, cache: TokenCache::new(oidc.cached_tokens, clock.clone()) })
+        Ok(Self { issuers, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store })
     }
 
     /// Keeps the keys fresh for as long as the tasks run.
@@ -59,15 +68,26 @@ impl Issuers {
         let (header, claims) = claims::parse(token)?;
         let place = self.issuers.iter().position(|issuer| issuer.verifier.is_issuer_of(&claims));
         let (place, issuer) = place.and_then(|place| Some((place, self.issuers.get(place)?))).ok_or(Refused::Issuer)?;
-        let keys = issuer.keys.current().ok_or(AuthnError::NoKeys)?;
-        let keys = if keys.contains(&header.kid) {
-            keys
-        } else {
-            // The issuer may have rotated (AUTHN-09); the service bounds how often this asks.
-            issuer.keys.refresh_for_unknown_key().await.ok_or(AuthnError::NoKeys)?
+        let keys = match issuer.keys.current() {
+            Some(keys) if keys.contains(&header.kid) => keys,
+            // The issuer may have rotated (AUTHN-09), or be back; the service bounds how often this asks.
+            _ => issuer.keys.refresh_on_demand().await.ok_or(NO_KEYS)?,
         };
         let verified = issuer.verifier.verify(token, &header, &claims, &keys)?;
+        self.note_roles(&verified).await;
         Ok(self.cache.insert(id, verified, KeySetId { issuer: place, generation: keys.generation() }))
+    }
+
+    /// A new token says what its subject may do now, which bounds the API keys they made.
+    async fn note_roles(&self, verified: &Verified) {
+        let principal = &verified.principal;
+        if !verified.tells_roles {
+            return;
+        }
+        let roles: Vec<String> = principal.roles().iter().map(|role| role.as_str().to_owned()).collect();
+        if let Err(error) = self.store.note_roles(principal.tenant(), principal.subject(), &roles).await {
+            tracing::warn!(%error, "not noted what somebody's API keys may do");
+        }
     }
 
     fn is_current(&self, key_set: KeySetId) -> bool {

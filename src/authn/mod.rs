@@ -1,22 +1,34 @@
 //! Who is calling: credential → [`Principal`].
 //!
-//! The way of a token (RFC 9068): [`credential`] takes it out of the request, [`issuers`] finds whose it
-//! is; [`cache`] knows it, or [`claims`] reads it and [`verify`] checks it against a key from [`keys`], which
-//! [`discovery`] found and keeps fresh.
+//! [`credential`] takes the one credential out of a request.
+//!
+//! The way of a token (RFC 9068): [`issuers`] finds whose it is; [`cache`] knows it, or [`claims`] reads it and
+//! [`verify`] checks it against a key from [`keys`], which [`discovery`] found and keeps fresh.
+//!
+//! The way of an API key: [`key_text`] reads it; [`api_keys`] knows it, or checks it against the hash that is stored,
+//! as [`hashing`] lets it.
+//!
+//! Whatever is found then passes [`revocation`], and failures are counted by [`penalties`].
 
+mod api_keys;
 mod cache;
 mod claims;
 mod credential;
 mod discovery;
+mod hashing;
 mod issuers;
+mod key_text;
 mod keys;
+mod penalties;
 mod principal;
 mod refused;
+mod revocation;
 mod verify;
 
 use std::{net::IpAddr, sync::Arc};
 
 use http::HeaderMap;
+use secrecy::SecretString;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
@@ -24,10 +36,16 @@ pub use principal::{CallerKind, Principal};
 pub use refused::Refused;
 
 use crate::{
-    domain::Clock,
-    settings::{Oidc, Profile},
+    crypto::RandomError,
+    domain::{ApiKeyId, Clock, TenantId},
+    settings::Settings,
+    store::{Credentials, StoreError},
 };
+use api_keys::ApiKeys;
+use credential::Credential;
 use issuers::Issuers;
+use penalties::{Penalties, Verdict};
+use revocation::Revocations;
 
 /// Where a call comes from: an IPv4 address, or the /64 of an IPv6 one. What failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,24 +57,60 @@ pub enum AuthnError {
     /// No credential was presented.
     #[error("no credential")]
     Missing,
-    /// What was presented is not one acceptable credential. The reason is for logs, never for the caller.
-    #[error("credential refused: {0}")]
-    Refused(#[from] Refused),
-    /// The issuer's keys are not known, so nothing can be verified: fail closed.
-    #[error("no keys to verify with")]
-    NoKeys,
+    /// What was presented is not one acceptable credential. Both are for logs, never for the caller.
+    #[error("credential refused: {reason}")]
+    Refused {
+        /// Why.
+        reason: Refused,
+        /// Which API key was presented, if it was one.
+        key: Option<ApiKeyId>,
+    },
+    /// Too many failures came from the same source.
+    #[error("shut out for {seconds} s")]
+    Penalised {
+        /// For how long.
+        seconds: i64,
+    },
+    /// Something that is needed to decide is missing: fail closed.
+    #[error("cannot authenticate without {0}")]
+    Unavailable(&'static str),
+}
+
+impl From<Refused> for AuthnError {
+    fn from(reason: Refused) -> Self {
+        Self::Refused { reason, key: None }
+    }
+}
+
+/// Why there is no authenticator.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The HTTP client for the issuers cannot be made.
+    #[error("cannot set up the HTTP client")]
+    HttpClient(#[from] reqwest::Error),
+    /// Nothing could be made at random.
+    #[error(transparent)]
+    Random(#[from] RandomError),
 }
 
 /// Verifies credentials. One per server.
 #[derive(Debug)]
 pub struct Authenticator {
     issuers: Issuers,
+    api_keys: Arc<ApiKeys>,
+    revocations: Arc<Revocations>,
+    penalties: Penalties,
 }
 
 impl Authenticator {
-    /// An authenticator for tokens of the configured issuers, whose keys it does not know yet.
-    pub fn new(oidc: &Oidc, profile: Profile, clock: &Clock) -> Result<Self, reqwest::Error> {
-        Ok(Self { issuers: Issuers::new(oidc, profile, clock)? })
+    /// An authenticator that knows neither the issuers' keys nor what was revoked yet.
+    pub fn new(settings: &Settings, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
+        Ok(Self {
+            issuers: Issuers::new(&settings.oidc, settings.profile, store.clone(), clock)?,
+            api_keys: Arc::new(ApiKeys::new(settings, store.clone(), clock.clone())?),
+            revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
+            penalties: Penalties::new(settings.penalty, clock.clone()),
+        })
     }
 
     /// Keeps what it knows fresh, until the tasks are dropped.
@@ -64,18 +118,61 @@ impl Authenticator {
     pub fn keep_fresh(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         self.issuers.keep_fresh(&mut tasks);
+        tasks.spawn(Arc::clone(&self.revocations).follow());
+        tasks.spawn(Arc::clone(&self.api_keys).note_uses());
         tasks
+    }
+
+    /// Notes what it has not noted yet, before the service ends.
+    pub async fn finish(&self) {
+        self.api_keys.note_uses_now().await;
     }
 
     /// Whether anybody could be let in.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.issuers.is_ready()
+        self.issuers.is_ready() && !self.revocations.is_lost()
     }
 
-    /// The principal behind a request's credential.
-    pub async fn authenticate(&self, headers: &HeaderMap, query: &str) -> Result<Arc<Principal>, AuthnError> {
-        let token = credential::token(headers, query)?.ok_or(AuthnError::Missing)?;
-        self.issuers.principal_of(token).await
+    /// The text of a new API key, which nobody will see again, and the hash of its secret to store.
+    pub async fn issue_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
+        self.api_keys.issue(tenant, id).await
+    }
+
+    /// Learns here and now what was just revoked. The other replicas are told by the database.
+    pub async fn learn_revocations(&self) -> Result<(), StoreError> {
+        self.revocations.look().await
+    }
+
+    /// The principal behind a request's credential. A refusal may take up to a second, if there were many.
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        query: &str,
+        source: Source,
+    ) -> Result<Arc<Principal>, AuthnError> {
+        let refused = match self.identify(headers, query, source).await {
+            Err(AuthnError::Refused { reason, key }) if reason.is_suspicious() => (reason, key),
+            other => return other,
+        };
+        let (reason, key) = refused;
+        match self.penalties.failed(source, key) {
+            Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds }),
+            Verdict::Delay(delay) => {
+                tokio::time::sleep(delay).await;
+                Err(AuthnError::Refused { reason, key })
+            }
+        }
+    }
+
+    async fn identify(&self, headers: &HeaderMap, query: &str, source: Source) -> Result<Arc<Principal>, AuthnError> {
+        let principal = match credential::of(headers, query)?.ok_or(AuthnError::Missing)? {
+            Credential::Token(token) => self.issuers.principal_of(token).await?,
+            Credential::ApiKey(text) => {
+                self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await?
+            }
+        };
+        self.revocations.check(&principal)?;
+        Ok(principal)
     }
 }

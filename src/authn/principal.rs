@@ -15,15 +15,18 @@ pub enum CallerKind {
     User,
     /// A program acting for itself.
     Service,
+    /// A program acting for whoever made its API key.
+    ApiKey,
 }
 
 impl CallerKind {
-    /// `user` or `service`.
+    /// `user`, `service` or `apiKey`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Service => "service",
+            Self::ApiKey => "apiKey",
         }
     }
 }
@@ -39,6 +42,8 @@ pub struct Principal {
     pub(super) tenant: TenantId,
     pub(super) roles: Vec<Role>,
     pub(super) scopes: BTreeSet<Scope>,
+    /// Whose rights bound it: of an API key, who made it.
+    pub(super) creator: Option<String>,
     /// The `jti` of its token.
     pub(super) token_id: Option<String>,
     /// When its credential was issued, in seconds since the epoch.
@@ -56,6 +61,7 @@ impl Principal {
             tenant,
             roles: Vec::new(),
             scopes: BTreeSet::new(),
+            creator: None,
             token_id: None,
             issued_at: 0,
         }
@@ -63,19 +69,19 @@ impl Principal {
 }
 
 impl Principal {
-    /// A person or a program.
+    /// A person, or a program acting for itself or for a person.
     #[must_use]
     pub fn kind(&self) -> CallerKind {
         self.kind
     }
 
-    /// The `sub` of the credential.
+    /// The `sub` of the token; of an API key, `api-key:` and its id.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The OAuth client that presented it.
+    /// The OAuth client that presented it; of an API key, the same as its subject.
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client

@@ -36,7 +36,7 @@ pub enum Refused {
     /// For another API (AUTHN-05).
     #[error("audience")]
     Audience,
-    /// Past its end (AUTHN-06).
+    /// Past its end (AUTHN-06), a token's or an API key's.
     #[error("expired")]
     Expired,
     /// Not valid yet, or made in the future (AUTHN-06).
@@ -54,4 +54,24 @@ pub enum Refused {
     /// A client acts for itself that is not listed as one that may.
     #[error("service_client")]
     ServiceClient,
+    /// Revoked before its end (AUTHN-11).
+    #[error("revoked")]
+    Revoked,
+    /// Not the text of an API key: its checksum or its form is wrong.
+    #[error("api_key_format")]
+    ApiKeyFormat,
+    /// There is no such API key.
+    #[error("api_key_unknown")]
+    ApiKeyUnknown,
+    /// Another secret than the API key's.
+    #[error("api_key_secret")]
+    ApiKeySecret,
+}
+
+impl Refused {
+    /// Whether it counts as a failure (AUTHN-17). What simply ended does not: it was good once, and honest
+    /// clients learn from the refusal that it is time for another.
+    pub(super) fn is_suspicious(self) -> bool {
+        self != Self::Expired
+    }
 }

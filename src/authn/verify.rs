@@ -24,6 +24,8 @@ pub(super) struct Verified {
     pub(super) principal: Arc<Principal>,
     /// When it stops being valid: `exp` plus the leeway, seconds since the epoch.
     pub(super) valid_until: i64,
+    /// Whether it is a person's and has a claim of roles at all.
+    pub(super) tells_roles: bool,
 }
 
 /// Checks tokens of one issuer for one audience.
@@ -79,7 +81,9 @@ impl Verifier {
             return Err(Refused::TokenType);
         }
         let principal = Arc::new(self.principal(claims, issued_at)?);
-        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway) })
+        let has_roles = self.issuer.roles_claim.of(&claims.0).is_some();
+        let tells_roles = has_roles && principal.kind == CallerKind::User;
+        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway), tells_roles })
     }
 
     /// `at+jwt` may be written `application/at+jwt`, in any case (RFC 9068 section 4, RFC 7515 section 4.1.9).
@@ -143,6 +147,7 @@ impl Verifier {
             tenant: self.tenant(claims)?,
             roles,
             scopes: Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect(),
+            creator: None,
             token_id,
             issued_at,
         })

@@ -66,6 +66,14 @@ actions! {
     CreatePayment = "createPayment": Change;
     /// Take an invoice back.
     VoidInvoice = "voidInvoice": Change;
+    /// Make an API key.
+    CreateApiKey = "createApiKey": Change;
+    /// See the API keys there are.
+    ListApiKeys = "listApiKeys";
+    /// Make an API key that takes the place of another.
+    RotateApiKey = "rotateApiKey": Change;
+    /// End an API key.
+    RevokeApiKey = "revokeApiKey": Change;
     /// Give money back.
     CreateRefund = "createRefund": Change;
 }

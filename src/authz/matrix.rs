@@ -4,14 +4,14 @@
 //! document, the `routes` command and the tests all read it. An operation without a row
 //! stops the start and fails a test; see `api/guard.rs`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, str::FromStr};
 
 use super::policy::Permission;
 
 /// All operations of the public listener.
 #[rustfmt::skip]
-pub static MATRIX: [Row; 24] = {
-    use Callers::{Authenticated as Auth, Public};
+pub static MATRIX: [Row; 28] = {
+    use Callers::{Authenticated as Auth, NoKeys, Public};
     use DataClass::{Own, Personal, Tenant};
     use Method::{Delete, Get, Patch, Post, Put};
     use Outage::{Closed, Open};
@@ -28,7 +28,7 @@ pub static MATRIX: [Row; 24] = {
         row(Get,    "/v1/customers", "listCustomers",                 Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customers_listed",   Closed),
         row(Get,    "/v1/customers/{id}", "getCustomer",              Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customer_read",      Closed),
         row(Patch,  "/v1/customers/{id}", "updateCustomer",           Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_updated",   Closed),
-        row(Delete, "/v1/customers/{id}", "eraseCustomer",            Auth,   Some(S::CustomersWrite), Some(P::EraseCustomers), Sensitive, Personal,         "customer_erased",    Closed),
+        row(Delete, "/v1/customers/{id}", "eraseCustomer",            NoKeys, Some(S::CustomersWrite), Some(P::EraseCustomers), Sensitive, Personal,         "customer_erased",    Closed),
         row(Post,   "/v1/orders", "createOrder",                      Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_created",      Closed),
         row(Get,    "/v1/orders", "listOrders",                       Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "orders_listed",      Closed),
         row(Get,    "/v1/orders/{id}", "getOrder",                    Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "order_read",         Closed),
@@ -39,7 +39,11 @@ pub static MATRIX: [Row; 24] = {
         row(Get,    "/v1/invoices/{id}", "getInvoice",                Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoice_read",       Closed),
         row(Post,   "/v1/invoices/{id}/payments", "createPayment",    Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "payment_recorded",   Closed),
         row(Post,   "/v1/invoices/{id}/void", "voidInvoice",          Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "invoice_voided",     Closed),
-        row(Post,   "/v1/payments/{id}/refunds", "createRefund",      Auth,   Some(S::BillingRefund),  Some(P::Refund),         Sensitive, Tenant,           "payment_refunded",   Closed),
+        row(Post,   "/v1/payments/{id}/refunds", "createRefund",      NoKeys, Some(S::BillingRefund),  Some(P::Refund),         Sensitive, Tenant,           "payment_refunded",   Closed),
+        row(Post,   "/v1/api-keys", "createApiKey",                   NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_created",    Closed),
+        row(Get,    "/v1/api-keys", "listApiKeys",                    NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_keys_listed",    Closed),
+        row(Post,   "/v1/api-keys/{id}/rotate", "rotateApiKey",       NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_rotated",    Closed),
+        row(Delete, "/v1/api-keys/{id}", "revokeApiKey",              NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_revoked",    Closed),
         row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open),
         row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed),
         row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open),
@@ -72,7 +76,10 @@ pub fn markdown() -> String {
             "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} |",
             row.method.as_str(),
             row.path,
-            lower(row.callers),
+            match row.callers {
+                Callers::NoKeys => "authenticated, no API key".to_owned(),
+                callers => lower(callers),
+            },
             row.scope.map_or_else(|| "–".to_owned(), |scope| format!("`{}`", scope.as_str())),
             row.permission.map_or_else(|| "–".to_owned(), |permission| format!("{permission:?}")),
             lower(row.quota),
@@ -171,8 +178,10 @@ impl Method {
 pub enum Callers {
     /// Anybody, without a credential.
     Public,
-    /// Users and services with an access token.
+    /// Users and services with an access token, and API keys.
     Authenticated,
+    /// Users and services with an access token; an API key never (AUTHN-13).
+    NoKeys,
 }
 
 /// An OAuth 2.0 scope (RFC 6749 section 3.3) of this API.
@@ -196,11 +205,13 @@ pub enum Scope {
     BillingWrite,
     /// `billing:refund`
     BillingRefund,
+    /// `keys:manage`
+    KeysManage,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CatalogRead,
         Self::CatalogWrite,
         Self::CustomersRead,
@@ -210,7 +221,14 @@ impl Scope {
         Self::BillingRead,
         Self::BillingWrite,
         Self::BillingRefund,
+        Self::KeysManage,
     ];
+
+    /// Whether some operation that API keys may call asks for it; an API key is given no other.
+    #[must_use]
+    pub fn is_for_keys(self) -> bool {
+        MATRIX.iter().any(|row| row.callers == Callers::Authenticated && row.scope == Some(self))
+    }
 
     /// The scope as it stands in a token's `scope` claim.
     #[must_use]
@@ -225,7 +243,21 @@ impl Scope {
             Self::BillingRead => "billing:read",
             Self::BillingWrite => "billing:write",
             Self::BillingRefund => "billing:refund",
+            Self::KeysManage => "keys:manage",
         }
+    }
+}
+
+/// The text names no scope of this API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown scope")]
+pub struct UnknownScope;
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(s: &str) -> Result<Self, UnknownScope> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == s).ok_or(UnknownScope)
     }
 }
 

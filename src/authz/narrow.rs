@@ -1,11 +1,11 @@
 use super::{
     Change,
     actions::{
-        CancelOrder, CreateInvoice, CreatePayment, CreateRefund, EraseCustomer, FulfilOrder, UpdateCustomer,
-        VoidInvoice,
+        CancelOrder, CreateInvoice, CreatePayment, CreateRefund, EraseCustomer, FulfilOrder, RevokeApiKey,
+        RotateApiKey, UpdateCustomer, VoidInvoice,
     },
 };
-use crate::domain::{Customer, Invoice, InvoiceStatus, Order, Payment};
+use crate::domain::{ApiKey, Customer, Invoice, InvoiceStatus, Order, Payment};
 
 /// What action `Self` asks of an object it changes (control AUTHZ-04). A permit is narrowed to an object only
 /// if there is such a rule; see [`Permit::narrow`](super::Permit::narrow).
@@ -25,6 +25,8 @@ macro_rules! rules {
 }
 
 rules! {
+    RotateApiKey on ApiKey if |key| key.revoked_at.is_none();
+    RevokeApiKey on ApiKey if |_key| true;
     UpdateCustomer on Customer if |_customer| true;
     EraseCustomer on Customer if |_customer| true;
     CancelOrder on Order if |order| order.status.cancel().is_ok();

@@ -26,6 +26,8 @@ pub enum Permission {
     WriteBilling,
     /// Give money back.
     Refund,
+    /// Make, see, rotate and revoke API keys.
+    ManageKeys,
 }
 
 /// A role inside a tenant.
@@ -79,7 +81,7 @@ impl Role {
             P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
             P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),
             P::Refund => matches!(self, Self::Billing | Self::Admin),
-            P::WriteCatalog | P::EraseCustomers => matches!(self, Self::Admin),
+            P::WriteCatalog | P::EraseCustomers | P::ManageKeys => matches!(self, Self::Admin),
         }
     }
 }

@@ -1,25 +1,20 @@
 use aws_lc_rs::hmac;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use thiserror::Error;
+
+use super::{KeyTextError, RandomError, key_bytes, random};
 
 /// A key for HMAC-SHA-256 (RFC 2104): proves that a text the caller hands back came from here.
 #[derive(Clone)]
 pub struct MacKey(hmac::Key);
 
-/// The text is not a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected 32 random bytes in base64 (`openssl rand -base64 32` makes them)")]
-pub struct MacKeyError;
-
 impl MacKey {
-    /// Reads 32 bytes of base64. Refuses keys that cannot be random: fewer than 16 different bytes.
-    pub fn from_base64(text: &str) -> Result<Self, MacKeyError> {
-        let bytes = STANDARD.decode(text.trim()).map_err(|_| MacKeyError)?;
-        let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
-        if bytes.len() != 32 || different < 16 {
-            return Err(MacKeyError);
-        }
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
+    /// Reads 32 random bytes of base64.
+    pub fn from_base64(text: &str) -> Result<Self, KeyTextError> {
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key_bytes(text)?)))
+    }
+
+    /// A new one, which ends with this process.
+    pub fn generate() -> Result<Self, RandomError> {
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?)))
     }
 
     /// The tag of `message` in `context`. The context keeps a tag made for one use from being valid in another.
@@ -61,6 +56,8 @@ fn framed(context: &str, message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
     use super::*;
 
     #[test]

@@ -1,8 +1,12 @@
 //! Keys and what is done with them. All primitives are aws-lc's; nothing here invents one.
 
+mod base62;
 mod mac;
+mod secret_hash;
 
-pub use mac::{MacKey, MacKeyError};
+pub use base62::{BASE62_CHARS, base62, from_base62};
+pub use mac::MacKey;
+pub use secret_hash::{Pepper, SecretHashError};
 
 use std::fmt::Write as _;
 
@@ -10,6 +14,22 @@ use aws_lc_rs::{
     digest,
     rand::{SecureRandom, SystemRandom},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// The text is not a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected 32 random bytes in base64 (`openssl rand -base64 32` makes them)")]
+pub struct KeyTextError;
+
+/// The 32 bytes of a key in base64. Refuses keys that cannot be random: fewer than 16 different bytes.
+fn key_bytes(text: &str) -> Result<[u8; 32], KeyTextError> {
+    let bytes = STANDARD.decode(text.trim()).map_err(|_| KeyTextError)?;
+    let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
+    if different < 16 {
+        return Err(KeyTextError);
+    }
+    bytes.try_into().map_err(|_| KeyTextError)
+}
 
 /// SHA-256 of `bytes`.
 #[must_use]

@@ -13,6 +13,7 @@ use crate::{
 };
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
+const LOGINS: [&str; 6] = ["app_owner", "app_writer", "app_reader", "app_authn", "app_operator", "app_auditor"];
 /// Any number, the same in every process: one at a time sets up a server.
 const LOCK: i64 = 0x5e7_0b5e;
 
@@ -45,6 +46,10 @@ pub struct Urls {
     pub writer: SecretString,
     /// For the service.
     pub reader: SecretString,
+    /// For the service, to look up credentials.
+    pub authn: SecretString,
+    /// For whoever revokes credentials.
+    pub operator: SecretString,
     /// For whoever audits the books.
     pub auditor: SecretString,
 }
@@ -77,7 +82,7 @@ impl Cluster {
         let mut admin = self.connect().await?;
         sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut admin).await?;
         sqlx::raw_sql(ROLES).execute(&mut admin).await?;
-        for role in ["app_owner", "app_writer", "app_reader", "app_auditor"] {
+        for role in LOGINS {
             // The password is hexadecimal digits, so it needs no quoting.
             let alter = format!("alter role {role} with login password '{}'", self.password(role));
             sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut admin).await?;
@@ -114,7 +119,7 @@ impl Cluster {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
         let close = format!(
             "revoke all on database \"{name}\" from public;
-             grant connect on database \"{name}\" to app_writer, app_reader, app_auditor"
+             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_operator, app_auditor"
         );
         sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
         Ok(())
@@ -135,6 +140,8 @@ impl Cluster {
             owner: url("app_owner"),
             writer: url("app_writer"),
             reader: url("app_reader"),
+            authn: url("app_authn"),
+            operator: url("app_operator"),
             auditor: url("app_auditor"),
         }
     }
@@ -156,6 +163,10 @@ impl Urls {
     #[must_use]
     pub fn variables(&self) -> BTreeMap<String, String> {
         let pair = |name: &str, url: &SecretString| (name.to_owned(), url.expose_secret().to_owned());
-        BTreeMap::from([pair("APP_DATABASE__WRITER_URL", &self.writer), pair("APP_DATABASE__READER_URL", &self.reader)])
+        BTreeMap::from([
+            pair("APP_DATABASE__WRITER_URL", &self.writer),
+            pair("APP_DATABASE__READER_URL", &self.reader),
+            pair("APP_DATABASE__AUTHN_URL", &self.authn),
+        ])
     }
 }

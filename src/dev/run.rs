@@ -171,6 +171,7 @@ fn variables(
 ) -> BTreeMap<String, String> {
     let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
+    let pepper = STANDARD.encode(cluster.derived("pepper"));
     let own = [
         ("APP_PROFILE", "development"),
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
@@ -178,6 +179,7 @@ fn variables(
         ("APP_OIDC__AUDIENCE", audience),
         ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
         ("APP_SECRETS__MAC_KEY", &mac_key),
+        ("APP_SECRETS__PEPPER", &pepper),
         ("APP_LOG__FORMAT", "text"),
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];

@@ -58,6 +58,8 @@ macro_rules! generated {
 }
 
 generated! {
+    /// An API key.
+    ApiKeyId,
     /// An order.
     OrderId,
     /// A customer of a tenant.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O or knows HTTP, SQL or JSON Web Tokens. A value of one of
 //! these types is valid: it is parsed once, at the boundary, and not checked again.
 
+mod api_key;
 mod clock;
 mod customer;
 mod ids;
@@ -14,9 +15,10 @@ mod product;
 mod text;
 mod text_enum;
 
+pub use api_key::ApiKey;
 pub use clock::Clock;
 pub use customer::{Customer, CustomerChange, CustomerData, FieldChange};
-pub use ids::{CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
+pub use ids::{ApiKeyId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{

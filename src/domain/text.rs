@@ -67,7 +67,7 @@ text! {
     Note, 500, line_feeds
 }
 text! {
-    /// The name of a customer or a product.
+    /// The name of a customer, a product or an API key.
     Name, 200
 }
 text! {

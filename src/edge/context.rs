@@ -95,7 +95,7 @@ fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, client: Opti
         if problem.kind() == Kind::RateLimited
             && let Some(client) = client
         {
-            event::excess_rate_limit_exceeded(client.remote.ip(), "address");
+            event::excess_rate_limit_exceeded(client.remote.ip(), problem.limit_name());
         }
         body = Body::from(problem.body(path, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);

@@ -115,6 +115,7 @@ pub struct FieldError {
 pub struct Problem {
     kind: Kind,
     detail: Option<&'static str>,
+    limit: Option<&'static str>,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -123,7 +124,7 @@ impl Problem {
     /// A problem of this kind.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, errors: Vec::new(), headers: Vec::new() }
+        Self { kind, detail: None, limit: None, errors: Vec::new(), headers: Vec::new() }
     }
 
     /// Adds a sentence for the developer at the other end. `'static`, so that it can hold nothing of the request.
@@ -131,6 +132,21 @@ impl Problem {
     pub const fn detail(mut self, detail: &'static str) -> Self {
         self.detail = Some(detail);
         self
+    }
+
+    /// Names the limit that was hit, for the event.
+    #[must_use]
+    pub(crate) const fn limit(mut self, limit: &'static str) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// The limit that was hit.
+    pub(crate) const fn limit_name(&self) -> &'static str {
+        match self.limit {
+            Some(limit) => limit,
+            None => "address",
+        }
     }
 
     /// Adds the faults of the input.

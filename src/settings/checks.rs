@@ -14,11 +14,18 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
         let key = issuer.name.as_ref().map_or("oidc.issuer".to_owned(), |name| format!("oidc.further.{name}.issuer"));
         check_issuer(&key, &issuer.url, production, r);
     }
-    check_database("database.writer_url", &settings.database.writer_url, production, r);
-    check_database("database.reader_url", &settings.database.reader_url, production, r);
-    let login = |url: &SecretString| Url::parse(url.expose_secret()).map(|url| url.username().to_owned()).ok();
-    if login(&settings.database.writer_url) == login(&settings.database.reader_url) {
-        r.fault("database.reader_url", "must be another login than the writer's");
+    let database = &settings.database;
+    let mut logins = BTreeSet::new();
+    for (key, url) in [
+        ("database.writer_url", &database.writer_url),
+        ("database.reader_url", &database.reader_url),
+        ("database.authn_url", &database.authn_url),
+    ] {
+        check_database(key, url, production, r);
+        let login = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
+        if login.is_ok_and(|login| !logins.insert(login)) {
+            r.fault(key, "must be a login of its own, not the writer's or the reader's");
+        }
     }
     if !settings.http.listen.ip().is_loopback() {
         r.fault("http.listen", "plain HTTP is served on a loopback address only");

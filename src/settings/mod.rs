@@ -5,6 +5,7 @@
 //! The TOML file is named by `APP_CONFIG`. A name that no setting has is a fault, and so is an
 //! unsafe combination in the `production` profile; all faults are reported at once (SECRET-03).
 
+mod authn;
 mod checks;
 mod oidc;
 mod reader;
@@ -15,10 +16,11 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::{
-    crypto::MacKey,
+    crypto::{MacKey, Pepper},
     telemetry::{LogFilter, LogFormat},
 };
 
+pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 use reader::Reader;
 pub use reader::{Fault, Faults};
@@ -52,10 +54,16 @@ pub struct Settings {
     pub profile: Profile,
     /// The public listener and its limits.
     pub http: Http,
-    /// The two logins the server uses.
+    /// The three logins the server uses.
     pub database: Database,
     /// Whose tokens are accepted.
     pub oidc: Oidc,
+    /// API keys.
+    pub api_keys: ApiKeys,
+    /// Revoked credentials.
+    pub revocation: Revocation,
+    /// Failed authentications.
+    pub penalty: Penalty,
     /// Limits per client address.
     pub throttle: Throttle,
     /// Keys of the service itself.
@@ -90,13 +98,15 @@ pub struct Http {
     pub shutdown_grace: Duration,
 }
 
-/// The two logins the server uses. It never knows the owner's.
+/// The three logins the server uses. It never knows the owner's.
 #[derive(Debug)]
 pub struct Database {
     /// `APP_DATABASE__WRITER_URL`, required: `postgres://app_writer:…@host/db`.
     pub writer_url: SecretString,
     /// `APP_DATABASE__READER_URL`, required: `postgres://app_reader:…@host/db`.
     pub reader_url: SecretString,
+    /// `APP_DATABASE__AUTHN_URL`, required: `postgres://app_authn:…@host/db`.
+    pub authn_url: SecretString,
     /// `APP_DATABASE__MAX_CONNECTIONS`, default 10, for each login.
     pub max_connections: u32,
     /// `APP_DATABASE__ACQUIRE_TIMEOUT_MS`, default 3000: how long a request waits for a connection.
@@ -121,6 +131,9 @@ pub struct Secrets {
     /// cursors of lists, and tells the requests of an idempotency key apart. With another one, cursors that are
     /// out are refused and so are retries of requests from before.
     pub mac_key: MacKey,
+    /// `APP_SECRETS__PEPPER`, required: 32 other random bytes in base64, the same on all replicas. Part of every hash
+    /// of an API key, so that a stolen database is not enough to try keys out. With another one every API key ends.
+    pub pepper: Pepper,
 }
 
 /// Retries of creating operations (INPUT-10).
@@ -139,11 +152,11 @@ pub struct Log {
     pub filter: LogFilter,
 }
 
-/// What `migrate` needs to know. The server's environment does not hold it.
+/// What a command that works on the database needs to know: one login. The server's environment does not hold it.
 #[derive(Debug)]
-pub struct MigrateSettings {
-    /// `APP_DATABASE__OWNER_URL`, required: `postgres://app_owner:…@host/db`.
-    pub owner_url: SecretString,
+pub struct LoginSettings {
+    /// `postgres://login:…@host/db`.
+    pub url: SecretString,
 }
 
 impl Settings {
@@ -156,8 +169,9 @@ impl Settings {
     pub fn from_variables(variables: BTreeMap<String, String>) -> Result<Self, Faults> {
         let mut reader = Reader::new(variables);
         let settings = Self::read(&mut reader);
-        // The owner's login is another command's business; here it only must not count as unknown.
+        // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
+        reader.know("database.operator_url");
         match settings {
             Some(settings) => {
                 checks::check(&settings, &mut reader);
@@ -183,6 +197,7 @@ impl Settings {
         };
         let writer_url = r.secret("database.writer_url");
         let reader_url = r.secret("database.reader_url");
+        let authn_url = r.secret("database.authn_url");
         let max_connections = r.within("database.max_connections", 10, 1..=1_000);
         let acquire_timeout = r.millis("database.acquire_timeout_ms", 3_000);
         let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);
@@ -193,6 +208,8 @@ impl Settings {
         };
         let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);
         let mac_key = r.required_with("secrets.mac_key", MacKey::from_base64);
+        let pepper = r.required_with("secrets.pepper", Pepper::from_base64);
+        let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let log =
             Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
         Some(Self {
@@ -201,32 +218,45 @@ impl Settings {
             database: Database {
                 writer_url: writer_url?,
                 reader_url: reader_url?,
+                authn_url: authn_url?,
                 max_connections,
                 acquire_timeout,
                 statement_timeout,
             },
             oidc: oidc?,
+            api_keys,
+            revocation,
+            penalty,
             throttle,
-            secrets: Secrets { mac_key: mac_key? },
+            secrets: Secrets { mac_key: mac_key?, pepper: pepper? },
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
         })
     }
 }
 
-impl MigrateSettings {
-    /// Reads the process environment.
-    pub fn load() -> Result<Self, Faults> {
+impl LoginSettings {
+    /// `APP_DATABASE__OWNER_URL` of the process environment, for `migrate`.
+    pub fn owner() -> Result<Self, Faults> {
+        Self::load("database.owner_url")
+    }
+
+    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `revoke`.
+    pub fn operator() -> Result<Self, Faults> {
+        Self::load("database.operator_url")
+    }
+
+    fn load(key: &str) -> Result<Self, Faults> {
         let mut reader = Reader::new(environment());
-        let owner_url = reader.secret("database.owner_url");
-        if let Some(url) = &owner_url {
+        let url = reader.secret(key);
+        if let Some(url) = &url {
             let profile = reader.or("profile", Profile::default());
-            checks::check_database("database.owner_url", url, profile == Profile::Production, &mut reader);
+            checks::check_database(key, url, profile == Profile::Production, &mut reader);
         }
         // The server's settings may be there too; they are its own affair.
         let faults = reader.faults();
-        match owner_url {
-            Some(owner_url) if faults.0.is_empty() => Ok(Self { owner_url }),
+        match url {
+            Some(url) if faults.0.is_empty() => Ok(Self { url }),
             _ => Err(faults),
         }
     }

@@ -4,12 +4,15 @@
 //! tenant, row-level security hides other tenants' rows from every query, and every key and
 //! foreign key begins with the tenant (controls AUTHZ-03 and AUTHZ-07).
 //!
-//! The reader and the writer are different logins, so what reads cannot write (AUTHZ-08).
+//! The reader and the writer are different logins, so what reads cannot write (AUTHZ-08). What authentication looks
+//! up has a third, [`Credentials`].
 //!
 //! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. What is read or
 //! created most often is a method of [`Database`] or [`Statements`] instead: one statement that is a
 //! transaction of its own, and one message (`migrations/0005_one_message.sql` says why that is as safe).
 
+mod api_keys;
+mod credentials;
 mod customers;
 mod idempotency;
 mod invoices;
@@ -19,12 +22,15 @@ mod payments;
 mod position;
 mod privileges;
 mod products;
+mod revoke;
 mod tx;
 
+pub use credentials::{Credentials, Revocation, RevocationFeed, StoredApiKey};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
+pub use revoke::{RevokeError, revoke};
 pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};

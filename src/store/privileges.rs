@@ -7,9 +7,10 @@ use super::{StoreError, UnfitDatabase};
 pub(super) enum Duty {
     Read,
     Write,
+    Authenticate,
 }
 
-/// Refuses a login that could bypass row-level security or change the schema (AUTHZ-08).
+/// Refuses a login that could bypass row-level security or change the schema, or do what is another's duty (AUTHZ-08).
 pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
     let login = sqlx::query!(
         r#"select current_user::text as "name!",
@@ -27,7 +28,16 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                    and c.relkind in ('r', 'p')
                                                    and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
                                                         or has_any_column_privilege(c.oid, 'insert, update')))
-                      as "writes!"
+                      as "writes!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relkind in ('r', 'p', 'v', 'm')
+                                                   and c.relname not in ('api_keys', 'revocations', '_sqlx_migrations')
+                                                   and has_any_column_privilege(c.oid, 'select'))
+                      as "reads_business!",
+                  exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
+                          where c.relnamespace = 'public'::regnamespace and c.relname = 'api_keys'
+                            and a.attname = 'secret_hash' and has_column_privilege(a.attrelid, a.attnum, 'select'))
+                      as "reads_hashes!"
            "#
     )
     .fetch_one(pool)
@@ -47,6 +57,10 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
         "may create objects in the schema"
     } else if login.writes && duty == Duty::Read {
         "may write, and is the reader"
+    } else if login.reads_business && duty == Duty::Authenticate {
+        "may read business data, and is for credentials"
+    } else if login.reads_hashes && duty != Duty::Authenticate {
+        "may read the hashes of API keys"
     } else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles` and `scopes` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id` and `issued_at` of struct `Principal` are private
 use service::{
     authn::{CallerKind, Principal},
     domain::TenantId,
@@ -12,6 +12,9 @@ fn forge(tenant: TenantId) -> Principal {
         tenant,
         roles: Vec::new(),
         scopes: Default::default(),
+        creator: None,
+        token_id: None,
+        issued_at: 0,
     }
 }
 

@@ -61,12 +61,12 @@ fn threat_02_the_document_says_what_the_matrix_says() {
         match row.callers {
             matrix::Callers::Public => assert_eq!(operation["security"], serde_json::json!([]), "{}", row.path),
             matrix::Callers::Authenticated => {
-                assert_eq!(
-                    operation["security"],
-                    serde_json::json!([{ "oidc": scopes }, { "bearer": [] }]),
-                    "{}",
-                    row.path
-                );
+                let security = serde_json::json!([{ "oidc": scopes }, { "bearer": [] }, { "apiKey": [] }]);
+                assert_eq!(operation["security"], security, "{}", row.path);
+            }
+            matrix::Callers::NoKeys => {
+                let security = serde_json::json!([{ "oidc": scopes }, { "bearer": [] }]);
+                assert_eq!(operation["security"], security, "{}", row.path);
             }
         }
     }

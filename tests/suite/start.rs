@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use service::{authz::policy::Role, settings::Settings};
+use service::settings::Settings;
 
 use crate::support::TestApp;
 
@@ -16,12 +16,14 @@ fn faults(variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 const KEY: &str = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
-const SOUND: [(&str, &str); 5] = [
+const SOUND: [(&str, &str); 7] = [
     ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
+    ("APP_DATABASE__AUTHN_URL", "postgres://app_authn:0123456789fedcba@db.example/app?sslmode=verify-full"),
     ("APP_OIDC__ISSUER", "https://login.example.com"),
     ("APP_OIDC__AUDIENCE", "api://orders"),
     ("APP_SECRETS__MAC_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
+    ("APP_SECRETS__PEPPER", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="),
 ];
 
 #[test]
@@ -74,7 +76,10 @@ fn secret_03_production_refuses_what_is_unsafe() {
         ),
         ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser's"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
-        ("APP_DATABASE__READER_URL", SOUND[0].1, "another login than the writer's"),
+        ("APP_DATABASE__READER_URL", SOUND[0].1, "a login of its own"),
+        ("APP_DATABASE__AUTHN_URL", SOUND[1].1, "a login of its own"),
+        ("APP_SECRETS__PEPPER", "c2hvcnQ=", "32 random bytes"),
+        ("APP_REVOCATION__WHEN_LOST", "panic", "expected `refuse` or `serve`"),
         ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "a login of its own"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
         ("APP_SECRETS__MAC_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
@@ -84,6 +89,35 @@ fn secret_03_production_refuses_what_is_unsafe() {
         variables.push((name, value));
         let found = faults(&variables);
         assert!(found.iter().any(|f| f.starts_with(name) && f.contains(fault)), "{name}={value}: {found:#?}");
+    }
+}
+
+#[test]
+fn secret_03_a_further_issuer_says_whose_tokens_it_may_issue() {
+    let further = |variables: &[(&'static str, &'static str)]| {
+        let mut all = SOUND.to_vec();
+        all.extend(variables);
+        faults(&all)
+    };
+    let url = ("APP_OIDC__FURTHER__PARTNER__ISSUER", "https://login.partner.example");
+    let tenants = ("APP_OIDC__FURTHER__PARTNER__TENANTS", "0190a000-0000-7000-8000-000000061063");
+    assert_eq!(further(&[url, tenants]), Vec::<String>::new());
+    for (variables, expected) in [
+        (vec![url], "APP_OIDC__FURTHER__PARTNER__TENANTS: is required"),
+        (vec![tenants], "APP_OIDC__FURTHER__PARTNER__ISSUER: is required"),
+        (
+            vec![(url.0, "http://login.partner.example"), tenants],
+            "APP_OIDC__FURTHER__PARTNER__ISSUER: must be an https",
+        ),
+        (vec![(url.0, "https://login.example.com"), tenants], "APP_OIDC__FURTHER: names an issuer twice"),
+        (
+            vec![url, tenants, ("APP_OIDC__FURTHER__PARTNER__LEEWAY_SECONDS", "9")],
+            "APP_OIDC__FURTHER__PARTNER__LEEWAY_SECONDS: no such",
+        ),
+        (vec![("APP_OIDC__SERVICE_MARK", "yes")], "APP_OIDC__SERVICE_MARK: expected `sub`"),
+    ] {
+        let found = further(&variables);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{variables:?}: {found:#?}");
     }
 }
 
@@ -115,7 +149,8 @@ fn secret_02_a_secret_can_come_from_a_file() {
 #[tokio::test]
 async fn fail_01_without_the_issuers_keys_nobody_is_let_in() {
     let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
-    assert_eq!(app.user(Role::Admin).get("/v1/me").await.problem(503), "unavailable");
+    let token = app.forge().claim("iss", "http://127.0.0.1:9").token();
+    assert_eq!(app.bearer(token).get("/v1/me").await.problem(503), "unavailable");
 }
 
 #[tokio::test]

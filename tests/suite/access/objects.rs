@@ -35,6 +35,7 @@ impl Objects {
                 sku
             }
             "/v1/customers/{id}" => self.customer().await,
+            path if path.starts_with("/v1/api-keys/{id}") => self.api_key().await,
             "/v1/orders/{id}/fulfil" => {
                 let order = self.order("FREE-1").await;
                 self.create(&format!("/v1/orders/{order}/invoice"), &Value::Null).await;
@@ -66,6 +67,10 @@ impl Objects {
             let mut payments = invoices.flat_map(|invoice| invoice["payments"].as_array().unwrap());
             return payments.find(|payment| payment["id"] == object).unwrap().clone();
         }
+        if collection == "/v1/api-keys" {
+            let page = self.admin.get("/v1/api-keys?limit=100").await.ok(200);
+            return page["items"].as_array().unwrap().iter().find(|key| key["id"] == object).unwrap().clone();
+        }
         self.admin.get(&format!("{collection}/{object}")).await.ok(200)
     }
 
@@ -83,6 +88,11 @@ impl Objects {
 
     async fn customer(&self) -> String {
         self.create("/v1/customers", &json!({ "name": "Somebody", "email": "somebody@example.com" })).await
+    }
+
+    async fn api_key(&self) -> String {
+        let key = json!({ "name": "somewhere", "scopes": ["orders:read"], "validForDays": 1 });
+        self.create("/v1/api-keys", &key).await
     }
 
     async fn order(&self, sku: &str) -> String {

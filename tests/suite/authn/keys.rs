@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::assert_refused;
 use crate::support::{Actor, OddIssuer, TestApp, TestKey, UNTHROTTLED};
 
-pub(super) const EVERY_SECOND: [(&str, &str); 3] = [UNTHROTTLED[0], UNTHROTTLED[1], ("APP_OIDC__REFRESH_SECONDS", "1")];
+pub(super) const EVERY_SECOND: [(&str, &str); 5] =
+    [UNTHROTTLED[0], UNTHROTTLED[1], UNTHROTTLED[2], UNTHROTTLED[3], ("APP_OIDC__REFRESH_SECONDS", "1")];
 
 /// Whoever holds a fresh token of this key.
 fn holder(app: &TestApp, issuer: &OddIssuer, key: &TestKey) -> Actor {

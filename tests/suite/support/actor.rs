@@ -9,7 +9,13 @@ use super::events::{self, Fields};
 pub struct Actor {
     client: reqwest::Client,
     base: String,
-    token: Option<String>,
+    credential: Option<Credential>,
+}
+
+/// What a caller shows.
+pub enum Credential {
+    Token(String),
+    ApiKey(String),
 }
 
 /// What came back.
@@ -24,8 +30,12 @@ pub struct Reply {
 
 impl Actor {
     pub fn new(address: SocketAddr, token: Option<String>) -> Self {
+        Self::with(address, token.map(Credential::Token))
+    }
+
+    pub fn with(address: SocketAddr, credential: Option<Credential>) -> Self {
         let client = client().build().unwrap();
-        Self { client, base: format!("http://{address}"), token }
+        Self { client, base: format!("http://{address}"), credential }
     }
 
     /// The same caller from another address of this machine.
@@ -50,8 +60,9 @@ impl Actor {
     /// A request to change before it is sent.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
-        match &self.token {
-            Some(token) => request.bearer_auth(token),
+        match &self.credential {
+            Some(Credential::Token(token)) => request.bearer_auth(token),
+            Some(Credential::ApiKey(key)) => request.header("x-api-key", key),
             None => request,
         }
     }

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 use service::{
     api::ServedRoute,
     app,
@@ -15,16 +16,20 @@ use service::{
 };
 use tokio::net::TcpListener;
 
-use super::{Actor, Forge, events, postgres};
+use super::{Actor, Credential, Forge, events, postgres};
 
 /// The demo tenants; each has products, and orders of its own.
 pub const ACME: Tenant = demo::TENANTS[0];
 /// The other one.
 pub const GLOBEX: Tenant = demo::TENANTS[1];
 
-/// All tests together are one busy address.
-pub const UNTHROTTLED: [(&str, &str); 2] =
-    [("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"), ("APP_THROTTLE__ADDRESS_BURST", "100000")];
+/// All tests together are one busy address, from which many failures come.
+pub const UNTHROTTLED: [(&str, &str); 4] = [
+    ("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"),
+    ("APP_THROTTLE__ADDRESS_BURST", "100000"),
+    ("APP_PENALTY__FREE_FAILURES", "1000000"),
+    ("APP_PENALTY__FAILURES", "1000000"),
+];
 
 pub const AUDIENCE: &str = "api://under-test";
 
@@ -88,14 +93,16 @@ impl TestApp {
     /// The environment of a service for this database and issuer.
     pub fn variables(database: &Urls, issuer: &str) -> BTreeMap<String, String> {
         let mut variables = database.variables();
-        let key = STANDARD.encode(service::crypto::random::<32>().unwrap());
+        let key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
+        let (mac_key, pepper) = (key(), key());
         let own = [
             ("APP_PROFILE", "development"),
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
             ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
-            ("APP_SECRETS__MAC_KEY", &key),
+            ("APP_SECRETS__MAC_KEY", &mac_key),
+            ("APP_SECRETS__PEPPER", &pepper),
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables
@@ -120,6 +127,18 @@ impl TestApp {
     /// Whoever holds this token.
     pub fn bearer(&self, token: impl Into<String>) -> Actor {
         Actor::new(self.address, Some(token.into()))
+    }
+
+    /// Whoever holds this API key.
+    pub fn api_key(&self, text: &str) -> Actor {
+        Actor::with(self.address, Some(Credential::ApiKey(text.to_owned())))
+    }
+
+    /// What an administrator of Acme is answered who makes an API key with these scopes.
+    pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
+        let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
+        self.user(Role::Admin).post("/v1/api-keys", &key).await.ok(201)
     }
 
     /// A person of Acme with this role and every scope.

@@ -11,7 +11,7 @@ mod serving;
 mod tokens;
 mod wire;
 
-pub use actor::{Actor, Reply};
+pub use actor::{Actor, Credential, Reply};
 pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
 pub use books::{Books, id};
 pub use keys::TestKey;

@@ -1,0 +1,192 @@
+//! API keys: checked against their hash, remembered for a while, and bounded by their creator's rights (AUTHN-12).
+
+use std::{
+    collections::HashMap,
+    fmt, mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use quick_cache::sync::Cache;
+use secrecy::SecretString;
+
+use super::{
+    AuthnError, CallerKind, Principal, Refused, Source,
+    hashing::Hashing,
+    key_text::{self, KeyText},
+    penalties::Penalties,
+    principal::RESERVED_SUBJECT,
+    revocation::Revocations,
+};
+use crate::{
+    crypto::{MacKey, RandomError},
+    domain::{ApiKeyId, Clock, TenantId},
+    settings,
+    store::{Credentials, StoredApiKey},
+};
+
+/// Most keys remembered.
+const MAX_REMEMBERED: usize = 10_000;
+/// How often it is noted when keys were used last.
+const NOTE_USES: Duration = Duration::from_secs(30);
+
+/// Knows API keys.
+pub(super) struct ApiKeys {
+    store: Credentials,
+    hashing: Hashing,
+    clock: Clock,
+    remembered_for: i64,
+    /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
+    remembered: Cache<[u8; 32], Remembered>,
+    digest_key: MacKey,
+    uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
+}
+
+#[derive(Clone)]
+struct Remembered {
+    principal: Arc<Principal>,
+    key: ApiKeyId,
+    valid_until: i64,
+    /// The revocations that were known before it was read.
+    position: i64,
+}
+
+impl ApiKeys {
+    pub(super) fn new(settings: &settings::Settings, store: Credentials, clock: Clock) -> Result<Self, RandomError> {
+        Ok(Self {
+            store,
+            hashing: Hashing::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes),
+            clock,
+            remembered_for: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
+            remembered: Cache::new(MAX_REMEMBERED),
+            digest_key: MacKey::generate()?,
+            uses: Mutex::default(),
+        })
+    }
+
+    /// The text of a new key, which nobody will see again, and the hash to store.
+    pub(super) async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
+        let (text, secret) = key_text::issue(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
+        Ok((text, self.hashing.hash(&secret).await?))
+    }
+
+    /// The principal behind a key.
+    pub(super) async fn principal_of(
+        &self,
+        text: &str,
+        source: Source,
+        revocations: &Revocations,
+        penalties: &Penalties,
+    ) -> Result<Arc<Principal>, AuthnError> {
+        let key = key_text::parse(text)?;
+        let digest = self.digest_key.tag("api key", text.as_bytes());
+        let now = self.clock.now();
+        let counts = |known: &Remembered| {
+            now.timestamp() < known.valid_until
+                && !revocations.key_changed_since(known.position, &known.key.to_string())
+        };
+        // Of many calls at once with one key, one is checked and the others wait for it.
+        let place = loop {
+            match self.remembered.get_value_or_guard_async(&digest).await {
+                Ok(known) if counts(&known) => {
+                    self.note_use(key.tenant, key.id, now);
+                    return Ok(known.principal);
+                }
+                Ok(_) => self.remembered.remove(&digest),
+                Err(place) => break place,
+            };
+        };
+        let admit = || penalties.admit(source, Some(key.id)).map_err(|seconds| AuthnError::Penalised { seconds });
+        admit()?;
+        let position = revocations.position();
+        let (principal, expires_at) = self.check(&key, now, admit).await?;
+        penalties.succeeded(source, key.id);
+        let remembered = Remembered {
+            principal: Arc::clone(&principal),
+            key: key.id,
+            valid_until: now.timestamp().saturating_add(self.remembered_for).min(expires_at),
+            position,
+        };
+        // Its place may be gone, if another took it for itself; then it is checked again next time.
+        let _ = place.insert(remembered);
+        self.note_use(key.tenant, key.id, now);
+        Ok(principal)
+    }
+
+    /// The principal of a key and its end in seconds since the epoch. What costs nothing comes first.
+    async fn check(
+        &self,
+        key: &KeyText<'_>,
+        now: DateTime<Utc>,
+        admit: impl FnOnce() -> Result<(), AuthnError>,
+    ) -> Result<(Arc<Principal>, i64), AuthnError> {
+        let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
+            tracing::warn!(%error, cause = ?std::error::Error::source(&error), "an API key cannot be looked up");
+            AuthnError::Unavailable("store")
+        })?;
+        let refused = |reason| AuthnError::Refused { reason, key: Some(key.id) };
+        let stored = stored.ok_or(refused(Refused::ApiKeyUnknown))?;
+        if stored.key.revoked_at.is_some() {
+            return Err(refused(Refused::Revoked));
+        }
+        if !stored.key.is_live(now) {
+            return Err(refused(Refused::Expired));
+        }
+        if !self.hashing.verify(key.secret, stored.secret_hash.clone(), admit).await? {
+            return Err(refused(Refused::ApiKeySecret));
+        }
+        let expires_at = stored.key.expires_at.timestamp();
+        Ok((Arc::new(principal(stored)), expires_at))
+    }
+
+    fn note_use(&self, tenant: TenantId, id: ApiKeyId, at: DateTime<Utc>) {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert((tenant, id), at);
+    }
+
+    /// Notes now and then when keys were used last, for as long as it runs.
+    pub(super) async fn note_uses(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(NOTE_USES).await;
+            self.note_uses_now().await;
+        }
+    }
+
+    /// The same at once.
+    pub(super) async fn note_uses_now(&self) {
+        let uses = mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut of_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
+        for ((tenant, id), at) in uses {
+            of_tenant.entry(tenant).or_default().push((id, at));
+        }
+        for (tenant, uses) in of_tenant {
+            if let Err(error) = self.store.note_uses(tenant, &uses).await {
+                tracing::warn!(%error, "not noted when API keys were used last");
+            }
+        }
+    }
+}
+
+/// A key is its creator's: what it may do is what its scopes *and* the creator's roles allow.
+fn principal(stored: StoredApiKey) -> Principal {
+    let StoredApiKey { key, creator_roles, .. } = stored;
+    let subject = format!("{RESERVED_SUBJECT}{}", key.id);
+    Principal {
+        kind: CallerKind::ApiKey,
+        client: subject.clone(),
+        subject,
+        tenant: key.tenant,
+        // What is no role or scope any more gives nothing.
+        roles: creator_roles.iter().filter_map(|name| name.parse().ok()).collect(),
+        scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
+        creator: Some(key.created_by),
+        token_id: None,
+        issued_at: key.created_at.timestamp(),
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKeys").field("remembered", &self.remembered.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,153 @@
+//! What authentication looks up before there is a principal, and so without a permit.
+//!
+//! It has a login of its own, `app_authn`, to which nothing else is open: an operation cannot read the hash of a
+//! secret, and a look-up cannot read an order.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgPool, postgres::PgListener};
+use uuid::Uuid;
+
+use super::{StoreError, UnfitDatabase, migrate, pool, position::stored, privileges};
+use crate::{
+    domain::{ApiKey, ApiKeyId, TenantId},
+    settings,
+};
+
+/// Where replicas are told that something was revoked.
+const CHANNEL: &str = "revocations";
+
+/// Credentials, seen with the login that only looks them up. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pool: PgPool,
+    /// For the one connection that listens and never comes back.
+    listening: PgPool,
+}
+
+/// An API key as it is checked.
+pub struct StoredApiKey {
+    /// What everybody who may see keys sees.
+    pub key: ApiKey,
+    /// Of its secret, in PHC string format.
+    pub secret_hash: String,
+    /// Names of the roles that whoever made it was last seen with.
+    pub creator_roles: Vec<String>,
+}
+
+/// Something that is no longer accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Its place in the order in which they were committed.
+    pub position: i64,
+    /// `token`, `subject`, `client`, `tenant`, `everything`, or `key`.
+    pub kind: String,
+    /// Which; empty for everything.
+    pub value: String,
+    /// Credentials that were issued later are accepted.
+    pub issued_before: DateTime<Utc>,
+    /// When all it concerns has ended by itself.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Told when something was revoked. Holds a connection.
+#[derive(Debug)]
+pub struct RevocationFeed(PgListener);
+
+impl Credentials {
+    /// Pools for the login. They connect when first used.
+    pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
+        Ok(Self { pool: pool(&settings.authn_url, settings)?, listening: pool(&settings.authn_url, settings)? })
+    }
+
+    /// Checks that the login can do no more than it must.
+    pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
+        privileges::check(&self.pool, privileges::Duty::Authenticate).await?;
+        migrate::check_version(&self.pool).await?;
+        privileges::check_row_security(&self.pool).await
+    }
+
+    /// Closes all connections, after the work they are doing.
+    pub async fn close(&self) {
+        tokio::join!(self.pool.close(), self.listening.close());
+    }
+
+    /// The API key of this id, in one message.
+    pub async fn api_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<Option<StoredApiKey>, StoreError> {
+        let row = sqlx::query!(
+            r#"select name as "name!", secret_hash as "secret_hash!", scopes as "scopes!", created_by as "created_by!",
+                      creator_roles as "creator_roles!", replaces, created_at as "created_at!",
+                      expires_at as "expires_at!", revoked_at, last_used_at
+               from read_api_key($1, $2)"#,
+            tenant.uuid(),
+            id.uuid()
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let key = ApiKey {
+            id,
+            tenant,
+            name: stored(&row.name)?,
+            scopes: row.scopes,
+            created_by: row.created_by,
+            replaces: row.replaces.map(ApiKeyId::from_uuid),
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            last_used_at: row.last_used_at,
+        };
+        Ok(Some(StoredApiKey { key, secret_hash: row.secret_hash, creator_roles: row.creator_roles }))
+    }
+
+    /// Notes when keys of a tenant were used last.
+    pub async fn note_uses(&self, tenant: TenantId, uses: &[(ApiKeyId, DateTime<Utc>)]) -> Result<(), StoreError> {
+        let (keys, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = uses.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
+        sqlx::query!("select note_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Notes what somebody may do, which bounds their keys.
+    pub async fn note_roles(&self, tenant: TenantId, creator: &str, roles: &[String]) -> Result<(), StoreError> {
+        sqlx::query!("select note_creator_roles($1, $2, $3)", tenant.uuid(), creator, roles)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// What was revoked after a position and has not ended by itself, in order.
+    pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
+        let found = sqlx::query_as!(
+            Revocation,
+            "select position, kind, value, issued_before, expires_at from revocations
+             where position > $1 and expires_at > now() order by position",
+            position
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(found)
+    }
+
+    /// Listens from now on, on a connection of its own.
+    pub async fn listen(&self) -> Result<RevocationFeed, StoreError> {
+        let mut listener = PgListener::connect_with(&self.listening).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(RevocationFeed(listener))
+    }
+}
+
+impl RevocationFeed {
+    /// Waits until something was revoked. An error if the connection was lost: something may have been missed.
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
+        match self.0.try_recv().await? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Unavailable(sqlx::Error::PoolClosed)),
+        }
+    }
+}
+
+/// Without the hash.
+impl std::fmt::Debug for StoredApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredApiKey").field("key", &self.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,34 @@
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use thiserror::Error;
+
+/// Why nothing was revoked.
+#[derive(Debug, Error)]
+pub enum RevokeError {
+    /// The operator's login could not connect.
+    #[error("cannot connect as the operator")]
+    Connect(#[source] sqlx::Error),
+    /// The database refused.
+    #[error("the database refused")]
+    Refused(#[source] sqlx::Error),
+}
+
+/// Revokes, as the operator's login, what `kind` and `value` name and was issued before an instant. Gives the
+/// position of the entry. Replicas know it as soon as this returns, or within two seconds if the notice is lost.
+pub async fn revoke(
+    operator_url: &SecretString,
+    kind: &str,
+    value: &str,
+    issued_before: DateTime<Utc>,
+    reason: &str,
+) -> Result<i64, RevokeError> {
+    let options = PgConnectOptions::from_str(operator_url.expose_secret()).map_err(RevokeError::Connect)?;
+    let mut connection = PgConnection::connect_with(&options).await.map_err(RevokeError::Connect)?;
+    sqlx::query_scalar!(r#"select note_revocation($1, $2, $3, $4) as "position!""#, kind, value, issued_before, reason)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(RevokeError::Refused)
+}
