@@ -20,6 +20,7 @@ mod documents;
 mod edge;
 mod idempotency;
 mod input;
+mod interop;
 mod issuer;
 mod matrix;
 mod messages;

@@ -19,7 +19,7 @@ use crate::support::{ACME, Reply, TestApp};
 
 /// One answer for every bad credential.
 #[track_caller]
-fn assert_refused(reply: &Reply, case: &str) {
+pub fn assert_refused(reply: &Reply, case: &str) {
     assert_eq!(reply.status, 401, "{case}: {reply:#?}");
     assert_eq!(reply.problem(401), "unauthenticated", "{case}");
     assert_eq!(reply.header("www-authenticate"), Some("Bearer error=\"invalid_token\""), "{case}");

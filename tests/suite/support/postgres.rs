@@ -94,6 +94,7 @@ fn provider() -> &'static Provider {
 }
 
 async fn start() -> Provider {
+    crate::interop::begin();
     let insisted = std::env::var("TEST_POSTGRES").ok();
     let provider = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
         announce("PostgreSQL of TEST_DATABASE_URL");
