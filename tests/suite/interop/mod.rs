@@ -17,7 +17,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use service::dev::issuer::SigningKey;
+use service::{authz::matrix::Scope, dev::issuer::SigningKey};
 
 use crate::{
     authn::assert_refused,
@@ -265,4 +265,24 @@ async fn interop_refresh_rotates_and_reuse_ends_the_family() {
     let (status, reused) = client.refresh(&old).await;
     assert_eq!((status, &reused["error"]), (400, &json!("invalid_grant")));
     assert_eq!(client.refresh(&new).await.0, 400, "the successor ends with its family");
+}
+
+/// Keycloak itself is met elsewhere; that its realm is for this service can be seen here.
+#[test]
+fn the_realm_of_keycloak_is_what_the_service_expects() {
+    let realm: Value = serde_json::from_str(include_str!("../../interop/keycloak-realm.json")).unwrap();
+    let scopes: Vec<Value> = Scope::ALL.into_iter().map(|scope| json!(scope.as_str())).collect();
+    let offered: Vec<Value> = realm["clientScopes"].as_array().unwrap().iter().map(|s| s["name"].clone()).collect();
+    let job = &realm["clients"][0];
+    assert_eq!((&offered, &job["optionalClientScopes"]), (&scopes, &json!(scopes)));
+    assert!(realm["accessTokenLifespan"].as_i64().unwrap() <= 900);
+    // A program's subject is its client id (RFC 9068 section 2.2); Keycloak would say the id of a user it makes up.
+    let hard_coded = |claim: &str| {
+        let mappers = job["protocolMappers"].as_array().unwrap();
+        mappers.iter().find(|m| m["config"]["claim.name"] == claim).unwrap()["config"]["claim.value"].clone()
+    };
+    assert_eq!([hard_coded("sub"), hard_coded("client_id")], [job["clientId"].clone(), job["clientId"].clone()]);
+    assert_eq!(hard_coded("tenant_id"), ACME.id.to_string());
+    assert_eq!(job["protocolMappers"][0]["config"]["included.custom.audience"], "api://under-test");
+    assert_eq!(job["attributes"]["access.token.header.type.rfc9068"], "true");
 }
