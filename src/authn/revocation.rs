@@ -21,6 +21,8 @@ use crate::{
 
 /// How often replicas look, whether they were told of anything or not: a notice can be lost.
 const LOOK: Duration = Duration::from_secs(1);
+/// The same after a look that failed, or a connection that was lost.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The revocations that count, kept up to date.
 #[derive(Debug)]
@@ -78,27 +80,25 @@ impl Revocations {
                 feed = self.store.listen().await.ok();
             }
             // After listening began, so that nothing falls between the two.
-            match self.look().await {
-                Ok(()) if lost => {
-                    tracing::warn!("revocations are known again");
-                    lost = false;
-                }
+            let looked = self.look().await;
+            let pause = if looked.is_ok() { LOOK } else { RETRY };
+            match looked {
+                Ok(()) if lost => tracing::warn!("revocations are known again"),
                 Err(error) if !lost => {
                     tracing::error!(%error, cause = ?std::error::Error::source(&error), "revocations cannot be read");
-                    lost = true;
                 }
                 _ => {}
             }
+            lost = pause == RETRY;
             let told = async {
                 match &mut feed {
                     Some(feed) => feed.changed().await,
                     None => std::future::pending().await,
                 }
             };
-            if let Ok(Err(_)) = tokio::time::timeout(LOOK, told).await {
+            if let Ok(Err(_)) = tokio::time::timeout(pause, told).await {
                 feed = None;
-                // Not at once: whatever took the connection may take the next.
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }

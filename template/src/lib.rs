@@ -56,12 +56,17 @@ pub fn scaffold(options: Scaffold) -> Result<PathBuf> {
         destination: Some(destination),
         define: options.answers,
         silent: options.silent,
-        vcs: Some(if options.git { Vcs::Git } else { Vcs::None }),
+        // Its own way takes a git library that nothing else here needs.
+        vcs: Some(Vcs::None),
         no_workspace: true,
         ..GenerateArgs::default()
     };
     let project = generate(arguments)?;
     rename_in_lock_file(&project)?;
+    if options.git {
+        let init = Command::new("git").args(["init", "--quiet"]).current_dir(&project).status();
+        ensure!(init.context("cannot run git")?.success(), "cannot start a git repository in {}", project.display());
+    }
     Ok(project)
 }
 

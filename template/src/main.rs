@@ -1,6 +1,6 @@
 //! `cargo scaffold NAME`: a new service from this repository.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 use clap::Parser;
@@ -26,9 +26,18 @@ struct Arguments {
     no_git: bool,
 }
 
+/// cargo-generate asks the environment who is generating, and fails where it does not say, as in many containers.
+const WHO: [&str; 2] = ["USER", "USERNAME"];
+
 fn main() -> Result<()> {
+    if WHO.iter().all(|name| std::env::var_os(name).is_none()) {
+        // Said to a second process, since this one's environment is not to be written to.
+        let status =
+            Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env("USER", "you").status()?;
+        std::process::exit(status.code().unwrap_or(1));
+    }
     let Arguments { name, path, define, silent, no_git } = Arguments::parse();
-    // cargo-generate wants to know who is asking, and some containers do not say.
+    // Nobody is there to answer.
     let silent = silent || !std::io::IsTerminal::is_terminal(&std::io::stdin());
     let project = scaffold(Scaffold { name, destination: path, answers: define, silent, git: !no_git })?;
     println!(

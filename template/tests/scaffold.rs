@@ -22,7 +22,7 @@ fn generate(name: &str, answers: &[&str]) -> PathBuf {
         destination: Some(destination),
         answers: answers.iter().map(|answer| (*answer).to_owned()).collect(),
         silent: true,
-        git: false,
+        git: true,
     })
     .expect("generates")
 }
@@ -62,9 +62,18 @@ fn a_generated_service_is_its_own_and_its_suite_is_green() {
             assert!(!text.contains(trace), "{} holds `{trace}`", file.display());
         }
     }
-    for gone in ["template", "cargo-generate.toml", "LICENSE-MIT", ".git", ".dev", "target"] {
+    for gone in [
+        "template",
+        "cargo-generate.toml",
+        "LICENSE-MIT",
+        ".git/refs/heads/main",
+        ".git/refs/heads/master",
+        ".dev",
+        "target",
+    ] {
         assert!(!project.join(gone).exists(), "{gone} was copied");
     }
+    assert!(project.join(".git/HEAD").exists(), "no repository was started");
     let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("a manifest");
     for line in
         ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "\"Example Ltd <dev@example.com>\""]

@@ -1,8 +1,11 @@
 //! Who is calling. Every refusal is the same opaque 401, whatever was wrong.
 
+mod api_keys;
 mod attacks;
 mod issuers;
 mod keys;
+mod penalties;
+mod revocation;
 
 use std::time::Duration;
 

@@ -72,8 +72,8 @@ impl Stage {
 
 /// The service, ready to take the tokens of this issuer.
 async fn trusting(issuer: &str, variables: &[(&str, &str)]) -> TestApp {
-    let own = [UNTHROTTLED[0], UNTHROTTLED[1], ("APP_OIDC__ISSUER", issuer)];
-    let app = TestApp::start_with(&[&own, variables].concat()).await;
+    let own = [("APP_OIDC__ISSUER", issuer), ("APP_OIDC__SERVICE_CLIENTS", "job,job-ps256,job-es256,job-eddsa")];
+    let app = TestApp::start_with(&[&UNTHROTTLED[..], &own, variables].concat()).await;
     app.wait_until_ready().await;
     app
 }

@@ -39,6 +39,7 @@ pub struct TestApp {
     pub clock: Clock,
     pub issuer: DevIssuer,
     pub database: Urls,
+    pub pepper: String,
     pub served: Vec<ServedRoute>,
 }
 
@@ -78,12 +79,13 @@ impl TestApp {
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
+        let pepper = all["APP_SECRETS__PEPPER"].clone();
         let settings = Settings::from_variables(all).unwrap();
         // As the service says it: the message tells how to repair what keeps it from starting.
         let app = app::start(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
         let (address, served) = (app.address(), app.served().to_vec());
         tokio::spawn(app.run(std::future::pending()));
-        let started = Self { address, clock, issuer, database, served };
+        let started = Self { address, clock, issuer, database, pepper, served };
         if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
             started.wait_until_ready().await;
         }

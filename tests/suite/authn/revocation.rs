@@ -1,0 +1,230 @@
+//! Credentials that are refused before they end, at every replica.
+
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret as _;
+use service::{
+    authz::{matrix::Scope, policy::Role},
+    dev::{database::Urls, demo},
+};
+use sqlx::Executor as _;
+
+use crate::support::{ACME, Actor, GLOBEX, OddIssuer, TestApp, TestKey, Wire, binary, run, superuser, test_database};
+
+/// `incident revoke` as an operator runs it.
+fn revoke(database: &Urls, arguments: &[&str]) -> std::process::Output {
+    let mut command = binary();
+    command.args(["incident", "revoke", "--reason", "a test"]).args(arguments);
+    command.env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret()).env("APP_PROFILE", "development");
+    command.output().unwrap()
+}
+
+fn revoked(database: &Urls, arguments: &[&str]) {
+    let output = revoke(database, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The stated bound.
+async fn refused_within_two_seconds(actor: &Actor) {
+    let started = Instant::now();
+    loop {
+        let reply = actor.get("/v1/me").await;
+        if reply.status == 401 {
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
+            assert_eq!(reply.events()[0]["event"], "authn_token_reuse");
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(2), "still accepted after {:?}", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn authn_11_each_kind_refuses_what_it_names_and_nothing_else() {
+    let app = TestApp::start_with(&crate::support::UNTHROTTLED).await;
+    let holder = |subject: &str, client: &str, jti: &str, tenant: &demo::Tenant| {
+        let forge = app.forge().claim("sub", subject).claim("client_id", client).claim("jti", jti);
+        app.bearer(forge.claim("tenant_id", tenant.id.to_string()).token())
+    };
+    let other = holder("bob", "web", "token-3", &GLOBEX);
+    let acme = ACME.id.to_string().to_uppercase();
+    for (arguments, gone, kept) in [
+        (vec!["token", "token-1"], vec![("alice", "web", "token-1")], vec![("alice", "web", "token-2")]),
+        (vec!["subject", "alice"], vec![("alice", "web", "token-2")], vec![("carol", "web", "token-4")]),
+        (vec!["client", "web-2"], vec![("carol", "web-2", "token-5")], vec![("carol", "web", "token-4")]),
+        (vec!["tenant", &acme], vec![("carol", "web", "token-4"), ("dave", "app", "token-6")], vec![]),
+    ] {
+        let of = |names: &[(&str, &str, &str)]| -> Vec<Actor> {
+            names.iter().map(|(subject, client, jti)| holder(subject, client, jti, &ACME)).collect()
+        };
+        let (gone, kept) = (of(&gone), of(&kept));
+        for actor in gone.iter().chain(&kept) {
+            actor.get("/v1/me").await.ok(200);
+        }
+        revoked(&app.database, &arguments);
+        for actor in &gone {
+            refused_within_two_seconds(actor).await;
+        }
+        for actor in kept.iter().chain([&other]) {
+            actor.get("/v1/me").await.ok(200);
+        }
+    }
+    revoked(&app.database, &["everything"]);
+    refused_within_two_seconds(&other).await;
+    // Who signs in again is let in: nothing is banned but what was issued before.
+    app.clock.advance(Duration::from_secs(2));
+    for (subject, jti) in [("alice", "token-7"), ("bob", "token-8")] {
+        holder(subject, "web", jti, &ACME).get("/v1/me").await.ok(200);
+    }
+    // A token named by its id is refused whenever it was issued.
+    refused_within_two_seconds(&holder("alice", "web", "token-1", &ACME)).await;
+}
+
+#[tokio::test]
+async fn authn_11_an_instant_in_the_past_spares_what_came_after() {
+    let app = TestApp::start().await;
+    let earlier = app.user(Role::Viewer);
+    app.clock.advance(Duration::from_secs(120));
+    let later = app.user(Role::Viewer);
+    let between = app.clock.now() - chrono::TimeDelta::seconds(60);
+    revoked(&app.database, &["subject", "viewer@acme.example", "--before", &between.to_rfc3339()]);
+    refused_within_two_seconds(&earlier).await;
+    later.get("/v1/me").await.ok(200);
+}
+
+#[tokio::test]
+async fn authn_11_every_replica_knows_within_two_seconds() {
+    let database = test_database().await;
+    let key = TestKey::es256("a");
+    let issuer = OddIssuer::with_keys(&[&key]).await;
+    let from = [("APP_OIDC__ISSUER", issuer.url.as_str())];
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        let app = TestApp::start_on(database.clone(), &from).await;
+        app.wait_until_ready().await;
+        replicas.push(app);
+    }
+    let token = issuer.token(&key, replicas[0].clock.timestamp());
+    let holders: Vec<Actor> = replicas.iter().map(|app| app.bearer(token.clone())).collect();
+    for holder in &holders {
+        holder.get("/v1/me").await.ok(200);
+    }
+    // Their connections are lost, all at once, just before.
+    let mut superuser = superuser(&database).await;
+    superuser
+        .execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()")
+        .await
+        .unwrap();
+    revoked(&database, &["subject", "somebody"]);
+    for holder in &holders {
+        refused_within_two_seconds(holder).await;
+    }
+}
+
+#[tokio::test]
+async fn authn_11_a_notice_that_is_lost_is_made_up_for() {
+    let app = TestApp::start().await;
+    let user = app.user(Role::Viewer);
+    user.get("/v1/me").await.ok(200);
+    // As it stands in the table, but nobody was told.
+    let silently = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+                    values ('everything', '', now(), 'a test', 'a test', now(), now() + interval '1 hour')";
+    superuser(&app.database).await.execute(silently).await.unwrap();
+    refused_within_two_seconds(&user).await;
+}
+
+#[tokio::test]
+async fn authn_11_what_has_ended_by_itself_is_forgotten() {
+    let app = TestApp::start().await;
+    let entry = |subject: &str, until: &str| {
+        format!(
+            "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+             values ('subject', '{subject}', now() + interval '1 hour', 'a test', 'a test', now(), now() {until});"
+        )
+    };
+    let mut superuser = superuser(&app.database).await;
+    let both = format!("{}{}", entry("ended", "- interval '1 s'"), entry("going on", "+ interval '30 minutes'"));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(both)).execute(&mut superuser).await.unwrap();
+    let of = |subject: &str| app.bearer(app.forge().claim("sub", subject).token());
+    refused_within_two_seconds(&of("going on")).await;
+    of("ended").get("/v1/me").await.ok(200);
+    // The replica forgets by its own clock.
+    app.clock.advance(Duration::from_secs(1_900));
+    let started = Instant::now();
+    while of("going on").get("/v1/me").await.status != 200 {
+        assert!(started.elapsed() < Duration::from_secs(8), "not forgotten");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The next revocation takes what has ended out of the table.
+    revoked(&app.database, &["subject", "another"]);
+    let left: Vec<String> =
+        sqlx::query_scalar("select value from revocations order by position").fetch_all(&mut superuser).await.unwrap();
+    assert_eq!(left, ["going on", "another"]);
+}
+
+#[tokio::test]
+async fn authn_11_a_replica_that_lost_sight_refuses_or_serves_as_it_is_told() {
+    let database = test_database().await;
+    let age = ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2");
+    let refuses = TestApp::start_on(database.clone(), &[age]).await;
+    let serves = TestApp::start_on(database.clone(), &[age, ("APP_REVOCATION__WHEN_LOST", "serve")]).await;
+    run(&database.owner, "revoke select on revocations from app_authn").await.unwrap();
+    let user = refuses.user(Role::Viewer);
+    let until = async |status: u16| {
+        let started = Instant::now();
+        while user.get("/v1/me").await.status != status {
+            assert!(started.elapsed() < Duration::from_secs(10), "no {status} within 10 s");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until(503).await;
+    assert_eq!(refuses.anonymous().get("/health/ready").await.problem(503), "unavailable");
+    serves.user(Role::Viewer).get("/v1/me").await.ok(200);
+    serves.anonymous().get("/health/ready").await.ok(200);
+    run(&database.owner, "grant select on revocations to app_authn").await.unwrap();
+    until(200).await;
+}
+
+#[tokio::test]
+async fn authn_11_asking_costs_no_message_to_the_database() {
+    let database = test_database().await;
+    let wire = Wire::to(&database.authn).await;
+    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", wire.url())]).await;
+    let user = app.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]);
+    user.get("/v1/me").await.ok(200);
+    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let program = app.api_key(key["key"].as_str().unwrap());
+    program.get("/v1/me").await.ok(200);
+    let (before, started) = (wire.take().len(), Instant::now());
+    for _ in 0..40 {
+        user.get("/v1/me").await.ok(200);
+        program.get("/v1/me").await.ok(200);
+    }
+    // Once a second it looks for what is new: a statement and the pool's test of the connection.
+    let allowed = 4 * (2 + started.elapsed().as_secs());
+    let messages = wire.take();
+    assert!(messages.len() as u64 <= allowed, "{messages:?} after {before}");
+}
+
+#[tokio::test]
+async fn authn_11_what_names_nothing_is_refused() {
+    let database = test_database().await;
+    for (arguments, message) in [
+        (vec!["subject"], "a value is required"),
+        (vec!["everything", "else"], "`everything` takes no value"),
+        (vec!["tenant", "acme"], "a tenant is named by its UUID"),
+        (vec!["nobody", "alice"], "invalid value 'nobody'"),
+        (vec!["subject", "alice", "--before", "soon"], "invalid value 'soon'"),
+    ] {
+        let output = revoke(&database, &arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(message), "{arguments:?}: {error}");
+    }
+    // Only the operator's login may.
+    for login in [&database.writer, &database.reader, &database.authn, &database.auditor] {
+        let call = "select note_revocation('everything', '', now(), 'a test')";
+        assert!(run(login, call).await.unwrap_err().to_string().contains("permission denied"));
+        let insert = "insert into revocations (kind) values ('everything')";
+        assert!(run(login, insert).await.unwrap_err().to_string().contains("permission denied"));
+    }
+}
