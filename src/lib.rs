@@ -18,8 +18,9 @@
 //! | [`store`] | all SQL; opens a transaction only for a `Permit` |
 //!
 //! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
-//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what operators do in an incident), [`app`] (puts it all together), and, with
-//! the feature `dev` only, `dev` (private PostgreSQL, development issuer, demo data).
+//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what
+//! operators do in an incident), [`app`] (puts it all together), and, with the feature `dev`
+//! only, `dev` (private PostgreSQL, development issuer, demo data).
 
 pub mod api;
 pub mod app;

@@ -198,8 +198,8 @@ fn unauthenticated(error: AuthnError, source: Source) -> Problem {
         AuthnError::Refused { reason, key } => {
             let key = key.map(|key| key.to_string());
             match reason {
-                Refused::Revoked => event::authn_token_reuse(source.0, key),
-                reason => event::authn_token_invalid(&reason.to_string(), source.0, key),
+                Refused::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
+                reason => event::authn_token_invalid(&reason.to_string(), source.0, key.as_deref()),
             }
             (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
         }

@@ -61,13 +61,11 @@ impl Hashing {
             let _turn = turn;
             work(&pepper)
         });
-        match work.await {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(_)) | Err(_) => {
-                tracing::error!("a secret could not be hashed");
-                Err(AuthnError::Unavailable("hashing"))
-            }
-        }
+        let done = work.await.ok().and_then(Result::ok);
+        done.ok_or_else(|| {
+            tracing::error!("a secret could not be hashed");
+            AuthnError::Unavailable("hashing")
+        })
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit, AuthnError> {

@@ -21,7 +21,7 @@ const NO_KEYS: AuthnError = AuthnError::Unavailable("issuer_keys");
 /// The issuers whose tokens are accepted, with their keys and what was verified with them.
 #[derive(Debug)]
 pub(super) struct Issuers {
-    issuers: Vec<Trusted>,
+    trusted: Vec<Trusted>,
     cache: TokenCache,
     store: Credentials,
 }
@@ -43,20 +43,20 @@ impl Issuers {
             let keys = KeyService::new(issuer, oidc, profile, clock.clone())?;
             Ok(Trusted { keys, verifier: Verifier::new(issuer, oidc, clock.clone()) })
         });
-        let issuers = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { issuers, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store })
+        let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
+        Ok(Self { trusted, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store })
     }
 
     /// Keeps the keys fresh for as long as the tasks run.
     pub(super) fn keep_fresh(&self, tasks: &mut JoinSet<()>) {
-        for issuer in &self.issuers {
+        for issuer in &self.trusted {
             tasks.spawn(Arc::clone(&issuer.keys).keep_fresh());
         }
     }
 
     /// Whether the keys of any issuer are known; else nobody with a token could be let in.
     pub(super) fn is_ready(&self) -> bool {
-        self.issuers.iter().any(|issuer| issuer.keys.current().is_some())
+        self.trusted.iter().any(|issuer| issuer.keys.current().is_some())
     }
 
     /// The principal behind a token: remembered, or verified against a key of the issuer it names.
@@ -66,8 +66,8 @@ impl Issuers {
             return Ok(principal);
         }
         let (header, claims) = claims::parse(token)?;
-        let place = self.issuers.iter().position(|issuer| issuer.verifier.is_issuer_of(&claims));
-        let (place, issuer) = place.and_then(|place| Some((place, self.issuers.get(place)?))).ok_or(Refused::Issuer)?;
+        let place = self.trusted.iter().position(|issuer| issuer.verifier.is_issuer_of(&claims));
+        let (place, issuer) = place.and_then(|place| Some((place, self.trusted.get(place)?))).ok_or(Refused::Issuer)?;
         let keys = match issuer.keys.current() {
             Some(keys) if keys.contains(&header.kid) => keys,
             // The issuer may have rotated (AUTHN-09), or be back; the service bounds how often this asks.
@@ -91,7 +91,7 @@ impl Issuers {
     }
 
     fn is_current(&self, key_set: KeySetId) -> bool {
-        let keys = self.issuers.get(key_set.issuer).and_then(|issuer| issuer.keys.current());
+        let keys = self.trusted.get(key_set.issuer).and_then(|issuer| issuer.keys.current());
         keys.is_some_and(|keys| keys.generation() == key_set.generation)
     }
 }

@@ -119,7 +119,7 @@ impl Penalties {
                 let seconds = self.settings.seconds << record.times.min(MAX_DOUBLINGS);
                 record.shut_out_until = now + seconds;
                 record.times += 1;
-                event::authn_login_lock(offender.source(), offender.key(), record.failures, seconds);
+                event::authn_login_lock(offender.source(), offender.key().as_deref(), record.failures, seconds);
             }
             return Verdict::ShutOut((record.shut_out_until - now).max(1));
         }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -29,12 +30,18 @@ pub(super) fn step(what: &str) {
 /// One file per tenant and role, with a token that is always fresh.
 pub(super) struct TokenFiles {
     folder: PathBuf,
+    /// Holds the URL of the login that revokes.
+    operator_url: PathBuf,
 }
 
 impl TokenFiles {
-    pub(super) fn write(folder: &Path, issuer: &DevIssuer) -> Result<Self, DevError> {
-        let files = Self { folder: folder.join("tokens") };
-        files.renew(issuer).map_err(|source| DevError::Files { folder: files.folder.clone(), source })?;
+    pub(super) fn write(folder: &Path, issuer: &DevIssuer, operator_url: &SecretString) -> Result<Self, DevError> {
+        let files = Self { folder: folder.join("tokens"), operator_url: folder.join("operator-url") };
+        let write = || {
+            write_private(&files.operator_url, operator_url.expose_secret())?;
+            files.renew(issuer)
+        };
+        write().map_err(|source| DevError::Files { folder: files.folder.clone(), source })?;
         Ok(files)
     }
 
@@ -54,9 +61,7 @@ impl TokenFiles {
         fs::create_dir_all(&self.folder)?;
         for person in demo::people() {
             let token = issuer.access_token(&person, &Scope::ALL);
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            options.open(self.path(&person))?.write_all(token.as_bytes())?;
+            write_private(&self.path(&person), &token)?;
         }
         Ok(())
     }
@@ -64,6 +69,13 @@ impl TokenFiles {
     fn path(&self, person: &Person) -> PathBuf {
         self.folder.join(format!("{}-{}", person.tenant_name, person.role.as_str()))
     }
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// Everything a newcomer needs, with commands that work when pasted.
@@ -110,6 +122,20 @@ pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens:
         println!("  # {status}: {why}");
         println!("  curl -s -w '\\n%{{http_code}}\\n' {arguments}");
     }
+    let key = "-d '{\"name\":\"try\",\"scopes\":[\"orders:read\"],\"validForDays\":30}'";
+    println!("  # 201: an API key, for the header X-API-Key");
+    println!(
+        "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {key} {base}/v1/api-keys",
+        auth("acme-admin")
+    );
+    println!(
+        "\n  # as an operator: whoever is called so is refused within two seconds (their token file is renewed later)"
+    );
+    println!(
+        "  APP_PROFILE=development APP_DATABASE__OPERATOR_URL_FILE={} cargo run --features dev -- \\\n    \
+         incident revoke subject viewer@globex.example --reason 'trying it'",
+        tokens.operator_url.display()
+    );
     println!("\n  # 200: a service of its own, by client credentials (needs jq)");
     println!(
         "  curl -s -u {SERVICE_CLIENT}:{} -d grant_type=client_credentials -d scope=orders:read {}/token | jq -r \

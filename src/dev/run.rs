@@ -156,7 +156,7 @@ async fn start_service(
     // Given back an instant before the API takes it: it was held to fail early.
     drop(api_port);
     let app = app::start(settings, clock).await?;
-    let tokens = banner::TokenFiles::write(&options.folder, &issuer)?;
+    let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
     banner::ready(app.address(), &issuer, server.url(), &tokens, started.elapsed());
     Ok((app, tokens.keep_fresh(issuer)))
 }

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 /// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
 /// `key` is the API key, if one was presented.
-pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<String>) {
+pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str>) {
     tracing::warn!(target: "security", event = "authn_token_invalid", reason, %source, key, "credential refused");
 }
 
 /// A credential was presented that had been revoked.
-pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<String>) {
+pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
     tracing::warn!(target: "security", event = "authn_token_reuse", reason = "revoked", %source, key, "revoked credential");
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn authn_login_fail_max(key: &str, failures: u32) {
 }
 
 /// A source is shut out for a while, from everything that costs or, with `key`, from that API key.
-pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<String>, failures: u32, seconds: i64) {
+pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failures: u32, seconds: i64) {
     let source = source.map(|source| source.to_string());
     tracing::warn!(target: "security", event = "authn_login_lock", source, key, failures, seconds, "source shut out");
 }

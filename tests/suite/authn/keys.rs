@@ -16,6 +16,9 @@ use crate::support::{Actor, OddIssuer, TestApp, TestKey, UNTHROTTLED};
 pub(super) const EVERY_SECOND: [(&str, &str); 5] =
     [UNTHROTTLED[0], UNTHROTTLED[1], UNTHROTTLED[2], UNTHROTTLED[3], ("APP_OIDC__REFRESH_SECONDS", "1")];
 
+/// What is wrong with an issuer; the other one is elsewhere.
+type Change = fn(&OddIssuer, &OddIssuer);
+
 /// Whoever holds a fresh token of this key.
 fn holder(app: &TestApp, issuer: &OddIssuer, key: &TestKey) -> Actor {
     app.bearer(issuer.token(key, app.clock.timestamp()))
@@ -55,7 +58,7 @@ async fn authn_03_every_listed_algorithm_is_accepted() {
 async fn authn_02_a_discovery_that_is_not_the_issuers_own_is_not_used() {
     let key = TestKey::es256("a");
     let elsewhere = OddIssuer::with_keys(&[&key]).await;
-    let wrong: [(&str, fn(&OddIssuer, &OddIssuer)); 6] = [
+    let wrong: [(&str, Change); 6] = [
         ("another issuer", |issuer, _| issuer.metadata("issuer", "https://evil.example")),
         ("a slash more", |issuer, _| issuer.metadata("issuer", format!("{}/", issuer.url))),
         ("no keys", |issuer, _| issuer.metadata("jwks_uri", Value::Null)),
