@@ -463,26 +463,24 @@ async fn authn_08_one_credential_in_one_place() {
     assert_eq!(field.get(&cookie).await.header("www-authenticate"), Some("Bearer"));
 }
 
-/// Every character of a good token, replaced by others: none of the results lets anybody in.
+/// Every character of a good token, replaced by its neighbour in the alphabet, which differs in the lowest bit, and by
+/// a dot: none of the results lets anybody in.
 #[tokio::test]
 async fn authn_02_no_change_of_a_token_lets_anybody_in() {
     let field = Field::new().await;
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
-    for key in [&field.ec, &field.rsa] {
-        let good = field.issuer.token(key, field.now());
-        for place in 0..good.len() {
-            let old = good.as_bytes()[place];
-            // Two neighbours in the alphabet, one of which differs in the lowest bit, and a dot.
-            let index = alphabet.iter().position(|letter| *letter == old).unwrap();
-            for new in [alphabet[(index ^ 1) % 64], alphabet[(index + 7) % 64], b'.'] {
-                if new == old {
-                    continue;
-                }
-                let mut changed = good.clone().into_bytes();
-                changed[place] = new;
-                let reply = field.get(&authorization([b"Bearer ".as_slice(), &changed].concat())).await;
-                assert_eq!(reply.status, 401, "{} at {place}: {}", key.alg, char::from(new));
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let good = field.good();
+    for place in 0..good.len() {
+        let old = good.as_bytes()[place];
+        let neighbour = alphabet.iter().position(|letter| *letter == old).map_or(b'A', |index| alphabet[index ^ 1]);
+        for new in [neighbour, b'.'] {
+            if new == old {
+                continue;
             }
+            let mut changed = good.clone().into_bytes();
+            changed[place] = new;
+            let reply = field.get(&authorization([b"Bearer ".as_slice(), &changed].concat())).await;
+            assert_eq!(reply.status, 401, "at {place}: {}", char::from(new));
         }
     }
 }
