@@ -145,8 +145,7 @@ grant select on api_keys to app_authn;
 grant update (last_used_at, creator_roles) on api_keys to app_authn;
 grant select on revocations to app_authn, app_operator;
 
-grant select (tenant_id, id, name, scopes, created_by, creator_roles, replaces, created_at, expires_at, revoked_at,
-              last_used_at)
+grant select (tenant_id, id, name, scopes, created_by, replaces, created_at, expires_at, revoked_at, last_used_at)
     on api_keys to app_reader, app_writer;
 grant insert (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, replaces, created_at, expires_at)
     on api_keys to app_writer;

@@ -93,9 +93,11 @@ impl ApiKeys {
                     self.note_use(key.tenant, key.id, now);
                     return Ok(known.principal);
                 }
-                Ok(_) => self.remembered.remove(&digest),
+                Ok(_) => {
+                    self.remembered.remove(&digest);
+                }
                 Err(place) => break place,
-            };
+            }
         };
         let admit = || penalties.admit(source, Some(key.id)).map_err(|seconds| AuthnError::Penalised { seconds });
         admit()?;

@@ -151,16 +151,16 @@ impl Authenticator {
         query: &str,
         source: Source,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let refused = match self.identify(headers, query, source).await {
-            Err(AuthnError::Refused { reason, key }) if reason.is_suspicious() => (reason, key),
-            other => return other,
-        };
-        let (reason, key) = refused;
+        let outcome = self.identify(headers, query, source).await;
+        let Err(AuthnError::Refused { reason, key }) = outcome else { return outcome };
+        if !reason.is_suspicious() {
+            return outcome;
+        }
         match self.penalties.failed(source, key) {
             Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds }),
             Verdict::Delay(delay) => {
                 tokio::time::sleep(delay).await;
-                Err(AuthnError::Refused { reason, key })
+                outcome
             }
         }
     }

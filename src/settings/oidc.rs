@@ -22,7 +22,8 @@ pub struct Oidc {
     /// `APP_OIDC__MAX_STALENESS_SECONDS`, default 3600, 60 to 86400: how long keys count that the issuer does not
     /// confirm any more. Then its tokens are answered with 503.
     pub max_staleness: i64,
-    /// `APP_OIDC__CACHED_TOKENS`, default 10000: verified tokens remembered.
+    /// `APP_OIDC__CACHED_TOKENS`, default 10000: verified tokens remembered. Each that is not costs a signature and,
+    /// if it tells a person's roles, a message to the database.
     pub cached_tokens: usize,
 }
 
