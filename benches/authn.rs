@@ -80,6 +80,7 @@ async fn set_up() -> Parts {
         ("APP_PROFILE", "development"),
         ("APP_OIDC__ISSUER", &issuer),
         ("APP_OIDC__AUDIENCE", AUDIENCE),
+        ("APP_OIDC__SERVICE_CLIENTS", "program"),
         ("APP_SECRETS__MAC_KEY", &key()),
         ("APP_SECRETS__PEPPER", &key()),
     ] {
@@ -102,9 +103,10 @@ async fn set_up() -> Parts {
     let (text, hash) = remembering.issue_key(tenant, id).await.unwrap();
     let insert = format!(
         "begin; set local app.tenant_id = '{tenant}';
-         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, created_at, expires_at)
-         values ('{tenant}', '{id}', 'benchmark', '{hash}', '{{orders:read}}', 'somebody', '{{admin}}', now(),
-                 now() + interval '1 day');
+         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, creator_roles_as_of,
+                               authorized_at, created_at, expires_at)
+         values ('{tenant}', '{id}', 'benchmark', '{hash}', '{{orders:read}}', 'somebody', '{{admin}}', now(), now(),
+                 now(), now() + interval '1 day');
          commit"
     );
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
@@ -124,10 +126,10 @@ fn headers(name: &'static str, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
 }
 
-/// Of a person, but without a claim of roles: noting those is a message to the database.
+/// Of a program: what a person may do is noted, which is a message to the database.
 fn claims(issuer: &str, tenant: TenantId, now: i64) -> Value {
     json!({
-        "iss": issuer, "aud": AUDIENCE, "sub": "somebody", "client_id": "some-client", "iat": now, "exp": now + 900,
+        "iss": issuer, "aud": AUDIENCE, "sub": "program", "client_id": "program", "iat": now, "exp": now + 900,
         "jti": "0190a000-0000-7000-8000-000000000000", "scope": "orders:read orders:write customers:read",
         "tenant_id": tenant.to_string(),
     })

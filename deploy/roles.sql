@@ -22,6 +22,6 @@ $$;
 comment on role app_owner is 'owns the schema; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';
 comment on role app_reader is 'the service: reads';
-comment on role app_authn is 'the service: looks up API keys and revocations, and nothing else';
+comment on role app_authn is 'the service: looks up API keys and revocations, notes the use of keys, and nothing else';
 comment on role app_operator is 'people and tools that handle incidents: revokes credentials, and nothing else';
 comment on role app_auditor is 'people and tools that audit the books: reads them, and no customer data';

@@ -10,11 +10,14 @@ create table api_keys (
     id uuid not null,
     name text not null check (length(name) between 1 and 200),
     -- argon2id, with a pepper that the database does not know.
-    secret_hash text not null check (secret_hash like '$argon2id$%'),
+    secret_hash text not null check (secret_hash like '$argon2id$v=19$m=19456,t=2,p=1$%'),
     scopes text[] not null check (cardinality(scopes) between 1 and 64),
     created_by text not null check (length(created_by) between 1 and 255),
-    -- What its creator may do, as last seen: a key can do no more.
+    -- What its creator may do, as their newest token says, and when that was issued: a key can do no more.
     creator_roles text[] not null,
+    creator_roles_as_of timestamptz not null,
+    -- When the credential was issued by which it was made. Whatever revokes that revokes this.
+    authorized_at timestamptz not null,
     -- The key it was made to take the place of.
     replaces uuid,
     created_at timestamptz not null,
@@ -55,13 +58,13 @@ create table revocations (
     kind text not null check (kind in ('token', 'subject', 'client', 'tenant', 'everything', 'key')),
     value text not null check (length(value) <= 255 and (value = '') = (kind = 'everything')),
     -- Credentials issued later are accepted.
-    issued_before timestamptz not null,
+    issued_before timestamptz not null check (isfinite(issued_before)),
     reason text not null check (length(reason) between 1 and 500),
     -- The database login.
     noted_by text not null,
     noted_at timestamptz not null,
     -- When all it concerns has ended by itself.
-    expires_at timestamptz not null
+    expires_at timestamptz not null check (isfinite(expires_at))
 );
 
 -- Notes a revocation and tells every replica. One at a time: a position is given and committed before the next is
@@ -71,14 +74,19 @@ create function note_revocation(of_kind text, of_value text, before timestamptz,
 as $$
 declare
     noted bigint;
-    -- No token lives longer than a day (the most that max_token_lifetime_seconds allows), no API key longer than a
-    -- year. A minute is for clocks that differ.
-    lives interval := case when of_kind in ('token', 'key') then interval '1 day' else interval '366 days' end;
+    -- How long what it concerns can live: a token a day (the most that max_token_lifetime_seconds allows), an API
+    -- key a year; and what is remembered of a key, minutes. The rest is for clocks that differ.
+    lives interval := case of_kind when 'token' then interval '25 hours' when 'key' then interval '1 hour'
+                                   else interval '366 days' end;
 begin
-    perform pg_advisory_xact_lock(7310868735423374707);
+    if before > now() + interval '5 minutes' then
+        raise exception 'what is issued later than now cannot be revoked yet' using errcode = 'check_violation';
+    end if;
+    -- Not an advisory lock, which any login could hold.
+    lock table public.revocations in share row exclusive mode;
     delete from public.revocations where expires_at < now();
     insert into public.revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
-    values (of_kind, of_value, before, why, session_user, now(), greatest(before, now()) + lives + interval '1 minute')
+    values (of_kind, of_value, before, why, session_user, now(), now() + lives)
     returning position into noted;
     perform pg_notify('revocations', '');
     return noted;
@@ -120,33 +128,37 @@ begin
 end
 $$;
 
--- What somebody may do, as their newest token says: their keys can do no more.
-create function note_creator_roles(tenant uuid, creator text, roles text[]) returns void
+-- What somebody may do, as a token says that was issued at a time: their keys can do no more. An older token than
+-- the newest that was seen changes nothing.
+create function note_creator_roles(tenant uuid, creator text, roles text[], as_of timestamptz) returns void
     language plpgsql volatile
 as $$
 begin
     perform enter_tenant(tenant);
-    update api_keys k set creator_roles = roles
-    where k.tenant_id = tenant and k.created_by = creator and k.revoked_at is null and k.creator_roles <> roles;
+    update api_keys k set creator_roles = roles, creator_roles_as_of = as_of
+    where k.tenant_id = tenant and k.created_by = creator and k.revoked_at is null
+      and (k.creator_roles_as_of < as_of or k.creator_roles_as_of = as_of and k.creator_roles <> roles);
 end
 $$;
 
 revoke all on function
     api_key_only_ends(), note_revocation(text, text, timestamptz, text), api_key_changed(), read_api_key(uuid, uuid),
-    note_key_uses(uuid, uuid[], timestamptz[]), note_creator_roles(uuid, text, text[])
+    note_key_uses(uuid, uuid[], timestamptz[]), note_creator_roles(uuid, text, text[], timestamptz)
     from public;
 grant execute on function
     current_tenant(), enter_tenant(uuid), read_api_key(uuid, uuid), note_key_uses(uuid, uuid[], timestamptz[]),
-    note_creator_roles(uuid, text, text[])
+    note_creator_roles(uuid, text, text[], timestamptz)
     to app_authn;
 grant execute on function note_revocation(text, text, timestamptz, text) to app_operator;
 
 grant select on api_keys to app_authn;
-grant update (last_used_at, creator_roles) on api_keys to app_authn;
+grant update (last_used_at, creator_roles, creator_roles_as_of) on api_keys to app_authn;
 grant select on revocations to app_authn, app_operator;
 
-grant select (tenant_id, id, name, scopes, created_by, replaces, created_at, expires_at, revoked_at, last_used_at)
+grant select (tenant_id, id, name, scopes, created_by, replaces, authorized_at, created_at, expires_at, revoked_at,
+              last_used_at)
     on api_keys to app_reader, app_writer;
-grant insert (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, replaces, created_at, expires_at)
+grant insert (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, creator_roles_as_of, authorized_at,
+              replaces, created_at, expires_at)
     on api_keys to app_writer;
 grant update (expires_at, revoked_at) on api_keys to app_writer;

@@ -53,6 +53,11 @@ pub enum StartError {
     UnguardedRoute(#[from] UnguardedRoute),
 }
 
+/// A task that runs beside the requests ended, so the service stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a background task ended; the log says which failed")]
+pub struct BackgroundEnded;
+
 /// Takes the port, connects to the database and checks that it is fit. The issuer is asked
 /// for its keys in the background: until it answers, the service is alive but not ready.
 pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::EdgeService + use<>>, StartError> {
@@ -104,14 +109,26 @@ impl<S: edge::EdgeService> App<S> {
         &self.served
     }
 
-    /// Serves until `stop` resolves, then finishes what is in flight.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` resolves, then finishes what is in flight. Ends in the same way if something fails that
+    /// runs beside the requests, and nothing of that ever should: without it the service would know less and less.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), BackgroundEnded> {
         tracing::info!(address = %self.address, "listening");
+        let mut outcome = Ok(());
+        let stop = async {
+            tokio::select! {
+                () = stop => {}
+                _ = self.background.join_next() => {
+                    tracing::error!("a background task ended");
+                    outcome = Err(BackgroundEnded);
+                }
+            }
+        };
         edge::serve(self.listener, self.service, &self.settings.http, stop).await;
         drop(self.background);
         self.context.authenticator.finish().await;
         tokio::join!(self.context.database.close(), self.credentials.close());
         tracing::info!("stopped");
+        outcome
     }
 }
 

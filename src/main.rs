@@ -93,7 +93,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             let settings = Settings::load()?;
             telemetry::init(settings.log.format, &settings.log.filter);
             let stop = stop_signal()?;
-            app::start(settings, Clock::system()).await?.run(stop).await;
+            app::start(settings, Clock::system()).await?.run(stop).await?;
         }
         Command::Migrate => {
             store::migrate(&LoginSettings::owner()?.url).await?;

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use thiserror::Error;
 
 use crate::{
+    domain::RevocationKind,
     settings::LoginSettings,
     store::{self, RevokeError},
 };
@@ -36,12 +37,24 @@ pub enum Kind {
     Token,
     /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`
     Subject,
-    /// All tokens that a client got
+    /// All tokens that a client got; not the API keys
     Client,
     /// All tokens and API keys of a tenant
     Tenant,
     /// All tokens and API keys there are
     Everything,
+}
+
+impl From<Kind> for RevocationKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Token => Self::Token,
+            Kind::Subject => Self::Subject,
+            Kind::Client => Self::Client,
+            Kind::Tenant => Self::Tenant,
+            Kind::Everything => Self::Everything,
+        }
+    }
 }
 
 /// Why nothing was revoked.
@@ -58,16 +71,12 @@ pub enum NotRevoked {
 impl Revocation {
     /// Revokes, as the operator's login. Every replica refuses the credentials within two seconds.
     pub async fn revoke(&self, login: &LoginSettings, now: DateTime<Utc>) -> Result<i64, NotRevoked> {
-        let kind = match self.kind {
-            Kind::Token => "token",
-            Kind::Subject => "subject",
-            Kind::Client => "client",
-            Kind::Tenant => "tenant",
-            Kind::Everything => "everything",
-        };
         let value = self.checked_value().map_err(NotRevoked::Value)?;
         let before = self.before.unwrap_or(now);
-        Ok(store::revoke(&login.url, kind, &value, before, &self.reason).await?)
+        if before > now {
+            return Err(NotRevoked::Value("what is issued later than now cannot be revoked yet"));
+        }
+        Ok(store::revoke(&login.url, self.kind.into(), &value, before, &self.reason).await?)
     }
 
     /// A value that names nothing would revoke nothing, and nobody would notice.

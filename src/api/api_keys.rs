@@ -15,13 +15,13 @@ use super::{Context, Tag, changed, created::Created, faults::Faults, paging::Pag
 use crate::{
     authn::{AuthnError, Principal},
     authz::{
-        Permit,
+        Change, Permit,
         actions::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
         matrix::Scope,
     },
     domain::{ApiKey, ApiKeyId, Name, TenantId},
     problem::{Kind, Problem},
-    store::Position,
+    store::{KeyedRequest, Position},
 };
 
 pub(super) struct ApiKeys(pub(super) Arc<Context>);
@@ -127,7 +127,12 @@ impl ApiKeys {
         let NewApiKey { name, scopes, valid_for_days } = body.value;
         let name = self.parse(&name, valid_for_days)?;
         check_scopes(permit.principal(), &scopes)?;
-        let new = self.new_key(permit.principal(), name, scopes, valid_for_days, None);
+        if let Some(request) = &request
+            && let Some(earlier) = self.earlier(&permit, request).await?
+        {
+            return Ok(earlier);
+        }
+        let new = self.new_key(ApiKeyId::generate(), permit.principal(), name, scopes, valid_for_days, None);
         // Before the transaction: hashing takes long enough to keep a connection from others.
         let (text, hash) = self.issue(new.tenant, new.id).await?;
         let mut tx = self.0.database.write(&permit).await?;
@@ -185,6 +190,11 @@ impl ApiKeys {
     ) -> Result<Created<ApiKeyView>> {
         let request = self.0.keyed::<RotateApiKey>(key.0, Some(id.0), &body.canonical);
         self.check_days(body.value.valid_for_days)?;
+        if let Some(request) = &request
+            && let Some(earlier) = self.earlier(&permit, request).await?
+        {
+            return Ok(earlier);
+        }
         let new_id = ApiKeyId::generate();
         let (text, hash) = self.issue(permit.tenant(), new_id).await?;
         let mut tx = self.0.database.write(&permit).await?;
@@ -204,8 +214,7 @@ impl ApiKeys {
             return Err(Problem::new(Kind::Forbidden).detail("The key has scopes that you do not have.").into());
         }
         let days = body.value.valid_for_days;
-        let new = self.new_key(permit.principal(), old.name, old.scopes, days, Some(old.id));
-        let new = ApiKey { id: new_id, ..new };
+        let new = self.new_key(new_id, permit.principal(), old.name, old.scopes, days, Some(old.id));
         tx.add_api_key(&permit, &new, &hash).await?;
         tx.end_api_key(&narrowed, now + hours(body.value.overlap_hours)).await?;
         let view = ApiKeyView::from(new);
@@ -213,8 +222,8 @@ impl ApiKeys {
             tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
         }
         tx.commit().await?;
-        self.0.authenticator.learn_revocations().await?;
         changed(&permit, view.id);
+        self.learn().await;
         Ok(created(ApiKeyView { key: Some(text), ..view }))
     }
 
@@ -229,13 +238,31 @@ impl ApiKeys {
         let narrowed = permit.narrow(&key)?;
         tx.revoke_api_key(&narrowed, self.0.clock.now()).await?;
         tx.commit().await?;
-        self.0.authenticator.learn_revocations().await?;
         changed(&permit, key.id);
+        self.learn().await;
         Ok(Revoked::NoContent)
     }
 }
 
 impl ApiKeys {
+    /// What was answered to the same request before. Asked once more by the transaction that does the work; here it
+    /// spares a hash.
+    async fn earlier<A: Change>(
+        &self,
+        permit: &Permit<A>,
+        request: &KeyedRequest,
+    ) -> Result<Option<Created<ApiKeyView>>, Problem> {
+        let mut statements = self.0.database.statements(permit).await?;
+        Created::earlier(statements.earlier_answer(permit, request).await?)
+    }
+
+    /// Learns of the change here and now. It is made already: should this fail, it is learnt as at other replicas.
+    async fn learn(&self) {
+        if let Err(error) = self.0.authenticator.learn_revocations().await {
+            tracing::warn!(%error, "a change of an API key is learnt later");
+        }
+    }
+
     /// The text of a new key and the hash of its secret.
     async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(String, String), Problem> {
         let (text, hash) = self.0.authenticator.issue_key(tenant, id).await.map_err(|error| {
@@ -265,6 +292,7 @@ impl ApiKeys {
 
     fn new_key(
         &self,
+        id: ApiKeyId,
         maker: &Principal,
         name: Name,
         scopes: Vec<String>,
@@ -273,12 +301,13 @@ impl ApiKeys {
     ) -> ApiKey {
         let now = self.0.clock.now();
         ApiKey {
-            id: ApiKeyId::generate(),
+            id,
             tenant: maker.tenant(),
             name,
             scopes,
             created_by: maker.subject().to_owned(),
             replaces,
+            authorized_at: DateTime::from_timestamp(maker.issued_at(), 0).unwrap_or(DateTime::UNIX_EPOCH),
             created_at: now,
             expires_at: now + hours(24 * days),
             revoked_at: None,

@@ -24,6 +24,7 @@ use crate::{
         Action, Denied, Permit, authorize,
         matrix::{self, Callers, Row},
     },
+    domain::ApiKeyId,
     problem::{Kind, Problem, challenge},
     telemetry::event,
 };
@@ -196,14 +197,13 @@ fn unauthenticated(error: AuthnError, source: Source) -> Problem {
     let (kind, challenge) = match error {
         AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
         AuthnError::Refused { reason, key } => {
-            let key = key.map(|key| key.to_string());
-            match reason {
-                Refused::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
-                reason => event::authn_token_invalid(&reason.to_string(), source.0, key.as_deref()),
-            }
+            tell(reason, key, source);
             (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
         }
-        AuthnError::Penalised { seconds } => {
+        AuthnError::Penalised { seconds, refused } => {
+            if let Some((reason, key)) = refused {
+                tell(reason, key, source);
+            }
             return Problem::new(Kind::RateLimited)
                 .detail("Too many credentials from this address were refused.")
                 .limit("failed_authentications")
@@ -215,6 +215,15 @@ fn unauthenticated(error: AuthnError, source: Source) -> Problem {
         }
     };
     Problem::new(kind).header(challenge.0, challenge.1)
+}
+
+/// The event of a refused credential.
+fn tell(reason: Refused, key: Option<ApiKeyId>, source: Source) {
+    let key = key.map(|key| key.to_string());
+    match reason {
+        Refused::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
+        reason => event::authn_token_invalid(&reason.to_string(), source.0, key.as_deref()),
+    }
 }
 
 /// A handler's first argument: the permit for its own operation, and for no other.

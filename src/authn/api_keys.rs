@@ -13,11 +13,11 @@ use secrecy::SecretString;
 
 use super::{
     AuthnError, CallerKind, Principal, Refused, Source,
-    hashing::Hashing,
+    hashing::{Asker, Hashing},
     key_text::{self, KeyText},
     penalties::Penalties,
     principal::RESERVED_SUBJECT,
-    revocation::Revocations,
+    revocation::{Revocations, Standing},
 };
 use crate::{
     crypto::{MacKey, RandomError},
@@ -39,6 +39,8 @@ pub(super) struct ApiKeys {
     remembered_for: i64,
     /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
     remembered: Cache<[u8; 32], Remembered>,
+    /// Keys that were right at some time since the start, by the same digest.
+    proven: Cache<[u8; 32], ()>,
     digest_key: MacKey,
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
 }
@@ -46,10 +48,9 @@ pub(super) struct ApiKeys {
 #[derive(Clone)]
 struct Remembered {
     principal: Arc<Principal>,
-    key: ApiKeyId,
     valid_until: i64,
     /// The revocations that were known before it was read.
-    position: i64,
+    standing: Standing,
 }
 
 impl ApiKeys {
@@ -60,6 +61,7 @@ impl ApiKeys {
             clock,
             remembered_for: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
             remembered: Cache::new(MAX_REMEMBERED),
+            proven: Cache::new(MAX_REMEMBERED),
             digest_key: MacKey::generate()?,
             uses: Mutex::default(),
         })
@@ -81,16 +83,14 @@ impl ApiKeys {
     ) -> Result<Arc<Principal>, AuthnError> {
         let key = key_text::parse(text)?;
         let digest = self.digest_key.tag("api key", text.as_bytes());
-        let now = self.clock.now();
         let counts = |known: &Remembered| {
-            now.timestamp() < known.valid_until
-                && !revocations.key_changed_since(known.position, &known.key.to_string())
+            self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key.id)
         };
         // Of many calls at once with one key, one is checked and the others wait for it.
         let place = loop {
             match self.remembered.get_value_or_guard_async(&digest).await {
                 Ok(known) if counts(&known) => {
-                    self.note_use(key.tenant, key.id, now);
+                    self.note_use(key.tenant, key.id);
                     return Ok(known.principal);
                 }
                 Ok(_) => {
@@ -99,20 +99,24 @@ impl ApiKeys {
                 Err(place) => break place,
             }
         };
-        let admit = || penalties.admit(source, Some(key.id)).map_err(|seconds| AuthnError::Penalised { seconds });
-        admit()?;
-        let position = revocations.position();
-        let (principal, expires_at) = self.check(&key, now, admit).await?;
-        penalties.succeeded(source, key.id);
-        let remembered = Remembered {
-            principal: Arc::clone(&principal),
-            key: key.id,
-            valid_until: now.timestamp().saturating_add(self.remembered_for).min(expires_at),
-            position,
+        // What was right before is no guess, whoever else guesses from the same address.
+        let proven = self.proven.get(&digest).is_some();
+        let asker = if proven { Asker::Trusted } else { Asker::Anybody(source) };
+        let admit = || match penalties.admit(source, key.id) {
+            Err(seconds) if !proven => Err(AuthnError::Penalised { seconds, refused: None }),
+            _ => Ok(()),
         };
+        admit()?;
+        // Before the row is read: a change that overtakes the reading is noticed then.
+        let standing = revocations.standing();
+        let (principal, expires_at) = self.check(&key, asker, admit).await?;
+        penalties.succeeded(source, key.id);
+        self.proven.insert(digest, ());
+        let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
+        let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
         // Its place may be gone, if another took it for itself; then it is checked again next time.
         let _ = place.insert(remembered);
-        self.note_use(key.tenant, key.id, now);
+        self.note_use(key.tenant, key.id);
         Ok(principal)
     }
 
@@ -120,7 +124,7 @@ impl ApiKeys {
     async fn check(
         &self,
         key: &KeyText<'_>,
-        now: DateTime<Utc>,
+        asker: Asker,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, i64), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
@@ -132,17 +136,18 @@ impl ApiKeys {
         if stored.key.revoked_at.is_some() {
             return Err(refused(Refused::Revoked));
         }
-        if !stored.key.is_live(now) {
+        if !stored.key.is_live(self.clock.now()) {
             return Err(refused(Refused::Expired));
         }
-        if !self.hashing.verify(key.secret, stored.secret_hash.clone(), admit).await? {
+        if !self.hashing.verify(key.secret, stored.secret_hash.clone(), asker, admit).await? {
             return Err(refused(Refused::ApiKeySecret));
         }
         let expires_at = stored.key.expires_at.timestamp();
         Ok((Arc::new(principal(stored)), expires_at))
     }
 
-    fn note_use(&self, tenant: TenantId, id: ApiKeyId, at: DateTime<Utc>) {
+    fn note_use(&self, tenant: TenantId, id: ApiKeyId) {
+        let at = self.clock.now();
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert((tenant, id), at);
     }
 
@@ -150,12 +155,12 @@ impl ApiKeys {
     pub(super) async fn note_uses(self: Arc<Self>) {
         loop {
             tokio::time::sleep(NOTE_USES).await;
-            self.note_uses_now().await;
+            self.flush_uses().await;
         }
     }
 
-    /// The same at once.
-    pub(super) async fn note_uses_now(&self) {
+    /// Notes it at once.
+    pub(super) async fn flush_uses(&self) {
         let uses = mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
         let mut of_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
         for ((tenant, id), at) in uses {
@@ -183,7 +188,7 @@ fn principal(stored: StoredApiKey) -> Principal {
         scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
         creator: Some(key.created_by),
         token_id: None,
-        issued_at: key.created_at.timestamp(),
+        issued_at: key.authorized_at.timestamp(),
     }
 }
 

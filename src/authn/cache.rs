@@ -56,7 +56,7 @@ impl TokenCache {
     }
 
     pub(super) fn insert(&self, id: TokenId, verified: Verified, key_set: KeySetId) -> Arc<Principal> {
-        let Verified { principal, valid_until, .. } = verified;
+        let Verified { principal, valid_until } = verified;
         self.entries.insert(id, Entry { principal: Arc::clone(&principal), valid_until, key_set });
         principal
     }

@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use super::Refused;
 use crate::json;
 
-/// Parameters that bring a key along, or must be understood and are not (RFC 7515 sections 4.1.2 to 4.1.6 and 4.1.11).
-const FORBIDDEN: [&str; 5] = ["jku", "jwk", "x5u", "x5c", "crit"];
+/// Parameters that bring a key along (RFC 7515 sections 4.1.2 to 4.1.6), must be understood and are not (4.1.11), or
+/// say that the claims are written in another way (RFC 7797, RFC 7516).
+const FORBIDDEN: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"];
 
 /// The header of a token, after the checks that need no key (RFC 8725 sections 3.1 and 3.11).
 #[derive(Debug)]
@@ -88,10 +89,10 @@ impl Claims {
     }
 
     /// Whether it says itself that it is something else than an access token: by claims that only an ID token has
-    /// (OpenID Connect Core sections 2 and 3.1.3.6), or in the words of issuers that name the kind in the claims.
+    /// (OpenID Connect Core sections 2 and 3.1.3.6) or a security event (RFC 8417), or in the words of issuers that name the kind in the claims.
     pub(super) fn is_other_token(&self) -> bool {
         let named = |claim: &str, access: &str| self.0.get(claim).is_some_and(|kind| kind != access);
-        ["nonce", "at_hash", "c_hash"].iter().any(|claim| self.0.contains_key(*claim))
+        ["nonce", "at_hash", "c_hash", "events"].iter().any(|claim| self.0.contains_key(*claim))
             || named("typ", "Bearer")
             || named("token_use", "access")
     }

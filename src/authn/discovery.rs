@@ -28,7 +28,7 @@ const MAX_DOCUMENT: usize = 256 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// However short `Cache-Control` says, no sooner than this; unless the settings say sooner.
 const MIN_REFRESH: Duration = Duration::from_secs(30);
-/// Between two fetches that requests may cause (AUTHN-09).
+/// After a fetch, before requests may cause another (AUTHN-09).
 const DEMAND_COOL_DOWN: Duration = Duration::from_secs(5);
 /// Before trying again after a failure: the first pause, doubled up to the last.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
@@ -71,7 +71,8 @@ pub(super) struct KeyService {
     generation: AtomicU64,
     /// When the issuer last gave its keys, in seconds since the epoch.
     confirmed_at: AtomicI64,
-    /// When a request last caused a fetch; its lock makes such fetches single-flight.
+    fetching: Mutex<()>,
+    /// When the last fetch ended that a request caused; its lock makes them single-flight.
     last_demand: Mutex<Option<Instant>>,
 }
 
@@ -100,6 +101,7 @@ impl KeyService {
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             confirmed_at: AtomicI64::new(0),
+            fetching: Mutex::new(()),
             last_demand: Mutex::new(None),
         }))
     }
@@ -108,20 +110,22 @@ impl KeyService {
     pub(super) async fn keep_fresh(self: Arc<Self>) {
         let mut retry = *RETRY.start();
         loop {
-            let pause = match self.refresh().await {
-                Ok(pause) => {
-                    retry = *RETRY.start();
-                    pause
-                }
-                Err(error) => {
-                    self.report(&error);
-                    let pause = retry;
-                    retry = (retry * 2).min(*RETRY.end());
-                    pause
-                }
+            let pause = if let Ok(pause) = self.fetch_alone().await {
+                retry = *RETRY.start();
+                pause
+            } else {
+                let pause = retry;
+                retry = (retry * 2).min(*RETRY.end());
+                pause
             };
             tokio::time::sleep(pause.min(self.refresh)).await;
         }
+    }
+
+    /// Fetches the keys. One at a time, so that no slow answer takes the place of a newer one.
+    async fn fetch_alone(&self) -> Result<Duration, DiscoveryError> {
+        let _alone = self.fetching.lock().await;
+        self.fetch_keys().await.inspect_err(|error| self.report(error))
     }
 
     fn report(&self, error: &DiscoveryError) {
@@ -149,10 +153,9 @@ impl KeyService {
         let fetch = tokio::spawn(async move {
             let mut last = service.last_demand.lock().await;
             if last.is_none_or(|at| at.elapsed() >= DEMAND_COOL_DOWN) {
+                // A failure is in the log, and the keys known before still count.
+                let _ = service.fetch_alone().await;
                 *last = Some(Instant::now());
-                if let Err(error) = service.refresh().await {
-                    service.report(&error);
-                }
             }
         });
         // It fails only if it panicked, and then the keys known before still count.
@@ -161,7 +164,7 @@ impl KeyService {
     }
 
     /// Discovery, then the key set it points to. Gives the time until it should be asked again.
-    async fn refresh(&self) -> Result<Duration, DiscoveryError> {
+    async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let metadata: Metadata =
             serde_json::from_slice(&self.fetch(&url).await?.0).map_err(|_| DiscoveryError::Malformed)?;
@@ -253,7 +256,7 @@ mod tests {
         let variables = [("APP_OIDC__ISSUER", url.as_str()), ("APP_OIDC__AUDIENCE", "api://x")];
         let oidc = Oidc::from_variables(&variables);
         let keys = KeyService::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
-        assert!(matches!(keys.refresh().await, Err(DiscoveryError::Fetch(..))));
+        assert!(matches!(keys.fetch_keys().await, Err(DiscoveryError::Fetch(..))));
         let asked = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(asked.is_err(), "an http address was asked");
     }

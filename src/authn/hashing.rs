@@ -1,39 +1,48 @@
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::AuthnError;
+use super::{AuthnError, Source};
 use crate::crypto::{Pepper, SecretHashError};
 
 /// Most calls that wait for their turn; more are turned away at once.
 const MAX_WAITING: usize = 64;
+/// Most of them from one source, so that one alone cannot keep the others out.
+const MAX_WAITING_PER_SOURCE: usize = 16;
 /// Longest wait for a turn.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Hashes a few secrets at a time, so that no flood of them takes all memory or every processor (AUTHN-12).
 #[derive(Debug)]
 pub(super) struct Hashing {
     pepper: Pepper,
     turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    waiting: Mutex<HashMap<Source, usize>>,
+}
+
+/// Who wants a secret hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Somebody who is let in already, or shows a key that was right before: there are only so many of them.
+    Trusted,
+    /// Anybody, from here.
+    Anybody(Source),
 }
 
 impl Hashing {
     pub(super) fn new(pepper: Pepper, concurrent: usize) -> Self {
-        Self { pepper, turns: Arc::new(Semaphore::new(concurrent)), waiting: AtomicUsize::new(0) }
+        Self { pepper, turns: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() }
     }
 
     /// The hash of a new secret.
     pub(super) async fn hash(&self, secret: &SecretString) -> Result<String, AuthnError> {
         let secret = secret.clone();
-        self.in_turn(|| Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
+        self.in_turn(Asker::Trusted, || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
     }
 
     /// Whether the hash is of the secret. `admit` is asked when the turn has come, since others may have failed
@@ -42,18 +51,20 @@ impl Hashing {
         &self,
         secret: &str,
         hash: String,
+        asker: Asker,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<bool, AuthnError> {
         let secret = SecretString::from(secret);
-        self.in_turn(admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
+        self.in_turn(asker, admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
     }
 
     async fn in_turn<T: Send + 'static>(
         &self,
+        asker: Asker,
         admit: impl FnOnce() -> Result<(), AuthnError>,
         work: impl FnOnce(&Pepper) -> Result<T, SecretHashError> + Send + 'static,
     ) -> Result<T, AuthnError> {
-        let turn = self.turn().await?;
+        let turn = self.turn(asker).await.ok_or(AuthnError::Unavailable("busy"))?;
         admit()?;
         let pepper = self.pepper.clone();
         // The turn goes along: it ends with the work, also if the caller is gone before.
@@ -68,26 +79,46 @@ impl Hashing {
         })
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, AuthnError> {
-        let _waiting = Waiting::join(&self.waiting).ok_or(AuthnError::Unavailable("busy"))?;
+    async fn turn(&self, asker: Asker) -> Option<OwnedSemaphorePermit> {
+        let _place = match asker {
+            Asker::Trusted => None,
+            Asker::Anybody(source) => Some(self.place(source)?),
+        };
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         // The semaphore is never closed.
-        turn.ok().and_then(Result::ok).ok_or(AuthnError::Unavailable("busy"))
+        turn.ok().and_then(Result::ok)
+    }
+
+    /// A place among those who wait, if there is one left for the source.
+    fn place(&self, source: Source) -> Option<Place<'_>> {
+        let mut waiting = self.waiting();
+        let here = waiting.get(&source).copied().unwrap_or(0);
+        if here >= MAX_WAITING_PER_SOURCE || waiting.values().sum::<usize>() >= MAX_WAITING {
+            return None;
+        }
+        waiting.insert(source, here + 1);
+        Some(Place { hashing: self, source })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One of those who wait.
-struct Waiting<'w>(&'w AtomicUsize);
-
-impl<'w> Waiting<'w> {
-    fn join(waiting: &'w AtomicUsize) -> Option<Self> {
-        let joined = Self(waiting);
-        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(joined)
-    }
+/// Taken by one who waits.
+struct Place<'h> {
+    hashing: &'h Hashing,
+    source: Source,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut waiting = self.hashing.waiting();
+        match waiting.get_mut(&self.source) {
+            Some(here) if *here > 1 => *here -= 1,
+            _ => {
+                waiting.remove(&self.source);
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use chrono::DateTime;
 use tokio::task::JoinSet;
 
 use super::{
@@ -7,8 +8,9 @@ use super::{
     cache::{KeySetId, TokenCache, TokenId},
     claims,
     discovery::KeyService,
-    principal::Principal,
-    verify::{Verified, Verifier},
+    principal::{CallerKind, Principal},
+    revocation::Revocations,
+    verify::Verifier,
 };
 use crate::{
     domain::Clock,
@@ -60,7 +62,11 @@ impl Issuers {
     }
 
     /// The principal behind a token: remembered, or verified against a key of the issuer it names.
-    pub(super) async fn principal_of(&self, token: &str) -> Result<Arc<Principal>, AuthnError> {
+    pub(super) async fn principal_of(
+        &self,
+        token: &str,
+        revocations: &Revocations,
+    ) -> Result<Arc<Principal>, AuthnError> {
         let id = TokenId::of(token);
         if let Some(principal) = self.cache.get(&id, |key_set| self.is_current(key_set)) {
             return Ok(principal);
@@ -74,20 +80,27 @@ impl Issuers {
             _ => issuer.keys.refresh_on_demand().await.ok_or(NO_KEYS)?,
         };
         let verified = issuer.verifier.verify(token, &header, &claims, &keys)?;
-        self.note_roles(&verified).await;
+        // A revoked token changes nothing, neither what is remembered nor what keys may do.
+        revocations.check(&verified.principal)?;
+        if !self.note_roles(&verified.principal).await {
+            return Ok(verified.principal);
+        }
         Ok(self.cache.insert(id, verified, KeySetId { issuer: place, generation: keys.generation() }))
     }
 
-    /// A new token says what its subject may do now, which bounds the API keys they made.
-    async fn note_roles(&self, verified: &Verified) {
-        let principal = &verified.principal;
-        if !verified.tells_roles {
-            return;
+    /// A new token says what a person may do now, which bounds the API keys they made. False if that could not be
+    /// noted: then the token is not remembered, and it is tried again when it comes again.
+    async fn note_roles(&self, principal: &Principal) -> bool {
+        if principal.kind() != CallerKind::User {
+            return true;
         }
         let roles: Vec<String> = principal.roles().iter().map(|role| role.as_str().to_owned()).collect();
-        if let Err(error) = self.store.note_roles(principal.tenant(), principal.subject(), &roles).await {
+        let issued_at = DateTime::from_timestamp(principal.issued_at, 0).unwrap_or(DateTime::UNIX_EPOCH);
+        let noted = self.store.note_roles(principal.tenant(), principal.subject(), &roles, issued_at).await;
+        if let Err(error) = &noted {
             tracing::warn!(%error, "not noted what somebody's API keys may do");
         }
+        noted.is_ok()
     }
 
     fn is_current(&self, key_set: KeySetId) -> bool {

@@ -70,6 +70,8 @@ pub enum AuthnError {
     Penalised {
         /// For how long.
         seconds: i64,
+        /// What it was refused for besides, if it was looked at.
+        refused: Option<(Refused, Option<ApiKeyId>)>,
     },
     /// Something that is needed to decide is missing: fail closed.
     #[error("cannot authenticate without {0}")]
@@ -125,7 +127,7 @@ impl Authenticator {
 
     /// Notes what it has not noted yet, before the service ends.
     pub async fn finish(&self) {
-        self.api_keys.note_uses_now().await;
+        self.api_keys.flush_uses().await;
     }
 
     /// Whether anybody could be let in.
@@ -153,11 +155,15 @@ impl Authenticator {
     ) -> Result<Arc<Principal>, AuthnError> {
         let outcome = self.identify(headers, query, source).await;
         let Err(AuthnError::Refused { reason, key }) = outcome else { return outcome };
-        if !reason.is_suspicious() {
+        if !reason.is_suspicious(key) {
             return outcome;
         }
-        match self.penalties.failed(source, key) {
-            Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds }),
+        let verdict = match key {
+            Some(key) => self.penalties.key_failed(source, key),
+            None => self.penalties.token_failed(source),
+        };
+        match verdict {
+            Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds, refused: Some((reason, key)) }),
             Verdict::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 outcome
@@ -167,7 +173,7 @@ impl Authenticator {
 
     async fn identify(&self, headers: &HeaderMap, query: &str, source: Source) -> Result<Arc<Principal>, AuthnError> {
         let principal = match credential::of(headers, query)?.ok_or(AuthnError::Missing)? {
-            Credential::Token(token) => self.issuers.principal_of(token).await?,
+            Credential::Token(token) => self.issuers.principal_of(token, &self.revocations).await?,
             Credential::ApiKey(text) => {
                 self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await?
             }

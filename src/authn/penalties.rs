@@ -2,7 +2,8 @@
 //!
 //! Failures count by source, and by source and API key: guessing at one key is noticed sooner. What is shut out is the
 //! source and nobody else, so no one is locked out by failures from another address. And what is shut out
-//! is what costs: a token that verifies, or a key that was checked a moment ago, is let in all the same.
+//! is what costs: a token that verifies, or an API key that was right before, is let in all the same. Tokens and API keys
+//! count apart, so that garbage of the one kind does not keep out the other.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,7 +19,7 @@ use crate::{
     telemetry::event,
 };
 
-/// Most offenders remembered; those that were quiet longest are forgotten first.
+/// Most offenders remembered; over it some are forgotten.
 const MAX_OFFENDERS: usize = 100_000;
 /// Failures count together within this many seconds.
 const WINDOW: i64 = 60;
@@ -32,7 +33,10 @@ const LAST_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Offender {
-    Source(Source),
+    /// Whoever shows tokens from here.
+    Tokens(Source),
+    /// Whoever shows API keys from here.
+    Keys(Source),
     /// Of one API key, at a source.
     Guesser(Source, ApiKeyId),
     /// All failures with one API key. It is only told of: shutting it out would lock out whoever holds the key.
@@ -69,22 +73,26 @@ impl Penalties {
         Self { records: Cache::new(MAX_OFFENDERS), settings, clock }
     }
 
-    /// Whether a source may try something that costs; if not, for how many seconds it is shut out yet.
-    pub(super) fn admit(&self, source: Source, key: Option<ApiKeyId>) -> Result<(), i64> {
+    /// Whether a source may have an API key checked; if not, for how many seconds it is shut out yet.
+    pub(super) fn admit(&self, source: Source, key: ApiKeyId) -> Result<(), i64> {
         let now = self.clock.timestamp();
         let until = |offender| self.records.get(&offender).map_or(0, |record| lock(&record).shut_out_until);
-        let guesser = key.map_or(0, |key| until(Offender::Guesser(source, key)));
-        let left = until(Offender::Source(source)).max(guesser).saturating_sub(now);
+        let left = until(Offender::Keys(source)).max(until(Offender::Guesser(source, key))).saturating_sub(now);
         if left > 0 { Err(left) } else { Ok(()) }
     }
 
-    /// Counts a failure.
-    pub(super) fn failed(&self, source: Source, key: Option<ApiKeyId>) -> Verdict {
+    /// Counts a failure without an API key of any id: a token, or what is no key. It costs next to nothing, so it
+    /// shuts nobody out who has a key.
+    pub(super) fn token_failed(&self, source: Source) -> Verdict {
+        self.count(Offender::Tokens(source), self.settings.failures)
+    }
+
+    /// Counts a failure with an API key.
+    pub(super) fn key_failed(&self, source: Source, key: ApiKeyId) -> Verdict {
         let (free, limit) = (self.settings.free_failures, self.settings.failures);
-        let by_source = self.count(Offender::Source(source), free, limit);
-        let Some(key) = key else { return by_source };
-        self.count(Offender::Target(key), free, limit);
-        let by_key = self.count(Offender::Guesser(source, key), free, limit.min(free.saturating_add(1)));
+        self.tell_of_target(key);
+        let by_source = self.count(Offender::Keys(source), limit);
+        let by_key = self.count(Offender::Guesser(source, key), limit.min(free.saturating_add(1)));
         match (by_source, by_key) {
             (Verdict::Delay(one), Verdict::Delay(other)) => Verdict::Delay(one.max(other)),
             (Verdict::ShutOut(one), Verdict::ShutOut(other)) => Verdict::ShutOut(one.max(other)),
@@ -97,47 +105,66 @@ impl Penalties {
         self.records.remove(&Offender::Guesser(source, key));
     }
 
-    fn count(&self, offender: Offender, free: u32, limit: u32) -> Verdict {
-        let now = self.clock.timestamp();
-        let made = self.records.get_or_insert_with(&offender, || Ok::<_, std::convert::Infallible>(Arc::default()));
-        let Ok(record) = made;
+    fn record(&self, offender: Offender) -> Arc<Mutex<Record>> {
+        let Ok(record) =
+            self.records.get_or_insert_with(&offender, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        record
+    }
+
+    /// Tells once a minute of a key at which many fail, from wherever.
+    fn tell_of_target(&self, key: ApiKeyId) {
+        let record = self.record(Offender::Target(key));
         let mut record = lock(&record);
-        if now - record.since >= WINDOW {
-            (record.since, record.failures) = (now, 0);
+        record.add(self.clock.timestamp());
+        if record.failures == self.settings.failures {
+            event::authn_login_fail_max(&key.to_string(), record.failures);
         }
-        if record.times > 0 && now - record.shut_out_until >= FORGIVEN {
-            record.times = 0;
+    }
+
+    fn count(&self, offender: Offender, limit: u32) -> Verdict {
+        let now = self.clock.timestamp();
+        let record = self.record(offender);
+        let mut record = lock(&record);
+        record.add(now);
+        if record.shut_out_until > now {
+            return Verdict::ShutOut(record.shut_out_until - now);
         }
-        record.failures = record.failures.saturating_add(1);
-        if record.failures >= limit {
-            let first_time = record.shut_out_until <= now;
-            if let Offender::Target(key) = offender {
-                if record.failures == limit {
-                    event::authn_login_fail_max(&key.to_string(), record.failures);
-                }
-            } else if first_time {
-                let seconds = self.settings.seconds << record.times.min(MAX_DOUBLINGS);
-                record.shut_out_until = now + seconds;
-                record.times += 1;
-                event::authn_login_lock(offender.source(), offender.key().as_deref(), record.failures, seconds);
-            }
-            return Verdict::ShutOut((record.shut_out_until - now).max(1));
+        if record.failures < limit {
+            return Verdict::Delay(delay(record.failures.saturating_sub(self.settings.free_failures)));
         }
-        Verdict::Delay(delay(record.failures.saturating_sub(free)))
+        let seconds = self.settings.seconds << record.times.min(MAX_DOUBLINGS);
+        record.shut_out_until = now + seconds;
+        record.times += 1;
+        record.failures = 0;
+        event::authn_login_lock(offender.source(), offender.key().as_deref(), limit, seconds);
+        Verdict::ShutOut(seconds)
+    }
+}
+
+impl Record {
+    /// One more failure. Those of the minute before are forgotten, and after a quiet hour so are penalties.
+    fn add(&mut self, now: i64) {
+        if now - self.since >= WINDOW {
+            (self.since, self.failures) = (now, 0);
+        }
+        if now - self.shut_out_until >= FORGIVEN {
+            self.times = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
     }
 }
 
 impl Offender {
     fn source(self) -> Option<std::net::IpAddr> {
         match self {
-            Self::Source(source) | Self::Guesser(source, _) => Some(source.0),
+            Self::Tokens(source) | Self::Keys(source) | Self::Guesser(source, _) => Some(source.0),
             Self::Target(_) => None,
         }
     }
 
     fn key(self) -> Option<String> {
         match self {
-            Self::Source(_) => None,
+            Self::Tokens(_) | Self::Keys(_) => None,
             Self::Guesser(_, key) | Self::Target(key) => Some(key.to_string()),
         }
     }

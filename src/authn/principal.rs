@@ -93,6 +93,12 @@ impl Principal {
         self.tenant
     }
 
+    /// When its credential was issued; an API key's, when the one was by which it was made. Seconds since the epoch.
+    #[must_use]
+    pub fn issued_at(&self) -> i64 {
+        self.issued_at
+    }
+
     /// Its roles in that tenant.
     #[must_use]
     pub fn roles(&self) -> &[Role] {

@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use crate::domain::ApiKeyId;
+
 /// Why a credential is refused. For events and logs; the caller sees one opaque 401 for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
@@ -48,6 +50,9 @@ pub enum Refused {
     /// A claim is absent or of the wrong type.
     #[error("claims")]
     Claims,
+    /// Bound to a key of its holder's, which was not shown (RFC 8705, RFC 9449).
+    #[error("binding")]
+    Binding,
     /// The issuer may not speak for the tenant.
     #[error("tenant")]
     Tenant,
@@ -69,9 +74,9 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether it counts as a failure (AUTHN-17). What simply ended does not: it was good once, and honest
-    /// clients learn from the refusal that it is time for another.
-    pub(super) fn is_suspicious(self) -> bool {
-        self != Self::Expired
+    /// Whether it counts as a failure (AUTHN-17). A token that simply ended does not: it was good once, and
+    /// honest clients learn from the refusal that it is time for another.
+    pub(super) fn is_suspicious(self, key: Option<ApiKeyId>) -> bool {
+        self != Self::Expired || key.is_some()
     }
 }

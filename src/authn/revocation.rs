@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -14,15 +14,18 @@ use tokio::sync::Mutex;
 
 use super::{AuthnError, Principal, Refused};
 use crate::{
-    domain::Clock,
+    domain::{ApiKeyId, Clock, Revocation, RevocationKind},
     settings::{self, WhenLost},
-    store::{Credentials, Revocation, RevocationFeed, StoreError},
+    store::{Credentials, RevocationFeed, StoreError},
 };
 
 /// How often replicas look, whether they were told of anything or not: a notice can be lost.
 const LOOK: Duration = Duration::from_secs(1);
 /// The same after a look that failed, or a connection that was lost.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// How long it is known that a key changed, in seconds: longer than any key is remembered.
+const KEPT_CHANGE: i64 = 3_600;
 
 /// The revocations that count, kept up to date.
 #[derive(Debug)]
@@ -36,26 +39,32 @@ pub(super) struct Revocations {
     started: Instant,
     /// When the last look began that succeeded, in milliseconds after the start; 0 if none did.
     up_to_date_at: AtomicU64,
+    /// Whether the last look failed, so that it is told once.
+    failing: AtomicBool,
 }
 
-/// By kind: what is named, and before when its credentials were issued, in seconds since the epoch.
+/// Where a replica stands in the revocations. What is read from the database afterwards is as new at least.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Counts how often they were read from the beginning.
+    epoch: u64,
+    position: i64,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Known {
-    position: i64,
-    everything: Option<i64>,
-    tokens: HashMap<String, Entry>,
-    subjects: HashMap<String, Entry>,
-    clients: HashMap<String, Entry>,
-    tenants: HashMap<String, Entry>,
+    standing: Standing,
+    revoked: HashMap<RevocationKind, HashMap<String, Entry>>,
     /// API keys that changed, with the position at which they did.
-    keys: HashMap<String, Entry>,
+    changed_keys: HashMap<ApiKeyId, Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// In seconds since the epoch, as the next.
     issued_before: i64,
-    position: i64,
     expires_at: i64,
+    position: i64,
 }
 
 impl Revocations {
@@ -68,59 +77,63 @@ impl Revocations {
             looking: Mutex::new(()),
             started: Instant::now(),
             up_to_date_at: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
         })
     }
 
     /// Follows the database for as long as it runs.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut feed: Option<RevocationFeed> = None;
-        let mut lost = false;
         loop {
-            if feed.is_none() {
-                feed = self.store.listen().await.ok();
+            let feed = self.store.listen().await;
+            // After listening began, so that nothing falls between the two. From the beginning, since it may be
+            // another database by now: the copy that took over, or a backup that lacks what was read before.
+            let looked = self.look_from(Standing::position_of_the_first).await;
+            if let (Ok(mut feed), Ok(())) = (feed, looked) {
+                self.follow_feed(&mut feed).await;
             }
-            // After listening began, so that nothing falls between the two.
-            let looked = self.look().await;
-            let pause = if looked.is_ok() { LOOK } else { RETRY };
-            match looked {
-                Ok(()) if lost => tracing::warn!("revocations are known again"),
-                Err(error) if !lost => {
-                    tracing::error!(%error, cause = ?std::error::Error::source(&error), "revocations cannot be read");
-                }
-                _ => {}
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Until the connection is lost, or looking fails.
+    async fn follow_feed(&self, feed: &mut RevocationFeed) {
+        loop {
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK, feed.changed()).await {
+                return;
             }
-            lost = pause == RETRY;
-            let told = async {
-                match &mut feed {
-                    Some(feed) => feed.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            if let Ok(Err(_)) = tokio::time::timeout(pause, told).await {
-                feed = None;
-                tokio::time::sleep(RETRY).await;
+            if self.look().await.is_err() {
+                return;
             }
         }
     }
 
-    /// Brings what is known up to date.
+    /// Learns what was revoked since it last looked.
     pub(super) async fn look(&self) -> Result<(), StoreError> {
+        self.look_from(|standing| standing).await
+    }
+
+    async fn look_from(&self, from: impl FnOnce(Standing) -> Standing) -> Result<(), StoreError> {
         let _alone = self.looking.lock().await;
         let began = self.started.elapsed();
         let known = self.known.load_full();
-        let new = self.store.revocations_after(known.position).await?;
+        let from = from(known.standing);
+        let new = self.store.revocations_after(from.position).await.inspect_err(|error| self.report(error))?;
         let now = self.clock.timestamp();
-        if !new.is_empty() || known.has_ended(now) {
-            let mut next = Known::clone(&known);
-            next.forget_ended(now);
-            for revocation in new {
-                next.add(revocation);
-            }
-            self.known.store(Arc::new(next));
+        if from != known.standing || !new.is_empty() || known.has_ended(now) {
+            self.known.store(Arc::new(known.after(from, new, now)));
         }
         let at = u64::try_from(began.as_millis()).unwrap_or(u64::MAX).max(1);
         self.up_to_date_at.fetch_max(at, Ordering::Release);
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::warn!("revocations can be read again");
+        }
         Ok(())
+    }
+
+    fn report(&self, error: &StoreError) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, cause = ?std::error::Error::source(error), "revocations cannot be read");
+        }
     }
 
     /// Whether revocations may have been missed and that is reason to refuse.
@@ -139,63 +152,80 @@ impl Revocations {
         if self.known.load().revokes(principal) { Err(Refused::Revoked.into()) } else { Ok(()) }
     }
 
-    /// Up to where revocations are known. What is read from the database after this was asked is as new at least.
-    pub(super) fn position(&self) -> i64 {
-        self.known.load().position
+    /// Up to where revocations are known.
+    pub(super) fn standing(&self) -> Standing {
+        self.known.load().standing
     }
 
-    /// Whether an API key changed after a position.
-    pub(super) fn key_changed_since(&self, position: i64, key: &str) -> bool {
-        self.known.load().keys.get(key).is_some_and(|entry| entry.position > position)
+    /// Whether an API key changed, or may have, since then.
+    pub(super) fn key_changed_since(&self, then: Standing, key: ApiKeyId) -> bool {
+        let known = self.known.load();
+        then.epoch != known.standing.epoch
+            || known.changed_keys.get(&key).is_some_and(|entry| entry.position > then.position)
+    }
+}
+
+impl Standing {
+    /// Before the first, in a new epoch.
+    fn position_of_the_first(self) -> Self {
+        Self { epoch: self.epoch + 1, position: 0 }
     }
 }
 
 impl Known {
     fn revokes(&self, principal: &Principal) -> bool {
-        let before = |entry: Option<&Entry>| entry.is_some_and(|entry| principal.issued_at <= entry.issued_before);
-        self.everything.is_some_and(|before| principal.issued_at <= before)
-            || principal.token_id.as_ref().is_some_and(|id| self.tokens.contains_key(id))
-            || before(self.subjects.get(&principal.subject))
-            || principal.creator.as_ref().is_some_and(|creator| before(self.subjects.get(creator)))
-            || before(self.clients.get(&principal.client))
-            || (!self.tenants.is_empty() && before(self.tenants.get(&principal.tenant.to_string())))
+        let entry = |kind, value: &str| self.revoked.get(&kind).and_then(|entries| entries.get(value));
+        let before =
+            |kind, value: &str| entry(kind, value).is_some_and(|entry| principal.issued_at <= entry.issued_before);
+        let named = |id: &String| entry(RevocationKind::Token, id).is_some();
+        !self.revoked.is_empty()
+            && (principal.token_id.as_ref().is_some_and(named)
+                || before(RevocationKind::Everything, "")
+                || before(RevocationKind::Subject, &principal.subject)
+                || principal.creator.as_ref().is_some_and(|creator| before(RevocationKind::Subject, creator))
+                || before(RevocationKind::Client, &principal.client)
+                || before(RevocationKind::Tenant, &principal.tenant.to_string()))
     }
 
-    fn add(&mut self, revocation: Revocation) {
+    /// What is known after more was read. What was known before stays, whatever was read: a database that
+    /// forgot a revocation is no reason to.
+    fn after(&self, from: Standing, new: Vec<Revocation>, now: i64) -> Self {
+        let mut next = self.clone();
+        if from.epoch != self.standing.epoch {
+            // Their positions mean nothing any more, and nothing is remembered of a key from before.
+            next.changed_keys.clear();
+        }
+        next.standing = from;
+        next.changed_keys.retain(|_, entry| entry.expires_at >= now);
+        for entries in next.revoked.values_mut() {
+            entries.retain(|_, entry| entry.expires_at >= now);
+        }
+        for revocation in new {
+            next.add(revocation, now);
+        }
+        next
+    }
+
+    fn add(&mut self, revocation: Revocation, now: i64) {
         let Revocation { position, kind, value, issued_before, expires_at } = revocation;
-        self.position = self.position.max(position);
-        let issued_before = issued_before.timestamp();
-        let of_kind = match kind.as_str() {
-            "token" => &mut self.tokens,
-            "subject" => &mut self.subjects,
-            "client" => &mut self.clients,
-            "tenant" => &mut self.tenants,
-            "key" => &mut self.keys,
-            // `everything`; and what a newer version may call otherwise is refused by being taken for it.
-            _ => {
-                self.everything = self.everything.max(Some(issued_before));
-                return;
+        self.standing.position = self.standing.position.max(position);
+        let new = Entry { issued_before: issued_before.timestamp(), expires_at: expires_at.timestamp(), position };
+        let entry = match (kind, value.parse()) {
+            // By the clock that also says how long a key is remembered.
+            (RevocationKind::Key, Ok(key)) => {
+                self.changed_keys.entry(key).or_insert(Entry { expires_at: now + KEPT_CHANGE, ..new })
             }
+            // Nobody has a key of such a name.
+            (RevocationKind::Key, Err(_)) => return,
+            _ => self.revoked.entry(kind).or_default().entry(value).or_insert(new),
         };
-        let new = Entry { issued_before, position, expires_at: expires_at.timestamp() };
-        let entry = of_kind.entry(value).or_insert(new);
         entry.issued_before = entry.issued_before.max(new.issued_before);
-        entry.position = entry.position.max(new.position);
         entry.expires_at = entry.expires_at.max(new.expires_at);
-    }
-
-    fn maps(&mut self) -> [&mut HashMap<String, Entry>; 5] {
-        [&mut self.tokens, &mut self.subjects, &mut self.clients, &mut self.tenants, &mut self.keys]
+        entry.position = entry.position.max(new.position);
     }
 
     fn has_ended(&self, now: i64) -> bool {
-        let maps = [&self.tokens, &self.subjects, &self.clients, &self.tenants, &self.keys];
-        maps.iter().any(|map| map.values().any(|entry| entry.expires_at < now))
-    }
-
-    fn forget_ended(&mut self, now: i64) {
-        for map in self.maps() {
-            map.retain(|_, entry| entry.expires_at >= now);
-        }
+        let revoked = self.revoked.values().flat_map(HashMap::values);
+        revoked.chain(self.changed_keys.values()).any(|entry| entry.expires_at < now)
     }
 }

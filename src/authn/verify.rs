@@ -24,8 +24,6 @@ pub(super) struct Verified {
     pub(super) principal: Arc<Principal>,
     /// When it stops being valid: `exp` plus the leeway, seconds since the epoch.
     pub(super) valid_until: i64,
-    /// Whether it is a person's and has a claim of roles at all.
-    pub(super) tells_roles: bool,
 }
 
 /// Checks tokens of one issuer for one audience.
@@ -34,7 +32,7 @@ pub(super) struct Verifier {
     clock: Clock,
     leeway: i64,
     issuer: Issuer,
-    /// What subjects of further issuers begin with here; nobody else's may.
+    /// What neither subjects nor clients may begin with: what those of further issuers, and of API keys, do here.
     reserved: Vec<String>,
 }
 
@@ -80,10 +78,12 @@ impl Verifier {
         if claims.is_other_token() {
             return Err(Refused::TokenType);
         }
+        // Bound to a key of its holder's, which is not asked for yet: whoever shows it may have stolen it.
+        if claims.0.contains_key("cnf") {
+            return Err(Refused::Binding);
+        }
         let principal = Arc::new(self.principal(claims, issued_at)?);
-        let has_roles = self.issuer.roles_claim.of(&claims.0).is_some();
-        let tells_roles = has_roles && principal.kind == CallerKind::User;
-        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway), tells_roles })
+        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }
 
     /// `at+jwt` may be written `application/at+jwt`, in any case (RFC 9068 section 4, RFC 7515 section 4.1.9).
@@ -138,7 +138,8 @@ impl Verifier {
         let granted = words(scope_claim.of(&claims.0))?;
         let token_id = match claims.0.get("jti") {
             None => None,
-            Some(id) => Some(id.as_str().ok_or(Refused::Claims)?.to_owned()),
+            // One that could not be named in a revocation is none.
+            Some(id) => Some(id.as_str().filter(|id| (1..=MAX_NAME).contains(&id.len())).ok_or(Refused::Claims)?),
         };
         Ok(Principal {
             kind,
@@ -148,7 +149,7 @@ impl Verifier {
             roles,
             scopes: Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect(),
             creator: None,
-            token_id,
+            token_id: token_id.map(str::to_owned),
             issued_at,
         })
     }
@@ -156,24 +157,32 @@ impl Verifier {
     /// The tenant, if this issuer may speak for it.
     fn tenant(&self, claims: &Claims) -> Result<TenantId, Refused> {
         let tenant = self.issuer.tenant_claim.of(&claims.0).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
-        let tenant = TenantId::from_str(tenant).map_err(|_| Refused::Claims)?;
+        let id = TenantId::from_str(tenant).map_err(|_| Refused::Claims)?;
+        // In the one spelling with hyphens.
+        if !id.to_string().eq_ignore_ascii_case(tenant) {
+            return Err(Refused::Claims);
+        }
         match &self.issuer.tenants {
-            Some(own) if !own.contains(&tenant) => Err(Refused::Tenant),
-            _ => Ok(tenant),
+            Some(own) if !own.contains(&id) => Err(Refused::Tenant),
+            _ => Ok(id),
         }
     }
 
     /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.
     fn name(&self, name: &str) -> Result<String, Refused> {
-        if name.is_empty()
-            || name.chars().any(char::is_control)
-            || self.reserved.iter().any(|own| name.starts_with(own))
-        {
+        let plain = !name.trim().is_empty() && !name.chars().any(is_invisible);
+        if !plain || self.reserved.iter().any(|own| name.starts_with(own)) {
             return Err(Refused::Claims);
         }
         let name = self.issuer.name.as_ref().map_or_else(|| name.to_owned(), |issuer| format!("{issuer}|{name}"));
         if name.len() > MAX_NAME { Err(Refused::Claims) } else { Ok(name) }
     }
+}
+
+/// Control characters, and those that turn text around or take no place: in a log they would show another name.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {

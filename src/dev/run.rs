@@ -20,7 +20,7 @@ use super::{
     postgres::{Binaries, Data, Durability, PostgresError, Server},
 };
 use crate::{
-    app::{self, App, StartError},
+    app::{self, App, BackgroundEnded, StartError},
     domain::Clock,
     edge::EdgeService,
     settings::{self, Faults, Settings},
@@ -89,6 +89,9 @@ pub enum DevError {
     /// The API does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The API stopped.
+    #[error(transparent)]
+    Stopped(#[from] BackgroundEnded),
 }
 
 /// Starts everything, says where it is, and runs until `stop` resolves; then stops everything.
@@ -111,9 +114,9 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     };
     let result = match service {
         Some(Ok((app, renewal))) => {
-            app.run(stop).await;
+            let ended = app.run(stop).await;
             renewal.abort();
-            Ok(())
+            ended.map_err(DevError::from)
         }
         Some(Err(error)) => Err(error),
         None => Ok(()),

@@ -17,6 +17,8 @@ pub struct ApiKey {
     pub created_by: String,
     /// The key it was made to take the place of.
     pub replaces: Option<ApiKeyId>,
+    /// When the credential was issued by which it was made: whatever revokes that revokes this.
+    pub authorized_at: DateTime<Utc>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it ends by itself.

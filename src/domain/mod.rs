@@ -12,6 +12,7 @@ mod money;
 mod order;
 mod personal;
 mod product;
+mod revocation;
 mod text;
 mod text_enum;
 
@@ -27,5 +28,6 @@ pub use order::{
 };
 pub use personal::{Address, BankAccount, Email, PersonalDataError, Phone, TaxId};
 pub use product::{Product, Sku};
+pub use revocation::{Revocation, RevocationKind};
 pub use text::{Name, Note, Reason, Reference, TextError};
 pub use text_enum::UnknownValue;

@@ -51,10 +51,11 @@ pub struct Penalty {
     /// `APP_PENALTY__FREE_FAILURES`, default 5: so many within a minute cost nothing; each further one is answered
     /// more slowly, up to a second.
     pub free_failures: u32,
-    /// `APP_PENALTY__FAILURES`, default 20: after so many within a minute the source is shut out for a while; from
-    /// guessing at one API key, after `FREE_FAILURES` already.
+    /// `APP_PENALTY__FAILURES`, default 20, in production at most 1000: after so many within a minute the source is
+    /// shut out for a while; from guessing at one API key sooner, after the first failure that is not free.
     pub failures: u32,
-    /// `APP_PENALTY__SECONDS`, default 60, 1 to 3600: how long, the first time. It doubles each time, up to 16 times as long.
+    /// `APP_PENALTY__SECONDS`, default 60, 1 to 3600: how long, the first time. It doubles each time, up to 16 times
+    /// as long.
     pub seconds: i64,
 }
 

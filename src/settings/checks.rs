@@ -27,6 +27,9 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
             r.fault(key, "must be a login of its own, not the writer's or the reader's");
         }
     }
+    if production && settings.penalty.failures > 1_000 {
+        r.fault("penalty.failures", "must be 1 to 1000 in production");
+    }
     if !settings.http.listen.ip().is_loopback() {
         r.fault("http.listen", "plain HTTP is served on a loopback address only");
     }

@@ -99,7 +99,7 @@ pub struct Http {
 }
 
 /// The three logins the server uses. It never knows the owner's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Database {
     /// `APP_DATABASE__WRITER_URL`, required: `postgres://app_writer:…@host/db`.
     pub writer_url: SecretString,

@@ -18,6 +18,7 @@ struct ApiKeyRow {
     scopes: Vec<String>,
     created_by: String,
     replaces: Option<Uuid>,
+    authorized_at: DateTime<Utc>,
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     revoked_at: Option<DateTime<Utc>>,
@@ -35,6 +36,7 @@ impl TryFrom<ApiKeyRow> for ApiKey {
             scopes: row.scopes,
             created_by: row.created_by,
             replaces: row.replaces.map(ApiKeyId::from_uuid),
+            authorized_at: row.authorized_at,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
@@ -54,9 +56,9 @@ impl<A: MakesKey> WriteTx<A> {
         StoreError::unless(key.tenant == permit.tenant() && key.created_by == permit.principal().subject())?;
         let roles: Vec<String> = permit.principal().roles().iter().map(|role| role.as_str().to_owned()).collect();
         sqlx::query!(
-            "insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, replaces,
-                                   created_at, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles,
+                                   creator_roles_as_of, authorized_at, replaces, created_at, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)",
             permit.tenant().uuid(),
             key.id.uuid(),
             key.name.as_str(),
@@ -64,6 +66,7 @@ impl<A: MakesKey> WriteTx<A> {
             &key.scopes,
             key.created_by,
             &roles,
+            key.authorized_at,
             key.replaces.map(ApiKeyId::uuid),
             key.created_at,
             key.expires_at
@@ -80,7 +83,8 @@ impl ReadTx<ListApiKeys> {
         let tenant = self.tenant().uuid();
         let rows = sqlx::query_as!(
             ApiKeyRow,
-            "select tenant_id, id, name, scopes, created_by, replaces, created_at, expires_at, revoked_at, last_used_at
+            "select tenant_id, id, name, scopes, created_by, replaces, authorized_at, created_at, expires_at, revoked_at,
+                    last_used_at
              from api_keys
              where tenant_id = $1 and (created_at, id) < ($2, $3)
              order by created_at desc, id desc limit $4",
@@ -106,7 +110,8 @@ impl<A: EndsKey> WriteTx<A> {
         let tenant = self.tenant().uuid();
         let row = sqlx::query_as!(
             ApiKeyRow,
-            "select tenant_id, id, name, scopes, created_by, replaces, created_at, expires_at, revoked_at, last_used_at
+            "select tenant_id, id, name, scopes, created_by, replaces, authorized_at, created_at, expires_at, revoked_at,
+                    last_used_at
              from api_keys where tenant_id = $1 and id = $2 for no key update",
             tenant,
             id.uuid()

@@ -1,7 +1,9 @@
 //! What authentication looks up before there is a principal, and so without a permit.
 //!
 //! It has a login of its own, `app_authn`, to which nothing else is open: an operation cannot read the hash of a
-//! secret, and a look-up cannot read an order.
+//! secret, and a look-up cannot read an order. All it writes is when a key was used, and what its maker may do.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgListener};
@@ -9,19 +11,23 @@ use uuid::Uuid;
 
 use super::{StoreError, UnfitDatabase, migrate, pool, position::stored, privileges};
 use crate::{
-    domain::{ApiKey, ApiKeyId, TenantId},
+    domain::{ApiKey, ApiKeyId, Revocation, TenantId},
     settings,
 };
 
 /// Where replicas are told that something was revoked.
 const CHANNEL: &str = "revocations";
 
+/// How long the database may take to say what was revoked.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Credentials, seen with the login that only looks them up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pool: PgPool,
-    /// For the one connection that listens and never comes back.
-    listening: PgPool,
+    /// For revocations: a connection that listens and never comes back, and one to look. Look-ups of keys do not
+    /// keep them waiting, and of a database that went away no more than these two are found dead.
+    revocations: PgPool,
 }
 
 /// An API key as it is checked.
@@ -34,19 +40,21 @@ pub struct StoredApiKey {
     pub creator_roles: Vec<String>,
 }
 
-/// Something that is no longer accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revocation {
-    /// Its place in the order in which they were committed.
-    pub position: i64,
-    /// `token`, `subject`, `client`, `tenant`, `everything`, or `key`.
-    pub kind: String,
-    /// Which; empty for everything.
-    pub value: String,
-    /// Credentials that were issued later are accepted.
-    pub issued_before: DateTime<Utc>,
-    /// When all it concerns has ended by itself.
-    pub expires_at: DateTime<Utc>,
+struct RevocationRow {
+    position: i64,
+    kind: String,
+    value: String,
+    issued_before: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+}
+
+impl TryFrom<RevocationRow> for Revocation {
+    type Error = StoreError;
+
+    fn try_from(row: RevocationRow) -> Result<Self, StoreError> {
+        let RevocationRow { position, kind, value, issued_before, expires_at } = row;
+        Ok(Self { position, kind: stored(&kind)?, value, issued_before, expires_at })
+    }
 }
 
 /// Told when something was revoked. Holds a connection.
@@ -56,7 +64,9 @@ pub struct RevocationFeed(PgListener);
 impl Credentials {
     /// Pools for the login. They connect when first used.
     pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
-        Ok(Self { pool: pool(&settings.authn_url, settings)?, listening: pool(&settings.authn_url, settings)? })
+        let two = settings::Database { max_connections: 2, ..settings.clone() };
+        let revocations = pool(&settings.authn_url, &two)?;
+        Ok(Self { pool: pool(&settings.authn_url, settings)?, revocations })
     }
 
     /// Checks that the login can do no more than it must.
@@ -68,15 +78,15 @@ impl Credentials {
 
     /// Closes all connections, after the work they are doing.
     pub async fn close(&self) {
-        tokio::join!(self.pool.close(), self.listening.close());
+        tokio::join!(self.pool.close(), self.revocations.close());
     }
 
     /// The API key of this id, in one message.
     pub async fn api_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<Option<StoredApiKey>, StoreError> {
         let row = sqlx::query!(
             r#"select name as "name!", secret_hash as "secret_hash!", scopes as "scopes!", created_by as "created_by!",
-                      creator_roles as "creator_roles!", replaces, created_at as "created_at!",
-                      expires_at as "expires_at!", revoked_at, last_used_at
+                      creator_roles as "creator_roles!", replaces, authorized_at as "authorized_at!",
+                      created_at as "created_at!", expires_at as "expires_at!", revoked_at, last_used_at
                from read_api_key($1, $2)"#,
             tenant.uuid(),
             id.uuid()
@@ -91,6 +101,7 @@ impl Credentials {
             scopes: row.scopes,
             created_by: row.created_by,
             replaces: row.replaces.map(ApiKeyId::from_uuid),
+            authorized_at: row.authorized_at,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
@@ -106,33 +117,51 @@ impl Credentials {
         Ok(())
     }
 
-    /// Notes what somebody may do, which bounds their keys.
-    pub async fn note_roles(&self, tenant: TenantId, creator: &str, roles: &[String]) -> Result<(), StoreError> {
-        sqlx::query!("select note_creator_roles($1, $2, $3)", tenant.uuid(), creator, roles)
+    /// Notes what somebody may do, by a token that was issued at this time: it bounds their keys.
+    pub async fn note_roles(
+        &self,
+        tenant: TenantId,
+        creator: &str,
+        roles: &[String],
+        as_of: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        sqlx::query!("select note_creator_roles($1, $2, $3, $4)", tenant.uuid(), creator, roles, as_of)
             .execute(&self.pool)
             .await?;
         Ok(())
     }
 
-    /// What was revoked after a position and has not ended by itself, in order.
+    /// What was revoked after a position and has not ended by itself, in order. Of a database that does not answer
+    /// within two seconds, the connection is given up.
     pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
-        let found = sqlx::query_as!(
-            Revocation,
+        let rows = sqlx::query_as!(
+            RevocationRow,
             "select position, kind, value, issued_before, expires_at from revocations
              where position > $1 and expires_at > now() order by position",
             position
         )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(found)
+        .fetch_all(&self.revocations);
+        let rows = in_time(rows).await?;
+        rows.into_iter().map(Revocation::try_from).collect()
     }
 
     /// Listens from now on, on a connection of its own.
     pub async fn listen(&self) -> Result<RevocationFeed, StoreError> {
-        let mut listener = PgListener::connect_with(&self.listening).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(RevocationFeed(listener))
+        let listen = async {
+            let mut listener = PgListener::connect_with(&self.revocations).await?;
+            // A lost connection is to be told, not mended: something may have been missed.
+            listener.eager_reconnect(false);
+            listener.listen(CHANNEL).await?;
+            Ok(RevocationFeed(listener))
+        };
+        in_time(listen).await
     }
+}
+
+/// A connection that is silent, but not closed, would otherwise be waited for as long as TCP hopes.
+async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    let done = tokio::time::timeout(PATIENCE, work).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
+    Ok(done?)
 }
 
 impl RevocationFeed {

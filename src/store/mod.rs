@@ -25,7 +25,7 @@ mod products;
 mod revoke;
 mod tx;
 
-pub use credentials::{Credentials, Revocation, RevocationFeed, StoredApiKey};
+pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
 pub use orders::{OrderFilter, OrderInputs};
@@ -45,7 +45,7 @@ use thiserror::Error;
 use crate::settings;
 use privileges::Duty;
 
-/// The database, seen with the service's two logins. Cheap to clone.
+/// The database, seen with the two logins that serve operations. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     writer: PgPool,

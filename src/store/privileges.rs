@@ -37,7 +37,20 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
                           where c.relnamespace = 'public'::regnamespace and c.relname = 'api_keys'
                             and a.attname = 'secret_hash' and has_column_privilege(a.attrelid, a.attnum, 'select'))
-                      as "reads_hashes!"
+                      as "reads_hashes!",
+                  exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+                          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+                            and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
+                                 or has_any_column_privilege(c.oid, 'insert')
+                                 or has_column_privilege(c.oid, a.attnum, 'update') and not (c.relname = 'api_keys'
+                                    and a.attname in ('last_used_at', 'creator_roles', 'creator_roles_as_of'))))
+                      as "writes_more_than_key_use!",
+                  exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
+                          where c.relnamespace = 'public'::regnamespace and c.relname = 'api_keys'
+                            and a.attname = 'creator_roles' and has_column_privilege(a.attrelid, a.attnum, 'update'))
+                      as "raises_keys!",
+                  exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
+                          and p.proname = 'note_revocation' and has_function_privilege(p.oid, 'execute')) as "revokes!"
            "#
     )
     .fetch_one(pool)
@@ -59,8 +72,14 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
         "may write, and is the reader"
     } else if login.reads_business && duty == Duty::Authenticate {
         "may read business data, and is for credentials"
+    } else if login.writes_more_than_key_use && duty == Duty::Authenticate {
+        "may write more than the use of keys, and is for credentials"
     } else if login.reads_hashes && duty != Duty::Authenticate {
         "may read the hashes of API keys"
+    } else if login.raises_keys && duty != Duty::Authenticate {
+        "may change what API keys may do"
+    } else if login.revokes {
+        "may revoke credentials, which is an operator's duty"
     } else {
         return Ok(());
     };

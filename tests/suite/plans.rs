@@ -21,8 +21,10 @@ const INSIDE_FUNCTIONS: [&str; 10] = [
     "select * from api_keys k where k.tenant_id = $1::uuid and k.id = $2::uuid",
     "update api_keys k set last_used_at = u.used_at from unnest($2::uuid[], $3::timestamptz[]) as u (id, used_at)
      where k.tenant_id = $1::uuid and k.id = u.id and (k.last_used_at is null or k.last_used_at < u.used_at)",
-    "update api_keys k set creator_roles = $3::text[]
-     where k.tenant_id = $1::uuid and k.created_by = $2::text and k.revoked_at is null and k.creator_roles <> $3::text[]",
+    "update api_keys k set creator_roles = $3::text[], creator_roles_as_of = $4::timestamptz
+     where k.tenant_id = $1::uuid and k.created_by = $2::text and k.revoked_at is null
+       and (k.creator_roles_as_of < $4::timestamptz
+            or k.creator_roles_as_of = $4::timestamptz and k.creator_roles <> $3::text[])",
     "delete from idempotency_keys k
      where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
        and k.key = $5::text and k.expires_at <= $6::timestamptz",
@@ -53,9 +55,10 @@ const MUCH: &str = "
     from orders where created_by = 'much' and status = 'paid' and created_at > now() - interval '60000 seconds';
     insert into payments (tenant_id, id, invoice_id, amount, created_by, created_at)
     select tenant_id, gen_random_uuid(), id, 549, 'much', issued_at from invoices where issued_by = 'much';
-    insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, created_at, expires_at)
-    select (select current_tenant()), gen_random_uuid(), 'much', '$argon2id$', array['orders:read'], 'creator-' || n / 10,
-           array['admin'], now() - n * interval '1 minute', now() + interval '90 days'
+    insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, creator_roles_as_of,
+                          authorized_at, created_at, expires_at)
+    select (select current_tenant()), gen_random_uuid(), 'much', '$argon2id$v=19$m=19456,t=2,p=1$', array['orders:read'],
+           'creator-' || n / 10, array['admin'], now(), now(), now() - n * interval '1 minute', now() + interval '90 days'
     from generate_series(1, 20000) n";
 
 async fn much() -> Urls {

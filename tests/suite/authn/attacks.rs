@@ -159,6 +159,7 @@ async fn authn_02_a_key_the_issuer_does_not_have_is_refused() {
             .into_iter()
             .map(|kid| row(format!("kid {kid:.20}"), &field.with_header("kid", kid), "unknown_key"))
             .collect();
+    attacks.push(row("kid of 10 kB", &field.with_header("kid", "k".repeat(10_000)), "too_long"));
     attacks.push(row("no kid", &field.with_header("kid", Value::Null), "unknown_key"));
     attacks.push(row("kid is a list", &field.with_header("kid", json!(["ec-1"])), "unknown_key"));
     let for_encryption = json!({ "alg": "ES256", "typ": "at+jwt", "kid": field.encryption.id }).to_string();
@@ -267,6 +268,7 @@ async fn authn_05_wrong_audience_is_refused() {
 async fn authn_06_a_token_is_valid_only_in_its_time() {
     let field = Field::new().await;
     let now = field.now();
+    let seconds = f64::from(u32::try_from(now).unwrap());
     let attacks = [
         ("expired", json!({ "iat": now - 600, "exp": now - 35 }), "expired"),
         ("expired long ago", json!({ "iat": 0, "exp": 1 }), "expired"),
@@ -283,7 +285,12 @@ async fn authn_06_a_token_is_valid_only_in_its_time() {
         ("no exp", json!({ "exp": null }), "claims"),
         ("no iat", json!({ "iat": null }), "claims"),
         ("exp as text", json!({ "exp": (now + 600).to_string() }), "claims"),
-        ("exp as a fraction", json!({ "exp": 1e15 }), "claims"),
+        ("exp as a float", json!({ "exp": 1e15 }), "claims"),
+        ("exp as a fraction", json!({ "exp": seconds + 600.5 }), "claims"),
+        ("iat as a float", json!({ "iat": seconds + 0.5 }), "claims"),
+        ("iat negative", json!({ "iat": -1 }), "lifetime"),
+        ("nbf as a float", json!({ "nbf": seconds - 0.5 }), "claims"),
+        ("nbf is a list", json!({ "nbf": [now] }), "claims"),
         ("exp beyond any integer", json!({ "exp": u64::MAX }), "claims"),
         ("exp is true", json!({ "exp": true }), "claims"),
         ("iat as text", json!({ "iat": now.to_string() }), "claims"),
@@ -312,6 +319,7 @@ async fn authn_07_only_an_access_token_is_one() {
         ("an ID token by name", json!({ "typ": "ID" })),
         ("a refresh token by name", json!({ "typ": "Refresh" })),
         ("an ID token by use", json!({ "token_use": "id" })),
+        ("a security event", json!({ "events": {} })),
     ] {
         attacks.push(row(name, &field.with_claims(&claims), "token_type"));
     }
@@ -332,10 +340,18 @@ async fn authn_07_only_an_access_token_is_one() {
         ("roles of numbers", json!({ "roles": [1] })),
         ("scope is a number", json!({ "scope": 1 })),
         ("jti is a number", json!({ "jti": 1 })),
+        ("jti is empty", json!({ "jti": "" })),
+        ("jti that no revocation could name", json!({ "jti": "j".repeat(256) })),
+        ("subject is a space", json!({ "sub": " " })),
+        ("subject that shows as another", json!({ "sub": "ad\u{202e}nim" })),
+        ("tenant in braces", json!({ "tenant_id": "{0190a000-0000-7000-8000-00000000ac3e}" })),
+        ("tenant without hyphens", json!({ "tenant_id": "0190a00000007000800000000000ac3e" })),
     ] {
         attacks.push(row(name, &field.with_claims(&claims), "claims"));
     }
-    // The two that are not there for jsonwebtoken to miss.
+    for bound in [json!({ "x5t#S256": "AA" }), json!({ "jkt": "AA" })] {
+        attacks.push(row("bound to a key that is not shown", &field.with_claims(&json!({ "cnf": bound })), "binding"));
+    }
     attacks.push(row(
         "a client that may not act for itself",
         &field.with_claims(&json!({ "sub": "some-client" })),
@@ -360,6 +376,9 @@ async fn authn_08_a_header_that_brings_its_own_key_is_refused() {
         ("crit", json!(["exp"])),
         ("crit", json!([])),
         ("jku", json!(false)),
+        ("b64", json!(false)),
+        ("zip", json!("DEF")),
+        ("enc", json!("A256GCM")),
     ];
     let attacks = parameters.map(|(name, value)| row(name, &field.with_header(name, value), "forbidden_header"));
     field.refuses(attacks.into()).await;
@@ -370,6 +389,8 @@ async fn authn_08_a_header_that_brings_its_own_key_is_refused() {
 async fn authn_08_what_could_be_read_in_two_ways_is_refused() {
     let field = Field::new().await;
     let (header, claims) = (field.header().to_string(), field.claims().to_string());
+    let without =
+        |object: &str, name: &str| changed(serde_json::from_str(object).unwrap(), name, Value::Null).to_string();
     let twice = |object: &str, member: &str| format!("{{{member},{}", &object[1..]);
     let signed = |header: &str, claims: &str| field.ec.sign_text(header, claims);
     let good = field.good();
@@ -389,6 +410,12 @@ async fn authn_08_what_could_be_read_in_two_ways_is_refused() {
         row("tenant twice", &signed(&header, &twice(&claims, tenant)), "malformed"),
         row("twice, further in", &signed(&header, &twice(&claims, r#""a":{"b":1,"b":2}"#)), "malformed"),
         row("claims no object", &signed(&header, "[]"), "malformed"),
+        row("claims null", &signed(&header, "null"), "malformed"),
+        row("exp null", &signed(&header, &twice(&without(&claims, "exp"), r#""exp":null"#)), "claims"),
+        row("sub null", &signed(&header, &twice(&without(&claims, "sub"), r#""sub":null"#)), "claims"),
+        row("aud null", &signed(&header, &twice(&without(&claims, "aud"), r#""aud":null"#)), "claims"),
+        row("iss null", &signed(&header, &twice(&without(&claims, "iss"), r#""iss":null"#)), "issuer"),
+        row("kid null", &signed(&twice(&without(&header, "kid"), r#""kid":null"#), &claims), "unknown_key"),
         row("header no object", &signed("\"at+jwt\"", &claims), "malformed"),
         row("claims and more", &signed(&header, &format!("{claims}{{}}")), "malformed"),
         row("deep claims", &signed(&header, &twice(&claims, &format!(r#""deep":{nested}"#))), "malformed"),

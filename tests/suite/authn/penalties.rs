@@ -31,16 +31,25 @@ fn wrong(key: &str, n: u32) -> String {
 
 #[track_caller]
 fn assert_shut_out(reply: &Reply, at_most: i64) {
-    assert_eq!(reply.problem(429), "rate_limited", "{reply:#?}");
-    let seconds: i64 = reply.header("retry-after").unwrap().parse().unwrap();
+    let seconds = retry_after(reply);
     assert!((1..=at_most).contains(&seconds), "{seconds}");
+}
+
+#[track_caller]
+fn retry_after(reply: &Reply) -> i64 {
+    assert_eq!(reply.problem(429), "rate_limited", "{reply:#?}");
+    reply.header("retry-after").unwrap().parse().unwrap()
+}
+
+/// A text of the right form with the id of no key.
+fn unknown(key: &str, n: u32) -> String {
+    let (id, _) = key.rsplit_once('_').unwrap();
+    wrong(&format!("{}{}_", &id[..id.len() - 22], service::crypto::base62(u128::from(n))), n)
 }
 
 #[tokio::test]
 async fn authn_17_failures_are_slowed_and_then_shut_their_source_out() {
     let app = TestApp::start_with(&SOON).await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
-    let key = created["key"].as_str().unwrap();
     let user = app.user(Role::Viewer);
     let attacker = app.bearer("e30.e30.e30");
     for n in 1..=5 {
@@ -56,32 +65,55 @@ async fn authn_17_failures_are_slowed_and_then_shut_their_source_out() {
     }
     let reply = attacker.get("/v1/me").await;
     assert_shut_out(&reply, 60);
-    assert_eq!(events(&reply), ["authn_login_lock", "excess_rate_limit_exceeded"]);
+    assert_eq!(events(&reply), ["authn_login_lock", "authn_token_invalid", "excess_rate_limit_exceeded"]);
     let again = attacker.get("/v1/me").await;
     assert_shut_out(&again, 60);
-    assert_eq!(events(&again), ["excess_rate_limit_exceeded"], "being shut out is told once");
-    // What costs is not done for this source any more, not even with the right key.
-    assert_shut_out(&app.api_key(key).get("/v1/orders").await, 60);
-    // A token that verifies is let in all the same; and another address never was concerned.
+    // Being shut out is told once, what was refused every time.
+    assert_eq!(events(&again), ["authn_token_invalid", "excess_rate_limit_exceeded"]);
+    // A token that verifies is let in all the same, another address never was concerned, and neither are keys.
     user.get("/v1/me").await.ok(200);
-    elsewhere(app.api_key(key), 2).get("/v1/orders").await.ok(200);
-    // What was checked there is remembered, so it costs nothing here either.
-    app.api_key(key).get("/v1/orders").await.ok(200);
+    assert_refused(&elsewhere(app.bearer("e30.e30.e30"), 2).get("/v1/me").await, "elsewhere");
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    app.api_key(created["key"].as_str().unwrap()).get("/v1/orders").await.ok(200);
 
     app.clock.advance(Duration::from_secs(61));
-    assert_refused(&attacker.get("/v1/me").await, "forgiven");
-    for _ in 0..4 {
-        attacker.get("/v1/me").await;
+    for _ in 0..5 {
+        assert_refused(&attacker.get("/v1/me").await, "forgiven");
     }
-    // The second time it is twice as long.
-    let reply = attacker.get("/v1/me").await;
-    assert_shut_out(&reply, 120);
-    assert!(reply.header("retry-after").unwrap().parse::<i64>().unwrap() > 100);
-    app.clock.advance(Duration::from_secs(120 + 3_601));
-    for _ in 0..6 {
-        attacker.get("/v1/me").await;
+    // The second time it is twice as long, and counted to its end.
+    assert_eq!(retry_after(&attacker.get("/v1/me").await), 120);
+    app.clock.advance(Duration::from_secs(100));
+    assert!((15..=20).contains(&retry_after(&attacker.get("/v1/me").await)));
+    app.clock.advance(Duration::from_secs(21 + 3_600));
+    for _ in 0..5 {
+        assert_refused(&attacker.get("/v1/me").await, "forgotten");
     }
-    assert_shut_out(&attacker.get("/v1/me").await, 60);
+    assert_eq!(retry_after(&attacker.get("/v1/me").await), 60);
+}
+
+#[tokio::test]
+async fn authn_17_a_source_that_is_shut_out_has_no_key_hashed_but_those_that_were_right() {
+    let app = TestApp::start_with(&SOON).await;
+    let (first, second) = (app.new_api_key(&[Scope::OrdersRead]).await, app.new_api_key(&[Scope::OrdersRead]).await);
+    let (used, unused) = (first["key"].as_str().unwrap(), second["key"].as_str().unwrap());
+    app.api_key(used).get("/v1/orders").await.ok(200);
+    for n in 1..=5 {
+        assert_refused(&app.api_key(&unknown(used, n)).get("/v1/orders").await, "no such key");
+    }
+    assert_shut_out(&app.api_key(&unknown(used, 6)).get("/v1/orders").await, 60);
+    // Not even with a right key: whether it is right takes a hash.
+    assert_shut_out(&app.api_key(unused).get("/v1/orders").await, 60);
+    elsewhere(app.api_key(unused), 2).get("/v1/orders").await.ok(200);
+    // What was right before costs one in a minute and is no guess; so this one, too, from now on.
+    for key in [used, unused] {
+        app.api_key(key).get("/v1/orders").await.ok(200);
+    }
+    app.clock.advance(Duration::from_secs(50));
+    for n in 10..16 {
+        app.api_key(&unknown(used, n)).get("/v1/orders").await;
+    }
+    app.clock.advance(Duration::from_secs(11));
+    app.api_key(used).get("/v1/orders").await.ok(200);
 }
 
 #[tokio::test]
@@ -94,7 +126,7 @@ async fn authn_17_guessing_at_one_key_ends_sooner_and_locks_nobody_else_out() {
     }
     let reply = app.api_key(&wrong(key, 2)).get("/v1/orders").await;
     assert_shut_out(&reply, 60);
-    assert_eq!(events(&reply), ["authn_login_lock", "excess_rate_limit_exceeded"]);
+    assert_eq!(events(&reply), ["authn_login_lock", "authn_token_invalid", "excess_rate_limit_exceeded"]);
     // Here it is of no use to know the key now; another key is, and this one at another address.
     assert_shut_out(&app.api_key(key).get("/v1/orders").await, 60);
     app.api_key(other).get("/v1/orders").await.ok(200);
