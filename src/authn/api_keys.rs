@@ -110,7 +110,6 @@ impl ApiKeys {
         // Before the row is read: a change that overtakes the reading is noticed then.
         let standing = revocations.standing();
         let (principal, expires_at) = self.check(&key, asker, admit).await?;
-        penalties.succeeded(source, key.id);
         self.proven.insert(digest, ());
         let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
         let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };

@@ -54,10 +54,6 @@ fn token(value: &HeaderValue) -> Result<&str, Refused> {
     if token.len() > MAX_TOKEN {
         return Err(Refused::TooLong);
     }
-    let compact = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if token.is_empty() || !token.bytes().all(compact) {
-        return Err(Refused::Malformed);
-    }
     Ok(token)
 }
 

@@ -209,6 +209,14 @@ mod tests {
         };
         assert_eq!(rsa(256), Ok(()));
         assert_eq!(rsa(255), Err(KeySetError::NoUsableKey));
+        // Leading zeros, of bytes and of bits, make no key longer.
+        let of = |modulus: &[u8]| {
+            let n = URL_SAFE_NO_PAD.encode(modulus);
+            parse(&format!(r#"{{"kty":"RSA","kid":"r","n":"{n}","e":"AQAB"}}"#)).map(|_| ())
+        };
+        assert_eq!(of(&[&[0; 8], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
+        assert_eq!(of(&[&[0x7f], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
+        assert_eq!(of(&[&[0, 0x80], [0xff; 255].as_slice()].concat()), Ok(()));
     }
 
     #[test]

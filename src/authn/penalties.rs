@@ -100,11 +100,6 @@ impl Penalties {
         }
     }
 
-    /// Whoever gets a key right is not guessing at it. What else the source did still counts.
-    pub(super) fn succeeded(&self, source: Source, key: ApiKeyId) {
-        self.records.remove(&Offender::Guesser(source, key));
-    }
-
     fn record(&self, offender: Offender) -> Arc<Mutex<Record>> {
         let Ok(record) =
             self.records.get_or_insert_with(&offender, || Ok::<_, std::convert::Infallible>(Arc::default()));

@@ -190,7 +190,6 @@ fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {
     match kind {
         ErrorKind::InvalidSignature => Refused::Signature,
         ErrorKind::InvalidAudience => Refused::Audience,
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => Refused::Algorithm,
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => Refused::Claims,
         _ => Refused::Malformed,
     }

@@ -171,6 +171,19 @@ async fn authn_02_a_key_the_issuer_does_not_have_is_refused() {
 }
 
 #[tokio::test]
+async fn authn_08_what_cannot_be_a_key_id_is_not_asked_for() {
+    let field = Field::new().await;
+    let asked = field.issuer.key_requests();
+    for kid in ["", "../../etc/passwd", "' or 1=1 --", "a b", "a/b", "\u{e9}", &"k".repeat(129)] {
+        assert_refused(&field.get(&bearer(&field.with_header("kid", kid))).await, kid);
+    }
+    assert_eq!(field.issuer.key_requests(), asked, "a token made the service ask for keys");
+    let longest = TestKey::es256(&"k".repeat(128));
+    field.issuer.publish(&[&longest]);
+    field.get(&bearer(&field.issuer.token(&longest, field.now()))).await.ok(200);
+}
+
+#[tokio::test]
 async fn authn_03_only_the_keys_own_algorithm_is_accepted() {
     let field = Field::new().await;
     let mut attacks: Vec<Attack> = [
@@ -301,13 +314,26 @@ async fn authn_06_a_token_is_valid_only_in_its_time() {
     // Within the leeway of 30 s for clocks that differ.
     let late = field.with_claims(&json!({ "iat": now - 600, "exp": now - 15 }));
     field.get(&bearer(&late)).await.ok(200);
+    let early = field.with_claims(&json!({ "iat": now + 30, "nbf": now + 30, "exp": now + 600 }));
+    field.get(&bearer(&early)).await.ok(200);
 }
 
 #[tokio::test]
 async fn authn_07_only_an_access_token_is_one() {
     let field = Field::new().await;
-    let types =
-        ["JWT", "at", "id+jwt", "logout+jwt", "rt+jwt", "dpop+jwt", "at+jwt+jwt", "application/JWT", "text/at+jwt", ""];
+    let types = [
+        "JWT",
+        "at",
+        "id+jwt",
+        "logout+jwt",
+        "rt+jwt",
+        "dpop+jwt",
+        "at+jwt+jwt",
+        "application/JWT",
+        "text/at+jwt",
+        "applicatiom/at+jwt",
+        "",
+    ];
     let mut attacks: Vec<Attack> =
         types.iter().map(|typ| row(format!("typ {typ:?}"), &field.with_header("typ", *typ), "token_type")).collect();
     attacks.push(row("typ is a number", &field.with_header("typ", 1), "token_type"));
@@ -359,6 +385,9 @@ async fn authn_07_only_an_access_token_is_one() {
     ));
     attacks.push(row("a refresh token that means nothing here", "Zm9v", "malformed"));
     field.refuses(attacks).await;
+    let long = "s".repeat(255);
+    let longest = field.with_claims(&json!({ "sub": long, "client_id": long.replace('s', "c"), "jti": long }));
+    field.get(&bearer(&longest)).await.ok(200);
     for typ in ["AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
         field.get(&bearer(&field.with_header("typ", typ))).await.ok(200);
     }
@@ -432,7 +461,8 @@ async fn authn_08_what_could_be_read_in_two_ways_is_refused() {
             &format!("{}.{}.AA", URL_SAFE_NO_PAD.encode(&header), URL_SAFE_NO_PAD.encode([0xff, 0xfe])),
             "malformed",
         ),
-        row("too long", &"a".repeat(9000), "too_long"),
+        row("as long as may be", &"a".repeat(8 * 1024), "malformed"),
+        row("a character longer", &"a".repeat(8 * 1024 + 1), "too_long"),
         row("good, but padded beyond the limit", &field.with_claims(&json!({ "x": "x".repeat(8000) })), "too_long"),
         row("dots", "..", "malformed"),
         row("a space inside", &good.replacen('.', ". ", 1), "malformed"),
