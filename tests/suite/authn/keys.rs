@@ -47,6 +47,8 @@ async fn until_asked(issuer: &OddIssuer) {
 async fn authn_03_every_listed_algorithm_is_accepted() {
     let keys = [TestKey::es256("a"), TestKey::eddsa("b"), TestKey::rs256("c"), TestKey::ps256("d")];
     let issuer = OddIssuer::with_keys(&keys.each_ref()).await;
+    // A long document is none too long.
+    issuer.metadata("padding", "x".repeat(200_000));
     let app = issuer.app(&[]).await;
     app.wait_until_ready().await;
     for key in &keys {

@@ -1,12 +1,13 @@
+mod schema;
+
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use poem::Result;
 use poem_openapi::{
-    ApiResponse, Object, OpenApi,
+    ApiResponse, OpenApi,
     param::{Header, Path, Query},
     payload::Json,
-    types::Example,
 };
 use secrecy::ExposeSecret;
 use uuid::Uuid;
@@ -23,84 +24,10 @@ use crate::{
     problem::{Kind, Problem},
     store::{KeyedRequest, Position},
 };
+use schema::{ApiKeyPage, ApiKeyRotation, ApiKeyView, NewApiKey};
 
+/// Keys by which programs call for those who made them.
 pub(super) struct ApiKeys(pub(super) Arc<Context>);
-
-/// An API key to make.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", example)]
-struct NewApiKey {
-    /// For people: what it is used for, and where.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    name: String,
-    /// What it may do: scopes that the caller has, and that are for API keys. It never can do more than its maker.
-    #[oai(validator(min_items = 1, max_items = 32, max_length = 64, pattern = "^[a-z]+:[a-z]+$"))]
-    scopes: Vec<String>,
-    /// After so many days it ends. The service may allow fewer than 365.
-    #[oai(validator(minimum(value = "1"), maximum(value = "365")))]
-    valid_for_days: i64,
-}
-
-/// How an API key is to be replaced.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", example)]
-struct ApiKeyRotation {
-    /// After so many days the new key ends. The service may allow fewer than 365.
-    #[oai(validator(minimum(value = "1"), maximum(value = "365")))]
-    valid_for_days: i64,
-    /// For so many hours the old key goes on, unless it ends earlier.
-    #[oai(default = "default_overlap", validator(minimum(value = "0"), maximum(value = "168")))]
-    overlap_hours: i64,
-}
-
-fn default_overlap() -> i64 {
-    24
-}
-
-/// An API key.
-#[derive(Clone, Object)]
-#[oai(rename_all = "camelCase", rename = "ApiKey")]
-struct ApiKeyView {
-    /// Its identifier, a `UUIDv7`.
-    id: Uuid,
-    /// The key itself, for the `X-API-Key` header. Shown once, to whoever made it: here and never again.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 200))]
-    key: Option<String>,
-    /// For people.
-    #[oai(validator(max_length = 200))]
-    name: String,
-    /// What it may do.
-    #[oai(validator(max_items = 32))]
-    scopes: Vec<String>,
-    /// The `sub` of who made it.
-    #[oai(validator(max_length = 255))]
-    created_by: String,
-    /// The key it was made to take the place of.
-    #[oai(skip_serializing_if_is_none)]
-    replaces: Option<Uuid>,
-    /// When it was made.
-    created_at: DateTime<Utc>,
-    /// When it ends by itself.
-    expires_at: DateTime<Utc>,
-    /// When it was revoked.
-    #[oai(skip_serializing_if_is_none)]
-    revoked_at: Option<DateTime<Utc>>,
-    /// When it was used last, to within half a minute.
-    #[oai(skip_serializing_if_is_none)]
-    last_used_at: Option<DateTime<Utc>>,
-}
-
-/// One page of API keys, newest first.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct ApiKeyPage {
-    /// The keys of the page.
-    #[oai(validator(max_items = 100))]
-    items: Vec<ApiKeyView>,
-    /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    next_cursor: Option<String>,
-}
 
 #[derive(ApiResponse)]
 enum Revoked {
@@ -342,34 +269,4 @@ fn hours(hours: i64) -> TimeDelta {
 
 fn created(view: ApiKeyView) -> Created<ApiKeyView> {
     Created::new(view, None)
-}
-
-impl From<ApiKey> for ApiKeyView {
-    fn from(key: ApiKey) -> Self {
-        Self {
-            id: key.id.uuid(),
-            key: None,
-            name: key.name.as_str().to_owned(),
-            scopes: key.scopes,
-            created_by: key.created_by,
-            replaces: key.replaces.map(ApiKeyId::uuid),
-            created_at: key.created_at,
-            expires_at: key.expires_at,
-            revoked_at: key.revoked_at,
-            last_used_at: key.last_used_at,
-        }
-    }
-}
-
-impl Example for NewApiKey {
-    fn example() -> Self {
-        let scopes = ["orders:read", "orders:write"].map(str::to_owned).into();
-        Self { name: "shop, production".to_owned(), scopes, valid_for_days: 30 }
-    }
-}
-
-impl Example for ApiKeyRotation {
-    fn example() -> Self {
-        Self { valid_for_days: 30, overlap_hours: 24 }
-    }
 }

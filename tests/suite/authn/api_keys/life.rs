@@ -1,0 +1,128 @@
+//! How a key ends: by itself, revoked, with what it was made by, or replaced.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use service::authz::{matrix::Scope, policy::Role};
+
+use super::{BOUND, delete, path, revoke, text};
+use crate::{
+    authn::assert_refused,
+    support::{ACME, TestApp, UNTHROTTLED, run, test_database},
+};
+
+#[tokio::test]
+async fn authn_12_a_key_ends_when_it_says_also_if_it_was_just_used() {
+    let app = TestApp::start().await;
+    let body = json!({ "name": "short", "scopes": ["orders:read"], "validForDays": 1 });
+    let created = app.user(Role::Admin).post("/v1/api-keys", &body).await.ok(201);
+    let program = app.api_key(text(&created));
+    app.clock.advance(Duration::from_secs(24 * 3_600 - 20));
+    program.get("/v1/orders").await.ok(200);
+    app.clock.advance(Duration::from_secs(20));
+    let reply = program.get("/v1/orders").await;
+    assert_refused(&reply, "ended");
+    assert_eq!(reply.events()[0]["reason"], "expired");
+}
+
+#[tokio::test]
+async fn authn_12_a_revoked_key_ends_at_once_here_and_everywhere() {
+    let database = test_database().await;
+    let here = TestApp::start_on(database.clone(), &[]).await;
+    // The same pepper, as replicas have it.
+    let created = here.new_api_key(&[Scope::OrdersRead]).await;
+    let there = TestApp::start_on(database, &[("APP_SECRETS__PEPPER", here.pepper.as_str())]).await;
+    let (at_home, abroad) = (here.api_key(text(&created)), there.api_key(text(&created)));
+    for program in [&at_home, &abroad] {
+        program.get("/v1/orders").await.ok(200);
+    }
+    let admin = here.user(Role::Admin);
+    assert_eq!(delete(&admin, &path(&created)).await.status, 204);
+    let reply = at_home.get("/v1/orders").await;
+    assert_refused(&reply, "at once");
+    assert_eq!(reply.events()[0]["event"], "authn_token_reuse");
+    let started = Instant::now();
+    while abroad.get("/v1/orders").await.status != 401 {
+        assert!(started.elapsed() < BOUND, "the other replica still accepts it");
+    }
+    // Once more changes nothing, and nothing brings it back.
+    let listed = admin.get("/v1/api-keys").await.ok(200);
+    assert_eq!(delete(&admin, &path(&created)).await.status, 204);
+    assert_eq!(admin.get("/v1/api-keys").await.ok(200), listed);
+    let back = format!("set local app.tenant_id = '{}'; update api_keys set revoked_at = null", ACME.id);
+    let error = run(&here.database.writer, &back).await.unwrap_err().to_string();
+    assert!(error.contains("does not come back"), "{error}");
+    let rotate = json!({ "validForDays": 1 });
+    assert_eq!(admin.post(&format!("{}/rotate", path(&created)), &rotate).await.problem(409), "conflict");
+}
+
+#[tokio::test]
+async fn authn_12_who_loses_everything_loses_their_keys_too() {
+    for arguments in [["subject", "admin@acme.example"], ["tenant", &ACME.id.to_string()], ["everything", ""]] {
+        let app = TestApp::start().await;
+        let created = app.new_api_key(&[Scope::OrdersRead]).await;
+        let program = app.api_key(text(&created));
+        program.get("/v1/orders").await.ok(200);
+        revoke(&app, arguments[0], arguments[1]).await;
+        assert_refused(&program.get("/v1/orders").await, arguments[0]);
+        // For as long as it could have lived.
+        app.clock.advance(Duration::from_hours(29 * 24));
+        assert_refused(&program.get("/v1/orders").await, arguments[0]);
+    }
+}
+
+/// However fast whoever has a stolen token makes keys by it: they end with it.
+#[tokio::test]
+async fn authn_12_a_key_made_by_a_revoked_credential_ends_with_it() {
+    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let stolen = app.forge().claim("sub", "thief").token();
+    let body = json!({ "name": "kept", "scopes": ["orders:read"], "validForDays": 30 });
+    app.clock.advance(Duration::from_mins(5));
+    let made = app.bearer(stolen.clone()).post("/v1/api-keys", &body).await.ok(201);
+    app.clock.advance(Duration::from_secs(1));
+    let rotated = app.bearer(stolen).post(&format!("{}/rotate", path(&made)), &json!({ "validForDays": 30 })).await;
+    let rotated = rotated.ok(201);
+    // Up to now: the keys were made minutes later by the clock of the service.
+    revoke(&app, "subject", "thief").await;
+    for key in [&made, &rotated] {
+        assert_refused(&app.api_key(text(key)).get("/v1/orders").await, "made by a revoked token");
+    }
+}
+
+#[tokio::test]
+async fn authn_12_a_key_is_rotated_with_overlap() {
+    let app = TestApp::start().await;
+    let old = app.new_api_key(&[Scope::OrdersRead]).await;
+    let admin = app.user(Role::Admin);
+    let rotate = |id: &Value, overlap: i64| {
+        let body = json!({ "validForDays": 30, "overlapHours": overlap });
+        admin.request(Method::POST, &format!("{}/rotate", path(id))).json(&body)
+    };
+    let new = admin.send(rotate(&old, 2)).await.ok(201);
+    assert_eq!((&new["replaces"], &new["scopes"], &new["name"]), (&old["id"], &old["scopes"], &old["name"]));
+    let (with_old, with_new) = (app.api_key(text(&old)), app.api_key(text(&new)));
+    for program in [&with_old, &with_new] {
+        program.get("/v1/orders").await.ok(200);
+    }
+    // Rotating again, as after an answer that was lost, does not make the old one live longer, nor end sooner.
+    let again = admin.send(rotate(&old, 100)).await.ok(201);
+    app.api_key(text(&again)).get("/v1/orders").await.ok(200);
+    with_old.get("/v1/orders").await.ok(200);
+    app.clock.advance(Duration::from_secs(2 * 3_600 + 1));
+    assert_refused(&with_old.get("/v1/orders").await, "after the overlap");
+    with_new.get("/v1/orders").await.ok(200);
+    let admin = app.user(Role::Admin);
+    let ended = admin.request(Method::POST, &format!("{}/rotate", path(&old))).json(&json!({ "validForDays": 1 }));
+    assert_eq!(admin.send(ended).await.problem(409), "conflict");
+    // At once, if there shall be none.
+    let body = json!({ "validForDays": 1, "overlapHours": 0 });
+    let last = admin.post(&format!("{}/rotate", path(&new)), &body).await.ok(201);
+    assert_refused(&with_new.get("/v1/orders").await, "without overlap");
+    app.api_key(text(&last)).get("/v1/orders").await.ok(200);
+    // Nobody gets a key out of it that they could not have made.
+    let narrow = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage]);
+    let path = format!("{}/rotate", path(&last));
+    assert_eq!(narrow.post(&path, &json!({ "validForDays": 1 })).await.problem(403), "forbidden");
+    assert_eq!(admin.post(&path, &json!({ "validForDays": 91 })).await.faults(), ["/validForDays too_large"]);
+}

@@ -1,0 +1,148 @@
+//! What a key may do: no more than its scopes, than its maker, and than keys may at all.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use service::{
+    authz::{
+        matrix::{Callers, MATRIX, Scope},
+        policy::Role,
+    },
+    dev::demo,
+};
+
+use super::{BOUND, revoke, text};
+use crate::{
+    authn::assert_refused,
+    support::{ACME, TestApp, UNTHROTTLED, query, superuser},
+};
+
+#[tokio::test]
+async fn authn_12_a_key_gets_no_more_than_its_maker_has() {
+    let app = TestApp::start().await;
+    let maker = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage, Scope::OrdersRead, Scope::BillingRefund]);
+    let make = async |scopes: Value, days: i64| {
+        maker.post("/v1/api-keys", &json!({ "name": "n", "scopes": scopes, "validForDays": days })).await
+    };
+    for (scopes, days, faults) in [
+        (json!(["orders:write"]), 1, vec!["/scopes/0 not_yours"]),
+        (
+            json!(["orders:read", "billing:refund", "keys:manage"]),
+            1,
+            vec!["/scopes/1 not_for_api_keys", "/scopes/2 not_for_api_keys"],
+        ),
+        (json!(["orders:read", "orders:read"]), 1, vec!["/scopes/1 duplicate"]),
+        (json!(["orders:delete"]), 1, vec!["/scopes/0 unknown_scope"]),
+        (json!(["*"]), 1, vec!["/scopes/0 format"]),
+        (json!([]), 1, vec!["/scopes too_few"]),
+        (json!(["orders:read"]), 0, vec!["/validForDays too_small"]),
+        // More than the 90 days that the service allows, and more than there can be.
+        (json!(["orders:read"]), 91, vec!["/validForDays too_large"]),
+        (json!(["orders:read"]), 366, vec!["/validForDays too_large"]),
+    ] {
+        let reply = make(scopes, days).await;
+        assert_eq!(reply.problem(400), "invalid_input");
+        assert_eq!(reply.faults(), faults);
+    }
+    let without_end = json!({ "name": "n", "scopes": ["orders:read"] });
+    assert_eq!(maker.post("/v1/api-keys", &without_end).await.faults(), ["/validForDays required"]);
+    make(json!(["orders:read"]), 90).await.ok(201);
+    for role in [Role::Viewer, Role::Sales, Role::Billing, Role::Auditor] {
+        let body = json!({ "name": "n", "scopes": ["orders:read"], "validForDays": 1 });
+        assert_eq!(app.user(role).post("/v1/api-keys", &body).await.problem(403), "forbidden", "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn authn_12_a_key_can_do_no_more_than_its_maker_may_now() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
+    let program = app.api_key(text(&created));
+    let order = json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 1 }], "shippingSpeed": "standard" });
+    let place = async || program.post("/v1/orders", &order).await;
+    let by = place().await.ok(201)["createdBy"].clone();
+    assert_eq!(by, format!("api-key:{}", created["id"].as_str().unwrap()));
+    assert_eq!(program.get("/v1/customers").await.problem(403), "insufficient_scope");
+
+    // The next token of whoever made it says that they are a viewer now.
+    let maker = |roles: Value| app.bearer(app.forge().claim("roles", roles).token());
+    let stale = maker(json!(["admin"]));
+    let until = async |path: &str, status: u16| {
+        let started = Instant::now();
+        let ask = async || if path == "place" { place().await } else { program.get(path).await };
+        while ask().await.status != status {
+            assert!(started.elapsed() < BOUND, "no {status} in time");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    app.clock.advance(Duration::from_secs(1));
+    maker(json!(["viewer"])).get("/v1/me").await.ok(200);
+    until("place", 403).await;
+    program.get("/v1/orders").await.ok(200);
+    // An older token changes nothing, though it is good still and seen for the first time.
+    stale.get("/v1/me").await.ok(200);
+    app.api_key(text(&created)).get("/v1/orders").await.ok(200);
+    assert_eq!(roles_of(&app).await, ["{viewer}"]);
+    // One that names no roles gives none.
+    for none in [Value::Null, json!([])] {
+        app.clock.advance(Duration::from_secs(1));
+        maker(none).get("/v1/me").await.ok(200);
+        until("/v1/orders", 403).await;
+        app.clock.advance(Duration::from_secs(1));
+        maker(json!(["admin"])).get("/v1/me").await.ok(200);
+        until("place", 201).await;
+    }
+    // The same roles again are newer all the same.
+    let stale = maker(json!(["viewer"]));
+    app.clock.advance(Duration::from_secs(1));
+    maker(json!(["admin"])).get("/v1/me").await.ok(200);
+    stale.get("/v1/me").await.ok(200);
+    assert_eq!(roles_of(&app).await, ["{admin}"]);
+    // Another person's roles are nothing to it.
+    app.user(Role::Viewer).get("/v1/me").await.ok(200);
+    place().await.ok(201);
+}
+
+/// What the maker of the one key may do, as it is stored.
+async fn roles_of(app: &TestApp) -> Vec<String> {
+    query(&app.database.authn, "select creator_roles::text from api_keys").await
+}
+
+#[tokio::test]
+async fn authn_12_a_revoked_token_leaves_no_trace_in_keys() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    app.clock.advance(Duration::from_secs(1));
+    let stolen = app.bearer(app.forge().claim("jti", "stolen").claim("roles", json!(["viewer"])).token());
+    revoke(&app, "token", "stolen").await;
+    assert_refused(&stolen.get("/v1/me").await, "revoked");
+    assert_eq!(roles_of(&app).await, ["{admin}"]);
+    app.api_key(text(&created)).get("/v1/orders").await.ok(200);
+}
+
+#[tokio::test]
+async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may() {
+    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let all: Vec<String> = Scope::ALL.iter().map(|scope| format!("'{}'", scope.as_str())).collect();
+    let widen = format!("update api_keys set scopes = array[{}]", all.join(", "));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(widen)).execute(&mut superuser(&app.database).await).await.unwrap();
+    let program = app.api_key(text(&created));
+    let closed: Vec<_> = MATRIX.iter().filter(|row| row.callers == Callers::NoKeys).collect();
+    let names: Vec<&str> = closed.iter().map(|row| row.operation).collect();
+    assert_eq!(
+        names,
+        ["eraseCustomer", "createRefund", "createApiKey", "listApiKeys", "rotateApiKey", "revokeApiKey"],
+        "what keys may not do has changed"
+    );
+    for row in closed {
+        let path = row.path.replace("{id}", &demo::FIRST_CUSTOMER.to_string());
+        let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
+        let reply = program.send(program.request(method, &path).json(&json!({}))).await;
+        assert_eq!(reply.problem(403), "forbidden", "{}", row.operation);
+        let event = &reply.events()[0];
+        assert_eq!((event["event"].as_str(), event["reason"].as_str()), ("authz_fail", "api_key"), "{}", row.operation);
+    }
+    program.get("/v1/customers").await.ok(200);
+}

@@ -1,0 +1,166 @@
+//! Claims that are the issuer's own, but not for this service, not now, or not an access token's.
+
+use serde_json::{Value, json};
+
+use super::{Attack, Field, bearer, row};
+use crate::support::AUDIENCE;
+
+#[tokio::test]
+async fn authn_04_wrong_issuer_is_refused() {
+    let field = Field::new().await;
+    let url = &field.issuer.url;
+    let wrong = [
+        json!("https://evil.example"),
+        json!(format!("{url}/")),
+        json!(url.to_uppercase()),
+        json!(format!("{url}.evil.example")),
+        json!(format!(" {url}")),
+        json!(&url[..url.len() - 1]),
+        json!([url, "https://evil.example"]),
+        json!([url]),
+        json!({ "url": url }),
+        json!(""),
+        Value::Null,
+    ];
+    let attacks = wrong.map(|iss| row(iss.to_string(), &field.with_claims(&json!({ "iss": iss })), "issuer"));
+    field.refuses(attacks.into()).await;
+}
+
+#[tokio::test]
+async fn authn_05_wrong_audience_is_refused() {
+    let field = Field::new().await;
+    let near = [
+        json!("api://another-api"),
+        json!(format!("{AUDIENCE}/")),
+        json!(AUDIENCE.to_uppercase()),
+        json!(&AUDIENCE[..AUDIENCE.len() - 1]),
+        json!(format!("{AUDIENCE} api://another-api")),
+        json!("some-client"),
+        json!(["api://another-api", "demo-web"]),
+        json!([]),
+        json!(""),
+    ];
+    let attacks = near.map(|aud| row(aud.to_string(), &field.with_claims(&json!({ "aud": aud })), "audience"));
+    field.refuses(attacks.into()).await;
+    let wrong_type = [json!({ AUDIENCE: true }), json!([[AUDIENCE]]), json!(1), Value::Null];
+    let attacks = wrong_type.map(|aud| row(aud.to_string(), &field.with_claims(&json!({ "aud": aud })), "claims"));
+    field.refuses(attacks.into()).await;
+    let several = field.with_claims(&json!({ "aud": ["api://another-api", AUDIENCE] }));
+    field.get(&bearer(&several)).await.ok(200);
+}
+
+#[tokio::test]
+async fn authn_06_a_token_is_valid_only_in_its_time() {
+    let field = Field::new().await;
+    let now = field.now();
+    let seconds = f64::from(u32::try_from(now).unwrap());
+    let attacks = [
+        ("expired", json!({ "iat": now - 600, "exp": now - 35 }), "expired"),
+        ("expired long ago", json!({ "iat": 0, "exp": 1 }), "expired"),
+        ("negative", json!({ "exp": -1 }), "claims"),
+        ("the least there is", json!({ "exp": i64::MIN }), "claims"),
+        ("made in the future", json!({ "iat": now + 60, "exp": now + 600 }), "not_yet_valid"),
+        ("not valid yet", json!({ "nbf": now + 60 }), "not_yet_valid"),
+        ("longer than the cap", json!({ "iat": now, "exp": now + 901 }), "lifetime"),
+        ("longer than the cap, and old", json!({ "iat": now - 5000, "exp": now + 60 }), "lifetime"),
+        ("as good as for ever", json!({ "exp": i64::MAX }), "lifetime"),
+        ("made before time began", json!({ "iat": i64::MIN, "exp": i64::MAX }), "lifetime"),
+        ("no lifetime", json!({ "exp": now, "iat": now }), "lifetime"),
+        ("ends before it begins", json!({ "exp": now, "iat": now + 20 }), "lifetime"),
+        ("no exp", json!({ "exp": null }), "claims"),
+        ("no iat", json!({ "iat": null }), "claims"),
+        ("exp as text", json!({ "exp": (now + 600).to_string() }), "claims"),
+        ("exp as a float", json!({ "exp": 1e15 }), "claims"),
+        ("exp as a fraction", json!({ "exp": seconds + 600.5 }), "claims"),
+        ("iat as a float", json!({ "iat": seconds + 0.5 }), "claims"),
+        ("iat negative", json!({ "iat": -1 }), "lifetime"),
+        ("nbf as a float", json!({ "nbf": seconds - 0.5 }), "claims"),
+        ("nbf is a list", json!({ "nbf": [now] }), "claims"),
+        ("exp beyond any integer", json!({ "exp": u64::MAX }), "claims"),
+        ("exp is true", json!({ "exp": true }), "claims"),
+        ("iat as text", json!({ "iat": now.to_string() }), "claims"),
+        ("nbf as text", json!({ "nbf": now.to_string() }), "claims"),
+    ];
+    let rows = attacks.map(|(name, claims, reason)| row(name, &field.with_claims(&claims), reason));
+    field.refuses(rows.into()).await;
+    // Within the leeway of 30 s for clocks that differ.
+    let late = field.with_claims(&json!({ "iat": now - 600, "exp": now - 15 }));
+    field.get(&bearer(&late)).await.ok(200);
+    let early = field.with_claims(&json!({ "iat": now + 30, "nbf": now + 30, "exp": now + 600 }));
+    field.get(&bearer(&early)).await.ok(200);
+}
+
+#[tokio::test]
+async fn authn_07_only_an_access_token_is_one() {
+    let field = Field::new().await;
+    let types = [
+        "JWT",
+        "at",
+        "id+jwt",
+        "logout+jwt",
+        "rt+jwt",
+        "dpop+jwt",
+        "at+jwt+jwt",
+        "application/JWT",
+        "text/at+jwt",
+        "applicatiom/at+jwt",
+        "",
+    ];
+    let mut attacks: Vec<Attack> =
+        types.iter().map(|typ| row(format!("typ {typ:?}"), &field.with_header("typ", *typ), "token_type")).collect();
+    attacks.push(row("typ is a number", &field.with_header("typ", 1), "token_type"));
+    attacks.push(row("no typ", &field.with_header("typ", Value::Null), "token_type"));
+    for (name, claims) in [
+        ("an ID token's nonce", json!({ "nonce": "n" })),
+        ("an ID token's at_hash", json!({ "at_hash": "h" })),
+        ("an ID token's c_hash", json!({ "c_hash": "h" })),
+        ("an ID token by name", json!({ "typ": "ID" })),
+        ("a refresh token by name", json!({ "typ": "Refresh" })),
+        ("an ID token by use", json!({ "token_use": "id" })),
+        ("a security event", json!({ "events": {} })),
+    ] {
+        attacks.push(row(name, &field.with_claims(&claims), "token_type"));
+    }
+    for (name, claims) in [
+        ("no subject", json!({ "sub": null })),
+        ("empty subject", json!({ "sub": "" })),
+        ("subject of control characters", json!({ "sub": "a\nb" })),
+        ("subject too long", json!({ "sub": "s".repeat(256) })),
+        ("subject is a number", json!({ "sub": 1 })),
+        ("subject of an API key", json!({ "sub": "api-key:0190a000-0000-7000-8000-00000000ac3e" })),
+        ("no client", json!({ "client_id": null })),
+        ("empty client", json!({ "client_id": "" })),
+        ("client is a number", json!({ "client_id": 1 })),
+        ("no tenant", json!({ "tenant_id": null })),
+        ("tenant no UUID", json!({ "tenant_id": "acme" })),
+        ("two tenants", json!({ "tenant_id": ["0190a000-0000-7000-8000-00000000ac3e"] })),
+        ("roles no array", json!({ "roles": "admin" })),
+        ("roles of numbers", json!({ "roles": [1] })),
+        ("scope is a number", json!({ "scope": 1 })),
+        ("jti is a number", json!({ "jti": 1 })),
+        ("jti is empty", json!({ "jti": "" })),
+        ("jti that no revocation could name", json!({ "jti": "j".repeat(256) })),
+        ("subject is a space", json!({ "sub": " " })),
+        ("subject that shows as another", json!({ "sub": "ad\u{202e}nim" })),
+        ("tenant in braces", json!({ "tenant_id": "{0190a000-0000-7000-8000-00000000ac3e}" })),
+        ("tenant without hyphens", json!({ "tenant_id": "0190a00000007000800000000000ac3e" })),
+    ] {
+        attacks.push(row(name, &field.with_claims(&claims), "claims"));
+    }
+    for bound in [json!({ "x5t#S256": "AA" }), json!({ "jkt": "AA" })] {
+        attacks.push(row("bound to a key that is not shown", &field.with_claims(&json!({ "cnf": bound })), "binding"));
+    }
+    attacks.push(row(
+        "a client that may not act for itself",
+        &field.with_claims(&json!({ "sub": "some-client" })),
+        "service_client",
+    ));
+    attacks.push(row("a refresh token that means nothing here", "Zm9v", "malformed"));
+    field.refuses(attacks).await;
+    let long = "s".repeat(255);
+    let longest = field.with_claims(&json!({ "sub": long, "client_id": long.replace('s', "c"), "jti": long }));
+    field.get(&bearer(&longest)).await.ok(200);
+    for typ in ["AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
+        field.get(&bearer(&field.with_header("typ", typ))).await.ok(200);
+    }
+}
