@@ -142,20 +142,22 @@ async fn authn_11_a_notice_that_is_lost_is_made_up_for() {
 #[tokio::test]
 async fn authn_11_what_was_known_stays_known_when_the_database_forgets() {
     let app = TestApp::start().await;
+    // Their tokens are issued now: what is issued a second after a revocation is accepted.
     let of = |subject: &str| app.bearer(app.forge().claim("sub", subject).token());
+    let (carol, dave, erin) = (of("carol"), of("dave"), of("erin"));
     for subject in ["alice", "bob", "carol"] {
         revoked(&app.database, &["subject", subject]);
     }
-    refused_soon(&of("carol")).await;
+    refused_soon(&carol).await;
     let mut superuser = superuser(&app.database).await;
     let forget = "truncate revocations restart identity;
         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
     sqlx::raw_sql(forget).execute(&mut superuser).await.unwrap();
     // At a position that was read before.
     revoked(&app.database, &["subject", "dave"]);
-    refused_soon(&of("dave")).await;
-    refused_soon(&of("carol")).await;
-    of("erin").get("/v1/me").await.ok(200);
+    refused_soon(&dave).await;
+    refused_soon(&carol).await;
+    erin.get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
