@@ -10,19 +10,19 @@ use crate::{
     domain::{ApiKey, ApiKeyId, TenantId},
 };
 
-/// What an operation may see of a key.
-struct ApiKeyRow {
-    tenant_id: Uuid,
-    id: Uuid,
-    name: String,
-    scopes: Vec<String>,
-    created_by: String,
-    replaces: Option<Uuid>,
-    authorized_at: DateTime<Utc>,
-    created_at: DateTime<Utc>,
-    expires_at: DateTime<Utc>,
-    revoked_at: Option<DateTime<Utc>>,
-    last_used_at: Option<DateTime<Utc>>,
+/// All there is of a key but what it is checked with.
+pub(super) struct ApiKeyRow {
+    pub(super) tenant_id: Uuid,
+    pub(super) id: Uuid,
+    pub(super) name: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) created_by: String,
+    pub(super) replaces: Option<Uuid>,
+    pub(super) authorized_at: DateTime<Utc>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+    pub(super) revoked_at: Option<DateTime<Utc>>,
+    pub(super) last_used_at: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<ApiKeyRow> for ApiKey {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, postgres::PgListener};
 use uuid::Uuid;
 
-use super::{StoreError, UnfitDatabase, migrate, pool, position::stored, privileges};
+use super::{StoreError, UnfitDatabase, api_keys::ApiKeyRow, migrate, pool, position::stored, privileges};
 use crate::{
     domain::{ApiKey, ApiKeyId, Revocation, TenantId},
     settings,
@@ -94,20 +94,20 @@ impl Credentials {
         .fetch_optional(&self.pool)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let key = ApiKey {
-            id,
-            tenant,
-            name: stored(&row.name)?,
+        let key = ApiKeyRow {
+            tenant_id: tenant.uuid(),
+            id: id.uuid(),
+            name: row.name,
             scopes: row.scopes,
             created_by: row.created_by,
-            replaces: row.replaces.map(ApiKeyId::from_uuid),
+            replaces: row.replaces,
             authorized_at: row.authorized_at,
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
         };
-        Ok(Some(StoredApiKey { key, secret_hash: row.secret_hash, creator_roles: row.creator_roles }))
+        Ok(Some(StoredApiKey { key: key.try_into()?, secret_hash: row.secret_hash, creator_roles: row.creator_roles }))
     }
 
     /// Notes when keys of a tenant were used last.
