@@ -114,15 +114,7 @@ impl<S: edge::EdgeService> App<S> {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), BackgroundEnded> {
         tracing::info!(address = %self.address, "listening");
         let mut outcome = Ok(());
-        let stop = async {
-            tokio::select! {
-                () = stop => {}
-                _ = self.background.join_next() => {
-                    tracing::error!("a background task ended");
-                    outcome = Err(BackgroundEnded);
-                }
-            }
-        };
+        let stop = async { outcome = stopped(stop, &mut self.background).await };
         edge::serve(self.listener, self.service, &self.settings.http, stop).await;
         drop(self.background);
         self.context.authenticator.finish().await;
@@ -132,8 +124,34 @@ impl<S: edge::EdgeService> App<S> {
     }
 }
 
+/// Until the service is to stop: because it was asked to, or because it lost what it needs.
+async fn stopped(stop: impl Future<Output = ()>, background: &mut JoinSet<()>) -> Result<(), BackgroundEnded> {
+    tokio::select! {
+        () = stop => Ok(()),
+        _ = background.join_next() => {
+            tracing::error!("a background task ended");
+            Err(BackgroundEnded)
+        }
+    }
+}
+
 impl<S> std::fmt::Debug for App<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("App").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No caller can end one, so it is tried here: one that panics, beside one that goes on.
+    #[tokio::test]
+    async fn a_background_task_that_ends_stops_the_service() {
+        let mut background = JoinSet::new();
+        background.spawn(std::future::pending());
+        assert_eq!(stopped(std::future::ready(()), &mut background).await, Ok(()));
+        background.spawn(async { panic!("as in a test") });
+        assert_eq!(stopped(std::future::pending(), &mut background).await, Err(BackgroundEnded));
     }
 }

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 use secrecy::SecretString;
 
 use super::{
-    AuthnError, CallerKind, Principal, Refused, Source,
+    AuthnError, CallerKind, Principal, Refused, SetupError, Source,
     hashing::{Asker, Hashing},
     key_text::{self, KeyText},
     penalties::Penalties,
@@ -20,7 +20,7 @@ use super::{
     revocation::{Revocations, Standing},
 };
 use crate::{
-    crypto::{MacKey, RandomError},
+    crypto::MacKey,
     domain::{ApiKeyId, Clock, TenantId},
     settings,
     store::{Credentials, StoredApiKey},
@@ -54,10 +54,10 @@ struct Remembered {
 }
 
 impl ApiKeys {
-    pub(super) fn new(settings: &settings::Settings, store: Credentials, clock: Clock) -> Result<Self, RandomError> {
+    pub(super) fn new(settings: &settings::Settings, store: Credentials, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
             store,
-            hashing: Hashing::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes),
+            hashing: Hashing::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes)?,
             clock,
             remembered_for: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
             remembered: Cache::new(MAX_REMEMBERED),

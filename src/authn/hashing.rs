@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -7,7 +8,7 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{AuthnError, Source};
+use super::{AuthnError, Source, workers::Workers};
 use crate::crypto::{Pepper, SecretHashError};
 
 /// Most calls that wait for their turn; more are turned away at once.
@@ -21,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Hashing {
     pepper: Pepper,
+    workers: Workers,
     turns: Arc<Semaphore>,
     waiting: Mutex<HashMap<Source, usize>>,
 }
@@ -35,8 +37,10 @@ pub(super) enum Asker {
 }
 
 impl Hashing {
-    pub(super) fn new(pepper: Pepper, concurrent: usize) -> Self {
-        Self { pepper, turns: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() }
+    /// An error if the operating system has no thread left.
+    pub(super) fn new(pepper: Pepper, concurrent: usize) -> io::Result<Self> {
+        let workers = Workers::start(concurrent)?;
+        Ok(Self { pepper, workers, turns: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() })
     }
 
     /// The hash of a new secret.
@@ -68,12 +72,12 @@ impl Hashing {
         admit()?;
         let pepper = self.pepper.clone();
         // The turn goes along: it ends with the work, also if the caller is gone before.
-        let work = tokio::task::spawn_blocking(move || {
+        let work = move || {
             let _turn = turn;
             work(&pepper)
-        });
-        let done = work.await.ok().and_then(Result::ok);
-        done.ok_or_else(|| {
+        };
+        let done = self.workers.run(work).await;
+        done.and_then(Result::ok).ok_or_else(|| {
             tracing::error!("a secret could not be hashed");
             AuthnError::Unavailable("hashing")
         })

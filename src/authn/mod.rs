@@ -6,7 +6,7 @@
 //! [`verify`] checks it against a key from [`keys`], which [`discovery`] found and keeps fresh.
 //!
 //! The way of an API key: [`key_text`] reads it; [`api_keys`] knows it, or checks it against the hash that is stored,
-//! as [`hashing`] lets it.
+//! as [`hashing`] lets it, on the threads of [`workers`].
 //!
 //! Whatever is found then passes [`revocation`], and failures are counted by [`penalties`].
 
@@ -24,6 +24,7 @@ mod principal;
 mod refused;
 mod revocation;
 mod verify;
+mod workers;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -93,6 +94,9 @@ pub enum SetupError {
     /// Nothing could be made at random.
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// There is no thread left for hashing.
+    #[error("cannot start the threads that hash")]
+    Threads(#[from] std::io::Error),
 }
 
 /// Verifies credentials. One per server.

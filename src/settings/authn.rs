@@ -9,8 +9,8 @@ pub struct ApiKeys {
     pub max_lifetime: Duration,
     /// `APP_API_KEYS__REMEMBERED_SECONDS`, default 60, at most 300: how long a key that was checked is not hashed again.
     pub remembered: Duration,
-    /// `APP_API_KEYS__CONCURRENT_HASHES`, default half the processors, at least one: each takes 19 MiB and, for some
-    /// 20 ms, a processor.
+    /// `APP_API_KEYS__CONCURRENT_HASHES`, default half the processors, at least one: each is a thread, which takes
+    /// 19 MiB and, for some 20 ms, a processor that nobody else wants.
     pub concurrent_hashes: usize,
 }
 

@@ -25,8 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pool: PgPool,
-    /// For revocations: a connection that listens and never comes back, and one to look. Look-ups of keys do not
-    /// keep them waiting, and of a database that went away no more than these two are found dead.
+    /// The one connection to look for revocations. Look-ups of keys do not keep it waiting.
     revocations: PgPool,
 }
 
@@ -64,8 +63,8 @@ pub struct RevocationFeed(PgListener);
 impl Credentials {
     /// Pools for the login. They connect when first used.
     pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
-        let two = settings::Database { max_connections: 2, ..settings.clone() };
-        let revocations = pool(&settings.authn_url, &two)?;
+        let one = settings::Database { max_connections: 1, ..settings.clone() };
+        let revocations = pool(&settings.authn_url, &one)?;
         Ok(Self { pool: pool(&settings.authn_url, settings)?, revocations })
     }
 
@@ -134,21 +133,28 @@ impl Credentials {
     /// What was revoked after a position and has not ended by itself, in order. Of a database that does not answer
     /// within two seconds, the connection is given up.
     pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
+        let mut connection = in_time(self.revocations.acquire()).await?;
         let rows = sqlx::query_as!(
             RevocationRow,
             "select position, kind, value, issued_before, expires_at from revocations
              where position > $1 and expires_at > now() order by position",
             position
         )
-        .fetch_all(&self.revocations);
-        let rows = in_time(rows).await?;
+        .fetch_all(&mut *connection);
+        let rows = in_time(rows).await.inspect_err(|_| {
+            // Given back, it would be tested first, and a silent one keeps its place for as long as that takes.
+            drop(connection.detach());
+        })?;
         rows.into_iter().map(Revocation::try_from).collect()
     }
 
     /// Listens from now on, on a connection of its own.
     pub async fn listen(&self) -> Result<RevocationFeed, StoreError> {
+        // In a pool of its own, since a silent one is never given back to it.
+        let options = self.revocations.connect_options();
+        let own = self.revocations.options().clone().connect_lazy_with(options.as_ref().clone());
         let listen = async {
-            let mut listener = PgListener::connect_with(&self.revocations).await?;
+            let mut listener = PgListener::connect_with(&own).await?;
             // A lost connection is to be told, not mended: something may have been missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;

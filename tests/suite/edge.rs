@@ -12,7 +12,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Actor, TestApp, test_database};
+use crate::support::{Actor, TestApp, eventually, test_database};
 
 #[tokio::test]
 async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
@@ -140,12 +140,7 @@ async fn a_change_whose_caller_hung_up_is_finished() {
     let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
     lock.commit().await.unwrap();
 
-    let placed = async {
-        while newest().await != "hung up" {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), placed).await.expect("the order is placed");
+    eventually("the order is placed", async || newest().await == "hung up").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
 
-use crate::support::{ACME, GLOBEX, OddIssuer, Reply, TestApp, TestKey};
+use crate::support::{ACME, GLOBEX, OddIssuer, Reply, TestApp, TestKey, eventually};
 
 use super::keys::{EVERY_SECOND, until};
 
@@ -94,12 +94,7 @@ async fn authn_04_each_issuer_speaks_for_its_own_tenants_and_people() {
 
     let theirs = signed(&partner_key, &with(&partner, json!({ "tenant_id": globex, "sub": "alice" })));
     // The further issuer may be known a moment after the first.
-    for _ in 0..500 {
-        if me(theirs.clone()).await.status != 503 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    eventually("it is known", async || me(theirs.clone()).await.status != 503).await;
     let found = me(theirs).await.ok(200);
     assert_eq!((&found["subject"], &found["clientId"]), (&json!("partner|alice"), &json!("partner|some-client")));
     let ours = me(signed(&first_key, &with(&first, json!({ "tenant_id": globex, "sub": "alice" })))).await.ok(200);

@@ -16,7 +16,7 @@ use service::{
 };
 use tokio::net::TcpListener;
 
-use super::{Actor, Credential, Forge, events, postgres};
+use super::{Actor, Credential, Forge, events, eventually, postgres};
 
 /// The demo tenants; each has products, and orders of its own.
 pub const ACME: Tenant = demo::TENANTS[0];
@@ -112,13 +112,7 @@ impl TestApp {
 
     /// Keys of the issuer are fetched after the start; tests begin when they are there.
     pub async fn wait_until_ready(&self) {
-        for _ in 0..500 {
-            if self.anonymous().get("/health/ready").await.status == 200 {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        panic!("the service did not become ready within 5 s");
+        eventually("ready", async || self.anonymous().get("/health/ready").await.status == 200).await;
     }
 
     /// Somebody without a credential.

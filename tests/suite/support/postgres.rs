@@ -27,6 +27,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainerPort, runners::AsyncRunner};
 use uuid::Uuid;
 
+use super::eventually;
+
 const TEMPLATE: &str = "test_template";
 /// Databases of earlier runs are dropped when they are older than this.
 const KEEP_SECONDS: u64 = 1800;
@@ -76,13 +78,7 @@ pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
 pub async fn wait_for_a_waiter(urls: &Urls) {
     let waiting = "select count(*)::text from pg_locks l join pg_stat_activity a using (pid)
                    where not l.granted and a.datname = current_database()";
-    for _ in 0..500 {
-        if query(&urls.owner, waiting).await != ["0"] {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("nobody waited within 5 s");
+    eventually("somebody waits", async || query(&urls.owner, waiting).await != ["0"]).await;
 }
 
 fn provider() -> &'static Provider {

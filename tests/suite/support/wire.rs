@@ -1,6 +1,6 @@
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +25,9 @@ struct Cut {
     after: Mutex<Option<(&'static str, usize)>>,
     armed: AtomicBool,
     reached: Notify,
+    /// How many connections there were, and how many of them are silent.
+    connections: AtomicU64,
+    silent: AtomicU64,
 }
 
 impl Wire {
@@ -35,7 +38,13 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(listener.local_addr().unwrap().port())).unwrap();
-        let cut = Cut { after: Mutex::new(None), armed: AtomicBool::new(false), reached: Notify::new() };
+        let cut = Cut {
+            after: Mutex::new(None),
+            armed: AtomicBool::new(false),
+            reached: Notify::new(),
+            connections: AtomicU64::new(0),
+            silent: AtomicU64::new(0),
+        };
         let wire = Self { url: url.to_string().into(), seen: Arc::default(), cut: Arc::new(cut) };
         let (seen, cut) = (Arc::clone(&wire.seen), Arc::clone(&wire.cut));
         tokio::spawn(async move {
@@ -62,6 +71,12 @@ impl Wire {
         *self.cut.after.lock().unwrap() = Some((kind, others));
     }
 
+    /// Nothing comes back any more on the connections that there are, and none of them closes: what a firewall does
+    /// that has forgotten them.
+    pub fn silence(&self) {
+        self.cut.silent.store(self.cut.connections.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
     /// Until the database has answered the message whose answer is lost.
     pub async fn lost(&self) {
         tokio::time::timeout(std::time::Duration::from_secs(10), self.cut.reached.notified()).await.unwrap();
@@ -72,11 +87,14 @@ async fn relay(client: TcpStream, server: TcpStream, seen: Arc<Mutex<Vec<String>
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let answers = Arc::clone(&cut);
+    let number = cut.connections.fetch_add(1, Ordering::SeqCst);
     tokio::spawn(async move {
         let mut buffer = vec![0; 65_536];
         while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
             if answers.armed.load(Ordering::SeqCst) {
                 answers.reached.notify_one();
+            } else if number < answers.silent.load(Ordering::SeqCst) {
+                // Read, and kept.
             } else if to_client.write_all(&buffer[..length]).await.is_err() {
                 break;
             }

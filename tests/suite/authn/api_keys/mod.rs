@@ -3,7 +3,7 @@
 mod life;
 mod rights;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use secrecy::ExposeSecret as _;
@@ -18,12 +18,9 @@ use sqlx::Connection as _;
 
 use super::assert_refused;
 use crate::support::{
-    ACME, Actor, Credential, GLOBEX, Reply, Serving, TestApp, UNTHROTTLED, person, query, run, start_issuer,
-    test_database,
+    ACME, Actor, Credential, GLOBEX, Reply, Serving, TestApp, UNTHROTTLED, eventually, person, query, run,
+    start_issuer, test_database,
 };
-
-/// As in the tests of revocation: two seconds are stated, a busy machine gets more.
-const BOUND: Duration = Duration::from_secs(15);
 
 fn text(created: &Value) -> &str {
     created["key"].as_str().unwrap()
@@ -57,10 +54,7 @@ async fn revoke(app: &TestApp, kind: &str, value: &str) {
     // As long as it may take.
     let known = app.bearer(app.forge().claim("jti", "known").token());
     sqlx::query(note).bind("token").bind("known").execute(&mut operator).await.unwrap();
-    let started = Instant::now();
-    while known.get("/v1/me").await.status != 401 {
-        assert!(started.elapsed() < BOUND, "not known in time");
-    }
+    eventually("the revocation is known", async || known.get("/v1/me").await.status == 401).await;
 }
 
 #[tokio::test]
