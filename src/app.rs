@@ -10,7 +10,8 @@ use crate::{
     authn::{Authenticator, SetupError},
     domain::Clock,
     edge,
-    settings::Settings,
+    quota::Quotas,
+    settings::{self, Settings},
     store::{Credentials, Database, UnfitDatabase},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 pub struct App<S> {
     service: S,
     served: Vec<ServedRoute>,
-    settings: Settings,
+    http: settings::Http,
     listener: TcpListener,
     address: SocketAddr,
     context: Arc<api::Context>,
@@ -80,6 +81,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let context = Arc::new(api::Context {
         database,
         authenticator,
+        quotas: Arc::new(Quotas::new(settings.quota, clock.clone())),
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         max_key_lifetime: settings.api_keys.max_lifetime,
@@ -89,11 +91,17 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
         public_url,
     });
     let (routes, served) = api::routes(&context)?;
-    let service = edge::stack(routes, &settings.http, &settings.throttle).ok_or(StartError::Throttle)?;
+    let known = Arc::clone(&context);
+    let recognise: edge::Recognise = Arc::new(move |headers, query| known.authenticator.recognise(headers, query));
+    let service = edge::stack(routes, &settings.http, &settings.throttle, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
-    let background = context.authenticator.keep_fresh();
-    Ok(App { service, served, settings, listener, address, context, credentials, background })
+    let mut background = context.authenticator.keep_fresh();
+    let (quotas, forgetful) = (Arc::clone(&context.quotas), Arc::clone(&context.quotas));
+    let operators = credentials.clone();
+    background.spawn(async move { quotas.follow(&operators).await });
+    background.spawn(async move { forgetful.forget().await });
+    Ok(App { service, served, http: settings.http, listener, address, context, credentials, background })
 }
 
 impl<S: edge::EdgeService> App<S> {
@@ -115,7 +123,7 @@ impl<S: edge::EdgeService> App<S> {
         tracing::info!(address = %self.address, "listening");
         let mut outcome = Ok(());
         let stop = async { outcome = stopped(stop, &mut self.background).await };
-        edge::serve(self.listener, self.service, &self.settings.http, stop).await;
+        edge::serve(self.listener, self.service, &self.http, stop).await;
         drop(self.background);
         self.context.authenticator.finish().await;
         tokio::join!(self.context.database.close(), self.credentials.close());

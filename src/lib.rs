@@ -12,6 +12,7 @@
 //! | [`edge`] | the listener, limits, throttle per address, panic fence, headers |
 //! | [`authn`] | credential → `Principal` |
 //! | [`authz`] | `Principal` + operation → `Permit`, by the route matrix and the role policy |
+//! | [`quota`] | how much a principal and a tenant may ask for |
 //! | [`api`] | operations and schemas: strict parsing; no SQL, no policy |
 //! | [`domain`] | pure types and rules |
 //! | [`crypto`] | keys and what is done with them |
@@ -34,6 +35,7 @@ pub mod edge;
 mod json;
 pub mod ops;
 pub mod problem;
+pub mod quota;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

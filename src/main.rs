@@ -69,11 +69,14 @@ enum Command {
 enum Incident {
     /// Refuse credentials before they end, at every replica within two seconds
     Revoke(ops::Revocation),
+    /// Give a tenant a quota of its own, at every replica within two seconds
+    Throttle(ops::Throttle),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse().command).await {
+    // In a box: it is as large as the largest of the commands.
+    match Box::pin(run(Arguments::parse().command)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -103,6 +106,10 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             let position = revocation.revoke(&LoginSettings::operator()?, Clock::system().now()).await?;
             println!("revoked (entry {position})");
         }
+        Command::Incident(Incident::Throttle(throttle)) => {
+            let until = throttle.set(&LoginSettings::operator()?, Clock::system().now()).await?;
+            println!("set until {}", until.to_rfc3339());
+        }
         Command::CheckConfig => {
             Settings::load()?;
             println!("the configuration is sound");
@@ -115,7 +122,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         #[cfg(feature = "dev")]
         Command::Dev { port, issuer_port, fresh, folder } => {
             let options = service::dev::Options { port, issuer_port, fresh, folder };
-            service::dev::run(options, stop_signal()?).await?;
+            Box::pin(service::dev::run(options, stop_signal()?)).await?;
         }
     }
     Ok(())

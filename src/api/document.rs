@@ -87,6 +87,7 @@ fn problem_schema() -> Value {
             "instance": { "type": "string", "maxLength": 8192 },
             "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
             "traceId": { "type": "string", "pattern": "^[0-9a-f]{32}$", "maxLength": 32 },
+            "limit": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
             "errors": { "type": "array", "maxItems": 20, "items": {
                 "type": "object",
                 "required": ["pointer", "code"],

@@ -1,4 +1,4 @@
-//! Wraps every route with its row of the matrix (controls THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02).
+//! Wraps every route with its row of the matrix (controls THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02, RATE-04).
 //!
 //! The wrapping goes over what the router is *given*, not over a list kept by hand: hidden,
 //! forgotten and future operations are all in it. What has no row is not served; the start
@@ -19,15 +19,18 @@ use thiserror::Error;
 
 use super::{Context, ServedRoute, schema::Schemas};
 use crate::{
-    authn::{AuthnError, Refused, Source},
+    authn::{AuthnError, Principal, Refused, Source},
     authz::{
-        Action, Denied, Permit, authorize,
+        Action, Denied, Grant, Permit, authorize,
         matrix::{self, Callers, Row},
     },
     domain::ApiKeyId,
-    problem::{Kind, Problem, challenge},
+    problem::{Kind, Problem, challenge, from_framework},
     telemetry::event,
 };
+
+/// The limit of refused credentials, as callers and events are told of it.
+const FAILED: &str = "failed_authentications";
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
@@ -118,26 +121,50 @@ struct Guard {
 impl Endpoint for Guard {
     type Output = poem::Response;
 
-    async fn call(&self, mut request: Request) -> Result<Self::Output> {
-        if self.row.callers != Callers::Public {
-            let grant = self.admit(&request).await?;
-            request.extensions_mut().insert(grant);
+    async fn call(&self, request: Request) -> Result<Self::Output> {
+        if self.row.callers == Callers::Public {
+            return self.serve(request).await;
         }
-        self.check_query(request.uri().query().unwrap_or_default())?;
-        check_headers(request.headers())?;
-        self.endpoint.call(request).await
+        let principal = self.authenticate(&request).await?;
+        let decision = self.context.quotas.take(&principal, self.row.quota);
+        let outcome = match decision.refusal() {
+            Some((problem, limit)) => {
+                let (subject, tenant) = (principal.subject(), principal.tenant().to_string());
+                event::excess_quota_exceeded(subject, &tenant, self.row.operation, limit);
+                Err(problem.into())
+            }
+            None => self.serve_to(principal, request).await,
+        };
+        let mut response = outcome.unwrap_or_else(|error| from_framework(error).into_poem());
+        decision.tell(response.headers_mut());
+        Ok(response)
     }
 }
 
 impl Guard {
-    /// Who is calling, and whether they may. Before anything else of the request is looked at.
-    async fn admit(&self, request: &Request) -> Result<crate::authz::Grant, Problem> {
+    /// Who is calling. Before anything else of the request is looked at.
+    async fn authenticate(&self, request: &Request) -> Result<Arc<Principal>, Problem> {
         // Without it nothing could be held against anybody; the edge gives every request one.
         let source = *request.extensions().get::<Source>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let query = request.uri().query().unwrap_or_default();
         let authenticated = self.context.authenticator.authenticate(request.headers(), query, source).await;
-        let principal = authenticated.map_err(|error| unauthenticated(error, source))?;
-        authorize(self.row, Arc::clone(&principal)).map_err(|denied| {
+        authenticated.map_err(|error| unauthenticated(error, source))
+    }
+
+    async fn serve_to(&self, principal: Arc<Principal>, mut request: Request) -> Result<poem::Response> {
+        request.extensions_mut().insert(self.authorize(&principal)?);
+        self.serve(request).await
+    }
+
+    async fn serve(&self, request: Request) -> Result<poem::Response> {
+        self.check_query(request.uri().query().unwrap_or_default())?;
+        check_headers(request.headers())?;
+        self.endpoint.call(request).await
+    }
+
+    /// Whether the caller may.
+    fn authorize(&self, principal: &Arc<Principal>) -> Result<Grant, Problem> {
+        authorize(self.row, Arc::clone(principal)).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),
@@ -204,9 +231,10 @@ fn unauthenticated(error: AuthnError, source: Source) -> Problem {
             if let Some((reason, key)) = refused {
                 tell(reason, key, source);
             }
+            event::excess_rate_limit_exceeded(source.0, FAILED);
             return Problem::new(Kind::RateLimited)
                 .detail("Too many credentials from this address were refused.")
-                .limit("failed_authentications")
+                .limit(FAILED)
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         AuthnError::Unavailable(what) => {
@@ -229,7 +257,7 @@ fn tell(reason: Refused, key: Option<ApiKeyId>, source: Source) {
 /// A handler's first argument: the permit for its own operation, and for no other.
 impl<'a, A: Action> FromRequest<'a> for Permit<A> {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let grant = request.extensions().get::<crate::authz::Grant>();
+        let grant = request.extensions().get::<Grant>();
         grant.and_then(Self::from_grant).ok_or_else(|| {
             // A handler that asks for another operation's permit is a fault of this program: fail closed.
             tracing::error!(action = A::OPERATION, "no grant for this action on this route");

@@ -35,6 +35,7 @@ use crate::{
     crypto::MacKey,
     domain::{Clock, NewOrderError, TransitionError},
     problem::{self, Kind, Problem},
+    quota::Quotas,
     store::{Database, StoreError},
     telemetry::event,
 };
@@ -46,6 +47,8 @@ pub struct Context {
     pub database: Database,
     /// Verifies credentials.
     pub authenticator: Authenticator,
+    /// Counts calls.
+    pub quotas: Arc<Quotas>,
     /// Authenticates the cursors of lists, and tells the requests of an idempotency key apart.
     pub mac_key: MacKey,
     /// How long the answer to a request with an idempotency key is given again.

@@ -73,6 +73,21 @@ impl ApiKeys {
         Ok((text, self.hashing.hash(&secret).await?))
     }
 
+    /// The principal of a key that was checked lately.
+    pub(super) fn remembered(&self, text: &str, revocations: &Revocations) -> Option<Arc<Principal>> {
+        let key = key_text::parse(text).ok()?;
+        let known = self.remembered.get(&self.digest(text))?;
+        self.counts(&known, key.id, revocations).then_some(known.principal)
+    }
+
+    fn digest(&self, text: &str) -> [u8; 32] {
+        self.digest_key.tag("api key", text.as_bytes())
+    }
+
+    fn counts(&self, known: &Remembered, key: ApiKeyId, revocations: &Revocations) -> bool {
+        self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key)
+    }
+
     /// The principal behind a key.
     pub(super) async fn principal_of(
         &self,
@@ -82,10 +97,8 @@ impl ApiKeys {
         penalties: &Penalties,
     ) -> Result<Arc<Principal>, AuthnError> {
         let key = key_text::parse(text)?;
-        let digest = self.digest_key.tag("api key", text.as_bytes());
-        let counts = |known: &Remembered| {
-            self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key.id)
-        };
+        let digest = self.digest(text);
+        let counts = |known: &Remembered| self.counts(known, key.id, revocations);
         // Of many calls at once with one key, one is checked and the others wait for it.
         let place = loop {
             match self.remembered.get_value_or_guard_async(&digest).await {

@@ -61,6 +61,11 @@ impl Issuers {
         self.trusted.iter().any(|issuer| issuer.keys.current().is_some())
     }
 
+    /// The principal of a token that was verified lately.
+    pub(super) fn remembered(&self, token: &str) -> Option<Arc<Principal>> {
+        self.cache.get(&TokenId::of(token), |key_set| self.is_current(key_set))
+    }
+
     /// The principal behind a token: remembered, or verified against a key of the issuer it names.
     pub(super) async fn principal_of(
         &self,

@@ -26,7 +26,11 @@ mod revocation;
 mod verify;
 mod workers;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use http::HeaderMap;
 use secrecy::SecretString;
@@ -106,6 +110,8 @@ pub struct Authenticator {
     api_keys: Arc<ApiKeys>,
     revocations: Arc<Revocations>,
     penalties: Penalties,
+    /// With a secret of this process: nobody can choose a subject that gets another's number.
+    numbers: RandomState,
 }
 
 impl Authenticator {
@@ -116,6 +122,7 @@ impl Authenticator {
             api_keys: Arc::new(ApiKeys::new(settings, store.clone(), clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             penalties: Penalties::new(settings.penalty, clock.clone()),
+            numbers: RandomState::new(),
         })
     }
 
@@ -148,6 +155,18 @@ impl Authenticator {
     /// Learns here and now what was just revoked. The other replicas are told by the database.
     pub async fn learn_revocations(&self) -> Result<(), StoreError> {
         self.revocations.look().await
+    }
+
+    /// A number for whose the credential is, if it was accepted lately and would be now. Nothing is verified for it, so it
+    /// opens nothing.
+    #[must_use]
+    pub fn recognise(&self, headers: &HeaderMap, query: &str) -> Option<u64> {
+        let principal = match credential::of(headers, query).ok()?? {
+            Credential::Token(token) => self.issuers.remembered(token)?,
+            Credential::ApiKey(text) => self.api_keys.remembered(text, &self.revocations)?,
+        };
+        self.revocations.check(&principal).ok()?;
+        Some(self.numbers.hash_one((principal.tenant, &principal.subject)))
     }
 
     /// The principal behind a request's credential. A refusal may take up to a second, if there were many.

@@ -12,6 +12,7 @@ mod money;
 mod order;
 mod personal;
 mod product;
+mod quota;
 mod revocation;
 mod text;
 mod text_enum;
@@ -28,6 +29,7 @@ pub use order::{
 };
 pub use personal::{Address, BankAccount, Email, PersonalDataError, Phone, TaxId};
 pub use product::{Product, Sku};
+pub use quota::{QuotaName, TenantQuota};
 pub use revocation::{Revocation, RevocationKind};
 pub use text::{Name, Note, Reason, Reference, TextError};
 pub use text_enum::UnknownValue;

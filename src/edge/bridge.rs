@@ -20,7 +20,10 @@ use poem::{
 use tower::{Layer, Service};
 use tower_http::timeout::TimeoutBody;
 
-use super::{Body, client::Client};
+use super::{
+    Body,
+    client::{Client, Connection},
+};
 use crate::{
     authn::Source,
     problem::{Kind, Problem, from_framework},
@@ -98,7 +101,8 @@ impl BridgeLayer {
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
         let (mut parts, body) = request.into_parts();
-        let client = parts.extensions.get::<Client>().copied().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.get::<Connection>().copied());
+        let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.max_body as u64) {
             return Err(Problem::new(Kind::PayloadTooLarge));
@@ -106,8 +110,8 @@ impl BridgeLayer {
         parts.extensions.insert(Source(client.network()));
         let parts = RequestParts::from((
             parts,
-            LocalAddr(client.local.into()),
-            RemoteAddr(client.remote.into()),
+            LocalAddr(connection.local.into()),
+            RemoteAddr(connection.remote.into()),
             http::uri::Scheme::HTTP,
         ));
         // What was announced is not trusted: the limit counts the bytes that come.

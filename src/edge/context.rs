@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -11,7 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tower::Service;
 use tracing::Instrument as _;
 
-use super::{Body, client::Client};
+use super::{
+    Body,
+    client::{Client, Connection},
+    proxies::{Proxies, Untraceable},
+    throttle,
+};
 use crate::{
     problem::{self, Kind, Problem},
     telemetry::{TraceId, event},
@@ -33,11 +39,18 @@ const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
 #[derive(Clone, Debug)]
 pub(super) struct RequestContext<S> {
     inner: S,
+    proxies: Arc<Proxies>,
 }
 
 impl<S> RequestContext<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: S, proxies: Arc<Proxies>) -> Self {
+        Self { inner, proxies }
+    }
+
+    /// Whom a request is from. Without a connection, nobody; the throttle refuses it then.
+    fn client<B>(&self, request: &Request<B>) -> Result<Option<Client>, Untraceable> {
+        let Some(connection) = request.extensions().get::<Connection>() else { return Ok(None) };
+        Ok(Some(Client(self.proxies.client(connection.remote.ip(), request.headers())?)))
     }
 }
 
@@ -53,24 +66,36 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let trace_id = TraceId::generate();
-        let client = request.extensions().get::<Client>().copied();
+        let client = self.client(&request);
+        if let Ok(Some(client)) = client {
+            request.extensions_mut().insert(client);
+        }
         // The path only: a query can hold what must not be logged.
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!("request", trace_id = trace_id.as_str());
         let method = request.method().clone();
-        let work = self.inner.call(request).instrument(span.clone());
+        let work = client.is_ok().then(|| self.inner.call(request).instrument(span.clone()));
+        let client = client.ok().flatten();
         let serve = async move {
-            let Ok(response) = trace_id.clone().scope(work).await;
+            let response = match work {
+                Some(work) => {
+                    let Ok(response) = trace_id.clone().scope(work).await;
+                    response
+                }
+                None => {
+                    Problem::new(Kind::Malformed).detail("It cannot be told whom the request is from.").into_response()
+                }
+            };
             let _in_request = span.enter();
             let response = finish(response, &path, &trace_id, client);
             tracing::info!(
                 method = method.as_str(),
                 path,
                 status = response.status().as_u16(),
-                client = client.map(|client| client.remote.ip().to_string()),
+                client = client.map(|client| client.0.to_string()),
                 micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                 "request"
             );
@@ -92,10 +117,8 @@ fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, client: Opti
     let made_here = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
         let problem = made_here.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if problem.kind() == Kind::RateLimited
-            && let Some(client) = client
-        {
-            event::excess_rate_limit_exceeded(client.remote.ip(), problem.limit_name());
+        if let (Some(throttle::LIMIT), Some(client)) = (problem.limit_name(), client) {
+            event::excess_rate_limit_exceeded(client.0, throttle::LIMIT);
         }
         body = Body::from(problem.body(path, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);

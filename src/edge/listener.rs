@@ -19,7 +19,7 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use super::{EdgeService, client::Client};
+use super::{EdgeService, client::Connection, proxies::Proxies};
 use crate::settings::Http;
 
 /// Most bytes of a request line and headers.
@@ -37,9 +37,10 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
     let connections = Arc::new(Semaphore::new(http.max_connections));
     let graceful = GracefulShutdown::new();
     let builder = connection_builder(http);
+    let proxies = Proxies::new(http);
     tokio::pin!(stop);
     loop {
-        let (stream, client) = tokio::select! {
+        let (stream, ends) = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener) => match accepted {
                 Ok(accepted) => accepted,
@@ -50,6 +51,10 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
                 }
             },
         };
+        if !proxies.admit(ends.remote.ip()) {
+            tracing::warn!(peer = %ends.remote.ip(), "plain HTTP from an address that is no declared proxy's");
+            continue;
+        }
         // Over the limit a connection is closed at once: cheaper than any answer.
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
         let service = service.clone();
@@ -57,7 +62,7 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
         let speaks = Arc::clone(&spoke);
         let service = service_fn(move |mut request: Request<Incoming>| {
             speaks.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(ends);
             service.clone().oneshot(request)
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -89,11 +94,11 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
     }
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Client)> {
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
     let (stream, remote) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Client { remote, local }))
+    Ok((stream, Connection { remote, local }))
 }
 
 fn connection_builder(http: &Http) -> auto::Builder<TokioExecutor> {

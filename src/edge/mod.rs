@@ -2,9 +2,9 @@
 //!
 //! [`serve`] accepts connections; [`stack`] is the order of layers, outermost first:
 //!
-//! 1. [`context`]: trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
+//! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
 //! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
-//! 3. [`throttle`]: a bucket per client address, before anything is parsed (RATE-01)
+//! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06)
 //! 4. timeout of the whole request (RATE-09)
 //! 5. [`bridge`]: body limit and body timeout, applied while reading (INPUT-04); then poem
 
@@ -12,9 +12,11 @@ mod bridge;
 mod client;
 mod context;
 mod listener;
+mod proxies;
 mod throttle;
 
 pub use listener::serve;
+pub use throttle::Recognise;
 
 use std::{any::Any, convert::Infallible, sync::Arc};
 
@@ -34,15 +36,16 @@ use crate::{
 pub(crate) type Body = axum::body::Body;
 
 /// The whole way of a request around `app`; `None` if the throttle would let nothing through.
-pub fn stack<E>(app: E, http: &Http, throttle: &Throttle) -> Option<impl EdgeService + use<E>>
+pub fn stack<E>(app: E, http: &Http, throttle: &Throttle, recognise: Recognise) -> Option<impl EdgeService + use<E>>
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
+    let proxies = Arc::new(proxies::Proxies::new(http));
     let stack = ServiceBuilder::new()
-        .layer_fn(context::RequestContext::new)
+        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies)))
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(throttle::layer(throttle)?)
+        .layer(throttle::layer(throttle, recognise)?)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
         .layer(bridge::BridgeLayer::new(http))
         .service(Arc::new(app));

@@ -1,9 +1,9 @@
-//! A bucket per client address, before anything is parsed (control RATE-01).
+//! A bucket per client address, or per caller who is known already, before anything is parsed (controls RATE-01, RATE-06).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use governor::middleware::NoOpMiddleware;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor};
 
 use super::{Body, client::Client};
@@ -12,28 +12,44 @@ use crate::{
     settings::Throttle,
 };
 
+/// What callers and events are told was hit.
+pub(super) const LIMIT: &str = "address";
 /// How often addresses that have been quiet are forgotten.
 const FORGET: Duration = Duration::from_mins(1);
 
-pub(super) type ThrottleLayer = GovernorLayer<ByAddress, NoOpMiddleware, Body>;
+/// Whether the credential in a request's headers (its query is given too) is one that was accepted lately: a number
+/// that stands for whose it is. It must cost next to nothing.
+pub type Recognise = Arc<dyn Fn(&HeaderMap, &str) -> Option<u64> + Send + Sync>;
 
-/// Counts by the address of the connection. Forwarding headers are the caller's to write and count for nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ByAddress;
+pub(super) type ThrottleLayer = GovernorLayer<ByCaller, NoOpMiddleware, Body>;
 
-impl KeyExtractor for ByAddress {
-    type Key = IpAddr;
+/// Counts by address; but whoever was let in lately has a bucket of their own, so that callers behind one
+/// address do not use up each other's (RATE-06).
+#[derive(Clone)]
+pub(super) struct ByCaller(Recognise);
 
-    fn extract<T>(&self, request: &Request<T>) -> Result<IpAddr, GovernorError> {
-        request.extensions().get::<Client>().map(Client::network).ok_or(GovernorError::UnableToExtractKey)
+/// Whose bucket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Caller {
+    Address(IpAddr),
+    Known(u64),
+}
+
+impl KeyExtractor for ByCaller {
+    type Key = Caller;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<Caller, GovernorError> {
+        let client = request.extensions().get::<Client>().ok_or(GovernorError::UnableToExtractKey)?;
+        let known = self.0(request.headers(), request.uri().query().unwrap_or_default());
+        Ok(known.map_or_else(|| Caller::Address(client.network()), Caller::Known))
     }
 }
 
 /// `None` if the settings allow nothing at all, which [`Settings`](crate::settings::Settings) excludes.
-pub(super) fn layer(settings: &Throttle) -> Option<ThrottleLayer> {
+pub(super) fn layer(settings: &Throttle, recognise: Recognise) -> Option<ThrottleLayer> {
     let period = Duration::from_secs(1).checked_div(settings.address_per_second)?;
     let config = GovernorConfigBuilder::default()
-        .key_extractor(ByAddress)
+        .key_extractor(ByCaller(recognise))
         .period(period)
         .burst_size(settings.address_burst)
         .finish()?;
@@ -59,6 +75,7 @@ fn refused(error: GovernorError) -> Response<Body> {
             let seconds = HeaderValue::from(wait_time.saturating_add(1));
             Problem::new(Kind::RateLimited)
                 .detail("The limit of requests per client address is used up.")
+                .limit(LIMIT)
                 .header(header::RETRY_AFTER, seconds)
                 .into_response()
         }

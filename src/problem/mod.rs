@@ -134,7 +134,7 @@ impl Problem {
         self
     }
 
-    /// Names the limit that was hit, for the event.
+    /// Names the limit that was hit.
     #[must_use]
     pub(crate) const fn limit(mut self, limit: &'static str) -> Self {
         self.limit = Some(limit);
@@ -142,11 +142,8 @@ impl Problem {
     }
 
     /// The limit that was hit.
-    pub(crate) const fn limit_name(&self) -> &'static str {
-        match self.limit {
-            Some(limit) => limit,
-            None => "address",
-        }
+    pub(crate) const fn limit_name(&self) -> Option<&'static str> {
+        self.limit
     }
 
     /// Adds the faults of the input.
@@ -217,6 +214,8 @@ impl Problem {
             instance: &'a str,
             code: &'a str,
             trace_id: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            limit: Option<&'a str>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             errors: &'a [FieldError],
         }
@@ -229,6 +228,7 @@ impl Problem {
             instance,
             code,
             trace_id,
+            limit: self.limit,
             errors: &self.errors,
         };
         serde_json::to_vec(&body).unwrap_or_default()

@@ -30,8 +30,12 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     if production && settings.penalty.failures > 1_000 {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
     }
-    if !settings.http.listen.ip().is_loopback() {
-        r.fault("http.listen", "plain HTTP is served on a loopback address only");
+    let http = &settings.http;
+    if !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
+        r.fault("http.listen", "plain HTTP is served on a loopback address, or to declared proxies");
+    }
+    if production && http.trusted_proxies.iter().any(|network| network.is_too_wide()) {
+        r.fault("http.trusted_proxies", "must name networks no wider than /8 of IPv4 or /32 of IPv6 in production");
     }
 }
 

@@ -8,6 +8,8 @@
 mod authn;
 mod checks;
 mod oidc;
+mod proxies;
+mod quota;
 mod reader;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
@@ -22,6 +24,8 @@ use crate::{
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
+pub use proxies::{Network, ProxyHeader};
+pub use quota::Quota;
 use reader::Reader;
 pub use reader::{Fault, Faults};
 
@@ -66,6 +70,8 @@ pub struct Settings {
     pub penalty: Penalty,
     /// Limits per client address.
     pub throttle: Throttle,
+    /// Quotas per principal and per tenant.
+    pub quota: Quota,
     /// Keys of the service itself.
     pub secrets: Secrets,
     /// Retries of creating operations.
@@ -81,6 +87,11 @@ pub struct Http {
     pub listen: SocketAddr,
     /// `APP_HTTP__PUBLIC_URL`: where callers reach the service, for the OpenAPI document. Default: the listen address.
     pub public_url: Option<Url>,
+    /// `APP_HTTP__TRUSTED_PROXIES`: networks and addresses, separated by commas, of the proxies in front of the service.
+    /// They, and nobody else, may say whom a request is from.
+    pub trusted_proxies: Vec<Network>,
+    /// `APP_HTTP__PROXY_HEADER`: `x-forwarded-for` (default) or `forwarded`, whichever the proxies write.
+    pub proxy_header: ProxyHeader,
     /// `APP_HTTP__DOCS`, default true: serve `/docs` and `/openapi.json`.
     pub docs: bool,
     /// `APP_HTTP__MAX_BODY_BYTES`, default 65536.
@@ -187,6 +198,8 @@ impl Settings {
         let http = Http {
             listen: r.or("http.listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             public_url: r.optional("http.public_url"),
+            trusted_proxies: r.list("http.trusted_proxies"),
+            proxy_header: r.or("http.proxy_header", ProxyHeader::default()),
             docs: r.or("http.docs", true),
             max_body_bytes: r.within("http.max_body_bytes", 65_536, 1..=16 * 1024 * 1024),
             max_connections: r.within("http.max_connections", 10_000, 1..=1_000_000),
@@ -228,6 +241,7 @@ impl Settings {
             revocation,
             penalty,
             throttle,
+            quota: Quota::read(r),
             secrets: Secrets { mac_key: mac_key?, pepper: pepper? },
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,

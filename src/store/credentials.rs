@@ -1,7 +1,7 @@
 //! What authentication looks up before there is a principal, and so without a permit.
 //!
 //! It has a login of its own, `app_authn`, to which nothing else is open: an operation cannot read the hash of a
-//! secret, and a look-up cannot read an order. All it writes is when a key was used, and what its maker may do.
+//! secret, and a look-up cannot read an order. What operators decided is read with it too. All it writes is when a key was used, and what its maker may do.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{StoreError, UnfitDatabase, api_keys::ApiKeyRow, migrate, pool, position::stored, privileges};
 use crate::{
-    domain::{ApiKey, ApiKeyId, Revocation, TenantId},
+    domain::{ApiKey, ApiKeyId, Revocation, TenantId, TenantQuota},
     settings,
 };
 
@@ -146,6 +146,17 @@ impl Credentials {
             drop(connection.detach());
         })?;
         rows.into_iter().map(Revocation::try_from).collect()
+    }
+
+    /// The quotas that operators gave tenants, and that have not ended.
+    pub async fn tenant_quotas(&self) -> Result<Vec<TenantQuota>, StoreError> {
+        let rows = sqlx::query!("select of_tenant, quota, per_minute from tenant_quotas where expires_at > now()");
+        let rows = rows.fetch_all(&self.pool).await?;
+        let quotas = rows.into_iter().map(|row| {
+            let per_minute = u32::try_from(row.per_minute).map_err(StoreError::broken)?;
+            Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })
+        });
+        quotas.collect()
     }
 
     /// Listens from now on, on a connection of its own.

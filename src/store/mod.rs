@@ -17,20 +17,20 @@ mod customers;
 mod idempotency;
 mod invoices;
 mod migrate;
+mod operator;
 mod orders;
 mod payments;
 mod position;
 mod privileges;
 mod products;
-mod revoke;
 mod tx;
 
 pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
+pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
-pub use revoke::{RevokeError, revoke};
 pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};

@@ -31,7 +31,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                       as "writes!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p', 'v', 'm')
-                                                   and c.relname not in ('api_keys', 'revocations', '_sqlx_migrations')
+                                                   and c.relname not in
+                                                       ('api_keys', 'revocations', 'tenant_quotas', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
@@ -50,7 +51,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                             and a.attname = 'creator_roles' and has_column_privilege(a.attrelid, a.attnum, 'update'))
                       as "raises_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
-                          and p.proname = 'note_revocation' and has_function_privilege(p.oid, 'execute')) as "revokes!"
+                          and p.proname in ('note_revocation', 'note_tenant_quota')
+                          and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )
     .fetch_one(pool)
@@ -78,8 +80,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
         "may read the hashes of API keys"
     } else if login.raises_keys && duty != Duty::Authenticate {
         "may change what API keys may do"
-    } else if login.revokes {
-        "may revoke credentials, which is an operator's duty"
+    } else if login.operates {
+        "may revoke credentials or set quotas, which is an operator's duty"
     } else {
         return Ok(());
     };

@@ -37,6 +37,13 @@ pub(crate) fn excess_rate_limit_exceeded(client: IpAddr, limit: &str) {
     tracing::warn!(target: "security", event = "excess_rate_limit_exceeded", %client, limit, "throttled");
 }
 
+/// A caller used up a quota; `limit` names which.
+pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str, limit: &str) {
+    tracing::warn!(
+        target: "security", event = "excess_rate_limit_exceeded", subject, tenant, operation, limit, "throttled"
+    );
+}
+
 /// The input of an operation was refused.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
     tracing::info!(target: "security", event = "input_validation_fail", code, faults, "input refused");

@@ -54,8 +54,8 @@ const NAMES: &str = "
     with user_tables as (
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          -- Nobody's: which migrations ran, and what operators revoked, which every replica reads and no operation does.
-          and c.relname not in ('_sqlx_migrations', 'revocations')
+          -- Nobody's: which migrations ran, and what operators decided, which every replica reads and no operation does.
+          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas')
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

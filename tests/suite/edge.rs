@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use http::Method;
 use poem::EndpointExt as _;
 use secrecy::ExposeSecret as _;
-use service::{authz::policy::Role, edge, settings::Settings};
+use service::{app, authz::policy::Role, domain::Clock, edge, settings::Settings};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -33,6 +33,7 @@ async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
     let seconds: u64 = limited.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=2).contains(&seconds), "{seconds}");
 
+    assert_eq!(limited.body["limit"], "address");
     // Claiming another address changes nothing; being at another one does.
     for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
         let spoofed = anonymous.request(Method::GET, "/health/live").header(name, "203.0.113.9");
@@ -58,7 +59,7 @@ async fn serve_with_faults() -> std::net::SocketAddr {
         .map_to_response();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let stack = edge::stack(app, &settings.http, &settings.throttle).unwrap();
+    let stack = edge::stack(app, &settings.http, &settings.throttle, std::sync::Arc::new(|_, _| None)).unwrap();
     tokio::spawn(edge::serve(listener, stack, &settings.http, std::future::pending()));
     address
 }
@@ -155,4 +156,31 @@ async fn rate_09_connections_over_the_limit_are_closed_at_once() {
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(5), last.read_to_end(&mut answer)).await.expect("closed");
     assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn crypto_01_plain_http_over_a_network_is_for_declared_proxies() {
+    let listen = ("APP_HTTP__LISTEN", "0.0.0.0:0");
+    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let refused = Settings::from_variables(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
+    assert!(refused.to_string().contains("APP_HTTP__LISTEN"), "{refused}");
+
+    let proxy = ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.7");
+    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let settings =
+        Settings::from_variables(variables.into_iter().chain([owned(listen), owned(proxy)]).collect()).unwrap();
+    let app = app::start(settings, Clock::system()).await.unwrap();
+    let address = (Ipv4Addr::LOCALHOST, app.address().port());
+    tokio::spawn(app.run(std::future::pending()));
+    let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
+    let _ = stranger.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stranger.read_to_end(&mut answer)).await.expect("closed");
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    let proxied = Actor::new(address.into(), None).at_address(Ipv4Addr::new(127, 0, 0, 7).into());
+    proxied.get("/health/live").await.ok(200);
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }

@@ -27,6 +27,7 @@ mod messages;
 mod misuse;
 mod orders;
 mod plans;
+mod quota;
 mod races;
 mod start;
 mod support;

@@ -120,7 +120,7 @@ impl Reply {
         let mut headers: Vec<_> = self
             .headers
             .iter()
-            .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
+            .filter(|(name, _)| !["date", "ratelimit", "x-request-id"].contains(&name.as_str()))
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect();
         headers.sort();

@@ -92,7 +92,7 @@ impl TestApp {
         started
     }
 
-    /// The environment of a service for this database and issuer.
+    /// The environment of a service for this database and issuer. Quotas are wide: a test of something else asks a lot.
     pub fn variables(database: &Urls, issuer: &str) -> BTreeMap<String, String> {
         let mut variables = database.variables();
         let key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
@@ -103,6 +103,10 @@ impl TestApp {
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
             ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
+            ("APP_QUOTA__READ_PER_MINUTE", "1000000"),
+            ("APP_QUOTA__WRITE_PER_MINUTE", "1000000"),
+            ("APP_QUOTA__SENSITIVE_PER_MINUTE", "1000000"),
+            ("APP_QUOTA__TENANT_PER_MINUTE", "1000000"),
             ("APP_SECRETS__MAC_KEY", &mac_key),
             ("APP_SECRETS__PEPPER", &pepper),
         ];

@@ -1,17 +1,13 @@
-//! What operators do in an incident, from the command line.
-
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
+use super::check_reason;
 use crate::{
     domain::RevocationKind,
     settings::LoginSettings,
-    store::{self, RevokeError},
+    store::{Operator, OperatorError},
 };
-
-/// Longest reason, in characters.
-const MAX_REASON: usize = 500;
 
 /// What is revoked, and why.
 #[derive(Args, Clone, Debug)]
@@ -65,7 +61,7 @@ pub enum NotRevoked {
     Value(&'static str),
     /// The database did not do it.
     #[error(transparent)]
-    Store(#[from] RevokeError),
+    Store(#[from] OperatorError),
 }
 
 impl Revocation {
@@ -76,14 +72,13 @@ impl Revocation {
         if before > now {
             return Err(NotRevoked::Value("what is issued later than now cannot be revoked yet"));
         }
-        Ok(store::revoke(&login.url, self.kind.into(), &value, before, &self.reason).await?)
+        let mut operator = Operator::connect(&login.url).await?;
+        Ok(operator.revoke(self.kind.into(), &value, before, &self.reason).await?)
     }
 
     /// A value that names nothing would revoke nothing, and nobody would notice.
     fn checked_value(&self) -> Result<String, &'static str> {
-        if self.reason.trim().is_empty() || self.reason.chars().count() > MAX_REASON {
-            return Err("a reason has 1 to 500 characters");
-        }
+        check_reason(&self.reason)?;
         match self.kind {
             Kind::Everything if self.value.is_empty() => Ok(String::new()),
             Kind::Everything => Err("`everything` takes no value"),

@@ -1,0 +1,18 @@
+//! What operators do in an incident, from the command line.
+
+mod revocation;
+mod throttle;
+
+pub use revocation::{Kind, NotRevoked, Revocation};
+pub use throttle::{NotThrottled, Throttle};
+
+/// Longest reason, in characters.
+const MAX_REASON: usize = 500;
+
+/// Every act has a reason, for whoever reads it later.
+fn check_reason(reason: &str) -> Result<(), &'static str> {
+    if reason.trim().is_empty() || reason.chars().count() > MAX_REASON {
+        return Err("a reason has 1 to 500 characters");
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! How much anybody may ask for: per principal and class of operation, and per tenant (RATE-02, RATE-03, RATE-04).
+//!
+//! Asked after authentication, so users behind one address do not use up each other's quota (RATE-06). What is
+//! per address is the edge's, before anything is known of the caller.
+
+mod fields;
+mod local;
+
+use std::{collections::HashMap, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, header};
+
+use crate::{
+    authn::Principal,
+    authz::matrix::QuotaClass,
+    domain::{Clock, QuotaName, TenantId},
+    problem::{Kind, Problem},
+    settings,
+    store::Credentials,
+};
+use local::Buckets;
+
+/// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
+const WINDOW: Duration = Duration::from_mins(1);
+
+/// How often it is looked for quotas that operators gave tenants.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Counts calls.
+#[derive(Debug)]
+pub struct Quotas {
+    settings: settings::Quota,
+    /// What operators gave tenants instead.
+    given: ArcSwap<HashMap<(TenantId, QuotaName), u32>>,
+    buckets: Buckets,
+}
+
+/// A quota, as callers are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Policy {
+    name: QuotaName,
+    /// Calls within [`WINDOW`].
+    quota: u32,
+}
+
+/// Where a caller stands in a quota after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    policy: Policy,
+    /// Calls that are left.
+    remaining: u32,
+    /// If this call was one too many: how long until there is one again.
+    wait: Option<Duration>,
+}
+
+/// What became of a call that asked for its share.
+#[derive(Debug)]
+pub struct Decision {
+    standings: Vec<Standing>,
+}
+
+impl Quotas {
+    /// Quotas that nobody has used yet.
+    #[must_use]
+    pub fn new(settings: settings::Quota, clock: Clock) -> Self {
+        Self { settings, given: ArcSwap::default(), buckets: Buckets::new(clock) }
+    }
+
+    /// Takes one call out of the principal's quota for the class, and then one out of the tenant's.
+    #[must_use]
+    pub fn take(&self, principal: &Principal, class: QuotaClass) -> Decision {
+        let (tenant, mut standings) = (principal.tenant(), Vec::with_capacity(2));
+        if let Some(name) = of_class(class) {
+            standings.push(self.buckets.take(&(tenant, name, principal.subject()), self.policy(tenant, name)));
+        }
+        // What is refused to one caller is not held against the tenant's others.
+        if standings.iter().all(|standing| standing.wait.is_none()) {
+            let name = QuotaName::Tenant;
+            standings.push(self.buckets.take(&(tenant, name), self.policy(tenant, name)));
+        }
+        Decision { standings }
+    }
+
+    /// Goes by what operators decide, for as long as it runs. While the database cannot be asked, by what it said last.
+    pub async fn follow(&self, store: &Credentials) {
+        let mut failing = false;
+        loop {
+            match store.tenant_quotas().await {
+                Ok(given) => {
+                    let given = given.into_iter().map(|quota| ((quota.tenant, quota.name), quota.per_minute)).collect();
+                    self.given.store(std::sync::Arc::new(given));
+                    failing = false;
+                }
+                Err(error) if !failing => {
+                    tracing::warn!(%error, "the quotas of tenants cannot be read");
+                    failing = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Forgets who has been quiet long enough to have all of a quota again. For as long as it runs.
+    pub async fn forget(&self) {
+        loop {
+            tokio::time::sleep(WINDOW).await;
+            self.buckets.forget();
+        }
+    }
+
+    fn policy(&self, tenant: TenantId, name: QuotaName) -> Policy {
+        let usual = match name {
+            QuotaName::Read => self.settings.read,
+            QuotaName::Write => self.settings.write,
+            QuotaName::Sensitive => self.settings.sensitive,
+            QuotaName::Tenant => self.settings.tenant,
+        };
+        Policy { name, quota: self.given.load().get(&(tenant, name)).copied().unwrap_or(usual) }
+    }
+}
+
+/// Health is open to everybody, so nobody has a quota of it.
+fn of_class(class: QuotaClass) -> Option<QuotaName> {
+    match class {
+        QuotaClass::Health => None,
+        QuotaClass::Read => Some(QuotaName::Read),
+        QuotaClass::Write => Some(QuotaName::Write),
+        QuotaClass::Sensitive => Some(QuotaName::Sensitive),
+    }
+}
+
+impl Decision {
+    /// The problem of a call that was one too many, and the name of the limit.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(Problem, &'static str)> {
+        let refused = self.standings.iter().find_map(|standing| Some((standing.policy.name, standing.wait?)));
+        let (name, wait) = refused?;
+        // Rounded up, and never 0, which would mean now (RFC 9110 section 10.2.3).
+        let seconds = wait.as_millis().div_ceil(1_000).max(1);
+        let detail = match name {
+            QuotaName::Tenant => "The tenant's quota of requests per minute is used up.",
+            _ => "Your quota of requests of this class per minute is used up.",
+        };
+        let problem = Problem::new(Kind::RateLimited)
+            .detail(detail)
+            .limit(name.as_str())
+            .header(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        Some((problem, name.as_str()))
+    }
+
+    /// Tells the caller where they stand.
+    pub fn tell(&self, headers: &mut http::HeaderMap) {
+        fields::add(&self.standings, headers);
+    }
+}

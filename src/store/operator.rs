@@ -1,0 +1,82 @@
+//! What operators do in an incident, with a login of their own, `app_operator`. The server does not hold it.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use thiserror::Error;
+
+use crate::domain::{QuotaName, RevocationKind, TenantId};
+
+/// How long the database may take. Whoever waits for it has no time to lose.
+const PATIENCE: &str = "5s";
+
+/// Why nothing was done.
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// The operator's login could not connect.
+    #[error("cannot connect as the operator")]
+    Connect(#[source] sqlx::Error),
+    /// The database refused.
+    #[error("the database refused, or did not answer within five seconds: nothing was done")]
+    Refused(#[source] sqlx::Error),
+}
+
+/// The operator's connection.
+#[derive(Debug)]
+pub struct Operator(PgConnection);
+
+impl Operator {
+    /// Connects with the login of this URL.
+    pub async fn connect(url: &SecretString) -> Result<Self, OperatorError> {
+        let options = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(OperatorError::Connect)?
+            .options([("statement_timeout", PATIENCE), ("lock_timeout", PATIENCE)]);
+        Ok(Self(PgConnection::connect_with(&options).await.map_err(OperatorError::Connect)?))
+    }
+
+    /// Revokes what `kind` and `value` name and was issued before an instant. Gives the position of the entry.
+    /// Replicas know it as soon as this returns, or within two seconds if the notice is lost.
+    pub async fn revoke(
+        &mut self,
+        kind: RevocationKind,
+        value: &str,
+        issued_before: DateTime<Utc>,
+        reason: &str,
+    ) -> Result<i64, OperatorError> {
+        sqlx::query_scalar!(
+            r#"select note_revocation($1, $2, $3, $4) as "position!""#,
+            kind.as_str(),
+            value,
+            issued_before,
+            reason
+        )
+        .fetch_one(&mut self.0)
+        .await
+        .map_err(OperatorError::Refused)
+    }
+
+    /// Gives a tenant a quota of its own until a time. Replicas know it within two seconds.
+    pub async fn set_quota(
+        &mut self,
+        tenant: TenantId,
+        quota: QuotaName,
+        per_minute: i32,
+        until: DateTime<Utc>,
+        reason: &str,
+    ) -> Result<(), OperatorError> {
+        sqlx::query!(
+            "select note_tenant_quota($1, $2, $3, $4, $5)",
+            tenant.uuid(),
+            quota.as_str(),
+            per_minute,
+            until,
+            reason
+        )
+        .execute(&mut self.0)
+        .await
+        .map_err(OperatorError::Refused)?;
+        Ok(())
+    }
+}
