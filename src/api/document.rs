@@ -123,7 +123,7 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
             "whenDependencyIsDown": format!("{:?}", row.outage),
         }),
     );
-    let mut statuses = vec!["400", "405", "429", "500", "503"];
+    let mut statuses = vec!["400", "405", "406", "408", "413", "414", "415", "429", "431", "500", "503"];
     if !public {
         statuses.extend(["401", "403"]);
     }
@@ -131,7 +131,7 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         statuses.push("404");
     }
     if operation.contains_key("requestBody") {
-        statuses.extend(["408", "413", "415", "422"]);
+        statuses.push("422");
     }
     let has_key = operation.get("parameters").is_some_and(|list| list.to_string().contains("Idempotency-Key"));
     if has_key {

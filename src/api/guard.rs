@@ -17,7 +17,7 @@ use poem_openapi::{
 };
 use thiserror::Error;
 
-use super::{Context, ServedRoute, schema::Schemas};
+use super::{Context, ServedRoute, accept, schema::Schemas};
 use crate::{
     authn::{AuthnError, Principal, Refused, Source},
     authz::{
@@ -56,14 +56,14 @@ impl<T: OpenApi> Guarded<T> {
         let schemas = Arc::new(Schemas::of::<T>());
         let mut routes = Routes::new();
         operations.add_routes(&mut routes);
-        let mut queries = query_parameters(&T::meta());
+        let mut declared = declarations(&T::meta());
         let mut guarded = Routes::new();
         for (path, methods) in routes {
             for (method, endpoint) in methods {
                 let row = matrix::find(&method, &path)
                     .ok_or_else(|| UnguardedRoute { method: method.clone(), path: path.clone() })?;
-                let query = queries.remove(row.operation).unwrap_or_default();
-                let guard = Guard { row, query, context: Arc::clone(context), endpoint };
+                let declared = declared.remove(row.operation).unwrap_or_default();
+                let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
                 guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(&schemas)).boxed());
             }
         }
@@ -98,14 +98,33 @@ impl<T: OpenApi> OpenApi for Guarded<T> {
     }
 }
 
-/// The query parameters that each operation declares.
-fn query_parameters(apis: &[MetaApi]) -> HashMap<&'static str, HashSet<String>> {
+/// What an operation declares of its requests and answers.
+#[derive(Default)]
+struct Declared {
+    query: HashSet<String>,
+    takes_body: bool,
+    /// Media types of its answers.
+    answers: Vec<&'static str>,
+}
+
+/// What each operation declares.
+fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> {
     let operations = apis.iter().flat_map(|api| &api.paths).flat_map(|path| &path.operations);
     let query = |p: &&MetaOperationParam| p.in_type == MetaParamIn::Query;
     operations
         .filter_map(|operation| {
-            let names = operation.params.iter().filter(query).map(|p| p.name.clone());
-            Some((operation.operation_id?, names.collect()))
+            let declared = Declared {
+                query: operation.params.iter().filter(query).map(|p| p.name.clone()).collect(),
+                takes_body: operation.request.is_some(),
+                answers: operation
+                    .responses
+                    .responses
+                    .iter()
+                    .flat_map(|r| &r.content)
+                    .map(|c| c.content_type)
+                    .collect(),
+            };
+            Some((operation.operation_id?, declared))
         })
         .collect()
 }
@@ -113,7 +132,7 @@ fn query_parameters(apis: &[MetaApi]) -> HashMap<&'static str, HashSet<String>> 
 /// One route behind its checks.
 struct Guard {
     row: &'static Row,
-    query: HashSet<String>,
+    declared: Declared,
     context: Arc<Context>,
     endpoint: BoxEndpoint<'static>,
 }
@@ -156,9 +175,16 @@ impl Guard {
         self.serve(request).await
     }
 
-    async fn serve(&self, request: Request) -> Result<poem::Response> {
+    async fn serve(&self, mut request: Request) -> Result<poem::Response> {
         self.check_query(request.uri().query().unwrap_or_default())?;
         check_headers(request.headers())?;
+        if !accept::allows(request.headers(), &self.declared.answers) {
+            return Err(Problem::new(Kind::NotAcceptable).into());
+        }
+        // Read where none is meant: what is ignored here may be a request to somebody on the way (RFC 9110 section 9.3.1).
+        if !self.declared.takes_body && !request.take_body().into_bytes().await?.is_empty() {
+            return Err(Problem::new(Kind::Malformed).detail("This operation takes no body.").into());
+        }
         self.endpoint.call(request).await
     }
 
@@ -191,7 +217,7 @@ impl Guard {
     fn check_query(&self, query: &str) -> Result<(), Problem> {
         let mut seen = HashSet::new();
         for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
-            let code = if !self.query.contains(name.as_ref()) {
+            let code = if !self.declared.query.contains(name.as_ref()) {
                 "unknown_parameter"
             } else if seen.insert(name.clone()) {
                 continue;

@@ -4,6 +4,7 @@
 //! [`guard`] wraps every route with its row of the matrix, so the checks run before an
 //! operation's first argument is read, and an operation without a row stops the start.
 
+mod accept;
 mod api_keys;
 mod created;
 mod customers;

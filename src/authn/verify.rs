@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
-    domain::{Clock, TenantId},
+    domain::{Clock, TenantId, is_hidden},
     settings::{Issuer, Oidc, ServiceMark},
 };
 
@@ -170,7 +170,7 @@ impl Verifier {
 
     /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.
     fn name(&self, name: &str) -> Result<String, Refused> {
-        let plain = !name.trim().is_empty() && !name.chars().any(is_invisible);
+        let plain = !name.trim().is_empty() && !name.chars().any(is_hidden_in_names);
         if !plain || self.reserved.iter().any(|own| name.starts_with(own)) {
             return Err(Refused::Claims);
         }
@@ -179,10 +179,9 @@ impl Verifier {
     }
 }
 
-/// Control characters, and those that turn text around or take no place: in a log they would show another name.
-fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+/// In a log, names would look like others. They are no prose, so the joiners hide something too.
+fn is_hidden_in_names(c: char) -> bool {
+    is_hidden(c) || matches!(c, '\u{200c}' | '\u{200d}')
 }
 
 fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {

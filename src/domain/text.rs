@@ -1,8 +1,9 @@
-//! Texts that people write: trimmed, bounded, and without control characters.
+//! Texts that people write: in one form (Unicode NFC), trimmed, bounded, and without characters that hide something (INPUT-06).
 
 use std::str::FromStr;
 
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization as _;
 
 /// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -13,13 +14,25 @@ pub enum TextError {
     /// Longer than allowed.
     #[error("the text is too long")]
     TooLong,
-    /// Holds a control character, which could forge a log line or hide text in a terminal.
-    #[error("the text holds a control character")]
-    Control,
+    /// Holds a character that could forge a log line, hide text or turn it around.
+    #[error("the text holds a character that hides something")]
+    Hidden,
 }
 
-/// The trimmed text, if it has 1 to `max` characters and no control character but, where allowed, line feeds.
+/// Control characters, and those that turn text around or take no place: with them a text looks like another one
+/// (CVE-2021-42574). The two joiners, U+200C and U+200D, are part of how some languages and emoji are written, and
+/// no such character.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text in Unicode's composed form (UAX #15) and trimmed, if it has 1 to `max` characters then and hides nothing;
+/// where allowed, it has lines.
 pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, TextError> {
+    let text: String = text.nfc().collect();
     let text = text.trim();
     if text.is_empty() {
         return Err(TextError::Empty);
@@ -27,8 +40,8 @@ pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, 
     if text.chars().count() > max {
         return Err(TextError::TooLong);
     }
-    if text.chars().any(|c| c.is_control() && !(c == '\n' && line_feeds)) {
-        return Err(TextError::Control);
+    if text.chars().any(|c| is_hidden(c) && !(c == '\n' && line_feeds)) {
+        return Err(TextError::Hidden);
     }
     Ok(text.to_owned())
 }
@@ -43,7 +56,7 @@ macro_rules! text {
             /// Most characters.
             pub const MAX_CHARS: usize = $max;
 
-            /// The trimmed text.
+            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

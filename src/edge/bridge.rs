@@ -23,6 +23,7 @@ use tower_http::timeout::TimeoutBody;
 use super::{
     Body,
     client::{Client, Connection},
+    form,
 };
 use crate::{
     authn::Source,
@@ -101,6 +102,7 @@ impl BridgeLayer {
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
         let (mut parts, body) = request.into_parts();
+        form::check(&parts)?;
         let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.get::<Connection>().copied());
         let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());

@@ -6,11 +6,13 @@
 //! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
 //! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06)
 //! 4. timeout of the whole request (RATE-09)
-//! 5. [`bridge`]: body limit and body timeout, applied while reading (INPUT-04); then poem
+//! 5. [`form`]: one `Host`, a plain path, bounded headers; what HTTP lets be read in two ways is refused (INPUT-06)
+//! 6. [`bridge`]: body limit and body timeout, applied while reading (INPUT-04); then poem
 
 mod bridge;
 mod client;
 mod context;
+mod form;
 mod listener;
 mod proxies;
 mod throttle;

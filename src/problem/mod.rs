@@ -31,6 +31,8 @@ pub enum Kind {
     NotFound,
     /// 405. The path exists, the method does not.
     MethodNotAllowed,
+    /// 406. The caller does not accept what the operation answers with.
+    NotAcceptable,
     /// 408. The request's body came too slowly.
     RequestTimeout,
     /// 409. The object's state does not allow the change.
@@ -39,7 +41,9 @@ pub enum Kind {
     InFlight,
     /// 413. The body is longer than allowed.
     PayloadTooLarge,
-    /// 415. The body is not `application/json` in UTF-8.
+    /// 414. The path and query are longer than allowed.
+    UriTooLong,
+    /// 415. The body is not `application/json` in UTF-8, as it is.
     UnsupportedMediaType,
     /// 422. A well-formed request that the business rules refuse.
     Unprocessable,
@@ -47,6 +51,8 @@ pub enum Kind {
     KeyReused,
     /// 429. Too many requests; `Retry-After` says when to come back.
     RateLimited,
+    /// 431. The headers are longer than allowed.
+    HeadersTooLarge,
     /// 500. A fault of ours. The trace id finds it in the logs.
     Internal,
     /// 503. Something this operation needs is down or too slow; it failed closed.
@@ -64,10 +70,12 @@ impl Kind {
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
+            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer would not be accepted"),
             Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request came too slowly"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The object's state does not allow this"),
             Self::InFlight => (StatusCode::CONFLICT, "request_in_flight", "A request with this key is in flight"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large"),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", "The target is too long"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted")
             }
@@ -76,6 +84,9 @@ impl Kind {
                 (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request")
             }
             Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too large")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
         }
@@ -88,9 +99,12 @@ impl Kind {
             StatusCode::FORBIDDEN => Self::Forbidden,
             StatusCode::NOT_FOUND => Self::NotFound,
             StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
+            StatusCode::NOT_ACCEPTABLE => Self::NotAcceptable,
             StatusCode::REQUEST_TIMEOUT => Self::RequestTimeout,
             StatusCode::CONFLICT => Self::Conflict,
             StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
+            StatusCode::URI_TOO_LONG => Self::UriTooLong,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Self::HeadersTooLarge,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
             StatusCode::UNPROCESSABLE_ENTITY => Self::Unprocessable,
             StatusCode::TOO_MANY_REQUESTS => Self::RateLimited,

@@ -16,7 +16,8 @@ fn an_order(quantity: i32) -> Value {
 }
 
 async fn post(actor: &Actor, path: &str, key: &str, body: &Value) -> Reply {
-    actor.send(actor.request(Method::POST, path).header("idempotency-key", key).json(body)).await
+    let request = actor.request(Method::POST, path).header("idempotency-key", key);
+    actor.send(if body.is_null() { request } else { request.json(body) }).await
 }
 
 fn is_replay(reply: &Reply) -> bool {
@@ -126,11 +127,9 @@ async fn input_10_what_moves_money_needs_a_key_of_its_form() {
     let order = books.order("PEN-BLUE", 1).await;
     for path in ["/v1/orders", "/v1/customers", &format!("/v1/orders/{order}/invoice")] {
         for key in ["", "two words", &"k".repeat(256), "t\u{e9}"] {
-            assert_eq!(
-                post(&books.admin, path, key, &payment).await.faults(),
-                ["Idempotency-Key invalid"],
-                "{path} {key:?}"
-            );
+            let body = if path.ends_with("/invoice") { &Value::Null } else { &payment };
+            let faults = post(&books.admin, path, key, body).await.faults();
+            assert_eq!(faults, ["Idempotency-Key invalid"], "{path} {key:?}");
         }
     }
     let two =

@@ -45,7 +45,7 @@ async fn threat_03_what_is_served_is_what_is_documented() {
         app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
     let document = app.anonymous().get("/openapi.json").await.ok(200);
     assert_eq!(documented(&document), served);
-    for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/", "//v1/me"] {
+    for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/"] {
         app.anonymous().get(path).await.problem(404);
     }
 }

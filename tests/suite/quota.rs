@@ -35,7 +35,8 @@ fn assert_used_up(reply: &Reply, limit: &str) -> u64 {
 
 #[tokio::test]
 async fn rate_02_a_principal_has_a_quota_of_its_own() {
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
+    // Of the same size, and yet two.
+    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
     let user = app.user(Role::Sales);
     for left in [2, 1, 0] {
         let reply = user.get("/v1/orders").await;

@@ -48,8 +48,10 @@ impl Actor {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// With this body; null is none.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
-        self.send(self.request(Method::POST, path).json(body)).await
+        let request = self.request(Method::POST, path);
+        self.send(if body.is_null() { request } else { request.json(body) }).await
     }
 
     /// A body of any bytes under any content type.
