@@ -9,7 +9,7 @@ use crate::{
     api::{self, ServedRoute, UnguardedRoute},
     authn::{Authenticator, SetupError},
     domain::Clock,
-    edge,
+    edge::{self, Tls, TlsError},
     quota::Quotas,
     settings::{self, Settings},
     store::{Credentials, Database, UnfitDatabase},
@@ -20,7 +20,7 @@ pub struct App<S> {
     service: S,
     served: Vec<ServedRoute>,
     http: settings::Http,
-    listener: TcpListener,
+    listener: edge::Listener,
     address: SocketAddr,
     context: Arc<api::Context>,
     credentials: Credentials,
@@ -40,6 +40,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no TLS, though there should be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Credentials could not be verified.
     #[error(transparent)]
     Authenticator(#[from] SetupError),
@@ -63,6 +66,7 @@ pub struct BackgroundEnded;
 /// for its keys in the background: until it answers, the service is alive but not ready.
 pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::EdgeService + use<>>, StartError> {
     let wanted = settings.http.listen;
+    let tls = settings.tls.clone().map(Tls::load).transpose()?;
     let listen = async {
         let listener = TcpListener::bind(wanted).await?;
         let address = listener.local_addr()?;
@@ -76,6 +80,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let authenticator = Authenticator::new(&settings, &credentials, &clock)?;
     let public_url = match &settings.http.public_url {
         Some(url) => url.to_string(),
+        None if settings.tls.is_some() => format!("https://{address}"),
         None => format!("http://{address}"),
     };
     let context = Arc::new(api::Context {
@@ -93,13 +98,17 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let (routes, served) = api::routes(&context)?;
     let known = Arc::clone(&context);
     let recognise: edge::Recognise = Arc::new(move |headers, query| known.authenticator.recognise(headers, query));
-    let service = edge::stack(routes, &settings.http, &settings.throttle, recognise).ok_or(StartError::Throttle)?;
+    let service = edge::stack(routes, &settings, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
     let mut background = context.authenticator.keep_fresh();
     let (quotas, forgetful) = (Arc::clone(&context.quotas), Arc::clone(&context.quotas));
     let operators = credentials.clone();
     background.spawn(async move { quotas.follow(&operators).await });
+    if let Some(tls) = &tls {
+        background.spawn(Arc::clone(tls).follow());
+    }
+    let listener = edge::Listener { socket: listener, tls };
     background.spawn(async move { forgetful.forget().await });
     Ok(App { service, served, http: settings.http, listener, address, context, credentials, background })
 }

@@ -7,7 +7,7 @@ use service::{
     api, app,
     authz::matrix::{self, Scope},
     domain::Clock,
-    ops,
+    edge, ops,
     settings::{LoginSettings, Settings},
     store, telemetry,
 };
@@ -111,7 +111,8 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             println!("set until {}", until.to_rfc3339());
         }
         Command::CheckConfig => {
-            Settings::load()?;
+            let settings = Settings::load()?;
+            settings.tls.map(edge::Tls::load).transpose()?;
             println!("the configuration is sound");
         }
         Command::Routes { markdown: true } => print!("{}", matrix::markdown()),

@@ -36,15 +36,21 @@ const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
+/// Browsers that saw this once speak TLS to the service, or not at all (RFC 6797): for two years, which is what lists that
+/// browsers come with ask for.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
+
 #[derive(Clone, Debug)]
 pub(super) struct RequestContext<S> {
     inner: S,
     proxies: Arc<Proxies>,
+    /// Whether callers reach the service by TLS.
+    secure: bool,
 }
 
 impl<S> RequestContext<S> {
-    pub(super) fn new(inner: S, proxies: Arc<Proxies>) -> Self {
-        Self { inner, proxies }
+    pub(super) fn new(inner: S, proxies: Arc<Proxies>, secure: bool) -> Self {
+        Self { inner, proxies, secure }
     }
 
     /// Whom a request is from. Without a connection, nobody; the throttle refuses it then.
@@ -69,7 +75,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let trace_id = TraceId::generate();
-        let client = self.client(&request);
+        let (client, secure) = (self.client(&request), self.secure);
         if let Ok(Some(client)) = client {
             request.extensions_mut().insert(client);
         }
@@ -90,7 +96,10 @@ where
                 }
             };
             let _in_request = span.enter();
-            let response = finish(response, &path, &trace_id, client);
+            let mut response = finish(response, &path, &trace_id, client);
+            if secure {
+                response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+            }
             tracing::info!(
                 method = method.as_str(),
                 path,

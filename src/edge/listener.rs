@@ -11,15 +11,24 @@ use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
 };
 use tower::ServiceExt as _;
 
-use super::{EdgeService, client::Connection, proxies::Proxies};
+use super::{
+    EdgeService,
+    client::{Client, Connection},
+    connections::Connections,
+    proxies::Proxies,
+    tls::Tls,
+};
 use crate::settings::Http;
 
 /// Most bytes of a request line and headers.
@@ -31,13 +40,26 @@ const MAX_STREAMS: u32 = 100;
 /// Wait after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where and how connections are taken.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Without it, plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+}
+
 /// Serves `service` on `listener` until `stop` resolves; then finishes the requests in flight,
 /// for as long as the settings grant (control FAIL-03).
-pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Http, stop: impl Future<Output = ()>) {
-    let connections = Arc::new(Semaphore::new(http.max_connections));
+pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
+    let Listener { socket: listener, tls } = listener;
+    let connections = Connections::new(http.max_connections, http.max_connections_per_address);
     let graceful = GracefulShutdown::new();
-    let builder = connection_builder(http);
+    let builder = Arc::new(connection_builder(http));
     let proxies = Proxies::new(http);
+    // In plain HTTP over a network, what a stranger says could be anybody's (CRYPTO-01).
+    let only_proxies = tls.is_none() && !http.listen.ip().is_loopback();
+    let patience = http.header_timeout;
     tokio::pin!(stop);
     loop {
         let (stream, ends) = tokio::select! {
@@ -51,39 +73,25 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
                 }
             },
         };
-        if !proxies.admit(ends.remote.ip()) {
-            tracing::warn!(peer = %ends.remote.ip(), "plain HTTP from an address that is no declared proxy's");
+        let peer = ends.remote.ip();
+        if only_proxies && !proxies.trusts(peer) {
+            tracing::warn!(%peer, "plain HTTP from an address that is no declared proxy's");
             continue;
         }
         // Over the limit a connection is closed at once: cheaper than any answer.
-        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-        let service = service.clone();
-        let spoke = Arc::new(AtomicBool::new(false));
-        let speaks = Arc::clone(&spoke);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            speaks.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(ends);
-            service.clone().oneshot(request)
-        });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        let patience = http.header_timeout;
+        let network = (!proxies.trusts(peer)).then(|| Client(peer).network());
+        let Some(counted) = connections.admit(network) else { continue };
+        let (builder, service, watcher) = (Arc::clone(&builder), service.clone(), graceful.watcher());
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            let _permit = permit;
-            let mut connection = std::pin::pin!(connection);
-            // hyper's own timer starts only when it knows the protocol; a caller who says nothing, or
-            // half a preface, would hold the connection for ever.
-            let ended = tokio::select! {
-                ended = &mut connection => ended,
-                () = tokio::time::sleep(patience) => {
-                    if !spoke.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended early");
+            let _counted = counted;
+            match acceptor {
+                None => converse(stream, ends, service, &builder, watcher, patience).await,
+                Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => converse(stream, ends, service, &builder, watcher, patience).await,
+                    Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
+                    Err(_) => tracing::debug!(%peer, "TLS took too long"),
+                },
             }
         });
     }
@@ -91,6 +99,43 @@ pub async fn serve<S: EdgeService>(listener: TcpListener, service: S, http: &Htt
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(http.shutdown_grace) => tracing::warn!("requests in flight were cut off"),
+    }
+}
+
+/// All requests of a connection. One that says nothing for `patience` is given up.
+async fn converse<I, S>(
+    stream: I,
+    ends: Connection,
+    service: S,
+    builder: &auto::Builder<TokioExecutor>,
+    watcher: Watcher,
+    patience: Duration,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: EdgeService,
+{
+    let spoke = Arc::new(AtomicBool::new(false));
+    let speaks = Arc::clone(&spoke);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        speaks.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ends);
+        service.clone().oneshot(request)
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let mut connection = std::pin::pin!(watcher.watch(connection));
+    // hyper's own timer starts only when it knows the protocol; a caller who says nothing, or
+    // half a preface, would hold the connection for ever.
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = tokio::time::sleep(patience) => {
+            if !spoke.load(Ordering::Relaxed) {
+                return;
+            }
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything a stranger's bytes meet before a handler.
 //!
-//! [`serve`] accepts connections; [`stack`] is the order of layers, outermost first:
+//! [`serve`] accepts connections, so many in all and from one address ([`connections`]), by TLS ([`tls`]) or in plain text;
+//! [`stack`] is the order of layers, outermost first:
 //!
 //! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
 //! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
@@ -11,14 +12,17 @@
 
 mod bridge;
 mod client;
+mod connections;
 mod context;
 mod form;
 mod listener;
 mod proxies;
 mod throttle;
+mod tls;
 
-pub use listener::serve;
+pub use listener::{Listener, serve};
 pub use throttle::Recognise;
+pub use tls::{Tls, TlsError};
 
 use std::{any::Any, convert::Infallible, sync::Arc};
 
@@ -30,7 +34,7 @@ use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
     problem::{Kind, Problem},
-    settings::{Http, Throttle},
+    settings::Settings,
     telemetry::event,
 };
 
@@ -38,16 +42,18 @@ use crate::{
 pub(crate) type Body = axum::body::Body;
 
 /// The whole way of a request around `app`; `None` if the throttle would let nothing through.
-pub fn stack<E>(app: E, http: &Http, throttle: &Throttle, recognise: Recognise) -> Option<impl EdgeService + use<E>>
+pub fn stack<E>(app: E, settings: &Settings, recognise: Recognise) -> Option<impl EdgeService + use<E>>
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
+    let http = &settings.http;
     let proxies = Arc::new(proxies::Proxies::new(http));
+    let secure = settings.tls.is_some() || http.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
     let stack = ServiceBuilder::new()
-        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies)))
+        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure))
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(throttle::layer(throttle, recognise)?)
+        .layer(throttle::layer(&settings.throttle, recognise)?)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
         .layer(bridge::BridgeLayer::new(http))
         .service(Arc::new(app));

@@ -18,8 +18,6 @@ const MAX_HOPS: usize = 16;
 pub(super) struct Proxies {
     trusted: Vec<Network>,
     header: ProxyHeader,
-    /// Whether nobody but a proxy may connect.
-    only: bool,
 }
 
 /// A declared proxy says nothing that can be understood of whom it was called by.
@@ -28,13 +26,7 @@ pub(super) struct Untraceable;
 
 impl Proxies {
     pub(super) fn new(http: &Http) -> Self {
-        // In plain HTTP over a network, what a stranger says could be anybody's (CRYPTO-01).
-        Self { trusted: http.trusted_proxies.clone(), header: http.proxy_header, only: !http.listen.ip().is_loopback() }
-    }
-
-    /// Whether this peer may connect.
-    pub(super) fn admit(&self, peer: IpAddr) -> bool {
-        !self.only || self.trusts(peer)
+        Self { trusted: http.trusted_proxies.clone(), header: http.proxy_header }
     }
 
     /// The caller's address: the nearest one that is not a declared proxy's.
@@ -60,7 +52,8 @@ impl Proxies {
         Ok(nearest)
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether this is a declared proxy's address.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(address))
     }
@@ -127,7 +120,7 @@ mod tests {
 
     fn client(header: ProxyHeader, peer: &str, lines: &[&str]) -> Option<String> {
         let trusted = ["10.0.0.0/8", "2001:db8:0:1::/64"].map(|network| network.parse().unwrap()).to_vec();
-        let proxies = Proxies { trusted, header, only: true };
+        let proxies = Proxies { trusted, header };
         let mut headers = HeaderMap::new();
         let name = if header == ProxyHeader::Forwarded { http::header::FORWARDED } else { X_FORWARDED_FOR };
         for line in lines {
@@ -182,13 +175,5 @@ mod tests {
         ] {
             assert_eq!(of(line).as_deref(), expected, "{line}");
         }
-    }
-
-    #[test]
-    fn crypto_01_plain_http_over_a_network_is_for_declared_proxies() {
-        let proxies =
-            Proxies { trusted: vec!["10.0.0.0/8".parse().unwrap()], header: ProxyHeader::Forwarded, only: true };
-        assert!(proxies.admit("10.1.2.3".parse().unwrap()));
-        assert!(!proxies.admit("203.0.113.9".parse().unwrap()));
     }
 }

@@ -31,8 +31,11 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
     }
     let http = &settings.http;
-    if !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
-        r.fault("http.listen", "plain HTTP is served on a loopback address, or to declared proxies");
+    if settings.tls.is_none() && !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
+        r.fault(
+            "http.listen",
+            "plain HTTP is served on a loopback address, or to declared proxies; else set tls.certificate_path",
+        );
     }
     if production && http.trusted_proxies.iter().any(|network| network.is_too_wide()) {
         r.fault("http.trusted_proxies", "must name networks no wider than /8 of IPv4 or /32 of IPv6 in production");

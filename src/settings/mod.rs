@@ -11,6 +11,7 @@ mod oidc;
 mod proxies;
 mod quota;
 mod reader;
+mod tls;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -28,6 +29,7 @@ pub use proxies::{Network, ProxyHeader};
 pub use quota::Quota;
 use reader::Reader;
 pub use reader::{Fault, Faults};
+pub use tls::{Tls, TlsVersion};
 
 /// How strict the start is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Settings {
     pub profile: Profile,
     /// The public listener and its limits.
     pub http: Http,
+    /// TLS of the public listener; without it, plain HTTP.
+    pub tls: Option<Tls>,
     /// The three logins the server uses.
     pub database: Database,
     /// Whose tokens are accepted.
@@ -98,6 +102,9 @@ pub struct Http {
     pub max_body_bytes: usize,
     /// `APP_HTTP__MAX_CONNECTIONS`, default 10000. Further connections are closed at once.
     pub max_connections: usize,
+    /// `APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS`, default 256: of one IPv4 address, or one /64 of IPv6. Declared proxies
+    /// may have all.
+    pub max_connections_per_address: usize,
     /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the start of a connection, or of a further
     /// request on it, to the last header.
     pub header_timeout: Duration,
@@ -203,11 +210,13 @@ impl Settings {
             docs: r.or("http.docs", true),
             max_body_bytes: r.within("http.max_body_bytes", 65_536, 1..=16 * 1024 * 1024),
             max_connections: r.within("http.max_connections", 10_000, 1..=1_000_000),
+            max_connections_per_address: r.within("http.max_connections_per_address", 256, 1..=1_000_000),
             header_timeout: r.millis("http.header_timeout_ms", 5_000),
             body_timeout: r.millis("http.body_timeout_ms", 5_000),
             request_timeout: r.millis("http.request_timeout_ms", 10_000),
             shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
         };
+        let tls = Tls::read(r);
         let writer_url = r.secret("database.writer_url");
         let reader_url = r.secret("database.reader_url");
         let authn_url = r.secret("database.authn_url");
@@ -228,6 +237,7 @@ impl Settings {
         Some(Self {
             profile,
             http,
+            tls,
             database: Database {
                 writer_url: writer_url?,
                 reader_url: reader_url?,

@@ -59,8 +59,13 @@ async fn serve_with_faults() -> std::net::SocketAddr {
         .map_to_response();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let stack = edge::stack(app, &settings.http, &settings.throttle, std::sync::Arc::new(|_, _| None)).unwrap();
-    tokio::spawn(edge::serve(listener, stack, &settings.http, std::future::pending()));
+    let stack = edge::stack(app, settings, std::sync::Arc::new(|_, _| None)).unwrap();
+    tokio::spawn(edge::serve(
+        edge::Listener { socket: listener, tls: None },
+        stack,
+        &settings.http,
+        std::future::pending(),
+    ));
     address
 }
 

@@ -32,3 +32,4 @@ mod quota;
 mod races;
 mod start;
 mod support;
+mod tls;

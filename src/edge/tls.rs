@@ -1,0 +1,126 @@
+//! TLS of the listener: 1.3 unless the settings allow 1.2, and certificates that are changed under way (CRYPTO-01).
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+use secrecy::zeroize::Zeroizing;
+use thiserror::Error;
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    crypto,
+    settings::{self, TlsVersion},
+};
+
+/// How often it is looked whether the files changed.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The certificate that connections are made with from now on.
+#[derive(Debug)]
+pub struct Tls {
+    settings: settings::Tls,
+    current: ArcSwap<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Of the two files.
+    digests: [[u8; 32]; 2],
+}
+
+/// Why there is no TLS.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file holds no certificate, or no key. What is in it is not told.
+    #[error("{path} holds no {what} in PEM form")]
+    Pem {
+        /// Which.
+        path: PathBuf,
+        /// What should be in it.
+        what: &'static str,
+    },
+    /// They do not fit together, or cannot be used.
+    #[error("the certificate and the key cannot be used")]
+    Unusable(#[from] rustls::Error),
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn load(settings: settings::Tls) -> Result<Arc<Self>, TlsError> {
+        let current = ArcSwap::from_pointee(Loaded::new(&settings)?);
+        Ok(Arc::new(Self { settings, current }))
+    }
+
+    /// For the next connection. Those that are open keep what they have.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.current.load().config))
+    }
+
+    /// Reads the files again whenever they change, for as long as it runs. What cannot be used is told, and what was
+    /// used goes on.
+    pub async fn follow(self: Arc<Self>) {
+        let mut told = None;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let this = Arc::clone(&self);
+            let Ok(loaded) = tokio::task::spawn_blocking(move || Loaded::new(&this.settings)).await else { continue };
+            match loaded {
+                Ok(loaded) if loaded.digests != self.current.load().digests => {
+                    tracing::info!("a new certificate is used");
+                    self.current.store(Arc::new(loaded));
+                    told = None;
+                }
+                Ok(_) => told = None,
+                Err(error) => {
+                    let text = error.to_string();
+                    if told.as_ref() != Some(&text) {
+                        tracing::error!(%error, cause = ?std::error::Error::source(&error), "the certificate stays as it was");
+                        told = Some(text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Loaded {
+    fn new(settings: &settings::Tls) -> Result<Self, TlsError> {
+        let read = |path: &PathBuf| {
+            let read = std::fs::read(path).map(Zeroizing::new);
+            read.map_err(|source| TlsError::File { path: path.clone(), source })
+        };
+        let (certificate, key) = (read(&settings.certificate)?, read(&settings.key)?);
+        let digests = [crypto::sha256(&certificate), crypto::sha256(&key)];
+        let no = |path: &PathBuf, what| TlsError::Pem { path: path.clone(), what };
+        let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
+        let chain =
+            chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| no(&settings.certificate, "certificate"))?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| no(&settings.key, "private key"))?;
+        let versions = match settings.min_version {
+            TlsVersion::V1_3 => &[&TLS13][..],
+            TlsVersion::V1_2 => &[&TLS13, &TLS12],
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), digests })
+    }
+}

@@ -1,0 +1,235 @@
+//! TLS of the listener, by real handshakes.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use reqwest::{Client, tls::Version};
+use service::{
+    app::{self, StartError},
+    domain::Clock,
+    settings::{Faults, Settings},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Actor, TestApp, eventually, test_database};
+
+/// An authority that signs for `localhost`.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: reqwest::Certificate,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap();
+        let root = reqwest::Certificate::from_der(root.der()).unwrap();
+        Self { issuer: Issuer::new(params, key), root }
+    }
+
+    /// A certificate and its key, as PEM.
+    fn sign(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A client that trusts this authority alone, and knows where `localhost` is.
+    fn client(&self, address: SocketAddr) -> reqwest::ClientBuilder {
+        Client::builder().tls_certs_only([self.root.clone()]).resolve("localhost", address)
+    }
+}
+
+/// Files of a certificate and its key; gone when this is dropped.
+struct Files(PathBuf);
+
+impl Files {
+    fn new((certificate, key): (String, String)) -> Self {
+        let folder = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let files = Self(folder);
+        files.write(certificate, key);
+        files
+    }
+
+    fn write(&self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) {
+        std::fs::write(self.certificate(), certificate).unwrap();
+        std::fs::write(self.key(), key).unwrap();
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.join("certificate.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The settings of a service with these files; its issuer is nowhere, and what is asked here needs none.
+async fn settings(files: &Files, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
+    let mut all = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let own = [
+        ("APP_TLS__CERTIFICATE_PATH", files.certificate().display().to_string()),
+        ("APP_TLS__KEY_PATH", files.key().display().to_string()),
+    ];
+    all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    all.retain(|_, value| !value.is_empty());
+    Settings::from_variables(all)
+}
+
+/// Where a service listens that was started with them.
+async fn serve(files: &Files, variables: &[(&str, &str)]) -> SocketAddr {
+    let settings = settings(files, variables).await.unwrap();
+    let app = app::start(settings, Clock::system()).await.unwrap_or_else(|error| panic!("{error}"));
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.address().port()));
+    tokio::spawn(app.run(std::future::pending()));
+    address
+}
+
+/// The status of a call, or nothing if there was no handshake.
+async fn live(client: &Client, address: SocketAddr) -> Option<reqwest::Response> {
+    client.get(format!("https://localhost:{}/health/live", address.port())).send().await.ok()
+}
+
+#[tokio::test]
+async fn crypto_01_tls_1_3_is_spoken_and_nothing_older() {
+    let authority = Authority::new();
+    let files = Files::new(authority.sign());
+    // Beyond loopback too: this is what makes it safe.
+    let address = serve(&files, &[("APP_HTTP__LISTEN", "0.0.0.0:0")]).await;
+    let reply = live(&authority.client(address).build().unwrap(), address).await.expect("a handshake");
+    assert_eq!((reply.status().as_u16(), reply.version()), (200, http::Version::HTTP_2));
+    assert_eq!(reply.headers()["strict-transport-security"], "max-age=63072000; includeSubDomains");
+    let old = || authority.client(address).tls_version_max(Version::TLS_1_2).build().unwrap();
+    assert!(live(&old(), address).await.is_none(), "TLS 1.2 was spoken");
+    let stranger = Authority::new().client(address).build().unwrap();
+    assert!(live(&stranger, address).await.is_none(), "the test's client trusts anybody");
+
+    // By choice only.
+    let address = serve(&files, &[("APP_TLS__MIN_VERSION", "1.2")]).await;
+    let old = authority.client(address).tls_version_max(Version::TLS_1_2).build().unwrap();
+    live(&old, address).await.expect("TLS 1.2, as set");
+    live(&authority.client(address).build().unwrap(), address).await.expect("TLS 1.3 all the same");
+}
+
+#[tokio::test]
+async fn crypto_01_plain_text_is_not_answered() {
+    let files = Files::new(Authority::new().sign());
+    let address = serve(&files, &[("APP_HTTP__HEADER_TIMEOUT_MS", "300")]).await;
+    for greeting in [&b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""] {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(greeting).await.unwrap();
+        let mut answer = Vec::new();
+        // One that says nothing is given up too (RATE-09).
+        let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("closed");
+        assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn crypto_01_a_certificate_is_changed_and_no_connection_dropped() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let files = Files::new(first.sign());
+    let address = serve(&files, &[]).await;
+    let old = first.client(address).build().unwrap();
+    live(&old, address).await.expect("the first certificate");
+    // Half-written files are what a reader may see; the next look finds them whole.
+    files.write("-----BEGIN CERTIFICATE-----\n", second.sign().1);
+    live(&first.client(address).build().unwrap(), address).await.expect("the first certificate still");
+    let (certificate, key) = second.sign();
+    files.write(certificate, key);
+    let new = second.client(address).build().unwrap();
+    eventually("the second certificate", async || live(&new, address).await.is_some()).await;
+    assert!(live(&first.client(address).build().unwrap(), address).await.is_none(), "the first is used still");
+    // Its connection was open all the time.
+    live(&old, address).await.expect("the connection from before");
+}
+
+#[tokio::test]
+async fn crypto_01_a_certificate_that_cannot_be_used_stops_the_start() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.sign();
+    let another = authority.sign().1;
+    for (certificate, key, message) in [
+        (&certificate, &another, "the certificate and the key cannot be used"),
+        (&key, &key, "holds no certificate in PEM form"),
+        (&certificate, &certificate, "holds no private key in PEM form"),
+    ] {
+        let files = Files::new((certificate.clone(), key.clone()));
+        let Err(StartError::Tls(error)) = app::start(settings(&files, &[]).await.unwrap(), Clock::system()).await
+        else {
+            panic!("{message}: it started");
+        };
+        assert!(error.to_string().contains(message), "{error}");
+    }
+    let files = Files::new((certificate, key));
+    std::fs::remove_file(files.key()).unwrap();
+    let missing = app::start(settings(&files, &[]).await.unwrap(), Clock::system()).await;
+    assert!(matches!(missing, Err(StartError::Tls(_))));
+    for (variables, name) in [
+        ([("APP_TLS__KEY_PATH", "")], "APP_TLS__KEY_PATH"),
+        ([("APP_TLS__CERTIFICATE_PATH", "")], "APP_TLS__CERTIFICATE_PATH"),
+        ([("APP_TLS__MIN_VERSION", "1.1")], "APP_TLS__MIN_VERSION"),
+    ] {
+        let faults = settings(&files, &variables).await.unwrap_err().to_string();
+        assert!(faults.contains(name), "{faults}");
+    }
+}
+
+#[tokio::test]
+async fn crypto_01_behind_a_proxy_with_tls_browsers_are_told_too() {
+    let app = TestApp::start_with(&[("APP_HTTP__PUBLIC_URL", "https://api.example.com")]).await;
+    let reply = app.anonymous().get("/health/live").await;
+    assert_eq!(reply.header("strict-transport-security"), Some("max-age=63072000; includeSubDomains"));
+    assert_eq!(TestApp::shared().anonymous().get("/health/live").await.header("strict-transport-security"), None);
+}
+
+#[tokio::test]
+async fn rate_09_one_address_cannot_have_all_connections() {
+    let app = TestApp::start_with(&[
+        ("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "4"),
+        ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.8"),
+    ])
+    .await;
+    // Those that the test itself opened while it waited for the service end first.
+    let free = async || {
+        let Ok(mut socket) = TcpStream::connect(app.address).await else { return false };
+        let _ = socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+    };
+    let mut held = Vec::new();
+    eventually("the address has as many as it may", async || {
+        held.push(TcpStream::connect(app.address).await.unwrap());
+        !free().await
+    })
+    .await;
+    assert!(held.len() <= 4, "{}", held.len());
+    // Others may still, and so may a proxy with many callers.
+    for (last, calls) in [(7, 1), (8, 10)] {
+        for _ in 0..calls {
+            let actor = Actor::new(app.address, None).at_address(Ipv4Addr::new(127, 0, 0, last).into());
+            actor.get("/health/live").await.ok(200);
+            std::mem::forget(actor);
+        }
+    }
+    drop(held);
+    eventually("they are free again", async || free().await).await;
+}
