@@ -169,6 +169,8 @@ mod tests {
         background.spawn(std::future::pending());
         assert_eq!(stopped(std::future::ready(()), &mut background).await, Ok(()));
         background.spawn(async { panic!("as in a test") });
-        assert_eq!(stopped(std::future::pending(), &mut background).await, Err(BackgroundEnded));
+        let ended = stopped(std::future::pending(), &mut background);
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+        assert_eq!(ended, Ok(Err(BackgroundEnded)));
     }
 }

@@ -126,3 +126,26 @@ impl Drop for Place<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authn_12_places_in_the_queue_are_few_in_all_and_for_one_source_and_are_given_back() {
+        let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let hashing = Hashing::new(pepper, 1).unwrap();
+        let source = |n: u8| Source([192, 0, 2, n].into());
+        let mut places = Vec::new();
+        for n in 1..=4 {
+            places.extend((0..MAX_WAITING_PER_SOURCE).map(|_| hashing.place(source(n)).unwrap()));
+            assert!(hashing.place(source(n)).is_none(), "one source has more than its share");
+        }
+        assert!(hashing.place(source(5)).is_none(), "more wait than may");
+        places.pop();
+        let last = hashing.place(source(4)).unwrap();
+        assert!(hashing.place(source(4)).is_none(), "one that was given back was given twice");
+        drop((places, last));
+        assert!(hashing.waiting().is_empty(), "sources are remembered that wait no more");
+    }
+}

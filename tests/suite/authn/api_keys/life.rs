@@ -9,7 +9,7 @@ use service::authz::{matrix::Scope, policy::Role};
 use super::{delete, path, revoke, text};
 use crate::{
     authn::assert_refused,
-    support::{ACME, TestApp, UNTHROTTLED, eventually, run, test_database},
+    support::{ACME, TestApp, UNTHROTTLED, eventually, query, run, superuser, test_database},
 };
 
 #[tokio::test]
@@ -134,5 +134,43 @@ async fn authn_12_a_change_that_cannot_be_learnt_at_once_is_made_all_the_same() 
     run(&app.database.owner, "grant select on revocations to app_authn").await.unwrap();
     let program = app.api_key(text(&created));
     eventually("refused", async || program.get("/v1/orders").await.status == 401).await;
+    assert_refused(&program.get("/v1/orders").await, "revoked");
+}
+
+#[tokio::test]
+async fn authn_12_keys_that_are_revoked_one_after_the_other_all_end() {
+    let app = TestApp::start().await;
+    let keys = [app.new_api_key(&[Scope::OrdersRead]).await, app.new_api_key(&[Scope::OrdersRead]).await];
+    for key in &keys {
+        app.api_key(text(key)).get("/v1/orders").await.ok(200);
+    }
+    for key in &keys {
+        assert_eq!(delete(&app.user(Role::Admin), &path(key)).await.status, 204);
+    }
+    for key in &keys {
+        assert_refused(&app.api_key(text(key)).get("/v1/orders").await, "revoked");
+    }
+}
+
+/// The backup that was restored is older than what this replica knows, and its log begins anew.
+#[tokio::test]
+async fn authn_12_a_change_of_a_key_is_learnt_though_positions_begin_anew() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    for value in ["alice", "bob", "carol"] {
+        revoke(&app, "subject", value).await;
+    }
+    let program = app.api_key(text(&created));
+    program.get("/v1/orders").await.ok(200);
+    let forget = "truncate revocations restart identity;
+        select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
+    sqlx::raw_sql(forget).execute(&mut superuser(&app.database).await).await.unwrap();
+    // The replica has looked at what is left, which is nothing.
+    let looked = "select pid::text from pg_stat_activity where usename = 'app_authn' and state = 'idle'
+                  and datname = current_database() and query like '%from revocations%'";
+    eventually("it looked", async || !query(&app.database.authn, looked).await.is_empty()).await;
+    assert_eq!(delete(&app.user(Role::Admin), &path(&created)).await.status, 204);
+    // The first call may find the connection gone by which keys are looked up.
+    eventually("it can be looked up", async || program.get("/v1/orders").await.status != 503).await;
     assert_refused(&program.get("/v1/orders").await, "revoked");
 }

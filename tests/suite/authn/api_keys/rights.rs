@@ -142,3 +142,14 @@ async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may
     }
     program.get("/v1/customers").await.ok(200);
 }
+
+#[tokio::test]
+async fn authn_12_a_token_older_than_the_one_a_key_was_made_by_does_not_change_what_it_may() {
+    let app = TestApp::start().await;
+    let stale = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
+    app.clock.advance(Duration::from_secs(2));
+    let body = json!({ "name": "new", "scopes": ["orders:read"], "validForDays": 30 });
+    app.bearer(app.forge().claim("roles", json!(["admin"])).token()).post("/v1/api-keys", &body).await.ok(201);
+    stale.get("/v1/me").await.ok(200);
+    assert_eq!(roles_of(&app).await, ["{admin}"]);
+}
