@@ -17,6 +17,7 @@ pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
     if let Some(root) = document.as_object_mut() {
         root.insert("servers".to_owned(), json!([{ "url": public_url.trim_end_matches('/') }]));
         complete_components(root, issuer);
+        root.get_mut("paths").into_iter().for_each(bound_formats);
         for (path, methods) in members_mut(root, "paths") {
             for (method, operation) in methods.as_object_mut().into_iter().flatten() {
                 let row = http::Method::from_bytes(method.to_uppercase().as_bytes())
@@ -53,13 +54,17 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
             "description": "A key of `/v1/api-keys`, which has scopes of its own."
         }}),
     );
+    let mut problem_headers = quota_headers();
+    problem_headers.insert("Retry-After".to_owned(), json!({ "$ref": "#/components/headers/RetryAfter" }));
     components.insert(
         "responses".to_owned(),
         json!({ "Problem": {
             "description": "The request was not done; `code` says why.",
+            "headers": problem_headers,
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } }
         }}),
     );
+    components.insert("headers".to_owned(), header_components());
     // Objects are closed: a member they do not name is refused in requests and absent from answers.
     let schemas = components.entry("schemas").or_insert_with(|| json!({}));
     for (_, schema) in schemas.as_object_mut().into_iter().flatten() {
@@ -69,9 +74,38 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
             schema.insert("additionalProperties".to_owned(), json!(false));
         }
     }
+    bound_formats(schemas);
     if let Some(schemas) = schemas.as_object_mut() {
         schemas.insert("Problem".to_owned(), problem_schema());
     }
+}
+
+/// What `src/quota` tells on the answers to callers who are known.
+fn header_components() -> Value {
+    json!({
+        "RateLimit": {
+            "description": "What is left of each quota, and after how many seconds all of it is there again \
+                            (draft-ietf-httpapi-ratelimit-headers-10). On answers to authenticated callers.",
+            "schema": { "type": "string", "maxLength": 256, "pattern": "^(\"[a-z]+\";r=[0-9]+;t=[0-9]+(, )?)+$" },
+            "example": "\"read\";r=99;t=1, \"tenant\";r=1999;t=1"
+        },
+        "RateLimitPolicy": {
+            "description": "Each quota, and the seconds it is for. On answers to authenticated callers.",
+            "schema": { "type": "string", "maxLength": 256, "pattern": "^(\"[a-z]+\";q=[0-9]+;w=[0-9]+(, )?)+$" },
+            "example": "\"read\";q=100;w=60, \"tenant\";q=2000;w=60"
+        },
+        "RetryAfter": {
+            "description": "With 429 and some 503: seconds to wait, 1 or more.",
+            "schema": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 86_400 },
+            "example": 1
+        }
+    })
+}
+
+fn quota_headers() -> Map<String, Value> {
+    let of = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
+    let headers = [("RateLimit", of("RateLimit")), ("RateLimit-Policy", of("RateLimitPolicy"))];
+    headers.into_iter().map(|(name, header)| (name.to_owned(), header)).collect()
 }
 
 /// RFC 9457 section 3, with this API's extensions.
@@ -146,11 +180,36 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         if response.get("description") == Some(&json!("")) {
             response["description"] = summary.clone();
         }
+        if !public
+            && let Some(response) = response.as_object_mut()
+            && let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut()
+        {
+            headers.extend(quota_headers());
+        }
     }
     for status in statuses {
         if let Some(responses) = responses.as_object_mut() {
             responses.entry(status).or_insert_with(|| json!({ "$ref": "#/components/responses/Problem" }));
         }
+    }
+}
+
+/// Texts of a format are as long as the format makes them at most; the framework does not say so.
+fn bound_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            let longest = match members.get("format").and_then(Value::as_str) {
+                Some("uuid") => Some(36),
+                Some("date-time") => Some(40),
+                _ => None,
+            };
+            if let Some(longest) = longest {
+                members.entry("maxLength").or_insert_with(|| json!(longest));
+            }
+            members.values_mut().for_each(bound_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound_formats),
+        _ => {}
     }
 }
 

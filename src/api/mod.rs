@@ -27,12 +27,13 @@ pub use meta::document;
 
 use std::{sync::Arc, time::Duration};
 
+use http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, EndpointExt, Response};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     authn::Authenticator,
-    authz::{Action, Permit, Refusal},
+    authz::{Action, Permit, Refusal, matrix},
     crypto::MacKey,
     domain::{Clock, NewOrderError, TransitionError},
     problem::{self, Kind, Problem},
@@ -123,7 +124,17 @@ pub fn routes(
     let service = OpenApiService::new(guarded, meta::TITLE, env!("CARGO_PKG_VERSION"));
     let endpoint = poem::IntoEndpoint::into_endpoint(service)
         .catch_all_error(|error: poem::Error| async move { problem::from_framework(error).into_poem() })
-        .map_to_response();
+        .map_to_response()
+        .around(|endpoint, request| async move {
+            let path = request.uri().path().to_owned();
+            let mut response = endpoint.call(request).await?;
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                && let Ok(methods) = HeaderValue::try_from(matrix::allowed(&path))
+            {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+            Ok(response)
+        });
     Ok((endpoint, served))
 }
 

@@ -62,6 +62,20 @@ pub fn find(method: &http::Method, template: &str) -> Option<&'static Row> {
     MATRIX.iter().find(|row| row.method.as_str() == method.as_str() && same_path(row))
 }
 
+/// The methods of a path, as `Allow` lists them (RFC 9110 section 10.2.1); whatever has GET has HEAD.
+#[must_use]
+pub fn allowed(path: &str) -> String {
+    let fits = |row: &&Row| {
+        let (ours, theirs) = (row.path.split('/'), path.split('/'));
+        ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(|(a, b)| a == b || is_parameter(a))
+    };
+    let methods = MATRIX.iter().filter(fits).map(|row| match row.method {
+        Method::Get => "GET, HEAD",
+        method => method.as_str(),
+    });
+    methods.collect::<Vec<_>>().join(", ")
+}
+
 /// The matrix as a Markdown table, as it stands in `SECURITY.md`.
 #[must_use]
 pub fn markdown() -> String {

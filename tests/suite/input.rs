@@ -228,10 +228,15 @@ async fn input_08_every_error_is_a_problem_that_says_nothing_of_the_inside() {
         (404, sales.get("/no/such/path").await),
         (404, sales.get("/v1/products/NO-SUCH-SKU").await),
         (405, sales.send(sales.request(Method::DELETE, "/v1/orders")).await),
+        (405, sales.send(sales.request(Method::TRACE, "/v1/orders/1/cancel")).await),
         (415, sales.post_raw("/v1/orders", "text/plain", "x").await),
     ];
     for (status, reply) in replies {
         reply.problem(status);
+        // What there is instead (RFC 9110 section 15.5.6).
+        let allow =
+            (status == 405).then(|| if reply.body["instance"] == "/v1/orders" { "POST, GET, HEAD" } else { "POST" });
+        assert_eq!(reply.header("allow"), allow);
         for inside in ["serde", "poem", "sqlx", "expected", "line 1", "column", "src/", "panicked", "ninety"] {
             assert!(!reply.text.contains(inside), "{inside} in {}", reply.text);
         }
