@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::body::{Body as HttpBody, Bytes};
 use poem::{
     Endpoint, RequestParts,
     web::{LocalAddr, RemoteAddr},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 use tower_http::timeout::TimeoutBody;
 
@@ -32,15 +33,18 @@ use crate::{
 };
 
 /// Makes a [`Bridge`] to an endpoint.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BridgeLayer {
     max_body: usize,
     body_timeout: Duration,
+    /// One for each request in work.
+    places: Arc<Semaphore>,
 }
 
 impl BridgeLayer {
     pub(super) fn new(http: &Http) -> Self {
-        Self { max_body: http.max_body_bytes, body_timeout: http.body_timeout }
+        let places = Arc::new(Semaphore::new(http.max_concurrent_requests));
+        Self { max_body: http.max_body_bytes, body_timeout: http.body_timeout, places }
     }
 }
 
@@ -48,7 +52,7 @@ impl<E> Layer<Arc<E>> for BridgeLayer {
     type Service = Bridge<E>;
 
     fn layer(&self, endpoint: Arc<E>) -> Bridge<E> {
-        Bridge { endpoint, limits: *self }
+        Bridge { endpoint, limits: self.clone() }
     }
 }
 
@@ -61,7 +65,7 @@ pub(super) struct Bridge<E> {
 
 impl<E> Clone for Bridge<E> {
     fn clone(&self) -> Self {
-        Self { endpoint: Arc::clone(&self.endpoint), limits: self.limits }
+        Self { endpoint: Arc::clone(&self.endpoint), limits: self.limits.clone() }
     }
 }
 
@@ -80,9 +84,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let endpoint = Arc::clone(&self.endpoint);
-        let limits = self.limits;
+        let limits = self.limits.clone();
         Box::pin(async move {
-            let request = match limits.to_poem(request) {
+            let (request, _place) = match limits.to_poem(request) {
                 Ok(request) => request,
                 Err(problem) => return Ok(problem.into_response()),
             };
@@ -97,12 +101,14 @@ where
 }
 
 impl BridgeLayer {
-    fn to_poem<B>(self, request: Request<B>) -> Result<poem::Request, Problem>
+    /// The request as poem takes it, and its place among those in work.
+    fn to_poem<B>(&self, request: Request<B>) -> Result<(poem::Request, Option<OwnedSemaphorePermit>), Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
         let (mut parts, body) = request.into_parts();
         form::check(&parts)?;
+        let place = self.place(parts.uri.path())?;
         let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.get::<Connection>().copied());
         let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
@@ -119,7 +125,20 @@ impl BridgeLayer {
         // What was announced is not trusted: the limit counts the bytes that come.
         let timed = Box::pin(TimeoutBody::new(self.body_timeout, body));
         let limited = Limited::new(timed, self.max_body).map_err(body_error);
-        Ok(poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))))
+        Ok((poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))), place))
+    }
+
+    /// Sheds load: whoever would have to wait is told so at once, and what is in work gets done (RATE-09). Probes have no
+    /// need of a place, or an orchestrator would stop a service because it is busy.
+    fn place(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        if path.starts_with("/health/") {
+            return Ok(None);
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map(Some).map_err(|_| {
+            let problem = Problem::new(Kind::Unavailable).detail("The service is busy.");
+            problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        })
     }
 }
 

@@ -8,7 +8,7 @@
 //! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06)
 //! 4. timeout of the whole request (RATE-09)
 //! 5. [`form`]: one `Host`, a plain path, bounded headers; what HTTP lets be read in two ways is refused (INPUT-06)
-//! 6. [`bridge`]: body limit and body timeout, applied while reading (INPUT-04); then poem
+//! 6. [`bridge`]: so many requests at once and no more (RATE-09); body limit and body timeout, applied while reading (INPUT-04); then poem
 
 mod bridge;
 mod client;

@@ -105,6 +105,8 @@ pub struct Http {
     /// `APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS`, default 256: of one IPv4 address, or one /64 of IPv6. Declared proxies
     /// may have all.
     pub max_connections_per_address: usize,
+    /// `APP_HTTP__MAX_CONCURRENT_REQUESTS`, default 1024: requests in work; further ones are answered with 503 at once.
+    pub max_concurrent_requests: usize,
     /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the start of a connection, or of a further
     /// request on it, to the last header.
     pub header_timeout: Duration,
@@ -211,6 +213,7 @@ impl Settings {
             max_body_bytes: r.within("http.max_body_bytes", 65_536, 1..=16 * 1024 * 1024),
             max_connections: r.within("http.max_connections", 10_000, 1..=1_000_000),
             max_connections_per_address: r.within("http.max_connections_per_address", 256, 1..=1_000_000),
+            max_concurrent_requests: r.within("http.max_concurrent_requests", 1_024, 1..=1_000_000),
             header_timeout: r.millis("http.header_timeout_ms", 5_000),
             body_timeout: r.millis("http.body_timeout_ms", 5_000),
             request_timeout: r.millis("http.request_timeout_ms", 10_000),
