@@ -132,6 +132,8 @@ enum Erased {
 #[OpenApi(tag = "Tag::Customers")]
 impl Customers {
     /// Add a customer
+    ///
+    /// Fields about a person leave the service masked, in this answer too.
     #[oai(path = "/v1/customers", method = "post", operation_id = "createCustomer")]
     async fn create(
         &self,
@@ -159,6 +161,8 @@ impl Customers {
     }
 
     /// List customers
+    ///
+    /// Newest first. Fields about a person are masked.
     #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
     async fn list(
         &self,
@@ -186,6 +190,8 @@ impl Customers {
     }
 
     /// Get one customer
+    ///
+    /// Fields about a person are masked.
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
     async fn get(&self, permit: Permit<GetCustomer>, id: Path<Uuid>) -> Result<Json<CustomerView>> {
         let customer = self.0.database.customer(&permit, CustomerId::from_uuid(id.0)).await?;
@@ -193,6 +199,8 @@ impl Customers {
     }
 
     /// Change a customer
+    ///
+    /// What is absent stays, null empties.
     #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
     async fn update(
         &self,

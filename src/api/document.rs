@@ -15,7 +15,7 @@ const API_KEY: &str = "apiKey";
 pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
     let mut document: Value = serde_json::from_str(spec).unwrap_or_default();
     if let Some(root) = document.as_object_mut() {
-        root.insert("servers".to_owned(), json!([{ "url": public_url.trim_end_matches('/') }]));
+        root.insert("servers".to_owned(), json!([{ "url": public_url.trim_end_matches('/'), "x-internal": false }]));
         complete_components(root, issuer);
         root.get_mut("paths").into_iter().for_each(bound_formats);
         for (path, methods) in members_mut(root, "paths") {
@@ -41,12 +41,12 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
         json!({ OIDC: {
             "type": "openIdConnect",
             "openIdConnectUrl": discovery,
-            "description": "Access token (RFC 9068) of the issuer."
+            "description": "Access token (RFC 9068) of the issuer, checked as RFC 8725 says."
         }, BEARER: {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The same access token, pasted."
+            "description": "The same access token, pasted. It is checked as RFC 8725 says."
         }, API_KEY: {
             "type": "apiKey",
             "in": "header",

@@ -32,6 +32,8 @@ struct MeView {
 #[OpenApi(tag = "Tag::Identity")]
 impl Me {
     /// Who am I
+    ///
+    /// Who the credential says the caller is, and what it may do.
     #[oai(path = "/v1/me", method = "get", operation_id = "getMe")]
     async fn get(&self, permit: Permit<GetMe>) -> Result<Json<MeView>> {
         let principal = permit.principal();

@@ -44,6 +44,8 @@ impl Meta {
 #[OpenApi(tag = "Tag::Operations")]
 impl Meta {
     /// This document
+    ///
+    /// As OpenAPI 3.0. What it says of requests is what they are held to.
     #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
     async fn openapi(&self) -> Result<Json<Any<Value>>> {
         let document = self.document.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;
@@ -51,6 +53,8 @@ impl Meta {
     }
 
     /// A page to read this document on
+    ///
+    /// Everything it needs is in the page; nothing is fetched from elsewhere.
     #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
     async fn docs(&self) -> Result<Response<Html<String>>> {
         let page = self.page.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;

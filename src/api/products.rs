@@ -101,6 +101,8 @@ impl ProductData {
 #[OpenApi(tag = "Tag::Catalog")]
 impl Products {
     /// List products
+    ///
+    /// By the number they are kept under.
     #[oai(path = "/v1/products", method = "get", operation_id = "listProducts")]
     async fn list(
         &self,
@@ -121,6 +123,8 @@ impl Products {
     }
 
     /// Get one product
+    ///
+    /// By the number it is kept under, in upper or lower case.
     #[oai(path = "/v1/products/:sku", method = "get", operation_id = "getProduct")]
     async fn get(
         &self,
@@ -135,6 +139,8 @@ impl Products {
     }
 
     /// Add a product, or change one
+    ///
+    /// Orders that were placed keep the price they were placed at.
     #[oai(path = "/v1/products/:sku", method = "put", operation_id = "putProduct")]
     async fn put(
         &self,

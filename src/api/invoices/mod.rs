@@ -62,6 +62,8 @@ impl Invoices {
     }
 
     /// List invoices
+    ///
+    /// Newest first.
     #[oai(path = "/v1/invoices", method = "get", operation_id = "listInvoices")]
     async fn list(
         &self,

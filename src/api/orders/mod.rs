@@ -28,6 +28,8 @@ pub(super) struct Orders(pub(super) Arc<Context>);
 #[OpenApi(tag = "Tag::Orders")]
 impl Orders {
     /// Place an order
+    ///
+    /// Prices are the catalogue's at this moment; the total is computed here.
     #[oai(path = "/v1/orders", method = "post", operation_id = "createOrder")]
     async fn create(
         &self,
@@ -59,6 +61,8 @@ impl Orders {
     }
 
     /// List orders
+    ///
+    /// Newest first, by any of state, customer and time of placing.
     #[oai(path = "/v1/orders", method = "get", operation_id = "listOrders")]
     #[expect(clippy::too_many_arguments, reason = "one per parameter of the query")]
     async fn list(
@@ -98,6 +102,8 @@ impl Orders {
     }
 
     /// Get one order
+    ///
+    /// With its lines, at the prices of when it was placed.
     #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
     async fn get(&self, permit: Permit<GetOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
         let order = self.0.database.order(&permit, OrderId::from_uuid(id.0)).await?;
