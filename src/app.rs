@@ -101,6 +101,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let service = edge::stack(routes, &settings, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
+    context.quotas.look(&credentials).await.map_err(UnfitDatabase::from)?;
     let mut background = context.authenticator.keep_fresh();
     let (quotas, forgetful) = (Arc::clone(&context.quotas), Arc::clone(&context.quotas));
     let operators = credentials.clone();

@@ -1,6 +1,6 @@
 //! Whether a caller takes what an operation answers with (RFC 9110 section 12.5.1; INPUT-03).
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// How closely a range of media types names one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -10,13 +10,14 @@ enum Fit {
     Exact,
 }
 
-/// Whether one of the types is acceptable. Without `Accept`, all are; what cannot be read in it accepts nothing.
+/// Whether one of the types is acceptable. Without `Accept`, or with an empty one, all are; what cannot be read in it accepts nothing.
 pub(super) fn allows(headers: &HeaderMap, types: &[&str]) -> bool {
-    let mut ranges = headers.get_all(header::ACCEPT).iter().peekable();
-    if ranges.peek().is_none() || types.is_empty() {
+    let lines: Vec<&HeaderValue> = headers.get_all(header::ACCEPT).iter().collect();
+    if lines.iter().all(|line| line.is_empty()) || types.is_empty() {
         return true;
     }
-    let ranges: Vec<&str> = ranges.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
+    let ranges: Vec<&str> =
+        lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
     types.iter().any(|wanted| {
         // Without its parameters, such as the charset.
         let wanted = wanted.split(';').next().unwrap_or_default().trim();
@@ -69,7 +70,7 @@ mod tests {
             &["text/html"][..],
             &["application/xml, text/*"],
             &["*/*, application/json;q=0"],
-            &[""],
+            &[","],
             &["json"],
             &["*/*;q=x"],
         ] {

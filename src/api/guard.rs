@@ -17,12 +17,12 @@ use poem_openapi::{
 };
 use thiserror::Error;
 
-use super::{Context, ServedRoute, accept, schema::Schemas};
+use super::{Context, HasBody, ServedRoute, accept, schema::Schemas};
 use crate::{
     authn::{AuthnError, Principal, Refused, Source},
     authz::{
         Action, Denied, Grant, Permit, authorize,
-        matrix::{self, Callers, Row},
+        matrix::{self, Callers, QuotaClass, Row},
     },
     domain::ApiKeyId,
     problem::{Kind, Problem, challenge, from_framework},
@@ -175,14 +175,14 @@ impl Guard {
         self.serve(request).await
     }
 
-    async fn serve(&self, mut request: Request) -> Result<poem::Response> {
+    async fn serve(&self, request: Request) -> Result<poem::Response> {
         self.check_query(request.uri().query().unwrap_or_default())?;
         check_headers(request.headers())?;
-        if !accept::allows(request.headers(), &self.declared.answers) {
+        if self.row.quota != QuotaClass::Health && !accept::allows(request.headers(), &self.declared.answers) {
             return Err(Problem::new(Kind::NotAcceptable).into());
         }
-        // Read where none is meant: what is ignored here may be a request to somebody on the way (RFC 9110 section 9.3.1).
-        if !self.declared.takes_body && !request.take_body().into_bytes().await?.is_empty() {
+        // What is ignored here may be a request to somebody on the way (RFC 9110 section 9.3.1). It is not waited for.
+        if !self.declared.takes_body && request.extensions().get::<HasBody>().is_some() {
             return Err(Problem::new(Kind::Malformed).detail("This operation takes no body.").into());
         }
         self.endpoint.call(request).await

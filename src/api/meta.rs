@@ -1,11 +1,13 @@
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::header;
-use poem::Result;
+use hyper::body::Bytes;
+use poem::{IntoResponse, Result};
 use poem_openapi::{
-    OpenApi, OpenApiService,
-    payload::{Html, Json, Response},
+    ApiResponse, OpenApi, OpenApiService,
+    payload::{Html, Json, Payload, Response},
+    registry::{MetaResponses, Registry},
     types::Any,
 };
 use serde_json::Value;
@@ -21,13 +23,41 @@ const DESCRIPTION: &str = "Orders and billing for many tenants.";
 
 /// The OpenAPI document and a page to read it on.
 pub(super) struct Meta {
-    document: Option<Value>,
+    document: Option<Bytes>,
     page: Option<Page>,
 }
 
 struct Page {
-    html: String,
+    html: Bytes,
     policy: String,
+}
+
+/// A body that was made once and that all answers share: however many callers do not read theirs, it is in memory once.
+struct Ready<P> {
+    bytes: Bytes,
+    payload: PhantomData<fn() -> P>,
+}
+
+impl<P> Ready<P> {
+    fn new(bytes: &Bytes) -> Self {
+        Self { bytes: bytes.clone(), payload: PhantomData }
+    }
+}
+
+impl<P: Payload> IntoResponse for Ready<P> {
+    fn into_response(self) -> poem::Response {
+        poem::Response::builder().content_type(P::CONTENT_TYPE).body(self.bytes)
+    }
+}
+
+impl<P: ApiResponse> ApiResponse for Ready<P> {
+    fn meta() -> MetaResponses {
+        P::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        P::register(registry);
+    }
 }
 
 impl Meta {
@@ -37,7 +67,7 @@ impl Meta {
         }
         let document = document(&context.issuer, &context.public_url);
         let page = Page::of(&document);
-        Self { document: Some(document), page: Some(page) }
+        Self { document: Some(document.to_string().into()), page: Some(page) }
     }
 }
 
@@ -47,18 +77,18 @@ impl Meta {
     ///
     /// As OpenAPI 3.0. What it says of requests is what they are held to.
     #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
-    async fn openapi(&self) -> Result<Json<Any<Value>>> {
+    async fn openapi(&self) -> Result<Ready<Json<Any<Value>>>> {
         let document = self.document.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;
-        Ok(Json(Any(document.clone())))
+        Ok(Ready::new(document))
     }
 
     /// A page to read this document on
     ///
     /// Everything it needs is in the page; nothing is fetched from elsewhere.
     #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
-    async fn docs(&self) -> Result<Response<Html<String>>> {
+    async fn docs(&self) -> Result<Response<Ready<Html<String>>>> {
         let page = self.page.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;
-        Ok(Response::new(Html(page.html.clone())).header(header::CONTENT_SECURITY_POLICY, &page.policy))
+        Ok(Response::new(Ready::new(&page.html)).header(header::CONTENT_SECURITY_POLICY, &page.policy))
     }
 }
 
@@ -89,7 +119,7 @@ impl Page {
              connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             hashes.join(" ")
         );
-        Self { html, policy }
+        Self { html: html.into(), policy }
     }
 }
 

@@ -111,6 +111,10 @@ fn operations(context: &Arc<Context>) -> Operations {
     )
 }
 
+/// An extension of each request that has a body, if only one that was announced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HasBody;
+
 /// What the router serves: method and path, with `:` before each parameter.
 pub type ServedRoute = (http::Method, String);
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
-    domain::{Clock, TenantId, is_hidden},
+    domain::{Clock, TenantId, is_hidden, is_shaping},
     settings::{Issuer, Oidc, ServiceMark},
 };
 
@@ -179,9 +179,9 @@ impl Verifier {
     }
 }
 
-/// In a log, names would look like others. They are no prose, so the joiners hide something too.
+/// In a log, names would look like others. They are no prose, so what shapes others hides something too.
 fn is_hidden_in_names(c: char) -> bool {
-    is_hidden(c) || matches!(c, '\u{200c}' | '\u{200d}')
+    is_hidden(c) || is_shaping(c)
 }
 
 fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {

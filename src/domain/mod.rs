@@ -31,6 +31,6 @@ pub use personal::{Address, BankAccount, Email, PersonalDataError, Phone, TaxId}
 pub use product::{Product, Sku};
 pub use quota::{QuotaName, TenantQuota};
 pub use revocation::{Revocation, RevocationKind};
-pub(crate) use text::is_hidden;
 pub use text::{Name, Note, Reason, Reference, TextError};
+pub(crate) use text::{is_hidden, is_shaping};
 pub use text_enum::UnknownValue;

@@ -8,7 +8,7 @@ use unicode_normalization::UnicodeNormalization as _;
 /// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TextError {
-    /// Nothing but white space.
+    /// Nothing that could be seen.
     #[error("the text is empty")]
     Empty,
     /// Longer than allowed.
@@ -19,14 +19,24 @@ pub enum TextError {
     Hidden,
 }
 
-/// Control characters, and those that turn text around or take no place: with them a text looks like another one
-/// (CVE-2021-42574). The two joiners, U+200C and U+200D, are part of how some languages and emoji are written, and
-/// no such character.
+/// Control characters, and those that turn text around, take no place or look like a blank: with them a text looks like
+/// another one (CVE-2021-42574). Joiners and variation selectors are no such characters: they are part of how some
+/// languages and emoji are written.
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
-        || matches!(c, '\u{e0000}'..='\u{e007f}')
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+        )
+        || matches!(c, '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
+        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff0}'..='\u{fffb}')
+        || matches!(c, '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
+}
+
+/// Characters that shape those beside them, and nothing where they stand alone: joiners and variation selectors.
+pub(crate) fn is_shaping(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}')
+        || matches!(c, '\u{e0100}'..='\u{e01ef}')
 }
 
 /// The text in Unicode's composed form (UAX #15) and trimmed, if it has 1 to `max` characters then and hides nothing;
@@ -34,7 +44,7 @@ pub(crate) fn is_hidden(c: char) -> bool {
 pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, TextError> {
     let text: String = text.nfc().collect();
     let text = text.trim();
-    if text.is_empty() {
+    if text.chars().all(is_shaping) {
         return Err(TextError::Empty);
     }
     if text.chars().count() > max {

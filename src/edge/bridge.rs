@@ -17,7 +17,6 @@ use poem::{
     Endpoint, RequestParts,
     web::{LocalAddr, RemoteAddr},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::{Layer, Service};
 use tower_http::timeout::TimeoutBody;
 
@@ -25,8 +24,11 @@ use super::{
     Body,
     client::{Client, Connection},
     form,
+    places::{Place, Places},
+    proxies::Untraceable,
 };
 use crate::{
+    api::HasBody,
     authn::Source,
     problem::{Kind, Problem, from_framework},
     settings::Http,
@@ -38,12 +40,13 @@ pub(super) struct BridgeLayer {
     max_body: usize,
     body_timeout: Duration,
     /// One for each request in work.
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl BridgeLayer {
     pub(super) fn new(http: &Http) -> Self {
-        let places = Arc::new(Semaphore::new(http.max_concurrent_requests));
+        let of_one_network = http.max_concurrent_requests.div_ceil(4);
+        let places = Places::new(http.max_concurrent_requests, of_one_network);
         Self { max_body: http.max_body_bytes, body_timeout: http.body_timeout, places }
     }
 }
@@ -102,15 +105,21 @@ where
 
 impl BridgeLayer {
     /// The request as poem takes it, and its place among those in work.
-    fn to_poem<B>(&self, request: Request<B>) -> Result<(poem::Request, Option<OwnedSemaphorePermit>), Problem>
+    fn to_poem<B>(&self, request: Request<B>) -> Result<(poem::Request, Option<Place>), Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
         let (mut parts, body) = request.into_parts();
+        if parts.extensions.get::<Untraceable>().is_some() {
+            return Err(Problem::new(Kind::Malformed).detail("It cannot be told whom the request is from."));
+        }
         form::check(&parts)?;
-        let place = self.place(parts.uri.path())?;
         let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.get::<Connection>().copied());
         let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
+        let place = self.place(parts.uri.path(), client)?;
+        if !body.is_end_stream() {
+            parts.extensions.insert(HasBody);
+        }
         let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > self.max_body as u64) {
             return Err(Problem::new(Kind::PayloadTooLarge));
@@ -130,12 +139,11 @@ impl BridgeLayer {
 
     /// Sheds load: whoever would have to wait is told so at once, and what is in work gets done (RATE-09). Probes have no
     /// need of a place, or an orchestrator would stop a service because it is busy.
-    fn place(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+    fn place(&self, path: &str, client: Client) -> Result<Option<Place>, Problem> {
         if path.starts_with("/health/") {
             return Ok(None);
         }
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map(Some).map_err(|_| {
+        self.places.take(Some(client.network())).map(Some).ok_or_else(|| {
             let problem = Problem::new(Kind::Unavailable).detail("The service is busy.");
             problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
         })

@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 use super::{
     Body,
     client::{Client, Connection},
-    proxies::{Proxies, Untraceable},
+    proxies::Proxies,
     throttle,
 };
 use crate::{
@@ -53,10 +53,19 @@ impl<S> RequestContext<S> {
         Self { inner, proxies, secure }
     }
 
-    /// Whom a request is from. Without a connection, nobody; the throttle refuses it then.
-    fn client<B>(&self, request: &Request<B>) -> Result<Option<Client>, Untraceable> {
-        let Some(connection) = request.extensions().get::<Connection>() else { return Ok(None) };
-        Ok(Some(Client(self.proxies.client(connection.remote.ip(), request.headers())?)))
+    /// Notes whom a request is from. Without a connection, nobody; the throttle refuses it then. If a proxy says what
+    /// cannot be understood, it is held against the proxy, and refused behind the throttle.
+    fn note_client<B>(&self, request: &mut Request<B>) -> Option<Client> {
+        let peer = request.extensions().get::<Connection>()?.remote.ip();
+        let client = match self.proxies.client(peer, request.headers()) {
+            Ok(address) => Client(address),
+            Err(untraceable) => {
+                request.extensions_mut().insert(untraceable);
+                Client(peer)
+            }
+        };
+        request.extensions_mut().insert(client);
+        Some(client)
     }
 }
 
@@ -75,26 +84,14 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let trace_id = TraceId::generate();
-        let (client, secure) = (self.client(&request), self.secure);
-        if let Ok(Some(client)) = client {
-            request.extensions_mut().insert(client);
-        }
+        let (client, secure) = (self.note_client(&mut request), self.secure);
         // The path only: a query can hold what must not be logged.
         let path = request.uri().path().to_owned();
         let span = tracing::info_span!("request", trace_id = trace_id.as_str());
         let method = request.method().clone();
-        let work = client.is_ok().then(|| self.inner.call(request).instrument(span.clone()));
-        let client = client.ok().flatten();
+        let work = self.inner.call(request).instrument(span.clone());
         let serve = async move {
-            let response = match work {
-                Some(work) => {
-                    let Ok(response) = trace_id.clone().scope(work).await;
-                    response
-                }
-                None => {
-                    Problem::new(Kind::Malformed).detail("It cannot be told whom the request is from.").into_response()
-                }
-            };
+            let Ok(response) = trace_id.clone().scope(work).await;
             let _in_request = span.enter();
             let mut response = finish(response, &path, &trace_id, client);
             if secure {

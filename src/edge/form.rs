@@ -1,7 +1,7 @@
 //! What HTTP leaves to the reader about the form of a request, decided here: whatever two readers could take for two
 //! different things is refused (INPUT-04, INPUT-06).
 
-use http::{HeaderMap, HeaderValue, Uri, Version, header, request::Parts};
+use http::{HeaderValue, Version, header, request::Parts, uri::Authority};
 
 use crate::problem::{Kind, Problem};
 
@@ -23,11 +23,16 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
     if bytes > MAX_HEADERS {
         return Err(Problem::new(Kind::HeadersTooLarge));
     }
+    let mut framings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if !framings.all(|framing| framing.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Problem::new(Kind::Malformed));
+    }
     if SINGLE.iter().any(|name| parts.headers.get_all(name).iter().nth(1).is_some()) || !host_is_clear(parts) {
         return Err(Problem::new(Kind::Malformed));
     }
     // Nothing is ever unpacked, so nothing can be that is small here and large there (INPUT-05).
-    if parts.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    let mut codings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(Problem::new(Kind::UnsupportedMediaType)
             .detail("A body is sent as it is, without a content coding.")
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
@@ -39,23 +44,24 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
     Ok(())
 }
 
-/// HTTP/1.1 wants one `Host` (RFC 9112 section 3.2), and a target that names a host names the same.
+/// HTTP/1.1 wants a `Host` (RFC 9112 section 3.2) and HTTP/2 an authority or one (RFC 9113 section 8.3.1); where there are
+/// two they name the same, and what there is names a host.
 fn host_is_clear(parts: &Parts) -> bool {
-    if parts.version >= Version::HTTP_2 {
-        return parts.uri.authority().is_some() || parts.headers.contains_key(header::HOST);
-    }
-    match (host(&parts.headers), &parts.uri) {
-        (Some(host), uri) => same_host(uri, host),
-        (None, _) => false,
+    let host = parts.headers.get(header::HOST).map(|host| host.to_str().ok().and_then(place));
+    let target = parts.uri.authority().map(|authority| place(authority.as_str()));
+    match (target, host) {
+        (Some(target), Some(host)) => target.is_some() && target == host,
+        (Some(named), None) | (None, Some(named)) => named.is_some(),
+        (None, None) => parts.version < Version::HTTP_11,
     }
 }
 
-fn host(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::HOST)?.to_str().ok().filter(|host| !host.is_empty())
-}
-
-fn same_host(uri: &Uri, host: &str) -> bool {
-    uri.authority().is_none_or(|authority| authority.as_str().eq_ignore_ascii_case(host))
+/// Host and port, in the one form that is compared. Whoever names a user names no place.
+fn place(text: &str) -> Option<(String, Option<u16>)> {
+    let authority: Authority = text.parse().ok()?;
+    let port = authority.port_u16().filter(|port| ![80, 443].contains(port));
+    let sound = !text.contains('@') && !authority.host().is_empty();
+    sound.then(|| (authority.host().to_ascii_lowercase(), port))
 }
 
 /// What percent-encoding stands for (RFC 3986 section 2.1); nothing if a `%` stands for nothing.

@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 use super::{
     EdgeService,
     client::{Client, Connection},
-    connections::Connections,
+    places::Places,
     proxies::Proxies,
     tls::Tls,
 };
@@ -53,7 +53,7 @@ pub struct Listener {
 /// for as long as the settings grant (control FAIL-03).
 pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
     let Listener { socket: listener, tls } = listener;
-    let connections = Connections::new(http.max_connections, http.max_connections_per_address);
+    let connections = Places::new(http.max_connections, http.max_connections_per_address);
     let graceful = GracefulShutdown::new();
     let builder = Arc::new(connection_builder(http));
     let proxies = Proxies::new(http);
@@ -80,11 +80,11 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
         }
         // Over the limit a connection is closed at once: cheaper than any answer.
         let network = (!proxies.trusts(peer)).then(|| Client(peer).network());
-        let Some(counted) = connections.admit(network) else { continue };
+        let Some(place) = connections.take(network) else { continue };
         let (builder, service, watcher) = (Arc::clone(&builder), service.clone(), graceful.watcher());
         let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            let _counted = counted;
+            let _place = place;
             match acceptor {
                 None => converse(stream, ends, service, &builder, watcher, patience).await,
                 Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {

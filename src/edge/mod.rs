@@ -1,6 +1,6 @@
 //! Everything a stranger's bytes meet before a handler.
 //!
-//! [`serve`] accepts connections, so many in all and from one address ([`connections`]), by TLS ([`tls`]) or in plain text;
+//! [`serve`] accepts connections, so many in all and from one address ([`places`]), by TLS ([`tls`]) or in plain text;
 //! [`stack`] is the order of layers, outermost first:
 //!
 //! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
@@ -12,10 +12,10 @@
 
 mod bridge;
 mod client;
-mod connections;
 mod context;
 mod form;
 mod listener;
+mod places;
 mod proxies;
 mod throttle;
 mod tls;

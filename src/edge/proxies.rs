@@ -35,12 +35,13 @@ impl Proxies {
         if !self.trusts(nearest) {
             return Ok(nearest);
         }
-        let chain = match self.header {
-            ProxyHeader::XForwardedFor => x_forwarded_for(headers)?,
-            ProxyHeader::Forwarded => forwarded(headers)?,
-        };
-        for (hops, text) in chain.iter().rev().enumerate() {
-            nearest = address(text).ok_or(Untraceable)?;
+        let mut chain = Vec::new();
+        match self.header {
+            ProxyHeader::XForwardedFor => x_forwarded_for(headers, &mut chain),
+            ProxyHeader::Forwarded => forwarded(headers, &mut chain),
+        }
+        for (hops, said) in chain.iter().rev().enumerate() {
+            nearest = said.and_then(address).ok_or(Untraceable)?;
             if !self.trusts(nearest) {
                 return Ok(nearest);
             }
@@ -59,44 +60,48 @@ impl Proxies {
     }
 }
 
-/// All lines together are one list (RFC 9110 section 5.3).
-fn x_forwarded_for(headers: &HeaderMap) -> Result<Vec<&str>, Untraceable> {
-    let mut chain = Vec::new();
+/// All lines together are one list (RFC 9110 section 5.3). What cannot be read is nothing in it: to the left of the caller
+/// it was written by the caller, and does not matter.
+fn x_forwarded_for<'h>(headers: &'h HeaderMap, chain: &mut Vec<Option<&'h str>>) {
     for line in headers.get_all(X_FORWARDED_FOR) {
-        chain.extend(line.to_str().map_err(|_| Untraceable)?.split(',').map(str::trim));
+        match line.to_str() {
+            Ok(line) => chain.extend(line.split(',').map(|address| Some(address.trim()))),
+            Err(_) => chain.push(None),
+        }
     }
-    Ok(chain)
 }
 
 /// The `for` of each element of `Forwarded` (RFC 7239 section 4).
-fn forwarded(headers: &HeaderMap) -> Result<Vec<&str>, Untraceable> {
-    let mut chain = Vec::new();
+fn forwarded<'h>(headers: &'h HeaderMap, chain: &mut Vec<Option<&'h str>>) {
     for line in headers.get_all(http::header::FORWARDED) {
-        let line = line.to_str().map_err(|_| Untraceable)?;
-        for element in outside_quotes(line, ',')? {
-            let mut clients = Vec::new();
-            for pair in outside_quotes(element, ';')? {
-                let (name, value) = pair.split_once('=').ok_or(Untraceable)?;
-                if name.trim().eq_ignore_ascii_case("for") {
-                    clients.push(value.trim());
-                }
-            }
-            // One that does not say, or says it twice, breaks the chain.
-            let [client] = clients[..] else { return Err(Untraceable) };
-            chain.push(match client.strip_prefix('"') {
-                Some(quoted) => quoted.strip_suffix('"').ok_or(Untraceable)?,
-                None => client,
-            });
+        match line.to_str().ok().and_then(|line| outside_quotes(line, ',')) {
+            Some(elements) => chain.extend(elements.into_iter().map(forwarded_for)),
+            None => chain.push(None),
         }
     }
-    Ok(chain)
+}
+
+/// Of one element. One that does not say, or says it twice, says nothing.
+fn forwarded_for(element: &str) -> Option<&str> {
+    let mut clients = Vec::new();
+    for pair in outside_quotes(element, ';')? {
+        let (name, value) = pair.split_once('=')?;
+        if name.trim().eq_ignore_ascii_case("for") {
+            clients.push(value.trim());
+        }
+    }
+    let [client] = clients[..] else { return None };
+    match client.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"'),
+        None => Some(client),
+    }
 }
 
 /// The parts between separators that stand outside quotes. No address has a quote or a backslash in it, so nothing is
 /// ever escaped.
-fn outside_quotes(text: &str, separator: char) -> Result<Vec<&str>, Untraceable> {
+fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     if text.contains('\\') {
-        return Err(Untraceable);
+        return None;
     }
     let mut quoted = false;
     let parts = text.split(|character: char| {
@@ -104,7 +109,7 @@ fn outside_quotes(text: &str, separator: char) -> Result<Vec<&str>, Untraceable>
         character == separator && !quoted
     });
     let parts = parts.collect();
-    if quoted { Err(Untraceable) } else { Ok(parts) }
+    (!quoted).then_some(parts)
 }
 
 /// An address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -164,6 +169,8 @@ mod tests {
             ("For=\"[2001:db8:9::1]:4711\";proto=https;by=10.0.0.1", Some("2001:db8:9::1")),
             ("for=192.0.2.66, for=192.0.2.1;host=\"a,b;c\", for=10.0.0.2", Some("192.0.2.1")),
             ("for=\"192.0.2.1:80\"", Some("192.0.2.1")),
+            ("nonsense, for=192.0.2.1", Some("192.0.2.1")),
+            ("for=192.0.2.66;for=192.0.2.67, for=192.0.2.1", Some("192.0.2.1")),
             ("for=_hidden", None),
             ("for=unknown", None),
             ("for=\"192.0.2.1", None),

@@ -6,7 +6,7 @@
 mod fields;
 mod local;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, header};
@@ -17,7 +17,7 @@ use crate::{
     domain::{Clock, QuotaName, TenantId},
     problem::{Kind, Problem},
     settings,
-    store::Credentials,
+    store::{Credentials, StoreError},
 };
 use local::Buckets;
 
@@ -86,20 +86,24 @@ impl Quotas {
     pub async fn follow(&self, store: &Credentials) {
         let mut failing = false;
         loop {
-            match store.tenant_quotas().await {
-                Ok(given) => {
-                    let given = given.into_iter().map(|quota| ((quota.tenant, quota.name), quota.per_minute)).collect();
-                    self.given.store(std::sync::Arc::new(given));
-                    failing = false;
-                }
+            tokio::time::sleep(LOOK).await;
+            match self.look(store).await {
+                Ok(()) => failing = false,
                 Err(error) if !failing => {
                     tracing::warn!(%error, "the quotas of tenants cannot be read");
                     failing = true;
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Learns what operators decided. To be done once before the first call: nobody gets more because of a new start.
+    pub async fn look(&self, store: &Credentials) -> Result<(), StoreError> {
+        let given = store.tenant_quotas().await?;
+        let given = given.into_iter().map(|quota| ((quota.tenant, quota.name), quota.per_minute)).collect();
+        self.given.store(Arc::new(given));
+        Ok(())
     }
 
     /// Forgets who has been quiet long enough to have all of a quota again. For as long as it runs.

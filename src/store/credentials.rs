@@ -151,7 +151,7 @@ impl Credentials {
     /// The quotas that operators gave tenants, and that have not ended.
     pub async fn tenant_quotas(&self) -> Result<Vec<TenantQuota>, StoreError> {
         let rows = sqlx::query!("select of_tenant, quota, per_minute from tenant_quotas where expires_at > now()");
-        let rows = rows.fetch_all(&self.pool).await?;
+        let rows = in_time(rows.fetch_all(&self.pool)).await?;
         let quotas = rows.into_iter().map(|row| {
             let per_minute = u32::try_from(row.per_minute).map_err(StoreError::broken)?;
             Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })

@@ -190,34 +190,44 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-#[tokio::test]
-async fn rate_09_more_requests_at_once_than_can_be_worked_on_are_turned_away() {
-    let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", "2")]).await;
-    let user = app.user(Role::Viewer);
+/// A request in work, from this address, that is not finished until its last byte is sent.
+async fn unfinished(app: &TestApp, last: u8) -> tokio::net::TcpStream {
     let head = format!(
         "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: 2\r\n\r\n{{",
         app.forge().token()
     );
-    let mut stalled = Vec::new();
-    for _ in 0..2 {
-        let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
-        socket.write_all(head.as_bytes()).await.unwrap();
-        stalled.push(socket);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+    let mut socket = socket.connect(app.address).await.unwrap();
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
+
+#[tokio::test]
+async fn rate_09_more_requests_at_once_than_can_be_worked_on_are_turned_away() {
+    // A quarter of them, rounded up, from one address.
+    for (most, others) in [("2", 503), ("8", 200)] {
+        let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", most)]).await;
+        let user = app.user(Role::Viewer);
+        let elsewhere = app.user(Role::Viewer).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
+        let second = if most == "2" { 4 } else { 1 };
+        let requests = [unfinished(&app, 1).await, unfinished(&app, second).await];
+        eventually("turned away", async || user.get("/v1/me").await.status == 503).await;
+        let reply = user.get("/v1/me").await;
+        assert_eq!(reply.problem(503), "unavailable");
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        eventually("the other address", async || elsewhere.get("/v1/me").await.status == others).await;
+        // Busy is not ill.
+        for probe in ["/health/live", "/health/ready"] {
+            app.anonymous().get(probe).await.ok(200);
+        }
+        for mut socket in requests {
+            socket.write_all(b"}").await.unwrap();
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        }
+        eventually("let in again", async || user.get("/v1/me").await.status == 200).await;
     }
-    eventually("turned away", async || user.get("/v1/me").await.status == 503).await;
-    let reply = user.get("/v1/me").await;
-    assert_eq!(reply.problem(503), "unavailable");
-    assert_eq!(reply.header("retry-after"), Some("1"));
-    // Busy is not ill.
-    for probe in ["/health/live", "/health/ready"] {
-        app.anonymous().get(probe).await.ok(200);
-    }
-    for mut socket in stalled {
-        socket.write_all(b"}").await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    }
-    eventually("let in again", async || user.get("/v1/me").await.status == 200).await;
 }

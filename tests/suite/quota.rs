@@ -289,5 +289,7 @@ async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
         let direct = Forwarded { actor: &elsewhere, header };
         direct.get(&[&victim]).await.problem(401);
         eventually("used up", async || direct.get(&[&say("192.0.2.200")]).await.status == 429).await;
+        // What cannot be understood is held against the proxy, and not without end.
+        eventually("used up", async || by_proxy.get(&["unknown"]).await.status == 429).await;
     }
 }

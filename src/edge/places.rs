@@ -4,9 +4,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts connections, in all and by the network they come from (RATE-09).
+/// Places that are taken, connections or requests in work, in all and by the network they are taken from (RATE-09): nobody
+/// gets all of them.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct Places {
     most: usize,
     most_per_network: usize,
     open: Mutex<Open>,
@@ -18,20 +19,20 @@ struct Open {
     by_network: HashMap<IpAddr, usize>,
 }
 
-/// A connection that is counted. It counts no more when this is dropped.
+/// A place. It is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
-    connections: Arc<Connections>,
+pub(super) struct Place {
+    places: Arc<Places>,
     network: Option<IpAddr>,
 }
 
-impl Connections {
+impl Places {
     pub(super) fn new(most: usize, most_per_network: usize) -> Arc<Self> {
         Arc::new(Self { most, most_per_network, open: Mutex::default() })
     }
 
-    /// Counts one more, if that is not too many. Without a network it counts in all only.
-    pub(super) fn admit(self: &Arc<Self>, network: Option<IpAddr>) -> Option<Counted> {
+    /// Takes one more, if that is not too many. Without a network it counts in all only.
+    pub(super) fn take(self: &Arc<Self>, network: Option<IpAddr>) -> Option<Place> {
         let mut open = self.open();
         let here = network.map_or(0, |network| open.by_network.get(&network).copied().unwrap_or(0));
         if open.all >= self.most || here >= self.most_per_network {
@@ -41,7 +42,7 @@ impl Connections {
         if let Some(network) = network {
             open.by_network.insert(network, here + 1);
         }
-        Some(Counted { connections: Arc::clone(self), network })
+        Some(Place { places: Arc::clone(self), network })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -49,9 +50,9 @@ impl Connections {
     }
 }
 
-impl Drop for Counted {
+impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.open();
+        let mut open = self.places.open();
         open.all -= 1;
         let Some(network) = self.network else { return };
         match open.by_network.get_mut(&network) {
