@@ -191,6 +191,9 @@ async fn rate_03_operators_widen_and_narrow_a_tenants_quotas_while_the_service_r
         }
     }
     assert_eq!(policy(&here, &GLOBEX).await, "\"read\";q=50;w=60, \"tenant\";q=1000000;w=60");
+    // From the first call after a start.
+    let fresh = TestApp::start_on(database.clone(), &[read]).await;
+    assert_eq!(policy(&fresh, &ACME).await, "\"read\";q=50;w=60, \"tenant\";q=60;w=60");
     for (arguments, message) in [
         (vec!["acme", "read", "7"], "invalid value 'acme'"),
         (vec![&*acme, "health", "7"], "invalid value 'health'"),

@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use service::authz::{matrix::Scope, policy::Role};
 
-use super::assert_refused;
+use super::{api_keys::with_secret, assert_refused};
 use crate::support::{Actor, Reply, TestApp};
 
 const SOON: [(&str, &str); 2] = [("APP_PENALTY__FREE_FAILURES", "3"), ("APP_PENALTY__FAILURES", "6")];
@@ -23,10 +23,7 @@ fn events(reply: &Reply) -> Vec<String> {
 
 /// A text of the right form whose secret is another.
 fn wrong(key: &str, n: u32) -> String {
-    let unchecked = format!("{}_{n:044}", key.rsplit_once('_').unwrap().0);
-    let sum = service::crypto::sha256(unchecked.as_bytes());
-    let digits = service::crypto::base62(u128::from(u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]])));
-    format!("{unchecked}{}", &digits[16..])
+    with_secret(key, &format!("{n:044}"))
 }
 
 #[track_caller]

@@ -197,6 +197,23 @@ async fn input_05_nothing_is_unpacked() {
         assert_eq!(reply.problem(415), "unsupported_media_type", "{coding}");
         assert_eq!(reply.header("accept-encoding"), Some("identity"));
     }
+    // However many lines say it.
+    let twice = sales.request(http::Method::POST, "/v1/orders").header("content-encoding", "identity");
+    let twice = twice.header("content-encoding", "gzip").header("content-type", "application/json").body("{}");
+    assert_eq!(sales.send(twice).await.problem(415), "unsupported_media_type");
+}
+
+/// RFC 9113 section 8.3.1: one that names two hosts is malformed in HTTP/2 too.
+#[tokio::test]
+async fn input_06_an_http_2_request_is_for_one_host() {
+    let app = TestApp::shared();
+    let client = reqwest::Client::builder().tls_certs_only([]).http2_prior_knowledge().build().unwrap();
+    let ask = async |host: &str| {
+        let request = client.get(format!("http://{}/health/live", app.address)).header("host", host);
+        request.send().await.map(|reply| (reply.version(), reply.status().as_u16()))
+    };
+    assert_eq!(ask(&app.address.to_string()).await.unwrap(), (http::Version::HTTP_2, 200));
+    assert_eq!(ask("elsewhere.example").await.unwrap(), (http::Version::HTTP_2, 400));
 }
 
 #[tokio::test]

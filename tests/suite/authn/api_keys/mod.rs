@@ -35,7 +35,7 @@ async fn delete(actor: &Actor, path: &str) -> Reply {
 }
 
 /// A key's text with another secret, and the checksum that goes with it, which anybody can make.
-fn with_secret(text: &str, secret: &str) -> String {
+pub(super) fn with_secret(text: &str, secret: &str) -> String {
     let (id, _) = text.rsplit_once('_').unwrap();
     with_checksum(&format!("{id}_{secret}"))
 }
