@@ -39,7 +39,7 @@ pub(super) struct ApiKeys {
     remembered_for: i64,
     /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
     remembered: Cache<[u8; 32], Remembered>,
-    /// Keys that were right at some time since the start, by the same digest.
+    /// Keys that were right when they were checked last, by the same digest.
     proven: Cache<[u8; 32], ()>,
     digest_key: MacKey,
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
@@ -73,11 +73,11 @@ impl ApiKeys {
         Ok((text, self.hashing.hash(&secret).await?))
     }
 
-    /// The principal of a key that was checked lately.
-    pub(super) fn remembered(&self, text: &str, revocations: &Revocations) -> Option<Arc<Principal>> {
+    /// Whose a key is that was right when it was used last, although it may have to be checked again.
+    pub(super) fn proven(&self, text: &str) -> Option<(TenantId, String)> {
         let key = key_text::parse(text).ok()?;
-        let known = self.remembered.get(&self.digest(text))?;
-        self.counts(&known, key.id, revocations).then_some(known.principal)
+        self.proven.get(&self.digest(text))?;
+        Some((key.tenant, subject(key.id)))
     }
 
     fn digest(&self, text: &str) -> [u8; 32] {
@@ -122,7 +122,11 @@ impl ApiKeys {
         admit()?;
         // Before the row is read: a change that overtakes the reading is noticed then.
         let standing = revocations.standing();
-        let (principal, expires_at) = self.check(&key, asker, admit).await?;
+        let checked = self.check(&key, asker, admit).await;
+        if matches!(checked, Err(AuthnError::Refused { .. })) {
+            self.proven.remove(&digest);
+        }
+        let (principal, expires_at) = checked?;
         self.proven.insert(digest, ());
         let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
         let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
@@ -186,10 +190,14 @@ impl ApiKeys {
     }
 }
 
+fn subject(key: ApiKeyId) -> String {
+    format!("{RESERVED_SUBJECT}{key}")
+}
+
 /// A key is its creator's: what it may do is what its scopes *and* the creator's roles allow.
 fn principal(stored: StoredApiKey) -> Principal {
     let StoredApiKey { key, creator_roles, .. } = stored;
-    let subject = format!("{RESERVED_SUBJECT}{}", key.id);
+    let subject = subject(key.id);
     Principal {
         kind: CallerKind::ApiKey,
         client: subject.clone(),

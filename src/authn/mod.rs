@@ -157,16 +157,25 @@ impl Authenticator {
         self.revocations.look().await
     }
 
-    /// A number for whose the credential is, if it was accepted lately and would be now. Nothing is verified for it, so it
-    /// opens nothing.
+    /// A number for whose the credential is, if it was accepted lately: a token that would be now, or a key that was
+    /// right when it was checked last. Nothing is verified for it, so it opens nothing.
     #[must_use]
     pub fn recognise(&self, headers: &HeaderMap, query: &str) -> Option<u64> {
-        let principal = match credential::of(headers, query).ok()?? {
-            Credential::Token(token) => self.issuers.remembered(token)?,
-            Credential::ApiKey(text) => self.api_keys.remembered(text, &self.revocations)?,
-        };
-        self.revocations.check(&principal).ok()?;
-        Some(self.numbers.hash_one((principal.tenant, &principal.subject)))
+        match credential::of(headers, query).ok()?? {
+            Credential::Token(token) => {
+                let principal = self.issuers.remembered(token)?;
+                self.revocations.check(&principal).ok()?;
+                Some(self.number(principal.tenant, &principal.subject))
+            }
+            Credential::ApiKey(text) => {
+                let (tenant, subject) = self.api_keys.proven(text)?;
+                Some(self.number(tenant, &subject))
+            }
+        }
+    }
+
+    fn number(&self, tenant: TenantId, subject: &str) -> u64 {
+        self.numbers.hash_one((tenant, subject))
     }
 
     /// The principal behind a request's credential. A refusal may take up to a second, if there were many.

@@ -219,6 +219,8 @@ async fn rate_06_who_is_known_is_not_punished_for_others_at_the_same_address() {
         ("APP_THROTTLE__ADDRESS_BURST", "20"),
         ("APP_PENALTY__FREE_FAILURES", "1000"),
         ("APP_PENALTY__FAILURES", "1000"),
+        // Keys are checked anew each time, and yet known.
+        ("APP_API_KEYS__REMEMBERED_SECONDS", "0"),
     ])
     .await;
     let user = app.user(Role::Viewer);
