@@ -10,7 +10,7 @@ use crate::{
     authn::{Authenticator, SetupError},
     domain::Clock,
     edge::{self, Tls, TlsError},
-    quota::Quotas,
+    quota::{Quotas, SharedQuotaError},
     settings::{self, Settings},
     store::{Credentials, Database, UnfitDatabase},
 };
@@ -49,6 +49,9 @@ pub enum StartError {
     /// The database must not be served with.
     #[error(transparent)]
     Database(#[from] UnfitDatabase),
+    /// Quotas cannot be shared.
+    #[error(transparent)]
+    SharedQuota(#[from] SharedQuotaError),
     /// The throttle's settings would let nothing through.
     #[error("the throttle would refuse every request")]
     Throttle,
@@ -86,7 +89,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let context = Arc::new(api::Context {
         database,
         authenticator,
-        quotas: Arc::new(Quotas::new(settings.quota, clock.clone())),
+        quotas: Arc::new(Quotas::new(settings.quota.clone(), &settings.secrets.mac_key, clock.clone())?),
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         max_key_lifetime: settings.api_keys.max_lifetime,
@@ -103,7 +106,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
     context.quotas.look(&credentials).await.map_err(UnfitDatabase::from)?;
     let mut background = context.authenticator.keep_fresh();
-    let (quotas, forgetful) = (Arc::clone(&context.quotas), Arc::clone(&context.quotas));
+    context.quotas.connect().await;
+    let [quotas, forgetful, connected] = [(); 3].map(|()| Arc::clone(&context.quotas));
     let operators = credentials.clone();
     background.spawn(async move { quotas.follow(&operators).await });
     if let Some(tls) = &tls {
@@ -111,6 +115,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     }
     let listener = edge::Listener { socket: listener, tls };
     background.spawn(async move { forgetful.forget().await });
+    background.spawn(async move { connected.stay_connected().await });
     Ok(App { service, served, http: settings.http, listener, address, context, credentials, background })
 }
 

@@ -145,7 +145,9 @@ impl Endpoint for Guard {
             return self.serve(request).await;
         }
         let principal = self.authenticate(&request).await?;
-        let decision = self.context.quotas.take(&principal, self.row.quota);
+        let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
+            return Err(Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1)).into());
+        };
         let outcome = match decision.refusal() {
             Some((problem, limit)) => {
                 let (subject, tenant) = (principal.subject(), principal.tenant().to_string());

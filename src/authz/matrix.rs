@@ -80,14 +80,14 @@ pub fn allowed(path: &str) -> String {
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(
-        "| operation | callers | scope | permission | quota | data | audit event | dependency down |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| operation | callers | scope | permission | quota | data | audit event | dependency down | quota store down |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &MATRIX {
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} |",
+            "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} | {} |",
             row.method.as_str(),
             row.path,
             match row.callers {
@@ -100,6 +100,13 @@ pub fn markdown() -> String {
             lower(row.data),
             row.audit,
             lower(row.outage),
+            match row.quota {
+                QuotaClass::Health => "–",
+                class => match class.uncounted() {
+                    Uncounted::Local => "counted locally",
+                    Uncounted::Closed => "fails closed",
+                },
+            },
         );
     }
     table
@@ -286,6 +293,26 @@ pub enum QuotaClass {
     Write,
     /// Changes that move money or destroy something.
     Sensitive,
+}
+
+/// What becomes of calls while the shared store of quotas is down (RATE-08).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uncounted {
+    /// Each replica counts what it sees: a caller has at most the quota at each.
+    Local,
+    /// 503.
+    Closed,
+}
+
+impl QuotaClass {
+    /// What becomes of calls that cannot be counted together.
+    #[must_use]
+    pub const fn uncounted(self) -> Uncounted {
+        match self {
+            Self::Health | Self::Read | Self::Write => Uncounted::Local,
+            Self::Sensitive => Uncounted::Closed,
+        }
+    }
 }
 
 /// What an operation's answer holds.

@@ -2,9 +2,12 @@
 //!
 //! Asked after authentication, so users behind one address do not use up each other's quota (RATE-06). What is
 //! per address is the edge's, before anything is known of the caller.
+//!
+//! Counted in this process, or where all replicas count together (RATE-08).
 
 mod fields;
 mod local;
+mod shared;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,13 +16,16 @@ use http::{HeaderValue, header};
 
 use crate::{
     authn::Principal,
-    authz::matrix::QuotaClass,
+    authz::matrix::{QuotaClass, Uncounted},
+    crypto::MacKey,
     domain::{Clock, QuotaName, TenantId},
     problem::{Kind, Problem},
     settings,
     store::{Credentials, StoreError},
 };
 use local::Buckets;
+pub use shared::SharedQuotaError;
+use shared::{Owner, SharedBuckets};
 
 /// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -33,7 +39,9 @@ pub struct Quotas {
     settings: settings::Quota,
     /// What operators gave tenants instead.
     given: ArcSwap<HashMap<(TenantId, QuotaName), u32>>,
-    buckets: Buckets,
+    /// What this process counts: everything, or what the shared store cannot.
+    local: Buckets,
+    shared: Option<SharedBuckets>,
 }
 
 /// A quota, as callers are told of it.
@@ -60,26 +68,61 @@ pub struct Decision {
     standings: Vec<Standing>,
 }
 
+/// The shared store of quotas is down, and calls of this class must not go uncounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("calls cannot be counted")]
+pub struct Uncountable;
+
 impl Quotas {
-    /// Quotas that nobody has used yet.
-    #[must_use]
-    pub fn new(settings: settings::Quota, clock: Clock) -> Self {
-        Self { settings, given: ArcSwap::default(), buckets: Buckets::new(clock) }
+    /// Quotas that nobody has used yet, or those in the shared store. The MAC key makes the names of callers there.
+    pub fn new(settings: settings::Quota, mac_key: &MacKey, clock: Clock) -> Result<Self, SharedQuotaError> {
+        let shared = settings.shared.as_ref().map(|shared| SharedBuckets::new(shared, mac_key.clone())).transpose()?;
+        Ok(Self { settings, given: ArcSwap::default(), local: Buckets::new(clock), shared })
     }
 
-    /// Takes one call out of the principal's quota for the class, and then one out of the tenant's.
-    #[must_use]
-    pub fn take(&self, principal: &Principal, class: QuotaClass) -> Decision {
-        let (tenant, mut standings) = (principal.tenant(), Vec::with_capacity(2));
-        if let Some(name) = of_class(class) {
-            standings.push(self.buckets.take(&(tenant, name, principal.subject()), self.policy(tenant, name)));
+    /// Takes one call out of the principal's quota for the class, and then one out of the tenant's. What is refused to
+    /// one caller is not held against the tenant's others.
+    pub async fn take(&self, principal: &Principal, class: QuotaClass) -> Result<Decision, Uncountable> {
+        let tenant = principal.tenant();
+        let of = |name, subject| (Owner { tenant, name, subject }, self.policy(tenant, name));
+        let of_principal = of_class(class).map(|name| of(name, Some(principal.subject())));
+        let asked: Vec<_> = of_principal.into_iter().chain([of(QuotaName::Tenant, None)]).collect();
+        let Some(shared) = &self.shared else { return Ok(self.take_locally(&asked)) };
+        match shared.take(&asked).await {
+            Ok(standings) => Ok(Decision { standings }),
+            Err(_) => match class.uncounted() {
+                Uncounted::Local => Ok(self.take_locally(&asked)),
+                Uncounted::Closed => Err(Uncountable),
+            },
         }
-        // What is refused to one caller is not held against the tenant's others.
-        if standings.iter().all(|standing| standing.wait.is_none()) {
-            let name = QuotaName::Tenant;
-            standings.push(self.buckets.take(&(tenant, name), self.policy(tenant, name)));
+    }
+
+    fn take_locally(&self, asked: &[(Owner<'_>, Policy)]) -> Decision {
+        let mut standings = Vec::with_capacity(asked.len());
+        for (owner, policy) in asked {
+            let standing = self.local.take(owner, *policy);
+            standings.push(standing);
+            if standing.wait.is_some() {
+                break;
+            }
         }
         Decision { standings }
+    }
+
+    /// Connects to the shared store, if there is one. It may be down: then it is tried again beside the requests.
+    pub async fn connect(&self) {
+        if let Some(shared) = &self.shared {
+            // Whoever stays connected tells what is wrong.
+            let _ = shared.connect().await;
+        }
+    }
+
+    /// Stays connected to the shared store, for as long as it runs.
+    pub async fn stay_connected(&self) {
+        match &self.shared {
+            Some(shared) => shared.stay_connected().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Goes by what operators decide, for as long as it runs. While the database cannot be asked, by what it said last.
@@ -110,7 +153,7 @@ impl Quotas {
     pub async fn forget(&self) {
         loop {
             tokio::time::sleep(WINDOW).await;
-            self.buckets.forget();
+            self.local.forget();
         }
     }
 

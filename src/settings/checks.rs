@@ -30,6 +30,12 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     if production && settings.penalty.failures > 1_000 {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
     }
+    if let Some(shared) = &settings.quota.shared {
+        let plain = check_quota_store("quota.redis_url", &shared.url, production, r);
+        if plain && shared.authorities.is_some() {
+            r.fault("quota.redis_ca_path", "is of no use unless quota.redis_url is rediss://");
+        }
+    }
     let http = &settings.http;
     if settings.tls.is_none() && !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
         r.fault(
@@ -82,6 +88,31 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
     if production && !is_loopback(&url) && !verified {
         r.fault(key, "must have sslmode=verify-full unless the database is on a loopback address");
     }
+}
+
+/// The client's own options, some of which switch its checks off, are none of ours.
+/// Answers whether it is without TLS.
+fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Reader) -> bool {
+    // Parse errors are not quoted: they could hold the password.
+    let Ok(url) = Url::parse(url.expose_secret()) else {
+        r.fault(key, "is not a URL");
+        return false;
+    };
+    if !matches!(url.scheme(), "redis" | "rediss") || url.host().is_none() {
+        r.fault(key, "must be a rediss:// or redis:// URL with a host");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        r.fault(key, "must have no query and no fragment");
+    }
+    if production && !is_loopback(&url) {
+        if url.scheme() != "rediss" {
+            r.fault(key, "must be rediss:// unless it is on a loopback address");
+        }
+        if url.password().is_none_or(|password| password.len() < 16) {
+            r.fault(key, "must have a password of 16 characters or more unless it is on a loopback address");
+        }
+    }
+    url.scheme() == "redis"
 }
 
 fn is_loopback(url: &Url) -> bool {

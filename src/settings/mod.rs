@@ -26,7 +26,7 @@ use crate::{
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::{Network, ProxyHeader};
-pub use quota::Quota;
+pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
 pub use tls::{Tls, TlsVersion};

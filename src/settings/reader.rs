@@ -113,6 +113,11 @@ impl Reader {
         self.required_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
     }
 
+    /// The same, where it may be missing.
+    pub(super) fn optional_secret(&mut self, key: &str) -> Option<SecretString> {
+        self.optional_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
+    }
+
     pub(super) fn required_with<T, E: Display>(
         &mut self,
         key: &str,

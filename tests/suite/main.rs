@@ -30,6 +30,7 @@ mod orders;
 mod plans;
 mod quota;
 mod races;
+mod shared_quota;
 mod start;
 mod support;
 mod tls;

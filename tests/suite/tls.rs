@@ -2,11 +2,9 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::{Client, tls::Version};
 use service::{
     app::{self, StartError},
@@ -18,71 +16,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Actor, TestApp, eventually, test_database};
-
-/// An authority that signs for `localhost`.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    root: reqwest::Certificate,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let root = params.self_signed(&key).unwrap();
-        let root = reqwest::Certificate::from_der(root.der()).unwrap();
-        Self { issuer: Issuer::new(params, key), root }
-    }
-
-    /// A certificate and its key, as PEM.
-    fn sign(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// A client that trusts this authority alone, and knows where `localhost` is.
-    fn client(&self, address: SocketAddr) -> reqwest::ClientBuilder {
-        Client::builder().tls_certs_only([self.root.clone()]).resolve("localhost", address)
-    }
-}
-
-/// Files of a certificate and its key; gone when this is dropped.
-struct Files(PathBuf);
-
-impl Files {
-    fn new((certificate, key): (String, String)) -> Self {
-        let folder = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&folder).unwrap();
-        let files = Self(folder);
-        files.write(certificate, key);
-        files
-    }
-
-    fn write(&self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) {
-        std::fs::write(self.certificate(), certificate).unwrap();
-        std::fs::write(self.key(), key).unwrap();
-    }
-
-    fn certificate(&self) -> PathBuf {
-        self.0.join("certificate.pem")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.0.join("key.pem")
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::{Actor, Authority, PemFiles, TestApp, eventually, test_database};
 
 /// The settings of a service with these files; its issuer is nowhere, and what is asked here needs none.
-async fn settings(files: &Files, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
+async fn settings(files: &PemFiles, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
     let mut all = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
     let own = [
         ("APP_TLS__CERTIFICATE_PATH", files.certificate().display().to_string()),
@@ -95,7 +32,7 @@ async fn settings(files: &Files, variables: &[(&str, &str)]) -> Result<Settings,
 }
 
 /// Where a service listens that was started with them.
-async fn serve(files: &Files, variables: &[(&str, &str)]) -> SocketAddr {
+async fn serve(files: &PemFiles, variables: &[(&str, &str)]) -> SocketAddr {
     let settings = settings(files, variables).await.unwrap();
     let app = app::start(settings, Clock::system()).await.unwrap_or_else(|error| panic!("{error}"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.address().port()));
@@ -111,7 +48,7 @@ async fn live(client: &Client, address: SocketAddr) -> Option<reqwest::Response>
 #[tokio::test]
 async fn crypto_01_tls_1_3_is_spoken_and_nothing_older() {
     let authority = Authority::new();
-    let files = Files::new(authority.sign());
+    let files = PemFiles::new(authority.sign());
     // Beyond loopback too: this is what makes it safe.
     let address = serve(&files, &[("APP_HTTP__LISTEN", "0.0.0.0:0")]).await;
     let reply = live(&authority.client(address).build().unwrap(), address).await.expect("a handshake");
@@ -131,7 +68,7 @@ async fn crypto_01_tls_1_3_is_spoken_and_nothing_older() {
 
 #[tokio::test]
 async fn crypto_01_plain_text_is_not_answered() {
-    let files = Files::new(Authority::new().sign());
+    let files = PemFiles::new(Authority::new().sign());
     let address = serve(&files, &[("APP_HTTP__HEADER_TIMEOUT_MS", "300")]).await;
     for greeting in [&b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""] {
         let mut socket = TcpStream::connect(address).await.unwrap();
@@ -146,7 +83,7 @@ async fn crypto_01_plain_text_is_not_answered() {
 #[tokio::test]
 async fn crypto_01_a_certificate_is_changed_and_no_connection_dropped() {
     let (first, second) = (Authority::new(), Authority::new());
-    let files = Files::new(first.sign());
+    let files = PemFiles::new(first.sign());
     let address = serve(&files, &[]).await;
     let old = first.client(address).build().unwrap();
     live(&old, address).await.expect("the first certificate");
@@ -172,14 +109,14 @@ async fn crypto_01_a_certificate_that_cannot_be_used_stops_the_start() {
         (&key, &key, "holds no certificate in PEM form"),
         (&certificate, &certificate, "holds no private key in PEM form"),
     ] {
-        let files = Files::new((certificate.clone(), key.clone()));
+        let files = PemFiles::new((certificate.clone(), key.clone()));
         let Err(StartError::Tls(error)) = app::start(settings(&files, &[]).await.unwrap(), Clock::system()).await
         else {
             panic!("{message}: it started");
         };
         assert!(error.to_string().contains(message), "{error}");
     }
-    let files = Files::new((certificate, key));
+    let files = PemFiles::new((certificate, key));
     std::fs::remove_file(files.key()).unwrap();
     let missing = app::start(settings(&files, &[]).await.unwrap(), Clock::system()).await;
     assert!(matches!(missing, Err(StartError::Tls(_))));

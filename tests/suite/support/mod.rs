@@ -2,23 +2,27 @@
 
 mod actor;
 mod app;
+mod authority;
 mod books;
 mod events;
 mod eventually;
 mod keys;
 mod odd_issuer;
 mod postgres;
+mod redis;
 mod serving;
 mod tokens;
 mod wire;
 
 pub use actor::{Actor, Credential, Reply};
 pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
+pub use authority::{Authority, PemFiles};
 pub use books::{Books, id};
 pub use eventually::eventually;
 pub use keys::TestKey;
 pub use odd_issuer::OddIssuer;
 pub use postgres::{query, run, superuser, test_database, wait_for_a_waiter};
+pub use redis::Redis;
 pub use serving::{Serving, binary};
 pub use tokens::Forge;
 pub use wire::Wire;

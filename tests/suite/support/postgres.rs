@@ -91,6 +91,7 @@ fn provider() -> &'static Provider {
 
 async fn start() -> Provider {
     crate::interop::begin();
+    super::redis::begin().await;
     let insisted = std::env::var("TEST_POSTGRES").ok();
     let provider = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
         announce("PostgreSQL of TEST_DATABASE_URL");
@@ -192,7 +193,7 @@ async fn container() -> Result<Provider, String> {
 
 /// A static is never dropped, so nothing of this process could remove the container at its end.
 /// This child can: its standard input closes when this process is gone, however it went.
-fn remove_at_exit(id: &str) -> Option<Child> {
+pub fn remove_at_exit(id: &str) -> Option<Child> {
     Command::new("sh")
         .args(["-c", "read -r _; docker rm --force --volumes \"$1\"", "reaper", id])
         .process_group(0)

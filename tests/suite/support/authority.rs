@@ -1,0 +1,72 @@
+use std::{net::SocketAddr, path::PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use reqwest::Client;
+
+/// An authority that signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// Its own certificate, as PEM.
+    pub root: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), root }
+    }
+
+    /// A certificate of `localhost` and its key, as PEM.
+    pub fn sign(&self) -> (String, String) {
+        self.sign_for([SanType::DnsName("localhost".try_into().unwrap())])
+    }
+
+    /// A certificate of these names and its key, as PEM.
+    pub fn sign_for(&self, names: impl IntoIterator<Item = SanType>) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names.into_iter().collect();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A client that trusts this authority alone, and knows where `localhost` is.
+    pub fn client(&self, address: SocketAddr) -> reqwest::ClientBuilder {
+        let root = reqwest::Certificate::from_pem(self.root.as_bytes()).unwrap();
+        Client::builder().tls_certs_only([root]).resolve("localhost", address)
+    }
+}
+
+/// Files of a certificate and its key; gone when this is dropped.
+pub struct PemFiles(PathBuf);
+
+impl PemFiles {
+    pub fn new((certificate, key): (String, String)) -> Self {
+        let folder = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&folder).unwrap();
+        let files = Self(folder);
+        files.write(certificate, key);
+        files
+    }
+
+    pub fn write(&self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) {
+        std::fs::write(self.certificate(), certificate).unwrap();
+        std::fs::write(self.key(), key).unwrap();
+    }
+
+    pub fn certificate(&self) -> PathBuf {
+        self.0.join("certificate.pem")
+    }
+
+    pub fn key(&self) -> PathBuf {
+        self.0.join("key.pem")
+    }
+}
+
+impl Drop for PemFiles {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
