@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     api::{self, ServedRoute, UnguardedRoute},
@@ -15,17 +15,24 @@ use crate::{
     store::{Credentials, Database, UnfitDatabase},
 };
 
-/// A service that is ready to run and holds its port.
-pub struct App<S> {
-    service: S,
+/// A service that is ready to run and holds its ports.
+pub struct App<S, I> {
+    public: Serving<S>,
+    /// For services of one's own, if it is wanted.
+    internal: Option<Serving<I>>,
     served: Vec<ServedRoute>,
     http: settings::Http,
-    listener: edge::Listener,
-    address: SocketAddr,
     context: Arc<api::Context>,
     credentials: Credentials,
     /// What runs beside the requests; it ends when this is dropped.
     background: JoinSet<()>,
+}
+
+/// A port that is held, and what is served there.
+struct Serving<S> {
+    service: S,
+    listener: edge::Listener,
+    address: SocketAddr,
 }
 
 /// Why the service does not start.
@@ -65,17 +72,18 @@ pub enum StartError {
 #[error("a background task ended; the log says which failed")]
 pub struct BackgroundEnded;
 
-/// Takes the port, connects to the database and checks that it is fit. The issuer is asked
+/// Takes the ports, connects to the database and checks that it is fit. The issuer is asked
 /// for its keys in the background: until it answers, the service is alive but not ready.
-pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::EdgeService + use<>>, StartError> {
-    let wanted = settings.http.listen;
-    let tls = settings.tls.clone().map(Tls::load).transpose()?;
-    let listen = async {
-        let listener = TcpListener::bind(wanted).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
+pub async fn start(
+    settings: Settings,
+    clock: Clock,
+) -> Result<App<impl edge::EdgeService + use<>, impl edge::EdgeService + use<>>, StartError> {
+    let public = listen(edge::Door::Public, settings.http.listen, settings.tls.as_ref()).await?;
+    let internal = match &settings.internal {
+        Some(internal) => Some(listen(edge::Door::Internal, internal.listen, Some(&internal.tls)).await?),
+        None => None,
     };
-    let (listener, address) = listen.await.map_err(|source| StartError::Listen { address: wanted, source })?;
+    let address = public.1;
     let database = Database::new(&settings.database)?;
     database.check_fit().await?;
     let credentials = Credentials::new(&settings.database)?;
@@ -99,9 +107,13 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
         public_url,
     });
     let (routes, served) = api::routes(&context)?;
+    let routes = Arc::new(routes);
     let known = Arc::clone(&context);
-    let recognise: edge::Recognise = Arc::new(move |headers, query| known.authenticator.recognise(headers, query));
-    let service = edge::stack(routes, &settings, recognise).ok_or(StartError::Throttle)?;
+    let recognise: edge::Recognise = Arc::new(move |shown| known.authenticator.recognise(shown));
+    let inside = api::Internal::new(Arc::clone(&context), Arc::clone(&routes));
+    let inside = edge::stack(inside, edge::Door::Internal, &settings, Arc::clone(&recognise));
+    let inside = inside.ok_or(StartError::Throttle)?;
+    let outside = edge::stack(routes, edge::Door::Public, &settings, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
     context.quotas.look(&credentials).await.map_err(UnfitDatabase::from)?;
@@ -110,20 +122,42 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<App<impl edge::Ed
     let [quotas, forgetful, connected] = [(); 3].map(|()| Arc::clone(&context.quotas));
     let operators = credentials.clone();
     background.spawn(async move { quotas.follow(&operators).await });
-    if let Some(tls) = &tls {
-        background.spawn(Arc::clone(tls).follow());
+    for (listener, _) in std::iter::once(&public).chain(&internal) {
+        background.extend(listener.tls.clone().map(Tls::follow));
     }
-    let listener = edge::Listener { socket: listener, tls };
     background.spawn(async move { forgetful.forget().await });
     background.spawn(async move { connected.stay_connected().await });
-    Ok(App { service, served, http: settings.http, listener, address, context, credentials, background })
+    let public = Serving { service: outside, listener: public.0, address };
+    let internal = internal.map(|(listener, address)| Serving { service: inside, listener, address });
+    Ok(App { public, internal, served, http: settings.http, context, credentials, background })
 }
 
-impl<S: edge::EdgeService> App<S> {
+/// Takes a port.
+async fn listen(
+    door: edge::Door,
+    wanted: SocketAddr,
+    tls: Option<&settings::Tls>,
+) -> Result<(edge::Listener, SocketAddr), StartError> {
+    let tls = tls.cloned().map(Tls::load).transpose()?;
+    let listen = async {
+        let socket = TcpListener::bind(wanted).await?;
+        let address = socket.local_addr()?;
+        Ok((edge::Listener { door, socket, tls }, address))
+    };
+    listen.await.map_err(|source| StartError::Listen { address: wanted, source })
+}
+
+impl<S: edge::EdgeService, I: edge::EdgeService> App<S, I> {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.public.address
+    }
+
+    /// Where it listens for services of one's own, if it does.
+    #[must_use]
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal.as_ref().map(|internal| internal.address)
     }
 
     /// Every route it serves, as the router has them.
@@ -135,10 +169,25 @@ impl<S: edge::EdgeService> App<S> {
     /// Serves until `stop` resolves, then finishes what is in flight. Ends in the same way if something fails that
     /// runs beside the requests, and nothing of that ever should: without it the service would know less and less.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), BackgroundEnded> {
-        tracing::info!(address = %self.address, "listening");
+        let internal = self.internal_address().map(|address| address.to_string());
+        tracing::info!(address = %self.public.address, internal, "listening");
         let mut outcome = Ok(());
-        let stop = async { outcome = stopped(stop, &mut self.background).await };
-        edge::serve(self.listener, self.service, &self.http, stop).await;
+        let (stopping, is_stopping) = watch::channel(false);
+        let stop = async {
+            outcome = stopped(stop, &mut self.background).await;
+            stopping.send_replace(true);
+        };
+        let asked = |mut is_stopping: watch::Receiver<bool>| async move {
+            // Without a sender it is over too.
+            let _ = is_stopping.wait_for(|stopping| *stopping).await;
+        };
+        let public = edge::serve(self.public.listener, self.public.service, &self.http, asked(is_stopping.clone()));
+        let internal = async {
+            if let Some(internal) = self.internal {
+                edge::serve(internal.listener, internal.service, &self.http, asked(is_stopping)).await;
+            }
+        };
+        tokio::join!(stop, public, internal);
         drop(self.background);
         self.context.authenticator.finish().await;
         tokio::join!(self.context.database.close(), self.credentials.close());
@@ -158,9 +207,9 @@ async fn stopped(stop: impl Future<Output = ()>, background: &mut JoinSet<()>) -
     }
 }
 
-impl<S> std::fmt::Debug for App<S> {
+impl<S, I> std::fmt::Debug for App<S, I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("App").field("address", &self.public.address).finish_non_exhaustive()
     }
 }
 

@@ -56,6 +56,9 @@ enum Command {
         /// Port of the issuer
         #[arg(long, default_value_t = 8081)]
         issuer_port: u16,
+        /// Port of the internal listener
+        #[arg(long, default_value_t = 8082)]
+        internal_port: u16,
         /// Start with an empty database
         #[arg(long)]
         fresh: bool,
@@ -112,7 +115,10 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         }
         Command::CheckConfig => {
             let settings = Settings::load()?;
-            settings.tls.map(edge::Tls::load).transpose()?;
+            let internal = settings.internal.map(|internal| internal.tls);
+            for tls in settings.tls.into_iter().chain(internal) {
+                edge::Tls::load(tls)?;
+            }
             println!("the configuration is sound");
         }
         Command::Routes { markdown: true } => print!("{}", matrix::markdown()),
@@ -121,8 +127,8 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             println!("{}", serde_json::to_string_pretty(&api::document(&issuer, &public_url))?);
         }
         #[cfg(feature = "dev")]
-        Command::Dev { port, issuer_port, fresh, folder } => {
-            let options = service::dev::Options { port, issuer_port, fresh, folder };
+        Command::Dev { port, issuer_port, internal_port, fresh, folder } => {
+            let options = service::dev::Options { port, issuer_port, internal_port, fresh, folder };
             Box::pin(service::dev::run(options, stop_signal()?)).await?;
         }
     }

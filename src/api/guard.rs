@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{Context, HasBody, ServedRoute, accept, schema::Schemas};
 use crate::{
-    authn::{AuthnError, Principal, Refused, Source},
+    authn::{AuthnError, Peer, Principal, Refused, Shown, Source},
     authz::{
         Action, Denied, Grant, Permit, authorize,
         matrix::{self, Callers, QuotaClass, Row},
@@ -168,7 +168,10 @@ impl Guard {
         // Without it nothing could be held against anybody; the edge gives every request one.
         let source = *request.extensions().get::<Source>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let query = request.uri().query().unwrap_or_default();
-        let authenticated = self.context.authenticator.authenticate(request.headers(), query, source).await;
+        let stranger = Peer::default();
+        let peer = request.extensions().get::<Peer>().unwrap_or(&stranger);
+        let shown = Shown { headers: request.headers(), query, peer };
+        let authenticated = self.context.authenticator.authenticate(shown, source).await;
         authenticated.map_err(|error| unauthenticated(error, source))
     }
 
@@ -248,7 +251,7 @@ fn check_headers(headers: &http::HeaderMap) -> Result<(), Problem> {
 }
 
 /// One answer for every reason a credential can be refused for; the reason goes to the log.
-fn unauthenticated(error: AuthnError, source: Source) -> Problem {
+pub(super) fn unauthenticated(error: AuthnError, source: Source) -> Problem {
     let (kind, challenge) = match error {
         AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
         AuthnError::Refused { reason, key } => {

@@ -12,6 +12,7 @@ mod document;
 mod faults;
 mod guard;
 mod health;
+mod internal;
 mod invoices;
 mod me;
 mod meta;
@@ -23,6 +24,7 @@ mod schema;
 mod strict_json;
 
 pub use guard::UnguardedRoute;
+pub(crate) use internal::Internal;
 pub use meta::document;
 
 use std::{sync::Arc, time::Duration};

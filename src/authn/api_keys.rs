@@ -208,6 +208,7 @@ fn principal(stored: StoredApiKey) -> Principal {
         scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
         creator: Some(key.created_by),
         token_id: None,
+        bound_to: None,
         issued_at: key.authorized_at.timestamp(),
     }
 }

@@ -8,10 +8,13 @@
 //! The way of an API key: [`key_text`] reads it; [`api_keys`] knows it, or checks it against the hash that is stored,
 //! as [`hashing`] lets it, on the threads of [`workers`].
 //!
+//! On the internal listener a client certificate is a credential too: [`certificate`] says whose.
+//!
 //! Whatever is found then passes [`revocation`], and failures are counted by [`penalties`].
 
 mod api_keys;
 mod cache;
+mod certificate;
 mod claims;
 mod credential;
 mod discovery;
@@ -37,16 +40,19 @@ use secrecy::SecretString;
 use thiserror::Error;
 use tokio::task::JoinSet;
 
+pub use certificate::{Peer, PeerCertificate};
 pub use principal::{CallerKind, Principal};
 pub use refused::Refused;
 
 use crate::{
+    authz::internal::ServiceRight,
     crypto::RandomError,
     domain::{ApiKeyId, Clock, TenantId},
     settings::Settings,
     store::{Credentials, StoreError},
 };
 use api_keys::ApiKeys;
+use certificate::Services;
 use credential::Credential;
 use issuers::Issuers;
 use penalties::{Penalties, Verdict};
@@ -55,6 +61,17 @@ use revocation::Revocations;
 /// Where a call comes from: an IPv4 address, or the /64 of an IPv6 one. What failures are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(pub IpAddr);
+
+/// What a request shows of who is calling.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'r> {
+    /// Its headers.
+    pub headers: &'r HeaderMap,
+    /// Its query, in which no credential may be.
+    pub query: &'r str,
+    /// The other end of its connection.
+    pub peer: &'r Peer,
+}
 
 /// Why a call could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -110,6 +127,8 @@ pub struct Authenticator {
     api_keys: Arc<ApiKeys>,
     revocations: Arc<Revocations>,
     penalties: Penalties,
+    services: Services,
+    clock: Clock,
     /// With a secret of this process: nobody can choose a subject that gets another's number.
     numbers: RandomState,
 }
@@ -122,6 +141,8 @@ impl Authenticator {
             api_keys: Arc::new(ApiKeys::new(settings, store.clone(), clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             penalties: Penalties::new(settings.penalty, clock.clone()),
+            services: Services::new(settings.internal.clone().map(|internal| internal.services).unwrap_or_default()),
+            clock: clock.clone(),
             numbers: RandomState::new(),
         })
     }
@@ -160,11 +181,13 @@ impl Authenticator {
     /// A number for whose the credential is, if it was accepted lately: a token that would be now, or a key that was
     /// right when it was checked last. Nothing is verified for it, so it opens nothing.
     #[must_use]
-    pub fn recognise(&self, headers: &HeaderMap, query: &str) -> Option<u64> {
-        match credential::of(headers, query).ok()?? {
+    pub fn recognise(&self, shown: Shown<'_>) -> Option<u64> {
+        match credential::of(shown.headers, shown.query).ok()?? {
             Credential::Token(token) => {
                 let principal = self.issuers.remembered(token)?;
                 self.revocations.check(&principal).ok()?;
+                // Whoever stole it must not use up its holder's.
+                shown.peer.may_show(principal.bound_to.as_ref()).ok()?;
                 Some(self.number(principal.tenant, &principal.subject))
             }
             Credential::ApiKey(text) => {
@@ -179,13 +202,8 @@ impl Authenticator {
     }
 
     /// The principal behind a request's credential. A refusal may take up to a second, if there were many.
-    pub async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        query: &str,
-        source: Source,
-    ) -> Result<Arc<Principal>, AuthnError> {
-        let outcome = self.identify(headers, query, source).await;
+    pub async fn authenticate(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
+        let outcome = self.identify(shown, source).await;
         let Err(AuthnError::Refused { reason, key }) = outcome else { return outcome };
         if !reason.is_suspicious(key) {
             return outcome;
@@ -203,14 +221,37 @@ impl Authenticator {
         }
     }
 
-    async fn identify(&self, headers: &HeaderMap, query: &str, source: Source) -> Result<Arc<Principal>, AuthnError> {
-        let principal = match credential::of(headers, query)?.ok_or(AuthnError::Missing)? {
-            Credential::Token(token) => self.issuers.principal_of(token, &self.revocations).await?,
-            Credential::ApiKey(text) => {
+    async fn identify(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
+        let credential = credential::of(shown.headers, shown.query)?;
+        // To the internal listener nobody comes who is not known, whatever else they show.
+        let service =
+            shown.peer.internal.then(|| self.services.named(shown.peer, self.clock.timestamp())).transpose()?;
+        let principal = match (credential, service) {
+            (Some(Credential::Token(token)), _) => self.issuers.principal_of(token, &self.revocations).await?,
+            (Some(Credential::ApiKey(text)), _) => {
                 self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await?
             }
+            (None, Some((service, certificate))) => {
+                let tenant = service.tenant.ok_or(Refused::Tenant)?;
+                Arc::new(certificate::principal(service, certificate, tenant))
+            }
+            (None, None) => return Err(AuthnError::Missing),
         };
+        shown.peer.may_show(principal.bound_to.as_ref())?;
         self.revocations.check(&principal)?;
         Ok(principal)
+    }
+
+    /// The service that a certificate names, for the operations that only the internal listener has, and whether it was
+    /// given this right. No tenant comes into it.
+    pub fn service(&self, peer: &Peer, right: ServiceRight) -> Result<(String, bool), AuthnError> {
+        if !peer.internal {
+            return Err(AuthnError::Missing);
+        }
+        let (service, certificate) = self.services.named(peer, self.clock.timestamp())?;
+        let nobodys = TenantId::from_uuid(uuid::Uuid::nil());
+        let principal = certificate::principal(service, certificate, service.tenant.unwrap_or(nobodys));
+        self.revocations.check(&principal)?;
+        Ok((principal.subject, service.rights.contains(&right)))
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use super::certificate::Thumbprint;
 use crate::{
     authz::{matrix::Scope, policy::Role},
     domain::TenantId,
@@ -7,6 +8,8 @@ use crate::{
 
 /// What subjects begin with that are not an issuer's to give.
 pub(super) const RESERVED_SUBJECT: &str = "api-key:";
+/// The same of services that are known by certificate.
+pub(super) const SERVICE_SUBJECT: &str = "service:";
 
 /// What kind of caller a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub struct Principal {
     pub(super) creator: Option<String>,
     /// The `jti` of its token.
     pub(super) token_id: Option<String>,
+    /// The certificate that its token is bound to.
+    pub(super) bound_to: Option<Thumbprint>,
     /// When its credential was issued, in seconds since the epoch.
     pub(super) issued_at: i64,
 }
@@ -63,6 +68,7 @@ impl Principal {
             scopes: BTreeSet::new(),
             creator: None,
             token_id: None,
+            bound_to: None,
             issued_at: 0,
         }
     }
@@ -75,13 +81,13 @@ impl Principal {
         self.kind
     }
 
-    /// The `sub` of the token; of an API key, `api-key:` and its id.
+    /// The `sub` of the token; of an API key, `api-key:` and its id; of a certificate, `service:` and the service's name.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The OAuth client that presented it; of an API key, the same as its subject.
+    /// The OAuth client that presented it; of an API key or a certificate, the same as its subject.
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client
@@ -93,7 +99,8 @@ impl Principal {
         self.tenant
     }
 
-    /// When its credential was issued; an API key's, when the one was by which it was made. Seconds since the epoch.
+    /// When its credential was issued; an API key's, when the one was by which it was made; a certificate's, when it begins. Seconds
+    /// since the epoch.
     #[must_use]
     pub fn issued_at(&self) -> i64 {
         self.issued_at

@@ -38,7 +38,7 @@ pub enum Refused {
     /// For another API (AUTHN-05).
     #[error("audience")]
     Audience,
-    /// Past its end (AUTHN-06), a token's or an API key's.
+    /// Past its end (AUTHN-06), a token's, an API key's or a certificate's.
     #[error("expired")]
     Expired,
     /// Not valid yet, or made in the future (AUTHN-06).
@@ -50,10 +50,14 @@ pub enum Refused {
     /// A claim is absent or of the wrong type.
     #[error("claims")]
     Claims,
-    /// Bound to a key of its holder's, which was not shown (RFC 8705, RFC 9449).
+    /// Bound to a certificate that was not shown, or to something else (RFC 8705, RFC 9449); or bound to none, where it
+    /// must be.
     #[error("binding")]
     Binding,
-    /// The issuer may not speak for the tenant.
+    /// A certificate of nobody who is known, or of two (AUTHN-18).
+    #[error("certificate")]
+    Certificate,
+    /// The issuer may not speak for the tenant; or a service calls for none.
     #[error("tenant")]
     Tenant,
     /// A client acts for itself that is not listed as one that may.

@@ -1,13 +1,16 @@
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Validation;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::{
     Refused,
+    certificate::Thumbprint,
     claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{CallerKind, Principal, RESERVED_SUBJECT},
+    principal::{CallerKind, Principal, RESERVED_SUBJECT, SERVICE_SUBJECT},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
@@ -32,14 +35,17 @@ pub(super) struct Verifier {
     clock: Clock,
     leeway: i64,
     issuer: Issuer,
-    /// What neither subjects nor clients may begin with: what those of further issuers, and of API keys, do here.
+    /// What neither subjects nor clients may begin with: what those of further issuers, API keys and services do here.
     reserved: Vec<String>,
 }
 
 impl Verifier {
     pub(super) fn new(issuer: &Issuer, oidc: &Oidc, clock: Clock) -> Self {
         let further = oidc.issuers().filter_map(|issuer| issuer.name.as_deref());
-        let reserved = further.map(|name| format!("{name}|")).chain([RESERVED_SUBJECT.to_owned()]).collect();
+        let reserved = further
+            .map(|name| format!("{name}|"))
+            .chain([RESERVED_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
+            .collect();
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), reserved }
     }
 
@@ -78,11 +84,11 @@ impl Verifier {
         if claims.is_other_token() {
             return Err(Refused::TokenType);
         }
-        // Bound to a key of its holder's, which is not asked for yet: whoever shows it may have stolen it.
-        if claims.0.contains_key("cnf") {
+        let bound_to = claims.0.get("cnf").map(thumbprint).transpose()?;
+        if bound_to.is_none() && self.issuer.require_bound_tokens {
             return Err(Refused::Binding);
         }
-        let principal = Arc::new(self.principal(claims, issued_at)?);
+        let principal = Arc::new(Principal { bound_to, ..self.principal(claims, issued_at)? });
         Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }
 
@@ -150,6 +156,7 @@ impl Verifier {
             scopes: Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect(),
             creator: None,
             token_id: token_id.map(str::to_owned),
+            bound_to: None,
             issued_at,
         })
     }
@@ -182,6 +189,15 @@ impl Verifier {
 /// In a log, names would look like others. They are no prose, so what shapes others hides something too.
 fn is_hidden_in_names(c: char) -> bool {
     is_hidden(c) || is_shaping(c)
+}
+
+/// The certificate that a token is bound to (RFC 8705 section 3.1). What is bound to anything else as well, such as a key
+/// by RFC 9449, is not taken: nothing here asks for its proof.
+fn thumbprint(cnf: &Value) -> Result<Thumbprint, Refused> {
+    let members = cnf.as_object().filter(|members| members.len() == 1);
+    let text = members.and_then(|members| members.get("x5t#S256")?.as_str()).ok_or(Refused::Binding)?;
+    let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| Refused::Binding)?;
+    digest.try_into().map_err(|_| Refused::Binding)
 }
 
 fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {

@@ -7,6 +7,7 @@
 
 pub mod actions;
 mod decision;
+pub mod internal;
 pub mod matrix;
 mod narrow;
 mod permit;

@@ -1,10 +1,8 @@
 //! What `dev` prints, and the token files that its commands read.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
+    fs,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 
 use super::{
+    certificates::Certificates,
     demo::{self, Person},
+    files::write_private,
     issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
     run::DevError,
 };
@@ -71,15 +71,15 @@ impl TokenFiles {
     }
 }
 
-/// Writes a file that only its owner may read.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)?.write_all(text.as_bytes())
-}
-
 /// Everything a newcomer needs, with commands that work when pasted.
-pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens: &TokenFiles, took: Duration) {
+pub(super) fn ready(
+    [api, internal]: [SocketAddr; 2],
+    issuer: &DevIssuer,
+    database: &str,
+    tokens: &TokenFiles,
+    certificates: &Certificates,
+    took: Duration,
+) {
     let base = format!("http://{api}");
     let token = |name: &str| format!("$(cat {})", tokens.folder.join(name).display());
     let auth = |name: &str| format!("-H \"Authorization: Bearer {}\"", token(name));
@@ -87,6 +87,7 @@ pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens:
     println!("\nReady in {:.1} s.\n", took.as_secs_f64());
     println!("  API          {base}");
     println!("  docs         {base}/docs");
+    println!("  internal     https://{internal}, by client certificate");
     println!("  issuer       {}", issuer.url());
     println!("  database     {database}");
     println!("\nTokens, renewed every 10 minutes, one file per tenant and role:\n");
@@ -143,5 +144,14 @@ pub(super) fn ready(api: SocketAddr, issuer: &DevIssuer, database: &str, tokens:
         issuer.service_secret(),
         issuer.url()
     );
+    println!("\n  # 200, on the internal listener: the certificate says who calls");
+    for (client, path) in [("prometheus", "/metrics"), ("job", "/v1/orders?limit=2")] {
+        println!(
+            "  curl -s -w '\\n%{{http_code}}\\n' --cacert {} --cert {} --key {} 'https://{internal}{path}'",
+            certificates.root().display(),
+            certificates.certificate(client).display(),
+            certificates.key(client).display()
+        );
+    }
     println!("\nCtrl-C stops everything.\n");
 }

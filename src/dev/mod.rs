@@ -4,8 +4,10 @@
 //! issuer and no demo data. The tests use the same parts.
 
 mod banner;
+mod certificates;
 pub mod database;
 pub mod demo;
+mod files;
 pub mod issuer;
 pub mod postgres;
 mod run;

@@ -14,6 +14,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
     banner,
+    certificates::Certificates,
     database::{Cluster, DatabaseError, Urls},
     demo,
     issuer::{DevIssuer, IssuerError, SERVICE_CLIENT},
@@ -39,6 +40,8 @@ pub struct Options {
     pub port: u16,
     /// Port of the issuer.
     pub issuer_port: u16,
+    /// Port of the internal listener.
+    pub internal_port: u16,
     /// Start with an empty database.
     pub fresh: bool,
     /// Where data is kept between runs.
@@ -100,6 +103,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     // Ports first: a fault there should not cost a database start.
     let api_port = listen(options.port, "--port").await?;
     let issuer_port = listen(options.issuer_port, "--issuer-port").await?;
+    let internal_port = listen(options.internal_port, "--internal-port").await?;
     prepare_folder(&options.folder)?;
 
     let mut stop = std::pin::pin!(stop);
@@ -109,7 +113,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     };
     // From here on the database is stopped in order whatever happens.
     let service = tokio::select! {
-        service = start_service(&options, &server, api_port, issuer_port, started) => Some(service),
+        service = start_service(&options, &server, [api_port, internal_port], issuer_port, started) => Some(service),
         () = &mut stop => None,
     };
     let result = match service {
@@ -138,10 +142,10 @@ async fn start_postgres(options: &Options) -> Result<Server, DevError> {
 async fn start_service(
     options: &Options,
     server: &Server,
-    api_port: TcpListener,
+    held_ports: [TcpListener; 2],
     issuer_listener: TcpListener,
     started: Instant,
-) -> Result<(App<impl EdgeService + use<>>, JoinHandle<()>), DevError> {
+) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>), DevError> {
     banner::step("creating logins, running migrations, adding demo data");
     let cluster = Cluster::new(server.url())?;
     let urls = cluster.provision(DATABASE).await?;
@@ -154,13 +158,16 @@ async fn start_service(
     let tenant = demo::TENANTS.map(|tenant| tenant.id);
     let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), tenant[0], clock.clone())?;
 
-    let settings = Settings::from_variables(variables(options, &cluster, &urls, &issuer, &audience))?;
+    let certificates = Certificates::write(&options.folder)?;
+    let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
+    let settings = Settings::from_variables(variables)?;
     telemetry::init(settings.log.format, &settings.log.filter);
-    // Given back an instant before the API takes it: it was held to fail early.
-    drop(api_port);
+    // Given back an instant before the API takes them: they were held to fail early.
+    drop(held_ports);
     let app = app::start(settings, clock).await?;
     let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
-    banner::ready(app.address(), &issuer, server.url(), &tokens, started.elapsed());
+    let addresses = [app.address(), app.internal_address().unwrap_or(app.address())];
+    banner::ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
     Ok((app, tokens.keep_fresh(issuer)))
 }
 
@@ -171,6 +178,7 @@ fn variables(
     urls: &Urls,
     issuer: &DevIssuer,
     audience: &str,
+    certificates: &Certificates,
 ) -> BTreeMap<String, String> {
     let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
@@ -187,6 +195,7 @@ fn variables(
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
     variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(certificates.variables(options.internal_port));
     // What the developer sets themself wins.
     variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
     variables

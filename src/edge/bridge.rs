@@ -114,7 +114,7 @@ impl BridgeLayer {
             return Err(Problem::new(Kind::Malformed).detail("It cannot be told whom the request is from."));
         }
         form::check(&parts)?;
-        let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.get::<Connection>().copied());
+        let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.remove::<Connection>());
         let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
         let place = self.place(parts.uri.path(), client)?;
         if !body.is_end_stream() {
@@ -125,6 +125,7 @@ impl BridgeLayer {
             return Err(Problem::new(Kind::PayloadTooLarge));
         }
         parts.extensions.insert(Source(client.network()));
+        parts.extensions.insert(connection.peer);
         let parts = RequestParts::from((
             parts,
             LocalAddr(connection.local.into()),

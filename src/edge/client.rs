@@ -1,10 +1,14 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::authn::Peer;
+
 /// The two ends of the connection. An extension of every request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     pub(super) local: SocketAddr,
+    /// What the other end showed.
+    pub(super) peer: Peer,
 }
 
 /// Whom a request is from, through however many declared proxies. An extension of every request that

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     problem::{self, Kind, Problem},
-    telemetry::{TraceId, event},
+    telemetry::{TraceId, event, metrics},
 };
 
 /// Names the request in a response header, so that a caller can report a success too.
@@ -97,12 +97,14 @@ where
             if secure {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
             }
+            let took = started.elapsed();
+            metrics::request(&method, response.status(), took);
             tracing::info!(
                 method = method.as_str(),
                 path,
                 status = response.status().as_u16(),
                 client = client.map(|client| client.0.to_string()),
-                micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 "request"
             );
             response

@@ -20,6 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use super::{
@@ -29,7 +30,10 @@ use super::{
     proxies::Proxies,
     tls::Tls,
 };
-use crate::settings::Http;
+use crate::{
+    authn::{Peer, PeerCertificate},
+    settings::Http,
+};
 
 /// Most bytes of a request line and headers.
 const MAX_HEAD: usize = 32 * 1024;
@@ -40,9 +44,30 @@ const MAX_STREAMS: u32 = 100;
 /// Wait after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Whom a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Strangers, perhaps through proxies.
+    Public,
+    /// Services of one's own, which show certificates (AUTHN-18).
+    Internal,
+}
+
+impl Door {
+    /// The proxies that are believed there.
+    pub(super) fn proxies(self, http: &Http) -> Proxies {
+        match self {
+            Self::Public => Proxies::new(http),
+            Self::Internal => Proxies::none(),
+        }
+    }
+}
+
 /// Where and how connections are taken.
 #[derive(Debug)]
 pub struct Listener {
+    /// Whom it is for.
+    pub door: Door,
     /// The socket.
     pub socket: TcpListener,
     /// Without it, plain HTTP.
@@ -52,11 +77,11 @@ pub struct Listener {
 /// Serves `service` on `listener` until `stop` resolves; then finishes the requests in flight,
 /// for as long as the settings grant (control FAIL-03).
 pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
-    let Listener { socket: listener, tls } = listener;
+    let Listener { door, socket: listener, tls } = listener;
     let connections = Places::new(http.max_connections, http.max_connections_per_address);
     let graceful = GracefulShutdown::new();
     let builder = Arc::new(connection_builder(http));
-    let proxies = Proxies::new(http);
+    let proxies = door.proxies(http);
     // In plain HTTP over a network, what a stranger says could be anybody's (CRYPTO-01).
     let only_proxies = tls.is_none() && !http.listen.ip().is_loopback();
     let patience = http.header_timeout;
@@ -64,7 +89,7 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
     loop {
         let (stream, ends) = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener) => match accepted {
+            accepted = accept(&listener, door) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -88,7 +113,10 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
             match acceptor {
                 None => converse(stream, ends, service, &builder, watcher, patience).await,
                 Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => converse(stream, ends, service, &builder, watcher, patience).await,
+                    Ok(Ok(stream)) => {
+                        let ends = ends.shown_by(&stream);
+                        converse(stream, ends, service, &builder, watcher, patience).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
                     Err(_) => tracing::debug!(%peer, "TLS took too long"),
                 },
@@ -118,7 +146,7 @@ async fn converse<I, S>(
     let speaks = Arc::clone(&spoke);
     let service = service_fn(move |mut request: Request<Incoming>| {
         speaks.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ends);
+        request.extensions_mut().insert(ends.clone());
         service.clone().oneshot(request)
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
@@ -139,11 +167,21 @@ async fn converse<I, S>(
     }
 }
 
-async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
+async fn accept(listener: &TcpListener, door: Door) -> io::Result<(TcpStream, Connection)> {
     let (stream, remote) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Connection { remote, local }))
+    let peer = Peer { certificate: None, internal: door == Door::Internal };
+    Ok((stream, Connection { remote, local, peer }))
+}
+
+impl Connection {
+    /// With the certificate that was shown, if any. One that cannot be read names nobody.
+    fn shown_by<I>(mut self, stream: &TlsStream<I>) -> Self {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        self.peer.certificate = shown.and_then(|der| PeerCertificate::read(der)).map(Arc::new);
+        self
+    }
 }
 
 fn connection_builder(http: &Http) -> auto::Builder<TokioExecutor> {

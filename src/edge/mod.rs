@@ -20,7 +20,7 @@ mod proxies;
 mod throttle;
 mod tls;
 
-pub use listener::{Listener, serve};
+pub use listener::{Door, Listener, serve};
 pub use throttle::Recognise;
 pub use tls::{Tls, TlsError};
 
@@ -41,14 +41,18 @@ use crate::{
 /// The body of every response. The type is axum's because `tower_governor` answers with no other.
 pub(crate) type Body = axum::body::Body;
 
-/// The whole way of a request around `app`; `None` if the throttle would let nothing through.
-pub fn stack<E>(app: E, settings: &Settings, recognise: Recognise) -> Option<impl EdgeService + use<E>>
+/// The whole way of a request to a listener around `app`; `None` if the throttle would let nothing through.
+pub fn stack<E>(app: E, door: Door, settings: &Settings, recognise: Recognise) -> Option<impl EdgeService + use<E>>
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
     let http = &settings.http;
-    let proxies = Arc::new(proxies::Proxies::new(http));
-    let secure = settings.tls.is_some() || http.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let proxies = Arc::new(door.proxies(http));
+    let public_url = http.public_url.as_ref();
+    let secure = match door {
+        Door::Public => settings.tls.is_some() || public_url.is_some_and(|url| url.scheme() == "https"),
+        Door::Internal => true,
+    };
     let stack = ServiceBuilder::new()
         .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure))
         .map_response(|response: Response<_>| response.map(Body::new))

@@ -29,6 +29,11 @@ impl Proxies {
         Self { trusted: http.trusted_proxies.clone(), header: http.proxy_header }
     }
 
+    /// None: whoever calls is the caller.
+    pub(super) fn none() -> Self {
+        Self { trusted: Vec::new(), header: ProxyHeader::default() }
+    }
+
     /// The caller's address: the nearest one that is not a declared proxy's.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Untraceable> {
         let mut nearest = peer.to_canonical();

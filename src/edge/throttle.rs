@@ -3,11 +3,15 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use governor::middleware::NoOpMiddleware;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor};
 
-use super::{Body, client::Client};
+use super::{
+    Body,
+    client::{Client, Connection},
+};
 use crate::{
+    authn::Shown,
     problem::{Kind, Problem},
     settings::Throttle,
 };
@@ -17,9 +21,9 @@ pub(super) const LIMIT: &str = "address";
 /// How often addresses that have been quiet are forgotten.
 const FORGET: Duration = Duration::from_mins(1);
 
-/// Whether the credential in a request's headers (its query is given too) is one that was accepted lately: a number
-/// that stands for whose it is. It must cost next to nothing.
-pub type Recognise = Arc<dyn Fn(&HeaderMap, &str) -> Option<u64> + Send + Sync>;
+/// Whether the credential that a request shows is one that was accepted lately: a number that stands for whose it is. It
+/// must cost next to nothing.
+pub type Recognise = Arc<dyn Fn(Shown<'_>) -> Option<u64> + Send + Sync>;
 
 pub(super) type ThrottleLayer = GovernorLayer<ByCaller, NoOpMiddleware, Body>;
 
@@ -40,7 +44,9 @@ impl KeyExtractor for ByCaller {
 
     fn extract<T>(&self, request: &Request<T>) -> Result<Caller, GovernorError> {
         let client = request.extensions().get::<Client>().ok_or(GovernorError::UnableToExtractKey)?;
-        let known = self.0(request.headers(), request.uri().query().unwrap_or_default());
+        let connection = request.extensions().get::<Connection>().ok_or(GovernorError::UnableToExtractKey)?;
+        let query = request.uri().query().unwrap_or_default();
+        let known = self.0(Shown { headers: request.headers(), query, peer: &connection.peer });
         Ok(known.map_or_else(|| Caller::Address(client.network()), Caller::Known))
     }
 }

@@ -1,12 +1,13 @@
-//! TLS of the listener: 1.3 unless the settings allow 1.2, and certificates that are changed under way (CRYPTO-01).
+//! TLS of a listener: 1.3 unless the settings allow 1.2, and certificates that are changed under way (CRYPTO-01).
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
     version::{TLS12, TLS13},
 };
 use secrecy::zeroize::Zeroizing;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     crypto,
-    settings::{self, TlsVersion},
+    settings::{self, Clients, TlsVersion},
 };
 
 /// How often it is looked whether the files changed.
@@ -31,8 +32,8 @@ pub struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// Of the two files.
-    digests: [[u8; 32]; 2],
+    /// Of the files.
+    digests: Vec<[u8; 32]>,
 }
 
 /// Why there is no TLS.
@@ -106,7 +107,7 @@ impl Loaded {
             read.map_err(|source| TlsError::File { path: path.clone(), source })
         };
         let (certificate, key) = (read(&settings.certificate)?, read(&settings.key)?);
-        let digests = [crypto::sha256(&certificate), crypto::sha256(&key)];
+        let mut digests = vec![crypto::sha256(&certificate), crypto::sha256(&key)];
         let no = |path: &PathBuf, what| TlsError::Pem { path: path.clone(), what };
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
         let chain =
@@ -116,11 +117,31 @@ impl Loaded {
             TlsVersion::V1_3 => &[&TLS13][..],
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
         };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let config = match &settings.clients {
+            Clients::Unasked => config.with_no_client_auth(),
+            Clients::Asked(path) | Clients::Required(path) => {
+                let pem = read(path)?;
+                digests.push(crypto::sha256(&pem));
+                let roots = roots(&pem).ok_or_else(|| no(path, "certificate of an authority"))?;
+                let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let required = matches!(settings.clients, Clients::Required(_));
+                let clients = if required { clients } else { clients.allow_unauthenticated() };
+                config.with_client_cert_verifier(clients.build().map_err(|_| no(path, "usable authority"))?)
+            }
+        };
+        let mut config = config.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), digests })
     }
+}
+
+/// The authorities of a PEM file; all of them, or it is no such file.
+fn roots(pem: &[u8]) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    (!roots.is_empty()).then_some(roots)
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::{Profile, Reader, Settings};
+use super::{Clients, Profile, Reader, Settings};
 
 /// Adds a fault for each unsafe setting and each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
@@ -13,6 +13,11 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     for issuer in settings.oidc.issuers() {
         let key = issuer.name.as_ref().map_or("oidc.issuer".to_owned(), |name| format!("oidc.further.{name}.issuer"));
         check_issuer(&key, &issuer.url, production, r);
+        let asks = settings.tls.as_ref().is_some_and(|tls| tls.clients != Clients::Unasked);
+        if issuer.require_bound_tokens && !asks && settings.internal.is_none() {
+            let place = key.trim_end_matches("issuer");
+            r.fault(&format!("{place}require_bound_tokens"), "needs tls.client_ca_path, or the internal listener");
+        }
     }
     let database = &settings.database;
     let mut logins = BTreeSet::new();

@@ -7,6 +7,7 @@
 
 mod authn;
 mod checks;
+mod internal;
 mod oidc;
 mod proxies;
 mod quota;
@@ -24,12 +25,13 @@ use crate::{
 };
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
+pub use internal::{CertificateName, Internal, Service};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
-pub use tls::{Tls, TlsVersion};
+pub use tls::{Clients, Tls, TlsVersion};
 
 /// How strict the start is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,8 @@ pub struct Settings {
     pub http: Http,
     /// TLS of the public listener; without it, plain HTTP.
     pub tls: Option<Tls>,
+    /// The listener for services of one's own.
+    pub internal: Option<Internal>,
     /// The three logins the server uses.
     pub database: Database,
     /// Whose tokens are accepted.
@@ -219,7 +223,7 @@ impl Settings {
             request_timeout: r.millis("http.request_timeout_ms", 10_000),
             shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
         };
-        let tls = Tls::read(r);
+        let (tls, internal) = (Tls::read(r), Internal::read(r));
         let writer_url = r.secret("database.writer_url");
         let reader_url = r.secret("database.reader_url");
         let authn_url = r.secret("database.authn_url");
@@ -241,6 +245,7 @@ impl Settings {
             profile,
             http,
             tls,
+            internal,
             database: Database {
                 writer_url: writer_url?,
                 reader_url: reader_url?,

@@ -41,6 +41,9 @@ pub struct Issuer {
     pub token_type: String,
     /// `…__MAX_TOKEN_LIFETIME_SECONDS`, default 900, at most 86400. A token valid for longer is refused, signed or not.
     pub max_token_lifetime: i64,
+    /// `…__REQUIRE_BOUND_TOKENS`, default false: refuse tokens that are not bound to a certificate of their holder's
+    /// (RFC 8705). Those that are bound are never accepted from anybody else.
+    pub require_bound_tokens: bool,
     /// `…__TENANT_CLAIM`, default `tenant_id`: what holds the tenant's UUID.
     pub tenant_claim: ClaimPath,
     /// `…__ROLES_CLAIM`, default `roles`: what holds the array of role names.
@@ -155,6 +158,7 @@ impl Issuer {
         let token_type = r.or(&key("token_type"), first.map_or("at+jwt".to_owned(), |first| first.token_type.clone()));
         let lifetime = first.map_or(900, |first| first.max_token_lifetime);
         let max_token_lifetime = r.within(&key("max_token_lifetime_seconds"), lifetime, 1..=86_400);
+        let require_bound_tokens = r.or(&key("require_bound_tokens"), false);
         let scope_claim = r.or(&key("scope_claim"), path("scope"));
         let tenant_claim = r.or(&key("tenant_claim"), path("tenant_id"));
         let roles_claim = r.or(&key("roles_claim"), path("roles"));
@@ -175,6 +179,7 @@ impl Issuer {
             audience: audience?,
             token_type,
             max_token_lifetime,
+            require_bound_tokens,
             tenant_claim,
             roles_claim,
             scope_claim,

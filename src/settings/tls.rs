@@ -2,16 +2,29 @@ use std::{path::PathBuf, str::FromStr};
 
 use super::Reader;
 
-/// TLS of the public listener (CRYPTO-01).
+/// TLS of a listener (CRYPTO-01).
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// `APP_TLS__CERTIFICATE_PATH`: a PEM file of the certificate and those between it and the root, in this order. It is
-    /// read again when it changes, and so is the next.
+    /// read again when it changes, and so are the others.
     pub certificate: PathBuf,
     /// `APP_TLS__KEY_PATH`: a PEM file of its key (PKCS #8, PKCS #1 or SEC 1).
     pub key: PathBuf,
     /// `APP_TLS__MIN_VERSION`: `1.3` (default) or `1.2`.
     pub min_version: TlsVersion,
+    /// Whether callers show certificates too.
+    pub clients: Clients,
+}
+
+/// Whether callers of a listener show certificates, signed by the authorities of a PEM file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// They are not asked for one.
+    Unasked,
+    /// `APP_TLS__CLIENT_CA_PATH`: who has one may show it, so that tokens bound to it count (RFC 8705).
+    Asked(PathBuf),
+    /// `APP_INTERNAL__CLIENT_CA_PATH`: without one there is no connection (AUTHN-18).
+    Required(PathBuf),
 }
 
 /// The oldest version that is spoken.
@@ -37,16 +50,17 @@ impl FromStr for TlsVersion {
 }
 
 impl Tls {
-    /// `None` without a certificate: plain HTTP.
+    /// Of the public listener; `None` without a certificate: plain HTTP.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let certificate = r.optional("tls.certificate_path");
         let key = r.optional("tls.key_path");
         let min_version = r.or("tls.min_version", TlsVersion::default());
+        let clients = r.optional("tls.client_ca_path").map_or(Clients::Unasked, Clients::Asked);
         match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version }),
-            (None, None) => None,
-            (None, Some(_)) => {
-                r.fault("tls.certificate_path", "is required, since there is a key");
+            (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients }),
+            (None, None) if clients == Clients::Unasked => None,
+            (None, _) => {
+                r.fault("tls.certificate_path", "is required, since there is a key or an authority");
                 None
             }
             (Some(_), None) => {

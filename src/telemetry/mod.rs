@@ -4,6 +4,7 @@
 //! a request carries its trace id, the same that a problem body shows to the caller.
 
 pub mod event;
+pub(crate) mod metrics;
 mod trace_id;
 
 pub use trace_id::TraceId;

@@ -21,6 +21,7 @@ mod edge;
 mod hostile;
 mod idempotency;
 mod input;
+mod internal;
 mod interop;
 mod issuer;
 mod matrix;

@@ -38,6 +38,16 @@ impl Actor {
         Self { client, base: format!("http://{address}"), credential }
     }
 
+    /// Through a client of one's own, to `localhost` by TLS.
+    pub fn by_tls(client: reqwest::Client, port: u16, token: Option<String>) -> Self {
+        Self { client, base: format!("https://localhost:{port}"), credential: token.map(Credential::Token) }
+    }
+
+    /// Whether there is a connection at all.
+    pub async fn is_let_in(&self) -> bool {
+        self.request(Method::GET, "/health/live").send().await.is_ok()
+    }
+
     /// The same caller from another address of this machine.
     pub fn at_address(self, local: IpAddr) -> Self {
         let client = client().local_address(local).build().unwrap();

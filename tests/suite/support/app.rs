@@ -16,7 +16,7 @@ use service::{
 };
 use tokio::net::TcpListener;
 
-use super::{Actor, Credential, Forge, events, eventually, postgres};
+use super::{Actor, Authority, Credential, Forge, events, eventually, postgres};
 
 /// The demo tenants; each has products, and orders of its own.
 pub const ACME: Tenant = demo::TENANTS[0];
@@ -36,6 +36,8 @@ pub const AUDIENCE: &str = "api://under-test";
 /// The service on a socket of its own, with a database and an issuer of its own.
 pub struct TestApp {
     pub address: SocketAddr,
+    /// Of the internal listener, if it was asked for.
+    pub internal: Option<SocketAddr>,
     pub clock: Clock,
     pub issuer: DevIssuer,
     pub database: Urls,
@@ -73,6 +75,23 @@ impl TestApp {
 
     /// With a database that is there already.
     pub async fn start_on(database: Urls, variables: &[(&str, &str)]) -> Self {
+        let started = Self::start_cold(database, variables).await;
+        if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
+            started.wait_until_ready().await;
+        }
+        started
+    }
+
+    /// By TLS; it shows a certificate that this authority signed.
+    pub async fn start_by_tls(variables: &[(&str, &str)], authority: &Authority) -> Self {
+        let started = Self::start_cold(postgres::test_database().await, variables).await;
+        let anonymous = Actor::by_tls(authority.client(started.address).build().unwrap(), started.address.port(), None);
+        eventually("ready", async || anonymous.get("/health/ready").await.status == 200).await;
+        started
+    }
+
+    /// It may not be ready.
+    async fn start_cold(database: Urls, variables: &[(&str, &str)]) -> Self {
         events::record();
         let clock = Clock::system();
         let issuer = start_issuer(clock.clone()).await;
@@ -83,13 +102,9 @@ impl TestApp {
         let settings = Settings::from_variables(all).unwrap();
         // As the service says it: the message tells how to repair what keeps it from starting.
         let app = app::start(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
-        let (address, served) = (app.address(), app.served().to_vec());
+        let (address, internal, served) = (app.address(), app.internal_address(), app.served().to_vec());
         tokio::spawn(app.run(std::future::pending()));
-        let started = Self { address, clock, issuer, database, pepper, served };
-        if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
-            started.wait_until_ready().await;
-        }
-        started
+        Self { address, internal, clock, issuer, database, pepper, served }
     }
 
     /// The environment of a service for this database and issuer. Quotas are wide: a test of something else asks a lot.

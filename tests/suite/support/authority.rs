@@ -26,9 +26,19 @@ impl Authority {
 
     /// A certificate of these names and its key, as PEM.
     pub fn sign_for(&self, names: impl IntoIterator<Item = SanType>) -> (String, String) {
+        self.sign_with(names, |_| {})
+    }
+
+    /// The same, changed.
+    pub fn sign_with(
+        &self,
+        names: impl IntoIterator<Item = SanType>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = names.into_iter().collect();
+        change(&mut params);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 

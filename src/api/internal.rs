@@ -1,0 +1,61 @@
+//! What the internal listener answers: the operations that only it has, to services that were given the right, and
+//! those of the API to whoever may call them (AUTHN-18).
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode, header};
+use poem::{Endpoint, Request, Response, Result};
+
+use super::{Context, guard::unauthenticated};
+use crate::{
+    authn::{Peer, Source},
+    authz::internal::{self, InternalRow, ServiceRight},
+    problem::{Kind, Problem},
+    telemetry::{event, metrics},
+};
+
+/// The API with the internal operations in front.
+pub(crate) struct Internal<E> {
+    context: Arc<Context>,
+    api: E,
+}
+
+impl<E> Internal<E> {
+    pub(crate) fn new(context: Arc<Context>, api: E) -> Self {
+        Self { context, api }
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Endpoint for Internal<E> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let Some(row) = internal::find(request.uri().path()) else { return self.api.call(request).await };
+        Ok(self.serve(row, &request).unwrap_or_else(Problem::into_poem))
+    }
+}
+
+impl<E> Internal<E> {
+    fn serve(&self, row: &InternalRow, request: &Request) -> Result<Response, Problem> {
+        let nobody = || Problem::new(Kind::Internal);
+        let peer = request.extensions().get::<Peer>().ok_or_else(nobody)?;
+        let source = *request.extensions().get::<Source>().ok_or_else(nobody)?;
+        let named = self.context.authenticator.service(peer, row.right);
+        let (service, may) = named.map_err(|error| unauthenticated(error, source))?;
+        if !may {
+            event::authz_fail(&service, "", row.operation, "right");
+            return Err(Problem::new(Kind::Forbidden));
+        }
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let allow = http::HeaderValue::from_static("GET, HEAD");
+            return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, allow));
+        }
+        match row.right {
+            ServiceRight::Metrics => {
+                let page = metrics::page().map_err(|_| Problem::new(Kind::Unavailable))?;
+                let response = Response::builder().status(StatusCode::OK).content_type(metrics::MEDIA_TYPE);
+                Ok(response.body(page))
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! An authority that is thrown away, for the internal listener and those who call it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, string::Ia5String,
+};
+
+use super::{
+    demo,
+    files::{private_folder, write_private},
+    run::DevError,
+};
+
+/// A service that may read the metrics, and one that may read Acme's orders.
+pub(super) const CLIENTS: [&str; 2] = ["prometheus", "job"];
+/// They are new with every start.
+const VALID: Duration = Duration::from_hours(30 * 24);
+
+/// The folder of the certificates and keys.
+pub(super) struct Certificates(PathBuf);
+
+impl Certificates {
+    /// Makes all of them anew. The authority's key is kept nowhere.
+    pub(super) fn write(folder: &Path) -> Result<Self, DevError> {
+        let certificates = Self(folder.join("tls"));
+        certificates.make().map_err(|source| DevError::Files { folder: certificates.0.clone(), source })?;
+        Ok(certificates)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        private_folder(&self.0)?;
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let mut authority = parameters();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let root = authority.self_signed(&key).map_err(io::Error::other)?;
+        write_private(&self.root(), &root.pem())?;
+        let authority = Issuer::new(authority, key);
+        let mut server = parameters();
+        server.subject_alt_names = vec![name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign("server", &server, &authority)?;
+        for client in CLIENTS {
+            let mut params = parameters();
+            let id = Ia5String::try_from(spiffe_id(client)).map_err(io::Error::other)?;
+            params.subject_alt_names = vec![SanType::URI(id)];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+            self.sign(client, &params, &authority)?;
+        }
+        Ok(())
+    }
+
+    fn sign(&self, name: &str, params: &CertificateParams, authority: &Issuer<'_, KeyPair>) -> io::Result<()> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = params.signed_by(&key, authority).map_err(io::Error::other)?;
+        write_private(&self.certificate(name), &certificate.pem())?;
+        write_private(&self.key(name), &key.serialize_pem())
+    }
+
+    pub(super) fn root(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    pub(super) fn certificate(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.pem"))
+    }
+
+    pub(super) fn key(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}-key.pem"))
+    }
+
+    /// The settings of the internal listener.
+    pub(super) fn variables(&self, port: u16) -> Vec<(String, String)> {
+        let [metrics, job] = CLIENTS.map(|name| name.to_uppercase());
+        let path = |path: PathBuf| path.display().to_string();
+        vec![
+            ("APP_INTERNAL__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
+            ("APP_INTERNAL__CERTIFICATE_PATH".to_owned(), path(self.certificate("server"))),
+            ("APP_INTERNAL__KEY_PATH".to_owned(), path(self.key("server"))),
+            ("APP_INTERNAL__CLIENT_CA_PATH".to_owned(), path(self.root())),
+            (format!("APP_INTERNAL__SERVICES__{metrics}__CERTIFICATE_NAME"), spiffe_id(CLIENTS[0])),
+            (format!("APP_INTERNAL__SERVICES__{metrics}__RIGHTS"), "metrics".to_owned()),
+            (format!("APP_INTERNAL__SERVICES__{job}__CERTIFICATE_NAME"), spiffe_id(CLIENTS[1])),
+            (format!("APP_INTERNAL__SERVICES__{job}__TENANT"), demo::TENANTS[0].id.to_string()),
+            (format!("APP_INTERNAL__SERVICES__{job}__SCOPES"), "orders:read,orders:write".to_owned()),
+        ]
+    }
+}
+
+fn spiffe_id(client: &str) -> String {
+    format!("spiffe://development.example/{client}")
+}
+
+fn name(name: &str) -> io::Result<SanType> {
+    Ok(SanType::DnsName(Ia5String::try_from(name).map_err(io::Error::other)?))
+}
+
+fn parameters() -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let now = SystemTime::now();
+    params.not_before = (now - Duration::from_mins(1)).into();
+    params.not_after = (now + VALID).into();
+    params
+}
