@@ -44,7 +44,7 @@ pub(crate) fn is_shaping(c: char) -> bool {
 pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, TextError> {
     let text: String = text.nfc().collect();
     let text = text.trim();
-    if text.chars().all(is_shaping) {
+    if text.chars().all(|c| is_shaping(c) || c.is_whitespace()) {
         return Err(TextError::Empty);
     }
     if text.chars().count() > max {
