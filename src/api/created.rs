@@ -7,7 +7,10 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::Context;
+use super::{
+    Context,
+    text::{Text, form},
+};
 use crate::{
     authz::Action,
     problem::{Kind, Problem},
@@ -23,7 +26,7 @@ pub(super) enum Created<T: ToJSON> {
         Json<T>,
         /// Where it is.
         #[oai(header = "Location")]
-        Option<String>,
+        Option<Text<form::Location>>,
         /// `true` if an earlier request with the same `Idempotency-Key` did the work, and this is its answer.
         #[oai(header = "Idempotent-Replayed")]
         Option<bool>,
@@ -32,13 +35,13 @@ pub(super) enum Created<T: ToJSON> {
 
 impl<T: ToJSON + ParseFromJSON> Created<T> {
     pub(super) fn new(created: T, location: Option<String>) -> Self {
-        Self::Created(Json(created), location, None)
+        Self::Created(Json(created), location.map(Text::from), None)
     }
 
     /// As it is stored for repetitions.
     pub(super) fn answer(&self) -> Answer {
         let Self::Created(Json(created), location, _) = self;
-        Answer { body: created.to_json_string(), location: location.clone() }
+        Answer { body: created.to_json_string(), location: location.clone().map(String::from) }
     }
 
     /// The answer to a repetition; `None` if the request is none.
@@ -54,7 +57,7 @@ impl<T: ToJSON + ParseFromJSON> Created<T> {
                     tracing::error!("a stored answer does not fit its operation any more");
                     Problem::new(Kind::Internal)
                 })?;
-                Ok(Some(Self::Created(Json(created), answer.location, Some(true))))
+                Ok(Some(Self::Created(Json(created), answer.location.map(Text::from), Some(true))))
             }
         }
     }
@@ -64,7 +67,7 @@ impl Context {
     /// The request of operation `A` as the store tells it from others, if it has a key.
     pub(super) fn keyed<A: Action>(
         &self,
-        key: Option<String>,
+        key: Option<Text<form::IdempotencyKey>>,
         target: Option<Uuid>,
         body: &[u8],
     ) -> Option<KeyedRequest> {
@@ -72,10 +75,15 @@ impl Context {
     }
 
     /// The same where a key is required. What is asked is told by the object's identifier and the body.
-    pub(super) fn keyed_by<A: Action>(&self, key: String, target: Option<Uuid>, body: &[u8]) -> KeyedRequest {
+    pub(super) fn keyed_by<A: Action>(
+        &self,
+        key: Text<form::IdempotencyKey>,
+        target: Option<Uuid>,
+        body: &[u8],
+    ) -> KeyedRequest {
         let at = self.clock.now();
         // With a key of ours, since the body may be about a person and easy to guess.
         let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::OPERATION), body);
-        KeyedRequest { key, fingerprint, at, expires_at: at + self.idempotency_retention }
+        KeyedRequest { key: key.into(), fingerprint, at, expires_at: at + self.idempotency_retention }
     }
 }

@@ -10,15 +10,20 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::{Context, Tag, changed, created::Created, faults::Faults, paging::Paging, strict_json::StrictJson};
+use super::{
+    Context, Tag, changed,
+    created::Created,
+    faults::Faults,
+    paging::Paging,
+    strict_json::StrictJson,
+    text::{Text, form},
+};
 use crate::{
     authz::{
         Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    domain::{
-        Address, BankAccount, Customer, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId,
-    },
+    domain::{Customer, CustomerChange, CustomerData, CustomerId, Email, FieldChange},
     problem::{Kind, Problem},
     store::Position,
 };
@@ -32,23 +37,17 @@ pub(super) struct Customers(pub(super) Arc<Context>);
 #[oai(rename_all = "camelCase", example)]
 struct NewCustomer {
     /// For display.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    name: String,
+    name: Text<form::Name>,
     /// E-mail address. Compared and stored in lower case.
-    #[oai(validator(min_length = 3, max_length = 254))]
-    email: String,
+    email: Text<form::Email>,
     /// Telephone number in international form, such as `+49 30 1234567`.
-    #[oai(validator(min_length = 8, max_length = 32, pattern = r"^\+[0-9 ()-]+$"))]
-    phone: Option<String>,
+    phone: Option<Text<form::Phone>>,
     /// Tax identifier.
-    #[oai(validator(min_length = 4, max_length = 20, pattern = "^[A-Za-z0-9-]+$"))]
-    tax_id: Option<String>,
+    tax_id: Option<Text<form::TaxId>>,
     /// International bank account number (IBAN), with or without spaces.
-    #[oai(validator(min_length = 15, max_length = 42, pattern = "^[A-Za-z0-9 ]+$"))]
-    bank_account: Option<String>,
+    bank_account: Option<Text<form::BankAccount>>,
     /// Postal address, in lines.
-    #[oai(validator(min_length = 1, max_length = 300))]
-    address: Option<String>,
+    address: Option<Text<form::Address>>,
 }
 
 /// What to change of a customer: what is absent stays, null empties.
@@ -56,23 +55,23 @@ struct NewCustomer {
 #[oai(rename_all = "camelCase", example)]
 struct CustomerPatch {
     /// For display.
-    #[oai(skip_serializing_if_is_none, validator(min_length = 1, max_length = 200))]
-    name: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    name: Option<Text<form::Name>>,
     /// E-mail address.
-    #[oai(skip_serializing_if_is_none, validator(min_length = 3, max_length = 254))]
-    email: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    email: Option<Text<form::Email>>,
     /// Telephone number in international form.
-    #[oai(nullable, validator(min_length = 8, max_length = 32, pattern = r"^\+[0-9 ()-]+$"))]
-    phone: MaybeUndefined<String>,
+    #[oai(nullable)]
+    phone: MaybeUndefined<Text<form::Phone>>,
     /// Tax identifier.
-    #[oai(nullable, validator(min_length = 4, max_length = 20, pattern = "^[A-Za-z0-9-]+$"))]
-    tax_id: MaybeUndefined<String>,
+    #[oai(nullable)]
+    tax_id: MaybeUndefined<Text<form::TaxId>>,
     /// International bank account number (IBAN).
-    #[oai(nullable, validator(min_length = 15, max_length = 42, pattern = "^[A-Za-z0-9 ]+$"))]
-    bank_account: MaybeUndefined<String>,
+    #[oai(nullable)]
+    bank_account: MaybeUndefined<Text<form::BankAccount>>,
     /// Postal address.
-    #[oai(nullable, validator(min_length = 1, max_length = 300))]
-    address: MaybeUndefined<String>,
+    #[oai(nullable)]
+    address: MaybeUndefined<Text<form::Address>>,
 }
 
 /// A customer. Fields about the person are masked: at most their last four characters show.
@@ -82,28 +81,25 @@ struct CustomerView {
     /// Its identifier, a `UUIDv7`.
     id: Uuid,
     /// For display.
-    #[oai(validator(max_length = 200))]
-    name: String,
+    name: Text<form::Name>,
     /// Whether the fields below are masked.
     masked: bool,
     /// E-mail address.
-    #[oai(validator(max_length = 254))]
-    email: String,
+    email: Text<form::Masked>,
     /// Telephone number.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 32))]
-    phone: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    phone: Option<Text<form::Masked>>,
     /// Tax identifier.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 20))]
-    tax_id: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    tax_id: Option<Text<form::Masked>>,
     /// International bank account number.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 42))]
-    bank_account: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    bank_account: Option<Text<form::Masked>>,
     /// Postal address.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 300))]
-    address: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    address: Option<Text<form::Masked>>,
     /// The `sub` of who added it.
-    #[oai(validator(max_length = 255))]
-    created_by: String,
+    created_by: Text<form::Subject>,
     /// When it was added.
     created_at: DateTime<Utc>,
     /// When it last changed.
@@ -118,8 +114,8 @@ struct CustomerPage {
     #[oai(validator(max_items = 100))]
     items: Vec<CustomerView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    next_cursor: Option<String>,
+    #[oai(nullable)]
+    next_cursor: Option<Text<form::Cursor>>,
 }
 
 #[derive(ApiResponse)]
@@ -139,8 +135,8 @@ impl Customers {
         &self,
         permit: Permit<CreateCustomer>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<Option<String>>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<form::IdempotencyKey>>>,
         body: StrictJson<NewCustomer>,
     ) -> Result<Created<CustomerView>> {
         let request = self.0.keyed::<CreateCustomer>(key.0, None, &body.canonical);
@@ -168,14 +164,12 @@ impl Customers {
         &self,
         permit: Permit<ListCustomers>,
         /// Only customers with exactly this e-mail address, whatever its case.
-        #[oai(validator(min_length = 3, max_length = 254))]
-        email: Query<Option<String>>,
+        email: Query<Option<Text<form::Email>>>,
         /// Most items on the page.
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
-        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
-        cursor: Query<Option<String>>,
+        cursor: Query<Option<Text<form::Cursor>>>,
     ) -> Result<Json<CustomerPage>> {
         let mut faults = Faults::default();
         let email: Option<Email> = faults.parse_optional("email", email.0.as_deref());
@@ -193,8 +187,8 @@ impl Customers {
     ///
     /// Fields about a person are masked.
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
-    async fn get(&self, permit: Permit<GetCustomer>, id: Path<Uuid>) -> Result<Json<CustomerView>> {
-        let customer = self.0.database.customer(&permit, CustomerId::from_uuid(id.0)).await?;
+    async fn get(&self, permit: Permit<GetCustomer>, id: Path<CustomerId>) -> Result<Json<CustomerView>> {
+        let customer = self.0.database.customer(&permit, id.0).await?;
         Ok(Json((&customer.ok_or_else(|| Problem::new(Kind::NotFound))?).into()))
     }
 
@@ -205,12 +199,12 @@ impl Customers {
     async fn update(
         &self,
         permit: Permit<UpdateCustomer>,
-        id: Path<Uuid>,
+        id: Path<CustomerId>,
         body: StrictJson<CustomerPatch>,
     ) -> Result<Json<CustomerView>> {
         let change = body.value.into_domain()?;
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_customer(CustomerId::from_uuid(id.0)).await?;
+        let found = tx.lock_customer(id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
         let customer = customer.changed(change, self.0.clock.now());
@@ -224,9 +218,9 @@ impl Customers {
     ///
     /// The customer's data is gone; orders and invoices remain, and what people wrote on them.
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
-    async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<Uuid>) -> Result<Erased> {
+    async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<CustomerId>) -> Result<Erased> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_customer(CustomerId::from_uuid(id.0)).await?;
+        let found = tx.lock_customer(id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
         tx.erase_customer(&narrowed, &location(customer.id), self.0.clock.now()).await?;
@@ -270,7 +264,7 @@ impl CustomerPatch {
     }
 }
 
-fn change<T: FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<String>) -> FieldChange<T> {
+fn change<F, T: FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<Text<F>>) -> FieldChange<T> {
     match field {
         MaybeUndefined::Undefined => FieldChange::Keep,
         MaybeUndefined::Null => FieldChange::Clear,
@@ -284,14 +278,14 @@ impl From<&Customer> for CustomerView {
         let data = &customer.data;
         Self {
             id: customer.id.uuid(),
-            name: data.name.as_str().to_owned(),
+            name: data.name.as_str().into(),
             masked: true,
-            email: data.email.masked(),
-            phone: data.phone.as_ref().map(Phone::masked),
-            tax_id: data.tax_id.as_ref().map(TaxId::masked),
-            bank_account: data.bank_account.as_ref().map(BankAccount::masked),
-            address: data.address.as_ref().map(Address::masked),
-            created_by: customer.created_by.clone(),
+            email: data.email.masked().into(),
+            phone: data.phone.as_ref().map(|field| field.masked().into()),
+            tax_id: data.tax_id.as_ref().map(|field| field.masked().into()),
+            bank_account: data.bank_account.as_ref().map(|field| field.masked().into()),
+            address: data.address.as_ref().map(|field| field.masked().into()),
+            created_by: customer.created_by.clone().into(),
             created_at: customer.created_at,
             updated_at: customer.updated_at,
         }
@@ -300,14 +294,13 @@ impl From<&Customer> for CustomerView {
 
 impl Example for NewCustomer {
     fn example() -> Self {
-        let text = |text: &str| Some(text.to_owned());
         Self {
-            name: "Initech".to_owned(),
-            email: "billing@initech.example".to_owned(),
-            phone: text("+49 30 1234567"),
-            tax_id: text("DE123456789"),
-            bank_account: text("DE89 3704 0044 0532 0130 00"),
-            address: text("1 Main Street\n10115 Berlin"),
+            name: "Initech".into(),
+            email: "billing@initech.example".into(),
+            phone: Some("+49 30 1234567".into()),
+            tax_id: Some("DE123456789".into()),
+            bank_account: Some("DE89 3704 0044 0532 0130 00".into()),
+            address: Some("1 Main Street\n10115 Berlin".into()),
         }
     }
 }
@@ -315,12 +308,12 @@ impl Example for NewCustomer {
 impl Example for CustomerPatch {
     fn example() -> Self {
         Self {
-            name: Some("Initech Ltd".to_owned()),
+            name: Some("Initech Ltd".into()),
             email: None,
             phone: MaybeUndefined::Null,
             tax_id: MaybeUndefined::Undefined,
             bank_account: MaybeUndefined::Undefined,
-            address: MaybeUndefined::Value("2 Main Street\n10115 Berlin".to_owned()),
+            address: MaybeUndefined::Value("2 Main Street\n10115 Berlin".into()),
         }
     }
 }

@@ -3,19 +3,29 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::authz::matrix::{self, Callers, Method, Row, Scope};
+use super::values::LONGEST_TIME;
+use crate::{
+    authz::matrix::{self, Callers, Method, Row, Scope},
+    problem::MAX_FAULTS,
+};
 
 /// Where a token comes from, and with which scopes.
 const OIDC: &str = "oidc";
 /// How it is sent: the same token, for tools and people that have one already.
 const BEARER: &str = "bearer";
 const API_KEY: &str = "apiKey";
+/// Characters of the page, which holds its scripts and this document.
+const LONGEST_PAGE: u32 = 4 * 1024 * 1024;
 
 /// The finished document.
 pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
     let mut document: Value = serde_json::from_str(spec).unwrap_or_default();
     if let Some(root) = document.as_object_mut() {
-        root.insert("servers".to_owned(), json!([{ "url": public_url.trim_end_matches('/'), "x-internal": false }]));
+        let public_url = public_url.trim_end_matches('/');
+        root.insert("servers".to_owned(), json!([{ "url": public_url, "x-internal": false }]));
+        // Who operates the service is found where it is.
+        root.entry("info").or_insert_with(|| json!({}))["contact"] =
+            json!({ "name": "The operator", "url": public_url });
         complete_components(root, issuer);
         root.get_mut("paths").into_iter().for_each(bound_formats);
         for (path, methods) in members_mut(root, "paths") {
@@ -41,12 +51,12 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
         json!({ OIDC: {
             "type": "openIdConnect",
             "openIdConnectUrl": discovery,
-            "description": "Access token (RFC 9068) of the issuer, checked as RFC 8725 says."
+            "description": "Access token (RFC 9068) of the issuer, checked as RFC8725 says."
         }, BEARER: {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The same access token, pasted. It is checked as RFC 8725 says."
+            "description": "The same access token, pasted. It is checked as RFC8725 says."
         }, API_KEY: {
             "type": "apiKey",
             "in": "header",
@@ -114,19 +124,19 @@ fn problem_schema() -> Value {
         "type": "object",
         "required": ["type", "title", "status", "instance", "code", "traceId"],
         "properties": {
-            "type": { "type": "string", "format": "uri", "maxLength": 128 },
-            "title": { "type": "string", "maxLength": 128 },
+            "type": { "type": "string", "pattern": "^urn:problem-type:[a-z_]+$", "maxLength": 128 },
+            "title": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 128 },
             "status": { "type": "integer", "format": "int32", "minimum": 400, "maximum": 599 },
-            "detail": { "type": "string", "maxLength": 512 },
-            "instance": { "type": "string", "maxLength": 8192 },
+            "detail": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 512 },
+            "instance": { "type": "string", "pattern": "^[^\\u0000-\\u0020]*$", "maxLength": 65_535 },
             "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
             "traceId": { "type": "string", "pattern": "^[0-9a-f]{32}$", "maxLength": 32 },
             "limit": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
-            "errors": { "type": "array", "maxItems": 20, "items": {
+            "errors": { "type": "array", "maxItems": MAX_FAULTS, "items": {
                 "type": "object",
                 "required": ["pointer", "code"],
                 "properties": {
-                    "pointer": { "type": "string", "maxLength": 512 },
+                    "pointer": { "type": "string", "pattern": "^[A-Za-z0-9/-]*$", "maxLength": 512 },
                     "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 }
                 },
                 "additionalProperties": false
@@ -164,12 +174,14 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     if row.path.contains('{') || !row.path.starts_with("/v1/") {
         statuses.push("404");
     }
-    if operation.contains_key("requestBody") {
-        statuses.push("422");
-    }
-    let has_key = operation.get("parameters").is_some_and(|list| list.to_string().contains("Idempotency-Key"));
+    let parameters = operation.get("parameters").and_then(Value::as_array);
+    let takes = |name: &str| parameters.is_some_and(|list| list.iter().any(|parameter| parameter["name"] == name));
+    let (has_key, has_cursor) = (takes("Idempotency-Key"), takes("cursor"));
     if has_key {
-        statuses.extend(["409", "422"]);
+        statuses.push("409");
+    }
+    if has_key || has_cursor || operation.contains_key("requestBody") {
+        statuses.push("422");
     }
     if row.method == Method::Post && row.path.contains('{') {
         statuses.push("409");
@@ -200,11 +212,15 @@ fn bound_formats(schema: &mut Value) {
         Value::Object(members) => {
             let longest = match members.get("format").and_then(Value::as_str) {
                 Some("uuid") => Some(36),
-                Some("date-time") => Some(40),
+                Some("date-time") => Some(LONGEST_TIME),
                 _ => None,
             };
             if let Some(longest) = longest {
                 members.entry("maxLength").or_insert_with(|| json!(longest));
+            }
+            // The page to read the document on is the one answer that is no JSON.
+            if let Some(page) = members.get_mut("text/html; charset=utf-8").and_then(|page| page.get_mut("schema")) {
+                *page = json!({ "type": "string", "format": "html", "maxLength": LONGEST_PAGE });
             }
             members.values_mut().for_each(bound_formats);
         }

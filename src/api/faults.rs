@@ -1,4 +1,5 @@
-//! From what the schema lets through to domain types, all faults at once.
+//! From what the schema lets through to domain types, all faults at once. What the schema forbids is answered with 400,
+//! what it cannot say with 422.
 
 use std::str::FromStr;
 
@@ -36,7 +37,7 @@ impl Faults {
     pub(super) fn finish<T>(self, whole: Option<T>) -> Result<T, Problem> {
         match whole {
             Some(whole) if self.0.is_empty() => Ok(whole),
-            _ => Err(Problem::new(Kind::InvalidInput).errors(self.0)),
+            _ => Err(Problem::new(Kind::Unprocessable).errors(self.0)),
         }
     }
 }

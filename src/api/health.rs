@@ -4,7 +4,7 @@ use std::{
 };
 
 use poem::Result;
-use poem_openapi::{Object, OpenApi, payload::Json};
+use poem_openapi::{Enum, Object, OpenApi, payload::Json};
 use tokio::sync::Mutex;
 
 use super::{Context, Tag};
@@ -20,13 +20,22 @@ pub(super) struct Health {
     database: Mutex<Option<(Instant, bool)>>,
 }
 
+/// What is well.
+#[derive(Debug, Enum)]
+#[oai(rename_all = "camelCase", rename = "HealthState")]
+enum State {
+    /// The process.
+    Up,
+    /// The service.
+    Ready,
+}
+
 /// The state of the service.
 #[derive(Debug, Object)]
 #[oai(rename = "HealthStatus")]
 struct Status {
-    /// `up` or `ready`.
-    #[oai(validator(max_length = 8))]
-    status: String,
+    /// Whether the process is alive, or the service can do its work.
+    status: State,
 }
 
 impl Health {
@@ -54,7 +63,7 @@ impl Health {
     /// Depends on nothing: restarting the service does not mend its database.
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Json<Status> {
-        Json(Status { status: "up".to_owned() })
+        Json(Status { status: State::Up })
     }
 
     /// Can the service do its work
@@ -63,7 +72,7 @@ impl Health {
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Json<Status>> {
         if self.context.authenticator.is_ready() && self.database_answers().await {
-            Ok(Json(Status { status: "ready".to_owned() }))
+            Ok(Json(Status { status: State::Ready }))
         } else {
             Err(Problem::new(Kind::Unavailable).into())
         }

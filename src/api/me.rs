@@ -1,32 +1,45 @@
 use poem::Result;
 use poem_openapi::{Object, OpenApi, payload::Json};
 
-use super::Tag;
-use crate::authz::{Permit, actions::GetMe, matrix::Scope, policy::Role};
+use super::{
+    Tag, api_enum,
+    text::{Text, form},
+    values::AnyScope,
+};
+use crate::{
+    authn,
+    authz::{Permit, actions::GetMe, policy},
+};
 
 pub(super) struct Me;
+
+api_enum! {
+    /// A person; a program acting for itself; or a program acting for whoever made its API key.
+    CallerKind = authn::CallerKind { User, Service, ApiKey }
+}
+api_enum! {
+    /// What somebody is in a tenant.
+    Role = policy::Role { Viewer, Sales, Billing, Auditor, Admin, Service }
+}
 
 /// Who the service takes the caller for.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Me")]
 struct MeView {
     /// The credential's `sub`.
-    #[oai(validator(max_length = 255))]
-    subject: String,
+    subject: Text<form::Subject>,
     /// The OAuth client that presented it.
-    #[oai(validator(max_length = 255))]
-    client_id: String,
-    /// `user`, `service` or `apiKey`.
-    #[oai(validator(max_length = 16))]
-    kind: String,
+    client_id: Text<form::Subject>,
+    /// What kind of caller it is.
+    kind: CallerKind,
     /// The tenant all calls are confined to.
     tenant_id: uuid::Uuid,
     /// Roles in that tenant.
     #[oai(validator(max_items = 16))]
-    roles: Vec<String>,
+    roles: Vec<Role>,
     /// Scopes of this API.
     #[oai(validator(max_items = 64))]
-    scopes: Vec<String>,
+    scopes: Vec<AnyScope>,
 }
 
 #[OpenApi(tag = "Tag::Identity")]
@@ -38,12 +51,12 @@ impl Me {
     async fn get(&self, permit: Permit<GetMe>) -> Result<Json<MeView>> {
         let principal = permit.principal();
         Ok(Json(MeView {
-            subject: principal.subject().to_owned(),
-            client_id: principal.client().to_owned(),
-            kind: principal.kind().as_str().to_owned(),
+            subject: principal.subject().into(),
+            client_id: principal.client().into(),
+            kind: principal.kind().into(),
             tenant_id: principal.tenant().uuid(),
-            roles: principal.roles().iter().copied().map(Role::as_str).map(str::to_owned).collect(),
-            scopes: principal.scopes().map(Scope::as_str).map(str::to_owned).collect(),
+            roles: principal.roles().iter().copied().map(Role::from).collect(),
+            scopes: principal.scopes().filter_map(AnyScope::of).collect(),
         }))
     }
 }

@@ -19,7 +19,8 @@ use crate::{
 };
 
 pub(super) const TITLE: &str = "Orders and billing";
-const DESCRIPTION: &str = "Orders and billing for many tenants.";
+const DESCRIPTION: &str = "Orders and billing for many tenants. What this document does not allow is answered with 400, \
+                           what it allows and only the service can refuse with 422.";
 
 /// The OpenAPI document and a page to read it on.
 pub(super) struct Meta {

@@ -22,6 +22,8 @@ mod paging;
 mod products;
 mod schema;
 mod strict_json;
+mod text;
+mod values;
 
 pub use guard::UnguardedRoute;
 pub(crate) use internal::Internal;

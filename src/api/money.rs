@@ -2,18 +2,18 @@
 
 use poem_openapi::Object;
 
+use super::text::{Text, form};
 use crate::domain::{Money, MoneyError};
 
-/// An amount of money in minor units (cents), never a fraction.
+/// An amount of money in minor units (cents), never a fraction. No sum of what can be sent reaches the maximum.
 #[derive(Debug, Object)]
 #[oai(rename = "Money")]
 pub(super) struct MoneyView {
     /// Minor units of the currency.
-    #[oai(validator(minimum(value = "0")))]
+    #[oai(validator(minimum(value = "0"), maximum(value = "9007199254740991")))]
     pub(super) amount: i64,
     /// ISO 4217 code.
-    #[oai(validator(pattern = "^[A-Z]{3}$", max_length = 3))]
-    pub(super) currency: String,
+    pub(super) currency: Text<form::Currency>,
 }
 
 /// The price of one unit: up to 10 million of most currencies, so that no order can overflow.
@@ -23,8 +23,7 @@ pub(super) struct Price {
     #[oai(validator(minimum(value = "0"), maximum(value = "1000000000")))]
     pub(super) amount: i64,
     /// ISO 4217 code.
-    #[oai(validator(pattern = "^[A-Z]{3}$", max_length = 3))]
-    pub(super) currency: String,
+    pub(super) currency: Text<form::Currency>,
 }
 
 /// An amount of money to move: at least one minor unit.
@@ -34,13 +33,12 @@ pub(super) struct PositiveMoney {
     #[oai(validator(minimum(value = "1"), maximum(value = "9007199254740991")))]
     pub(super) amount: i64,
     /// ISO 4217 code.
-    #[oai(validator(pattern = "^[A-Z]{3}$", max_length = 3))]
-    pub(super) currency: String,
+    pub(super) currency: Text<form::Currency>,
 }
 
 impl From<Money> for MoneyView {
     fn from(money: Money) -> Self {
-        Self { amount: money.amount(), currency: money.currency().to_string() }
+        Self { amount: money.amount(), currency: money.currency().as_str().into() }
     }
 }
 

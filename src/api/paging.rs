@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use super::text::{Text, form};
 use crate::{
     crypto::MacKey,
     domain::TenantId,
@@ -39,7 +40,7 @@ impl<'a> Paging<'a> {
     }
 
     /// Cuts what was read to the page, and gives the cursor of the next one, if there is any.
-    pub(super) fn cut<T>(&self, items: &mut Vec<T>, position: impl Fn(&T) -> String) -> Option<String> {
+    pub(super) fn cut<T>(&self, items: &mut Vec<T>, position: impl Fn(&T) -> String) -> Option<Text<form::Cursor>> {
         let page = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > page;
         items.truncate(page);
@@ -49,17 +50,17 @@ impl<'a> Paging<'a> {
     /// The position after which the page begins: tag and text, base64url.
     ///
     /// The tag covers the list and the tenant too: a cursor of one list or tenant is none of another.
-    fn seal(&self, position: &str) -> String {
+    fn seal(&self, position: &str) -> Text<form::Cursor> {
         let tag = self.key.tag(&self.context(), position.as_bytes());
         let mut bytes = tag.into_iter().take(TAG).collect::<Vec<u8>>();
         bytes.extend_from_slice(position.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        URL_SAFE_NO_PAD.encode(bytes).into()
     }
 
     /// The position in a cursor that was made here for this list and tenant.
     pub(super) fn open<P: FromStr>(&self, cursor: Option<&str>) -> Result<Option<P>, Problem> {
         let Some(cursor) = cursor else { return Ok(None) };
-        let invalid = || Problem::new(Kind::InvalidInput).at("cursor", "invalid");
+        let invalid = || Problem::new(Kind::Unprocessable).at("cursor", "invalid");
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
         let (tag, position) = bytes.split_at_checked(TAG).ok_or_else(invalid)?;
         if !self.key.verify_prefix(&self.context(), position, tag) {

@@ -14,6 +14,7 @@ use super::{
     money::{MoneyView, Price},
     paging::Paging,
     strict_json::StrictJson,
+    text::{Text, form},
 };
 use crate::{
     authz::{
@@ -31,11 +32,9 @@ pub(super) struct Products(pub(super) Arc<Context>);
 #[oai(rename = "Product")]
 struct ProductView {
     /// Stock keeping unit, upper case.
-    #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Z0-9-]+$"))]
-    sku: String,
+    sku: Text<form::Sku>,
     /// For display.
-    #[oai(validator(max_length = 200))]
-    name: String,
+    name: Text<form::Name>,
     /// Of one unit, now.
     price: MoneyView,
 }
@@ -48,8 +47,8 @@ struct ProductPage {
     #[oai(validator(max_items = 100))]
     items: Vec<ProductView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    next_cursor: Option<String>,
+    #[oai(nullable)]
+    next_cursor: Option<Text<form::Cursor>>,
 }
 
 /// What a product is to be.
@@ -57,8 +56,7 @@ struct ProductPage {
 #[oai(rename = "ProductData", example)]
 struct ProductData {
     /// For display.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    name: String,
+    name: Text<form::Name>,
     /// Of one unit. Orders that were placed keep theirs.
     price: Price,
 }
@@ -75,14 +73,14 @@ enum Put {
 
 impl From<Product> for ProductView {
     fn from(product: Product) -> Self {
-        let (name, price) = (product.name.as_str().to_owned(), product.price.into());
-        Self { sku: product.sku.to_string(), name, price }
+        let (name, price) = (product.name.as_str().into(), product.price.into());
+        Self { sku: product.sku.as_str().into(), name, price }
     }
 }
 
 impl Example for ProductData {
     fn example() -> Self {
-        Self { name: "Stapler, red".to_owned(), price: Price { amount: 1499, currency: "EUR".to_owned() } }
+        Self { name: "Stapler, red".into(), price: Price { amount: 1499, currency: "EUR".into() } }
     }
 }
 
@@ -111,8 +109,7 @@ impl Products {
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
-        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
-        cursor: Query<Option<String>>,
+        cursor: Query<Option<Text<form::Cursor>>>,
     ) -> Result<Json<ProductPage>> {
         let paging = Paging::new(&self.0.mac_key, "products", permit.tenant(), limit.0);
         let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
@@ -130,8 +127,7 @@ impl Products {
         &self,
         permit: Permit<GetProduct>,
         /// Stock keeping unit; lower case is taken for upper case.
-        #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9-]+$"))]
-        sku: Path<String>,
+        sku: Path<Text<form::AnySku>>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
         let product = self.0.database.product(&permit, &sku).await?;
@@ -146,8 +142,7 @@ impl Products {
         &self,
         permit: Permit<PutProduct>,
         /// Stock keeping unit; lower case is taken for upper case.
-        #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9-]+$"))]
-        sku: Path<String>,
+        sku: Path<Text<form::AnySku>>,
         body: StrictJson<ProductData>,
     ) -> Result<Put> {
         let product = body.value.into_domain(&sku.0)?;

@@ -12,10 +12,8 @@ use poem_openapi::{
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::problem::FieldError;
-
-/// Most faults reported for one body.
-const MAX_FAULTS: usize = 20;
+use super::values;
+use crate::problem::{FieldError, MAX_FAULTS};
 
 /// The named schemas of an API, with their patterns compiled.
 pub(super) struct Schemas {
@@ -106,6 +104,14 @@ impl Schemas {
                 self.check_ref(item_schema, item, &format!("{at}/{index}"), faults);
             }
         }
+        if schema.unique_items == Some(true)
+            && let Some(second) = items
+                .iter()
+                .enumerate()
+                .position(|(place, item)| items.iter().take(place).any(|earlier| earlier == item))
+        {
+            fault(faults, &format!("{at}/{second}"), "duplicate");
+        }
     }
 
     fn check_string(&self, schema: &MetaSchema, text: &str, at: &str, faults: &mut Vec<FieldError>) {
@@ -118,15 +124,10 @@ impl Schemas {
             && !self.patterns.get(pattern).is_some_and(|regex| regex.is_match(text))
         {
             fault(faults, at, "format");
-        } else if schema.format == Some("uuid") && !is_uuid(text) {
+        } else if schema.format == Some("uuid") && values::uuid(text).is_none() {
             fault(faults, at, "format");
         }
     }
-}
-
-/// As RFC 9562 section 4 writes it, and in no other of the forms there are.
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
 /// Null is a value like any other, and only allowed where the schema says so.

@@ -115,6 +115,9 @@ impl Kind {
     }
 }
 
+/// Most faults told of one request.
+pub(crate) const MAX_FAULTS: usize = 20;
+
 /// One fault of the input: where it is and what kind, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -160,9 +163,10 @@ impl Problem {
         self.limit
     }
 
-    /// Adds the faults of the input.
+    /// Adds the faults of the input, as many as are told.
     #[must_use]
-    pub fn errors(mut self, errors: Vec<FieldError>) -> Self {
+    pub fn errors(mut self, mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MAX_FAULTS);
         self.errors = errors;
         self
     }

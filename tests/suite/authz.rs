@@ -82,10 +82,11 @@ async fn authz_03_a_cursor_of_another_tenant_or_list_is_refused() {
         next(&acme, "/v1/products?limit=1").await,
         String::from_utf8(changed).unwrap(),
         own[..own.len() - 4].to_owned(),
-        "AAAA".to_owned(),
+        "A".repeat(26),
+        "A".repeat(29),
     ] {
         let reply = acme.get(&format!("/v1/orders?limit=1&cursor={cursor}")).await;
-        assert_eq!(reply.problem(400), "invalid_input");
+        assert_eq!(reply.problem(422), "unprocessable");
         assert_eq!(reply.faults(), ["cursor invalid"]);
     }
     acme.get(&format!("/v1/orders?limit=1&cursor={own}")).await.ok(200);

@@ -23,6 +23,10 @@ fn documented(document: &Value) -> BTreeSet<String> {
     paths.iter().flat_map(methods).collect()
 }
 
+async fn document(app: &TestApp) -> Value {
+    app.anonymous().get("/openapi.json").await.ok(200)
+}
+
 #[tokio::test]
 async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
     let app = TestApp::shared();
@@ -43,8 +47,7 @@ async fn threat_03_what_is_served_is_what_is_documented() {
     let app = TestApp::shared();
     let served: BTreeSet<String> =
         app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
-    let document = app.anonymous().get("/openapi.json").await.ok(200);
-    assert_eq!(documented(&document), served);
+    assert_eq!(documented(&document(app).await), served);
     for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/"] {
         app.anonymous().get(path).await.problem(404);
     }
@@ -91,6 +94,9 @@ async fn the_docs_page_runs_no_script_but_its_own() {
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("script-src 'unsafe"), "{policy}");
     assert!(policy.starts_with("default-src 'none'"), "{policy}");
     assert!(reply.text.contains("createOrder"));
+    let longest =
+        &document(app).await["paths"]["/docs"]["get"]["responses"]["200"]["content"]["text/html; charset=utf-8"];
+    assert!(reply.text.chars().count() as u64 <= longest["schema"]["maxLength"].as_u64().unwrap());
     // A browser ends an element at the first end tag; each must be allowed by the hash of its text.
     let elements = reply.text.split("</script>").filter_map(|piece| piece.split_once("<script")?.1.split_once('>'));
     let hashes = elements.map(|(_, script)| STANDARD.encode(service::crypto::sha256(script.as_bytes())));

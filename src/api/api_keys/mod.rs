@@ -10,9 +10,16 @@ use poem_openapi::{
     payload::Json,
 };
 use secrecy::ExposeSecret;
-use uuid::Uuid;
 
-use super::{Context, Tag, changed, created::Created, faults::Faults, paging::Paging, strict_json::StrictJson};
+use super::{
+    Context, Tag, changed,
+    created::Created,
+    faults::Faults,
+    paging::Paging,
+    strict_json::StrictJson,
+    text::{Text, form},
+    values::KeyScope,
+};
 use crate::{
     authn::{AuthnError, Principal},
     authz::{
@@ -46,14 +53,15 @@ impl ApiKeys {
         &self,
         permit: Permit<CreateApiKey>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same but for the key.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<Option<String>>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<form::IdempotencyKey>>>,
         body: StrictJson<NewApiKey>,
     ) -> Result<Created<ApiKeyView>> {
         let request = self.0.keyed::<CreateApiKey>(key.0, None, &body.canonical);
         let NewApiKey { name, scopes, valid_for_days } = body.value;
         let name = self.parse(&name, valid_for_days)?;
         check_scopes(permit.principal(), &scopes)?;
+        let scopes = scopes.into_iter().map(|scope| Scope::from(scope).as_str().to_owned()).collect();
         if let Some(request) = &request
             && let Some(earlier) = self.earlier(&permit, request).await?
         {
@@ -75,7 +83,7 @@ impl ApiKeys {
         }
         tx.commit().await?;
         changed(&permit, view.id);
-        Ok(created(ApiKeyView { key: Some(text), ..view }))
+        Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
     /// List API keys
@@ -89,8 +97,7 @@ impl ApiKeys {
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
-        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
-        cursor: Query<Option<String>>,
+        cursor: Query<Option<Text<form::Cursor>>>,
     ) -> Result<Json<ApiKeyPage>> {
         let paging = Paging::new(&self.0.mac_key, "api-keys", permit.tenant(), limit.0);
         let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
@@ -110,12 +117,12 @@ impl ApiKeys {
         &self,
         permit: Permit<RotateApiKey>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same but for the key.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<Option<String>>,
-        id: Path<Uuid>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<form::IdempotencyKey>>>,
+        id: Path<ApiKeyId>,
         body: StrictJson<ApiKeyRotation>,
     ) -> Result<Created<ApiKeyView>> {
-        let request = self.0.keyed::<RotateApiKey>(key.0, Some(id.0), &body.canonical);
+        let request = self.0.keyed::<RotateApiKey>(key.0, Some(id.0.uuid()), &body.canonical);
         self.check_days(body.value.valid_for_days)?;
         if let Some(request) = &request
             && let Some(earlier) = self.earlier(&permit, request).await?
@@ -130,14 +137,15 @@ impl ApiKeys {
         {
             return Ok(earlier);
         }
-        let found = tx.lock_api_key(ApiKeyId::from_uuid(id.0)).await?;
+        let found = tx.lock_api_key(id.0).await?;
         let old = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&old)?;
         let now = self.0.clock.now();
         if !old.is_live(now) {
             return Err(Problem::new(Kind::Conflict).into());
         }
-        if check_scopes(permit.principal(), &old.scopes).is_err() {
+        let scopes: Option<Vec<KeyScope>> = old.scopes.iter().map(|name| KeyScope::of(name.parse().ok()?)).collect();
+        if scopes.is_none_or(|scopes| check_scopes(permit.principal(), &scopes).is_err()) {
             return Err(Problem::new(Kind::Forbidden).detail("The key has scopes that you do not have.").into());
         }
         let days = body.value.valid_for_days;
@@ -151,16 +159,16 @@ impl ApiKeys {
         tx.commit().await?;
         changed(&permit, view.id);
         self.learn().await;
-        Ok(created(ApiKeyView { key: Some(text), ..view }))
+        Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
     /// Revoke an API key
     ///
     /// It opens nothing from now on, here at once and at every other replica within two seconds.
     #[oai(path = "/v1/api-keys/:id", method = "delete", operation_id = "revokeApiKey")]
-    async fn revoke(&self, permit: Permit<RevokeApiKey>, id: Path<Uuid>) -> Result<Revoked> {
+    async fn revoke(&self, permit: Permit<RevokeApiKey>, id: Path<ApiKeyId>) -> Result<Revoked> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_api_key(ApiKeyId::from_uuid(id.0)).await?;
+        let found = tx.lock_api_key(id.0).await?;
         let key = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&key)?;
         tx.revoke_api_key(&narrowed, self.0.clock.now()).await?;
@@ -209,12 +217,12 @@ impl ApiKeys {
         faults.finish(days.and(name))
     }
 
-    /// A key lives no longer than the service allows.
+    /// A key lives no longer than the service allows, which the document does not know.
     fn check_days(&self, days: i64) -> Result<(), Problem> {
         if u64::try_from(days).is_ok_and(|days| days * 24 * 3_600 <= self.0.max_key_lifetime.as_secs()) {
             return Ok(());
         }
-        Err(Problem::new(Kind::InvalidInput).at("/validForDays", "too_large"))
+        Err(Problem::new(Kind::Unprocessable).at("/validForDays", "too_large"))
     }
 
     fn new_key(
@@ -243,22 +251,12 @@ impl ApiKeys {
     }
 }
 
-/// A key gets scopes that are for keys, each once, and none that its maker does not have (AUTHN-12).
-fn check_scopes(maker: &Principal, names: &[String]) -> Result<(), Problem> {
+/// A key gets no scope that its maker does not have (AUTHN-12); nor, by its type, one that is not for keys.
+fn check_scopes(maker: &Principal, scopes: &[KeyScope]) -> Result<(), Problem> {
     let mut faults = Faults::default();
-    let mut seen = Vec::new();
-    for (place, name) in names.iter().enumerate() {
-        let code = match name.parse::<Scope>() {
-            Err(_) => "unknown_scope",
-            Ok(scope) if !scope.is_for_keys() => "not_for_api_keys",
-            Ok(scope) if seen.contains(&scope) => "duplicate",
-            Ok(scope) if !maker.has_scope(scope) => "not_yours",
-            Ok(scope) => {
-                seen.push(scope);
-                continue;
-            }
-        };
-        faults.note::<(), ()>(format!("/scopes/{place}"), code, Err(()));
+    for (place, scope) in scopes.iter().enumerate() {
+        let has = maker.has_scope((*scope).into()).then_some(()).ok_or(());
+        faults.note(format!("/scopes/{place}"), "not_yours", has);
     }
     faults.finish(Some(()))
 }

@@ -2,18 +2,24 @@ use chrono::{DateTime, Utc};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
-use crate::domain::{ApiKey, ApiKeyId};
+use crate::{
+    api::{
+        text::{Text, form},
+        values::KeyScope,
+    },
+    authz::matrix::Scope,
+    domain::{ApiKey, ApiKeyId},
+};
 
 /// An API key to make.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct NewApiKey {
     /// For people: what it is used for, and where.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    pub(super) name: String,
-    /// What it may do: scopes that the caller has, and that are for API keys. It never can do more than its maker.
-    #[oai(validator(min_items = 1, max_items = 32, max_length = 64, pattern = "^[a-z]+:[a-z]+$"))]
-    pub(super) scopes: Vec<String>,
+    pub(super) name: Text<form::Name>,
+    /// What it may do: scopes that the caller has, each once. It never can do more than its maker.
+    #[oai(validator(min_items = 1, max_items = 32, unique_items))]
+    pub(super) scopes: Vec<KeyScope>,
     /// After so many days it ends. The service may allow fewer than 365.
     #[oai(validator(minimum(value = "1"), maximum(value = "365")))]
     pub(super) valid_for_days: i64,
@@ -42,17 +48,15 @@ pub(super) struct ApiKeyView {
     /// Its identifier, a `UUIDv7`.
     pub(super) id: Uuid,
     /// The key itself, for the `X-API-Key` header. Shown once, to whoever made it: here and never again.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 200))]
-    pub(super) key: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    pub(super) key: Option<Text<form::ApiKey>>,
     /// For people.
-    #[oai(validator(max_length = 200))]
-    pub(super) name: String,
+    pub(super) name: Text<form::Name>,
     /// What it may do.
     #[oai(validator(max_items = 32))]
-    pub(super) scopes: Vec<String>,
+    pub(super) scopes: Vec<KeyScope>,
     /// The `sub` of who made it.
-    #[oai(validator(max_length = 255))]
-    pub(super) created_by: String,
+    pub(super) created_by: Text<form::Subject>,
     /// The key it was made to take the place of.
     #[oai(skip_serializing_if_is_none)]
     pub(super) replaces: Option<Uuid>,
@@ -76,8 +80,8 @@ pub(super) struct ApiKeyPage {
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<ApiKeyView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    pub(super) next_cursor: Option<String>,
+    #[oai(nullable)]
+    pub(super) next_cursor: Option<Text<form::Cursor>>,
 }
 
 impl From<ApiKey> for ApiKeyView {
@@ -85,9 +89,10 @@ impl From<ApiKey> for ApiKeyView {
         Self {
             id: key.id.uuid(),
             key: None,
-            name: key.name.as_str().to_owned(),
-            scopes: key.scopes,
-            created_by: key.created_by,
+            name: key.name.as_str().into(),
+            // One that there is no more gives nothing.
+            scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).filter_map(KeyScope::of).collect(),
+            created_by: key.created_by.into(),
             replaces: key.replaces.map(ApiKeyId::uuid),
             created_at: key.created_at,
             expires_at: key.expires_at,
@@ -99,8 +104,8 @@ impl From<ApiKey> for ApiKeyView {
 
 impl Example for NewApiKey {
     fn example() -> Self {
-        let scopes = ["orders:read", "orders:write"].map(str::to_owned).into();
-        Self { name: "shop, production".to_owned(), scopes, valid_for_days: 30 }
+        let scopes = [Scope::OrdersRead, Scope::OrdersWrite].into_iter().filter_map(KeyScope::of).collect();
+        Self { name: "shop, production".into(), scopes, valid_for_days: 30 }
     }
 }
 

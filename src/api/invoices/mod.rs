@@ -8,9 +8,14 @@ use poem_openapi::{
     param::{Header, Path, Query},
     payload::Json,
 };
-use uuid::Uuid;
 
-use super::{Context, Tag, changed, created::Created, paging::Paging, strict_json::StrictJson};
+use super::{
+    Context, Tag, changed,
+    created::Created,
+    paging::Paging,
+    strict_json::StrictJson,
+    text::{Text, form},
+};
 use crate::{
     authz::{
         Permit,
@@ -35,18 +40,18 @@ impl Invoices {
         &self,
         permit: Permit<CreateInvoice>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<Option<String>>,
-        id: Path<Uuid>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<form::IdempotencyKey>>>,
+        id: Path<OrderId>,
     ) -> Result<Created<InvoiceView>> {
-        let request = self.0.keyed::<CreateInvoice>(key.0, Some(id.0), &[]);
+        let request = self.0.keyed::<CreateInvoice>(key.0, Some(id.0.uuid()), &[]);
         let mut tx = self.0.database.write(&permit).await?;
         if let Some(request) = &request
             && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
         {
             return Ok(earlier);
         }
-        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
+        let found = tx.lock_order(id.0).await?;
         let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&order)?;
         let status = order.invoice(self.0.clock.now())?;
@@ -72,8 +77,7 @@ impl Invoices {
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
-        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
-        cursor: Query<Option<String>>,
+        cursor: Query<Option<Text<form::Cursor>>>,
     ) -> Result<Json<InvoicePage>> {
         let paging = Paging::new(&self.0.mac_key, "invoices", permit.tenant(), limit.0);
         let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
@@ -89,8 +93,8 @@ impl Invoices {
     ///
     /// With its payments and their refunds.
     #[oai(path = "/v1/invoices/:id", method = "get", operation_id = "getInvoice")]
-    async fn get(&self, permit: Permit<GetInvoice>, id: Path<Uuid>) -> Result<Json<InvoiceView>> {
-        let invoice = self.0.database.invoice(&permit, InvoiceId::from_uuid(id.0)).await?;
+    async fn get(&self, permit: Permit<GetInvoice>, id: Path<InvoiceId>) -> Result<Json<InvoiceView>> {
+        let invoice = self.0.database.invoice(&permit, id.0).await?;
         Ok(Json(invoice.ok_or_else(|| Problem::new(Kind::NotFound))?.try_into()?))
     }
 
@@ -102,18 +106,18 @@ impl Invoices {
         &self,
         permit: Permit<CreatePayment>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same. Required.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<String>,
-        id: Path<Uuid>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Text<form::IdempotencyKey>>,
+        id: Path<InvoiceId>,
         body: StrictJson<NewPayment>,
     ) -> Result<Created<PaymentView>> {
-        let request = self.0.keyed_by::<CreatePayment>(key.0, Some(id.0), &body.canonical);
+        let request = self.0.keyed_by::<CreatePayment>(key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
         let mut tx = self.0.database.write(&permit).await?;
         if let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, &request).await?)? {
             return Ok(earlier);
         }
-        let found = tx.lock_invoice(InvoiceId::from_uuid(id.0)).await?;
+        let found = tx.lock_invoice(id.0).await?;
         let (mut order, mut invoice) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&invoice)?;
         let (subject, now) = (permit.principal().subject(), self.0.clock.now());
@@ -131,9 +135,9 @@ impl Invoices {
     ///
     /// Allowed while it is open and no money for it is kept. Its order can be invoiced anew, or cancelled.
     #[oai(path = "/v1/invoices/:id/void", method = "post", operation_id = "voidInvoice")]
-    async fn void(&self, permit: Permit<VoidInvoice>, id: Path<Uuid>) -> Result<Json<InvoiceView>> {
+    async fn void(&self, permit: Permit<VoidInvoice>, id: Path<InvoiceId>) -> Result<Json<InvoiceView>> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_invoice(InvoiceId::from_uuid(id.0)).await?;
+        let found = tx.lock_invoice(id.0).await?;
         let (mut order, mut invoice) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&invoice)?;
         let now = self.0.clock.now();
@@ -153,18 +157,18 @@ impl Invoices {
         &self,
         permit: Permit<CreateRefund>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same. Required.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<String>,
-        id: Path<Uuid>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Text<form::IdempotencyKey>>,
+        id: Path<PaymentId>,
         body: StrictJson<NewRefund>,
     ) -> Result<Created<RefundView>> {
-        let request = self.0.keyed_by::<CreateRefund>(key.0, Some(id.0), &body.canonical);
+        let request = self.0.keyed_by::<CreateRefund>(key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
         let mut tx = self.0.database.write(&permit).await?;
         if let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, &request).await?)? {
             return Ok(earlier);
         }
-        let found = tx.lock_payment(PaymentId::from_uuid(id.0)).await?;
+        let found = tx.lock_payment(id.0).await?;
         let (mut order, mut invoice, mut payment) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&payment)?;
         let (subject, now) = (permit.principal().subject(), self.0.clock.now());

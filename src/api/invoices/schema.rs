@@ -9,6 +9,7 @@ use crate::{
         api_enum,
         faults::Faults,
         money::{MoneyView, PositiveMoney},
+        text::{Text, form},
     },
     domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
     problem::{Kind, Problem},
@@ -26,8 +27,7 @@ pub(super) struct NewPayment {
     /// How much: at most what is outstanding, in the invoice's currency.
     amount: PositiveMoney,
     /// How the payment is found elsewhere, such as on a bank statement.
-    #[oai(validator(min_length = 1, max_length = 100))]
-    reference: Option<String>,
+    reference: Option<Text<form::Reference>>,
 }
 
 /// Money to give back.
@@ -37,21 +37,20 @@ pub(super) struct NewRefund {
     /// How much: at most what is left of the payment, in its currency.
     amount: PositiveMoney,
     /// Why.
-    #[oai(validator(min_length = 1, max_length = 200))]
-    reason: Option<String>,
+    reason: Option<Text<form::Reason>>,
 }
 
 impl Example for NewPayment {
     fn example() -> Self {
-        let amount = PositiveMoney { amount: 100, currency: "EUR".to_owned() };
-        Self { amount, reference: Some("bank transfer 2026-0042".to_owned()) }
+        let amount = PositiveMoney { amount: 100, currency: "EUR".into() };
+        Self { amount, reference: Some("bank transfer 2026-0042".into()) }
     }
 }
 
 impl Example for NewRefund {
     fn example() -> Self {
-        let amount = PositiveMoney { amount: 100, currency: "EUR".to_owned() };
-        Self { amount, reason: Some("arrived damaged".to_owned()) }
+        let amount = PositiveMoney { amount: 100, currency: "EUR".into() };
+        Self { amount, reason: Some("arrived damaged".into()) }
     }
 }
 
@@ -98,11 +97,9 @@ impl From<BillingError> for Problem {
 #[oai(rename_all = "camelCase", rename = "InvoiceLine")]
 struct InvoiceLineView {
     /// What was ordered.
-    #[oai(validator(max_length = 64))]
-    sku: String,
+    sku: Text<form::Sku>,
     /// The product's name when the invoice was issued.
-    #[oai(validator(max_length = 200))]
-    description: String,
+    description: Text<form::Name>,
     /// How many units.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
@@ -121,11 +118,10 @@ pub(super) struct RefundView {
     /// How much was given back.
     amount: MoneyView,
     /// Why; absent if nobody said.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 200))]
-    reason: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    reason: Option<Text<form::Reason>>,
     /// The `sub` of who gave it.
-    #[oai(validator(max_length = 255))]
-    created_by: String,
+    created_by: Text<form::Subject>,
     /// When it was given.
     created_at: DateTime<Utc>,
 }
@@ -143,14 +139,13 @@ pub(super) struct PaymentView {
     /// How much of it was given back.
     refunded: MoneyView,
     /// How it is found elsewhere; absent if nobody said.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 100))]
-    reference: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    reference: Option<Text<form::Reference>>,
     /// Each refund, oldest first.
     #[oai(validator(max_items = 100))]
     refunds: Vec<RefundView>,
     /// The `sub` of who recorded it.
-    #[oai(validator(max_length = 255))]
-    created_by: String,
+    created_by: Text<form::Subject>,
     /// When it was recorded.
     created_at: DateTime<Utc>,
 }
@@ -162,7 +157,7 @@ pub(super) struct InvoiceView {
     /// Its identifier, a `UUIDv7`.
     id: Uuid,
     /// Counts up by one, without gaps.
-    #[oai(validator(minimum(value = "1")))]
+    #[oai(validator(minimum(value = "1"), maximum(value = "9007199254740991")))]
     number: i64,
     /// What it is for.
     order_id: Uuid,
@@ -183,8 +178,7 @@ pub(super) struct InvoiceView {
     #[oai(validator(max_items = 100))]
     payments: Vec<PaymentView>,
     /// The `sub` of who issued it.
-    #[oai(validator(max_length = 255))]
-    issued_by: String,
+    issued_by: Text<form::Subject>,
     /// When it was issued.
     issued_at: DateTime<Utc>,
     /// When it last changed.
@@ -199,15 +193,15 @@ pub(super) struct InvoicePage {
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<InvoiceView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    pub(super) next_cursor: Option<String>,
+    #[oai(nullable)]
+    pub(super) next_cursor: Option<Text<form::Cursor>>,
 }
 
 impl From<InvoiceLine> for InvoiceLineView {
     fn from(line: InvoiceLine) -> Self {
         Self {
-            sku: line.sku.to_string(),
-            description: line.description,
+            sku: line.sku.as_str().into(),
+            description: line.description.into(),
             quantity: line.quantity.get(),
             unit_price: line.unit_price.into(),
         }
@@ -220,8 +214,8 @@ impl From<Refund> for RefundView {
             id: refund.id.uuid(),
             payment_id: refund.payment.uuid(),
             amount: refund.amount.into(),
-            reason: refund.reason.map(|reason| reason.as_str().to_owned()),
-            created_by: refund.created_by,
+            reason: refund.reason.map(|reason| reason.as_str().into()),
+            created_by: refund.created_by.into(),
             created_at: refund.created_at,
         }
     }
@@ -234,9 +228,9 @@ impl From<Payment> for PaymentView {
             invoice_id: payment.invoice.uuid(),
             amount: payment.amount.into(),
             refunded: payment.refunded.into(),
-            reference: payment.reference.map(|reference| reference.as_str().to_owned()),
+            reference: payment.reference.map(|reference| reference.as_str().into()),
             refunds: payment.refunds.into_iter().map(RefundView::from).collect(),
-            created_by: payment.created_by,
+            created_by: payment.created_by.into(),
             created_at: payment.created_at,
         }
     }
@@ -259,7 +253,7 @@ impl TryFrom<Invoice> for InvoiceView {
             refunded: invoice.refunded.into(),
             outstanding: outstanding.into(),
             payments: invoice.payments.into_iter().map(PaymentView::from).collect(),
-            issued_by: invoice.issued_by,
+            issued_by: invoice.issued_by.into(),
             issued_at: invoice.issued_at,
             updated_at: invoice.updated_at,
         })

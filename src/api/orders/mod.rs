@@ -2,16 +2,21 @@ mod schema;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use poem::Result;
 use poem_openapi::{
     OpenApi,
     param::{Header, Path, Query},
     payload::Json,
 };
-use uuid::Uuid;
 
-use super::{Context, Tag, changed, changed_too, created::Created, paging::Paging, strict_json::StrictJson};
+use super::{
+    Context, Tag, changed, changed_too,
+    created::Created,
+    paging::Paging,
+    strict_json::StrictJson,
+    text::{Text, form},
+    values::Time,
+};
 use crate::{
     authz::{
         Permit,
@@ -35,8 +40,8 @@ impl Orders {
         &self,
         permit: Permit<CreateOrder>,
         /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
-        #[oai(name = "Idempotency-Key", validator(min_length = 1, max_length = 255, pattern = "^[!-~]+$"))]
-        key: Header<Option<String>>,
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<form::IdempotencyKey>>>,
         body: StrictJson<NewOrder>,
     ) -> Result<Created<OrderView>> {
         let request = self.0.keyed::<CreateOrder>(key.0, None, &body.canonical);
@@ -72,27 +77,26 @@ impl Orders {
         status: Query<Option<schema::OrderStatus>>,
         /// Only orders for this customer.
         #[oai(name = "customerId")]
-        customer: Query<Option<Uuid>>,
+        customer: Query<Option<CustomerId>>,
         /// Only orders placed at this time or later.
         #[oai(name = "createdFrom")]
-        from: Query<Option<DateTime<Utc>>>,
+        from: Query<Option<Time>>,
         /// Only orders placed before this time.
         #[oai(name = "createdTo")]
-        to: Query<Option<DateTime<Utc>>>,
+        to: Query<Option<Time>>,
         /// Most items on the page.
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
         /// `nextCursor` of the page before.
-        #[oai(validator(min_length = 1, max_length = 512, pattern = "^[A-Za-z0-9_-]+$"))]
-        cursor: Query<Option<String>>,
+        cursor: Query<Option<Text<form::Cursor>>>,
     ) -> Result<Json<OrderPage>> {
         let paging = Paging::new(&self.0.mac_key, "orders", permit.tenant(), limit.0);
-        let end = to.0.map_or_else(Position::start, Position::before);
+        let end = to.0.map_or_else(Position::start, |to| Position::before(to.0));
         let start = paging.open(cursor.0.as_deref())?.map_or(end, |cursor: Position| cursor.later(end));
         let filter = OrderFilter {
             status: status.0.map(OrderStatus::from),
-            customer: customer.0.map(CustomerId::from_uuid),
-            created_from: from.0,
+            customer: customer.0,
+            created_from: from.0.map(|from| from.0),
         };
         let mut tx = self.0.database.read(&permit).await?;
         let mut orders = tx.orders(start, filter, paging.read_ahead()).await?;
@@ -105,8 +109,8 @@ impl Orders {
     ///
     /// With its lines, at the prices of when it was placed.
     #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
-    async fn get(&self, permit: Permit<GetOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
-        let order = self.0.database.order(&permit, OrderId::from_uuid(id.0)).await?;
+    async fn get(&self, permit: Permit<GetOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
+        let order = self.0.database.order(&permit, id.0).await?;
         Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -114,9 +118,9 @@ impl Orders {
     ///
     /// Allowed until money for it is kept; afterwards 409. An invoice that was issued is voided.
     #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
-    async fn cancel(&self, permit: Permit<CancelOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
+    async fn cancel(&self, permit: Permit<CancelOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
+        let found = tx.lock_order(id.0).await?;
         let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&order)?;
         let now = self.0.clock.now();
@@ -139,9 +143,9 @@ impl Orders {
     ///
     /// Allowed once it is paid.
     #[oai(path = "/v1/orders/:id/fulfil", method = "post", operation_id = "fulfilOrder")]
-    async fn fulfil(&self, permit: Permit<FulfilOrder>, id: Path<Uuid>) -> Result<Json<OrderView>> {
+    async fn fulfil(&self, permit: Permit<FulfilOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_order(OrderId::from_uuid(id.0)).await?;
+        let found = tx.lock_order(id.0).await?;
         let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&order)?;
         order.status = order.status.fulfil()?;

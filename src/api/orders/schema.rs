@@ -5,7 +5,12 @@ use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::{api_enum, faults::Faults, money::MoneyView},
+    api::{
+        api_enum,
+        faults::Faults,
+        money::MoneyView,
+        text::{Text, form},
+    },
     domain::{self, CustomerId, NewOrderError, Note, Order, OrderLine, Quantity},
     problem::{Kind, Problem},
 };
@@ -23,8 +28,7 @@ api_enum! {
 #[derive(Debug, Object)]
 pub(super) struct NewOrderLine {
     /// What to order; lower case is taken for upper case. Each sku stands in one line only.
-    #[oai(validator(min_length = 3, max_length = 64, pattern = "^[A-Za-z0-9-]+$"))]
-    sku: String,
+    sku: Text<form::AnySku>,
     /// How many units.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
@@ -43,18 +47,17 @@ pub(super) struct NewOrder {
     /// How it travels.
     shipping_speed: ShippingSpeed,
     /// Anything to remember about it; no control characters but line breaks.
-    #[oai(validator(min_length = 1, max_length = 500))]
-    note: Option<String>,
+    note: Option<Text<form::Note>>,
 }
 
 impl Example for NewOrder {
     fn example() -> Self {
-        let line = NewOrderLine { sku: "PAPER-A4".to_owned(), quantity: 5 };
+        let line = NewOrderLine { sku: "PAPER-A4".into(), quantity: 5 };
         Self {
             customer_id: None,
             lines: vec![line],
             shipping_speed: ShippingSpeed::Standard,
-            note: Some("leave at the door".to_owned()),
+            note: Some("leave at the door".into()),
         }
     }
 }
@@ -85,7 +88,7 @@ impl From<NewOrderError> for Problem {
                 Self::new(Kind::InvalidInput).at("/lines", "out_of_range")
             }
             NewOrderError::DuplicateSku(index) => {
-                Self::new(Kind::InvalidInput).at(format!("/lines/{index}/sku"), "duplicate")
+                Self::new(Kind::Unprocessable).at(format!("/lines/{index}/sku"), "duplicate")
             }
             NewOrderError::UnknownSku(index) => {
                 Self::new(Kind::Unprocessable).at(format!("/lines/{index}/sku"), "unknown_product")
@@ -101,8 +104,7 @@ impl From<NewOrderError> for Problem {
 #[oai(rename_all = "camelCase", rename = "OrderLine")]
 struct OrderLineView {
     /// What was ordered.
-    #[oai(validator(max_length = 64))]
-    sku: String,
+    sku: Text<form::Sku>,
     /// How many units.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
@@ -124,16 +126,15 @@ pub(super) struct OrderView {
     /// How it travels.
     shipping_speed: ShippingSpeed,
     /// What was written on it; absent if nothing was.
-    #[oai(skip_serializing_if_is_none, validator(max_length = 500))]
-    note: Option<String>,
+    #[oai(skip_serializing_if_is_none)]
+    note: Option<Text<form::Note>>,
     /// What was ordered.
     #[oai(validator(max_items = 50))]
     lines: Vec<OrderLineView>,
     /// The sum of the lines.
     total: MoneyView,
     /// The `sub` of who placed it.
-    #[oai(validator(max_length = 255))]
-    created_by: String,
+    created_by: Text<form::Subject>,
     /// When it was placed.
     created_at: DateTime<Utc>,
     /// When it last changed.
@@ -148,13 +149,13 @@ pub(super) struct OrderPage {
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<OrderView>,
     /// What to send as `cursor` for the next page; null on the last.
-    #[oai(nullable, validator(max_length = 512))]
-    pub(super) next_cursor: Option<String>,
+    #[oai(nullable)]
+    pub(super) next_cursor: Option<Text<form::Cursor>>,
 }
 
 impl From<OrderLine> for OrderLineView {
     fn from(line: OrderLine) -> Self {
-        Self { sku: line.sku.to_string(), quantity: line.quantity.get(), unit_price: line.unit_price.into() }
+        Self { sku: line.sku.as_str().into(), quantity: line.quantity.get(), unit_price: line.unit_price.into() }
     }
 }
 
@@ -165,10 +166,10 @@ impl From<Order> for OrderView {
             customer_id: order.customer.map(CustomerId::uuid),
             status: order.status.into(),
             shipping_speed: order.shipping_speed.into(),
-            note: order.note,
+            note: order.note.map(Text::from),
             lines: order.lines.into_iter().map(OrderLineView::from).collect(),
             total: order.total.into(),
-            created_by: order.created_by,
+            created_by: order.created_by.into(),
             created_at: order.created_at,
             updated_at: order.updated_at,
         }

@@ -1,0 +1,151 @@
+//! Identifiers and times as callers send them, and the scopes of the document.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{
+    registry::{MetaSchema, MetaSchemaRef},
+    types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    authz::matrix::Scope,
+    domain::{ApiKeyId, CustomerId, InvoiceId, OrderId, PaymentId},
+};
+
+/// Most characters of a time: RFC 3339 does not say how many digits a second may have.
+pub(super) const LONGEST_TIME: usize = 40;
+
+/// As RFC 9562 section 4 writes it, and in no other of the forms there are.
+pub(super) fn uuid(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+}
+
+macro_rules! simple_type {
+    ($name:ty, $schema:expr) => {
+        impl Type for $name {
+            const IS_REQUIRED: bool = true;
+
+            type RawValueType = Self;
+
+            type RawElementValueType = Self;
+
+            fn name() -> Cow<'static, str> {
+                "string".into()
+            }
+
+            fn schema_ref() -> MetaSchemaRef {
+                MetaSchemaRef::Inline(Box::new($schema))
+            }
+
+            fn as_raw_value(&self) -> Option<&Self> {
+                Some(self)
+            }
+
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+                Box::new(std::iter::once(self))
+            }
+        }
+    };
+}
+
+macro_rules! ids {
+    ($($name:ident),+) => {$(
+        simple_type!($name, MetaSchema::new_with_format("string", "uuid"));
+
+        impl ParseFromParameter for $name {
+            fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+                uuid(text).map(Self::from_uuid).ok_or_else(|| ParseError::custom("not an identifier"))
+            }
+        }
+    )+};
+}
+
+ids! { ApiKeyId, CustomerId, InvoiceId, OrderId, PaymentId }
+
+/// A time as RFC 3339 section 5.6 writes it. The framework would take others too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time(pub(super) DateTime<Utc>);
+
+simple_type!(Time, MetaSchema::new_with_format("string", "date-time"));
+
+impl ParseFromParameter for Time {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok().filter(|_| text.len() <= LONGEST_TIME);
+        time.map(|time| Self(time.to_utc())).ok_or_else(|| ParseError::custom("not a time"))
+    }
+}
+
+macro_rules! scopes {
+    ($($(#[$doc:meta])* $name:ident, $among:expr;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(super) struct $name(Scope);
+
+        impl $name {
+            /// The scope, if it is one of these.
+            pub(super) fn of(scope: Scope) -> Option<Self> {
+                let among: fn(Scope) -> bool = $among;
+                among(scope).then_some(Self(scope))
+            }
+
+            fn all() -> impl Iterator<Item = Self> {
+                Scope::ALL.into_iter().filter_map(Self::of)
+            }
+        }
+
+        impl From<$name> for Scope {
+            fn from(scope: $name) -> Self {
+                scope.0
+            }
+        }
+
+        simple_type!($name, MetaSchema {
+            enum_items: Self::all().map(|scope| scope.0.as_str().into()).collect(),
+            ..MetaSchema::new("string")
+        });
+
+        impl ParseFromJSON for $name {
+            fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+                let scope = value.as_ref().and_then(Value::as_str).and_then(|name| name.parse().ok());
+                scope.and_then(Self::of).ok_or_else(|| ParseError::custom("not a scope"))
+            }
+        }
+
+        impl ToJSON for $name {
+            fn to_json(&self) -> Option<Value> {
+                Some(self.0.as_str().into())
+            }
+        }
+    )+};
+}
+
+scopes! {
+    /// Any scope of this API.
+    AnyScope, |_| true;
+    /// A scope that an API key can be given.
+    KeyScope, Scope::is_for_keys;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_02_identifiers_and_times_have_one_form() {
+        let id = OrderId::generate().to_string();
+        let parse = |text: &str| OrderId::parse_from_parameter(text).is_ok();
+        assert!(parse(&id) && parse(&id.to_uppercase()));
+        for other in [format!("{{{id}}}"), format!("urn:uuid:{id}"), id.replace('-', ""), format!("{id} ")] {
+            assert!(!parse(&other), "{other}");
+        }
+        let parse = |text: &str| Time::parse_from_parameter(text).is_ok();
+        assert!(parse("2026-11-24T17:00:00Z") && parse("2026-11-24t17:00:00.123456789+01:00"));
+        for other in ["2026-11-24", "2026-11-24T17:00Z", "2026-11-24 17:00:00 UTC", "2026-11-24T17:00:00"] {
+            assert!(!parse(other), "{other}");
+        }
+        assert!(!parse(&format!("2026-11-24T17:00:00.{}Z", "0".repeat(40))));
+    }
+}
