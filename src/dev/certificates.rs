@@ -16,6 +16,7 @@ use super::{
     files::{private_folder, write_private},
     run::DevError,
 };
+use crate::domain::Clock;
 
 /// A service that may read the metrics, and one that may read Acme's orders.
 pub(super) const CLIENTS: [&str; 2] = ["prometheus", "job"];
@@ -27,26 +28,28 @@ pub(super) struct Certificates(PathBuf);
 
 impl Certificates {
     /// Makes all of them anew. The authority's key is kept nowhere.
-    pub(super) fn write(folder: &Path) -> Result<Self, DevError> {
+    pub(super) fn write(folder: &Path, clock: &Clock) -> Result<Self, DevError> {
         let certificates = Self(folder.join("tls"));
-        certificates.make().map_err(|source| DevError::Files { folder: certificates.0.clone(), source })?;
+        certificates
+            .make(clock.now().into())
+            .map_err(|source| DevError::Files { folder: certificates.0.clone(), source })?;
         Ok(certificates)
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn make(&self, now: SystemTime) -> io::Result<()> {
         private_folder(&self.0)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut authority = parameters();
+        let mut authority = parameters(now);
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let root = authority.self_signed(&key).map_err(io::Error::other)?;
         write_private(&self.root(), &root.pem())?;
         let authority = Issuer::new(authority, key);
-        let mut server = parameters();
+        let mut server = parameters(now);
         server.subject_alt_names = vec![name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("server", &server, &authority)?;
         for client in CLIENTS {
-            let mut params = parameters();
+            let mut params = parameters(now);
             let id = Ia5String::try_from(spiffe_id(client)).map_err(io::Error::other)?;
             params.subject_alt_names = vec![SanType::URI(id)];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -76,7 +79,7 @@ impl Certificates {
 
     /// The settings of the internal listener.
     pub(super) fn variables(&self, port: u16) -> Vec<(String, String)> {
-        let [metrics, job] = CLIENTS.map(|name| name.to_uppercase());
+        let [metrics, job] = CLIENTS.map(str::to_uppercase);
         let path = |path: PathBuf| path.display().to_string();
         vec![
             ("APP_INTERNAL__LISTEN".to_owned(), format!("127.0.0.1:{port}")),
@@ -100,9 +103,8 @@ fn name(name: &str) -> io::Result<SanType> {
     Ok(SanType::DnsName(Ia5String::try_from(name).map_err(io::Error::other)?))
 }
 
-fn parameters() -> CertificateParams {
+fn parameters(now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let now = SystemTime::now();
     params.not_before = (now - Duration::from_mins(1)).into();
     params.not_after = (now + VALID).into();
     params

@@ -158,7 +158,7 @@ async fn start_service(
     let tenant = demo::TENANTS.map(|tenant| tenant.id);
     let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), tenant[0], clock.clone())?;
 
-    let certificates = Certificates::write(&options.folder)?;
+    let certificates = Certificates::write(&options.folder, &clock)?;
     let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
     let settings = Settings::from_variables(variables)?;
     telemetry::init(settings.log.format, &settings.log.filter);

@@ -160,7 +160,7 @@ async fn authn_18_the_name_in_the_certificate_is_who_calls() {
 #[tokio::test]
 async fn authn_18_a_certificate_that_ends_ends_its_connections_rights() {
     let stage = Stage::start(&[]).await;
-    let soon = std::time::SystemTime::now() + Duration::from_hours(1);
+    let soon = std::time::SystemTime::from(stage.app.clock.now()) + Duration::from_hours(1);
     let job = stage.authority.sign_with([uri(JOB)], |params| params.not_after = soon.into());
     let job = stage.with(&job, None);
     job.get("/v1/me").await.ok(200);
