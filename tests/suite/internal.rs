@@ -58,6 +58,21 @@ impl Stage {
         Self { app, authority, files, roots }
     }
 
+    /// One without an internal listener, whose public one asks for certificates.
+    async fn public(variables: &[(&str, &str)]) -> Self {
+        let authority = Authority::new();
+        let (files, roots) = (PemFiles::new(authority.sign()), PemFiles::new((authority.root.clone(), String::new())));
+        let path = |path: std::path::PathBuf| path.display().to_string();
+        let (certificate, key, root) = (path(files.certificate()), path(files.key()), path(roots.certificate()));
+        let own = [
+            ("APP_TLS__CERTIFICATE_PATH", &*certificate),
+            ("APP_TLS__KEY_PATH", &key),
+            ("APP_TLS__CLIENT_CA_PATH", &root),
+        ];
+        let app = TestApp::start_by_tls(&[&own[..], variables].concat(), &authority).await;
+        Self { app, authority, files, roots }
+    }
+
     /// Who shows this certificate on the internal listener, and perhaps a token.
     fn with(&self, certificate: &(String, String), token: Option<String>) -> Actor {
         self.at(self.app.internal.unwrap(), Some(certificate), token)
@@ -244,18 +259,7 @@ async fn authn_18_a_bound_token_is_its_holders_only() {
 /// With an authority of clients, the public listener asks for a certificate too, but it is no credential there.
 #[tokio::test]
 async fn authn_18_bound_tokens_count_on_the_public_listener_too() {
-    let authority = Authority::new();
-    let (files, roots) = (PemFiles::new(authority.sign()), PemFiles::new((authority.root.clone(), String::new())));
-    let path = |path: std::path::PathBuf| path.display().to_string();
-    let (certificate, key, root) = (path(files.certificate()), path(files.key()), path(roots.certificate()));
-    let public = [
-        ("APP_TLS__CERTIFICATE_PATH", &*certificate),
-        ("APP_TLS__KEY_PATH", &key),
-        ("APP_TLS__CLIENT_CA_PATH", &root),
-        ("APP_OIDC__REQUIRE_BOUND_TOKENS", "true"),
-    ];
-    let app = TestApp::start_by_tls(&public, &authority).await;
-    let stage = Stage { app, authority, files, roots };
+    let stage = Stage::public(&[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]).await;
     let at =
         |certificate: Option<&(String, String)>, token: Option<String>| stage.at(stage.app.address, certificate, token);
     let client = stage.authority.sign_for([uri(JOB)]);
@@ -270,6 +274,24 @@ async fn authn_18_bound_tokens_count_on_the_public_listener_too() {
     // As it is set, a token that is bound to nothing is none.
     let loose = at(Some(&client), Some(stage.app.forge().token())).get("/v1/me").await;
     assert_eq!((loose.problem(401), &*loose.events()[0]["reason"]), ("unauthenticated", "binding"));
+}
+
+#[tokio::test]
+async fn rate_06_who_steals_a_bound_token_uses_up_nothing_of_its_holders() {
+    let stage = Stage::public(&[
+        ("APP_THROTTLE__ADDRESS_PER_SECOND", "1"),
+        ("APP_THROTTLE__ADDRESS_BURST", "20"),
+        ("APP_PENALTY__FREE_FAILURES", "1000"),
+        ("APP_PENALTY__FAILURES", "1000"),
+    ])
+    .await;
+    let certificate = stage.authority.sign_for([uri(JOB)]);
+    let token = stage.bound_to(&certificate);
+    let holder = stage.at(stage.app.address, Some(&certificate), Some(token.clone()));
+    holder.get("/v1/me").await.ok(200);
+    let thief = stage.at(stage.app.address, None, Some(token));
+    eventually("the thief's address is used up", async || thief.get("/v1/me").await.status == 429).await;
+    holder.get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
