@@ -23,7 +23,7 @@ use poem::{Route, Server, endpoint::make_sync, listener::TcpAcceptor};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::{
-    authn::{Authenticator, Source},
+    authn::{Authenticator, Peer, Shown, Source},
     dev::{
         database::Cluster,
         demo,
@@ -150,7 +150,8 @@ async fn serve_issuer(keys: &[TestKey]) -> String {
 
 fn call(bencher: Bencher<'_, '_>, authenticator: &Authenticator, headers: &HeaderMap) {
     let stage = &*STAGE;
-    let once = || stage.runtime.block_on(authenticator.authenticate(headers, "", SOURCE)).unwrap();
+    let shown = Shown { headers, query: "", peer: &Peer::default() };
+    let once = || stage.runtime.block_on(authenticator.authenticate(shown, SOURCE)).unwrap();
     // The first one fetches the issuer's keys.
     once();
     bencher.bench(once);

@@ -39,7 +39,37 @@ pub(super) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
             }
         }
     }
+    as_3_1(&mut document);
     document
+}
+
+/// From OpenAPI 3.0, which the framework writes, to 3.1: what may be null has that as a type of its own, and examples of
+/// schemas are a list, as JSON Schema has it.
+fn as_3_1(document: &mut Value) {
+    if let Some(root) = document.as_object_mut() {
+        root.insert("openapi".to_owned(), json!("3.1.0"));
+    }
+    schemas_as_3_1(document);
+}
+
+fn schemas_as_3_1(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(schemas_as_3_1),
+        Value::Object(object) => {
+            let nullable = object.remove("nullable") == Some(json!(true));
+            // A property may be called so; what has a type is a schema.
+            if let Some(kind) = object.get("type").filter(|kind| kind.is_string()).cloned() {
+                if nullable {
+                    object.insert("type".to_owned(), json!([kind, "null"]));
+                }
+                if let Some(example) = object.remove("example") {
+                    object.insert("examples".to_owned(), json!([example]));
+                }
+            }
+            object.values_mut().for_each(schemas_as_3_1);
+        }
+        _ => {}
+    }
 }
 
 fn complete_components(root: &mut Map<String, Value>, issuer: &str) {

@@ -76,7 +76,7 @@ impl Meta {
 impl Meta {
     /// This document
     ///
-    /// As OpenAPI 3.0. What it says of requests is what they are held to.
+    /// As OpenAPI 3.1. What it says of requests is what they are held to.
     #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
     async fn openapi(&self) -> Result<Ready<Json<Any<Value>>>> {
         let document = self.document.as_ref().ok_or_else(|| Problem::new(Kind::NotFound))?;

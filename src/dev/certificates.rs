@@ -8,7 +8,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType, string::Ia5String,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType, string::Ia5String,
 };
 
 use super::{
@@ -39,17 +40,17 @@ impl Certificates {
     fn make(&self, now: SystemTime) -> io::Result<()> {
         private_folder(&self.0)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut authority = parameters(now);
+        let mut authority = parameters("throw-away authority", now);
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         let root = authority.self_signed(&key).map_err(io::Error::other)?;
         write_private(&self.root(), &root.pem())?;
         let authority = Issuer::new(authority, key);
-        let mut server = parameters(now);
+        let mut server = parameters("server", now);
         server.subject_alt_names = vec![name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("server", &server, &authority)?;
         for client in CLIENTS {
-            let mut params = parameters(now);
+            let mut params = parameters(client, now);
             let id = Ia5String::try_from(spiffe_id(client)).map_err(io::Error::other)?;
             params.subject_alt_names = vec![SanType::URI(id)];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -103,8 +104,12 @@ fn name(name: &str) -> io::Result<SanType> {
     Ok(SanType::DnsName(Ia5String::try_from(name).map_err(io::Error::other)?))
 }
 
-fn parameters(now: SystemTime) -> CertificateParams {
+/// An authority must not have the name of whom it signs for: some programs take that for a certificate that signed itself.
+fn parameters(name: &str, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.use_authority_key_identifier_extension = true;
     params.not_before = (now - Duration::from_mins(1)).into();
     params.not_after = (now + VALID).into();
     params

@@ -53,7 +53,7 @@ impl KeyExtractor for ByCaller {
 
 /// `None` if the settings allow nothing at all, which [`Settings`](crate::settings::Settings) excludes.
 pub(super) fn layer(settings: &Throttle, recognise: Recognise) -> Option<ThrottleLayer> {
-    let period = Duration::from_secs(1).checked_div(settings.address_per_second)?;
+    let period = Duration::try_from_secs_f64(settings.address_per_second.recip()).ok()?;
     let config = GovernorConfigBuilder::default()
         .key_extractor(ByCaller(recognise))
         .period(period)

@@ -17,7 +17,7 @@ type Bucket = RateLimiter<u64, DashMapStateStore<u64>, Ticks, StateInformationMi
 
 /// Buckets in this process, by the generic cell rate algorithm (ITU-T I.371): a quota may be used at once, and comes back
 /// evenly over the window.
-pub(super) struct Buckets {
+pub struct Buckets {
     /// One for each quota there is; they are few.
     by_quota: ArcSwap<HashMap<u32, Arc<Bucket>>>,
     /// With a secret of this process, so that nobody can choose a name that shares another's digest.
@@ -37,12 +37,14 @@ impl clock::Clock for Ticks {
 }
 
 impl Buckets {
-    pub(super) fn new(clock: Clock) -> Self {
+    /// Full ones, by this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
         Self { by_quota: ArcSwap::default(), digest: RandomState::new(), ticks: Ticks(clock) }
     }
 
     /// Takes one call out of somebody's bucket.
-    pub(super) fn take(&self, who: &impl Hash, policy: Policy) -> Standing {
+    pub fn take(&self, who: &impl Hash, policy: Policy) -> Standing {
         let bucket = self.of(policy.quota);
         match bucket.check_key(&self.digest.hash_one(who)) {
             Ok(state) => Standing { policy, remaining: state.remaining_burst_capacity(), wait: None },
@@ -53,7 +55,8 @@ impl Buckets {
         }
     }
 
-    pub(super) fn forget(&self) {
+    /// Forgets whose bucket is full again.
+    pub fn forget(&self) {
         for bucket in self.by_quota.load().values() {
             bucket.retain_recent();
             bucket.shrink_to_fit();

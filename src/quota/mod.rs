@@ -23,9 +23,8 @@ use crate::{
     settings,
     store::{Credentials, StoreError},
 };
-use local::Buckets;
-pub use shared::SharedQuotaError;
-use shared::{Owner, SharedBuckets};
+pub use local::Buckets;
+pub use shared::{SharedBuckets, SharedQuotaError, StoreDown};
 
 /// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -46,20 +45,33 @@ pub struct Quotas {
 
 /// A quota, as callers are told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Policy {
-    name: QuotaName,
-    /// Calls within [`WINDOW`].
-    quota: u32,
+pub struct Policy {
+    /// Which.
+    pub name: QuotaName,
+    /// Calls per minute.
+    pub quota: u32,
+}
+
+/// Whose bucket it is: somebody's of a tenant, or all of the tenant's.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Owner<'a> {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Of which quota.
+    pub name: QuotaName,
+    /// The principal, unless it is all of them together.
+    pub subject: Option<&'a str>,
 }
 
 /// Where a caller stands in a quota after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
-    policy: Policy,
+pub struct Standing {
+    /// Which quota.
+    pub policy: Policy,
     /// Calls that are left.
-    remaining: u32,
+    pub remaining: u32,
     /// If this call was one too many: how long until there is one again.
-    wait: Option<Duration>,
+    pub wait: Option<Duration>,
 }
 
 /// What became of a call that asked for its share.

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::{Policy, Standing, WINDOW};
+use super::{Owner, Policy, Standing, WINDOW};
 use crate::{
     crypto::MacKey,
     domain::{QuotaName, TenantId},
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const TRY: Duration = Duration::from_secs(1);
 
 /// Counts in the shared store, or says at once that it cannot.
-pub(super) struct SharedBuckets {
+pub struct SharedBuckets {
     client: Client,
     connecting: AsyncConnectionConfig,
     script: Script,
@@ -38,18 +38,10 @@ pub(super) struct SharedBuckets {
     lost: Notify,
 }
 
-/// Whose bucket it is: somebody's of a tenant, or all of the tenant's.
-#[derive(Clone, Copy, Debug, Hash)]
-pub(super) struct Owner<'a> {
-    pub(super) tenant: TenantId,
-    pub(super) name: QuotaName,
-    pub(super) subject: Option<&'a str>,
-}
-
 /// The shared store does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the shared store of quotas does not answer")]
-pub(super) struct StoreDown;
+pub struct StoreDown;
 
 /// Why quotas cannot be shared as the settings want it.
 #[derive(Debug, Error)]
@@ -63,7 +55,8 @@ pub enum SharedQuotaError {
 }
 
 impl SharedBuckets {
-    pub(super) fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
+    /// Buckets in the store of these settings. It is not connected to yet.
+    pub fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
         let root_cert = settings.authorities.as_ref().map(std::fs::read).transpose();
         let root_cert = root_cert.map_err(SharedQuotaError::Authorities)?;
         let url = settings.url.expose_secret();
@@ -85,7 +78,7 @@ impl SharedBuckets {
     }
 
     /// Takes one call out of each bucket, in turn until one has none left, in one round trip.
-    pub(super) async fn take(&self, asked: &[(Owner<'_>, Policy)]) -> Result<Vec<Standing>, StoreDown> {
+    pub async fn take(&self, asked: &[(Owner<'_>, Policy)]) -> Result<Vec<Standing>, StoreDown> {
         let connection = self.current.load_full().ok_or(StoreDown)?;
         match self.count(MultiplexedConnection::clone(&connection), asked).await {
             Ok(standings) => Ok(standings),
@@ -150,7 +143,7 @@ impl SharedBuckets {
     }
 
     /// Connects, and counts something, so that a store that only answers is told from one that can count.
-    pub(super) async fn connect(&self) -> Result<(), RedisError> {
+    pub async fn connect(&self) -> Result<(), RedisError> {
         let connection = self.client.get_multiplexed_async_connection_with_config(&self.connecting).await?;
         self.count(connection.clone(), &[TRIAL]).await?;
         self.current.store(Some(Arc::new(connection)));

@@ -142,8 +142,8 @@ pub struct Database {
 /// Limits per client address (RATE-01): a bucket of `burst` requests, refilled at `per_second`.
 #[derive(Debug)]
 pub struct Throttle {
-    /// `APP_THROTTLE__ADDRESS_PER_SECOND`, default 50.
-    pub address_per_second: u32,
+    /// `APP_THROTTLE__ADDRESS_PER_SECOND`, default 50, 0.01 to 1000000.
+    pub address_per_second: f64,
     /// `APP_THROTTLE__ADDRESS_BURST`, default 200.
     pub address_burst: u32,
 }
@@ -232,7 +232,7 @@ impl Settings {
         let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);
         let oidc = Oidc::read(r);
         let throttle = Throttle {
-            address_per_second: r.within("throttle.address_per_second", 50, 1..=1_000_000),
+            address_per_second: r.within("throttle.address_per_second", 50.0, 0.01..=1_000_000.0),
             address_burst: r.within("throttle.address_burst", 200, 1..=1_000_000),
         };
         let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);

@@ -1,4 +1,4 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id` and `issued_at` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `bound_to` and `issued_at` of struct `Principal` are private
 use service::{
     authn::{CallerKind, Principal},
     domain::TenantId,
@@ -14,6 +14,7 @@ fn forge(tenant: TenantId) -> Principal {
         scopes: Default::default(),
         creator: None,
         token_id: None,
+        bound_to: None,
         issued_at: 0,
     }
 }

@@ -279,7 +279,7 @@ async fn authn_18_bound_tokens_count_on_the_public_listener_too() {
 #[tokio::test]
 async fn rate_06_who_steals_a_bound_token_uses_up_nothing_of_its_holders() {
     let stage = Stage::public(&[
-        ("APP_THROTTLE__ADDRESS_PER_SECOND", "1"),
+        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
         ("APP_THROTTLE__ADDRESS_BURST", "20"),
         ("APP_PENALTY__FREE_FAILURES", "1000"),
         ("APP_PENALTY__FAILURES", "1000"),

@@ -215,7 +215,7 @@ async fn rate_03_operators_widen_and_narrow_a_tenants_quotas_while_the_service_r
 #[tokio::test]
 async fn rate_06_who_is_known_is_not_punished_for_others_at_the_same_address() {
     let app = TestApp::start_with(&[
-        ("APP_THROTTLE__ADDRESS_PER_SECOND", "1"),
+        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
         ("APP_THROTTLE__ADDRESS_BURST", "20"),
         ("APP_PENALTY__FREE_FAILURES", "1000"),
         ("APP_PENALTY__FAILURES", "1000"),
@@ -264,7 +264,7 @@ impl Forwarded<'_> {
 async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
     for (header, of) in [("x-forwarded-for", ""), ("forwarded", "for=")] {
         let app = TestApp::start_with(&[
-            ("APP_THROTTLE__ADDRESS_PER_SECOND", "1"),
+            ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
             ("APP_THROTTLE__ADDRESS_BURST", "10"),
             ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
             ("APP_HTTP__PROXY_HEADER", header),

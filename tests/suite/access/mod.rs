@@ -54,7 +54,7 @@ impl Operation {
         let schema = &operation["requestBody"]["content"]["application/json; charset=utf-8"]["schema"]["$ref"];
         let example = schema.as_str().map(|schema| {
             let name = schema.rsplit('/').next().unwrap();
-            let example = document["components"]["schemas"][name]["example"].clone();
+            let example = document["components"]["schemas"][name]["examples"][0].clone();
             assert!(example.is_object(), "{name} has no example: add one (`#[oai(example)]`), readers need it too");
             example
         });
