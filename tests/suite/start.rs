@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use service::settings::Settings;
 
-use crate::support::TestApp;
+use crate::support::{TestApp, Wire, eventually, test_database};
 
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
@@ -159,6 +159,21 @@ async fn fail_04_readiness_tells_the_truth_and_liveness_depends_on_nothing() {
     let anonymous = app.anonymous();
     assert_eq!(anonymous.get("/health/ready").await.problem(503), "unavailable");
     anonymous.get("/health/live").await.ok(200);
-    let ready = TestApp::start().await;
-    ready.anonymous().get("/health/ready").await.ok(200);
+    let database = test_database().await;
+    for (variable, login) in
+        [("APP_DATABASE__WRITER_URL", &database.writer), ("APP_DATABASE__READER_URL", &database.reader)]
+    {
+        let wire = Wire::to(login).await;
+        let app = TestApp::start_on(database.clone(), &[(variable, wire.url())]).await;
+        let probe = app.anonymous();
+        wire.down(true);
+        eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
+        probe.get("/health/live").await.ok(200);
+        wire.down(false);
+        eventually("ready again", async || probe.get("/health/ready").await.status == 200).await;
+        // One that is there and says nothing is as good as gone.
+        wire.silence_for_good();
+        eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
+        probe.get("/health/live").await.ok(200);
+    }
 }

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::{Notify, watch},
 };
 use url::Url;
 
@@ -28,6 +28,8 @@ struct Cut {
     /// How many connections there were, and how many of them are silent.
     connections: AtomicU64,
     silent: AtomicU64,
+    /// Whether the database is gone.
+    down: watch::Sender<bool>,
 }
 
 impl Wire {
@@ -44,13 +46,24 @@ impl Wire {
             reached: Notify::new(),
             connections: AtomicU64::new(0),
             silent: AtomicU64::new(0),
+            down: watch::Sender::new(false),
         };
         let wire = Self { url: url.to_string().into(), seen: Arc::default(), cut: Arc::new(cut) };
         let (seen, cut) = (Arc::clone(&wire.seen), Arc::clone(&wire.cut));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let mut down = cut.down.subscribe();
+                if *down.borrow_and_update() {
+                    continue;
+                }
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(relay(client, server, Arc::clone(&seen), Arc::clone(&cut)));
+                let relay = relay(client, server, Arc::clone(&seen), Arc::clone(&cut));
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = relay => {}
+                        _ = down.changed() => {}
+                    }
+                });
             }
         });
         wire
@@ -75,6 +88,16 @@ impl Wire {
     /// that has forgotten them.
     pub fn silence(&self) {
         self.cut.silent.store(self.cut.connections.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Nothing comes back any more, on those to come either.
+    pub fn silence_for_good(&self) {
+        self.cut.silent.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// All connections end, and new ones do so at once: what a server does that is killed. Or it is back.
+    pub fn down(&self, down: bool) {
+        self.cut.down.send_replace(down);
     }
 
     /// Until the database has answered the message whose answer is lost.
