@@ -78,9 +78,9 @@ pub async fn start(
     settings: Settings,
     clock: Clock,
 ) -> Result<App<impl edge::EdgeService + use<>, impl edge::EdgeService + use<>>, StartError> {
-    let public = listen(edge::Door::Public, settings.http.listen, settings.tls.as_ref()).await?;
+    let public = listen(edge::Door::Public, settings.http.listen, settings.tls.as_ref(), &clock).await?;
     let internal = match &settings.internal {
-        Some(internal) => Some(listen(edge::Door::Internal, internal.listen, Some(&internal.tls)).await?),
+        Some(internal) => Some(listen(edge::Door::Internal, internal.listen, Some(&internal.tls), &clock).await?),
         None => None,
     };
     let address = public.1;
@@ -137,8 +137,9 @@ async fn listen(
     door: edge::Door,
     wanted: SocketAddr,
     tls: Option<&settings::Tls>,
+    clock: &Clock,
 ) -> Result<(edge::Listener, SocketAddr), StartError> {
-    let tls = tls.cloned().map(Tls::load).transpose()?;
+    let tls = tls.cloned().map(|tls| Tls::load(tls, clock.clone())).transpose()?;
     let listen = async {
         let socket = TcpListener::bind(wanted).await?;
         let address = socket.local_addr()?;

@@ -117,7 +117,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             let settings = Settings::load()?;
             let internal = settings.internal.map(|internal| internal.tls);
             for tls in settings.tls.into_iter().chain(internal) {
-                edge::Tls::load(tls)?;
+                edge::Tls::load(tls, Clock::system())?;
             }
             println!("the configuration is sound");
         }

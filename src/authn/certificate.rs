@@ -64,6 +64,12 @@ impl PeerCertificate {
             not_after: seconds(certificate.validity().not_after)?,
         })
     }
+
+    /// Whether it is past its end, at this time in seconds since the epoch.
+    #[must_use]
+    pub fn has_ended(&self, now: i64) -> bool {
+        now > self.not_after
+    }
 }
 
 impl Peer {
@@ -87,7 +93,7 @@ impl Services {
     pub(super) fn named<'s>(&'s self, peer: &'s Peer, now: i64) -> Result<(&'s Service, &'s PeerCertificate), Refused> {
         let certificate = peer.certificate.as_deref().ok_or(Refused::Certificate)?;
         // TLS looked when the connection began, which may be long ago.
-        if now > certificate.not_after {
+        if certificate.has_ended(now) {
             return Err(Refused::Expired);
         }
         let mut named = certificate.names.iter().filter_map(|name| self.0.get(name));

@@ -1,5 +1,7 @@
 use std::{
+    convert::Infallible,
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,14 +13,13 @@ use http::Request;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
+    server::conn::auto,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::Instant,
 };
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
@@ -79,12 +80,18 @@ pub struct Listener {
 pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
     let Listener { door, socket: listener, tls } = listener;
     let connections = Places::new(http.max_connections, http.max_connections_per_address);
-    let graceful = GracefulShutdown::new();
-    let builder = Arc::new(connection_builder(http));
+    let (stops, stopping) = watch::channel(false);
+    // Each connection holds a copy; when all are gone, so are they.
+    let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
+    let terms = Terms {
+        builder: Arc::new(connection_builder(http)),
+        stopping,
+        patience: http.header_timeout,
+        max_age: http.max_connection_age,
+    };
     let proxies = door.proxies(http);
     // In plain HTTP over a network, what a stranger says could be anybody's (CRYPTO-01).
     let only_proxies = tls.is_none() && !http.listen.ip().is_loopback();
-    let patience = http.header_timeout;
     tokio::pin!(stop);
     loop {
         let (stream, ends) = tokio::select! {
@@ -106,16 +113,16 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
         // Over the limit a connection is closed at once: cheaper than any answer.
         let network = (!proxies.trusts(peer)).then(|| Client(peer).network());
         let Some(place) = connections.take(network) else { continue };
-        let (builder, service, watcher) = (Arc::clone(&builder), service.clone(), graceful.watcher());
+        let (terms, service, open) = (terms.clone(), service.clone(), open.clone());
         let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            let _place = place;
+            let (_place, _open) = (place, open);
             match acceptor {
-                None => converse(stream, ends, service, &builder, watcher, patience).await,
-                Some(acceptor) => match tokio::time::timeout(patience, acceptor.accept(stream)).await {
+                None => converse(stream, ends, service, terms).await,
+                Some(acceptor) => match tokio::time::timeout(terms.patience, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let ends = ends.shown_by(&stream);
-                        converse(stream, ends, service, &builder, watcher, patience).await;
+                        converse(stream, ends, service, terms).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
                     Err(_) => tracing::debug!(%peer, "TLS took too long"),
@@ -123,25 +130,31 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
             }
         });
     }
-    drop(listener);
+    drop((listener, open));
+    stops.send_replace(true);
     tokio::select! {
-        () = graceful.shutdown() => {}
+        _ = all_closed.recv() => {}
         () = tokio::time::sleep(http.shutdown_grace) => tracing::warn!("requests in flight were cut off"),
     }
 }
 
-/// All requests of a connection. One that says nothing for `patience` is given up.
-async fn converse<I, S>(
-    stream: I,
-    ends: Connection,
-    service: S,
-    builder: &auto::Builder<TokioExecutor>,
-    watcher: Watcher,
+/// What holds for every connection of a listener.
+#[derive(Clone)]
+struct Terms {
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    stopping: watch::Receiver<bool>,
     patience: Duration,
-) where
+    max_age: Duration,
+}
+
+/// All requests of a connection. One that says nothing for `patience` is given up; one that is as old as `max_age`, or that
+/// is there when the service stops, ends after the requests in flight; at twice that age, whatever is in flight.
+async fn converse<I, S>(stream: I, ends: Connection, service: S, terms: Terms)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: EdgeService,
 {
+    let Terms { builder, mut stopping, patience, max_age } = terms;
     let spoke = Arc::new(AtomicBool::new(false));
     let speaks = Arc::clone(&spoke);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -149,21 +162,39 @@ async fn converse<I, S>(
         request.extensions_mut().insert(ends.clone());
         service.clone().oneshot(request)
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let mut connection = std::pin::pin!(watcher.watch(connection));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
     // hyper's own timer starts only when it knows the protocol; a caller who says nothing, or
     // half a preface, would hold the connection for ever.
-    let ended = tokio::select! {
-        ended = &mut connection => ended,
-        () = tokio::time::sleep(patience) => {
-            if !spoke.load(Ordering::Relaxed) {
+    let (mut patience, mut age) = (pin!(tokio::time::sleep(patience)), pin!(tokio::time::sleep(max_age)));
+    let (mut waited, mut ending) = (false, false);
+    loop {
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended early");
+                }
                 return;
             }
-            connection.await
+            () = &mut patience, if !waited => {
+                if !spoke.load(Ordering::Relaxed) {
+                    return;
+                }
+                waited = true;
+            }
+            () = &mut age => {
+                if ending {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+                ending = true;
+                age.as_mut().reset(Instant::now() + max_age);
+            }
+            // Without a sender, too, the service is at its end.
+            _ = stopping.wait_for(|stopping| *stopping), if !ending => {
+                connection.as_mut().graceful_shutdown();
+                ending = true;
+            }
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended early");
     }
 }
 

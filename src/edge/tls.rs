@@ -15,7 +15,9 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    authn::PeerCertificate,
     crypto,
+    domain::Clock,
     settings::{self, Clients, TlsVersion},
 };
 
@@ -26,6 +28,7 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Tls {
     settings: settings::Tls,
+    clock: Clock,
     current: ArcSwap<Loaded>,
 }
 
@@ -56,6 +59,12 @@ pub enum TlsError {
         /// What should be in it.
         what: &'static str,
     },
+    /// Its certificate is past its end: callers would refuse it.
+    #[error("the certificate in {path} has ended")]
+    Ended {
+        /// Which.
+        path: PathBuf,
+    },
     /// They do not fit together, or cannot be used.
     #[error("the certificate and the key cannot be used")]
     Unusable(#[from] rustls::Error),
@@ -63,9 +72,9 @@ pub enum TlsError {
 
 impl Tls {
     /// Reads the files.
-    pub fn load(settings: settings::Tls) -> Result<Arc<Self>, TlsError> {
-        let current = ArcSwap::from_pointee(Loaded::new(&settings)?);
-        Ok(Arc::new(Self { settings, current }))
+    pub fn load(settings: settings::Tls, clock: Clock) -> Result<Arc<Self>, TlsError> {
+        let current = ArcSwap::from_pointee(Loaded::new(&settings, &clock)?);
+        Ok(Arc::new(Self { settings, clock, current }))
     }
 
     /// For the next connection. Those that are open keep what they have.
@@ -80,7 +89,9 @@ impl Tls {
         loop {
             tokio::time::sleep(LOOK).await;
             let this = Arc::clone(&self);
-            let Ok(loaded) = tokio::task::spawn_blocking(move || Loaded::new(&this.settings)).await else { continue };
+            let Ok(loaded) = tokio::task::spawn_blocking(move || Loaded::new(&this.settings, &this.clock)).await else {
+                continue;
+            };
             match loaded {
                 Ok(loaded) if loaded.digests != self.current.load().digests => {
                     tracing::info!("a new certificate is used");
@@ -101,7 +112,7 @@ impl Tls {
 }
 
 impl Loaded {
-    fn new(settings: &settings::Tls) -> Result<Self, TlsError> {
+    fn new(settings: &settings::Tls, clock: &Clock) -> Result<Self, TlsError> {
         let read = |path: &PathBuf| {
             let read = std::fs::read(path).map(Zeroizing::new);
             read.map_err(|source| TlsError::File { path: path.clone(), source })
@@ -112,6 +123,12 @@ impl Loaded {
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
         let chain =
             chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| no(&settings.certificate, "certificate"))?;
+        let ended = |leaf: &CertificateDer<'_>| {
+            PeerCertificate::read(leaf).is_some_and(|leaf| leaf.has_ended(clock.timestamp()))
+        };
+        if chain.first().is_some_and(ended) {
+            return Err(TlsError::Ended { path: settings.certificate.clone() });
+        }
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| no(&settings.key, "private key"))?;
         let versions = match settings.min_version {
             TlsVersion::V1_3 => &[&TLS13][..],

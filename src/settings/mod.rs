@@ -118,6 +118,9 @@ pub struct Http {
     pub body_timeout: Duration,
     /// `APP_HTTP__REQUEST_TIMEOUT_MS`, default 10000: for the whole request.
     pub request_timeout: Duration,
+    /// `APP_HTTP__MAX_CONNECTION_AGE_MS`, default 600000: then a connection ends, after the requests in flight, and at
+    /// twice that in any case. So nobody keeps one for ever, by a certificate or an authority that is gone, say.
+    pub max_connection_age: Duration,
     /// `APP_HTTP__SHUTDOWN_GRACE_MS`, default 10000: how long requests in flight may finish after a stop signal.
     pub shutdown_grace: Duration,
 }
@@ -221,6 +224,7 @@ impl Settings {
             header_timeout: r.millis("http.header_timeout_ms", 5_000),
             body_timeout: r.millis("http.body_timeout_ms", 5_000),
             request_timeout: r.millis("http.request_timeout_ms", 10_000),
+            max_connection_age: r.millis("http.max_connection_age_ms", 600_000),
             shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
         };
         let (tls, internal) = (Tls::read(r), Internal::read(r));

@@ -104,7 +104,9 @@ async fn crypto_01_a_certificate_that_cannot_be_used_stops_the_start() {
     let authority = Authority::new();
     let (certificate, key) = authority.sign();
     let another = authority.sign().1;
+    let ended = authority.sign_with([], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
     for (certificate, key, message) in [
+        (&ended.0, &ended.1, "has ended"),
         (&certificate, &another, "the certificate and the key cannot be used"),
         (&key, &key, "holds no certificate in PEM form"),
         (&certificate, &certificate, "holds no private key in PEM form"),

@@ -71,6 +71,43 @@ async fn flood(app: &TestApp, pieces: impl Iterator<Item = Vec<u8>>) -> Option<u
 }
 
 /// CVE-2023-44487: a stream that is reset at once costs the client nothing.
+/// Neither one that is idle and answers pings, nor one whose caller does not read what it asked for.
+#[tokio::test]
+async fn rate_09_no_connection_lasts_for_ever() {
+    let app =
+        TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "60000"), ("APP_HTTP__MAX_CONNECTION_AGE_MS", "1000")])
+            .await;
+    let once = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+    // A window of nothing: what is asked for cannot be sent. `:method GET`, `:scheme http`, `:path /docs`.
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let headers = [&[0x82, 0x86, 0x04, 5][..], b"/docs", &[0x41, 9], b"localhost"].concat();
+    let unread = [preface(), no_window, frame(1, 5, 1, &headers)].concat();
+    for (what, hello) in [("HTTP/1.1", once), ("HTTP/2", preface()), ("unread", unread)] {
+        let mut socket = TcpStream::connect(app.address).await.unwrap();
+        socket.write_all(&hello).await.unwrap();
+        let mut answer = [0; 4_096];
+        let until_the_end = async {
+            let mut frames = Vec::new();
+            while let Ok(length @ 1..) = socket.read(&mut answer).await {
+                if what == "HTTP/1.1" {
+                    continue;
+                }
+                // Pings are answered: kind 6, not an answer itself.
+                frames.extend_from_slice(&answer[..length]);
+                while let Some(length) = frames.get(..3).map(|l| usize::from(l[1]) << 8 | usize::from(l[2])) {
+                    let Some(ping) = frames.get(..9 + length).map(<[u8]>::to_vec) else { break };
+                    frames.drain(..9 + length);
+                    if ping[3] == 6 && ping[4] == 0 {
+                        let _ = socket.write_all(&frame(6, 1, 0, &ping[9..])).await;
+                    }
+                }
+            }
+        };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(15), until_the_end).await;
+        assert!(ended.is_ok(), "{what} is there still");
+    }
+}
+
 #[tokio::test]
 async fn rate_09_a_flood_of_resets_ends_the_connection() {
     let app = TestApp::shared();
