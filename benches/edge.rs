@@ -1,7 +1,7 @@
 //! What the edge and quotas cost: `cargo bench --bench edge 2>/dev/null`.
 //!
 //! The edge as it ships, log lines included (they go to standard error), beside hyper alone, with the same handler and the
-//! same callers on loopback. Quotas in this process with a million callers, and in a `redis-server` if there is one.
+//! same callers on loopback; `APP_LOG__FILTER=off` leaves the lines out. Quotas in this process with a million callers, and in a `redis-server` if there is one.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
 #![expect(clippy::print_stdout, reason = "memory is a figure too")]
@@ -36,7 +36,7 @@ use service::{
     edge,
     quota::{Buckets, Owner, Policy, SharedBuckets},
     settings::{self, Settings},
-    telemetry::{self, LogFilter, LogFormat},
+    telemetry::{self, LogFormat},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,7 +53,8 @@ const READ: Policy = Policy { name: QuotaName::Read, quota: 1_000_000 };
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 fn main() {
-    telemetry::init(LogFormat::Json, &LogFilter::default());
+    let filter = std::env::var("APP_LOG__FILTER").ok().and_then(|filter| filter.parse().ok());
+    telemetry::init(LogFormat::Json, &filter.unwrap_or_default());
     divan::main();
 }
 
@@ -150,7 +151,7 @@ async fn ask(mut stream: TcpStream) {
 }
 
 /// One decision among a million callers who are remembered.
-#[divan::bench(threads = [1, 2])]
+#[divan::bench(threads = [1, 2], sample_size = 1_000)]
 fn quota_in_process(bencher: Bencher) {
     static BUCKETS: LazyLock<Buckets> = LazyLock::new(|| {
         let before = resident();

@@ -110,9 +110,12 @@ pub async fn start(
     let routes = Arc::new(routes);
     let known = Arc::clone(&context);
     let recognise: edge::Recognise = Arc::new(move |shown| known.authenticator.recognise(shown));
-    let inside = api::Internal::new(Arc::clone(&context), Arc::clone(&routes));
-    let inside = edge::stack(inside, edge::Door::Internal, &settings, Arc::clone(&recognise));
-    let inside = inside.ok_or(StartError::Throttle)?;
+    let inside = internal.map(|(listener, address)| {
+        let api = api::Internal::new(Arc::clone(&context), Arc::clone(&routes));
+        let service = edge::stack(api, edge::Door::Internal, &settings, Arc::clone(&recognise));
+        Ok::<_, StartError>(Serving { service: service.ok_or(StartError::Throttle)?, listener, address })
+    });
+    let internal = inside.transpose()?;
     let outside = edge::stack(routes, edge::Door::Public, &settings, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
@@ -122,13 +125,15 @@ pub async fn start(
     let [quotas, forgetful, connected] = [(); 3].map(|()| Arc::clone(&context.quotas));
     let operators = credentials.clone();
     background.spawn(async move { quotas.follow(&operators).await });
-    for (listener, _) in std::iter::once(&public).chain(&internal) {
-        background.extend(listener.tls.clone().map(Tls::follow));
+    let inner = internal.as_ref().map(|internal| &internal.listener);
+    for listener in std::iter::once(&public.0).chain(inner) {
+        if let Some(tls) = &listener.tls {
+            background.spawn(Arc::clone(tls).follow());
+        }
     }
     background.spawn(async move { forgetful.forget().await });
     background.spawn(async move { connected.stay_connected().await });
     let public = Serving { service: outside, listener: public.0, address };
-    let internal = internal.map(|(listener, address)| Serving { service: inside, listener, address });
     Ok(App { public, internal, served, http: settings.http, context, credentials, background })
 }
 

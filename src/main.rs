@@ -8,6 +8,7 @@ use service::{
     authz::matrix::{self, Scope},
     domain::Clock,
     edge, ops,
+    quota::Quotas,
     settings::{LoginSettings, Settings},
     store, telemetry,
 };
@@ -119,6 +120,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             for tls in settings.tls.into_iter().chain(internal) {
                 edge::Tls::load(tls, Clock::system())?;
             }
+            Quotas::new(settings.quota, &settings.secrets.mac_key, Clock::system())?;
             println!("the configuration is sound");
         }
         Command::Routes { markdown: true } => print!("{}", matrix::markdown()),

@@ -168,8 +168,7 @@ impl Guard {
         // Without it nothing could be held against anybody; the edge gives every request one.
         let source = *request.extensions().get::<Source>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let query = request.uri().query().unwrap_or_default();
-        let stranger = Peer::default();
-        let peer = request.extensions().get::<Peer>().unwrap_or(&stranger);
+        let peer = request.extensions().get::<Peer>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let shown = Shown { headers: request.headers(), query, peer };
         let authenticated = self.context.authenticator.authenticate(shown, source).await;
         authenticated.map_err(|error| unauthenticated(error, source))

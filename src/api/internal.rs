@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::{Method, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 
-use super::{Context, guard::unauthenticated};
+use super::{Context, HasBody, guard::unauthenticated};
 use crate::{
-    authn::{Peer, Source},
+    authn::{Peer, Shown, Source},
     authz::internal::{self, InternalRow, ServiceRight},
     problem::{Kind, Problem},
     telemetry::{event, metrics},
@@ -37,10 +37,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Internal<E> {
 
 impl<E> Internal<E> {
     fn serve(&self, row: &InternalRow, request: &Request) -> Result<Response, Problem> {
-        let nobody = || Problem::new(Kind::Internal);
-        let peer = request.extensions().get::<Peer>().ok_or_else(nobody)?;
-        let source = *request.extensions().get::<Source>().ok_or_else(nobody)?;
-        let named = self.context.authenticator.service(peer, row.right);
+        let missing = || Problem::new(Kind::Internal);
+        let peer = request.extensions().get::<Peer>().ok_or_else(missing)?;
+        let source = *request.extensions().get::<Source>().ok_or_else(missing)?;
+        let query = request.uri().query().unwrap_or_default();
+        let named = self.context.authenticator.service(Shown { headers: request.headers(), query, peer }, row.right);
         let (service, may) = named.map_err(|error| unauthenticated(error, source))?;
         if !may {
             event::authz_fail(&service, "", row.operation, "right");
@@ -49,6 +50,12 @@ impl<E> Internal<E> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let allow = http::HeaderValue::from_static("GET, HEAD");
             return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, allow));
+        }
+        if !query.is_empty() {
+            return Err(Problem::new(Kind::InvalidInput).at(String::new(), "unknown_parameter"));
+        }
+        if request.extensions().get::<HasBody>().is_some() {
+            return Err(Problem::new(Kind::Malformed).detail("This operation takes no body."));
         }
         match row.right {
             ServiceRight::Metrics => {

@@ -30,6 +30,9 @@ pub struct Peer {
     pub internal: bool,
 }
 
+/// The longest that a certificate may be valid, in seconds: a year.
+const MAX_LIFETIME: i64 = 366 * 24 * 3_600;
+
 /// The digest by which tokens are bound to a certificate (RFC 8705 section 3.1): SHA-256 of its DER form.
 pub(super) type Thumbprint = [u8; 32];
 
@@ -95,6 +98,10 @@ impl Services {
         // TLS looked when the connection began, which may be long ago.
         if certificate.has_ended(now) {
             return Err(Refused::Expired);
+        }
+        // A revocation is remembered for so long, and a certificate must not outlive its own.
+        if certificate.not_after.saturating_sub(certificate.not_before) > MAX_LIFETIME {
+            return Err(Refused::Lifetime);
         }
         let mut named = certificate.names.iter().filter_map(|name| self.0.get(name));
         let service = named.next().ok_or(Refused::Certificate)?;

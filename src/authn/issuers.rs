@@ -4,7 +4,7 @@ use chrono::DateTime;
 use tokio::task::JoinSet;
 
 use super::{
-    AuthnError, Refused,
+    AuthnError, Peer, Refused,
     cache::{KeySetId, TokenCache, TokenId},
     claims,
     discovery::KeyService,
@@ -70,6 +70,7 @@ impl Issuers {
     pub(super) async fn principal_of(
         &self,
         token: &str,
+        peer: &Peer,
         revocations: &Revocations,
     ) -> Result<Arc<Principal>, AuthnError> {
         let id = TokenId::of(token);
@@ -85,7 +86,8 @@ impl Issuers {
             _ => issuer.keys.refresh_on_demand().await.ok_or(NO_KEYS)?,
         };
         let verified = issuer.verifier.verify(token, &header, &claims, &keys)?;
-        // A revoked token changes nothing, neither what is remembered nor what keys may do.
+        // A revoked token, or one in other hands, changes nothing, neither what is remembered nor what keys may do.
+        peer.may_show(verified.principal.bound_to.as_ref())?;
         revocations.check(&verified.principal)?;
         if !self.note_roles(&verified.principal).await {
             return Ok(verified.principal);

@@ -48,7 +48,7 @@ use crate::{
     authz::internal::ServiceRight,
     crypto::RandomError,
     domain::{ApiKeyId, Clock, TenantId},
-    settings::Settings,
+    settings::{Service, Settings},
     store::{Credentials, StoreError},
 };
 use api_keys::ApiKeys;
@@ -178,19 +178,23 @@ impl Authenticator {
         self.revocations.look().await
     }
 
-    /// A number for whose the credential is, if it was accepted lately: a token that would be now, or a key that was
-    /// right when it was checked last. Nothing is verified for it, so it opens nothing.
+    /// A number for whose the credential is, if it was accepted lately: a token that would be now, a key that was
+    /// right when it was checked last, or a certificate that names a service. Nothing is verified for it, so it opens nothing.
     #[must_use]
     pub fn recognise(&self, shown: Shown<'_>) -> Option<u64> {
-        match credential::of(shown.headers, shown.query).ok()?? {
-            Credential::Token(token) => {
+        match credential::of(shown.headers, shown.query).ok()? {
+            None => {
+                let (_, caller) = shown.peer.internal.then(|| self.named(shown.peer).ok())??;
+                Some(self.number(caller.tenant, &caller.subject))
+            }
+            Some(Credential::Token(token)) => {
                 let principal = self.issuers.remembered(token)?;
                 self.revocations.check(&principal).ok()?;
                 // Whoever stole it must not use up its holder's.
                 shown.peer.may_show(principal.bound_to.as_ref()).ok()?;
                 Some(self.number(principal.tenant, &principal.subject))
             }
-            Credential::ApiKey(text) => {
+            Some(Credential::ApiKey(text)) => {
                 let (tenant, subject) = self.api_keys.proven(text)?;
                 Some(self.number(tenant, &subject))
             }
@@ -223,18 +227,20 @@ impl Authenticator {
 
     async fn identify(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
         let credential = credential::of(shown.headers, shown.query)?;
-        // To the internal listener nobody comes who is not known, whatever else they show.
-        let service =
-            shown.peer.internal.then(|| self.services.named(shown.peer, self.clock.timestamp())).transpose()?;
+        // To the internal listener nobody comes who is not known, or is no longer, whatever else they show.
+        let service = if shown.peer.internal { Some(self.named(shown.peer)?) } else { None };
+        if let Some((_, caller)) = &service {
+            self.revocations.check(caller)?;
+        }
         let principal = match (credential, service) {
-            (Some(Credential::Token(token)), _) => self.issuers.principal_of(token, &self.revocations).await?,
+            (Some(Credential::Token(token)), _) => {
+                self.issuers.principal_of(token, shown.peer, &self.revocations).await?
+            }
             (Some(Credential::ApiKey(text)), _) => {
                 self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await?
             }
-            (None, Some((service, certificate))) => {
-                let tenant = service.tenant.ok_or(Refused::Tenant)?;
-                Arc::new(certificate::principal(service, certificate, tenant))
-            }
+            (None, Some((service, caller))) if service.tenant.is_some() => return Ok(Arc::new(caller)),
+            (None, Some(_)) => return Err(Refused::Tenant.into()),
             (None, None) => return Err(AuthnError::Missing),
         };
         shown.peer.may_show(principal.bound_to.as_ref())?;
@@ -242,16 +248,29 @@ impl Authenticator {
         Ok(principal)
     }
 
+    /// The service that a certificate names, and it as a caller. Without a tenant it is nobody's, and calls no operation
+    /// of the API.
+    fn named<'s>(&'s self, peer: &'s Peer) -> Result<(&'s Service, Principal), Refused> {
+        let (service, certificate) = self.services.named(peer, self.clock.timestamp())?;
+        let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
+        Ok((service, certificate::principal(service, certificate, tenant)))
+    }
+
     /// The service that a certificate names, for the operations that only the internal listener has, and whether it was
-    /// given this right. No tenant comes into it.
-    pub fn service(&self, peer: &Peer, right: ServiceRight) -> Result<(String, bool), AuthnError> {
-        if !peer.internal {
+    /// given this right. By what is known of revocations, however old: who watches the service must see it when
+    /// the database is away.
+    pub fn service(&self, shown: Shown<'_>, right: ServiceRight) -> Result<(String, bool), AuthnError> {
+        if !shown.peer.internal {
             return Err(AuthnError::Missing);
         }
-        let (service, certificate) = self.services.named(peer, self.clock.timestamp())?;
-        let nobodys = TenantId::from_uuid(uuid::Uuid::nil());
-        let principal = certificate::principal(service, certificate, service.tenant.unwrap_or(nobodys));
-        self.revocations.check(&principal)?;
-        Ok((principal.subject, service.rights.contains(&right)))
+        // Another credential says nothing here, and two could be read in two ways.
+        if credential::of(shown.headers, shown.query)?.is_some() {
+            return Err(Refused::TwoCredentials.into());
+        }
+        let (service, caller) = self.named(shown.peer)?;
+        if self.revocations.names(&caller) {
+            return Err(Refused::Revoked.into());
+        }
+        Ok((caller.subject, service.rights.contains(&right)))
     }
 }

@@ -44,7 +44,7 @@ pub enum Refused {
     /// Not valid yet, or made in the future (AUTHN-06).
     #[error("not_yet_valid")]
     NotYetValid,
-    /// Valid for longer than the cap (AUTHN-06).
+    /// Valid for longer than the cap (AUTHN-06), a token or a certificate.
     #[error("lifetime")]
     Lifetime,
     /// A claim is absent or of the wrong type.

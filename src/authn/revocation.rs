@@ -149,7 +149,12 @@ impl Revocations {
         if self.is_lost() {
             return Err(AuthnError::Unavailable("revocations"));
         }
-        if self.known.load().revokes(principal) { Err(Refused::Revoked.into()) } else { Ok(()) }
+        if self.names(principal) { Err(Refused::Revoked.into()) } else { Ok(()) }
+    }
+
+    /// Whether a principal's credential was revoked, as far as is known.
+    pub(super) fn names(&self, principal: &Principal) -> bool {
+        self.known.load().revokes(principal)
     }
 
     /// Up to where revocations are known.

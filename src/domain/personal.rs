@@ -29,6 +29,12 @@ macro_rules! personal {
                 masked(self.0.expose_secret())
             }
 
+            /// What is stored was in order when it was stored, whatever the rules are by now: who cannot be read any more
+            /// cannot be erased either.
+            pub(crate) fn from_stored(text: String) -> Self {
+                Self(text.into())
+            }
+
             /// The plain text, for storing and for searching.
             pub(crate) fn expose(&self) -> &str {
                 self.0.expose_secret()

@@ -7,7 +7,8 @@ local now = clock[1] * 1000000 + clock[2]
 local answer = {}
 for i, key in ipairs(KEYS) do
     local interval, calls = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-    local full = tonumber(redis.call('GET', key) or now)
+    -- What is no number was not written here, and is no bucket.
+    local full = tonumber(redis.call('GET', key) or now) or now
     -- Never in the past; nor later than an empty bucket takes, should the clock have been put back.
     full = math.min(math.max(full, now), now + interval * calls)
     local left = now + interval * (calls - 1) - full

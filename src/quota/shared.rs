@@ -22,7 +22,7 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often a connection that nobody uses is tried.
+/// How often it is tried whether the store still counts.
 const TRY: Duration = Duration::from_secs(1);
 
 /// Counts in the shared store, or says at once that it cannot.
@@ -83,7 +83,10 @@ impl SharedBuckets {
         match self.count(MultiplexedConnection::clone(&connection), asked).await {
             Ok(standings) => Ok(standings),
             Err(error) => {
-                self.give_up(&connection, &error);
+                // An answer, if a bad one, is this call's alone: whether the store can still count is tried each second.
+                if error.is_timeout() || error.is_io_error() || error.is_unrecoverable_error() {
+                    self.give_up(&connection, &error);
+                }
                 Err(StoreDown)
             }
         }
@@ -111,14 +114,14 @@ impl SharedBuckets {
         if all { Ok(standings) } else { Err((ErrorKind::UnexpectedReturnType, "a bucket was not counted").into()) }
     }
 
-    /// A tenant's keys are in one slot of a cluster. Of another size, a quota is another bucket.
+    /// Of another size, a quota is another bucket.
     fn key(&self, owner: &Owner<'_>, calls: u32) -> String {
         let Owner { tenant, name, subject } = owner;
         let subject = subject.map_or_else(String::new, |subject| {
             let tag = self.mac_key.tag("quota", subject.as_bytes());
             URL_SAFE_NO_PAD.encode(tag.get(..16).unwrap_or(&tag))
         });
-        format!("{}:{{{tenant}}}:{name}:{calls}:{subject}", self.prefix)
+        format!("{}:{tenant}:{name}:{calls}:{subject}", self.prefix)
     }
 
     /// Stays connected, for as long as it runs.
@@ -139,6 +142,7 @@ impl SharedBuckets {
             }
             told = false;
             self.until_lost().await;
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -176,14 +180,19 @@ const TRIAL: (Owner<'static>, Policy) = (
     Policy { name: QuotaName::Tenant, quota: 1_000_000 },
 );
 
+/// Codes of errors that say what to mend.
+const CODES: [&str; 7] = ["MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS", "LOADING"];
+
 /// What an error is, without what the server says: that could quote anything.
 fn kind(error: &RedisError) -> &'static str {
-    if error.is_timeout() {
+    if let Some(code) = error.code().and_then(|code| CODES.into_iter().find(|known| *known == code)) {
+        code
+    } else if error.is_timeout() {
         "timeout"
     } else if error.is_connection_refusal() {
         "connection refused"
     } else if error.is_io_error() || error.is_connection_dropped() {
-        "connection lost"
+        "connection lost, or no TLS"
     } else {
         "refused by the server"
     }

@@ -33,7 +33,8 @@ pub struct Service {
     pub name: String,
     /// `…__RIGHTS`, separated by commas, default none: what it may call besides the operations of the API.
     pub rights: BTreeSet<ServiceRight>,
-    /// `…__TENANT`, default none: for whom it calls the operations of the API; without one it calls none of them.
+    /// `…__TENANT`, default none: for whom it calls the operations of the API in its own name; without one it calls them
+    /// with tokens only, in the name of whose they are.
     pub tenant: Option<TenantId>,
     /// `…__SCOPES`, separated by commas, default none: the scopes with which it does.
     pub scopes: BTreeSet<Scope>,
@@ -62,7 +63,7 @@ impl FromStr for CertificateName {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match s.strip_prefix("dns:") {
-            Some(name) if !name.is_empty() && !name.contains('*') => Ok(Self::dns(name)),
+            Some(name) if !name.is_empty() && !name.contains(['*', '/']) => Ok(Self::dns(name)),
             None if s.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty()) => {
                 Ok(Self::Uri(s.to_owned()))
             }

@@ -88,7 +88,7 @@ pub struct Settings {
     pub log: Log,
 }
 
-/// The public listener and its limits.
+/// The public listener, and limits. Connections, requests in work and throttles are counted for each listener by itself.
 #[derive(Debug)]
 pub struct Http {
     /// `APP_HTTP__LISTEN`, default `127.0.0.1:8080`. Port 0 takes any free one.

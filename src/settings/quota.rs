@@ -19,7 +19,7 @@ pub struct Quota {
     pub shared: Option<SharedQuota>,
 }
 
-/// A Redis, or a Valkey, in which all replicas count (RATE-08).
+/// A Redis, or a Valkey (one, not a cluster), in which all replicas count (RATE-08).
 #[derive(Clone, Debug)]
 pub struct SharedQuota {
     /// `APP_QUOTA__REDIS_URL`: `rediss://[user]:password@host[:port][/database]`, or `redis://…` without TLS.
@@ -27,7 +27,7 @@ pub struct SharedQuota {
     /// `APP_QUOTA__REDIS_CA_PATH`: a PEM file of the authorities that may have signed its certificate. Default: those
     /// of the system.
     pub authorities: Option<PathBuf>,
-    /// `APP_QUOTA__REDIS_PREFIX`, default `quota`: what the names of its keys begin with. Replicas of one service have
+    /// `APP_QUOTA__REDIS_PREFIX`, default the package's name: what the names of its keys begin with. Replicas of one service have
     /// the same, and other services in the same Redis another.
     pub prefix: String,
     /// `APP_QUOTA__REDIS_TIMEOUT_MS`, default 250, at most 5000: how long a request waits for its answer. The first to
@@ -53,12 +53,18 @@ impl SharedQuota {
     /// `None` without a URL.
     fn read(r: &mut Reader) -> Option<Self> {
         let authorities = r.optional("quota.redis_ca_path");
-        let prefix = r.or("quota.redis_prefix", "quota".to_owned());
+        let prefix = r.or("quota.redis_prefix", env!("CARGO_PKG_NAME").to_owned());
         if prefix.len() > 64 || !prefix.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:".contains(c)) {
             r.fault("quota.redis_prefix", "must be 1 to 64 letters, digits, `-`, `_`, `.` or `:` of ASCII");
         }
         let timeout = Duration::from_millis(r.within("quota.redis_timeout_ms", 250, 1..=5_000));
-        let url = r.optional_secret("quota.redis_url")?;
+        let url = r.optional_secret("quota.redis_url");
+        for key in ["quota.redis_ca_path", "quota.redis_prefix", "quota.redis_timeout_ms"] {
+            if url.is_none() && r.optional::<String>(key).is_some() {
+                r.fault(key, "is of no use without quota.redis_url");
+            }
+        }
+        let url = url?;
         Some(Self { url, authorities, prefix, timeout })
     }
 }

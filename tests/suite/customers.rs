@@ -7,7 +7,7 @@ use service::{
     dev::demo,
 };
 
-use crate::support::{Actor, GLOBEX, TestApp, query, run};
+use crate::support::{ACME, Actor, GLOBEX, TestApp, query, run};
 
 fn somebody() -> Value {
     json!({
@@ -151,7 +151,7 @@ async fn an_erased_customer_is_gone_and_the_books_remain() {
     assert_eq!(kept, placed);
     assert_eq!(admin.post("/v1/orders", &order).await.faults(), ["/customerId unknown_customer"]);
     // Nor past the code.
-    let tenant = format!("set local app.tenant_id = '{}';", crate::support::ACME.id);
+    let tenant = format!("set local app.tenant_id = '{}';", ACME.id);
     for (change, refused) in [
         (format!("update customers set erased_at = null, name = 'X', email = 'x@y.z' where id = '{customer}'"), "stays erased"),
         (
@@ -192,10 +192,26 @@ async fn authz_03_an_order_cannot_be_for_another_tenants_customer() {
     // Nor past the code: the reference carries the tenant.
     let update = format!(
         "set local app.tenant_id = '{}'; update orders set customer_id = '{}' where id = '{}'",
-        crate::support::ACME.id,
+        ACME.id,
         theirs["id"].as_str().unwrap(),
         demo::FIRST_ORDER
     );
     let error = run(&app.database.owner, &update).await.unwrap_err().to_string();
     assert!(error.contains("foreign key"), "{error}");
+}
+
+/// Rules change; who was stored by an older one must not be beyond reach.
+#[tokio::test]
+async fn authz_06_who_was_stored_by_other_rules_can_be_read_and_erased() {
+    let app = TestApp::start().await;
+    let admin = app.user(Role::Admin);
+    let body = json!({ "name": "A", "email": "someone@example.com" });
+    let id = admin.post("/v1/customers", &body).await.ok(201)["id"].as_str().unwrap().to_owned();
+    let change = format!("update customers set email = 'someone@bücher.example' where id = '{id}'");
+    let as_tenant = format!("set local app.tenant_id = '{}'; {change}", ACME.id);
+    run(&app.database.owner, &as_tenant).await.unwrap();
+    admin.get("/v1/customers").await.ok(200);
+    admin.get(&format!("/v1/customers/{id}")).await.ok(200);
+    let erase = admin.request(Method::DELETE, &format!("/v1/customers/{id}"));
+    assert_eq!(admin.send(erase).await.status, 204);
 }

@@ -103,7 +103,7 @@ async fn rate_09_no_connection_lasts_for_ever() {
                 }
             }
         };
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(15), until_the_end).await;
+        let ended = timeout(std::time::Duration::from_secs(15), until_the_end).await;
         assert!(ended.is_ok(), "{what} is there still");
     }
 }

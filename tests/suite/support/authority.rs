@@ -1,7 +1,9 @@
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use chrono::TimeDelta;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use reqwest::Client;
+use service::domain::Clock;
 
 /// An authority that signs certificates.
 pub struct Authority {
@@ -14,6 +16,7 @@ impl Authority {
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), root }
@@ -38,6 +41,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = names.into_iter().collect();
+        let now = Clock::system().now();
+        params.not_before = SystemTime::from(now - TimeDelta::minutes(1)).into();
+        params.not_after = SystemTime::from(now + TimeDelta::days(30)).into();
         change(&mut params);
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }

@@ -85,6 +85,11 @@ impl Redis {
         self.ask(redis::cmd("TTL").arg(key)).await
     }
 
+    /// Does something there.
+    pub async fn run(&self, command: &redis::Cmd) {
+        self.ask::<redis::Value>(command).await;
+    }
+
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         command.query_async(&mut client.get_multiplexed_async_connection().await.unwrap()).await.unwrap()

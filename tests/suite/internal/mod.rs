@@ -1,5 +1,7 @@
 //! The internal listener, client certificates, and tokens bound to them (AUTHN-18).
 
+mod bound;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -13,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{authz::policy::Role, crypto, settings::Settings};
 
-use crate::support::{ACME, Actor, Authority, PemFiles, TestApp, binary, eventually, test_database};
+use crate::support::{ACME, Actor, Authority, PemFiles, TestApp, Wire, binary, eventually, test_database};
 
 const JOB: &str = "spiffe://acme.example/job";
 const PROMETHEUS: &str = "prometheus.acme.example";
@@ -37,39 +39,36 @@ struct Stage {
 
 impl Stage {
     async fn start(variables: &[(&str, &str)]) -> Self {
-        let authority = Authority::new();
-        let files = PemFiles::new(authority.sign());
-        let roots = PemFiles::new((authority.root.clone(), String::new()));
         let tenant = ACME.id.to_string();
-        let path = |path: std::path::PathBuf| path.display().to_string();
-        let (certificate, key, root) = (path(files.certificate()), path(files.key()), path(roots.certificate()));
         let own = [
             ("APP_INTERNAL__LISTEN", "127.0.0.1:0"),
-            ("APP_INTERNAL__CERTIFICATE_PATH", &certificate),
-            ("APP_INTERNAL__KEY_PATH", &key),
-            ("APP_INTERNAL__CLIENT_CA_PATH", &root),
             ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", JOB),
             ("APP_INTERNAL__SERVICES__JOB__TENANT", &tenant),
             ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:read"),
             ("APP_INTERNAL__SERVICES__PROMETHEUS__CERTIFICATE_NAME", "dns:Prometheus.acme.example"),
             ("APP_INTERNAL__SERVICES__PROMETHEUS__RIGHTS", "metrics"),
         ];
-        let app = TestApp::start_with(&[&own[..], variables].concat()).await;
-        Self { app, authority, files, roots }
+        let variables = [&own[..], variables].concat();
+        Self::with_files("APP_INTERNAL", async |files, _| TestApp::start_with(&[files, &variables].concat()).await)
+            .await
     }
 
     /// One without an internal listener, whose public one asks for certificates.
     async fn public(variables: &[(&str, &str)]) -> Self {
+        let start = async |files: &[(&str, &str)], authority: &Authority| {
+            TestApp::start_by_tls(&[files, variables].concat(), authority).await
+        };
+        Self::with_files("APP_TLS", start).await
+    }
+
+    /// What is started with the files of a listener.
+    async fn with_files(prefix: &str, start: impl AsyncFnOnce(&[(&str, &str)], &Authority) -> TestApp) -> Self {
         let authority = Authority::new();
         let (files, roots) = (PemFiles::new(authority.sign()), PemFiles::new((authority.root.clone(), String::new())));
-        let path = |path: std::path::PathBuf| path.display().to_string();
-        let (certificate, key, root) = (path(files.certificate()), path(files.key()), path(roots.certificate()));
-        let own = [
-            ("APP_TLS__CERTIFICATE_PATH", &*certificate),
-            ("APP_TLS__KEY_PATH", &key),
-            ("APP_TLS__CLIENT_CA_PATH", &root),
-        ];
-        let app = TestApp::start_by_tls(&[&own[..], variables].concat(), &authority).await;
+        let paths = [files.certificate(), files.key(), roots.certificate()].map(|path| path.display().to_string());
+        let names = ["CERTIFICATE", "KEY", "CLIENT_CA"].map(|name| format!("{prefix}__{name}_PATH"));
+        let variables: Vec<_> = names.iter().zip(&paths).map(|(name, path)| (name.as_str(), path.as_str())).collect();
+        let app = start(&variables, &authority).await;
         Self { app, authority, files, roots }
     }
 
@@ -163,6 +162,10 @@ async fn authn_18_the_name_in_the_certificate_is_who_calls() {
         let user = stage.app.forge().token();
         stage.with(&certificate, Some(user)).get("/v1/me").await.problem(401);
     }
+    // Nor who would outlive every revocation.
+    let long = stage.authority.sign_with([uri(JOB)], |params| params.not_after = rcgen::date_time_ymd(2099, 1, 1));
+    let reply = stage.with(&long, None).get("/v1/me").await;
+    assert_eq!((reply.problem(401), &*reply.events()[0]["reason"]), ("unauthenticated", "lifetime"));
     // With a token, the token says who: the service calls for somebody.
     let certificate = stage.authority.sign_for([uri(JOB)]);
     let me = stage.with(&certificate, Some(stage.app.forge().token())).get("/v1/me").await.ok(200);
@@ -212,7 +215,10 @@ async fn authn_18_metrics_are_inside_only_and_for_those_with_the_right() {
     assert_eq!(reply.problem(403), "forbidden");
     assert_eq!((&*reply.events()[0]["event"], &*reply.events()[0]["subject"]), ("authz_fail", "service:job"));
     let certificate = stage.authority.sign_for([uri(JOB)]);
-    stage.with(&certificate, Some(stage.app.forge().token())).get("/metrics").await.problem(403);
+    stage.with(&certificate, Some(stage.app.forge().token())).get("/metrics").await.problem(401);
+    assert_eq!(prometheus.get("/metrics?a=b").await.problem(400), "invalid_input");
+    let body = prometheus.request(Method::GET, "/metrics").body("a body");
+    assert_eq!(prometheus.send(body).await.problem(400), "malformed_request");
     stage.app.anonymous().get("/metrics").await.problem(404);
     stage.app.user(Role::Admin).get("/metrics").await.problem(404);
     let reply = prometheus.send(prometheus.request(Method::POST, "/metrics")).await;
@@ -224,74 +230,29 @@ async fn authn_18_metrics_are_inside_only_and_for_those_with_the_right() {
 }
 
 #[tokio::test]
-async fn authn_18_a_bound_token_is_its_holders_only() {
-    let stage = Stage::start(&[]).await;
-    let (job, other) = (stage.authority.sign_for([uri(JOB)]), stage.authority.sign_for([uri(JOB)]));
-    let token = stage.bound_to(&job);
-    let refused = async |actor: Actor, what: &str| {
-        let reply = actor.get("/v1/me").await;
-        assert_eq!(reply.problem(401), "unauthenticated", "{what}");
-        assert_eq!(reply.events()[0]["reason"], "binding", "{what}");
-    };
-    // Before and after it is remembered.
-    for _ in 0..2 {
-        refused(stage.with(&other, Some(token.clone())), "another certificate of the same name").await;
-        refused(stage.app.bearer(token.clone()), "none at all").await;
-        assert_eq!(stage.with(&job, Some(token.clone())).get("/v1/me").await.ok(200)["kind"], "user");
-    }
-    let digest = URL_SAFE_NO_PAD.encode(crypto::sha256(&der(&job.0)));
-    for cnf in [
-        json!({ "x5t#S256": digest, "jkt": digest }),
-        json!({ "jkt": digest }),
-        json!({ "x5t#S256": format!("{digest}=") }),
-        json!({ "x5t#S256": &digest[1..] }),
-        json!({ "x5t#S256": [digest] }),
-        json!({ "x5t#s256": digest }),
-        json!({}),
-        json!([digest]),
-        json!(digest),
-    ] {
-        let token = stage.app.forge().claim("cnf", cnf.clone()).token();
-        refused(stage.with(&job, Some(token)), &cnf.to_string()).await;
-    }
+async fn rate_06_services_do_not_pay_for_each_other() {
+    let throttle = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
+    let stage = Stage::start(&throttle).await;
+    let (job, prometheus) = (stage.job(), stage.named([dns(PROMETHEUS)]));
+    eventually("used up", async || prometheus.get("/metrics").await.status == 429).await;
+    job.get("/v1/me").await.ok(200);
 }
 
-/// With an authority of clients, the public listener asks for a certificate too, but it is no credential there.
+/// When the database is away, who watches the service must see it.
 #[tokio::test]
-async fn authn_18_bound_tokens_count_on_the_public_listener_too() {
-    let stage = Stage::public(&[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]).await;
-    let at =
-        |certificate: Option<&(String, String)>, token: Option<String>| stage.at(stage.app.address, certificate, token);
-    let client = stage.authority.sign_for([uri(JOB)]);
-    let token = stage.bound_to(&client);
-    at(Some(&client), Some(token.clone())).get("/v1/me").await.ok(200);
-    at(None, Some(token.clone())).get("/v1/me").await.problem(401);
-    at(Some(&client), None).get("/v1/me").await.problem(401);
-    at(Some(&client), None).get("/metrics").await.problem(404);
-    at(None, None).get("/health/live").await.ok(200);
-    let stranger = Authority::new().sign_for([uri(JOB)]);
-    assert!(!at(Some(&stranger), None).is_let_in().await, "of another authority");
-    // As it is set, a token that is bound to nothing is none.
-    let loose = at(Some(&client), Some(stage.app.forge().token())).get("/v1/me").await;
-    assert_eq!((loose.problem(401), &*loose.events()[0]["reason"]), ("unauthenticated", "binding"));
-}
-
-#[tokio::test]
-async fn rate_06_who_steals_a_bound_token_uses_up_nothing_of_its_holders() {
-    let stage = Stage::public(&[
-        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-        ("APP_THROTTLE__ADDRESS_BURST", "20"),
-        ("APP_PENALTY__FREE_FAILURES", "1000"),
-        ("APP_PENALTY__FAILURES", "1000"),
-    ])
-    .await;
-    let certificate = stage.authority.sign_for([uri(JOB)]);
-    let token = stage.bound_to(&certificate);
-    let holder = stage.at(stage.app.address, Some(&certificate), Some(token.clone()));
-    holder.get("/v1/me").await.ok(200);
-    let thief = stage.at(stage.app.address, None, Some(token));
-    eventually("the thief's address is used up", async || thief.get("/v1/me").await.status == 429).await;
-    holder.get("/v1/me").await.ok(200);
+async fn authn_18_metrics_are_read_while_the_database_is_away() {
+    let database = test_database().await;
+    let wire = Wire::to(&database.authn).await;
+    let away = [("APP_DATABASE__AUTHN_URL", wire.url()), ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2")];
+    // The wire leads to that database: so do the other logins.
+    let urls = database.variables();
+    let others = urls.iter().filter(|(name, _)| *name != "APP_DATABASE__AUTHN_URL");
+    let others: Vec<_> = others.map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    let stage = Stage::start(&[&others[..], &away].concat()).await;
+    let (job, prometheus) = (stage.job(), stage.named([dns(PROMETHEUS)]));
+    wire.down(true);
+    eventually("it lets nobody in", async || job.get("/v1/me").await.status == 503).await;
+    assert_eq!(prometheus.get("/metrics").await.status, 200);
 }
 
 #[tokio::test]
@@ -307,6 +268,10 @@ async fn authn_11_a_service_is_revoked_by_its_name() {
         assert!(command.output().unwrap().status.success());
         eventually("refused", async || actor.get(path).await.status == 401).await;
     }
+    // Nor does it come in with somebody's token.
+    let certificate = stage.authority.sign_for([uri(JOB)]);
+    let relayed = stage.with(&certificate, Some(stage.app.forge().token())).get("/v1/me").await;
+    assert_eq!((relayed.problem(401), &*relayed.events()[0]["event"]), ("unauthenticated", "authn_token_reuse"));
 }
 
 #[tokio::test]
