@@ -170,6 +170,7 @@ async fn rate_08_what_is_wrong_in_the_store_concerns_its_owner_only() {
     redis.run(redis::cmd("SET").arg(key).arg("abc")).await;
     let reply = one.get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
+    assert!(redis.expires_in(key).await >= 1, "it is a bucket again");
     redis.run(redis::cmd("DEL").arg(key)).await;
     redis.run(redis::cmd("RPUSH").arg(key).arg("abc")).await;
     for _ in 0..10 {
