@@ -9,6 +9,7 @@ use poem_openapi::{
     registry::{MetaRequest, MetaSchemaRef, Registry},
     types::{ParseFromJSON, Type},
 };
+use serde_json::Value;
 
 use super::schema::Schemas;
 use crate::{
@@ -66,6 +67,7 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
         let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
         let mut value = json::parse(&bytes).ok_or_else(|| refuse(Problem::new(Kind::Malformed)))?;
         value.sort_all_objects();
+        whole_numbers(&mut value);
         let schemas = request.data::<Arc<Schemas>>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let faults = schemas.check(&T::schema_ref(), &value);
         if !faults.is_empty() {
@@ -77,6 +79,24 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
             Ok(value) => Ok(Self { value, canonical }),
             Err(_) => Err(refuse(Problem::new(Kind::InvalidInput).at("", "invalid")).into()),
         }
+    }
+}
+
+/// `72.0` is the integer 72 (JSON Schema 2020-12, validation section 6.1.1), as far as a floating-point number is exact.
+fn whole_numbers(value: &mut Value) {
+    /// The greatest integer up to which all are exact (RFC 8259 section 6).
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT);
+            // Writing without a fraction and reading again is exact, and needs no conversion that could be wrong.
+            if let Some(whole) = whole.and_then(|whole| format!("{whole:.0}").parse::<i64>().ok()) {
+                *value = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        _ => {}
     }
 }
 

@@ -147,6 +147,18 @@ fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
     assert_eq!(found, ["/-", "/-", "/-", "/-", "/-/items"]);
 }
 
+/// As the document's dialect has it: an integer is a number without a fraction, however it is written.
+#[tokio::test]
+async fn input_02_a_whole_number_is_an_integer() {
+    let app = TestApp::shared();
+    let whole = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.0}],"shippingSpeed":"standard"}"#;
+    let order = app.user(Role::Sales).post_raw("/v1/orders", "application/json", whole).await.ok(201);
+    assert_eq!(order["lines"][0]["quantity"], 3);
+    let half = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.5}],"shippingSpeed":"standard"}"#;
+    let half = app.user(Role::Sales).post_raw("/v1/orders", "application/json", half).await;
+    assert_eq!((half.problem(400), half.faults()), ("invalid_input", vec!["/lines/0/quantity wrong_type".to_owned()]));
+}
+
 #[tokio::test]
 async fn input_02_a_sku_stands_in_one_line_only() {
     let app = TestApp::shared();
