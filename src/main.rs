@@ -5,7 +5,10 @@ use std::{error::Error as StdError, process::ExitCode};
 use clap::{Parser, Subcommand};
 use service::{
     api, app,
-    authz::matrix::{self, Scope},
+    authz::{
+        internal,
+        matrix::{self, Scope},
+    },
     domain::Clock,
     edge, ops,
     quota::Quotas,
@@ -167,6 +170,11 @@ fn routes() -> String {
             row.audit,
             format!("{:?}", row.outage).to_lowercase(),
         );
+    }
+    for row in &internal::INTERNAL {
+        let right = format!("{:?}", row.right);
+        let _ =
+            writeln!(text, "{:<6} {:<27} {:<13} right {right}, on the internal listener", "GET", row.path, "Service");
     }
     text
 }

@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, str::FromStr};
 
-use super::policy::Permission;
+use super::{internal::INTERNAL, policy::Permission};
 
 /// All operations of the public listener.
 #[rustfmt::skip]
@@ -108,6 +108,11 @@ pub fn markdown() -> String {
                 },
             },
         );
+    }
+    table.push_str("\nOn the internal listener alone, for services that were given the right:\n\n");
+    table.push_str("| operation | right | name in events |\n|---|---|---|\n");
+    for row in &INTERNAL {
+        let _ = writeln!(table, "| `GET {}` | `{}` | `{}` |", row.path, row.right.as_str(), row.operation);
     }
     table
 }

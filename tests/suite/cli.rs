@@ -2,7 +2,10 @@
 
 use std::process::Output;
 
-use service::{authz::policy::Role, domain::Clock};
+use service::{
+    authz::{internal, matrix, policy::Role},
+    domain::Clock,
+};
 
 use crate::support::{Actor, Serving, TestApp, binary, start_issuer, test_database};
 
@@ -25,7 +28,8 @@ fn threat_02_routes_prints_the_matrix() {
     let output = binary().arg("routes").output().unwrap();
     assert!(output.status.success());
     let shown = text(&output);
-    assert_eq!(shown.lines().count(), service::authz::matrix::MATRIX.len());
+    assert_eq!(shown.lines().count(), matrix::MATRIX.len() + internal::INTERNAL.len());
+    assert!(shown.contains("GET    /metrics"), "{shown}");
     assert!(shown.contains("POST   /v1/orders/{id}/cancel"), "{shown}");
 }
 
