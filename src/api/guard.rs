@@ -180,14 +180,13 @@ impl Guard {
     }
 
     async fn serve(&self, request: Request) -> Result<poem::Response> {
-        self.check_query(request.uri().query().unwrap_or_default())?;
+        check_query(&self.declared.query, request.uri().query().unwrap_or_default())?;
         check_headers(request.headers())?;
         if self.row.quota != QuotaClass::Health && !accept::allows(request.headers(), &self.declared.answers) {
             return Err(Problem::new(Kind::NotAcceptable).into());
         }
-        // What is ignored here may be a request to somebody on the way (RFC 9110 section 9.3.1). It is not waited for.
-        if !self.declared.takes_body && request.extensions().get::<HasBody>().is_some() {
-            return Err(Problem::new(Kind::Malformed).detail("This operation takes no body.").into());
+        if !self.declared.takes_body {
+            check_no_body(&request)?;
         }
         self.endpoint.call(request).await
     }
@@ -215,25 +214,33 @@ impl Guard {
             }
         })
     }
+}
 
-    /// A parameter the operation does not declare, or one given twice, is refused: a filter that
-    /// silently does nothing is worse than an error (control INPUT-01).
-    fn check_query(&self, query: &str) -> Result<(), Problem> {
-        let mut seen = HashSet::new();
-        for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
-            let code = if !self.declared.query.contains(name.as_ref()) {
-                "unknown_parameter"
-            } else if seen.insert(name.clone()) {
-                continue;
-            } else {
-                "repeated_parameter"
-            };
-            event::input_validation_fail(code, 1);
-            // An unknown name is the caller's text and is not repeated.
-            let pointer = if code == "unknown_parameter" { String::new() } else { name.into_owned() };
-            return Err(Problem::new(Kind::InvalidInput).at(pointer, code));
-        }
-        Ok(())
+/// A parameter the operation does not declare, or one given twice, is refused: a filter that
+/// silently does nothing is worse than an error (control INPUT-01).
+pub(super) fn check_query(declared: &HashSet<String>, query: &str) -> Result<(), Problem> {
+    let mut seen = HashSet::new();
+    for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
+        let code = if !declared.contains(name.as_ref()) {
+            "unknown_parameter"
+        } else if seen.insert(name.clone()) {
+            continue;
+        } else {
+            "repeated_parameter"
+        };
+        event::input_validation_fail(code, 1);
+        // An unknown name is the caller's text and is not repeated.
+        let pointer = if code == "unknown_parameter" { String::new() } else { name.into_owned() };
+        return Err(Problem::new(Kind::InvalidInput).at(pointer, code));
+    }
+    Ok(())
+}
+
+/// What is ignored here may be a request to somebody on the way (RFC 9110 section 9.3.1). It is not waited for.
+pub(super) fn check_no_body(request: &Request) -> Result<(), Problem> {
+    match request.extensions().get::<HasBody>() {
+        Some(_) => Err(Problem::new(Kind::Malformed).detail("This operation takes no body.")),
+        None => Ok(()),
     }
 }
 

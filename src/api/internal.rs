@@ -1,12 +1,15 @@
 //! What the internal listener answers: the operations that only it has, to services that were given the right, and
 //! those of the API to whoever may call them (AUTHN-18).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use http::{Method, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 
-use super::{Context, HasBody, guard::unauthenticated};
+use super::{
+    Context,
+    guard::{check_no_body, check_query, unauthenticated},
+};
 use crate::{
     authn::{Peer, Shown, Source},
     authz::internal::{self, InternalRow, ServiceRight},
@@ -51,12 +54,8 @@ impl<E> Internal<E> {
             let allow = http::HeaderValue::from_static("GET, HEAD");
             return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, allow));
         }
-        if !query.is_empty() {
-            return Err(Problem::new(Kind::InvalidInput).at(String::new(), "unknown_parameter"));
-        }
-        if request.extensions().get::<HasBody>().is_some() {
-            return Err(Problem::new(Kind::Malformed).detail("This operation takes no body."));
-        }
+        check_query(&HashSet::new(), query)?;
+        check_no_body(request)?;
         match row.right {
             ServiceRight::Metrics => {
                 let page = metrics::page().map_err(|_| Problem::new(Kind::Unavailable))?;

@@ -23,9 +23,10 @@ pub(super) fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
 }
 
+/// A type that is one string of this schema.
 macro_rules! simple_type {
-    ($name:ty, $schema:expr) => {
-        impl Type for $name {
+    ($name:ty, $schema:expr $(, $parameter:ident: $bound:path)?) => {
+        impl $(<$parameter: $bound>)? Type for $name {
             const IS_REQUIRED: bool = true;
 
             type RawValueType = Self;
@@ -50,6 +51,8 @@ macro_rules! simple_type {
         }
     };
 }
+
+pub(super) use simple_type;
 
 macro_rules! ids {
     ($($name:ident),+) => {$(

@@ -7,66 +7,62 @@ use std::net::IpAddr;
 
 use super::metrics;
 
+/// Counts an event and writes its line.
+macro_rules! raise {
+    ($level:ident, $event:literal, $($rest:tt)+) => {{
+        metrics::event($event);
+        tracing::$level!(target: "security", event = $event, $($rest)+);
+    }};
+}
+
 /// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
 /// `key` is the API key, if one was presented.
 pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str>) {
-    metrics::event("authn_token_invalid");
-    tracing::warn!(target: "security", event = "authn_token_invalid", reason, %source, key, "credential refused");
+    raise!(warn, "authn_token_invalid", reason, %source, key, "credential refused");
 }
 
 /// A credential was presented that had been revoked.
 pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
-    metrics::event("authn_token_reuse");
-    tracing::warn!(target: "security", event = "authn_token_reuse", reason = "revoked", %source, key, "revoked credential");
+    raise!(warn, "authn_token_reuse", reason = "revoked", %source, key, "revoked credential");
 }
 
 /// Too many failures with one API key, from wherever. Nobody is shut out because of it.
 pub(crate) fn authn_login_fail_max(key: &str, failures: u32) {
-    metrics::event("authn_login_fail_max");
-    tracing::warn!(target: "security", event = "authn_login_fail_max", key, failures, "somebody guesses at an API key");
+    raise!(warn, "authn_login_fail_max", key, failures, "somebody guesses at an API key");
 }
 
 /// A source is shut out for a while, from everything that costs or, with `key`, from that API key.
 pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failures: u32, seconds: i64) {
-    metrics::event("authn_login_lock");
     let source = source.map(|source| source.to_string());
-    tracing::warn!(target: "security", event = "authn_login_lock", source, key, failures, seconds, "source shut out");
+    raise!(warn, "authn_login_lock", source, key, failures, seconds, "source shut out");
 }
 
 /// An authenticated caller was refused an operation.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
-    metrics::event("authz_fail");
-    tracing::warn!(target: "security", event = "authz_fail", subject, tenant, operation, reason, "access denied");
+    raise!(warn, "authz_fail", subject, tenant, operation, reason, "access denied");
 }
 
 /// A limit was hit; `limit` names which.
 pub(crate) fn excess_rate_limit_exceeded(client: IpAddr, limit: &str) {
-    metrics::event("excess_rate_limit_exceeded");
-    tracing::warn!(target: "security", event = "excess_rate_limit_exceeded", %client, limit, "throttled");
+    raise!(warn, "excess_rate_limit_exceeded", %client, limit, "throttled");
 }
 
 /// A caller used up a quota; `limit` names which.
 pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str, limit: &str) {
-    metrics::event("excess_rate_limit_exceeded");
-    tracing::warn!(
-        target: "security", event = "excess_rate_limit_exceeded", subject, tenant, operation, limit, "throttled"
-    );
+    raise!(warn, "excess_rate_limit_exceeded", subject, tenant, operation, limit, "throttled");
 }
 
 /// The input of an operation was refused.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
-    metrics::event("input_validation_fail");
-    tracing::info!(target: "security", event = "input_validation_fail", code, faults, "input refused");
+    raise!(info, "input_validation_fail", code, faults, "input refused");
 }
 
 /// Something changed at the request of `subject`. `action` is the audit name of the operation.
 pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
-    metrics::event("data_changed");
-    tracing::info!(target: "security", event = "data_changed", subject, tenant, action, object, "changed");
+    raise!(info, "data_changed", subject, tenant, action, object, "changed");
 }
 
 /// A handler panicked. The message stays out: it may hold anything.
 pub(crate) fn sys_crash() {
-    metrics::event("sys_crash");
-    tracing::error!(target: "security", event = "sys_crash", "a request handler panicked");
+    raise!(error, "sys_crash", "a request handler panicked");
 }

@@ -15,6 +15,9 @@ use thiserror::Error;
 /// Media type of the page (Prometheus text exposition format 0.0.4).
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The methods that are told apart.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// Bounds of the histogram of durations, in seconds, as the semantic conventions of OpenTelemetry have them.
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
@@ -62,10 +65,7 @@ impl Metrics {
 pub(crate) fn request(method: &http::Method, status: http::StatusCode, took: Duration) {
     let Some(metrics) = METRICS.as_ref() else { return };
     // A method of the caller's own invention would be a label of its own.
-    let method = match method.as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
-        _ => "_OTHER".to_owned(),
-    };
+    let method = METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER");
     let labels = [
         KeyValue::new("http.request.method", method),
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),

@@ -13,6 +13,8 @@ use poem_openapi::{
 use regex::Regex;
 use serde_json::Value;
 
+use super::values::simple_type;
+
 /// What texts of a kind look like.
 pub(super) trait Form: Send + Sync + 'static {
     /// Says it.
@@ -33,6 +35,15 @@ impl Shape {
     fn new(shortest: usize, longest: usize, pattern: String) -> Self {
         let compiled = Regex::new(&pattern).ok();
         Self { shortest, longest, pattern, compiled }
+    }
+
+    fn schema(&self) -> MetaSchema {
+        MetaSchema {
+            min_length: Some(self.shortest),
+            max_length: Some(self.longest),
+            pattern: Some(self.pattern.clone()),
+            ..MetaSchema::new("string")
+        }
     }
 
     /// A pattern that does not compile fits nothing: fail closed.
@@ -86,35 +97,7 @@ impl<F> Deref for Text<F> {
     }
 }
 
-impl<F: Form> Type for Text<F> {
-    const IS_REQUIRED: bool = true;
-
-    type RawValueType = Self;
-
-    type RawElementValueType = Self;
-
-    fn name() -> Cow<'static, str> {
-        "string".into()
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        let shape = F::shape();
-        MetaSchemaRef::Inline(Box::new(MetaSchema {
-            min_length: Some(shape.shortest),
-            max_length: Some(shape.longest),
-            pattern: Some(shape.pattern.clone()),
-            ..MetaSchema::new("string")
-        }))
-    }
-
-    fn as_raw_value(&self) -> Option<&Self> {
-        Some(self)
-    }
-
-    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-        Box::new(std::iter::once(self))
-    }
-}
+simple_type!(Text<F>, F::shape().schema(), F: Form);
 
 impl<F: Form> ParseFromJSON for Text<F> {
     fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
