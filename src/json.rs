@@ -9,7 +9,11 @@ use serde_json::{Map, Value};
 /// Deepest nesting of arrays and objects.
 const MAX_DEPTH: usize = 16;
 
-/// `None` if the bytes are not one JSON value in UTF-8 with distinct names, no deeper than 16, and nothing after it.
+/// Most members of an object, and most items of an array.
+const MAX_BREADTH: usize = 256;
+
+/// `None` if the bytes are not one JSON value in UTF-8 with distinct names, no deeper than 16 and no broader than 256, and
+/// nothing after it.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: MAX_DEPTH }.deserialize(&mut deserializer).ok()?;
@@ -77,6 +81,9 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.deeper()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
+            if items.len() == MAX_BREADTH {
+                return Err(A::Error::custom("too broad"));
+            }
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -86,6 +93,9 @@ impl<'de> Visitor<'de> for Strict {
         let inner = self.deeper()?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
+            if members.len() == MAX_BREADTH {
+                return Err(A::Error::custom("too broad"));
+            }
             let value = map.next_value_seed(inner)?;
             if members.insert(name, value).is_some() {
                 return Err(A::Error::custom("duplicate key"));
@@ -112,6 +122,18 @@ mod tests {
         assert!(parse(nested(16).as_bytes()).is_some());
         assert!(parse(nested(17).as_bytes()).is_none());
         assert!(parse(nested(1_000_000).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn input_05_breadth_is_bounded() {
+        let object = |members: usize| {
+            format!("{{{}}}", (0..members).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","))
+        };
+        let array = |items: usize| format!("[{}]", vec!["0"; items].join(","));
+        assert!(parse(object(256).as_bytes()).is_some());
+        assert!(parse(object(257).as_bytes()).is_none());
+        assert!(parse(array(256).as_bytes()).is_some());
+        assert!(parse(array(257).as_bytes()).is_none());
     }
 
     #[test]

@@ -233,8 +233,11 @@ async fn input_05_a_million_members_do_not_fit() {
     // Whoever goes on sending to a closed connection may miss what was said.
     let answer = answer(app, request.as_bytes()).await;
     assert!(matches!(status(&answer), 0 | 413), "{answer}");
-    // As many as fit are refused at once, with one fault.
+    // Of as many as fit no more than 256 are read.
     let reply = app.user(Role::Sales).post_raw("/v1/orders", "application/json", object(6_000)).await;
+    assert_eq!(reply.problem(400), "malformed_request");
+    // What is read is refused with one fault.
+    let reply = app.user(Role::Sales).post_raw("/v1/orders", "application/json", object(256)).await;
     assert_eq!(reply.problem(400), "invalid_input");
     assert!(reply.faults().len() <= 3, "{:?}", reply.faults());
     still_serves(app).await;
