@@ -84,7 +84,7 @@ pub async fn start(
         None => None,
     };
     let address = public.1;
-    let database = Database::new(&settings.database)?;
+    let database = Database::new(&settings.database, &settings.keys, clock.clone())?;
     database.check_fit().await?;
     let credentials = Credentials::new(&settings.database)?;
     credentials.check_fit().await?;

@@ -34,6 +34,9 @@ enum Command {
     /// Handle an incident, as the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
     Incident(Incident),
+    /// Rotate the keys of sealed fields; needs what `serve` needs
+    #[command(subcommand)]
+    Keys(ops::Keys),
     /// Check the configuration and list everything that is wrong with it
     CheckConfig,
     /// Print the route matrix: who may call what
@@ -116,6 +119,12 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         Command::Incident(Incident::Throttle(throttle)) => {
             let until = throttle.set(&LoginSettings::operator()?, Clock::system().now()).await?;
             println!("set until {}", until.to_rfc3339());
+        }
+        Command::Keys(keys) => {
+            let settings = Settings::load()?;
+            telemetry::init(settings.log.format, &settings.log.filter);
+            let operator = keys.is_for_operators().then(LoginSettings::operator).transpose()?;
+            keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::CheckConfig => {
             let settings = Settings::load()?;

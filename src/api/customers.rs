@@ -20,12 +20,13 @@ use super::{
 };
 use crate::{
     authz::{
-        Permit,
+        MaySee, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    domain::{Customer, CustomerChange, CustomerData, CustomerId, Email, FieldChange},
+    crypto::{RowKey, Sealable, Sealed},
+    domain::{Customer, CustomerChange, CustomerData, CustomerId, Email, FieldChange, TaxId},
     problem::{Kind, Problem},
-    store::Position,
+    store::{CustomerFilter, Position, StoreError},
 };
 
 pub(super) struct Customers(pub(super) Arc<Context>);
@@ -74,7 +75,8 @@ struct CustomerPatch {
     address: MaybeUndefined<Text<form::Address>>,
 }
 
-/// A customer. Fields about the person are masked: at most their last four characters show.
+/// A customer. Fields about the person are masked, so that at most their last four characters show, unless a person with
+/// the role billing, auditor or admin asks.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", rename = "Customer")]
 struct CustomerView {
@@ -85,19 +87,19 @@ struct CustomerView {
     /// Whether the fields below are masked.
     masked: bool,
     /// E-mail address.
-    email: Text<form::Masked>,
+    email: Text<form::Shown>,
     /// Telephone number.
     #[oai(skip_serializing_if_is_none)]
-    phone: Option<Text<form::Masked>>,
+    phone: Option<Text<form::Shown>>,
     /// Tax identifier.
     #[oai(skip_serializing_if_is_none)]
-    tax_id: Option<Text<form::Masked>>,
+    tax_id: Option<Text<form::Shown>>,
     /// International bank account number.
     #[oai(skip_serializing_if_is_none)]
-    bank_account: Option<Text<form::Masked>>,
+    bank_account: Option<Text<form::Shown>>,
     /// Postal address.
     #[oai(skip_serializing_if_is_none)]
-    address: Option<Text<form::Masked>>,
+    address: Option<Text<form::Shown>>,
     /// The `sub` of who added it.
     created_by: Text<form::Subject>,
     /// When it was added.
@@ -129,7 +131,7 @@ enum Erased {
 impl Customers {
     /// Add a customer
     ///
-    /// Fields about a person leave the service masked, in this answer too.
+    /// Fields about a person leave the service masked for most, in this answer for everyone.
     #[oai(path = "/v1/customers", method = "post", operation_id = "createCustomer")]
     async fn create(
         &self,
@@ -148,8 +150,11 @@ impl Customers {
             return Ok(earlier);
         }
         let (tenant, subject) = (permit.tenant(), permit.principal().subject());
-        let customer = Customer::new(data, tenant, subject, self.0.clock.now());
-        let created = Created::new(CustomerView::from(&customer), Some(location(customer.id)));
+        let id = CustomerId::generate();
+        let keys = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
+        let customer = Customer::new(id, &data, keys, tenant, subject, self.0.clock.now())?;
+        // What is stored for a repetition is the same for whoever repeats it.
+        let created = Created::new(CustomerView::of(&customer, None)?, Some(location(customer.id)));
         let answer = created.answer();
         statements.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
         changed(&permit, customer.id);
@@ -158,13 +163,16 @@ impl Customers {
 
     /// List customers
     ///
-    /// Newest first. Fields about a person are masked.
+    /// Newest first. Fields about a person are masked for most.
     #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
     async fn list(
         &self,
         permit: Permit<ListCustomers>,
         /// Only customers with exactly this e-mail address, whatever its case.
         email: Query<Option<Text<form::Email>>>,
+        /// Only customers with exactly this tax identifier, whatever its case and hyphens. Not beside `email`.
+        #[oai(name = "taxId")]
+        tax_id: Query<Option<Text<form::TaxId>>>,
         /// Most items on the page.
         #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
@@ -173,23 +181,36 @@ impl Customers {
     ) -> Result<Json<CustomerPage>> {
         let mut faults = Faults::default();
         let email: Option<Email> = faults.parse_optional("email", email.0.as_deref());
-        let email = faults.finish(Some(email))?;
+        let tax_id: Option<TaxId> = faults.parse_optional("taxId", tax_id.0.as_deref());
+        let filter = match (email, tax_id) {
+            (None, None) => CustomerFilter::None,
+            (Some(email), None) => CustomerFilter::Email(email),
+            (None, Some(tax_id)) => CustomerFilter::TaxId(tax_id),
+            (Some(_), Some(_)) => {
+                faults.note("taxId", "not_combinable", Err::<(), ()>(()));
+                CustomerFilter::None
+            }
+        };
+        let filter = faults.finish(Some(filter))?;
         let paging = Paging::new(&self.0.mac_key, "customers", permit.tenant(), limit.0);
         let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let mut tx = self.0.database.read(&permit).await?;
-        let mut customers = tx.customers(from, email.as_ref(), paging.read_ahead()).await?;
+        let mut customers = tx.customers(from, &filter, paging.read_ahead()).await?;
         let position = |customer: &Customer| Position { at: customer.created_at, id: customer.id.uuid() };
         let next_cursor = paging.cut(&mut customers, |customer| position(customer).to_string());
-        Ok(Json(CustomerPage { items: customers.iter().map(CustomerView::from).collect(), next_cursor }))
+        let may_see = permit.may_see();
+        let items = customers.iter().map(|customer| CustomerView::of(customer, may_see.as_ref()));
+        Ok(Json(CustomerPage { items: items.collect::<Result<_, _>>()?, next_cursor }))
     }
 
     /// Get one customer
     ///
-    /// Fields about a person are masked.
+    /// Fields about a person are masked for most.
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
     async fn get(&self, permit: Permit<GetCustomer>, id: Path<CustomerId>) -> Result<Json<CustomerView>> {
         let customer = self.0.database.customer(&permit, id.0).await?;
-        Ok(Json((&customer.ok_or_else(|| Problem::new(Kind::NotFound))?).into()))
+        let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        Ok(Json(CustomerView::of(&customer, permit.may_see().as_ref())?))
     }
 
     /// Change a customer
@@ -207,11 +228,11 @@ impl Customers {
         let found = tx.lock_customer(id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
-        let customer = customer.changed(change, self.0.clock.now());
+        let customer = customer.changed(change, self.0.database.indexes(), self.0.clock.now())?;
         tx.update_customer(&narrowed, &customer).await?;
         tx.commit().await?;
         changed(&permit, customer.id);
-        Ok(Json((&customer).into()))
+        Ok(Json(CustomerView::of(&customer, permit.may_see().as_ref())?))
     }
 
     /// Erase a customer
@@ -220,7 +241,7 @@ impl Customers {
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
     async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<CustomerId>) -> Result<Erased> {
         let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_customer(id.0).await?;
+        let found = tx.lock_erasable(id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
         tx.erase_customer(&narrowed, &location(customer.id), self.0.clock.now()).await?;
@@ -273,23 +294,35 @@ fn change<F, T: FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<Te
     }
 }
 
-impl From<&Customer> for CustomerView {
-    fn from(customer: &Customer) -> Self {
-        let data = &customer.data;
-        Self {
+impl CustomerView {
+    /// As it looks to who may see fields about a person, or to everybody else.
+    fn of(customer: &Customer, may_see: Option<&MaySee>) -> Result<Self, StoreError> {
+        let (data, key) = (&customer.data, &customer.key);
+        Ok(Self {
             id: customer.id.uuid(),
             name: data.name.as_str().into(),
-            masked: true,
-            email: data.email.masked().into(),
-            phone: data.phone.as_ref().map(|field| field.masked().into()),
-            tax_id: data.tax_id.as_ref().map(|field| field.masked().into()),
-            bank_account: data.bank_account.as_ref().map(|field| field.masked().into()),
-            address: data.address.as_ref().map(|field| field.masked().into()),
+            masked: may_see.is_none(),
+            email: shown(&data.email, key, may_see)?,
+            phone: data.phone.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
+            tax_id: data.tax_id.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
+            bank_account: data.bank_account.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
+            address: data.address.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
             created_by: customer.created_by.clone().into(),
             created_at: customer.created_at,
             updated_at: customer.updated_at,
-        }
+        })
     }
+}
+
+fn shown<T: Sealable>(
+    field: &Sealed<T>,
+    key: &RowKey,
+    may_see: Option<&MaySee>,
+) -> Result<Text<form::Shown>, StoreError> {
+    Ok(match may_see {
+        Some(may_see) => field.open(key, may_see)?.plain().into(),
+        None => field.masked(key)?.into(),
+    })
 }
 
 impl Example for NewCustomer {

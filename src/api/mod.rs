@@ -38,7 +38,7 @@ use poem_openapi::{OpenApiService, Tags};
 use crate::{
     authn::Authenticator,
     authz::{Action, Permit, Refusal, matrix},
-    crypto::MacKey,
+    crypto::{MacKey, SealError},
     domain::{Clock, NewOrderError, TransitionError},
     problem::{self, Kind, Problem},
     quota::Quotas,
@@ -200,6 +200,13 @@ impl From<TransitionError> for poem::Error {
     }
 }
 
+/// So that an operation can say `?` to sealing.
+impl From<SealError> for poem::Error {
+    fn from(error: SealError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
 /// So that an operation can say `?` to its store.
 impl From<StoreError> for poem::Error {
     fn from(error: StoreError) -> Self {
@@ -211,13 +218,15 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let source = std::error::Error::source(&error);
         match &error {
-            StoreError::Unavailable(_) => {
+            // With the right master key it works again.
+            StoreError::Unavailable(_) | StoreError::MasterKey(_) => {
                 tracing::warn!(%error, cause = ?source, "store unavailable");
                 Self::new(Kind::Unavailable)
             }
             StoreError::InFlight => Self::new(Kind::InFlight),
             StoreError::UnknownCustomer => NewOrderError::UnknownCustomer.into(),
-            StoreError::Broken(_) | StoreError::Inconsistent => {
+            StoreError::KeyDestroyed => Self::new(Kind::NotFound),
+            StoreError::Broken(_) | StoreError::Inconsistent | StoreError::Sealed(_) => {
                 tracing::error!(%error, cause = ?source, "store error");
                 Self::new(Kind::Internal)
             }

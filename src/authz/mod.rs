@@ -16,4 +16,4 @@ pub mod policy;
 pub use actions::{Action, Change};
 pub use decision::{Denied, Grant, authorize};
 pub use narrow::Narrow;
-pub use permit::{ObjectPermit, Permit, Refusal};
+pub use permit::{MaySee, ObjectPermit, Permit, Refusal};

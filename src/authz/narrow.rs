@@ -5,7 +5,7 @@ use super::{
         RotateApiKey, UpdateCustomer, VoidInvoice,
     },
 };
-use crate::domain::{ApiKey, Customer, Invoice, InvoiceStatus, Order, Payment};
+use crate::domain::{ApiKey, Customer, ErasableCustomer, Invoice, InvoiceStatus, Order, Payment};
 
 /// What action `Self` asks of an object it changes (control AUTHZ-04). A permit is narrowed to an object only
 /// if there is such a rule; see [`Permit::narrow`](super::Permit::narrow).
@@ -28,7 +28,7 @@ rules! {
     RotateApiKey on ApiKey if |key| key.revoked_at.is_none();
     RevokeApiKey on ApiKey if |_key| true;
     UpdateCustomer on Customer if |_customer| true;
-    EraseCustomer on Customer if |_customer| true;
+    EraseCustomer on ErasableCustomer if |_customer| true;
     CancelOrder on Order if |order| order.status.cancel().is_ok();
     // The invoice of an order that is cancelled is taken back with it.
     CancelOrder on Invoice if |invoice| invoice.can_be_voided();

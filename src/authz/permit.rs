@@ -1,8 +1,12 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::{Action, Change, Grant, Narrow, matrix::Row};
+use super::{
+    Action, Change, Grant, Narrow,
+    matrix::{DataClass, Row},
+    policy::Permission,
+};
 use crate::{
-    authn::Principal,
+    authn::{CallerKind, Principal},
     domain::{TenantId, TenantObject},
 };
 
@@ -38,12 +42,26 @@ impl<A: Action> Permit<A> {
         self.principal.tenant()
     }
 
+    /// The right to see fields about a person, if the caller has it and the operation is for such data. Programs have it
+    /// in nobody's name: what leaves in plain text, a person answers for.
+    #[must_use]
+    pub fn may_see(&self) -> Option<MaySee> {
+        let person = self.principal.kind() == CallerKind::User;
+        let role = self.principal.roles().iter().any(|role| role.allows(Permission::SeePersonal));
+        (person && role && self.row.data == DataClass::Personal).then_some(MaySee(()))
+    }
+
     /// What the operation is called in security events and the audit trail.
     #[must_use]
     pub fn audit(&self) -> &'static str {
         self.row.audit
     }
 }
+
+/// The right to see fields about a person in plain text. Sealed fields ask for it
+/// ([`Sealed::open`](crate::crypto::Sealed::open)), and only a permit gives it.
+#[derive(Debug)]
+pub struct MaySee(());
 
 /// Why a permit does not hold for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,10 +130,10 @@ mod tests {
     use super::*;
     use crate::{
         authz::{
-            actions::{UpdateCustomer, VoidInvoice},
+            actions::{RevokeApiKey, VoidInvoice},
             matrix::MATRIX,
         },
-        domain::{Customer, CustomerData},
+        domain::{ApiKey, ApiKeyId},
     };
 
     fn permit<A: Action>(tenant: TenantId) -> Permit<A> {
@@ -128,17 +146,22 @@ mod tests {
     #[test]
     fn authz_04_a_permit_does_not_narrow_to_another_tenants_object() {
         let tenant = |n: u128| TenantId::from_uuid(uuid::Uuid::from_u128(n));
-        let data = CustomerData {
-            name: "Somebody".parse().unwrap(),
-            email: "somebody@example.com".parse().unwrap(),
-            phone: None,
-            tax_id: None,
-            bank_account: None,
-            address: None,
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let key = ApiKey {
+            id: ApiKeyId::generate(),
+            tenant: tenant(1),
+            name: "A key".parse().unwrap(),
+            scopes: Vec::new(),
+            created_by: "somebody".to_owned(),
+            replaces: None,
+            authorized_at: now,
+            created_at: now,
+            expires_at: now,
+            revoked_at: None,
+            last_used_at: None,
         };
-        let customer = Customer::new(data, tenant(1), "somebody", chrono::DateTime::UNIX_EPOCH);
-        let (ours, theirs) = (permit::<UpdateCustomer>(tenant(1)), permit::<UpdateCustomer>(tenant(2)));
-        assert_eq!(ours.narrow(&customer).unwrap().id(), customer.id);
-        assert_eq!(theirs.narrow(&customer).unwrap_err(), Refusal::NotThisCaller);
+        let (ours, theirs) = (permit::<RevokeApiKey>(tenant(1)), permit::<RevokeApiKey>(tenant(2)));
+        assert_eq!(ours.narrow(&key).unwrap().id(), key.id);
+        assert_eq!(theirs.narrow(&key).unwrap_err(), Refusal::NotThisCaller);
     }
 }

@@ -12,6 +12,8 @@ pub enum Permission {
     WriteCatalog,
     /// Read customers; sensitive fields are masked.
     ReadCustomers,
+    /// See customers' fields about a person in plain text.
+    SeePersonal,
     /// Add and change customers.
     WriteCustomers,
     /// Forget customers.
@@ -77,6 +79,7 @@ impl Role {
         match permission {
             P::ReadCatalog | P::ReadCustomers | P::ReadOrders => true,
             P::ReadBilling => matches!(self, Self::Billing | Self::Auditor | Self::Admin | Self::Service),
+            P::SeePersonal => matches!(self, Self::Billing | Self::Auditor | Self::Admin),
             P::WriteOrders => matches!(self, Self::Sales | Self::Admin | Self::Service),
             P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
             P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),

@@ -9,12 +9,17 @@ pub struct MacKey(hmac::Key);
 impl MacKey {
     /// Reads 32 random bytes of base64.
     pub fn from_base64(text: &str) -> Result<Self, KeyTextError> {
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key_bytes(text)?)))
+        Ok(Self::new(&key_bytes(text)?))
+    }
+
+    /// A key of these bytes.
+    pub(super) fn new(bytes: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
     /// A new one, which ends with this process.
     pub fn generate() -> Result<Self, RandomError> {
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?)))
+        Ok(Self::new(&random::<32>()?))
     }
 
     /// The tag of `message` in `context`. The context keeps a tag made for one use from being valid in another.

@@ -1,11 +1,26 @@
 //! Keys and what is done with them. All primitives are aws-lc's; nothing here invents one.
+//!
+//! Sealed fields have three layers of keys: [`MasterKeys`] wrap a [`DataKey`] for each tenant, that wraps a [`RowKey`] for
+//! each row, and that seals fields. Each wrapping and each field is bound to its place ([`Sealed`]).
 
 mod base62;
+mod blind_index;
+mod data_key;
+mod keyset;
 mod mac;
+mod master;
+mod sealed;
+mod sealing;
 mod secret_hash;
 
 pub use base62::{BASE62_CHARS, base62, from_base62};
+pub use blind_index::{BlindIndex, IndexKeys, Indexed};
+pub use data_key::{DataKey, RowKey};
+pub use keyset::KeysetError;
 pub use mac::MacKey;
+pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};
+pub use sealed::{Sealable, Sealed};
+pub use sealing::SealError;
 pub use secret_hash::{Pepper, SecretHashError};
 
 use std::fmt::Write as _;

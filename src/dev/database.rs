@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use thiserror::Error;
@@ -13,7 +14,8 @@ use crate::{
 };
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
-const LOGINS: [&str; 6] = ["app_owner", "app_writer", "app_reader", "app_authn", "app_operator", "app_auditor"];
+const LOGINS: [&str; 7] =
+    ["app_owner", "app_writer", "app_reader", "app_authn", "app_keys", "app_operator", "app_auditor"];
 /// Any number, the same in every process: one at a time sets up a server.
 const LOCK: i64 = 0x5e7_0b5e;
 
@@ -26,6 +28,9 @@ pub enum DatabaseError {
     /// The schema could not be brought up to date.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// What is sealed there was sealed with other keys, or cannot be sealed.
+    #[error("the keys of the development database do not fit its data; start afresh with --fresh")]
+    Keys,
     /// The server's URL cannot be used.
     #[error("not a database URL with a user and a password")]
     Url,
@@ -37,7 +42,7 @@ pub struct Cluster {
     superuser: Url,
 }
 
-/// The URLs of a database, one per login.
+/// The URLs of a database, one per login, and the keys of what is sealed there.
 #[derive(Clone, Debug)]
 pub struct Urls {
     /// For migrations.
@@ -48,10 +53,16 @@ pub struct Urls {
     pub reader: SecretString,
     /// For the service, to look up credentials.
     pub authn: SecretString,
+    /// For the service, to keep data keys.
+    pub keys: SecretString,
     /// For whoever revokes credentials.
     pub operator: SecretString,
     /// For whoever audits the books.
     pub auditor: SecretString,
+    /// Master keys of what is sealed there.
+    pub master_keys: SecretString,
+    /// Keys of blind indexes there.
+    pub index_keys: SecretString,
 }
 
 impl Cluster {
@@ -119,7 +130,7 @@ impl Cluster {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
         let close = format!(
             "revoke all on database \"{name}\" from public;
-             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_operator, app_auditor"
+             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator, app_auditor"
         );
         sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
         Ok(())
@@ -141,14 +152,21 @@ impl Cluster {
             writer: url("app_writer"),
             reader: url("app_reader"),
             authn: url("app_authn"),
+            keys: url("app_keys"),
             operator: url("app_operator"),
             auditor: url("app_auditor"),
+            master_keys: self.keyset("master key"),
+            index_keys: self.keyset("index key"),
         }
     }
 
     /// The same for every process that knows the superuser's, so that several can share a server.
     fn password(&self, role: &str) -> String {
         crypto::hex(&self.derived(role)).chars().take(40).collect()
+    }
+
+    fn keyset(&self, purpose: &str) -> SecretString {
+        format!("1:{}", STANDARD.encode(self.derived(purpose))).into()
     }
 
     /// 32 bytes that stay the same as long as the server's data: a restart changes no key.
@@ -167,6 +185,9 @@ impl Urls {
             pair("APP_DATABASE__WRITER_URL", &self.writer),
             pair("APP_DATABASE__READER_URL", &self.reader),
             pair("APP_DATABASE__AUTHN_URL", &self.authn),
+            pair("APP_DATABASE__KEYS_URL", &self.keys),
+            pair("APP_KEYS__MASTER", &self.master_keys),
+            pair("APP_KEYS__INDEX", &self.index_keys),
         ])
     }
 }

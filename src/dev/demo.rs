@@ -1,9 +1,12 @@
-//! Two demo tenants with people; `demo.sql` gives them products, customers, orders and invoices.
+//! Two demo tenants with people; [`demo_customers`](super::demo_customers) gives them customers, `demo.sql` the rest.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::{Uuid, uuid};
 
-use super::database::DatabaseError;
+use super::{
+    database::{DatabaseError, Urls},
+    demo_customers,
+};
 use crate::{authz::policy::Role, domain::TenantId};
 
 /// A demo tenant.
@@ -68,10 +71,11 @@ fn capitalised(word: &str) -> String {
 
 /// Adds what is not there yet. Runs as the owner, which row-level security holds too: hence one
 /// transaction per tenant.
-pub async fn seed(owner: &mut PgConnection) -> Result<(), DatabaseError> {
+pub async fn seed(owner: &mut PgConnection, urls: &Urls) -> Result<(), DatabaseError> {
     for (tenant, number) in TENANTS.iter().zip(1..) {
         let begin = format!("begin; set local app.tenant_id = '{}'; set local demo.tenant = '{number}'", tenant.id);
         let mut tx = owner.begin_with(AssertSqlSafe(begin)).await?;
+        demo_customers::seed(&mut tx, urls, tenant.id, number).await?;
         sqlx::raw_sql(include_str!("demo.sql")).execute(&mut *tx).await?;
         tx.commit().await?;
     }

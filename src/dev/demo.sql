@@ -1,5 +1,5 @@
--- What one demo tenant starts with: demo.tenant is its number, which its identifiers carry. Everything may be there
--- already. The ids of orders begin 0190a00N, of customers 0190a01N, of invoices 0190a02N, of payments 0190a03N.
+-- What one demo tenant starts with, beside its customers: demo.tenant is its number, which its identifiers carry. Everything may be there
+-- already. The ids of orders begin 0190a00N, of invoices 0190a02N, of payments 0190a03N.
 
 create function pg_temp.demo_id(kind integer, n integer) returns uuid
     language sql
@@ -10,17 +10,6 @@ select current_tenant(), sku, name, price, 'EUR'
 from (values ('PAPER-A4', 'Paper A4, 500 sheets', 549), ('PEN-BLUE', 'Ballpoint pen, blue', 129),
              ('DESK-160', 'Standing desk, 160 cm', 48900), ('CHAIR-PRO', 'Office chair', 32900),
              ('LAMP-LED', 'Desk lamp, LED', 5990)) as product (sku, name, price)
-on conflict do nothing;
-
-insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, created_by, created_at,
-                       updated_at)
-select current_tenant(), pg_temp.demo_id(1, n), name, email, phone, tax_id, bank_account, address, 'demo',
-       now() - (10 - n) * interval '1 day', now() - (10 - n) * interval '1 day'
-from (values (1, 'Initech', 'billing@initech.example', '+493012345678', 'DE136695976', 'DE89370400440532013000',
-              e'1 Main Street\n10115 Berlin'),
-             (2, 'Hooli', 'accounts@hooli.example', '+33142685300', 'FR40303265045', 'FR1420041010050500013M02606', null),
-             (3, 'Ada Example', 'ada@example.com', null, null, null, null))
-     as customer (n, name, email, phone, tax_id, bank_account, address)
 on conflict do nothing;
 
 -- Six orders: three to invoice, one invoiced, one paid, one cancelled.

@@ -7,6 +7,7 @@ mod banner;
 mod certificates;
 pub mod database;
 pub mod demo;
+mod demo_customers;
 mod files;
 pub mod issuer;
 pub mod postgres;

@@ -150,7 +150,7 @@ async fn start_service(
     let cluster = Cluster::new(server.url())?;
     let urls = cluster.provision(DATABASE).await?;
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.map_err(DatabaseError::from)?;
-    demo::seed(&mut owner).await?;
+    demo::seed(&mut owner, &urls).await?;
     owner.close().await.map_err(DatabaseError::from)?;
 
     let clock = Clock::system();

@@ -19,7 +19,7 @@ mod text_enum;
 
 pub use api_key::ApiKey;
 pub use clock::Clock;
-pub use customer::{Customer, CustomerChange, CustomerData, FieldChange};
+pub use customer::{Customer, CustomerChange, CustomerData, ErasableCustomer, FieldChange, SealedData};
 pub use ids::{ApiKeyId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};

@@ -1,7 +1,7 @@
-//! Fields about a person. They neither print nor serialise, are wiped from memory when dropped, and leave
-//! the service masked (control AUTHZ-06). Only `store/` takes the plain text out.
+//! Fields about a person. They neither print nor serialise, are wiped from memory when dropped, are stored sealed
+//! (control CRYPTO-02), and leave the service masked for most (control AUTHZ-06).
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use iban::IbanLike as _;
 use secrecy::{ExposeSecret, SecretString};
@@ -9,6 +9,7 @@ use thiserror::Error;
 use validator::ValidateEmail as _;
 
 use super::text::clean;
+use crate::crypto::{Indexed, Sealable};
 
 /// The text is not one of its kind. Never says what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -16,7 +17,7 @@ use super::text::clean;
 pub struct PersonalDataError;
 
 macro_rules! personal {
-    ($(#[$doc:meta])* $name:ident, $parse:expr) => {
+    ($(#[$doc:meta])* $name:ident in $column:literal, $parse:expr) => {
         $(#[$doc])*
         #[derive(Clone)]
         pub struct $name(SecretString);
@@ -29,15 +30,28 @@ macro_rules! personal {
                 masked(self.0.expose_secret())
             }
 
+            /// The plain text, for sealing and for who may see it.
+            pub(crate) fn expose(&self) -> &str {
+                self.0.expose_secret()
+            }
+        }
+
+        impl Sealable for $name {
+            const TABLE: &'static str = "customers";
+            const COLUMN: &'static str = $column;
+
+            fn plain(&self) -> &str {
+                self.expose()
+            }
+
             /// What is stored was in order when it was stored, whatever the rules are by now: who cannot be read any more
             /// cannot be erased either.
-            pub(crate) fn from_stored(text: String) -> Self {
+            fn from_sealed(text: String) -> Self {
                 Self(text.into())
             }
 
-            /// The plain text, for storing and for searching.
-            pub(crate) fn expose(&self) -> &str {
-                self.0.expose_secret()
+            fn masked(&self) -> String {
+                self.masked()
             }
         }
 
@@ -62,14 +76,14 @@ personal! {
     /// An e-mail address of at most 254 characters (RFC 5321 section 4.5.3.1.3), in lower case: so are two of them equal
     /// for every mail server there is. In ASCII, a domain in other letters as its `xn--` form: else one address would have
     /// several texts, and two that look alike could be one.
-    Email, |s| {
+    Email in "email", |s| {
         let text = s.trim().to_ascii_lowercase();
         (text.len() <= 254 && text.is_ascii() && text.validate_email()).then_some(text)
     }
 }
 personal! {
     /// A telephone number in international form (ITU-T E.164): `+`, then 7 to 15 digits.
-    Phone, |s| {
+    Phone in "phone", |s| {
         let text: String = s.trim().chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')')).collect();
         let digits = text.strip_prefix('+')?;
         let sound = (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -78,7 +92,7 @@ personal! {
 }
 personal! {
     /// A tax identifier: 4 to 20 letters, digits and hyphens, in upper case. Countries differ too much for more.
-    TaxId, |s| {
+    TaxId in "tax_id", |s| {
         let text = s.trim().to_ascii_uppercase();
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         ((4..=20).contains(&text.len()) && text.bytes().all(allowed)).then_some(text)
@@ -86,11 +100,25 @@ personal! {
 }
 personal! {
     /// An international bank account number (ISO 13616), with its check digits and its country's form checked.
-    BankAccount, |s| s.trim().parse::<iban::Iban>().ok().map(|iban| iban.electronic_str().to_owned())
+    BankAccount in "bank_account", |s| s.trim().parse::<iban::Iban>().ok().map(|iban| iban.electronic_str().to_owned())
 }
 personal! {
     /// A postal address: 1 to 300 characters in lines.
-    Address, |s| clean(s, 300, true).ok()
+    Address in "address", |s| clean(s, 300, true).ok()
+}
+
+impl Indexed for Email {
+    /// In lower case, as all of them are.
+    fn normal(&self) -> Cow<'_, str> {
+        self.expose().into()
+    }
+}
+
+impl Indexed for TaxId {
+    /// Without hyphens: people set them as they like.
+    fn normal(&self) -> Cow<'_, str> {
+        self.expose().replace('-', "").into()
+    }
 }
 
 fn masked(text: &str) -> String {

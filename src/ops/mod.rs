@@ -1,8 +1,10 @@
-//! What operators do in an incident, from the command line.
+//! What operators do in an incident and with keys, from the command line.
 
+mod keys;
 mod revocation;
 mod throttle;
 
+pub use keys::{Keys, KeysError};
 pub use revocation::{Kind, NotRevoked, Revocation};
 pub use throttle::{NotThrottled, Throttle};
 

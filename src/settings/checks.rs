@@ -25,11 +25,12 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
         ("database.writer_url", &database.writer_url),
         ("database.reader_url", &database.reader_url),
         ("database.authn_url", &database.authn_url),
+        ("database.keys_url", &database.keys_url),
     ] {
         check_database(key, url, production, r);
         let login = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
         if login.is_ok_and(|login| !logins.insert(login)) {
-            r.fault(key, "must be a login of its own, not the writer's or the reader's");
+            r.fault(key, "must be a login of its own, and no other's");
         }
     }
     if production && settings.penalty.failures > 1_000 {

@@ -8,6 +8,7 @@
 mod authn;
 mod checks;
 mod internal;
+mod keys;
 mod oidc;
 mod proxies;
 mod quota;
@@ -26,6 +27,7 @@ use crate::{
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
+pub use keys::Keys;
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};
@@ -66,7 +68,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// The listener for services of one's own.
     pub internal: Option<Internal>,
-    /// The three logins the server uses.
+    /// The four logins the server uses.
     pub database: Database,
     /// Whose tokens are accepted.
     pub oidc: Oidc,
@@ -82,6 +84,8 @@ pub struct Settings {
     pub quota: Quota,
     /// Keys of the service itself.
     pub secrets: Secrets,
+    /// Keys of sealed fields.
+    pub keys: Keys,
     /// Retries of creating operations.
     pub idempotency: Idempotency,
     /// Log lines.
@@ -125,7 +129,7 @@ pub struct Http {
     pub shutdown_grace: Duration,
 }
 
-/// The three logins the server uses. It never knows the owner's.
+/// The four logins the server uses. It never knows the owner's.
 #[derive(Clone, Debug)]
 pub struct Database {
     /// `APP_DATABASE__WRITER_URL`, required: `postgres://app_writer:…@host/db`.
@@ -134,6 +138,8 @@ pub struct Database {
     pub reader_url: SecretString,
     /// `APP_DATABASE__AUTHN_URL`, required: `postgres://app_authn:…@host/db`.
     pub authn_url: SecretString,
+    /// `APP_DATABASE__KEYS_URL`, required: `postgres://app_keys:…@host/db`.
+    pub keys_url: SecretString,
     /// `APP_DATABASE__MAX_CONNECTIONS`, default 10, for each login.
     pub max_connections: u32,
     /// `APP_DATABASE__ACQUIRE_TIMEOUT_MS`, default 3000: how long a request waits for a connection.
@@ -231,6 +237,7 @@ impl Settings {
         let writer_url = r.secret("database.writer_url");
         let reader_url = r.secret("database.reader_url");
         let authn_url = r.secret("database.authn_url");
+        let keys_url = r.secret("database.keys_url");
         let max_connections = r.within("database.max_connections", 10, 1..=1_000);
         let acquire_timeout = r.millis("database.acquire_timeout_ms", 3_000);
         let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);
@@ -242,6 +249,7 @@ impl Settings {
         let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);
         let mac_key = r.required_with("secrets.mac_key", MacKey::from_base64);
         let pepper = r.required_with("secrets.pepper", Pepper::from_base64);
+        let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let log =
             Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
@@ -254,6 +262,7 @@ impl Settings {
                 writer_url: writer_url?,
                 reader_url: reader_url?,
                 authn_url: authn_url?,
+                keys_url: keys_url?,
                 max_connections,
                 acquire_timeout,
                 statement_timeout,
@@ -265,6 +274,7 @@ impl Settings {
             throttle,
             quota: Quota::read(r),
             secrets: Secrets { mac_key: mac_key?, pepper: pepper? },
+            keys: keys?,
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
         })

@@ -1,28 +1,38 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, position::stored};
+use super::{
+    Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, keyring::Keyring,
+    position::stored,
+};
 use crate::{
     authz::{
-        Action as _, Narrow, ObjectPermit, Permit,
+        Action as _, ObjectPermit, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    domain::{Address, BankAccount, Customer, CustomerData, CustomerId, Email, Phone, TaxId, TenantId},
+    crypto::{BlindIndex, IndexKeys, RowKey, Sealed},
+    domain::{Customer, CustomerId, Email, ErasableCustomer, SealedData, TaxId, TenantId},
 };
 
-/// Without `Debug`: it holds what must not be printed.
-struct CustomerRow {
-    tenant_id: Uuid,
-    id: Uuid,
-    name: String,
-    email: String,
-    phone: Option<String>,
-    tax_id: Option<String>,
-    bank_account: Option<String>,
-    address: Option<String>,
-    created_by: String,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+pub(super) const TABLE: &str = "customers";
+
+/// A customer and its key, sealed.
+pub(super) struct CustomerRow {
+    pub(super) tenant_id: Uuid,
+    pub(super) id: Uuid,
+    pub(super) name: String,
+    pub(super) email: Vec<u8>,
+    pub(super) phone: Option<Vec<u8>>,
+    pub(super) tax_id: Option<Vec<u8>>,
+    pub(super) bank_account: Option<Vec<u8>>,
+    pub(super) address: Option<Vec<u8>>,
+    pub(super) email_index: Vec<u8>,
+    pub(super) tax_id_index: Option<Vec<u8>>,
+    pub(super) data_key: i32,
+    pub(super) wrapped_key: Vec<u8>,
+    pub(super) created_by: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
 }
 
 macro_rules! select_customers {
@@ -30,74 +40,118 @@ macro_rules! select_customers {
         sqlx::query_as!(
             CustomerRow,
             r#"select tenant_id as "tenant_id!", id as "id!", name as "name!", email as "email!", phone, tax_id,
-                      bank_account, address, created_by as "created_by!", created_at as "created_at!",
+                      bank_account, address, email_index as "email_index!", tax_id_index, data_key as "data_key!",
+                      wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
                from "# + $from,
             $($argument),+
         )
     };
 }
+pub(super) use select_customers;
 
-impl TryFrom<CustomerRow> for Customer {
-    type Error = StoreError;
-
-    fn try_from(row: CustomerRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: CustomerId::from_uuid(row.id),
-            tenant: TenantId::from_uuid(row.tenant_id),
-            data: CustomerData {
-                name: stored(&row.name)?,
-                email: Email::from_stored(row.email),
-                phone: row.phone.map(Phone::from_stored),
-                tax_id: row.tax_id.map(TaxId::from_stored),
-                bank_account: row.bank_account.map(BankAccount::from_stored),
-                address: row.address.map(Address::from_stored),
+impl CustomerRow {
+    /// Opens the key and nothing else.
+    pub(super) async fn with_key(self, keyring: &Keyring) -> Result<Customer, StoreError> {
+        let tenant = TenantId::from_uuid(self.tenant_id);
+        let key = keyring.row_key(tenant, TABLE, (self.id, self.data_key), self.wrapped_key).await?;
+        Ok(Customer {
+            id: CustomerId::from_uuid(self.id),
+            tenant,
+            data: SealedData {
+                name: stored(&self.name)?,
+                email: Sealed::from_stored(self.email),
+                phone: self.phone.map(Sealed::from_stored),
+                tax_id: self.tax_id.map(Sealed::from_stored),
+                bank_account: self.bank_account.map(Sealed::from_stored),
+                address: self.address.map(Sealed::from_stored),
+                email_index: BlindIndex::from_stored(self.email_index),
+                tax_id_index: self.tax_id_index.map(BlindIndex::from_stored),
             },
-            created_by: row.created_by,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            key,
+            created_by: self.created_by,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
         })
     }
 }
 
+/// By what customers are found: the whole of a field, and nothing less.
+#[derive(Debug)]
+pub enum CustomerFilter {
+    /// All of them.
+    None,
+    /// Those with this e-mail address.
+    Email(Email),
+    /// Those with this tax identifier, whatever its hyphens.
+    TaxId(TaxId),
+}
+
 impl ReadTx<ListCustomers> {
-    /// At most `limit` customers after `from`, newest first; those with this e-mail address if one is given.
+    /// At most `limit` customers after `from`, newest first.
     pub async fn customers(
         &mut self,
         from: Position,
-        email: Option<&Email>,
+        filter: &CustomerFilter,
         limit: i64,
     ) -> Result<Vec<Customer>, StoreError> {
         let tenant = self.tenant().uuid();
+        let time = from.time();
         // One statement per filter, so that each has a plan of its own, by its own index.
-        let rows = match email {
-            None => {
+        let mut rows = match filter {
+            CustomerFilter::None => {
                 select_customers!(
-                    "customers where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
+                    "customer_documents where tenant_id = $1 and (created_at, id) < ($2, $3)
                      order by created_at desc, id desc limit $4",
                     tenant,
-                    from.time(),
+                    time,
                     from.id,
                     limit
                 )
                 .fetch_all(self.connection())
                 .await?
             }
-            Some(email) => {
-                select_customers!(
-                    "customers where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
-                     and email = $5 order by created_at desc, id desc limit $4",
-                    tenant,
-                    from.time(),
-                    from.id,
-                    limit,
-                    email.expose()
-                )
-                .fetch_all(self.connection())
-                .await?
+            CustomerFilter::Email(email) => {
+                let mut rows = Vec::new();
+                for index in self.keyring().indexes().candidates(tenant, email) {
+                    let found = select_customers!(
+                        "customer_documents where tenant_id = $1 and (created_at, id) < ($2, $3) and email_index = $5
+                         order by created_at desc, id desc limit $4",
+                        tenant,
+                        time,
+                        from.id,
+                        limit,
+                        index
+                    );
+                    rows.extend(found.fetch_all(self.connection()).await?);
+                }
+                rows
+            }
+            CustomerFilter::TaxId(tax_id) => {
+                let mut rows = Vec::new();
+                for index in self.keyring().indexes().candidates(tenant, tax_id) {
+                    let found = select_customers!(
+                        "customer_documents where tenant_id = $1 and (created_at, id) < ($2, $3) and tax_id_index = $5
+                         order by created_at desc, id desc limit $4",
+                        tenant,
+                        time,
+                        from.id,
+                        limit,
+                        index
+                    );
+                    rows.extend(found.fetch_all(self.connection()).await?);
+                }
+                rows
             }
         };
-        rows.into_iter().map(Customer::try_from).collect()
+        // While keys of indexes change there is a page under each.
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
+        rows.truncate(usize::try_from(limit).unwrap_or(0));
+        let mut customers = Vec::with_capacity(rows.len());
+        for row in rows {
+            customers.push(row.with_key(self.keyring()).await?);
+        }
+        Ok(customers)
     }
 }
 
@@ -107,7 +161,26 @@ impl Database {
         let row = select_customers!("read_customer($1, $2)", permit.tenant().uuid(), id.uuid())
             .fetch_optional(&self.reader)
             .await?;
-        row.map(Customer::try_from).transpose()
+        match row {
+            Some(row) => Ok(Some(row.with_key(&self.keyring).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A key for a customer to be, under the tenant's newest data key.
+    pub async fn new_customer_key(
+        &self,
+        permit: &Permit<CreateCustomer>,
+        id: CustomerId,
+    ) -> Result<RowKey, StoreError> {
+        let data_key = self.keyring.newest(permit.tenant()).await?;
+        Ok(data_key.new_row_key(TABLE, id.uuid())?)
+    }
+
+    /// By which sealed fields are found.
+    #[must_use]
+    pub fn indexes(&self) -> &IndexKeys {
+        self.keyring.indexes()
     }
 }
 
@@ -123,26 +196,30 @@ impl Statements<CreateCustomer> {
         let (request, answer) = answer.unzip();
         sqlx::query!(
             "with c as (
-                 insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, created_by,
-                                        created_at, updated_at)
+                 insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, email_index,
+                                        tax_id_index, created_by, created_at, updated_at)
                  -- The row needs the tenant that entering gives, so its check comes after.
-                 select enter_tenant($1::uuid), $2::uuid, $3::text, $4::text, $5::text, $6::text, $7::text, $8::text,
-                        $9::text, $10::timestamptz, $10::timestamptz
+                 select enter_tenant($1::uuid), $2::uuid, $3::text, $4::bytea, $5::bytea, $6::bytea, $7::bytea,
+                        $8::bytea, $18::bytea, $19::bytea, $9::text, $10::timestamptz, $10::timestamptz
+                 returning tenant_id
+             ), k as (
+                 insert into customer_keys (tenant_id, customer_id, data_key, wrapped)
+                 select c.tenant_id, $2::uuid, $20::integer, $21::bytea from c
                  returning tenant_id
              )
              insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
                                            created_at, expires_at)
-             select c.tenant_id, $9::text, $11::text, $17::text, $12::text, $13::bytea, $14::text, $15::text,
+             select k.tenant_id, $9::text, $11::text, $17::text, $12::text, $13::bytea, $14::text, $15::text,
                     $10::timestamptz, $16::timestamptz
-             from c where $12::text is not null",
+             from k where $12::text is not null",
             permit.tenant().uuid(),
             customer.id.uuid(),
             data.name.as_str(),
-            data.email.expose(),
-            data.phone.as_ref().map(Phone::expose),
-            data.tax_id.as_ref().map(TaxId::expose),
-            data.bank_account.as_ref().map(BankAccount::expose),
-            data.address.as_ref().map(Address::expose),
+            data.email.bytes(),
+            data.phone.as_ref().map(Sealed::bytes),
+            data.tax_id.as_ref().map(Sealed::bytes),
+            data.bank_account.as_ref().map(Sealed::bytes),
+            data.address.as_ref().map(Sealed::bytes),
             permit.principal().subject(),
             customer.created_at,
             permit.principal().client(),
@@ -151,7 +228,11 @@ impl Statements<CreateCustomer> {
             answer.map(|answer| answer.body.as_str()),
             answer.and_then(|answer| answer.location.as_deref()),
             request.map(|request| request.expires_at),
-            CreateCustomer::OPERATION
+            CreateCustomer::OPERATION,
+            data.email_index.bytes(),
+            data.tax_id_index.as_ref().map(BlindIndex::bytes),
+            customer.key.data_key(),
+            customer.key.wrapped()
         )
         .execute(self.connection())
         .await?;
@@ -159,18 +240,24 @@ impl Statements<CreateCustomer> {
     }
 }
 
-impl<A: Narrow<Customer>> WriteTx<A> {
-    /// The customer of this id, locked until the transaction ends.
+impl WriteTx<UpdateCustomer> {
+    /// The customer of this id, locked until the transaction ends: its key too, so that no rotation comes between the
+    /// two.
     pub async fn lock_customer(&mut self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         let tenant = self.tenant().uuid();
         let row = select_customers!(
-            "customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
+            "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
+                            on k.of_tenant = tenant_id and k.customer_id = id
+             where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k",
             tenant,
             id.uuid()
         )
         .fetch_optional(self.connection())
         .await?;
-        row.map(Customer::try_from).transpose()
+        match row {
+            Some(row) => Ok(Some(row.with_key(self.keyring()).await?)),
+            None => Ok(None),
+        }
     }
 }
 
@@ -184,18 +271,21 @@ impl WriteTx<UpdateCustomer> {
         StoreError::unless(customer.id == permit.id())?;
         let data = &customer.data;
         let done = sqlx::query!(
-            "update customers set name = $3, email = $4, phone = $5, tax_id = $6, bank_account = $7, address = $8,
-                                  updated_at = $9
+            "update customers set name = $3, email = $4::bytea, phone = $5::bytea, tax_id = $6::bytea,
+                                  bank_account = $7::bytea, address = $8::bytea, email_index = $10::bytea,
+                                  tax_id_index = $11::bytea, updated_at = $9
              where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
             permit.id().uuid(),
             data.name.as_str(),
-            data.email.expose(),
-            data.phone.as_ref().map(Phone::expose),
-            data.tax_id.as_ref().map(TaxId::expose),
-            data.bank_account.as_ref().map(BankAccount::expose),
-            data.address.as_ref().map(Address::expose),
-            customer.updated_at
+            data.email.bytes(),
+            data.phone.as_ref().map(Sealed::bytes),
+            data.tax_id.as_ref().map(Sealed::bytes),
+            data.bank_account.as_ref().map(Sealed::bytes),
+            data.address.as_ref().map(Sealed::bytes),
+            customer.updated_at,
+            data.email_index.bytes(),
+            data.tax_id_index.as_ref().map(BlindIndex::bytes)
         )
         .execute(self.connection())
         .await?;
@@ -204,19 +294,35 @@ impl WriteTx<UpdateCustomer> {
 }
 
 impl WriteTx<EraseCustomer> {
-    /// Forgets a customer: the row stays for the books, without anything about the person. Answers that tell of
+    /// The customer of this id, locked until the transaction ends.
+    pub async fn lock_erasable(&mut self, id: CustomerId) -> Result<Option<ErasableCustomer>, StoreError> {
+        let tenant = self.tenant();
+        let found = sqlx::query_scalar!(
+            "select id from customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
+            tenant.uuid(),
+            id.uuid()
+        )
+        .fetch_optional(self.connection())
+        .await?;
+        Ok(found.map(|id| ErasableCustomer { id: CustomerId::from_uuid(id), tenant }))
+    }
+
+    /// Forgets a customer: the row stays for the books, without anything about the person, and the key is destroyed,
+    /// without which copies of the row that are elsewhere do not open (CRYPTO-08). Answers that tell of
     /// the customer are emptied, and their keys stay: a late repetition does not bring the customer back.
     pub async fn erase_customer(
         &mut self,
-        permit: &ObjectPermit<'_, EraseCustomer, Customer>,
+        permit: &ObjectPermit<'_, EraseCustomer, ErasableCustomer>,
         location: &str,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let done = sqlx::query!(
             "with answers as (update idempotency_keys set body = null, location = null
-                              where tenant_id = $1 and location = $3)
+                              where tenant_id = $1 and location = $3),
+                  key as (delete from customer_keys where tenant_id = $1 and customer_id = $2)
              update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
-                                  address = null, updated_at = $4, erased_at = $4
+                                  address = null, email_index = null, tax_id_index = null, updated_at = $4,
+                                  erased_at = $4
              where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
             permit.id().uuid(),

@@ -14,8 +14,10 @@
 mod api_keys;
 mod credentials;
 mod customers;
+mod data_keys;
 mod idempotency;
 mod invoices;
+mod keyring;
 mod migrate;
 mod operator;
 mod orders;
@@ -23,14 +25,17 @@ mod payments;
 mod position;
 mod privileges;
 mod products;
+mod rotation;
 mod tx;
 
 pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
+pub use customers::CustomerFilter;
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use migrate::{MigrateError, migrate};
 pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
+pub use rotation::{Batch, Use};
 pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -42,14 +47,20 @@ use sqlx::{
 };
 use thiserror::Error;
 
-use crate::settings;
+use crate::{
+    crypto::{MasterKeyError, SealError},
+    domain::Clock,
+    settings,
+};
+use keyring::Keyring;
 use privileges::Duty;
 
-/// The database, seen with the two logins that serve operations. Cheap to clone.
+/// The database, seen with the two logins that serve operations, and what opens sealed fields. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     writer: PgPool,
     reader: PgPool,
+    keyring: Arc<Keyring>,
 }
 
 /// Why the store could not do something.
@@ -67,6 +78,15 @@ pub enum StoreError {
     /// A row that was just written is not there, or a change is of another object than its permit.
     #[error("what was read or is to be stored does not belong together")]
     Inconsistent,
+    /// A data key is not there any more, and what it sealed is gone.
+    #[error("the data key of the tenant was destroyed")]
+    KeyDestroyed,
+    /// A data key does not open: the service lacks its master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// Something sealed does not open.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
     /// The database refused the statement, or a row does not hold what it must.
     #[error("the database and the code disagree")]
     Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
@@ -97,6 +117,9 @@ pub enum UnfitDatabase {
         /// The table.
         table: String,
     },
+    /// A master key is missing.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// The schema is not the one this binary was built for.
     #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
     SchemaVersion {
@@ -109,11 +132,16 @@ pub enum UnfitDatabase {
 
 impl Database {
     /// Pools for the two logins. Connects when first used.
-    pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
-        Ok(Self { writer: pool(&settings.writer_url, settings)?, reader: pool(&settings.reader_url, settings)? })
+    pub fn new(settings: &settings::Database, keys: &settings::Keys, clock: Clock) -> Result<Self, UnfitDatabase> {
+        Ok(Self {
+            writer: pool(&settings.writer_url, settings)?,
+            reader: pool(&settings.reader_url, settings)?,
+            keyring: Arc::new(Keyring::new(settings, keys, clock)?),
+        })
     }
 
-    /// Checks that both logins can do no more than they must, and that the schema is the expected one.
+    /// Checks that the logins can do no more than they must, that the schema is the expected one, and that there is every
+    /// master key that is needed.
     pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
         privileges::check(&self.writer, Duty::Write).await?;
         privileges::check(&self.reader, Duty::Read).await?;
@@ -122,7 +150,7 @@ impl Database {
             migrate::check_version(pool).await?;
             privileges::check_row_security(pool).await?;
         }
-        Ok(())
+        self.keyring.check_fit().await
     }
 
     /// Whether both logins are answered, within `limit`.
@@ -134,7 +162,7 @@ impl Database {
 
     /// Closes all connections, after the work they are doing.
     pub async fn close(&self) {
-        tokio::join!(self.writer.close(), self.reader.close());
+        tokio::join!(self.writer.close(), self.reader.close(), self.keyring.close());
     }
 }
 

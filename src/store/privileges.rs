@@ -8,6 +8,7 @@ pub(super) enum Duty {
     Read,
     Write,
     Authenticate,
+    KeepKeys,
 }
 
 /// Refuses a login that could bypass row-level security or change the schema, or do what is another's duty (AUTHZ-08).
@@ -32,7 +33,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and c.relname not in
-                                                       ('api_keys', 'revocations', 'tenant_quotas', '_sqlx_migrations')
+                                                       ('api_keys', 'revocations', 'tenant_quotas', 'data_keys', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
@@ -50,6 +51,22 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                           where c.relnamespace = 'public'::regnamespace and c.relname = 'api_keys'
                             and a.attname = 'creator_roles' and has_column_privilege(a.attrelid, a.attnum, 'update'))
                       as "raises_keys!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relname not in ('data_keys', '_sqlx_migrations')
+                                                   and c.relkind in ('r', 'p', 'v', 'm')
+                                                   and (has_any_column_privilege(c.oid, 'select, insert, update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate')))
+                      as "does_more_than_keys!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relname = 'data_keys'
+                                                   and (has_any_column_privilege(c.oid, 'select, insert, update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate')))
+                      as "reaches_data_keys!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relname = 'data_keys'
+                                                   and (has_any_column_privilege(c.oid, 'update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate')))
+                      as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
                           and p.proname in ('note_revocation', 'note_tenant_quota')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
@@ -80,6 +97,12 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
         "may read the hashes of API keys"
     } else if login.raises_keys && duty != Duty::Authenticate {
         "may change what API keys may do"
+    } else if login.does_more_than_keys && duty == Duty::KeepKeys {
+        "may reach more than data keys, and is for those"
+    } else if login.reaches_data_keys && duty != Duty::KeepKeys {
+        "may reach data keys, which another login keeps"
+    } else if login.destroys_data_keys {
+        "may change or destroy data keys, which is an operator's duty"
     } else if login.operates {
         "may revoke credentials or set quotas, which is an operator's duty"
     } else {

@@ -1,10 +1,10 @@
 //! Transactions confined to the tenant of a permit.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, keyring::Keyring};
 use crate::{
     authz::{Action, Change, Permit},
     domain::TenantId,
@@ -17,6 +17,7 @@ use crate::{
 pub struct ReadTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
+    keyring: Arc<Keyring>,
     action: PhantomData<fn() -> A>,
 }
 
@@ -25,6 +26,7 @@ pub struct ReadTx<A> {
 pub struct WriteTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
+    keyring: Arc<Keyring>,
     action: PhantomData<fn() -> A>,
 }
 
@@ -47,14 +49,14 @@ impl Database {
     pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, StoreError> {
         let tenant = permit.tenant();
         let tx = self.reader.begin_with(begin("begin read only", tenant)).await?;
-        Ok(ReadTx { tx, tenant, action: PhantomData })
+        Ok(ReadTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
     }
 
     /// Opens a writing transaction, which needs the permit of an action that changes something.
     pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, StoreError> {
         let tenant = permit.tenant();
         let tx = self.writer.begin_with(begin("begin", tenant)).await?;
-        Ok(WriteTx { tx, tenant, action: PhantomData })
+        Ok(WriteTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
     }
 }
 
@@ -62,7 +64,7 @@ impl Database {
 ///
 /// `set local` ends with the transaction, however that ends, so a pooled connection can never
 /// carry one tenant into another's request. The text holds nothing but a UUID's hexadecimal digits.
-fn begin(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
+pub(super) fn begin(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!("{begin}; set local app.tenant_id = '{tenant}'"))
 }
 
@@ -77,6 +79,10 @@ impl<A> ReadTx<A> {
         &mut self.tx
     }
 
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     pub(super) fn tenant(&self) -> TenantId {
         self.tenant
     }
@@ -85,6 +91,10 @@ impl<A> ReadTx<A> {
 impl<A> WriteTx<A> {
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         &mut self.tx
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     pub(super) fn tenant(&self) -> TenantId {

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::metrics;
+use crate::crypto::RowKey;
 
 /// Counts an event and writes its line.
 macro_rules! raise {
@@ -60,6 +61,26 @@ pub(crate) fn input_validation_fail(code: &str, faults: usize) {
 /// Something changed at the request of `subject`. `action` is the audit name of the operation.
 pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
     raise!(info, "data_changed", subject, tenant, action, object, "changed");
+}
+
+/// What is stored does not open with the key of its row: somebody changed it, or moved it there (CRYPTO-03).
+pub(crate) fn sealed_data_invalid(key: &RowKey, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", ?key, table, column, "what is stored does not open");
+}
+
+/// The key of a row does not open with the data key of its tenant.
+pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key: i32) {
+    raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "the key of a row does not open");
+}
+
+/// Keys were rotated: those of `whose`, a tenant or `master`, to `version`.
+pub(crate) fn keys_rotated(whose: &str, version: &str) {
+    raise!(info, "crypto_key_rotated", whose, version, "keys rotated");
+}
+
+/// Data keys of a tenant are gone for good.
+pub(crate) fn keys_destroyed(tenant: &str, keys: u64, reason: &str) {
+    raise!(warn, "crypto_key_destroyed", tenant, keys, reason, "data keys destroyed");
 }
 
 /// A handler panicked. The message stays out: it may hold anything.

@@ -1,4 +1,4 @@
-//! E0277: `Email` doesn't implement `std::fmt::Display`
+//! E0277: `service::domain::Email` doesn't implement `std::fmt::Display`
 use service::domain::Email;
 
 fn print(email: &Email) -> String {

@@ -31,6 +31,8 @@ mod orders;
 mod plans;
 mod quota;
 mod races;
+mod rotation;
+mod sealed;
 mod shared_quota;
 mod start;
 mod support;

@@ -16,10 +16,13 @@ fn faults(variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 const KEY: &str = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
-const SOUND: [(&str, &str); 7] = [
+const SOUND: [(&str, &str); 10] = [
     ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__AUTHN_URL", "postgres://app_authn:0123456789fedcba@db.example/app?sslmode=verify-full"),
+    ("APP_DATABASE__KEYS_URL", "postgres://app_keys:fedcba0123456789@db.example/app?sslmode=verify-full"),
+    ("APP_KEYS__MASTER", "1:QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8="),
+    ("APP_KEYS__INDEX", "1:YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8="),
     ("APP_OIDC__ISSUER", "https://login.example.com"),
     ("APP_OIDC__AUDIENCE", "api://orders"),
     ("APP_SECRETS__MAC_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
@@ -78,7 +81,11 @@ fn secret_03_production_refuses_what_is_unsafe() {
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
         ("APP_DATABASE__READER_URL", SOUND[0].1, "a login of its own"),
         ("APP_DATABASE__AUTHN_URL", SOUND[1].1, "a login of its own"),
+        ("APP_DATABASE__KEYS_URL", SOUND[1].1, "a login of its own"),
         ("APP_SECRETS__PEPPER", "c2hvcnQ=", "32 random bytes"),
+        ("APP_KEYS__MASTER", "1:c2hvcnQ=", "32 random bytes"),
+        ("APP_KEYS__MASTER", "YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8=", "expected `version:key` parts"),
+        ("APP_KEYS__INDEX", "", "is empty"),
         ("APP_REVOCATION__WHEN_LOST", "panic", "expected `refuse` or `serve`"),
         ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "a login of its own"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),

@@ -172,6 +172,11 @@ impl TestApp {
     }
 }
 
+/// A part of a keyset, with a key of its own.
+pub fn keyset(version: u16) -> String {
+    format!("{version}:{}", STANDARD.encode(service::crypto::random::<32>().unwrap()))
+}
+
 /// A demo person.
 pub fn person(tenant: &Tenant, role: Role) -> Person {
     let wanted = |person: &Person| person.tenant == tenant.id && person.role == role;

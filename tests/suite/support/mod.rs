@@ -15,7 +15,7 @@ mod tokens;
 mod wire;
 
 pub use actor::{Actor, Credential, Reply};
-pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, person, start_issuer};
+pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, keyset, person, start_issuer};
 pub use authority::{Authority, PemFiles};
 pub use books::{Books, id};
 pub use eventually::eventually;

@@ -116,7 +116,7 @@ async fn start() -> Provider {
 async fn prepare(cluster: &Cluster) {
     let urls = cluster.provision(&template_name()).await.unwrap();
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
-    demo::seed(&mut owner).await.unwrap();
+    demo::seed(&mut owner, &urls).await.unwrap();
     owner.close().await.unwrap();
     let mut admin = cluster.connect().await.unwrap();
     let names: Vec<String> = sqlx::query_scalar("select datname from pg_database where datname ~ '^test_[0-9]+_'")

@@ -1,0 +1,135 @@
+//! The lower two of three layers of keys: a data key for each tenant, which wraps a key for each row.
+
+use std::fmt;
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    SealError, random,
+    sealing::{Place, SealingKey},
+};
+
+/// A tenant's data key, unwrapped. It seals nothing but keys.
+pub struct DataKey {
+    tenant: Uuid,
+    version: i32,
+    key: SealingKey,
+}
+
+/// The key of one row: without it, nobody reads the row's sealed fields again, in no backup either (CRYPTO-08).
+pub struct RowKey {
+    tenant: Uuid,
+    row: Uuid,
+    version: i32,
+    key: SealingKey,
+    wrapped: Vec<u8>,
+}
+
+impl DataKey {
+    /// A data key from what its wrapping held.
+    pub(super) fn new(tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<Self, SealError> {
+        Ok(Self { tenant, version, key: SealingKey::new(bytes)? })
+    }
+
+    /// Which of the tenant's data keys it is.
+    #[must_use]
+    pub fn version(&self) -> i32 {
+        self.version
+    }
+
+    /// A new key for a row of a table.
+    pub fn new_row_key(&self, table: &'static str, row: Uuid) -> Result<RowKey, SealError> {
+        let bytes = Zeroizing::new(random::<32>().map_err(|_| SealError)?);
+        let wrapped = self.key.seal(&self.place(table, row), bytes.as_slice())?;
+        self.row_key(row, &bytes, wrapped)
+    }
+
+    /// The key of a row, as it is stored.
+    pub fn open_row_key(&self, table: &'static str, row: Uuid, wrapped: Vec<u8>) -> Result<RowKey, SealError> {
+        let bytes = self.key.open(&self.place(table, row), &wrapped)?;
+        self.row_key(row, bytes.as_slice().try_into().map_err(|_| SealError)?, wrapped)
+    }
+
+    fn row_key(&self, row: Uuid, bytes: &[u8; 32], wrapped: Vec<u8>) -> Result<RowKey, SealError> {
+        Ok(RowKey { tenant: self.tenant, row, version: self.version, key: SealingKey::new(bytes)?, wrapped })
+    }
+
+    fn place(&self, table: &'static str, row: Uuid) -> Place {
+        Place { tenant: self.tenant, table, column: "key", row, version: self.version }
+    }
+}
+
+impl RowKey {
+    /// Which data key of the tenant wraps it.
+    #[must_use]
+    pub fn data_key(&self) -> i32 {
+        self.version
+    }
+
+    /// As it is stored.
+    #[must_use]
+    pub fn wrapped(&self) -> &[u8] {
+        &self.wrapped
+    }
+
+    pub(super) fn seal(&self, table: &'static str, column: &'static str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        self.key.seal(&self.place(table, column), plain)
+    }
+
+    pub(super) fn open(
+        &self,
+        table: &'static str,
+        column: &'static str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        self.key.open(&self.place(table, column), sealed)
+    }
+
+    fn place(&self, table: &'static str, column: &'static str) -> Place {
+        Place { tenant: self.tenant, table, column, row: self.row, version: self.version }
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataKey").field("tenant", &self.tenant).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowKey").field("row", &self.row).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_key(tenant: u128, version: i32, byte: u8) -> DataKey {
+        DataKey::new(Uuid::from_u128(tenant), version, &[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn crypto_03_a_rows_key_opens_for_its_row_only() {
+        let row = Uuid::from_u128(9);
+        let fresh = data_key(1, 1, 7).new_row_key("customers", row).unwrap();
+        let wrapped = fresh.wrapped().to_vec();
+        let same = data_key(1, 1, 7).open_row_key("customers", row, wrapped.clone()).unwrap();
+        let sealed = fresh.seal("customers", "email", b"text").unwrap();
+        assert_eq!(same.open("customers", "email", &sealed).unwrap().as_slice(), b"text");
+        for (key, table, row) in [
+            (data_key(2, 1, 7), "customers", row),
+            (data_key(1, 2, 7), "customers", row),
+            (data_key(1, 1, 8), "customers", row),
+            (data_key(1, 1, 7), "orders", row),
+            (data_key(1, 1, 7), "customers", Uuid::from_u128(8)),
+        ] {
+            assert!(key.open_row_key(table, row, wrapped.clone()).is_err(), "{key:?} {table} {row}");
+        }
+        // Nor does another row's key, or another of the same row.
+        let other = data_key(1, 1, 7).new_row_key("customers", row).unwrap();
+        assert!(other.open("customers", "email", &sealed).is_err());
+    }
+}

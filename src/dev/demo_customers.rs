@@ -1,0 +1,123 @@
+//! The customers of a demo tenant. SQL cannot seal, so they are made here.
+
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::database::{DatabaseError, Urls};
+use crate::{
+    crypto::{BlindIndex, DataKey, IndexKeys, MasterKeys, Sealed, WrappedDataKey},
+    domain::{Clock, Customer, CustomerData, CustomerId, TenantId},
+};
+
+/// Name, e-mail address, telephone number, tax identifier, bank account, address; some without the last four.
+const CUSTOMERS: [(&str, &str, [Option<&str>; 4]); 3] = [
+    (
+        "Initech",
+        "billing@initech.example",
+        [
+            Some("+493012345678"),
+            Some("DE136695976"),
+            Some("DE89370400440532013000"),
+            Some("1 Main Street\n10115 Berlin"),
+        ],
+    ),
+    (
+        "Hooli",
+        "accounts@hooli.example",
+        [Some("+33142685300"), Some("FR40303265045"), Some("FR1420041010050500013M02606"), None],
+    ),
+    ("Ada Example", "ada@example.com", [None; 4]),
+];
+
+/// Adds those that are not there yet. Their ids begin 0190a01N, where N is the tenant's number.
+pub(super) async fn seed(
+    owner: &mut PgConnection,
+    urls: &Urls,
+    tenant: TenantId,
+    number: u128,
+) -> Result<(), DatabaseError> {
+    let there: i64 =
+        sqlx::query_scalar("select count(*) from customers where created_by = 'demo'").fetch_one(&mut *owner).await?;
+    if there > 0 {
+        return Ok(());
+    }
+    let unreadable = |_| DatabaseError::Keys;
+    let index = IndexKeys::from_text(urls.index_keys.expose_secret()).map_err(unreadable)?;
+    let data_key = data_key(owner, urls, tenant).await?;
+    for (n, (name, email, rest)) in (1_u32..).zip(CUSTOMERS) {
+        let id = Uuid::from_u128((0x0190_a010 + number) << 96 | 0x7000_8000 << 48 | u128::from(n));
+        let id = CustomerId::from_uuid(id);
+        let data = data(name, email, rest).ok_or(DatabaseError::Keys)?;
+        let key = data_key.new_row_key("customers", id.uuid()).map_err(|_| DatabaseError::Keys)?;
+        let added = Clock::system().now() - TimeDelta::days(i64::from(10 - n));
+        let customer =
+            Customer::new(id, &data, (key, &index), tenant, "demo", added).map_err(|_| DatabaseError::Keys)?;
+        insert(owner, &customer).await?;
+    }
+    Ok(())
+}
+
+fn data(name: &str, email: &str, [phone, tax_id, bank_account, address]: [Option<&str>; 4]) -> Option<CustomerData> {
+    Some(CustomerData {
+        name: name.parse().ok()?,
+        email: email.parse().ok()?,
+        phone: phone.and_then(|text| text.parse().ok()),
+        tax_id: tax_id.and_then(|text| text.parse().ok()),
+        bank_account: bank_account.and_then(|text| text.parse().ok()),
+        address: address.and_then(|text| text.parse().ok()),
+    })
+}
+
+/// The tenant's first data key. As the owner, who may do everything: nothing serves yet.
+async fn data_key(owner: &mut PgConnection, urls: &Urls, tenant: TenantId) -> Result<DataKey, DatabaseError> {
+    let master = MasterKeys::from_text(urls.master_keys.expose_secret()).map_err(|_| DatabaseError::Keys)?;
+    let newest =
+        "select version, wrapped_by, wrapped from data_keys where of_tenant = $1 order by version desc limit 1";
+    let stored: Option<(i32, String, Vec<u8>)> =
+        sqlx::query_as(newest).bind(tenant.uuid()).fetch_optional(&mut *owner).await?;
+    if let Some((version, wrapped_by, wrapped)) = stored {
+        let stored = WrappedDataKey { version, wrapped_by, wrapped };
+        return master.open(tenant.uuid(), &stored).map_err(|_| DatabaseError::Keys);
+    }
+    let (key, stored) = master.generate(tenant.uuid(), 1).map_err(|_| DatabaseError::Keys)?;
+    sqlx::query(
+        "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at) values ($1, 1, $2, $3, now())",
+    )
+    .bind(tenant.uuid())
+    .bind(stored.wrapped_by)
+    .bind(stored.wrapped)
+    .execute(owner)
+    .await?;
+    Ok(key)
+}
+
+async fn insert(owner: &mut PgConnection, customer: &Customer) -> Result<(), DatabaseError> {
+    let data = &customer.data;
+    sqlx::query(
+        "with c as (
+             insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, email_index,
+                                    tax_id_index, created_by, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+         )
+         insert into customer_keys (tenant_id, customer_id, data_key, wrapped) values ($1, $2, $13, $14)",
+    )
+    .bind(customer.tenant.uuid())
+    .bind(customer.id.uuid())
+    .bind(data.name.as_str())
+    .bind(data.email.bytes())
+    .bind(data.phone.as_ref().map(Sealed::bytes))
+    .bind(data.tax_id.as_ref().map(Sealed::bytes))
+    .bind(data.bank_account.as_ref().map(Sealed::bytes))
+    .bind(data.address.as_ref().map(Sealed::bytes))
+    .bind(data.email_index.bytes())
+    .bind(data.tax_id_index.as_ref().map(BlindIndex::bytes))
+    .bind(&customer.created_by)
+    .bind(customer.created_at)
+    .bind(customer.key.data_key())
+    .bind(customer.key.wrapped())
+    .execute(owner)
+    .await?;
+    Ok(())
+}

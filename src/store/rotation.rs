@@ -1,0 +1,165 @@
+//! What keeps the keys of sealed fields young: not an operation, so without a permit. Operators run it from the command
+//! line, with the master keys and the logins of the service.
+
+use super::{
+    Database, Position, StoreError,
+    customers::{CustomerRow, TABLE, select_customers},
+};
+use crate::{
+    crypto::{BlindIndex, DataKey, IndexKeys, RowKey, SealError, Sealable, Sealed},
+    domain::{Address, BankAccount, Customer, Phone, TaxId, TenantId},
+};
+
+/// Rows that are resealed in one transaction, and so locked together, for some milliseconds.
+const BATCH: i64 = 50;
+
+/// One batch of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// Customers that were sealed anew.
+    pub resealed: usize,
+    /// Where the next batch begins; `None` if this was the last.
+    pub next: Option<Position>,
+}
+
+/// How many customers of a tenant need a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The key's version.
+    pub version: i32,
+    /// Customers.
+    pub customers: i64,
+}
+
+impl Database {
+    /// Tenants that have data keys.
+    pub async fn tenants_with_keys(&self) -> Result<Vec<TenantId>, StoreError> {
+        self.keyring.tenants().await
+    }
+
+    /// Makes a further data key for a tenant and gives its version. New customers get it within five seconds.
+    pub async fn add_data_key(&self, tenant: TenantId) -> Result<i32, StoreError> {
+        self.keyring.add_next(tenant).await
+    }
+
+    /// The data keys of a tenant, by version, each with the master key that wraps it.
+    pub async fn data_keys(&self, tenant: TenantId) -> Result<Vec<(i32, String)>, StoreError> {
+        self.keyring.versions(tenant).await
+    }
+
+    /// How many customers need each data key, and how many each key of blind indexes.
+    pub async fn key_uses(&self, tenant: TenantId) -> Result<(Vec<Use>, Vec<Use>), StoreError> {
+        let mut tx = self.reader.begin_with(super::tx::begin("begin read only", tenant)).await?;
+        let data_keys = sqlx::query_as!(
+            Use,
+            r#"select data_key as version, count(*) as "customers!" from customer_keys where tenant_id = $1
+               group by data_key order by data_key"#,
+            tenant.uuid()
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let (mut index_keys, mut from) = (Vec::new(), vec![0]);
+        // One key after the other, so that each step finds its place in the index.
+        while let Some(next) = sqlx::query_scalar!(
+            r#"select email_index as "index!" from customers
+               where tenant_id = $1 and erased_at is null and email_index >= $2 order by email_index limit 1"#,
+            tenant.uuid(),
+            from
+        )
+        .fetch_optional(&mut *tx)
+        .await?
+        {
+            let (version, end) = BlindIndex::from_stored(next).key_and_end();
+            let customers = sqlx::query_scalar!(
+                r#"select count(*) as "customers!" from customers
+                   where tenant_id = $1 and erased_at is null and email_index >= $2 and email_index < $3"#,
+                tenant.uuid(),
+                from,
+                end
+            )
+            .fetch_one(&mut *tx)
+            .await?;
+            index_keys.push(Use { version, customers });
+            from = end;
+        }
+        Ok((data_keys, index_keys))
+    }
+
+    /// Seals up to fifty customers anew, those that do not have the tenant's newest data key and the first index key yet,
+    /// each with a new key of its own. All of a batch or nothing; two at once do nothing twice; who reads meanwhile reads
+    /// what was there before, and who writes waits for the batch.
+    pub async fn reseal_batch(&self, tenant: TenantId, from: Position) -> Result<Batch, StoreError> {
+        let data_key = self.keyring.newest(tenant).await?;
+        let index_key = self.keyring.indexes().primary();
+        let mut tx = self.writer.begin_with(super::tx::begin("begin", tenant)).await?;
+        let rows = select_customers!(
+            "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
+                            on k.of_tenant = tenant_id and k.customer_id = id
+             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
+               and (data_key < $5 or substring(email_index from 1 for 2) <> $6)
+             order by created_at desc, id desc limit $4 for no key update of customers, k",
+            tenant.uuid(),
+            from.time(),
+            from.id,
+            BATCH,
+            data_key.version(),
+            index_key.as_slice()
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let last = rows.last().map(|row: &CustomerRow| Position { at: row.created_at, id: row.id });
+        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH);
+        let resealed = rows.len();
+        for row in rows {
+            let customer = resealed_customer(row.with_key(&self.keyring).await?, &data_key, self.keyring.indexes())?;
+            store(&mut tx, &customer).await?;
+        }
+        tx.commit().await?;
+        Ok(Batch { resealed, next: last.filter(|_| full) })
+    }
+}
+
+/// The customer with a new key, everything sealed with that, and indexes by the first index key.
+fn resealed_customer(mut customer: Customer, data_key: &DataKey, indexes: &IndexKeys) -> Result<Customer, SealError> {
+    let new = data_key.new_row_key(TABLE, customer.id.uuid())?;
+    let (data, old, tenant) = (&mut customer.data, &customer.key, customer.tenant.uuid());
+    data.email_index = indexes.index_sealed(tenant, &data.email, old)?;
+    data.tax_id_index =
+        data.tax_id.as_ref().map(|field: &Sealed<TaxId>| indexes.index_sealed(tenant, field, old)).transpose()?;
+    data.email = data.email.resealed(old, &new)?;
+    data.phone = reseal::<Phone>(data.phone.as_ref(), old, &new)?;
+    data.tax_id = reseal::<TaxId>(data.tax_id.as_ref(), old, &new)?;
+    data.bank_account = reseal::<BankAccount>(data.bank_account.as_ref(), old, &new)?;
+    data.address = reseal::<Address>(data.address.as_ref(), old, &new)?;
+    customer.key = new;
+    Ok(customer)
+}
+
+fn reseal<T: Sealable>(field: Option<&Sealed<T>>, old: &RowKey, new: &RowKey) -> Result<Option<Sealed<T>>, SealError> {
+    field.map(|field| field.resealed(old, new)).transpose()
+}
+
+async fn store(connection: &mut sqlx::PgConnection, customer: &Customer) -> Result<(), StoreError> {
+    let data = &customer.data;
+    let done = sqlx::query!(
+        "with k as (update customer_keys set data_key = $10, wrapped = $11::bytea
+                    where tenant_id = $1 and customer_id = $2)
+         update customers set email = $3::bytea, phone = $4::bytea, tax_id = $5::bytea, bank_account = $6::bytea,
+                              address = $7::bytea, email_index = $8::bytea, tax_id_index = $9::bytea
+         where tenant_id = $1 and id = $2",
+        customer.tenant.uuid(),
+        customer.id.uuid(),
+        data.email.bytes(),
+        data.phone.as_ref().map(Sealed::bytes),
+        data.tax_id.as_ref().map(Sealed::bytes),
+        data.bank_account.as_ref().map(Sealed::bytes),
+        data.address.as_ref().map(Sealed::bytes),
+        data.email_index.bytes(),
+        data.tax_id_index.as_ref().map(BlindIndex::bytes),
+        customer.key.data_key(),
+        customer.key.wrapped()
+    )
+    .execute(connection)
+    .await?;
+    StoreError::unless(done.rows_affected() == 1)
+}

@@ -1,0 +1,246 @@
+//! Keys of sealed fields that change while the service runs (CRYPTO-05), by the commands that operators have.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use http::Method;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use service::{
+    app,
+    authz::policy::Role,
+    domain::Clock,
+    ops::Keys,
+    settings::{LoginSettings, Settings},
+};
+
+use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query};
+
+/// The environment of a command beside this service, with other keys if need be.
+fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut variables = TestApp::variables(&app.database, app.issuer.url());
+    variables.extend(keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables
+}
+
+/// Runs a command as `main` does, and gives what it says.
+async fn keys(app: &TestApp, command: Keys, keys: &[(&str, &str)]) -> Result<Vec<String>, String> {
+    let settings = Settings::from_variables(variables(app, keys)).unwrap();
+    let operator = LoginSettings { url: app.database.operator.clone() };
+    let mut said = Vec::new();
+    let done = command.run(&settings, Some(&operator), &Clock::system(), |line| said.push(line)).await;
+    done.map(|()| said).map_err(|error| error.to_string())
+}
+
+fn person(n: usize) -> Value {
+    json!({
+        "name": format!("Person {n}"), "email": format!("person-{n}@example.com"), "phone": "+491771234567",
+        "taxId": format!("DE-{n:06}"), "address": format!("{n} Main Street"),
+    })
+}
+
+async fn add(app: &TestApp, people: usize) -> Vec<String> {
+    let sales = app.user(Role::Sales);
+    let mut paths = Vec::new();
+    for n in 0..people {
+        let created = sales.post("/v1/customers", &person(n)).await.ok(201);
+        paths.push(format!("/v1/customers/{}", created["id"].as_str().unwrap()));
+    }
+    paths
+}
+
+/// Everybody can be read, and found by both indexes.
+async fn all_is_there(app: &TestApp, paths: &[String]) {
+    let admin = app.user(Role::Admin);
+    for (n, path) in paths.iter().enumerate() {
+        let read = admin.get(path).await.ok(200);
+        assert_eq!(read["email"], person(n)["email"]);
+        assert_eq!(read["taxId"], person(n)["taxId"]);
+        assert_eq!(read["phone"], "+491771234567");
+    }
+    for query in ["email=person-1@example.com", "taxId=DE000001"] {
+        let page = admin.get(&format!("/v1/customers?{query}")).await.ok(200);
+        assert_eq!(page["items"][0]["email"], "person-1@example.com", "{query}");
+    }
+}
+
+/// Customers of Acme under each data key, such as `1: 3`.
+async fn under(app: &TestApp, column: &str) -> Vec<String> {
+    let counts = format!(
+        "select concat({column}, ': ', count(*)) from customer_keys k join customers c on c.id = k.customer_id
+         group by {column} order by {column}"
+    );
+    query(&app.database.owner, &counts).await
+}
+
+const DATA_KEY: &str = "k.data_key";
+const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
+
+#[tokio::test]
+async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_needed_no_more() {
+    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let paths = add(&app, 120).await;
+    let (admin, done) = (app.user(Role::Admin), AtomicBool::new(false));
+    let tenant = Some(ACME.id.uuid());
+    let reads = async {
+        let mut pages = 0;
+        while !done.load(Ordering::Relaxed) {
+            let page = admin.get("/v1/customers?limit=100").await.ok(200);
+            assert_eq!(page["items"][0]["masked"], false);
+            pages += 1;
+        }
+        pages
+    };
+    let writes = async {
+        let (mut n, mut added) = (0, 0);
+        while !done.load(Ordering::Relaxed) {
+            let path = &paths[n % paths.len()];
+            let change = json!({ "address": format!("{n} Side Street") });
+            admin.send(admin.request(Method::PATCH, path).json(&change)).await.ok(200);
+            assert_eq!(admin.get(path).await.ok(200)["address"], change["address"]);
+            if n % 10 == 0 {
+                admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
+                added += 1;
+            }
+            n += 1;
+        }
+        added
+    };
+    let rotation = async {
+        // A second operator starts at the same time.
+        let both = tokio::join!(keys(&app, Keys::Rotate { tenant }, &[]), keys(&app, Keys::Reseal { tenant }, &[]));
+        done.store(true, Ordering::Relaxed);
+        both
+    };
+    let (pages, added, (rotated, other)) = tokio::join!(reads, writes, rotation);
+    assert!(pages > 5 && added > 5, "{pages} {added}");
+    other.unwrap();
+    let rotated = rotated.unwrap();
+    assert_eq!(rotated[0], format!("{}: data key 2", ACME.id));
+    all_is_there(&app, &paths).await;
+    assert_eq!(under(&app, DATA_KEY).await, [format!("2: {}", 3 + 120 + added)]);
+    // What is no longer needed can go; what is needed cannot.
+    let drop = |version| Keys::Drop { tenant: ACME.id.uuid(), version };
+    let newest = keys(&app, drop(2), &[]).await.unwrap_err();
+    assert!(newest.contains("data key 2 is needed"), "{newest}");
+    keys(&app, drop(1), &[]).await.unwrap();
+    all_is_there(&app, &paths).await;
+    let status = keys(&app, Keys::Status, &[]).await.unwrap().join("\n");
+    assert!(
+        status.contains(&format!("{}: data key 2, wrapped by keyset:1: {} customers", ACME.id, 123 + added)),
+        "{status}"
+    );
+    assert!(!status.contains(&format!("{}: data key 1", ACME.id)), "{status}");
+    // Another replica, which remembers nothing.
+    let replica = TestApp::start_on(app.database.clone(), &UNTHROTTLED).await;
+    all_is_there(&replica, &paths).await;
+}
+
+#[tokio::test]
+async fn crypto_05_a_data_key_that_customers_need_is_not_dropped() {
+    let app = TestApp::start().await;
+    // As if a rotation had stopped before its first batch.
+    let add = format!(
+        "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, now() from data_keys where of_tenant = '{}'",
+        ACME.id
+    );
+    crate::support::run(&app.database.owner, &add).await.unwrap();
+    let refused = keys(&app, Keys::Drop { tenant: ACME.id.uuid(), version: 1 }, &[]).await.unwrap_err();
+    assert!(refused.contains("3 customers are sealed with it"), "{refused}");
+    assert_eq!(app.user(Role::Admin).get("/v1/customers").await.ok(200)["items"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 2).await;
+    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
+    let both = format!("{new},{old}");
+    let start = async |master: &str| {
+        let settings = Settings::from_variables(variables(&app, &[("APP_KEYS__MASTER", master)])).unwrap();
+        app::start(settings, Clock::system()).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    // First every replica gets both, then the data keys move, and last the old one goes.
+    start(&both).await.unwrap();
+    assert!(start(&new).await.unwrap_err().contains("keyset:1"));
+    let said = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap();
+    assert_eq!(said, ["2 data keys are now wrapped by keyset:2"]);
+    assert_eq!(
+        keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap(),
+        ["0 data keys are now wrapped by keyset:2"]
+    );
+    assert!(start(&old).await.unwrap_err().contains("keyset:2"));
+    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    all_is_there(&replica, &paths).await;
+}
+
+#[tokio::test]
+async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 60).await;
+    let (old, new) = (app.database.index_keys.expose_secret().to_owned(), keyset(2));
+    let both = format!("{new},{old}");
+    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
+    all_is_there(&replica, &paths).await;
+    let added = replica.user(Role::Sales).post("/v1/customers", &person(1)).await.ok(201);
+    let page = replica.user(Role::Admin).get("/v1/customers?email=person-1@example.com").await.ok(200);
+    assert_eq!(page["items"][0]["id"], added["id"], "the newest first, under whichever key");
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    let status = async || keys(&app, Keys::Status, &[]).await.unwrap().join("\n");
+    let uses = |version: u16, customers: usize| format!("{}: index key {version}: {customers} customers", ACME.id);
+    let before = status().await;
+    assert!(before.contains(&uses(1, 63)) && before.contains(&uses(2, 1)), "{before}");
+    keys(&app, Keys::Reseal { tenant: None }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
+    let after = status().await;
+    assert!(after.contains(&uses(2, 64)) && !after.contains("index key 1"), "{after}");
+    assert_eq!(under(&app, INDEX_KEY).await, ["2: 64"]);
+    let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
+    let page = last.user(Role::Admin).get("/v1/customers?taxId=DE-000001").await.ok(200);
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn crypto_05_a_rotation_that_is_killed_goes_on_where_it_was() {
+    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let paths = add(&app, 300).await;
+    let mut command = binary();
+    let mut child = command
+        .args(["keys", "rotate", "--tenant", &ACME.id.to_string()])
+        .envs(variables(&app, &[("APP_LOG__FILTER", "off")]))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let seen = lines.find(|line| line.as_ref().unwrap().contains("50 customers sealed anew")).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(seen.unwrap().ends_with(": 50 customers sealed anew"));
+    let half = under(&app, DATA_KEY).await;
+    assert!(half.len() == 2, "some have the new key, some the old: {half:?}");
+    all_is_there(&app, &paths).await;
+    keys(&app, Keys::Reseal { tenant: None }, &[]).await.unwrap();
+    assert_eq!(under(&app, DATA_KEY).await, ["2: 303"]);
+    all_is_there(&app, &paths).await;
+}
+
+#[tokio::test]
+async fn crypto_08_a_tenant_whose_data_keys_are_destroyed_is_read_by_nobody() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 1).await;
+    let tenant = ACME.id.uuid();
+    let destroy = |reason: &str| Keys::Destroy { tenant, reason: reason.to_owned() };
+    assert!(keys(&app, destroy(" "), &[]).await.unwrap_err().contains("a reason"));
+    keys(&app, destroy("they left"), &[]).await.unwrap();
+    let replica = TestApp::start_on(app.database.clone(), &[]).await;
+    let admin = replica.user(Role::Admin);
+    assert_eq!(admin.get(&paths[0]).await.problem(404), "not_found");
+    assert_eq!(admin.get("/v1/customers").await.problem(404), "not_found");
+    // The books stay.
+    assert!(!admin.get("/v1/orders").await.ok(200)["items"].as_array().unwrap().is_empty());
+    // Whoever is left can be erased.
+    assert_eq!(admin.send(admin.request(Method::DELETE, &paths[0])).await.status, 204);
+}
