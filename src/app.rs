@@ -101,6 +101,7 @@ pub async fn start(
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         max_key_lifetime: settings.api_keys.max_lifetime,
+        watch: api::Watch::new(settings.keys.usual_per_minute, clock.clone()),
         clock,
         docs: settings.http.docs,
         issuer: settings.oidc.first.url.clone(),
@@ -132,6 +133,8 @@ pub async fn start(
         }
     }
     background.spawn(async move { forgetful.forget().await });
+    let watch = Arc::clone(&context);
+    background.spawn(async move { watch.watch.forget().await });
     background.spawn(async move { connected.stay_connected().await });
     let public = Serving { service: outside, listener: public.0, address };
     Ok(App { public, internal, served, http: settings.http, context, credentials, background })

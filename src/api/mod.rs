@@ -24,10 +24,12 @@ mod schema;
 mod strict_json;
 mod text;
 mod values;
+mod watch;
 
 pub use guard::UnguardedRoute;
 pub(crate) use internal::Internal;
 pub use meta::document;
+pub(crate) use watch::Watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,6 +63,8 @@ pub struct Context {
     pub idempotency_retention: Duration,
     /// How long an API key may be valid.
     pub max_key_lifetime: Duration,
+    /// Watches who sees how much in plain text.
+    pub(crate) watch: Watch,
     /// The time.
     pub clock: Clock,
     /// Whether the document and its page are served.

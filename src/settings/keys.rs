@@ -11,6 +11,9 @@ pub struct Keys {
     pub master: Arc<MasterKeys>,
     /// `APP_KEYS__INDEX`, required: keys of blind indexes in the same form. New rows are found by the first.
     pub index: Arc<IndexKeys>,
+    /// `APP_KEYS__USUAL_PER_MINUTE`, default 300, 1 to 1000000: when a person sees more customers than this in plain text
+    /// within a minute, there is a security event (CRYPTO-07).
+    pub usual_per_minute: u32,
 }
 
 impl Keys {
@@ -18,6 +21,7 @@ impl Keys {
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let master = r.required_with("keys.master", MasterKeys::from_text);
         let index = r.required_with("keys.index", IndexKeys::from_text);
-        Some(Self { master: Arc::new(master?), index: Arc::new(index?) })
+        let usual_per_minute = r.within("keys.usual_per_minute", 300, 1..=1_000_000);
+        Some(Self { master: Arc::new(master?), index: Arc::new(index?), usual_per_minute })
     }
 }

@@ -73,6 +73,16 @@ pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key:
     raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "the key of a row does not open");
 }
 
+/// Somebody saw fields about so many persons in plain text.
+pub(crate) fn sensitive_read(subject: &str, tenant: &str, operation: &str, customers: usize) {
+    raise!(info, "sensitive_read", subject, tenant, operation, customers, "seen in plain text");
+}
+
+/// Somebody sees more of them than is usual in a minute.
+pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str, per_minute: u32) {
+    raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more was read than is usual");
+}
+
 /// Keys were rotated: those of `whose`, a tenant or `master`, to `version`.
 pub(crate) fn keys_rotated(whose: &str, version: &str) {
     raise!(info, "crypto_key_rotated", whose, version, "keys rotated");

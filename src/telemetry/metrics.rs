@@ -1,6 +1,7 @@
 //! What is counted, for the page that Prometheus reads on the internal listener.
 //!
-//! Labels take few values, whatever callers send: no path, no name, no address.
+//! Labels take few values, whatever callers send: no path, no name, no address. Tenants are told apart, two thousand of them
+//! (the library's bound; further ones are counted together).
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -36,6 +37,7 @@ struct Metrics {
     _provider: SdkMeterProvider,
     requests: Histogram<f64>,
     events: Counter<u64>,
+    customers_shown: Counter<u64>,
 }
 
 /// The page cannot be made.
@@ -57,7 +59,11 @@ impl Metrics {
             .with_boundaries(SECONDS.to_vec())
             .build();
         let events = meter.u64_counter("security.events").with_description("Security events, by name.").build();
-        Ok(Self { registry, _provider: provider, requests, events })
+        let customers_shown = meter
+            .u64_counter("customers.shown")
+            .with_description("Customers whose fields were shown in plain text, by tenant.")
+            .build();
+        Ok(Self { registry, _provider: provider, requests, events, customers_shown })
     }
 }
 
@@ -77,6 +83,14 @@ pub(crate) fn request(method: &http::Method, status: http::StatusCode, took: Dur
 pub(super) fn event(name: &'static str) {
     if let Some(metrics) = METRICS.as_ref() {
         metrics.events.add(1, &[KeyValue::new("event", name)]);
+    }
+}
+
+/// So many customers of a tenant were shown in plain text.
+pub(crate) fn customers_shown(tenant: &str, customers: usize) {
+    if let Some(metrics) = METRICS.as_ref() {
+        let customers = u64::try_from(customers).unwrap_or(u64::MAX);
+        metrics.customers_shown.add(customers, &[KeyValue::new("tenant", tenant.to_owned())]);
     }
 }
 

@@ -12,7 +12,7 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{ACME, Actor, GLOBEX, TestApp, keyset, query, run, superuser, test_database};
+use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, TestApp, keyset, query, run, superuser, test_database};
 
 /// Texts that occur nowhere else, one for each sealed field.
 fn canaries() -> Value {
@@ -247,4 +247,32 @@ async fn crypto_04_nothing_unwrapped_is_stored_and_operations_reach_no_data_key(
     }
     let lengths = "select length(wrapped)::text from data_keys union select length(wrapped)::text from customer_keys";
     assert_eq!(query(&app.database.owner, lengths).await, ["61"], "a key of 32 bytes, and what sealing adds");
+}
+
+#[tokio::test]
+async fn crypto_07_what_is_seen_in_plain_text_is_counted_and_too_much_of_it_is_told() {
+    let app = TestApp::start_with(&[("APP_KEYS__USUAL_PER_MINUTE", "10")]).await;
+    let (admin, viewer) = (app.user(Role::Admin), app.user(Role::Viewer));
+    let told = |reply: &Reply| {
+        let named = |event: &Fields| event["event"].starts_with("sensitive_read");
+        let events = reply.events().into_iter().filter(named);
+        events.map(|event| (event["event"].clone(), event["subject"].clone())).collect::<Vec<_>>()
+    };
+    let read = ("sensitive_read".to_owned(), "admin@acme.example".to_owned());
+    let excess = ("sensitive_read_excess".to_owned(), "admin@acme.example".to_owned());
+    // Three customers each time: the fourth is one too many pages.
+    for _ in 0..3 {
+        assert_eq!(told(&admin.get("/v1/customers").await), [read.clone()]);
+    }
+    let reply = admin.get("/v1/customers").await;
+    assert_eq!(told(&reply), [read.clone(), excess]);
+    assert_eq!(reply.events().iter().find(|event| event["event"] == "sensitive_read").unwrap()["customers"], "3");
+    // Whoever sees nothing is not counted, and nobody for somebody else.
+    for _ in 0..5 {
+        assert_eq!(told(&viewer.get("/v1/customers").await), []);
+    }
+    assert_eq!(told(&app.user(Role::Auditor).get("/v1/customers").await).len(), 1);
+    // After a minute all of it is usual again.
+    app.clock.advance(std::time::Duration::from_secs(61));
+    assert_eq!(told(&admin.get("/v1/customers").await), [read]);
 }

@@ -18,6 +18,7 @@ pub use actor::{Actor, Credential, Reply};
 pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, keyset, person, start_issuer};
 pub use authority::{Authority, PemFiles};
 pub use books::{Books, id};
+pub use events::Fields;
 pub use eventually::eventually;
 pub use keys::TestKey;
 pub use odd_issuer::OddIssuer;
