@@ -41,6 +41,30 @@ create index customers_by_email on customers (tenant_id, email_index, created_at
 create index customers_by_tax_id on customers (tenant_id, tax_id_index, created_at desc, id desc)
     where erased_at is null;
 
+-- Data keys of tenants, wrapped by a master key. They belong to whoever keeps the keys: no operation reaches them.
+create table data_keys (
+    of_tenant uuid not null,
+    version integer not null check (version > 0),
+    -- Which master key wraps it, such as keyset:2.
+    wrapped_by text not null check (length(wrapped_by) between 1 and 100),
+    -- Null when it was destroyed. The row stays, so that no other key ever has its version.
+    wrapped bytea check (length(wrapped) between 29 and 4096),
+    created_at timestamptz not null,
+    destroyed_at timestamptz,
+    primary key (of_tenant, version),
+    constraint destroyed_is_empty check ((wrapped is null) = (destroyed_at is not null))
+);
+create index data_keys_by_master on data_keys (wrapped_by) where wrapped is not null;
+
+-- Which keys of blind indexes there are, so that a service that lacks one, or has another under its version, does not
+-- start: it would find nothing and say so.
+create table index_keys (
+    version integer primary key check (version between 1 and 65535),
+    -- What the key makes of a text that is always the same.
+    check_value bytea not null check (length(check_value) = 16)
+);
+
+
 -- Keys of customers, wrapped by a data key. In a table of its own, so that a backup can be without it.
 create table customer_keys (
     tenant_id uuid not null,
@@ -49,25 +73,15 @@ create table customer_keys (
     data_key integer not null check (data_key > 0),
     wrapped sealed not null,
     primary key (tenant_id, customer_id),
-    foreign key (tenant_id, customer_id) references customers (tenant_id, id)
+    foreign key (tenant_id, customer_id) references customers (tenant_id, id),
+    -- A data key that something needs cannot be dropped, whoever asks and whatever is being written meanwhile.
+    constraint data_key_is_there foreign key (tenant_id, data_key) references data_keys (of_tenant, version)
 );
 create index customer_keys_by_data_key on customer_keys (tenant_id, data_key);
 alter table customer_keys enable row level security;
 alter table customer_keys force row level security;
 create policy tenant_isolation on customer_keys
     using (tenant_id = current_tenant()) with check (tenant_id = current_tenant());
-
--- Data keys of tenants, wrapped by a master key. They belong to whoever keeps the keys: no operation reaches them.
-create table data_keys (
-    of_tenant uuid not null,
-    version integer not null check (version > 0),
-    -- Which master key wraps it, such as keyset:2.
-    wrapped_by text not null check (length(wrapped_by) between 1 and 100),
-    wrapped bytea not null check (length(wrapped) between 29 and 4096),
-    created_at timestamptz not null,
-    primary key (of_tenant, version)
-);
-create index data_keys_by_master on data_keys (wrapped_by);
 
 -- A customer with its key.
 create view customer_documents with (security_invoker = true) as
@@ -93,6 +107,6 @@ grant update (email, phone, tax_id, bank_account, address, email_index, tax_id_i
 
 grant usage on schema public to app_keys;
 grant select on _sqlx_migrations to app_keys;
-grant select, insert on data_keys to app_keys;
-grant select, delete on data_keys to app_operator;
-grant update (wrapped_by, wrapped) on data_keys to app_operator;
+grant select, insert on data_keys, index_keys to app_keys;
+grant select, delete on data_keys, index_keys to app_operator;
+grant update (wrapped_by, wrapped, destroyed_at) on data_keys to app_operator;

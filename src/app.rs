@@ -136,6 +136,8 @@ pub async fn start(
     let watch = Arc::clone(&context);
     background.spawn(async move { watch.watch.forget().await });
     background.spawn(async move { connected.stay_connected().await });
+    let keys = context.database.clone();
+    background.spawn(async move { keys.forget_keys().await });
     let public = Serving { service: outside, listener: public.0, address };
     Ok(App { public, internal, served, http: settings.http, context, credentials, background })
 }

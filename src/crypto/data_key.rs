@@ -17,7 +17,7 @@ pub struct DataKey {
     key: SealingKey,
 }
 
-/// The key of one row: without it, nobody reads the row's sealed fields again, in no backup either (CRYPTO-08).
+/// The key of one row: without it, nobody reads the row's sealed fields again (CRYPTO-08).
 pub struct RowKey {
     tenant: Uuid,
     row: Uuid,

@@ -18,12 +18,12 @@ pub enum KeysetError {
     Twice,
 }
 
-/// Keys by version. The first one serves what is new, the others what is still there.
-pub(super) type Versions = Vec<(u16, Zeroizing<[u8; 32]>)>;
+/// A key and its version.
+pub(super) type Version = (u16, Zeroizing<[u8; 32]>);
 
-/// Reads `2:<32 bytes in base64>,1:<32 bytes in base64>`.
-pub(super) fn parse(text: &str) -> Result<Versions, KeysetError> {
-    let mut versions: Versions = Vec::new();
+/// Reads `2:<32 bytes in base64>,1:<32 bytes in base64>`: the key for what is new, and those for what is still there.
+pub(super) fn parse(text: &str) -> Result<(Version, Vec<Version>), KeysetError> {
+    let mut versions: Vec<Version> = Vec::new();
     for part in text.split(',') {
         let (version, key) = part.trim().split_once(':').ok_or(KeysetError::Form)?;
         let digits = version.bytes().all(|b| b.is_ascii_digit());
@@ -35,7 +35,9 @@ pub(super) fn parse(text: &str) -> Result<Versions, KeysetError> {
     if numbers.len() != versions.len() || keys.len() != versions.len() {
         return Err(KeysetError::Twice);
     }
-    Ok(versions)
+    let mut versions = versions.into_iter();
+    let first = versions.next().ok_or(KeysetError::Form)?;
+    Ok((first, versions.collect()))
 }
 
 #[cfg(test)]
@@ -49,8 +51,9 @@ mod tests {
         let key = |first: u8| STANDARD.encode((first..first + 32).collect::<Vec<_>>());
         let (a, b) = (key(0), key(64));
         let versions = parse(&format!(" 7:{a}, 3:{b} ")).unwrap();
-        assert_eq!(versions.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [7, 3]);
-        assert_eq!(versions[0].1.as_slice(), (0..32).collect::<Vec<u8>>());
+        let ((version, first), others) = versions;
+        assert_eq!((version, others.iter().map(|(version, _)| *version).collect::<Vec<_>>()), (7, vec![3]));
+        assert_eq!(first.as_slice(), (0..32).collect::<Vec<u8>>());
         for (text, error) in [
             (String::new(), KeysetError::Form),
             (a.clone(), KeysetError::Form),

@@ -10,7 +10,10 @@ use super::{
 const NAME: &str = "keyset:";
 
 /// Master keys by version, from the environment or a file (CRYPTO-04). They wrap data keys and nothing else.
-pub struct MasterKeys(Vec<(u16, SealingKey)>);
+pub struct MasterKeys {
+    first: (u16, SealingKey),
+    others: Vec<(u16, SealingKey)>,
+}
 
 /// A data key as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +46,8 @@ impl MasterKeys {
         let key = |(version, bytes): (u16, Zeroizing<[u8; 32]>)| {
             SealingKey::new(&bytes).map(|key| (version, key)).map_err(|_| KeysetError::Form)
         };
-        keyset::parse(text)?.into_iter().map(key).collect::<Result<_, _>>().map(Self)
+        let (first, others) = keyset::parse(text)?;
+        Ok(Self { first: key(first)?, others: others.into_iter().map(key).collect::<Result<_, _>>()? })
     }
 
     /// A new data key, and how it is stored.
@@ -71,7 +75,7 @@ impl MasterKeys {
     /// What the first master key is called.
     #[must_use]
     pub fn primary(&self) -> String {
-        self.0.first().map_or_else(String::new, |(version, _)| format!("{NAME}{version}"))
+        format!("{NAME}{}", self.first.0)
     }
 
     /// Whether there is a master key of this name.
@@ -82,11 +86,15 @@ impl MasterKeys {
 
     fn key(&self, name: &str) -> Option<(u16, &SealingKey)> {
         let version: u16 = name.strip_prefix(NAME)?.parse().ok()?;
-        self.0.iter().find(|(of, _)| *of == version).map(|(of, key)| (*of, key))
+        self.all().find(|(of, _)| *of == version).map(|(of, key)| (*of, key))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(u16, SealingKey)> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
-        let (master, key) = self.0.first().ok_or(SealError)?;
+        let (master, key) = &self.first;
         let wrapped = key.seal(&place(tenant, version, *master), bytes)?;
         Ok(WrappedDataKey { version, wrapped_by: self.primary(), wrapped })
     }
@@ -107,7 +115,7 @@ fn place(tenant: Uuid, version: i32, master: u16) -> Place {
 
 impl std::fmt::Debug for MasterKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(version, _)| version)).finish()
+        f.debug_list().entries(self.all().map(|(version, _)| version)).finish()
     }
 }
 

@@ -14,7 +14,7 @@ mod sealing;
 mod secret_hash;
 
 pub use base62::{BASE62_CHARS, base62, from_base62};
-pub use blind_index::{BlindIndex, IndexKeys, Indexed};
+pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
 pub use keyset::KeysetError;
 pub use mac::MacKey;

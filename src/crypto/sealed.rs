@@ -1,6 +1,6 @@
 use std::{fmt, marker::PhantomData};
 
-use super::{RowKey, SealError};
+use super::{Indexed, RowKey, SealError};
 use crate::{authz::MaySee, telemetry::event};
 
 /// What can be stored sealed.
@@ -52,15 +52,27 @@ impl<T: Sealable> Sealed<T> {
         Ok(self.opened(key)?.masked())
     }
 
+    /// An error unless the value is this one. By its index it was found, which is not bound to the row.
+    pub(crate) fn check_is(&self, key: &RowKey, value: &T) -> Result<(), SealError>
+    where
+        T: Indexed,
+    {
+        if self.opened(key)?.normal() == value.normal() {
+            return Ok(());
+        }
+        event::index_invalid(key, T::TABLE, T::COLUMN);
+        Err(SealError)
+    }
+
     /// The same value for another key of the row. Nobody sees it.
     pub(crate) fn resealed(&self, key: &RowKey, new: &RowKey) -> Result<Self, SealError> {
         Self::new(&self.opened(key)?, new)
     }
 
     pub(super) fn opened(&self, key: &RowKey) -> Result<T, SealError> {
-        let opened = key.open(T::TABLE, T::COLUMN, &self.bytes).and_then(|mut plain| {
-            let plain = std::mem::take(&mut *plain);
-            String::from_utf8(plain).map(T::from_sealed).map_err(|_| SealError)
+        let opened = key.open(T::TABLE, T::COLUMN, &self.bytes).and_then(|plain| {
+            // Of exactly its length, so that nothing is moved and left behind when it becomes a secret.
+            std::str::from_utf8(&plain).map(|text| T::from_sealed(text.to_owned())).map_err(|_| SealError)
         });
         if opened.is_err() {
             event::sealed_data_invalid(key, T::TABLE, T::COLUMN);

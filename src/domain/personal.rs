@@ -1,12 +1,13 @@
 //! Fields about a person. They neither print nor serialise, are wiped from memory when dropped, are stored sealed
 //! (control CRYPTO-02), and leave the service masked for most (control AUTHZ-06).
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use iban::IbanLike as _;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use validator::ValidateEmail as _;
+use zeroize::Zeroizing;
 
 use super::text::clean;
 use crate::crypto::{Indexed, Sealable};
@@ -24,7 +25,7 @@ macro_rules! personal {
 
         impl $name {
             /// All that may be seen of it without the right to see it: at most the last four characters,
-            /// and none of a text so short that four are most of it. Its length does not show.
+            /// and none of a text so short that four are more than a third of it. Its length does not show.
             #[must_use]
             pub fn masked(&self) -> String {
                 masked(self.0.expose_secret())
@@ -109,21 +110,24 @@ personal! {
 
 impl Indexed for Email {
     /// In lower case, as all of them are.
-    fn normal(&self) -> Cow<'_, str> {
-        self.expose().into()
+    fn normal(&self) -> Zeroizing<String> {
+        self.expose().to_owned().into()
     }
 }
 
 impl Indexed for TaxId {
     /// Without hyphens: people set them as they like.
-    fn normal(&self) -> Cow<'_, str> {
-        self.expose().replace('-', "").into()
+    fn normal(&self) -> Zeroizing<String> {
+        // As long as the text, so that it does not grow and leave a part behind.
+        let mut normal = Zeroizing::new(String::with_capacity(self.expose().len()));
+        normal.extend(self.expose().chars().filter(|c| *c != '-'));
+        normal
     }
 }
 
 fn masked(text: &str) -> String {
     let length = text.chars().count();
-    let shown = if length >= 8 { 4 } else { 0 };
+    let shown = if length >= 12 { 4 } else { 0 };
     "****".chars().chain(text.chars().skip(length - shown)).collect()
 }
 
@@ -134,8 +138,8 @@ mod tests {
     #[test]
     fn authz_06_a_masked_field_shows_four_characters_at_most() {
         assert_eq!(masked("DE89370400440532013000"), "****3000");
-        assert_eq!(masked("äöüßäöüß"), "****äöüß");
-        assert_eq!(masked("1234567"), "****");
+        assert_eq!(masked("äöüßäöüßäöüß"), "****äöüß");
+        assert_eq!(masked("+4917712345"), "****");
         assert_eq!(masked(""), "****");
         let email: Email = "someone@example.com".parse().unwrap();
         assert_eq!(format!("{email:?} {}", email.masked()), "Email(…) ****.com");

@@ -1,7 +1,5 @@
 //! Rotating the keys of sealed fields, from the command line. docs/keys.md says when to do what.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use thiserror::Error;
 use uuid::Uuid;
@@ -10,12 +8,9 @@ use super::check_reason;
 use crate::{
     domain::{Clock, TenantId},
     settings::{LoginSettings, Settings},
-    store::{Database, Operator, OperatorError, Position, StoreError, UnfitDatabase},
+    store::{Database, Operator, OperatorError, Position, SETTLED, StoreError, UnfitDatabase},
     telemetry::event,
 };
-
-/// How long a replica may go on with a data key that is not the newest any more, and a bit.
-const SETTLED: Duration = Duration::from_secs(6);
 
 /// What to do with keys.
 #[derive(Clone, Debug, Subcommand)]
@@ -43,8 +38,14 @@ pub enum Keys {
         /// The version
         version: i32,
     },
-    /// Destroy all data keys of a tenant that has left: nobody reads its customers again, in no backup either (with
+    /// Forget a key of blind indexes that nothing needs any more, before it is left out of `APP_KEYS__INDEX` (with
     /// `APP_DATABASE__OPERATOR_URL`)
+    ForgetIndex {
+        /// The version
+        version: u16,
+    },
+    /// Destroy all data keys of a tenant that has left: nobody reads its customers in this database again, and it can
+    /// add none (with `APP_DATABASE__OPERATOR_URL`)
     Destroy {
         /// The tenant's UUID
         tenant: Uuid,
@@ -66,13 +67,21 @@ pub enum KeysError {
     /// The operator's login did not do it.
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    /// A data key is needed.
-    #[error("data key {version} is needed: {why}")]
+    /// A key is needed.
+    #[error("{which} is needed: {why}")]
     Needed {
         /// Which.
-        version: i32,
+        which: String,
         /// By what.
         why: String,
+    },
+    /// Everything else was done.
+    #[error("{customers} customers and {tenants} tenants could not be opened; each is an event `sealed_data_invalid`")]
+    Unreadable {
+        /// Customers that do not open.
+        customers: usize,
+        /// Tenants whose data keys do not open.
+        tenants: usize,
     },
     /// A value is not one.
     #[error("{0}")]
@@ -83,7 +92,7 @@ impl Keys {
     /// Whether it takes the operator's login.
     #[must_use]
     pub fn is_for_operators(&self) -> bool {
-        matches!(self, Self::Rewrap | Self::Drop { .. } | Self::Destroy { .. })
+        matches!(self, Self::Rewrap | Self::Drop { .. } | Self::ForgetIndex { .. } | Self::Destroy { .. })
     }
 
     /// Does it, and says by `tell` how it goes on, a line at a time.
@@ -125,9 +134,15 @@ impl Keys {
             Self::Drop { tenant, version } => {
                 drop_key(&database, operator().await?, (*tenant, *version), &mut tell).await
             }
+            Self::ForgetIndex { version } => {
+                if *version == settings.keys.index.primary() {
+                    return Err(needed_index(*version, "new rows get it".to_owned()));
+                }
+                forget_index(&database, operator().await?, *version, &mut tell).await
+            }
             Self::Destroy { tenant, reason } => {
                 check_reason(reason).map_err(KeysError::Value)?;
-                let gone = operator().await?.destroy_data_keys(TenantId::from_uuid(*tenant)).await?;
+                let gone = operator().await?.destroy_data_keys(TenantId::from_uuid(*tenant), clock.now()).await?;
                 event::keys_destroyed(&tenant.to_string(), gone, reason);
                 tell(format!("{gone} data keys destroyed; replicas forget them within a minute"));
                 Ok(())
@@ -148,32 +163,53 @@ async fn tenants(database: &Database, only: Option<Uuid>) -> Result<Vec<TenantId
 }
 
 async fn status(database: &Database, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
+    let mut unusable = 0;
     for tenant in database.tenants_with_keys().await? {
         let (data_keys, index_keys) = database.key_uses(tenant).await?;
-        for (version, master) in database.data_keys(tenant).await? {
-            let customers =
-                data_keys.iter().find(|needed| needed.version == version).map_or(0, |needed| needed.customers);
-            tell(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers"));
+        let mut whole = true;
+        for key in database.data_keys(tenant).await? {
+            let needed = data_keys.iter().find(|needed| needed.version == key.version);
+            let customers = needed.map_or(0, |needed| needed.customers);
+            let fault = key.fault.map_or_else(String::new, |fault| format!(", and does not open: {fault}"));
+            whole &= fault.is_empty();
+            let (version, master) = (key.version, key.wrapped_by);
+            tell(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers{fault}"));
         }
+        unusable += usize::from(!whole);
         for needed in index_keys {
             tell(format!("{tenant}: index key {}: {} customers", needed.version, needed.customers));
         }
     }
-    Ok(())
+    complete(0, unusable)
 }
 
+fn complete(customers: usize, tenants: usize) -> Result<(), KeysError> {
+    if customers + tenants == 0 { Ok(()) } else { Err(KeysError::Unreadable { customers, tenants }) }
+}
+
+/// Who cannot be opened is left as they are, counted, and does not keep the others from being sealed anew.
 async fn reseal(database: &Database, tenants: &[TenantId], tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
+    let (mut unreadable, mut closed) = (0, 0);
     for tenant in tenants {
         let (mut total, mut next) = (0, Some(Position::start()));
         while let Some(from) = next {
-            let batch = database.reseal_batch(*tenant, from).await?;
+            let batch = match database.reseal_batch(*tenant, from).await {
+                Ok(batch) => batch,
+                Err(error @ (StoreError::MasterKey(_) | StoreError::KeyDestroyed)) => {
+                    closed += 1;
+                    tell(format!("{tenant}: {error}"));
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
             total += batch.resealed;
+            unreadable += batch.unreadable;
             next = batch.next;
             let done = if next.is_none() { "done, " } else { "" };
             tell(format!("{tenant}: {done}{total} customers sealed anew"));
         }
     }
-    Ok(())
+    complete(unreadable, closed)
 }
 
 async fn drop_key(
@@ -183,17 +219,43 @@ async fn drop_key(
     tell: &mut impl FnMut(String),
 ) -> Result<(), KeysError> {
     let tenant = TenantId::from_uuid(tenant);
-    let newest = database.data_keys(tenant).await?.last().map(|(version, _)| *version);
-    if newest.is_none_or(|newest| version >= newest) {
-        return Err(KeysError::Needed { version, why: "it is the newest, or there is none like it".to_owned() });
+    let needed = |why: String| KeysError::Needed { which: format!("data key {version}"), why };
+    match operator.drop_data_key(tenant, version).await {
+        Ok(true) => {}
+        Ok(false) => return Err(needed("it is the newest, or there is none like it".to_owned())),
+        Err(OperatorError::KeyInUse) => {
+            let (uses, _) = database.key_uses(tenant).await?;
+            let customers = uses.iter().find(|needed| needed.version == version).map_or(0, |needed| needed.customers);
+            return Err(needed(format!("{customers} customers are sealed with it; run `keys reseal` first")));
+        }
+        Err(error) => return Err(error.into()),
     }
-    let (uses, _) = database.key_uses(tenant).await?;
-    if let Some(needed) = uses.iter().find(|needed| needed.version == version) {
-        let why = format!("{} customers are sealed with it; run `keys reseal` first", needed.customers);
-        return Err(KeysError::Needed { version, why });
-    }
-    operator.drop_data_key(tenant, version).await?;
     event::keys_destroyed(&tenant.to_string(), 1, "nothing needed it");
     tell(format!("{tenant}: data key {version} dropped"));
     Ok(())
+}
+
+async fn forget_index(
+    database: &Database,
+    mut operator: Operator,
+    version: u16,
+    tell: &mut impl FnMut(String),
+) -> Result<(), KeysError> {
+    for tenant in database.tenants_with_keys().await? {
+        let (_, uses) = database.key_uses(tenant).await?;
+        let of = uses.iter().find(|needed| needed.version == i32::from(version) && needed.customers > 0);
+        if let Some(needed) = of {
+            let why = format!("{} customers of {tenant} have it; run `keys reseal` first", needed.customers);
+            return Err(needed_index(version, why));
+        }
+    }
+    if !operator.forget_index_key(version).await? {
+        return Err(KeysError::Value("there is no index key of this version"));
+    }
+    tell(format!("index key {version} forgotten; it can be left out of APP_KEYS__INDEX"));
+    Ok(())
+}
+
+fn needed_index(version: u16, why: String) -> KeysError {
+    KeysError::Needed { which: format!("index key {version}"), why }
 }

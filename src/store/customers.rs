@@ -10,7 +10,7 @@ use crate::{
         Action as _, ObjectPermit, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    crypto::{BlindIndex, IndexKeys, RowKey, Sealed},
+    crypto::{BlindIndex, IndexKeys, RowKey, SealError, Sealed},
     domain::{Customer, CustomerId, Email, ErasableCustomer, SealedData, TaxId, TenantId},
 };
 
@@ -87,6 +87,18 @@ pub enum CustomerFilter {
     TaxId(TaxId),
 }
 
+impl CustomerFilter {
+    /// An error if a customer was found by a value that it does not have.
+    fn check(&self, found: &Customer) -> Result<(), SealError> {
+        match (self, &found.data.tax_id) {
+            (Self::None, _) => Ok(()),
+            (Self::Email(email), _) => found.data.email.check_is(&found.key, email),
+            (Self::TaxId(tax_id), Some(sealed)) => sealed.check_is(&found.key, tax_id),
+            (Self::TaxId(_), None) => Err(SealError),
+        }
+    }
+}
+
 impl ReadTx<ListCustomers> {
     /// At most `limit` customers after `from`, newest first.
     pub async fn customers(
@@ -149,7 +161,9 @@ impl ReadTx<ListCustomers> {
         rows.truncate(usize::try_from(limit).unwrap_or(0));
         let mut customers = Vec::with_capacity(rows.len());
         for row in rows {
-            customers.push(row.with_key(self.keyring()).await?);
+            let customer = row.with_key(self.keyring()).await?;
+            filter.check(&customer)?;
+            customers.push(customer);
         }
         Ok(customers)
     }

@@ -30,29 +30,31 @@ impl DataKeys {
         self.0.close().await;
     }
 
-    /// The newest data key of a tenant.
+    /// The newest data key of a tenant; an error if the tenant's were destroyed.
     pub(super) async fn newest(&self, tenant: TenantId) -> Result<Option<WrappedDataKey>, StoreError> {
-        let key = sqlx::query_as!(
-            WrappedDataKey,
+        let newest = sqlx::query!(
             "select version, wrapped_by, wrapped from data_keys
              where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1)",
             tenant.uuid()
         );
-        Ok(key.fetch_optional(&self.0).await?)
+        let Some(newest) = newest.fetch_optional(&self.0).await? else { return Ok(None) };
+        let wrapped = newest.wrapped.ok_or(StoreError::KeyDestroyed)?;
+        Ok(Some(WrappedDataKey { version: newest.version, wrapped_by: newest.wrapped_by, wrapped }))
     }
 
-    /// A data key of a tenant.
+    /// A data key of a tenant, unless it was destroyed.
     pub(super) async fn get(&self, tenant: TenantId, version: i32) -> Result<Option<WrappedDataKey>, StoreError> {
         let key = sqlx::query_as!(
             WrappedDataKey,
-            "select version, wrapped_by, wrapped from data_keys where of_tenant = $1 and version = $2",
+            r#"select version, wrapped_by, wrapped as "wrapped!" from data_keys
+               where of_tenant = $1 and version = $2 and wrapped is not null"#,
             tenant.uuid(),
             version
         );
         Ok(key.fetch_optional(&self.0).await?)
     }
 
-    /// Adds a data key, unless another replica added that version first.
+    /// Adds a data key, unless another replica added that version first, or the tenant's were destroyed.
     pub(super) async fn add(
         &self,
         tenant: TenantId,
@@ -61,7 +63,9 @@ impl DataKeys {
     ) -> Result<(), StoreError> {
         sqlx::query!(
             "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
-             values ($1, $2, $3, $4, $5) on conflict do nothing",
+             select $1, $2, $3, $4, $5
+             where not exists (select from data_keys where of_tenant = $1 and wrapped is null)
+             on conflict do nothing",
             tenant.uuid(),
             key.version,
             key.wrapped_by,
@@ -75,32 +79,55 @@ impl DataKeys {
 
     /// Tenants that have data keys.
     pub(super) async fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
-        let tenants = sqlx::query_scalar!("select of_tenant from data_keys group by of_tenant order by of_tenant");
+        let tenants = sqlx::query_scalar!(
+            "select of_tenant from data_keys where wrapped is not null group by of_tenant order by of_tenant"
+        );
         Ok(tenants.fetch_all(&self.0).await?.into_iter().map(TenantId::from_uuid).collect())
     }
 
-    /// The data keys of a tenant, by version, each with the master key that wraps it.
-    pub(super) async fn versions(&self, tenant: TenantId) -> Result<Vec<(i32, String)>, StoreError> {
-        let keys = sqlx::query!(
-            "select version, wrapped_by from data_keys where of_tenant = $1 order by version",
+    /// The data keys of a tenant, by version, but for destroyed ones.
+    pub(super) async fn all(&self, tenant: TenantId) -> Result<Vec<WrappedDataKey>, StoreError> {
+        let keys = sqlx::query_as!(
+            WrappedDataKey,
+            r#"select version, wrapped_by, wrapped as "wrapped!" from data_keys
+               where of_tenant = $1 and wrapped is not null order by version"#,
             tenant.uuid()
         );
-        Ok(keys.fetch_all(&self.0).await?.into_iter().map(|key| (key.version, key.wrapped_by)).collect())
+        Ok(keys.fetch_all(&self.0).await?)
+    }
+
+    /// Notes the key of blind indexes that new rows get, unless it is known.
+    pub(super) async fn add_index_key(&self, version: u16, check_value: &[u8]) -> Result<(), StoreError> {
+        sqlx::query!(
+            "insert into index_keys (version, check_value) values ($1, $2) on conflict do nothing",
+            i32::from(version),
+            check_value
+        )
+        .execute(&self.0)
+        .await?;
+        Ok(())
+    }
+
+    /// The keys of blind indexes that rows may have, by version, each with its check value.
+    pub(super) async fn index_keys(&self) -> Result<Vec<(i32, Vec<u8>)>, StoreError> {
+        let keys = sqlx::query!("select version, check_value from index_keys order by version");
+        Ok(keys.fetch_all(&self.0).await?.into_iter().map(|key| (key.version, key.check_value)).collect())
     }
 
     /// One data key that each master key wraps.
     pub(super) async fn one_of_each_master(&self) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
         let rows = sqlx::query!(
             r#"with recursive masters as (
-                   (select wrapped_by from data_keys order by wrapped_by limit 1)
+                   (select wrapped_by from data_keys where wrapped is not null order by wrapped_by limit 1)
                    union all
-                   select (select k.wrapped_by from data_keys k where k.wrapped_by > m.wrapped_by
-                           order by k.wrapped_by limit 1)
+                   select (select k.wrapped_by from data_keys k
+                           where k.wrapped is not null and k.wrapped_by > m.wrapped_by order by k.wrapped_by limit 1)
                    from masters m where m.wrapped_by is not null
                )
-               select k.of_tenant, k.version, k.wrapped_by, k.wrapped
+               select k.of_tenant, k.version, k.wrapped_by, k.wrapped as "wrapped!"
                from masters m
-               cross join lateral (select * from data_keys k where k.wrapped_by = m.wrapped_by limit 1) k"#
+               cross join lateral (select * from data_keys k
+                                   where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 1) k"#
         )
         .fetch_all(&self.0)
         .await?;

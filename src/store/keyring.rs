@@ -10,18 +10,18 @@ use quick_cache::sync::Cache;
 
 use super::{StoreError, UnfitDatabase, data_keys::DataKeys};
 use crate::{
-    crypto::{DataKey, IndexKeys, MasterKeys, RowKey},
+    crypto::{DataKey, IndexKeys, MasterKeyError, MasterKeys, RowKey, WrappedDataKey},
     domain::{Clock, TenantId},
     settings,
     telemetry::event,
 };
 
-/// Most data keys that are remembered.
+/// Most data keys that are remembered, and most tenants' newest ones.
 const REMEMBERED: usize = 10_000;
 /// How long one is remembered: so long a key that was destroyed may still be used by a replica.
 const FOR: Duration = Duration::from_mins(1);
 /// How long a tenant's newest data key is taken for its newest.
-const NEWEST_FOR: Duration = Duration::from_secs(5);
+pub(super) const NEWEST_FOR: Duration = Duration::from_secs(5);
 
 /// What opens the keys of rows.
 pub(super) struct Keyring {
@@ -31,6 +31,17 @@ pub(super) struct Keyring {
     clock: Clock,
     keys: Cache<(TenantId, i32), Remembered>,
     newest: Cache<TenantId, Remembered>,
+}
+
+/// A data key as it stands.
+#[derive(Clone, Debug)]
+pub struct DataKeyState {
+    /// Its version.
+    pub version: i32,
+    /// Which master key wraps it, such as `keyset:2`.
+    pub wrapped_by: String,
+    /// Why it does not open; `None` if it does.
+    pub fault: Option<MasterKeyError>,
 }
 
 #[derive(Clone)]
@@ -55,14 +66,36 @@ impl Keyring {
         })
     }
 
-    /// Checks the login, and that every data key there is can be opened: a service that finds out later has lost
-    /// customers for as long as it lacks a key, and a service that goes on without would seal new ones with another.
+    /// Checks the login, that one data key of each master key opens, and that every key of blind indexes is the one it
+    /// was: a service that finds out later has lost customers for as long as it lacks a key, and one that goes on
+    /// without seals and indexes new ones in a way that the others do not know.
     pub(super) async fn check_fit(&self) -> Result<(), UnfitDatabase> {
         self.stored.check_fit().await?;
         for (tenant, key) in self.stored.one_of_each_master().await? {
             self.master.open(tenant.uuid(), &key)?;
         }
+        self.check_index_keys().await?;
+        // Only the one that new rows get: what no row has needs nobody yet.
+        self.stored.add_index_key(self.index.primary(), &self.index.check_value()).await?;
+        // Another replica may have been first, with another key.
+        self.check_index_keys().await
+    }
+
+    async fn check_index_keys(&self) -> Result<(), UnfitDatabase> {
+        for (version, check_value) in self.stored.index_keys().await? {
+            self.index.check(version, &check_value)?;
+        }
         Ok(())
+    }
+
+    /// Forgets, once a second, what was remembered for too long: else it stays in memory until it is asked for again.
+    pub(super) async fn forget(&self) {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tick.tick().await;
+            self.keys.retain(|_, known| known.since.elapsed() < FOR);
+            self.newest.retain(|_, known| known.since.elapsed() < NEWEST_FOR);
+        }
     }
 
     pub(super) async fn close(&self) {
@@ -84,9 +117,9 @@ impl Keyring {
         } else {
             self.add(tenant, 1).await?;
             // It may be another replica's.
-            self.stored.newest(tenant).await?.ok_or(StoreError::Inconsistent)?
+            self.stored.newest(tenant).await?.ok_or(StoreError::KeyDestroyed)?
         };
-        let key = Arc::new(self.master.open(tenant.uuid(), &stored)?);
+        let key = self.open(tenant, &stored)?;
         self.newest.insert(tenant, Remembered { key: Arc::clone(&key), since: Instant::now() });
         Ok(key)
     }
@@ -96,15 +129,24 @@ impl Keyring {
         self.stored.tenants().await
     }
 
-    /// The data keys of a tenant, by version, each with the master key that wraps it.
-    pub(super) async fn versions(&self, tenant: TenantId) -> Result<Vec<(i32, String)>, StoreError> {
-        self.stored.versions(tenant).await
+    /// The data keys of a tenant, by version, each with the master key that wraps it, or why it does not open.
+    pub(super) async fn versions(&self, tenant: TenantId) -> Result<Vec<DataKeyState>, StoreError> {
+        let state = |key: WrappedDataKey| {
+            let fault = self.master.open(tenant.uuid(), &key).err();
+            DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault }
+        };
+        Ok(self.stored.all(tenant).await?.into_iter().map(state).collect())
+    }
+
+    /// Versions of the keys of blind indexes that rows may have.
+    pub(super) async fn index_versions(&self) -> Result<Vec<i32>, StoreError> {
+        Ok(self.stored.index_keys().await?.into_iter().map(|(version, _)| version).collect())
     }
 
     /// Makes the data key after the newest, from now on the newest here.
     pub(super) async fn add_next(&self, tenant: TenantId) -> Result<i32, StoreError> {
         let newest = self.stored.newest(tenant).await?.map_or(0, |key| key.version);
-        self.add(tenant, newest + 1).await?;
+        self.add(tenant, newest.checked_add(1).ok_or(StoreError::Inconsistent)?).await?;
         self.newest.remove(&tenant);
         Ok(self.newest(tenant).await?.version())
     }
@@ -115,13 +157,20 @@ impl Keyring {
         self.stored.add(tenant, &wrapped, self.clock.now()).await
     }
 
+    fn open(&self, tenant: TenantId, stored: &WrappedDataKey) -> Result<Arc<DataKey>, StoreError> {
+        let opened = self.master.open(tenant.uuid(), stored).inspect_err(|error| {
+            event::data_key_invalid(&tenant.to_string(), stored.version, error);
+        });
+        Ok(Arc::new(opened?))
+    }
+
     /// The data key of this version.
     async fn data_key(&self, tenant: TenantId, version: i32) -> Result<Arc<DataKey>, StoreError> {
         if let Some(known) = self.keys.get(&(tenant, version)).filter(|known| known.since.elapsed() < FOR) {
             return Ok(known.key);
         }
         let stored = self.stored.get(tenant, version).await?.ok_or(StoreError::KeyDestroyed)?;
-        let key = Arc::new(self.master.open(tenant.uuid(), &stored)?);
+        let key = self.open(tenant, &stored)?;
         self.keys.insert((tenant, version), Remembered { key: Arc::clone(&key), since: Instant::now() });
         Ok(key)
     }

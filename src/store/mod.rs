@@ -31,11 +31,12 @@ mod tx;
 pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
 pub use customers::CustomerFilter;
 pub use idempotency::{Answer, Earlier, KeyedRequest};
+pub use keyring::DataKeyState;
 pub use migrate::{MigrateError, migrate};
 pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
-pub use rotation::{Batch, Use};
+pub use rotation::{Batch, SETTLED, Use};
 pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -48,7 +49,7 @@ use sqlx::{
 use thiserror::Error;
 
 use crate::{
-    crypto::{MasterKeyError, SealError},
+    crypto::{IndexKeyError, MasterKeyError, SealError},
     domain::Clock,
     settings,
 };
@@ -120,6 +121,9 @@ pub enum UnfitDatabase {
     /// A master key is missing.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// A key of blind indexes is missing.
+    #[error(transparent)]
+    IndexKey(#[from] IndexKeyError),
     /// The schema is not the one this binary was built for.
     #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
     SchemaVersion {
@@ -158,6 +162,11 @@ impl Database {
         let ask = |pool: PgPool| async move { sqlx::query("select 1").execute(&pool).await.is_ok() };
         let both = async { tokio::join!(ask(self.writer.clone()), ask(self.reader.clone())) };
         matches!(tokio::time::timeout(limit, both).await, Ok((true, true)))
+    }
+
+    /// Keeps data keys no longer in memory than they may be. Never ends.
+    pub async fn forget_keys(&self) {
+        self.keyring.forget().await;
     }
 
     /// Closes all connections, after the work they are doing.
@@ -199,6 +208,8 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable(error)
             }
             sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
+            // The tenant's data key was dropped while this was being sealed with it: tried again it gets the next.
+            sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
             // Two requests with one key raced to store their answer: this is the loser.
             sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
             _ => Self::Broken(Arc::new(error)),

@@ -27,6 +27,9 @@ pub enum OperatorError {
     /// A data key does not open.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// Customers are sealed with that data key, so it stays.
+    #[error("customers are sealed with it")]
+    KeyInUse,
 }
 
 /// The operator's connection.
@@ -90,7 +93,8 @@ impl Operator {
     /// moves meanwhile stays as they left it.
     pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<u64, OperatorError> {
         let keys = sqlx::query!(
-            "select of_tenant, version, wrapped_by, wrapped from data_keys where wrapped_by < $1 or wrapped_by > $1",
+            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
+               where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
             master.primary()
         );
         let mut moved = 0;
@@ -99,7 +103,7 @@ impl Operator {
             let Some(new) = master.rewrap(key.of_tenant, &old)? else { continue };
             let done = sqlx::query!(
                 "update data_keys set wrapped_by = $3, wrapped = $4
-                 where of_tenant = $1 and version = $2 and wrapped_by = $5",
+                 where of_tenant = $1 and version = $2 and wrapped_by = $5 and wrapped is not null",
                 key.of_tenant,
                 new.version,
                 new.wrapped_by,
@@ -111,16 +115,46 @@ impl Operator {
         Ok(moved)
     }
 
-    /// Drops a data key. Whether something needs it is for the caller to know.
-    pub async fn drop_data_key(&mut self, tenant: TenantId, version: i32) -> Result<(), OperatorError> {
-        let drop = sqlx::query!("delete from data_keys where of_tenant = $1 and version = $2", tenant.uuid(), version);
-        drop.execute(&mut self.0).await.map_err(OperatorError::Refused)?;
-        Ok(())
+    /// Drops a data key; `false` if there is none of this version, or it is the newest. The database refuses to drop one
+    /// that a customer needs.
+    pub async fn drop_data_key(&mut self, tenant: TenantId, version: i32) -> Result<bool, OperatorError> {
+        let drop = sqlx::query!(
+            "delete from data_keys where of_tenant = $1 and version = $2 and wrapped is not null
+             and version < (select max(version) from data_keys where of_tenant = $1)",
+            tenant.uuid(),
+            version
+        );
+        match drop.execute(&mut self.0).await {
+            Ok(done) => Ok(done.rows_affected() > 0),
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_is_there") => {
+                Err(OperatorError::KeyInUse)
+            }
+            Err(error) => Err(OperatorError::Refused(error)),
+        }
     }
 
-    /// Destroys all data keys of a tenant, and gives how many there were (CRYPTO-08).
-    pub async fn destroy_data_keys(&mut self, tenant: TenantId) -> Result<u64, OperatorError> {
-        let destroy = sqlx::query!("delete from data_keys where of_tenant = $1", tenant.uuid());
-        Ok(destroy.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected())
+    /// Destroys all data keys of a tenant, and gives how many there were (CRYPTO-08). It gets no others.
+    pub async fn destroy_data_keys(&mut self, tenant: TenantId, now: DateTime<Utc>) -> Result<u64, OperatorError> {
+        let destroy = async {
+            let mut tx = self.0.begin().await?;
+            // Nobody adds a key between what this statement sees and what it does.
+            sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
+            let destroy = sqlx::query!(
+                "update data_keys set wrapped = null, destroyed_at = $2 where of_tenant = $1 and wrapped is not null",
+                tenant.uuid(),
+                now
+            );
+            let gone = destroy.execute(&mut *tx).await?.rows_affected();
+            tx.commit().await?;
+            Ok(gone)
+        };
+        destroy.await.map_err(OperatorError::Refused)
+    }
+
+    /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the
+    /// caller to know.
+    pub async fn forget_index_key(&mut self, version: u16) -> Result<bool, OperatorError> {
+        let forget = sqlx::query!("delete from index_keys where version = $1", i32::from(version));
+        Ok(forget.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected() > 0)
     }
 }

@@ -33,7 +33,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and c.relname not in
-                                                       ('api_keys', 'revocations', 'tenant_quotas', 'data_keys', '_sqlx_migrations')
+                                                       ('api_keys', 'revocations', 'tenant_quotas', 'data_keys',
+                                                        'index_keys', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
@@ -52,18 +53,18 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                             and a.attname = 'creator_roles' and has_column_privilege(a.attrelid, a.attnum, 'update'))
                       as "raises_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname not in ('data_keys', '_sqlx_migrations')
+                                                   and c.relname not in ('data_keys', 'index_keys', '_sqlx_migrations')
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and (has_any_column_privilege(c.oid, 'select, insert, update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "does_more_than_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname = 'data_keys'
+                                                   and c.relname in ('data_keys', 'index_keys')
                                                    and (has_any_column_privilege(c.oid, 'select, insert, update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "reaches_data_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname = 'data_keys'
+                                                   and c.relname in ('data_keys', 'index_keys')
                                                    and (has_any_column_privilege(c.oid, 'update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "destroys_data_keys!",

@@ -1,9 +1,12 @@
 //! What keeps the keys of sealed fields young: not an operation, so without a permit. Operators run it from the command
 //! line, with the master keys and the logins of the service.
 
+use std::time::Duration;
+
 use super::{
     Database, Position, StoreError,
     customers::{CustomerRow, TABLE, select_customers},
+    keyring::{DataKeyState, NEWEST_FOR},
 };
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, RowKey, SealError, Sealable, Sealed},
@@ -13,11 +16,17 @@ use crate::{
 /// Rows that are resealed in one transaction, and so locked together, for some milliseconds.
 const BATCH: i64 = 50;
 
+/// How long after a new data key others seal with the one before: as long as that is taken for the newest, and
+/// a transaction that began then.
+pub const SETTLED: Duration = NEWEST_FOR.saturating_add(Duration::from_secs(2));
+
 /// One batch of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
     /// Customers that were sealed anew.
     pub resealed: usize,
+    /// Customers that do not open, and were left as they are. Each is an event.
+    pub unreadable: usize,
     /// Where the next batch begins; `None` if this was the last.
     pub next: Option<Position>,
 }
@@ -42,8 +51,8 @@ impl Database {
         self.keyring.add_next(tenant).await
     }
 
-    /// The data keys of a tenant, by version, each with the master key that wraps it.
-    pub async fn data_keys(&self, tenant: TenantId) -> Result<Vec<(i32, String)>, StoreError> {
+    /// The data keys of a tenant, by version.
+    pub async fn data_keys(&self, tenant: TenantId) -> Result<Vec<DataKeyState>, StoreError> {
         self.keyring.versions(tenant).await
     }
 
@@ -58,29 +67,24 @@ impl Database {
         )
         .fetch_all(&mut *tx)
         .await?;
-        let (mut index_keys, mut from) = (Vec::new(), vec![0]);
-        // One key after the other, so that each step finds its place in the index.
-        while let Some(next) = sqlx::query_scalar!(
-            r#"select email_index as "index!" from customers
-               where tenant_id = $1 and erased_at is null and email_index >= $2 order by email_index limit 1"#,
-            tenant.uuid(),
-            from
-        )
-        .fetch_optional(&mut *tx)
-        .await?
-        {
-            let (version, end) = BlindIndex::from_stored(next).key_and_end();
+        let mut index_keys = Vec::new();
+        for version in self.keyring.index_versions().await? {
+            let (from, to) = BlindIndex::range(version).ok_or(StoreError::Inconsistent)?;
             let customers = sqlx::query_scalar!(
-                r#"select count(*) as "customers!" from customers
-                   where tenant_id = $1 and erased_at is null and email_index >= $2 and email_index < $3"#,
+                r#"select count(*) as "customers!" from (
+                       select id from customers
+                       where tenant_id = $1 and erased_at is null and email_index >= $2 and email_index < $3
+                       union
+                       select id from customers
+                       where tenant_id = $1 and erased_at is null and tax_id_index >= $2 and tax_id_index < $3
+                   ) c"#,
                 tenant.uuid(),
                 from,
-                end
+                to
             )
             .fetch_one(&mut *tx)
             .await?;
             index_keys.push(Use { version, customers });
-            from = end;
         }
         Ok((data_keys, index_keys))
     }
@@ -90,13 +94,14 @@ impl Database {
     /// what was there before, and who writes waits for the batch.
     pub async fn reseal_batch(&self, tenant: TenantId, from: Position) -> Result<Batch, StoreError> {
         let data_key = self.keyring.newest(tenant).await?;
-        let index_key = self.keyring.indexes().primary();
+        let index_key = self.keyring.indexes().primary().to_be_bytes();
         let mut tx = self.writer.begin_with(super::tx::begin("begin", tenant)).await?;
         let rows = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
                             on k.of_tenant = tenant_id and k.customer_id = id
              where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
-               and (data_key < $5 or substring(email_index from 1 for 2) <> $6)
+               and (data_key < $5 or substring(email_index from 1 for 2) <> $6
+                                  or substring(tax_id_index from 1 for 2) <> $6)
              order by created_at desc, id desc limit $4 for no key update of customers, k",
             tenant.uuid(),
             from.time(),
@@ -109,13 +114,23 @@ impl Database {
         .await?;
         let last = rows.last().map(|row: &CustomerRow| Position { at: row.created_at, id: row.id });
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH);
-        let resealed = rows.len();
+        let (mut resealed, mut unreadable) = (0, 0);
         for row in rows {
-            let customer = resealed_customer(row.with_key(&self.keyring).await?, &data_key, self.keyring.indexes())?;
-            store(&mut tx, &customer).await?;
+            match self.resealed(row, &data_key).await {
+                Ok(customer) => {
+                    store(&mut tx, &customer).await?;
+                    resealed += 1;
+                }
+                Err(StoreError::Sealed(_)) => unreadable += 1,
+                Err(error) => return Err(error),
+            }
         }
         tx.commit().await?;
-        Ok(Batch { resealed, next: last.filter(|_| full) })
+        Ok(Batch { resealed, unreadable, next: last.filter(|_| full) })
+    }
+
+    async fn resealed(&self, row: CustomerRow, data_key: &DataKey) -> Result<Customer, StoreError> {
+        Ok(resealed_customer(row.with_key(&self.keyring).await?, data_key, self.keyring.indexes())?)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::metrics;
-use crate::crypto::RowKey;
+use crate::crypto::{MasterKeyError, RowKey};
 
 /// Counts an event and writes its line.
 macro_rules! raise {
@@ -71,6 +71,16 @@ pub(crate) fn sealed_data_invalid(key: &RowKey, table: &str, column: &str) {
 /// The key of a row does not open with the data key of its tenant.
 pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key: i32) {
     raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "the key of a row does not open");
+}
+
+/// A data key does not open with the master key that it names.
+pub(crate) fn data_key_invalid(tenant: &str, data_key: i32, error: &MasterKeyError) {
+    raise!(error, "sealed_data_invalid", tenant, data_key, %error, "a data key does not open");
+}
+
+/// A row was found by a value that it does not have: somebody moved its index there (CRYPTO-06).
+pub(crate) fn index_invalid(key: &RowKey, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", ?key, table, column, "a blind index is of another value");
 }
 
 /// Somebody saw fields about so many persons in plain text.

@@ -32,7 +32,8 @@ const VIOLATIONS: [&str; 9] = [
      where not exists (
          select from unnest(k.conkey, k.confkey) as pair (ours, theirs)
          join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
-         join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs and b.attname = 'tenant_id')",
+         join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs
+                              and b.attname in ('tenant_id', 'of_tenant'))",
     // A unique index without the tenant tells one tenant what another has.
     "select format('%s: the unique index %s must begin with tenant_id', c.relname, i.indexrelid::regclass)
      from user_tables c join pg_index i on i.indrelid = c.oid and i.indisunique
@@ -55,7 +56,7 @@ const NAMES: &str = "
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
           -- Nobody's: which migrations ran, and what operators decided, which every replica reads and no operation does.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'data_keys')
+          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'data_keys', 'index_keys')
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

@@ -18,7 +18,7 @@ use service::{
     settings::{LoginSettings, Settings},
 };
 
-use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query};
+use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, run, superuser};
 
 /// The environment of a command beside this service, with other keys if need be.
 fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -75,6 +75,23 @@ async fn under(app: &TestApp, column: &str) -> Vec<String> {
          group by {column} order by {column}"
     );
     query(&app.database.owner, &counts).await
+}
+
+/// Why a replica with another value does not start.
+async fn refused_start(app: &TestApp, name: &str, value: &str) -> String {
+    let settings = Settings::from_variables(variables(app, &[(name, value)])).unwrap();
+    app::start(settings, Clock::system()).await.map(|_| ()).unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn crypto_06_a_service_without_the_index_keys_that_rows_have_does_not_start() {
+    let app = TestApp::start().await;
+    let missing = refused_start(&app, "APP_KEYS__INDEX", &keyset(2)).await;
+    assert!(missing.contains("index key 1") && missing.contains("does not have"), "{missing}");
+    let wrong = refused_start(&app, "APP_KEYS__INDEX", &keyset(1)).await;
+    assert!(wrong.contains("another key under version 1"), "{wrong}");
+    // Neither left anything behind that keeps the right one from starting.
+    TestApp::start_on(app.database.clone(), &[]).await;
 }
 
 const DATA_KEY: &str = "k.data_key";
@@ -148,10 +165,53 @@ async fn crypto_05_a_data_key_that_customers_need_is_not_dropped() {
         "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, now() from data_keys where of_tenant = '{}'",
         ACME.id
     );
-    crate::support::run(&app.database.owner, &add).await.unwrap();
-    let refused = keys(&app, Keys::Drop { tenant: ACME.id.uuid(), version: 1 }, &[]).await.unwrap_err();
+    run(&app.database.owner, &add).await.unwrap();
+    let drop = async |version| keys(&app, Keys::Drop { tenant: ACME.id.uuid(), version }, &[]).await.unwrap_err();
+    let refused = drop(1).await;
     assert!(refused.contains("3 customers are sealed with it"), "{refused}");
+    // The newest is the one that the next customer gets, though nobody has it yet.
+    for version in [2, 3] {
+        let refused = drop(version).await;
+        assert!(refused.contains(&format!("data key {version} is needed")), "{refused}");
+    }
     assert_eq!(app.user(Role::Admin).get("/v1/customers").await.ok(200)["items"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn crypto_05_nothing_is_sealed_with_a_data_key_that_was_dropped_meanwhile() {
+    let app = TestApp::start().await;
+    let tenant = ACME.id.uuid();
+    let sales = app.user(Role::Sales);
+    // This replica now takes data key 1 for the newest, for five seconds.
+    sales.post("/v1/customers", &person(1)).await.ok(201);
+    let next = format!(
+        "begin; delete from customer_keys where tenant_id = '{tenant}';
+         insert into data_keys select of_tenant, 2, wrapped_by, wrapped, now() from data_keys where of_tenant = '{tenant}';
+         commit"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(next)).execute(&mut superuser(&app.database).await).await.unwrap();
+    keys(&app, Keys::Drop { tenant, version: 1 }, &[]).await.unwrap();
+    let reply = sales.post("/v1/customers", &person(2)).await;
+    assert_eq!(reply.problem(503), "unavailable");
+    assert_eq!(
+        query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await.len(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_sealed_anew() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 60).await;
+    let broken = paths[30].rsplit('/').next().unwrap();
+    let spoil = format!(
+        "update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{broken}'"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&mut superuser(&app.database).await).await.unwrap();
+    let told = keys(&app, Keys::Rotate { tenant: None }, &[]).await.unwrap_err();
+    assert!(told.starts_with("1 customers and 0 tenants could not be opened"), "{told}");
+    assert_eq!(query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await, ["1"]);
+    assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
 }
 
 #[tokio::test]
@@ -190,14 +250,29 @@ async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
     let page = replica.user(Role::Admin).get("/v1/customers?email=person-1@example.com").await.ok(200);
     assert_eq!(page["items"][0]["id"], added["id"], "the newest first, under whichever key");
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
-    let status = async || keys(&app, Keys::Status, &[]).await.unwrap().join("\n");
+    let status = async || keys(&app, Keys::Status, &[("APP_KEYS__INDEX", &both)]).await.unwrap().join("\n");
     let uses = |version: u16, customers: usize| format!("{}: index key {version}: {customers} customers", ACME.id);
     let before = status().await;
     assert!(before.contains(&uses(1, 63)) && before.contains(&uses(2, 1)), "{before}");
+    // A change of one of the two leaves the other where it was.
+    let newest = json!({ "email": "newest@example.com" });
+    for path in &paths[58..] {
+        let admin = replica.user(Role::Admin);
+        admin.send(admin.request(Method::PATCH, path).json(&newest)).await.ok(200);
+    }
+    let forget = async |version| keys(&app, Keys::ForgetIndex { version }, &[("APP_KEYS__INDEX", &both)]).await;
+    let refused = forget(1).await.unwrap_err();
+    assert!(refused.contains("63 customers of") && refused.contains("keys reseal"), "{refused}");
     keys(&app, Keys::Reseal { tenant: None }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     let after = status().await;
-    assert!(after.contains(&uses(2, 64)) && !after.contains("index key 1"), "{after}");
+    assert!(after.contains(&uses(2, 64)) && after.contains(&uses(1, 0)), "{after}");
     assert_eq!(under(&app, INDEX_KEY).await, ["2: 64"]);
+    assert_eq!(under(&app, "get_byte(c.tax_id_index, 1)").await[0], "2: 63");
+    // What rows may have must be there: first it is forgotten, then left out.
+    assert!(refused_start(&app, "APP_KEYS__INDEX", &new).await.contains("index key 1"));
+    assert!(forget(2).await.unwrap_err().contains("new rows get it"));
+    forget(1).await.unwrap();
+    assert!(forget(1).await.unwrap_err().contains("no index key of this version"));
     let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     let page = last.user(Role::Admin).get("/v1/customers?taxId=DE-000001").await.ok(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
@@ -241,6 +316,13 @@ async fn crypto_08_a_tenant_whose_data_keys_are_destroyed_is_read_by_nobody() {
     assert_eq!(admin.get("/v1/customers").await.problem(404), "not_found");
     // The books stay.
     assert!(!admin.get("/v1/orders").await.ok(200)["items"].as_array().unwrap().is_empty());
+    // No other key has the version of one that was destroyed, so nothing comes back with half of a tenant readable.
+    assert_eq!(replica.user(Role::Sales).post("/v1/customers", &person(2)).await.problem(404), "not_found");
+    let left = format!("select concat(version, wrapped is null) from data_keys where of_tenant = '{tenant}'");
+    assert_eq!(query(&app.database.owner, &left).await, ["1t"]);
+    let rotate = keys(&app, Keys::Rotate { tenant: Some(tenant) }, &[]).await.unwrap_err();
+    assert!(rotate.contains("nothing sealed"), "{rotate}");
+    keys(&app, Keys::Rotate { tenant: None }, &[]).await.unwrap();
     // Whoever is left can be erased.
     assert_eq!(admin.send(admin.request(Method::DELETE, &paths[0])).await.status, 204);
 }
