@@ -101,6 +101,7 @@ pub async fn start(
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         max_key_lifetime: settings.api_keys.max_lifetime,
+        max_export_rows: settings.max_export_rows,
         watch: api::Watch::new(settings.keys.usual_per_minute, clock.clone()),
         clock,
         docs: settings.http.docs,

@@ -14,6 +14,8 @@ const OIDC: &str = "oidc";
 /// How it is sent: the same token, for tools and people that have one already.
 const BEARER: &str = "bearer";
 const API_KEY: &str = "apiKey";
+/// Files that are encrypted if the caller names somebody.
+const CSV: &str = "text/csv; charset=utf-8";
 /// Characters of the page, which holds its scripts and this document.
 const LONGEST_PAGE: u32 = 4 * 1024 * 1024;
 
@@ -65,6 +67,14 @@ fn schemas_as_3_1(value: &mut Value) {
                 if let Some(example) = object.remove("example") {
                     object.insert("examples".to_owned(), json!([example]));
                 }
+            }
+            // Bytes have no schema there (OpenAPI 3.1.1, "Considerations for File Uploads").
+            if object.get("schema").and_then(|schema| schema.get("format")) == Some(&json!("binary")) {
+                object.remove("schema");
+            }
+            // Of two answers with one status the framework keeps the last.
+            if object.contains_key(CSV) {
+                object.insert("application/octet-stream".to_owned(), json!({}));
             }
             object.values_mut().for_each(schemas_as_3_1);
         }

@@ -9,6 +9,7 @@ mod api_keys;
 mod created;
 mod customers;
 mod document;
+mod exports;
 mod faults;
 mod guard;
 mod health;
@@ -63,6 +64,8 @@ pub struct Context {
     pub idempotency_retention: Duration,
     /// How long an API key may be valid.
     pub max_key_lifetime: Duration,
+    /// Most rows of an export.
+    pub max_export_rows: u32,
     /// Watches who sees how much in plain text.
     pub(crate) watch: Watch,
     /// The time.
@@ -101,6 +104,7 @@ type Operations = (
     orders::Orders,
     invoices::Invoices,
     api_keys::ApiKeys,
+    exports::Exports,
     health::Health,
     meta::Meta,
 );
@@ -114,6 +118,7 @@ fn operations(context: &Arc<Context>) -> Operations {
         orders::Orders(Arc::clone(context)),
         invoices::Invoices(Arc::clone(context)),
         api_keys::ApiKeys(Arc::clone(context)),
+        exports::Exports(Arc::clone(context)),
         health::Health::new(Arc::clone(context)),
         meta::Meta::new(context),
     )

@@ -74,6 +74,8 @@ actions! {
     RotateApiKey = "rotateApiKey": Change;
     /// End an API key.
     RevokeApiKey = "revokeApiKey": Change;
+    /// Take the books out as a file.
+    CreateExport = "createExport";
     /// Give money back.
     CreateRefund = "createRefund": Change;
 }

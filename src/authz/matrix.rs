@@ -10,13 +10,13 @@ use super::{internal::INTERNAL, policy::Permission};
 
 /// All operations of the public listener.
 #[rustfmt::skip]
-pub static MATRIX: [Row; 28] = {
+pub static MATRIX: [Row; 29] = {
     use Callers::{Authenticated as Auth, NoKeys, Public};
     use DataClass::{Own, Personal, Tenant};
     use Method::{Delete, Get, Patch, Post, Put};
     use Outage::{Closed, Open};
     use Permission as P;
-    use QuotaClass::{Health, Read, Sensitive, Write};
+    use QuotaClass::{Export, Health, Read, Sensitive, Write};
     use Scope as S;
     [
         //          path, operation                                   callers scope                    permission               quota      data              audit event           outage
@@ -44,6 +44,7 @@ pub static MATRIX: [Row; 28] = {
         row(Get,    "/v1/api-keys", "listApiKeys",                    NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_keys_listed",    Closed),
         row(Post,   "/v1/api-keys/{id}/rotate", "rotateApiKey",       NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_rotated",    Closed),
         row(Delete, "/v1/api-keys/{id}", "revokeApiKey",              NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_revoked",    Closed),
+        row(Post,   "/v1/exports", "createExport",                    NoKeys, Some(S::ExportsCreate),  Some(P::Export),         Export,    Tenant,           "books_exported",     Closed),
         row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open),
         row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed),
         row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open),
@@ -233,11 +234,13 @@ pub enum Scope {
     BillingRefund,
     /// `keys:manage`
     KeysManage,
+    /// `exports:create`
+    ExportsCreate,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CatalogRead,
         Self::CatalogWrite,
         Self::CustomersRead,
@@ -248,6 +251,7 @@ impl Scope {
         Self::BillingWrite,
         Self::BillingRefund,
         Self::KeysManage,
+        Self::ExportsCreate,
     ];
 
     /// Whether some operation that API keys may call asks for it; an API key is given no other.
@@ -270,6 +274,7 @@ impl Scope {
             Self::BillingWrite => "billing:write",
             Self::BillingRefund => "billing:refund",
             Self::KeysManage => "keys:manage",
+            Self::ExportsCreate => "exports:create",
         }
     }
 }
@@ -296,6 +301,8 @@ pub enum QuotaClass {
     Read,
     /// Changes.
     Write,
+    /// Whole books at once.
+    Export,
     /// Changes that move money or destroy something.
     Sensitive,
 }
@@ -315,7 +322,7 @@ impl QuotaClass {
     pub const fn uncounted(self) -> Uncounted {
         match self {
             Self::Health | Self::Read | Self::Write => Uncounted::Local,
-            Self::Sensitive => Uncounted::Closed,
+            Self::Export | Self::Sensitive => Uncounted::Closed,
         }
     }
 }

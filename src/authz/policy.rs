@@ -30,6 +30,8 @@ pub enum Permission {
     Refund,
     /// Make, see, rotate and revoke API keys.
     ManageKeys,
+    /// Take the books out as a file.
+    Export,
 }
 
 /// A role inside a tenant.
@@ -84,6 +86,7 @@ impl Role {
             P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
             P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),
             P::Refund => matches!(self, Self::Billing | Self::Admin),
+            P::Export => matches!(self, Self::Auditor | Self::Admin),
             P::WriteCatalog | P::EraseCustomers | P::ManageKeys => matches!(self, Self::Admin),
         }
     }

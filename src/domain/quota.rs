@@ -9,6 +9,8 @@ text_enum! {
         Write = "write",
         /// Changes of one principal that move money or destroy something.
         Sensitive = "sensitive",
+        /// Exports of one principal.
+        Export = "export",
         /// Calls of all principals of a tenant together.
         Tenant = "tenant",
     }

@@ -15,7 +15,7 @@ use crate::{
 pub struct Throttle {
     /// The tenant's UUID
     pub tenant: Uuid,
-    /// `tenant` for all its callers together; `read`, `write` or `sensitive` for each of them
+    /// `tenant` for all its callers together; `read`, `write`, `sensitive` or `export` for each of them
     pub quota: QuotaName,
     /// Calls per minute
     #[arg(value_parser = clap::value_parser!(i32).range(1..=1_000_000))]

@@ -174,6 +174,7 @@ impl Quotas {
             QuotaName::Read => self.settings.read,
             QuotaName::Write => self.settings.write,
             QuotaName::Sensitive => self.settings.sensitive,
+            QuotaName::Export => self.settings.export,
             QuotaName::Tenant => self.settings.tenant,
         };
         Policy { name, quota: self.given.load().get(&(tenant, name)).copied().unwrap_or(usual) }
@@ -187,6 +188,7 @@ fn of_class(class: QuotaClass) -> Option<QuotaName> {
         QuotaClass::Read => Some(QuotaName::Read),
         QuotaClass::Write => Some(QuotaName::Write),
         QuotaClass::Sensitive => Some(QuotaName::Sensitive),
+        QuotaClass::Export => Some(QuotaName::Export),
     }
 }
 

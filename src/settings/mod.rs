@@ -86,6 +86,8 @@ pub struct Settings {
     pub secrets: Secrets,
     /// Keys of sealed fields.
     pub keys: Keys,
+    /// `APP_EXPORTS__MAX_ROWS`, default 1000000, 1 to 10000000: an export of more rows is refused (CRYPTO-09).
+    pub max_export_rows: u32,
     /// Retries of creating operations.
     pub idempotency: Idempotency,
     /// Log lines.
@@ -275,6 +277,7 @@ impl Settings {
             quota: Quota::read(r),
             secrets: Secrets { mac_key: mac_key?, pepper: pepper? },
             keys: keys?,
+            max_export_rows: r.within("exports.max_rows", 1_000_000, 1..=10_000_000),
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
         })

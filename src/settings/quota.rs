@@ -13,6 +13,8 @@ pub struct Quota {
     pub write: u32,
     /// `APP_QUOTA__SENSITIVE_PER_MINUTE`, default 20: changes of one principal that move money or destroy something.
     pub sensitive: u32,
+    /// `APP_QUOTA__EXPORT_PER_MINUTE`, default 5: exports of one principal.
+    pub export: u32,
     /// `APP_QUOTA__TENANT_PER_MINUTE`, default 2000: calls of all principals of a tenant together.
     pub tenant: u32,
     /// Where replicas count together; without it, each counts what it sees.
@@ -43,6 +45,7 @@ impl Quota {
             read: per_minute("quota.read_per_minute", 100),
             write: per_minute("quota.write_per_minute", 60),
             sensitive: per_minute("quota.sensitive_per_minute", 20),
+            export: per_minute("quota.export_per_minute", 5),
             tenant: per_minute("quota.tenant_per_minute", 2_000),
             shared,
         }

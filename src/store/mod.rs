@@ -15,6 +15,7 @@ mod api_keys;
 mod credentials;
 mod customers;
 mod data_keys;
+mod exports;
 mod idempotency;
 mod invoices;
 mod keyring;
@@ -30,6 +31,7 @@ mod tx;
 
 pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
 pub use customers::CustomerFilter;
+pub use exports::{ExportedInvoice, Period};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use keyring::DataKeyState;
 pub use migrate::{MigrateError, migrate};

@@ -18,23 +18,23 @@ use crate::{
     },
 };
 
-struct OrderRow {
-    tenant_id: Uuid,
-    id: Uuid,
-    customer_id: Option<Uuid>,
-    status: String,
-    shipping_speed: String,
-    note: Option<String>,
-    total_amount: i64,
-    total_currency: String,
-    created_by: String,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-    lines: Json<Vec<LineRow>>,
+pub(super) struct OrderRow {
+    pub(super) tenant_id: Uuid,
+    pub(super) id: Uuid,
+    pub(super) customer_id: Option<Uuid>,
+    pub(super) status: String,
+    pub(super) shipping_speed: String,
+    pub(super) note: Option<String>,
+    pub(super) total_amount: i64,
+    pub(super) total_currency: String,
+    pub(super) created_by: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+    pub(super) lines: Json<Vec<LineRow>>,
 }
 
 #[derive(Deserialize)]
-struct LineRow {
+pub(super) struct LineRow {
     sku: String,
     quantity: i32,
     unit_price_amount: i64,
@@ -54,6 +54,8 @@ macro_rules! select_orders {
         )
     };
 }
+
+pub(super) use select_orders;
 
 impl TryFrom<OrderRow> for Order {
     type Error = StoreError;

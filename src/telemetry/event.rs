@@ -103,6 +103,16 @@ pub(crate) fn keys_destroyed(tenant: &str, keys: u64, reason: &str) {
     raise!(warn, "crypto_key_destroyed", tenant, keys, reason, "data keys destroyed");
 }
 
+/// Somebody began to take rows of the books out as a file.
+pub(crate) fn export_started(subject: &str, tenant: &str, what: &str, rows: i64) {
+    raise!(info, "data_export_started", subject, tenant, what, rows, "export started");
+}
+
+/// So many rows were given out; all of them if it is complete.
+pub(crate) fn export_ended(subject: &str, tenant: &str, what: &str, rows: usize, complete: bool) {
+    raise!(info, "data_exported", subject, tenant, what, rows, complete, "export ended");
+}
+
 /// A handler panicked. The message stays out: it may hold anything.
 pub(crate) fn sys_crash() {
     raise!(error, "sys_crash", "a request handler panicked");

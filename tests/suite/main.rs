@@ -18,6 +18,7 @@ mod customers;
 mod database;
 mod documents;
 mod edge;
+mod exports;
 mod hostile;
 mod idempotency;
 mod input;

@@ -16,10 +16,11 @@ use service::{
 use crate::support::{ACME, Actor, GLOBEX, Reply, TestApp, binary, eventually, run, test_database};
 
 /// As the settings have them when nobody says otherwise.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("APP_QUOTA__READ_PER_MINUTE", ""),
     ("APP_QUOTA__WRITE_PER_MINUTE", ""),
     ("APP_QUOTA__SENSITIVE_PER_MINUTE", ""),
+    ("APP_QUOTA__EXPORT_PER_MINUTE", ""),
     ("APP_QUOTA__TENANT_PER_MINUTE", ""),
 ];
 
@@ -132,6 +133,7 @@ async fn rate_04_every_operation_counts_against_the_quota_of_its_class() {
             QuotaClass::Read => "\"read\";q=100;w=60, \"tenant\";q=2000;w=60",
             QuotaClass::Write => "\"write\";q=60;w=60, \"tenant\";q=2000;w=60",
             QuotaClass::Sensitive => "\"sensitive\";q=20;w=60, \"tenant\";q=2000;w=60",
+            QuotaClass::Export => "\"export\";q=5;w=60, \"tenant\";q=2000;w=60",
             QuotaClass::Health => panic!("{} is open to everybody", row.operation),
         };
         assert_eq!(reply.header("ratelimit-policy"), Some(policy), "{}", row.operation);

@@ -60,6 +60,10 @@ forms! {
     IdempotencyKey, 1..=255, "^[!-~]+$";
     /// A place in a list: base64url of 16 bytes and 3 to 64 characters.
     Cursor, 26..=107, "^[A-Za-z0-9_-]+$";
+    /// Whom a file is encrypted to (age-encryption.org/v1, section "The X25519 recipient type").
+    AgeRecipient, 62..=62, "^age1[02-9ac-hj-np-z]{58}$";
+    /// How a browser keeps a file (RFC 6266 section 4).
+    Attachment, 30..=40, r#"^attachment; filename="[a-z]+\.csv(?:\.age)?"$"#;
     /// The path of what was created.
     Location, 1..=128, "^/v1/[a-z-]+/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 }

@@ -121,6 +121,7 @@ impl TestApp {
             ("APP_QUOTA__READ_PER_MINUTE", "1000000"),
             ("APP_QUOTA__WRITE_PER_MINUTE", "1000000"),
             ("APP_QUOTA__SENSITIVE_PER_MINUTE", "1000000"),
+            ("APP_QUOTA__EXPORT_PER_MINUTE", "1000000"),
             ("APP_QUOTA__TENANT_PER_MINUTE", "1000000"),
             ("APP_SECRETS__MAC_KEY", &mac_key),
             ("APP_SECRETS__PEPPER", &pepper),

@@ -137,7 +137,15 @@ async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may
     let names: Vec<&str> = closed.iter().map(|row| row.operation).collect();
     assert_eq!(
         names,
-        ["eraseCustomer", "createRefund", "createApiKey", "listApiKeys", "rotateApiKey", "revokeApiKey"],
+        [
+            "eraseCustomer",
+            "createRefund",
+            "createApiKey",
+            "listApiKeys",
+            "rotateApiKey",
+            "revokeApiKey",
+            "createExport"
+        ],
         "what keys may not do has changed"
     );
     for row in closed {
