@@ -12,8 +12,9 @@ use service::{
     domain::Clock,
     edge, ops,
     quota::Quotas,
-    settings::{LoginSettings, Settings},
-    store, telemetry,
+    settings::{self, LoginSettings, Settings},
+    store,
+    telemetry::{self, LogFilter, LogFormat},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -105,25 +106,29 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         Command::Serve => {
             let settings = Settings::load()?;
             telemetry::init(settings.log.format, &settings.log.filter);
+            settings::tell("serve", &settings.secrets_read);
             let stop = stop_signal()?;
             app::start(settings, Clock::system()).await?.run(stop).await?;
         }
         Command::Migrate => {
-            store::migrate(&LoginSettings::owner()?.url).await?;
+            store::migrate(&told("migrate", LoginSettings::owner()?).url).await?;
             println!("the schema is up to date");
         }
         Command::Incident(Incident::Revoke(revocation)) => {
-            let position = revocation.revoke(&LoginSettings::operator()?, Clock::system().now()).await?;
+            let position =
+                revocation.revoke(&told("incident", LoginSettings::operator()?), Clock::system().now()).await?;
             println!("revoked (entry {position})");
         }
         Command::Incident(Incident::Throttle(throttle)) => {
-            let until = throttle.set(&LoginSettings::operator()?, Clock::system().now()).await?;
+            let until = throttle.set(&told("incident", LoginSettings::operator()?), Clock::system().now()).await?;
             println!("set until {}", until.to_rfc3339());
         }
         Command::Keys(keys) => {
             let settings = Settings::load()?;
             telemetry::init(settings.log.format, &settings.log.filter);
+            settings::tell("keys", &settings.secrets_read);
             let operator = keys.is_for_operators().then(LoginSettings::operator).transpose()?;
+            let operator = operator.map(|operator| told("keys", operator));
             keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::CheckConfig => {
@@ -147,6 +152,13 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         }
     }
     Ok(())
+}
+
+/// Says that a login's password was read.
+fn told(component: &str, login: LoginSettings) -> LoginSettings {
+    telemetry::init(LogFormat::default(), &LogFilter::default());
+    settings::tell(component, &login.secrets_read);
+    login
 }
 
 /// Resolves at SIGTERM or SIGINT (Ctrl-C).

@@ -19,6 +19,7 @@ use crate::{
     crypto,
     domain::Clock,
     settings::{self, Clients, TlsVersion},
+    telemetry::event,
 };
 
 /// How often it is looked whether the files changed.
@@ -74,6 +75,7 @@ impl Tls {
     /// Reads the files.
     pub fn load(settings: settings::Tls, clock: Clock) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(Loaded::new(&settings, &clock)?);
+        tell(&settings);
         Ok(Arc::new(Self { settings, clock, current }))
     }
 
@@ -94,6 +96,7 @@ impl Tls {
             };
             match loaded {
                 Ok(loaded) if loaded.digests != self.current.load().digests => {
+                    tell(&self.settings);
                     tracing::info!("a new certificate is used");
                     self.current.store(Arc::new(loaded));
                     told = None;
@@ -109,6 +112,11 @@ impl Tls {
             }
         }
     }
+}
+
+/// Says that the key was read, once for each that is used (SECRET-05).
+fn tell(settings: &settings::Tls) {
+    event::secret_read("tls", "the key of the certificate", &format!("file {}", settings.key.display()));
 }
 
 impl Loaded {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::{Clients, Profile, Reader, Settings};
+use super::{Clients, Profile, Reader, Settings, secrets};
 
 /// Adds a fault for each unsafe setting and each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
@@ -33,6 +33,10 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
             r.fault(key, "must be a login of its own, and no other's");
         }
     }
+    if production {
+        secrets::check(r);
+        check_key_files(settings, r);
+    }
     if production && settings.penalty.failures > 1_000 {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
     }
@@ -51,6 +55,16 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     }
     if production && http.trusted_proxies.iter().any(|network| network.is_too_wide()) {
         r.fault("http.trusted_proxies", "must name networks no wider than /8 of IPv4 or /32 of IPv6 in production");
+    }
+}
+
+/// The keys of TLS, which are read by path.
+fn check_key_files(settings: &Settings, r: &mut Reader) {
+    let internal = settings.internal.as_ref().map(|internal| &internal.tls);
+    for (key, tls) in [("tls.key_path", settings.tls.as_ref()), ("internal.key_path", internal)] {
+        if let Some(fault) = tls.and_then(|tls| secrets::readable_by_all(&tls.key)) {
+            r.fault(key, fault);
+        }
     }
 }
 
@@ -89,6 +103,9 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
     }
     if url.password().is_none_or(|password| password.is_empty() || (production && password.len() < 16)) {
         r.fault(key, "must have a password, in production of 16 characters or more");
+    }
+    if production && url.password().is_some_and(|password| secrets::is_guessable(password, url.username())) {
+        r.fault(key, "must have a random password, not one of words, of the login's name or of few characters");
     }
     let verified = url.query_pairs().any(|(name, value)| name == "sslmode" && value == "verify-full");
     if production && !is_loopback(&url) && !verified {

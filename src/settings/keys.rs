@@ -19,8 +19,8 @@ pub struct Keys {
 impl Keys {
     /// `None` if one is missing or unreadable; the reader then holds the faults.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
-        let master = r.required_with("keys.master", MasterKeys::from_text);
-        let index = r.required_with("keys.index", IndexKeys::from_text);
+        let master = r.secret_with("keys.master", MasterKeys::from_text);
+        let index = r.secret_with("keys.index", IndexKeys::from_text);
         let usual_per_minute = r.within("keys.usual_per_minute", 300, 1..=1_000_000);
         Some(Self { master: Arc::new(master?), index: Arc::new(index?), usual_per_minute })
     }

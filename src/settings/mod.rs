@@ -13,6 +13,7 @@ mod oidc;
 mod proxies;
 mod quota;
 mod reader;
+mod secrets;
 mod tls;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
@@ -33,6 +34,7 @@ pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
+pub use secrets::{SecretRead, SecretSource, tell};
 pub use tls::{Clients, Tls, TlsVersion};
 
 /// How strict the start is.
@@ -92,6 +94,8 @@ pub struct Settings {
     pub idempotency: Idempotency,
     /// Log lines.
     pub log: Log,
+    /// Which secrets were read, and where (SECRET-05).
+    pub secrets_read: Vec<SecretRead>,
 }
 
 /// The public listener, and limits. Connections, requests in work and throttles are counted for each listener by itself.
@@ -192,6 +196,8 @@ pub struct Log {
 pub struct LoginSettings {
     /// `postgres://login:…@host/db`.
     pub url: SecretString,
+    /// Where it was read (SECRET-05).
+    pub secrets_read: Vec<SecretRead>,
 }
 
 impl Settings {
@@ -249,8 +255,8 @@ impl Settings {
             address_burst: r.within("throttle.address_burst", 200, 1..=1_000_000),
         };
         let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);
-        let mac_key = r.required_with("secrets.mac_key", MacKey::from_base64);
-        let pepper = r.required_with("secrets.pepper", Pepper::from_base64);
+        let mac_key = r.secret_with("secrets.mac_key", MacKey::from_base64);
+        let pepper = r.secret_with("secrets.pepper", Pepper::from_base64);
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let log =
@@ -280,6 +286,7 @@ impl Settings {
             max_export_rows: r.within("exports.max_rows", 1_000_000, 1..=10_000_000),
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
+            secrets_read: r.secrets.reads(),
         })
     }
 }
@@ -300,12 +307,17 @@ impl LoginSettings {
         let url = reader.secret(key);
         if let Some(url) = &url {
             let profile = reader.or("profile", Profile::default());
-            checks::check_database(key, url, profile == Profile::Production, &mut reader);
+            let production = profile == Profile::Production;
+            checks::check_database(key, url, production, &mut reader);
+            if production {
+                secrets::check(&mut reader);
+            }
         }
+        let secrets_read = reader.secrets.reads();
         // The server's settings may be there too; they are its own affair.
         let faults = reader.faults();
         match url {
-            Some(url) if faults.0.is_empty() => Ok(Self { url }),
+            Some(url) if faults.0.is_empty() => Ok(Self { url, secrets_read }),
             _ => Err(faults),
         }
     }

@@ -4,12 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Display},
     ops::RangeInclusive,
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
 
 use config::{Config, Environment, File};
 use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::secrets::{self, SecretSource};
 
 const PREFIX: &str = "APP_";
 
@@ -49,13 +53,21 @@ pub(super) struct Reader {
     config: Config,
     known: BTreeSet<String>,
     faults: Vec<Fault>,
+    /// The variables that were given, and the file of each that came from one.
+    variables: BTreeMap<String, Option<PathBuf>>,
+    file: Option<PathBuf>,
+    pub(super) secrets: secrets::Found,
 }
 
 impl Reader {
     pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
         let mut faults = Vec::new();
         let file = variables.get("APP_CONFIG").cloned();
+        let files =
+            variables.iter().filter_map(|(name, path)| Some((name.strip_suffix("_FILE")?.to_owned(), path.into())));
+        let files: BTreeMap<String, PathBuf> = files.collect();
         let variables = resolve_files(variables, &mut faults);
+        let given = variables.keys().map(|name| (name.clone(), files.get(name).cloned())).collect();
         let environment = Environment::with_prefix("APP")
             .prefix_separator("_")
             .separator("__")
@@ -73,7 +85,8 @@ impl Reader {
             faults.push(Fault { variable: "APP_CONFIG".to_owned(), message: message.to_owned() });
             Config::default()
         });
-        Self { config, known: BTreeSet::new(), faults }
+        let file = file.map(PathBuf::from);
+        Self { config, known: BTreeSet::new(), faults, variables: given, file, secrets: secrets::Found::default() }
     }
 
     /// Counts `key` as a setting, so that its presence is not a fault.
@@ -110,12 +123,33 @@ impl Reader {
 
     /// A secret, wiped from memory when dropped; no fault ever quotes it.
     pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
-        self.required_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
+        self.secret_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
     }
 
     /// The same, where it may be missing.
     pub(super) fn optional_secret(&mut self, key: &str) -> Option<SecretString> {
+        self.note_secret(key);
         self.optional_with(key, |text| Ok::<_, std::convert::Infallible>(SecretString::from(text)))
+    }
+
+    /// A secret of some form. Every secret is read by one of these three, so that it is told (SECRET-05).
+    pub(super) fn secret_with<T, E: Display>(
+        &mut self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        self.note_secret(key);
+        self.required_with(key, parse)
+    }
+
+    fn note_secret(&mut self, key: &str) {
+        let Ok(text) = self.config.get_string(key).map(Zeroizing::new) else { return };
+        let source = match (self.variables.get(&variable(key)), &self.file) {
+            (Some(Some(file)), _) => SecretSource::File(file.clone()),
+            (None, Some(file)) => SecretSource::Config(file.clone()),
+            (Some(None), _) | (None, None) => SecretSource::Environment,
+        };
+        self.secrets.note(key, &text, source);
     }
 
     pub(super) fn required_with<T, E: Display>(
@@ -196,7 +230,7 @@ impl Reader {
 }
 
 /// `http.listen` as `APP_HTTP__LISTEN`.
-fn variable(key: &str) -> String {
+pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 

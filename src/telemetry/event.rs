@@ -93,6 +93,11 @@ pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str
     raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more was read than is usual");
 }
 
+/// A component read a secret: which setting, and where it was. Never what it is.
+pub(crate) fn secret_read(component: &str, setting: &str, source: &str) {
+    raise!(info, "secret_read", component, setting, source, "secret read");
+}
+
 /// Keys were rotated: those of `whose`, a tenant or `master`, to `version`.
 pub(crate) fn keys_rotated(whose: &str, version: &str) {
     raise!(info, "crypto_key_rotated", whose, version, "keys rotated");

@@ -38,11 +38,15 @@ fn sources(folder: &Path, found: &mut String) {
     }
 }
 
-/// The ids in the names of the tests: `fn authn_05_…` proves AUTHN-05.
+/// The ids in the names of the tests: `fn authn_05_…` proves AUTHN-05, and so does a function of a script that
+/// `.ci/run` calls.
 fn proven() -> BTreeSet<String> {
     let mut text = String::new();
     sources(Path::new("tests"), &mut text);
     sources(Path::new("src"), &mut text);
+    let script = fs::read_to_string(".ci/secret-scan").unwrap();
+    let functions = script.lines().filter(|line| line.ends_with("() {"));
+    text.extend(functions.map(|line| format!("fn {line}\n")));
     let names = text.split("fn ").filter_map(|rest| {
         let mut parts = rest.split('_');
         let (family, number) = (parts.next()?.to_uppercase(), parts.next()?);

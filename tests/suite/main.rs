@@ -34,6 +34,7 @@ mod quota;
 mod races;
 mod rotation;
 mod sealed;
+mod secrets;
 mod shared_quota;
 mod start;
 mod support;

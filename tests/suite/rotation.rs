@@ -30,7 +30,7 @@ fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// Runs a command as `main` does, and gives what it says.
 async fn keys(app: &TestApp, command: Keys, keys: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let settings = Settings::from_variables(variables(app, keys)).unwrap();
-    let operator = LoginSettings { url: app.database.operator.clone() };
+    let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
     let mut said = Vec::new();
     let done = command.run(&settings, Some(&operator), &Clock::system(), |line| said.push(line)).await;
     done.map(|()| said).map_err(|error| error.to_string())

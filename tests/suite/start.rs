@@ -1,6 +1,6 @@
 //! What a start refuses, and what it says while it cannot work.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
 
 use service::settings::Settings;
 
@@ -79,6 +79,20 @@ fn secret_03_production_refuses_what_is_unsafe() {
         ),
         ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser's"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:Password-0123456@127.0.0.1/app", "a random password"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:my-app_writer-0123@127.0.0.1/app", "a random password"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:abababababababab@127.0.0.1/app", "a random password"),
+        (
+            "APP_DATABASE__WRITER_URL",
+            "postgres://app_writer:fedcba9876543210@127.0.0.1/app",
+            "the same secret as in APP_DATABASE__READER_URL",
+        ),
+        ("APP_SECRETS__PEPPER", SOUND[8].1, "the same secret as in APP_SECRETS__MAC_KEY"),
+        (
+            "APP_SECRETS__MAC_KEY",
+            "YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8=",
+            "the same secret as in APP_KEYS__INDEX",
+        ),
         ("APP_DATABASE__READER_URL", SOUND[0].1, "a login of its own"),
         ("APP_DATABASE__AUTHN_URL", SOUND[1].1, "a login of its own"),
         ("APP_DATABASE__KEYS_URL", SOUND[1].1, "a login of its own"),
@@ -144,6 +158,7 @@ fn secret_02_a_fault_quotes_no_secret() {
 fn secret_02_a_secret_can_come_from_a_file() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cursor-key");
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
     let mut variables = SOUND.to_vec();
     variables.retain(|(name, _)| *name != "APP_SECRETS__MAC_KEY");
     variables.push(("APP_SECRETS__MAC_KEY_FILE", file.to_str().unwrap()));

@@ -19,6 +19,8 @@ pub fn binary() -> Command {
 /// `serve` in a process of its own.
 pub struct Serving {
     pub address: SocketAddr,
+    /// What it logged until it was ready.
+    pub said: Vec<Value>,
     child: Child,
     log: UnboundedReceiver<String>,
 }
@@ -37,7 +39,7 @@ impl Serving {
             seen.push(serde_json::from_str(&line).expect("every log line is JSON"));
         }
         let address = said(&seen, "listening").unwrap()["address"].as_str().unwrap().parse().unwrap();
-        Self { address, child, log }
+        Self { address, said: seen, child, log }
     }
 
     /// SIGKILL, and wait until it is gone.

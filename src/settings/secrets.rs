@@ -1,0 +1,154 @@
+//! What is known of secrets without knowing them: where each came from, and which two are the same (SECRET-03,
+//! SECRET-05).
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use url::Url;
+
+use super::{Reader, reader::variable};
+use crate::{crypto::sha256, telemetry::event};
+
+/// Where a secret was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// From a variable.
+    Environment,
+    /// From a file of its own.
+    File(PathBuf),
+    /// From the file of `APP_CONFIG`.
+    Config(PathBuf),
+}
+
+/// A secret that was read. Not the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRead {
+    /// The variable of its setting.
+    pub setting: String,
+    /// Where it was.
+    pub source: SecretSource,
+}
+
+/// Raises the event of each secret that a component has read.
+pub fn tell(component: &str, reads: &[SecretRead]) {
+    for read in reads {
+        event::secret_read(component, &read.setting, &read.source.to_string());
+    }
+}
+
+/// The secrets that a reader came across, by setting.
+#[derive(Debug, Default)]
+pub(super) struct Found(BTreeMap<String, (SecretSource, Vec<[u8; 32]>)>);
+
+impl Found {
+    /// Notes a secret of `key`.
+    pub(super) fn note(&mut self, key: &str, text: &str, source: SecretSource) {
+        self.0.insert(key.to_owned(), (source, parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect()));
+    }
+
+    /// Which there are.
+    pub(super) fn reads(&self) -> Vec<SecretRead> {
+        let read = |(key, (source, _)): (&String, &(SecretSource, _))| SecretRead {
+            setting: variable(key),
+            source: source.clone(),
+        };
+        self.0.iter().map(read).collect()
+    }
+}
+
+/// What is secret of a setting: the password of a URL, each key of a keyset, or all of it.
+fn parts(text: &str) -> Vec<String> {
+    if let Ok(url) = Url::parse(text.trim())
+        && url.has_host()
+    {
+        return url.password().map(str::to_owned).into_iter().collect();
+    }
+    text.split(',').map(|part| part.split_once(':').map_or(part, |(_, key)| key).trim().to_owned()).collect()
+}
+
+/// Adds a fault for each secret that is another's too, and for each file of secrets that everybody can read.
+pub(super) fn check(r: &mut Reader) {
+    let mut faults = Vec::new();
+    for (key, (source, digests)) in &r.secrets.0 {
+        let shares = |(other, (_, theirs)): &(&String, &(SecretSource, Vec<_>))| {
+            *other != key && digests.iter().any(|digest| theirs.contains(digest))
+        };
+        if let Some((other, _)) = r.secrets.0.iter().find(shares) {
+            faults.push((key.clone(), format!("is the same secret as in {}", variable(other))));
+        }
+        if let SecretSource::File(path) | SecretSource::Config(path) = source
+            && let Some(fault) = readable_by_all(path)
+        {
+            faults.push((key.clone(), fault));
+        }
+    }
+    for (key, fault) in faults {
+        r.fault(&key, fault);
+    }
+}
+
+/// A fault if somebody who is neither the owner of the file nor of its group may do anything with it.
+pub(super) fn readable_by_all(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let open = mode & 0o007 != 0;
+    open.then(|| format!("{} is open to everybody (mode {:03o}); make it 400 or 440", path.display(), mode & 0o777))
+}
+
+/// What a password must not have: it is no random text then, or the one of an example.
+const WORDS: [&str; 11] = [
+    "password",
+    "passwort",
+    "changeme",
+    "change-me",
+    "change_me",
+    "secret",
+    "default",
+    "postgres",
+    "letmein",
+    "qwerty",
+    "example",
+];
+
+/// Whether somebody would try it out: a word that many take, the login's name, or few different characters.
+pub(super) fn is_guessable(password: &str, login: &str) -> bool {
+    let lower = password.to_lowercase();
+    let different = lower.chars().collect::<std::collections::BTreeSet<_>>().len();
+    different < 6 || WORDS.iter().any(|word| lower.contains(word)) || (!login.is_empty() && lower.contains(login))
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Config(path) => write!(f, "configuration {}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_03_the_secret_part_of_a_setting_is_found() {
+        assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p%2Cw"]);
+        assert_eq!(parts("rediss://cache"), Vec::<String>::new());
+        assert_eq!(parts(" 2:AAA=, 1:BBB= "), ["AAA=", "BBB="]);
+        assert_eq!(parts("AAA=\n"), ["AAA="]);
+    }
+
+    #[test]
+    fn secret_03_a_password_that_many_take_is_known() {
+        for bad in
+            ["Changeme-20261125", "xPASSWORDx0123456", "app_writer_7f3a9c", "aaaaaaaaaaaaaaaaaaaa", "1212121234343434"]
+        {
+            assert!(is_guessable(bad, "app_writer"), "{bad}");
+        }
+        assert!(!is_guessable("0123456789abcdef", "app_writer") && !is_guessable("v7Qm2xK9-tR4w_Zp", ""));
+    }
+}
