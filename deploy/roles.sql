@@ -10,7 +10,8 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['app_owner', 'app_writer', 'app_reader', 'app_authn', 'app_keys', 'app_operator', 'app_auditor'] loop
+    foreach role in array array['app_owner', 'app_writer', 'app_reader', 'app_authn', 'app_keys', 'app_operator', 'app_auditor',
+                             'app_backup'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format(
                 'create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', role);
@@ -19,10 +20,15 @@ begin
 end
 $$;
 
+-- Who makes backups reads everything, of every tenant, and writes nothing.
+alter role app_backup bypassrls;
+grant pg_read_all_data to app_backup;
+
 comment on role app_owner is 'owns the schema; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';
 comment on role app_reader is 'the service: reads';
 comment on role app_authn is 'the service: looks up API keys and revocations, notes the use of keys, and nothing else';
 comment on role app_keys is 'the service: keeps the data keys of sealed fields, and nothing else';
 comment on role app_operator is 'people and tools that handle incidents and rotate keys, and nothing else';
+comment on role app_backup is 'backups: reads everything, and writes nothing';
 comment on role app_auditor is 'people and tools that audit the books: reads them, and no customer data';

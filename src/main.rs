@@ -38,6 +38,10 @@ enum Command {
     /// Rotate the keys of sealed fields; needs what `serve` needs
     #[command(subcommand)]
     Keys(ops::Keys),
+    /// Write an encrypted backup, as the login of `APP_DATABASE__BACKUP_URL`
+    Backup(ops::Backup),
+    /// Put a backup into an empty database, as the login of `APP_DATABASE__OWNER_URL`: all of it or nothing
+    Restore(ops::Restore),
     /// Check the configuration and list everything that is wrong with it
     CheckConfig,
     /// Print the route matrix: who may call what
@@ -130,6 +134,14 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             let operator = keys.is_for_operators().then(LoginSettings::operator).transpose()?;
             let operator = operator.map(|operator| told("keys", operator));
             keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
+        }
+        Command::Backup(backup) => {
+            let bytes = backup.write(&told("backup", LoginSettings::backup()?))?;
+            eprintln!("{bytes} bytes, encrypted");
+        }
+        Command::Restore(restore) => {
+            restore.run(&told("restore", LoginSettings::owner()?))?;
+            println!("restored; `migrate` brings the schema up to date");
         }
         Command::CheckConfig => {
             let settings = Settings::load()?;

@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
 /// Why a file cannot be encrypted.
@@ -15,6 +16,12 @@ pub enum EnvelopeError {
     /// The text names nobody.
     #[error("expected a recipient of age, `age1…` (`age-keygen` makes them)")]
     Recipient,
+    /// The text has no key.
+    #[error("expected the key of an age recipient, `AGE-SECRET-KEY-1…` (`age-keygen` makes them)")]
+    Identity,
+    /// It is for others, or no such file.
+    #[error("cannot decrypt")]
+    Decrypt(#[from] age::DecryptError),
     /// Encryption failed.
     #[error("cannot encrypt")]
     Encrypt(#[source] io::Error),
@@ -23,6 +30,24 @@ pub enum EnvelopeError {
 /// Who can read a file: the public half of an X25519 key.
 #[derive(Clone)]
 pub struct Recipient(age::x25519::Recipient);
+
+/// What opens files that were encrypted to somebody.
+pub struct Identity(age::x25519::Identity);
+
+impl Identity {
+    /// Reads a file as `age-keygen` writes it: comments, and a key.
+    pub fn from_text(text: &SecretString) -> Result<Self, EnvelopeError> {
+        let lines = text.expose_secret().lines().map(str::trim);
+        let mut keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let (Some(key), None) = (keys.next(), keys.next()) else { return Err(EnvelopeError::Identity) };
+        key.parse().map(Self).map_err(|_| EnvelopeError::Identity)
+    }
+
+    /// What was encrypted, as it is read. Reading fails where a byte was changed or the end is missing.
+    pub fn decrypt<R: io::Read>(&self, input: R) -> Result<age::stream::StreamReader<R>, EnvelopeError> {
+        Ok(age::Decryptor::new(input)?.decrypt(std::iter::once(&self.0 as &dyn age::Identity))?)
+    }
+}
 
 /// A file being encrypted, in pieces: what goes in as plain text comes out encrypted, later or now. Keeps one chunk of
 /// 64 KiB.
@@ -37,10 +62,10 @@ pub struct Envelope {
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
 impl Recipient {
-    /// Encrypts a file to whatever is written to, from now on. [`age::stream::StreamWriter::finish`] ends it; a file that
-    /// was not ended does not decrypt.
-    pub fn encrypt_to<W: io::Write>(&self, output: W) -> Result<age::stream::StreamWriter<W>, EnvelopeError> {
-        let to = std::iter::once(&self.0 as &dyn age::Recipient);
+    /// Encrypts to each of them what is written from now on. [`age::stream::StreamWriter::finish`] ends the file; one that was
+    /// not ended does not decrypt.
+    pub fn encrypt_to<W: io::Write>(all: &[Self], output: W) -> Result<age::stream::StreamWriter<W>, EnvelopeError> {
+        let to = all.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
         let encryptor = age::Encryptor::with_recipients(to).map_err(|_| EnvelopeError::Recipient)?;
         encryptor.wrap_output(output).map_err(EnvelopeError::Encrypt)
     }
@@ -50,7 +75,7 @@ impl Envelope {
     /// An empty file.
     pub fn new(to: &Recipient) -> Result<Self, EnvelopeError> {
         let sink = Sink::default();
-        Ok(Self { writer: to.encrypt_to(sink.clone())?, sink })
+        Ok(Self { writer: Recipient::encrypt_to(std::slice::from_ref(to), sink.clone())?, sink })
     }
 
     /// Adds to the file, and gives what is ready of it.
@@ -94,6 +119,12 @@ impl FromStr for Recipient {
 impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
     }
 }
 

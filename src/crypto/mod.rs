@@ -17,7 +17,7 @@ mod secret_hash;
 pub use base62::{BASE62_CHARS, base62, from_base62};
 pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
-pub use envelope::{Envelope, EnvelopeError, Recipient};
+pub use envelope::{Envelope, EnvelopeError, Identity, Recipient};
 pub use keyset::KeysetError;
 pub use mac::MacKey;
 pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};

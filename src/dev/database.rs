@@ -14,8 +14,8 @@ use crate::{
 };
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
-const LOGINS: [&str; 7] =
-    ["app_owner", "app_writer", "app_reader", "app_authn", "app_keys", "app_operator", "app_auditor"];
+const LOGINS: [&str; 8] =
+    ["app_owner", "app_writer", "app_reader", "app_authn", "app_keys", "app_operator", "app_auditor", "app_backup"];
 /// Any number, the same in every process: one at a time sets up a server.
 const LOCK: i64 = 0x5e7_0b5e;
 
@@ -59,6 +59,8 @@ pub struct Urls {
     pub operator: SecretString,
     /// For whoever audits the books.
     pub auditor: SecretString,
+    /// For backups.
+    pub backup: SecretString,
     /// Master keys of what is sealed there.
     pub master_keys: SecretString,
     /// Keys of blind indexes there.
@@ -119,6 +121,14 @@ impl Cluster {
         Ok(self.urls(name))
     }
 
+    /// Creates the database `name`, without a schema.
+    pub async fn create_empty(&self, name: &str) -> Result<Urls, DatabaseError> {
+        let mut admin = self.connect().await?;
+        self.create_database(&mut admin, name, None).await?;
+        admin.close().await?;
+        Ok(self.urls(name))
+    }
+
     async fn create_database(
         &self,
         admin: &mut PgConnection,
@@ -130,7 +140,8 @@ impl Cluster {
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
         let close = format!(
             "revoke all on database \"{name}\" from public;
-             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator, app_auditor"
+             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator,
+                                                  app_auditor, app_backup"
         );
         sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
         Ok(())
@@ -155,6 +166,7 @@ impl Cluster {
             keys: url("app_keys"),
             operator: url("app_operator"),
             auditor: url("app_auditor"),
+            backup: url("app_backup"),
             master_keys: self.keyset("master key"),
             index_keys: self.keyset("index key"),
         }

@@ -1,9 +1,11 @@
 //! What operators do in an incident and with keys, from the command line.
 
+mod backup;
 mod keys;
 mod revocation;
 mod throttle;
 
+pub use backup::{Backup, BackupError, Restore};
 pub use keys::{Keys, KeysError};
 pub use revocation::{Kind, NotRevoked, Revocation};
 pub use throttle::{NotThrottled, Throttle};

@@ -34,6 +34,7 @@ pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
+pub(crate) use secrets::readable_by_all;
 pub use secrets::{SecretRead, SecretSource, tell};
 pub use tls::{Clients, Tls, TlsVersion};
 
@@ -213,6 +214,7 @@ impl Settings {
         // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
         reader.know("database.operator_url");
+        reader.know("database.backup_url");
         match settings {
             Some(settings) => {
                 checks::check(&settings, &mut reader);
@@ -300,6 +302,11 @@ impl LoginSettings {
     /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `revoke`.
     pub fn operator() -> Result<Self, Faults> {
         Self::load("database.operator_url")
+    }
+
+    /// `APP_DATABASE__BACKUP_URL` of the process environment, for `backup`.
+    pub fn backup() -> Result<Self, Faults> {
+        Self::load("database.backup_url")
     }
 
     fn load(key: &str) -> Result<Self, Faults> {

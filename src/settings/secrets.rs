@@ -92,7 +92,7 @@ pub(super) fn check(r: &mut Reader) {
 }
 
 /// A fault if somebody who is neither the owner of the file nor of its group may do anything with it.
-pub(super) fn readable_by_all(path: &Path) -> Option<String> {
+pub(crate) fn readable_by_all(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let open = mode & 0o007 != 0;
     open.then(|| format!("{} is open to everybody (mode {:03o}); make it 400 or 440", path.display(), mode & 0o777))

@@ -93,6 +93,16 @@ pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str
     raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more was read than is usual");
 }
 
+/// A backup was written, for so many to read.
+pub(crate) fn backed_up(file: &str, bytes: u64, recipients: usize) {
+    raise!(info, "data_backed_up", file, bytes, recipients, "backup written");
+}
+
+/// A backup was put into a database.
+pub(crate) fn restored(file: &str, bytes: u64) {
+    raise!(warn, "data_restored", file, bytes, "backup restored");
+}
+
 /// A component read a secret: which setting, and where it was. Never what it is.
 pub(crate) fn secret_read(component: &str, setting: &str, source: &str) {
     raise!(info, "secret_read", component, setting, source, "secret read");

@@ -11,6 +11,7 @@
 mod access;
 mod authn;
 mod authz;
+mod backup;
 mod billing;
 mod catalog;
 mod cli;

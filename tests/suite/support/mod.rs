@@ -22,7 +22,7 @@ pub use events::Fields;
 pub use eventually::eventually;
 pub use keys::TestKey;
 pub use odd_issuer::OddIssuer;
-pub use postgres::{query, run, superuser, test_database, wait_for_a_waiter};
+pub use postgres::{empty_database, programs, query, run, superuser, test_database, wait_for_a_waiter};
 pub use redis::Redis;
 pub use serving::{Serving, binary};
 pub use tokens::Forge;

@@ -50,6 +50,17 @@ pub async fn test_database() -> Urls {
     cluster.clone_database(&template_name(), &name).await.unwrap()
 }
 
+/// A database without a schema.
+pub async fn empty_database() -> Urls {
+    provider().cluster.create_empty(&format!("test_{}_{}", now(), Uuid::now_v7().simple())).await.unwrap()
+}
+
+/// The folder of PostgreSQL's programs.
+pub async fn programs() -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-binaries");
+    Binaries::find_or_fetch(&cache, announce).await.unwrap().folder().to_owned()
+}
+
 /// Runs SQL as one of the service's logins, all in one transaction.
 pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Error> {
     let mut connection = PgConnection::connect(url.expose_secret()).await?;
