@@ -1,7 +1,10 @@
 //! Rotating the keys of sealed fields, from the command line. docs/keys.md says when to do what.
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use thiserror::Error;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::check_reason;
@@ -21,15 +24,15 @@ pub enum Keys {
     Rewrap,
     /// Give every tenant, or one, a new data key and seal everything anew with it
     Rotate {
-        /// Only this one
-        #[arg(long)]
-        tenant: Option<Uuid>,
+        /// Which, and how fast
+        #[command(flatten)]
+        pass: Pass,
     },
     /// Go on where a rotation was stopped; also brings blind indexes to the first key of `APP_KEYS__INDEX`
     Reseal {
-        /// Only this one
-        #[arg(long)]
-        tenant: Option<Uuid>,
+        /// Which, and how fast
+        #[command(flatten)]
+        pass: Pass,
     },
     /// Drop a data key that nothing needs any more (with `APP_DATABASE__OPERATOR_URL`)
     Drop {
@@ -53,6 +56,25 @@ pub enum Keys {
         #[arg(long)]
         reason: String,
     },
+}
+
+/// A pass over customers.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Pass {
+    /// Only this tenant
+    #[arg(long)]
+    pub tenant: Option<Uuid>,
+    /// Customers a second at most, so that callers do not notice
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub pace: u32,
+}
+
+impl Pass {
+    /// Of all tenants, or one, as fast as usual.
+    #[must_use]
+    pub fn of(tenant: Option<Uuid>) -> Self {
+        Self { tenant, pace: 1_000 }
+    }
 }
 
 /// Why nothing was done with keys, or not all of it; what was done stays.
@@ -117,20 +139,22 @@ impl Keys {
                 tell(format!("{moved} data keys are now wrapped by {}", settings.keys.master.primary()));
                 Ok(())
             }
-            Self::Rotate { tenant } => {
-                let tenants = tenants(&database, *tenant).await?;
+            Self::Rotate { pass } => {
+                let tenants = tenants(&database, pass.tenant).await?;
                 for tenant in &tenants {
                     let version = database.add_data_key(*tenant).await?;
                     event::keys_rotated(&tenant.to_string(), &version.to_string());
                     tell(format!("{tenant}: data key {version}"));
                 }
                 // From now on, what replicas still seal with the one before is found by the last pass.
-                let since = tokio::time::Instant::now();
-                reseal(&database, &tenants, &mut tell).await?;
+                let since = Instant::now();
+                reseal(&database, &tenants, pass.pace, &mut tell).await?;
                 tokio::time::sleep_until(since + SETTLED).await;
-                reseal(&database, &tenants, &mut tell).await
+                reseal(&database, &tenants, pass.pace, &mut tell).await
             }
-            Self::Reseal { tenant } => reseal(&database, &tenants(&database, *tenant).await?, &mut tell).await,
+            Self::Reseal { pass } => {
+                reseal(&database, &tenants(&database, pass.tenant).await?, pass.pace, &mut tell).await
+            }
             Self::Drop { tenant, version } => {
                 drop_key(&database, operator().await?, (*tenant, *version), &mut tell).await
             }
@@ -188,11 +212,17 @@ fn complete(customers: usize, tenants: usize) -> Result<(), KeysError> {
 }
 
 /// Who cannot be opened is left as they are, counted, and does not keep the others from being sealed anew.
-async fn reseal(database: &Database, tenants: &[TenantId], tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
+async fn reseal(
+    database: &Database,
+    tenants: &[TenantId],
+    pace: u32,
+    tell: &mut impl FnMut(String),
+) -> Result<(), KeysError> {
     let (mut unreadable, mut closed) = (0, 0);
     for tenant in tenants {
         let (mut total, mut next) = (0, Some(Position::start()));
         while let Some(from) = next {
+            let began = Instant::now();
             let batch = match database.reseal_batch(*tenant, from).await {
                 Ok(batch) => batch,
                 Err(error @ (StoreError::MasterKey(_) | StoreError::KeyDestroyed)) => {
@@ -207,6 +237,8 @@ async fn reseal(database: &Database, tenants: &[TenantId], tell: &mut impl FnMut
             next = batch.next;
             let done = if next.is_none() { "done, " } else { "" };
             tell(format!("{tenant}: {done}{total} customers sealed anew"));
+            let customers = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
+            tokio::time::sleep_until(began + Duration::from_secs(1) * customers / pace).await;
         }
     }
     complete(unreadable, closed)

@@ -6,7 +6,7 @@ mod revocation;
 mod throttle;
 
 pub use backup::{Backup, BackupError, Restore};
-pub use keys::{Keys, KeysError};
+pub use keys::{Keys, KeysError, Pass};
 pub use revocation::{Kind, NotRevoked, Revocation};
 pub use throttle::{NotThrottled, Throttle};
 

@@ -14,7 +14,7 @@ use service::{
     app,
     authz::policy::Role,
     domain::Clock,
-    ops::Keys,
+    ops::{Keys, Pass},
     settings::{LoginSettings, Settings},
 };
 
@@ -129,7 +129,10 @@ async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_ne
     };
     let rotation = async {
         // A second operator starts at the same time.
-        let both = tokio::join!(keys(&app, Keys::Rotate { tenant }, &[]), keys(&app, Keys::Reseal { tenant }, &[]));
+        let both = tokio::join!(
+            keys(&app, Keys::Rotate { pass: Pass::of(tenant) }, &[]),
+            keys(&app, Keys::Reseal { pass: Pass::of(tenant) }, &[])
+        );
         done.store(true, Ordering::Relaxed);
         both
     };
@@ -208,7 +211,7 @@ async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_seal
         "update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{broken}'"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let told = keys(&app, Keys::Rotate { tenant: None }, &[]).await.unwrap_err();
+    let told = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap_err();
     assert!(told.starts_with("1 customers and 0 tenants could not be opened"), "{told}");
     assert_eq!(query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await, ["1"]);
     assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
@@ -263,7 +266,7 @@ async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
     let forget = async |version| keys(&app, Keys::ForgetIndex { version }, &[("APP_KEYS__INDEX", &both)]).await;
     let refused = forget(1).await.unwrap_err();
     assert!(refused.contains("63 customers of") && refused.contains("keys reseal"), "{refused}");
-    keys(&app, Keys::Reseal { tenant: None }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
+    keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     let after = status().await;
     assert!(after.contains(&uses(2, 64)) && after.contains(&uses(1, 0)), "{after}");
     assert_eq!(under(&app, INDEX_KEY).await, ["2: 64"]);
@@ -297,7 +300,7 @@ async fn crypto_05_a_rotation_that_is_killed_goes_on_where_it_was() {
     let half = under(&app, DATA_KEY).await;
     assert!(half.len() == 2, "some have the new key, some the old: {half:?}");
     all_is_there(&app, &paths).await;
-    keys(&app, Keys::Reseal { tenant: None }, &[]).await.unwrap();
+    keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[]).await.unwrap();
     assert_eq!(under(&app, DATA_KEY).await, ["2: 303"]);
     all_is_there(&app, &paths).await;
 }
@@ -320,9 +323,9 @@ async fn crypto_08_a_tenant_whose_data_keys_are_destroyed_is_read_by_nobody() {
     assert_eq!(replica.user(Role::Sales).post("/v1/customers", &person(2)).await.problem(404), "not_found");
     let left = format!("select concat(version, wrapped is null) from data_keys where of_tenant = '{tenant}'");
     assert_eq!(query(&app.database.owner, &left).await, ["1t"]);
-    let rotate = keys(&app, Keys::Rotate { tenant: Some(tenant) }, &[]).await.unwrap_err();
+    let rotate = keys(&app, Keys::Rotate { pass: Pass::of(Some(tenant)) }, &[]).await.unwrap_err();
     assert!(rotate.contains("nothing sealed"), "{rotate}");
-    keys(&app, Keys::Rotate { tenant: None }, &[]).await.unwrap();
+    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap();
     // Whoever is left can be erased.
     assert_eq!(admin.send(admin.request(Method::DELETE, &paths[0])).await.status, 204);
 }
