@@ -92,7 +92,7 @@ async fn set_up() -> Parts {
     let forgetful = Settings::from_variables(variables).unwrap();
 
     let clock = Clock::system();
-    let store = Credentials::new(&settings.database).unwrap();
+    let store = Credentials::new(&settings).unwrap();
     let remembering = Authenticator::new(&settings, &store, &clock).unwrap();
     let forgetting = Authenticator::new(&forgetful, &store, &clock).unwrap();
     for authenticator in [&remembering, &forgetting] {

@@ -11,6 +11,7 @@ use crate::{
     domain::Clock,
     edge::{self, Tls, TlsError},
     quota::{Quotas, SharedQuotaError},
+    reload::Reload,
     settings::{self, Settings},
     store::{Credentials, Database, UnfitDatabase},
 };
@@ -84,9 +85,9 @@ pub async fn start(
         None => None,
     };
     let address = public.1;
-    let database = Database::new(&settings.database, &settings.keys, clock.clone())?;
+    let database = Database::new(&settings, clock.clone())?;
     database.check_fit().await?;
-    let credentials = Credentials::new(&settings.database)?;
+    let credentials = Credentials::new(&settings)?;
     credentials.check_fit().await?;
     let authenticator = Authenticator::new(&settings, &credentials, &clock)?;
     let public_url = match &settings.http.public_url {
@@ -130,13 +131,15 @@ pub async fn start(
     let inner = internal.as_ref().map(|internal| &internal.listener);
     for listener in std::iter::once(&public.0).chain(inner) {
         if let Some(tls) = &listener.tls {
-            background.spawn(Arc::clone(tls).follow());
+            background.spawn(Arc::clone(tls).follow(settings.sources.looks(settings.secrets.look_every)));
         }
     }
     background.spawn(async move { forgetful.forget().await });
     let watch = Arc::clone(&context);
     background.spawn(async move { watch.watch.forget().await });
     background.spawn(async move { connected.stay_connected().await });
+    let reload = Reload::new(&settings, Arc::clone(&context), credentials.clone());
+    background.spawn(reload.follow(settings.sources.looks(settings.secrets.look_every)));
     let keys = context.database.clone();
     background.spawn(async move { keys.forget_keys().await });
     let public = Serving { service: outside, listener: public.0, address };

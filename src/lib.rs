@@ -20,7 +20,7 @@
 //!
 //! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
 //! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what
-//! operators do in an incident), [`app`] (puts it all together), and, with the feature `dev`
+//! operators do in an incident), `reload` (secrets that change), [`app`] (puts it all together), and, with the feature `dev`
 //! only, `dev` (private PostgreSQL, development issuer, demo data).
 
 pub mod api;
@@ -36,6 +36,7 @@ mod json;
 pub mod ops;
 pub mod problem;
 pub mod quota;
+mod reload;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

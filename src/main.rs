@@ -12,7 +12,7 @@ use service::{
     domain::Clock,
     edge, ops,
     quota::Quotas,
-    settings::{self, LoginSettings, Settings},
+    settings::{self, LoginSettings, Settings, Sources},
     store,
     telemetry::{self, LogFilter, LogFormat},
 };
@@ -28,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service until SIGTERM or SIGINT, then finish the requests in flight
+    /// Run the service until SIGTERM or SIGINT, then finish the requests in flight; SIGHUP has it read its secrets again
     Serve,
     /// Bring the database schema up to date, as the login of `APP_DATABASE__OWNER_URL`
     Migrate,
@@ -112,6 +112,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             telemetry::init(settings.log.format, &settings.log.filter);
             settings::tell("serve", &settings.secrets_read);
             let stop = stop_signal()?;
+            look_at_hangup(settings.sources.clone())?;
             app::start(settings, Clock::system()).await?.run(stop).await?;
         }
         Command::Migrate => {
@@ -182,6 +183,18 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// At each SIGHUP, files of secrets and certificates are looked at.
+fn look_at_hangup(sources: Sources) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // Before the service is ready it has just read them.
+            sources.look_now();
+        }
+    });
+    Ok(())
 }
 
 /// The matrix as aligned text.

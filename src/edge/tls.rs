@@ -1,6 +1,6 @@
 //! TLS of a listener: 1.3 unless the settings allow 1.2, and certificates that are changed under way (CRYPTO-01).
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -18,12 +18,9 @@ use crate::{
     authn::PeerCertificate,
     crypto,
     domain::Clock,
-    settings::{self, Clients, TlsVersion},
+    settings::{self, Clients, Looks, TlsVersion},
     telemetry::event,
 };
-
-/// How often it is looked whether the files changed.
-const LOOK: Duration = Duration::from_secs(5);
 
 /// The certificate that connections are made with from now on.
 #[derive(Debug)]
@@ -86,10 +83,10 @@ impl Tls {
 
     /// Reads the files again whenever they change, for as long as it runs. What cannot be used is told, and what was
     /// used goes on.
-    pub async fn follow(self: Arc<Self>) {
+    pub async fn follow(self: Arc<Self>, mut looks: Looks) {
         let mut told = None;
         loop {
-            tokio::time::sleep(LOOK).await;
+            looks.next().await;
             let this = Arc::clone(&self);
             let Ok(loaded) = tokio::task::spawn_blocking(move || Loaded::new(&this.settings, &this.clock)).await else {
                 continue;

@@ -125,7 +125,7 @@ impl Keys {
         clock: &Clock,
         mut tell: impl FnMut(String),
     ) -> Result<(), KeysError> {
-        let database = Database::new(&settings.database, &settings.keys, clock.clone())?;
+        let database = Database::new(settings, clock.clone())?;
         database.check_fit().await?;
         let operator = async || match operator {
             Some(login) => Ok(Operator::connect(&login.url).await?),

@@ -24,7 +24,7 @@ use crate::{
     store::{Credentials, StoreError},
 };
 pub use local::Buckets;
-pub use shared::{SharedBuckets, SharedQuotaError, StoreDown};
+pub use shared::{NotRenewed, SharedBuckets, SharedQuotaError, StoreDown};
 
 /// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
 const WINDOW: Duration = Duration::from_mins(1);
@@ -126,6 +126,14 @@ impl Quotas {
         if let Some(shared) = &self.shared {
             // Whoever stays connected tells what is wrong.
             let _ = shared.connect().await;
+        }
+    }
+
+    /// Connects to the shared store with another password, once it is seen to be right (SECRET-04).
+    pub async fn renew(&self, settings: &settings::Quota) -> Result<(), NotRenewed> {
+        match (&self.shared, &settings.shared) {
+            (Some(shared), Some(settings)) => shared.renew(settings).await,
+            _ => Err(NotRenewed::Elsewhere),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, TlsCertificates, aio::MultiplexedConnection,
@@ -27,7 +27,7 @@ const TRY: Duration = Duration::from_secs(1);
 
 /// Counts in the shared store, or says at once that it cannot.
 pub struct SharedBuckets {
-    client: Client,
+    client: ArcSwap<Client>,
     connecting: AsyncConnectionConfig,
     script: Script,
     prefix: String,
@@ -54,18 +54,25 @@ pub enum SharedQuotaError {
     Client,
 }
 
+/// Why another password of the shared store is not used.
+#[derive(Debug, Error)]
+pub enum NotRenewed {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SharedQuotaError),
+    /// A password may change while the service runs, and nothing else of a URL but the user's name.
+    #[error("names another store; that needs a restart")]
+    Elsewhere,
+    /// The store does not count for who has it.
+    #[error("the shared store of quotas: {0}")]
+    Refused(&'static str),
+}
+
 impl SharedBuckets {
     /// Buckets in the store of these settings. It is not connected to yet.
     pub fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
-        let root_cert = settings.authorities.as_ref().map(std::fs::read).transpose();
-        let root_cert = root_cert.map_err(SharedQuotaError::Authorities)?;
-        let url = settings.url.expose_secret();
-        let client = match root_cert {
-            Some(_) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }),
-            None => Client::open(url),
-        };
         Ok(Self {
-            client: client.map_err(|_| SharedQuotaError::Client)?,
+            client: ArcSwap::from_pointee(client(settings)?),
             connecting: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(settings.timeout)),
@@ -148,9 +155,24 @@ impl SharedBuckets {
 
     /// Connects, and counts something, so that a store that only answers is told from one that can count.
     pub async fn connect(&self) -> Result<(), RedisError> {
-        let connection = self.client.get_multiplexed_async_connection_with_config(&self.connecting).await?;
+        self.connect_as(&self.client.load_full()).await
+    }
+
+    async fn connect_as(&self, client: &Client) -> Result<(), RedisError> {
+        let connection = client.get_multiplexed_async_connection_with_config(&self.connecting).await?;
         self.count(connection.clone(), &[TRIAL]).await?;
         self.current.store(Some(Arc::new(connection)));
+        Ok(())
+    }
+
+    /// Connects with another password, of the same store. The connection of the one before ends after what is asked on it.
+    pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), NotRenewed> {
+        let client = Arc::new(client(settings)?);
+        if place(&client) != place(&self.client.load()) {
+            return Err(NotRenewed::Elsewhere);
+        }
+        self.connect_as(&client).await.map_err(|error| NotRenewed::Refused(kind(&error)))?;
+        self.client.store(client);
         Ok(())
     }
 
@@ -172,6 +194,23 @@ impl SharedBuckets {
             self.lost.notify_one();
         }
     }
+}
+
+fn client(settings: &settings::SharedQuota) -> Result<Client, SharedQuotaError> {
+    let root_cert = settings.authorities.as_ref().map(std::fs::read).transpose();
+    let root_cert = root_cert.map_err(SharedQuotaError::Authorities)?;
+    let url = settings.url.expose_secret();
+    let client = match root_cert {
+        Some(_) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }),
+        None => Client::open(url),
+    };
+    client.map_err(|_| SharedQuotaError::Client)
+}
+
+/// Which database it is, on which server.
+fn place(client: &Client) -> (String, i64) {
+    let info = client.get_connection_info();
+    (info.addr().to_string(), info.redis_settings().db())
 }
 
 /// A bucket of nobody's.

@@ -14,6 +14,7 @@ mod proxies;
 mod quota;
 mod reader;
 mod secrets;
+mod sources;
 mod tls;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
@@ -36,6 +37,7 @@ use reader::Reader;
 pub use reader::{Fault, Faults};
 pub(crate) use secrets::readable_by_all;
 pub use secrets::{SecretRead, SecretSource, tell};
+pub use sources::{Looks, Sources};
 pub use tls::{Clients, Tls, TlsVersion};
 
 /// How strict the start is.
@@ -97,6 +99,8 @@ pub struct Settings {
     pub log: Log,
     /// Which secrets were read, and where (SECRET-05).
     pub secrets_read: Vec<SecretRead>,
+    /// Where all of this was read.
+    pub sources: Sources,
 }
 
 /// The public listener, and limits. Connections, requests in work and throttles are counted for each listener by itself.
@@ -174,6 +178,9 @@ pub struct Secrets {
     /// `APP_SECRETS__PEPPER`, required: 32 other random bytes in base64, the same on all replicas. Part of every hash
     /// of an API key, so that a stolen database is not enough to try keys out. With another one every API key ends.
     pub pepper: Pepper,
+    /// `APP_SECRETS__LOOK_EVERY_MS`, default 5000: how often it is looked whether files of secrets and certificates changed
+    /// (SECRET-04). SIGHUP has it done at once.
+    pub look_every: Duration,
 }
 
 /// Retries of creating operations (INPUT-10).
@@ -209,8 +216,9 @@ impl Settings {
 
     /// Reads the given variables instead of the process's own.
     pub fn from_variables(variables: BTreeMap<String, String>) -> Result<Self, Faults> {
+        let sources = Sources::new(&variables);
         let mut reader = Reader::new(variables);
-        let settings = Self::read(&mut reader);
+        let settings = Self::read(&mut reader, sources);
         // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
         reader.know("database.operator_url");
@@ -225,7 +233,7 @@ impl Settings {
     }
 
     /// `None` if something required is missing or unreadable; the reader then holds the faults.
-    fn read(r: &mut Reader) -> Option<Self> {
+    fn read(r: &mut Reader, sources: Sources) -> Option<Self> {
         let profile = r.or("profile", Profile::default());
         let http = Http {
             listen: r.or("http.listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
@@ -259,6 +267,7 @@ impl Settings {
         let retention_hours = r.within("idempotency.retention_hours", 24, 1..=720);
         let mac_key = r.secret_with("secrets.mac_key", MacKey::from_base64);
         let pepper = r.secret_with("secrets.pepper", Pepper::from_base64);
+        let look_every = r.millis("secrets.look_every_ms", 5_000);
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let log =
@@ -283,12 +292,13 @@ impl Settings {
             penalty,
             throttle,
             quota: Quota::read(r),
-            secrets: Secrets { mac_key: mac_key?, pepper: pepper? },
+            secrets: Secrets { mac_key: mac_key?, pepper: pepper?, look_every },
             keys: keys?,
             max_export_rows: r.within("exports.max_rows", 1_000_000, 1..=10_000_000),
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
             secrets_read: r.secrets.reads(),
+            sources,
         })
     }
 }

@@ -25,12 +25,14 @@ pub enum SecretSource {
 }
 
 /// A secret that was read. Not the secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SecretRead {
     /// The variable of its setting.
     pub setting: String,
     /// Where it was.
     pub source: SecretSource,
+    /// What tells it from the one after it.
+    digest: [u8; 32],
 }
 
 /// Raises the event of each secret that a component has read.
@@ -41,20 +43,29 @@ pub fn tell(component: &str, reads: &[SecretRead]) {
 }
 
 /// The secrets that a reader came across, by setting.
-#[derive(Debug, Default)]
-pub(super) struct Found(BTreeMap<String, (SecretSource, Vec<[u8; 32]>)>);
+#[derive(Default)]
+pub(super) struct Found(BTreeMap<String, One>);
+
+struct One {
+    source: SecretSource,
+    /// Of all of the setting, and of each part that is secret.
+    digest: [u8; 32],
+    parts: Vec<[u8; 32]>,
+}
 
 impl Found {
     /// Notes a secret of `key`.
     pub(super) fn note(&mut self, key: &str, text: &str, source: SecretSource) {
-        self.0.insert(key.to_owned(), (source, parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect()));
+        let parts = parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect();
+        self.0.insert(key.to_owned(), One { source, digest: sha256(text.as_bytes()), parts });
     }
 
     /// Which there are.
     pub(super) fn reads(&self) -> Vec<SecretRead> {
-        let read = |(key, (source, _)): (&String, &(SecretSource, _))| SecretRead {
+        let read = |(key, one): (&String, &One)| SecretRead {
             setting: variable(key),
-            source: source.clone(),
+            source: one.source.clone(),
+            digest: one.digest,
         };
         self.0.iter().map(read).collect()
     }
@@ -73,14 +84,14 @@ fn parts(text: &str) -> Vec<String> {
 /// Adds a fault for each secret that is another's too, and for each file of secrets that everybody can read.
 pub(super) fn check(r: &mut Reader) {
     let mut faults = Vec::new();
-    for (key, (source, digests)) in &r.secrets.0 {
-        let shares = |(other, (_, theirs)): &(&String, &(SecretSource, Vec<_>))| {
-            *other != key && digests.iter().any(|digest| theirs.contains(digest))
+    for (key, one) in &r.secrets.0 {
+        let shares = |(other, theirs): &(&String, &One)| {
+            *other != key && one.parts.iter().any(|part| theirs.parts.contains(part))
         };
         if let Some((other, _)) = r.secrets.0.iter().find(shares) {
             faults.push((key.clone(), format!("is the same secret as in {}", variable(other))));
         }
-        if let SecretSource::File(path) | SecretSource::Config(path) = source
+        if let SecretSource::File(path) | SecretSource::Config(path) = &one.source
             && let Some(fault) = readable_by_all(path)
         {
             faults.push((key.clone(), fault));
@@ -118,6 +129,13 @@ pub(super) fn is_guessable(password: &str, login: &str) -> bool {
     let lower = password.to_lowercase();
     let different = lower.chars().collect::<std::collections::BTreeSet<_>>().len();
     different < 6 || WORDS.iter().any(|word| lower.contains(word)) || (!login.is_empty() && lower.contains(login))
+}
+
+/// Without the digest: what is easily guessed could be told from it.
+impl fmt::Debug for SecretRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.setting, self.source)
+    }
 }
 
 impl fmt::Display for SecretSource {

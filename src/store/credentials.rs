@@ -6,13 +6,19 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
-use super::{StoreError, UnfitDatabase, api_keys::ApiKeyRow, migrate, pool, position::stored, privileges};
+use super::{
+    Retired, StoreError, UnfitDatabase,
+    api_keys::ApiKeyRow,
+    login::{Login, Renewals},
+    position::stored,
+    privileges::Duty,
+};
 use crate::{
     domain::{ApiKey, ApiKeyId, Revocation, TenantId, TenantQuota},
-    settings,
+    settings::{self, Settings},
 };
 
 /// Where replicas are told that something was revoked.
@@ -24,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Credentials, seen with the login that only looks them up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    pool: PgPool,
+    login: Login,
     /// The one connection to look for revocations. Look-ups of keys do not keep it waiting.
-    revocations: PgPool,
+    revocations: Login,
 }
 
 /// An API key as it is checked.
@@ -58,26 +64,33 @@ impl TryFrom<RevocationRow> for Revocation {
 
 /// Told when something was revoked. Holds a connection.
 #[derive(Debug)]
-pub struct RevocationFeed(PgListener);
+pub struct RevocationFeed {
+    listener: PgListener,
+    renewed: Renewals,
+}
 
 impl Credentials {
-    /// Pools for the login. They connect when first used.
-    pub fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
-        let one = settings::Database { max_connections: 1, ..settings.clone() };
-        let revocations = pool(&settings.authn_url, &one)?;
-        Ok(Self { pool: pool(&settings.authn_url, settings)?, revocations })
+    /// The login connects when first used.
+    pub fn new(settings: &Settings) -> Result<Self, UnfitDatabase> {
+        let Settings { database, sources, .. } = settings;
+        let login = |of: &settings::Database| Login::new(Duty::Authenticate, &database.authn_url, of, sources);
+        Ok(Self { login: login(database)?, revocations: login(&one(database))? })
     }
 
     /// Checks that the login can do no more than it must.
     pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        privileges::check(&self.pool, privileges::Duty::Authenticate).await?;
-        migrate::check_version(&self.pool).await?;
-        privileges::check_row_security(&self.pool).await
+        self.login.check_fit().await
+    }
+
+    /// Connects as this URL says, once that is found to be fit (SECRET-04).
+    pub async fn renew(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
+        let retired = self.login.renew(&settings.authn_url, settings).await?;
+        Ok(retired.and(self.revocations.renew(&settings.authn_url, &one(settings)).await?))
     }
 
     /// Closes all connections, after the work they are doing.
     pub async fn close(&self) {
-        tokio::join!(self.pool.close(), self.revocations.close());
+        tokio::join!(self.login.close(), self.revocations.close());
     }
 
     /// The API key of this id, in one message.
@@ -90,7 +103,7 @@ impl Credentials {
             tenant.uuid(),
             id.uuid()
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.login.connection().await?)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let key = ApiKeyRow {
@@ -112,7 +125,9 @@ impl Credentials {
     /// Notes when keys of a tenant were used last.
     pub async fn note_uses(&self, tenant: TenantId, uses: &[(ApiKeyId, DateTime<Utc>)]) -> Result<(), StoreError> {
         let (keys, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = uses.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
-        sqlx::query!("select note_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times).execute(&self.pool).await?;
+        sqlx::query!("select note_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times)
+            .execute(&mut *self.login.connection().await?)
+            .await?;
         Ok(())
     }
 
@@ -125,7 +140,7 @@ impl Credentials {
         as_of: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         sqlx::query!("select note_creator_roles($1, $2, $3, $4)", tenant.uuid(), creator, roles, as_of)
-            .execute(&self.pool)
+            .execute(&mut *self.login.connection().await?)
             .await?;
         Ok(())
     }
@@ -133,7 +148,7 @@ impl Credentials {
     /// What was revoked after a position and has not ended by itself, in order. Of a database that does not answer
     /// within two seconds, the connection is given up.
     pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
-        let mut connection = in_time(self.revocations.acquire()).await?;
+        let mut connection = in_time(self.revocations.connection()).await?;
         let rows = sqlx::query_as!(
             RevocationRow,
             "select position, kind, value, issued_before, expires_at from revocations
@@ -151,7 +166,7 @@ impl Credentials {
     /// The quotas that operators gave tenants, and that have not ended.
     pub async fn tenant_quotas(&self) -> Result<Vec<TenantQuota>, StoreError> {
         let rows = sqlx::query!("select of_tenant, quota, per_minute from tenant_quotas where expires_at > now()");
-        let rows = in_time(rows.fetch_all(&self.pool)).await?;
+        let rows = in_time(async { rows.fetch_all(&mut *self.login.connection().await?).await }).await?;
         let quotas = rows.into_iter().map(|row| {
             let per_minute = u32::try_from(row.per_minute).map_err(StoreError::broken)?;
             Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })
@@ -161,18 +176,24 @@ impl Credentials {
 
     /// Listens from now on, on a connection of its own.
     pub async fn listen(&self) -> Result<RevocationFeed, StoreError> {
+        let renewed = self.revocations.renewals();
+        let now = self.revocations.pool();
         // In a pool of its own, since a silent one is never given back to it.
-        let options = self.revocations.connect_options();
-        let own = self.revocations.options().clone().connect_lazy_with(options.as_ref().clone());
+        let own = now.options().clone().connect_lazy_with(now.connect_options().as_ref().clone());
         let listen = async {
             let mut listener = PgListener::connect_with(&own).await?;
             // A lost connection is to be told, not mended: something may have been missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
-            Ok(RevocationFeed(listener))
+            Ok(RevocationFeed { listener, renewed })
         };
         in_time(listen).await
     }
+}
+
+/// For one connection.
+fn one(settings: &settings::Database) -> settings::Database {
+    settings::Database { max_connections: 1, ..settings.clone() }
 }
 
 /// A connection that is silent, but not closed, would otherwise be waited for as long as TCP hopes.
@@ -182,12 +203,14 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
 }
 
 impl RevocationFeed {
-    /// Waits until something was revoked. An error if the connection was lost: something may have been missed.
+    /// Waits until something was revoked. An error if the connection was lost, or is one of a password from before:
+    /// something may have been missed.
     pub async fn changed(&mut self) -> Result<(), StoreError> {
-        match self.0.try_recv().await? {
-            Some(_) => Ok(()),
-            None => Err(StoreError::Unavailable(sqlx::Error::PoolClosed)),
-        }
+        let told = tokio::select! {
+            told = self.listener.try_recv() => told?,
+            () = self.renewed.next() => None,
+        };
+        told.map(|_| ()).ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
     }
 }
 

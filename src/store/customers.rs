@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -173,7 +175,7 @@ impl Database {
     /// The customer of this id, read in one message.
     pub async fn customer(&self, permit: &Permit<GetCustomer>, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         let row = select_customers!("read_customer($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&self.reader)
+            .fetch_optional(&mut *self.reader.connection().await?)
             .await?;
         match row {
             Some(row) => Ok(Some(row.with_key(&self.keyring).await?)),
@@ -193,7 +195,7 @@ impl Database {
 
     /// By which sealed fields are found.
     #[must_use]
-    pub fn indexes(&self) -> &IndexKeys {
+    pub fn indexes(&self) -> Arc<IndexKeys> {
         self.keyring.indexes()
     }
 }

@@ -4,32 +4,15 @@
 //! sealed and no data key.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 
-use super::{StoreError, UnfitDatabase, migrate, pool, privileges};
-use crate::{crypto::WrappedDataKey, domain::TenantId, settings};
+use super::{StoreError, login::Login};
+use crate::{crypto::WrappedDataKey, domain::TenantId};
 
 /// Data keys, wrapped. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct DataKeys(PgPool);
+pub(super) struct DataKeys(pub(super) Login);
 
 impl DataKeys {
-    /// A pool for the login. It connects when first used.
-    pub(super) fn new(settings: &settings::Database) -> Result<Self, UnfitDatabase> {
-        Ok(Self(pool(&settings.keys_url, settings)?))
-    }
-
-    /// Checks that the login can do no more than it must.
-    pub(super) async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        privileges::check(&self.0, privileges::Duty::KeepKeys).await?;
-        migrate::check_version(&self.0).await?;
-        privileges::check_row_security(&self.0).await
-    }
-
-    pub(super) async fn close(&self) {
-        self.0.close().await;
-    }
-
     /// The newest data key of a tenant; an error if the tenant's were destroyed.
     pub(super) async fn newest(&self, tenant: TenantId) -> Result<Option<WrappedDataKey>, StoreError> {
         let newest = sqlx::query!(
@@ -37,7 +20,7 @@ impl DataKeys {
              where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1)",
             tenant.uuid()
         );
-        let Some(newest) = newest.fetch_optional(&self.0).await? else { return Ok(None) };
+        let Some(newest) = newest.fetch_optional(&mut *self.0.connection().await?).await? else { return Ok(None) };
         let wrapped = newest.wrapped.ok_or(StoreError::KeyDestroyed)?;
         Ok(Some(WrappedDataKey { version: newest.version, wrapped_by: newest.wrapped_by, wrapped }))
     }
@@ -51,7 +34,7 @@ impl DataKeys {
             tenant.uuid(),
             version
         );
-        Ok(key.fetch_optional(&self.0).await?)
+        Ok(key.fetch_optional(&mut *self.0.connection().await?).await?)
     }
 
     /// Adds a data key, unless another replica added that version first, or the tenant's were destroyed.
@@ -72,7 +55,7 @@ impl DataKeys {
             key.wrapped,
             now
         )
-        .execute(&self.0)
+        .execute(&mut *self.0.connection().await?)
         .await?;
         Ok(())
     }
@@ -82,7 +65,7 @@ impl DataKeys {
         let tenants = sqlx::query_scalar!(
             "select of_tenant from data_keys where wrapped is not null group by of_tenant order by of_tenant"
         );
-        Ok(tenants.fetch_all(&self.0).await?.into_iter().map(TenantId::from_uuid).collect())
+        Ok(tenants.fetch_all(&mut *self.0.connection().await?).await?.into_iter().map(TenantId::from_uuid).collect())
     }
 
     /// The data keys of a tenant, by version, but for destroyed ones.
@@ -93,7 +76,7 @@ impl DataKeys {
                where of_tenant = $1 and wrapped is not null order by version"#,
             tenant.uuid()
         );
-        Ok(keys.fetch_all(&self.0).await?)
+        Ok(keys.fetch_all(&mut *self.0.connection().await?).await?)
     }
 
     /// Notes the key of blind indexes that new rows get, unless it is known.
@@ -103,7 +86,7 @@ impl DataKeys {
             i32::from(version),
             check_value
         )
-        .execute(&self.0)
+        .execute(&mut *self.0.connection().await?)
         .await?;
         Ok(())
     }
@@ -111,7 +94,12 @@ impl DataKeys {
     /// The keys of blind indexes that rows may have, by version, each with its check value.
     pub(super) async fn index_keys(&self) -> Result<Vec<(i32, Vec<u8>)>, StoreError> {
         let keys = sqlx::query!("select version, check_value from index_keys order by version");
-        Ok(keys.fetch_all(&self.0).await?.into_iter().map(|key| (key.version, key.check_value)).collect())
+        Ok(keys
+            .fetch_all(&mut *self.0.connection().await?)
+            .await?
+            .into_iter()
+            .map(|key| (key.version, key.check_value))
+            .collect())
     }
 
     /// One data key that each master key wraps.
@@ -129,7 +117,7 @@ impl DataKeys {
                cross join lateral (select * from data_keys k
                                    where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 1) k"#
         )
-        .fetch_all(&self.0)
+        .fetch_all(&mut *self.0.connection().await?)
         .await?;
         let key = rows.into_iter().map(|row| {
             let key = WrappedDataKey { version: row.version, wrapped_by: row.wrapped_by, wrapped: row.wrapped };

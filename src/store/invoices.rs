@@ -166,7 +166,7 @@ impl Database {
     /// The invoice of this id, read in one message.
     pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
         let row = select_invoices!("read_invoice($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&self.reader)
+            .fetch_optional(&mut *self.reader.connection().await?)
             .await?;
         row.map(Invoice::try_from).transpose()
     }

@@ -6,9 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 
-use super::{StoreError, UnfitDatabase, data_keys::DataKeys};
+use super::{Retired, StoreError, UnfitDatabase, data_keys::DataKeys, login::Login};
 use crate::{
     crypto::{DataKey, IndexKeys, MasterKeyError, MasterKeys, RowKey, WrappedDataKey},
     domain::{Clock, TenantId},
@@ -26,8 +27,8 @@ pub(super) const NEWEST_FOR: Duration = Duration::from_secs(5);
 /// What opens the keys of rows.
 pub(super) struct Keyring {
     stored: DataKeys,
-    master: Arc<MasterKeys>,
-    index: Arc<IndexKeys>,
+    master: ArcSwap<MasterKeys>,
+    index: ArcSwap<IndexKeys>,
     clock: Clock,
     keys: Cache<(TenantId, i32), Remembered>,
     newest: Cache<TenantId, Remembered>,
@@ -51,41 +52,64 @@ struct Remembered {
 }
 
 impl Keyring {
-    pub(super) fn new(
-        settings: &settings::Database,
-        keys: &settings::Keys,
-        clock: Clock,
-    ) -> Result<Self, UnfitDatabase> {
-        Ok(Self {
-            stored: DataKeys::new(settings)?,
-            master: Arc::clone(&keys.master),
-            index: Arc::clone(&keys.index),
+    pub(super) fn new(login: Login, keys: &settings::Keys, clock: Clock) -> Self {
+        Self {
+            stored: DataKeys(login),
+            master: ArcSwap::new(Arc::clone(&keys.master)),
+            index: ArcSwap::new(Arc::clone(&keys.index)),
             clock,
             keys: Cache::new(REMEMBERED),
             newest: Cache::new(REMEMBERED),
-        })
+        }
     }
 
     /// Checks the login, that one data key of each master key opens, and that every key of blind indexes is the one it
     /// was: a service that finds out later has lost customers for as long as it lacks a key, and one that goes on
     /// without seals and indexes new ones in a way that the others do not know.
     pub(super) async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        self.stored.check_fit().await?;
-        for (tenant, key) in self.stored.one_of_each_master().await? {
-            self.master.open(tenant.uuid(), &key)?;
-        }
-        self.check_index_keys().await?;
-        // Only the one that new rows get: what no row has needs nobody yet.
-        self.stored.add_index_key(self.index.primary(), &self.index.check_value()).await?;
-        // Another replica may have been first, with another key.
-        self.check_index_keys().await
+        self.stored.0.check_fit().await?;
+        self.check_master(&self.master.load_full()).await?;
+        self.check_index(&self.index.load_full()).await
     }
 
-    async fn check_index_keys(&self) -> Result<(), UnfitDatabase> {
-        for (version, check_value) in self.stored.index_keys().await? {
-            self.index.check(version, &check_value)?;
+    async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
+        for (tenant, key) in self.stored.one_of_each_master().await? {
+            keys.open(tenant.uuid(), &key)?;
         }
         Ok(())
+    }
+
+    async fn check_index(&self, keys: &IndexKeys) -> Result<(), UnfitDatabase> {
+        self.compare_index(keys).await?;
+        // Only the one that new rows get: what no row has needs nobody yet.
+        self.stored.add_index_key(keys.primary(), &keys.check_value()).await?;
+        // Another replica may have been first, with another key.
+        self.compare_index(keys).await
+    }
+
+    async fn compare_index(&self, keys: &IndexKeys) -> Result<(), UnfitDatabase> {
+        for (version, check_value) in self.stored.index_keys().await? {
+            keys.check(version, &check_value)?;
+        }
+        Ok(())
+    }
+
+    /// Goes by these master keys from now on, if they do what is asked of those at the start (SECRET-04).
+    pub(super) async fn renew_master(&self, keys: Arc<MasterKeys>) -> Result<(), UnfitDatabase> {
+        self.check_master(&keys).await?;
+        self.master.store(keys);
+        Ok(())
+    }
+
+    /// The same for keys of blind indexes.
+    pub(super) async fn renew_index(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
+        self.check_index(&keys).await?;
+        self.index.store(keys);
+        Ok(())
+    }
+
+    pub(super) async fn renew_login(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
+        self.stored.0.renew(&settings.keys_url, settings).await
     }
 
     /// Forgets, once a second, what was remembered for too long: else it stays in memory until it is asked for again.
@@ -99,12 +123,12 @@ impl Keyring {
     }
 
     pub(super) async fn close(&self) {
-        self.stored.close().await;
+        self.stored.0.close().await;
     }
 
     /// Keys of blind indexes.
-    pub(super) fn indexes(&self) -> &IndexKeys {
-        &self.index
+    pub(super) fn indexes(&self) -> Arc<IndexKeys> {
+        self.index.load_full()
     }
 
     /// The tenant's data key for new rows; its first one is made by who asks first.
@@ -132,7 +156,7 @@ impl Keyring {
     /// The data keys of a tenant, by version, each with the master key that wraps it, or why it does not open.
     pub(super) async fn versions(&self, tenant: TenantId) -> Result<Vec<DataKeyState>, StoreError> {
         let state = |key: WrappedDataKey| {
-            let fault = self.master.open(tenant.uuid(), &key).err();
+            let fault = self.master.load().open(tenant.uuid(), &key).err();
             DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault }
         };
         Ok(self.stored.all(tenant).await?.into_iter().map(state).collect())
@@ -153,12 +177,12 @@ impl Keyring {
 
     /// Makes a data key of this version, unless somebody else just did.
     async fn add(&self, tenant: TenantId, version: i32) -> Result<(), StoreError> {
-        let (_, wrapped) = self.master.generate(tenant.uuid(), version)?;
+        let (_, wrapped) = self.master.load().generate(tenant.uuid(), version)?;
         self.stored.add(tenant, &wrapped, self.clock.now()).await
     }
 
     fn open(&self, tenant: TenantId, stored: &WrappedDataKey) -> Result<Arc<DataKey>, StoreError> {
-        let opened = self.master.open(tenant.uuid(), stored).inspect_err(|error| {
+        let opened = self.master.load().open(tenant.uuid(), stored).inspect_err(|error| {
             event::data_key_invalid(&tenant.to_string(), stored.version, error);
         });
         Ok(Arc::new(opened?))
@@ -192,6 +216,6 @@ impl Keyring {
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("master", &self.master).finish_non_exhaustive()
+        f.debug_struct("Keyring").field("master", &self.master.load()).finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ mod exports;
 mod idempotency;
 mod invoices;
 mod keyring;
+mod login;
 mod migrate;
 mod operator;
 mod orders;
@@ -34,6 +35,7 @@ pub use customers::CustomerFilter;
 pub use exports::{ExportedInvoice, Period};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use keyring::DataKeyState;
+pub use login::Retired;
 pub use migrate::{MigrateError, migrate};
 pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};
@@ -41,28 +43,24 @@ pub use position::Position;
 pub use rotation::{Batch, SETTLED, Use};
 pub use tx::{ReadTx, Statements, WriteTx};
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
 use thiserror::Error;
 
 use crate::{
-    crypto::{IndexKeyError, MasterKeyError, SealError},
+    crypto::{IndexKeyError, IndexKeys, MasterKeyError, MasterKeys, SealError},
     domain::Clock,
-    settings,
+    settings::{self, Settings},
 };
 use keyring::Keyring;
+use login::Login;
 use privileges::Duty;
 
 /// The database, seen with the two logins that serve operations, and what opens sealed fields. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
-    writer: PgPool,
-    reader: PgPool,
+    writer: Login,
+    reader: Login,
     keyring: Arc<Keyring>,
 }
 
@@ -126,6 +124,9 @@ pub enum UnfitDatabase {
     /// A key of blind indexes is missing.
     #[error(transparent)]
     IndexKey(#[from] IndexKeyError),
+    /// A password may change while the service runs, and nothing else of a URL but the login's name.
+    #[error("names another database; that needs a restart")]
+    Elsewhere,
     /// The schema is not the one this binary was built for.
     #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
     SchemaVersion {
@@ -137,32 +138,57 @@ pub enum UnfitDatabase {
 }
 
 impl Database {
-    /// Pools for the two logins. Connects when first used.
-    pub fn new(settings: &settings::Database, keys: &settings::Keys, clock: Clock) -> Result<Self, UnfitDatabase> {
+    /// The logins connect when first used.
+    pub fn new(settings: &Settings, clock: Clock) -> Result<Self, UnfitDatabase> {
+        let login = |duty, url| Login::new(duty, url, &settings.database, &settings.sources);
         Ok(Self {
-            writer: pool(&settings.writer_url, settings)?,
-            reader: pool(&settings.reader_url, settings)?,
-            keyring: Arc::new(Keyring::new(settings, keys, clock)?),
+            writer: login(Duty::Write, &settings.database.writer_url)?,
+            reader: login(Duty::Read, &settings.database.reader_url)?,
+            keyring: Arc::new(Keyring::new(login(Duty::KeepKeys, &settings.database.keys_url)?, &settings.keys, clock)),
         })
     }
 
     /// Checks that the logins can do no more than they must, that the schema is the expected one, and that there is every
     /// master key that is needed.
     pub async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        privileges::check(&self.writer, Duty::Write).await?;
-        privileges::check(&self.reader, Duty::Read).await?;
-        // Each on its own: nothing says that both URLs name one database.
-        for pool in [&self.writer, &self.reader] {
-            migrate::check_version(pool).await?;
-            privileges::check_row_security(pool).await?;
-        }
+        // Each on its own: nothing says that all URLs name one database.
+        self.writer.check_fit().await?;
+        self.reader.check_fit().await?;
         self.keyring.check_fit().await
     }
 
-    /// Whether both logins are answered, within `limit`.
+    /// Connects the writer as this URL says, once that is found to be fit (SECRET-04).
+    pub async fn renew_writer(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
+        self.writer.renew(&settings.writer_url, settings).await
+    }
+
+    /// The same of the reader.
+    pub async fn renew_reader(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
+        self.reader.renew(&settings.reader_url, settings).await
+    }
+
+    /// The same of the login that keeps keys.
+    pub async fn renew_keeper(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
+        self.keyring.renew_login(settings).await
+    }
+
+    /// Goes by other master keys, if they open every data key that there is.
+    pub async fn renew_master_keys(&self, keys: Arc<MasterKeys>) -> Result<(), UnfitDatabase> {
+        self.keyring.renew_master(keys).await
+    }
+
+    /// Goes by other keys of blind indexes, if every key that rows have is among them.
+    pub async fn renew_index_keys(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
+        self.keyring.renew_index(keys).await
+    }
+
+    /// Whether both logins of operations are answered, within `limit`.
     pub async fn is_ready(&self, limit: Duration) -> bool {
-        let ask = |pool: PgPool| async move { sqlx::query("select 1").execute(&pool).await.is_ok() };
-        let both = async { tokio::join!(ask(self.writer.clone()), ask(self.reader.clone())) };
+        let ask = |login: &Login| {
+            let pool = login.pool();
+            async move { sqlx::query("select 1").execute(&pool).await.is_ok() }
+        };
+        let both = async { tokio::join!(ask(&self.writer), ask(&self.reader)) };
         matches!(tokio::time::timeout(limit, both).await, Ok((true, true)))
     }
 
@@ -177,35 +203,17 @@ impl Database {
     }
 }
 
-fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, UnfitDatabase> {
-    let statement_timeout = settings.statement_timeout.as_millis().to_string();
-    let options = PgConnectOptions::from_str(url.expose_secret())
-        .map_err(UnfitDatabase::Url)?
-        .application_name(env!("CARGO_PKG_NAME"))
-        .options([
-            ("statement_timeout", statement_timeout.as_str()),
-            ("lock_timeout", statement_timeout.as_str()),
-            ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
-        ]);
-    Ok(PgPoolOptions::new()
-        .max_connections(settings.max_connections)
-        .acquire_timeout(settings.acquire_timeout)
-        // A ping before each use would cost every request a round trip; a dead connection shows at `begin`.
-        .test_before_acquire(false)
-        .connect_lazy_with(options))
-}
-
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
                 Self::Unavailable(error)
             }
-            // Class 08: connection; 40: deadlock, tried again it may work; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
+            // Class 08: connection; 28: the login is refused; 40: deadlock, tried again it may work; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
             sqlx::Error::Database(db)
-                if db
-                    .code()
-                    .is_some_and(|c| ["08", "25P03", "40", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))) =>
+                if db.code().is_some_and(|c| {
+                    ["08", "25P03", "28", "40", "53", "57", "55P03"].iter().any(|p| c.starts_with(p))
+                }) =>
             {
                 Self::Unavailable(error)
             }

@@ -145,7 +145,7 @@ impl Database {
     /// The order of this id, read in one message.
     pub async fn order(&self, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, StoreError> {
         let row = select_orders!(["read_order($1, $2)"], permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&self.reader)
+            .fetch_optional(&mut *self.reader.connection().await?)
             .await?;
         row.map(Order::try_from).transpose()
     }

@@ -56,7 +56,7 @@ impl Database {
             permit.tenant().uuid(),
             sku.as_str()
         )
-        .fetch_optional(&self.reader)
+        .fetch_optional(&mut *self.reader.connection().await?)
         .await?;
         row.map(Product::try_from).transpose()
     }

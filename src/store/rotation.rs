@@ -58,7 +58,7 @@ impl Database {
 
     /// How many customers need each data key, and how many each key of blind indexes.
     pub async fn key_uses(&self, tenant: TenantId) -> Result<(Vec<Use>, Vec<Use>), StoreError> {
-        let mut tx = self.reader.begin_with(super::tx::begin("begin read only", tenant)).await?;
+        let mut tx = self.reader.begin("begin read only", tenant).await?;
         let data_keys = sqlx::query_as!(
             Use,
             r#"select data_key as version, count(*) as "customers!" from customer_keys where tenant_id = $1
@@ -94,8 +94,9 @@ impl Database {
     /// what was there before, and who writes waits for the batch.
     pub async fn reseal_batch(&self, tenant: TenantId, from: Position) -> Result<Batch, StoreError> {
         let data_key = self.keyring.newest(tenant).await?;
-        let index_key = self.keyring.indexes().primary().to_be_bytes();
-        let mut tx = self.writer.begin_with(super::tx::begin("begin", tenant)).await?;
+        let indexes = self.keyring.indexes();
+        let index_key = indexes.primary().to_be_bytes();
+        let mut tx = self.writer.begin("begin", tenant).await?;
         let rows = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
                             on k.of_tenant = tenant_id and k.customer_id = id
@@ -116,7 +117,7 @@ impl Database {
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH);
         let (mut resealed, mut unreadable) = (0, 0);
         for row in rows {
-            match self.resealed(row, &data_key).await {
+            match self.resealed(row, (&data_key, &indexes)).await {
                 Ok(customer) => {
                     store(&mut tx, &customer).await?;
                     resealed += 1;
@@ -129,8 +130,8 @@ impl Database {
         Ok(Batch { resealed, unreadable, next: last.filter(|_| full) })
     }
 
-    async fn resealed(&self, row: CustomerRow, data_key: &DataKey) -> Result<Customer, StoreError> {
-        Ok(resealed_customer(row.with_key(&self.keyring).await?, data_key, self.keyring.indexes())?)
+    async fn resealed(&self, row: CustomerRow, to: (&DataKey, &IndexKeys)) -> Result<Customer, StoreError> {
+        Ok(resealed_customer(row.with_key(&self.keyring).await?, to.0, to.1)?)
     }
 }
 

@@ -42,20 +42,20 @@ pub struct Statements<A> {
 impl Database {
     /// Takes a connection, which needs the permit of an action that changes something. Sends nothing.
     pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<Statements<A>, StoreError> {
-        Ok(Statements { connection: self.writer.acquire().await?, action: PhantomData })
+        Ok(Statements { connection: self.writer.connection().await?, action: PhantomData })
     }
 
     /// Opens a reading transaction.
     pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, StoreError> {
         let tenant = permit.tenant();
-        let tx = self.reader.begin_with(begin("begin read only", tenant)).await?;
+        let tx = self.reader.begin("begin read only", tenant).await?;
         Ok(ReadTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
     }
 
     /// Opens a writing transaction, which needs the permit of an action that changes something.
     pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, StoreError> {
         let tenant = permit.tenant();
-        let tx = self.writer.begin_with(begin("begin", tenant)).await?;
+        let tx = self.writer.begin("begin", tenant).await?;
         Ok(WriteTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
     }
 }

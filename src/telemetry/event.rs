@@ -108,6 +108,21 @@ pub(crate) fn secret_read(component: &str, setting: &str, source: &str) {
     raise!(info, "secret_read", component, setting, source, "secret read");
 }
 
+/// A secret that changed is used from now on.
+pub(crate) fn secret_renewed(setting: &str) {
+    raise!(info, "secret_renewed", setting, "a secret that changed is used");
+}
+
+/// A secret changed and is not used; what was used before is. Told once, and tried again.
+pub(crate) fn secret_not_renewed(setting: &str, reason: &str) {
+    raise!(warn, "secret_not_renewed", setting, reason, "a secret that changed cannot be used");
+}
+
+/// Nothing uses the password any more that this setting had before.
+pub(crate) fn secret_retired(setting: &str) {
+    raise!(info, "secret_retired", setting, "the password from before is not used any more");
+}
+
 /// Keys were rotated: those of `whose`, a tenant or `master`, to `version`.
 pub(crate) fn keys_rotated(whose: &str, version: &str) {
     raise!(info, "crypto_key_rotated", whose, version, "keys rotated");

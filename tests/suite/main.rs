@@ -33,6 +33,7 @@ mod orders;
 mod plans;
 mod quota;
 mod races;
+mod reload;
 mod rotation;
 mod sealed;
 mod secrets;

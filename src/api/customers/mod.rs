@@ -73,8 +73,8 @@ impl Customers {
         }
         let (tenant, subject) = (permit.tenant(), permit.principal().subject());
         let id = CustomerId::generate();
-        let keys = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
-        let customer = Customer::new(id, &data, keys, tenant, subject, self.0.clock.now())?;
+        let (key, indexes) = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
+        let customer = Customer::new(id, &data, (key, &indexes), tenant, subject, self.0.clock.now())?;
         // What is stored for a repetition is the same for whoever repeats it.
         let created = Created::new(CustomerView::of(&customer, None)?, Some(location(customer.id)));
         let answer = created.answer();
@@ -153,7 +153,7 @@ impl Customers {
         let found = tx.lock_customer(id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
-        let customer = customer.changed(change, self.0.database.indexes(), self.0.clock.now())?;
+        let customer = customer.changed(change, &self.0.database.indexes(), self.0.clock.now())?;
         tx.update_customer(&narrowed, &customer).await?;
         tx.commit().await?;
         changed(&permit, customer.id);

@@ -19,7 +19,7 @@ pub fn binary() -> Command {
 /// `serve` in a process of its own.
 pub struct Serving {
     pub address: SocketAddr,
-    /// What it logged until it was ready.
+    /// What it logged until it was ready, or until something was waited for.
     pub said: Vec<Value>,
     child: Child,
     log: UnboundedReceiver<String>,
@@ -40,6 +40,24 @@ impl Serving {
         }
         let address = said(&seen, "listening").unwrap()["address"].as_str().unwrap().parse().unwrap();
         Self { address, said: seen, child, log }
+    }
+
+    /// SIGHUP
+    pub fn hang_up(&self) {
+        assert!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// The next event of this name about a setting. It counts as heard then.
+    pub async fn event(&mut self, event: &str, setting: &str) -> Value {
+        loop {
+            let wanted = |line: &Value| line["event"] == event && line["setting"] == setting;
+            if let Some(at) = self.said.iter().position(wanted) {
+                return self.said.remove(at);
+            }
+            let line = tokio::time::timeout(Duration::from_secs(30), self.log.recv()).await;
+            let line = line.unwrap_or_else(|_| panic!("no {event} of {setting}")).unwrap();
+            self.said.push(serde_json::from_str(&line).expect("every log line is JSON"));
+        }
     }
 
     /// SIGKILL, and wait until it is gone.

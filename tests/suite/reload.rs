@@ -1,0 +1,377 @@
+//! Secrets that change while the service runs (SECRET-04): a service in a process of its own, with a file for each.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use service::{
+    authz::{matrix::Scope, policy::Role},
+    dev::{database::Urls, issuer::DevIssuer},
+    domain::Clock,
+    ops::{Keys, Pass},
+    settings::Settings,
+};
+use sqlx::{AssertSqlSafe, PgConnection};
+use url::Url;
+use uuid::Uuid;
+
+use crate::support::{
+    ACME, Actor, Authority, PemFiles, Redis, Serving, TestApp, UNTHROTTLED, eventually, keyset, person, query, run,
+    start_issuer, superuser, test_database,
+};
+
+const LOGINS: [&str; 4] = ["writer", "reader", "authn", "keys"];
+const SECRETS: [&str; 8] = [
+    "DATABASE__WRITER_URL",
+    "DATABASE__READER_URL",
+    "DATABASE__AUTHN_URL",
+    "DATABASE__KEYS_URL",
+    "KEYS__MASTER",
+    "KEYS__INDEX",
+    "SECRETS__MAC_KEY",
+    "QUOTA__REDIS_URL",
+];
+
+/// A service whose secrets are in files.
+struct Service {
+    serving: Serving,
+    issuer: DevIssuer,
+    database: Urls,
+    files: Files,
+}
+
+struct Files(PathBuf);
+
+impl Files {
+    fn write(&self, secret: &str, text: &str) {
+        fs::write(self.0.join(secret), text).unwrap();
+    }
+
+    fn read(&self, secret: &str) -> String {
+        fs::read_to_string(self.0.join(secret)).unwrap()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Service {
+    /// Files are looked at this often, in milliseconds, or when it is asked to.
+    async fn start(database: Urls, look_every: &str, own: &[(&str, &str)]) -> Self {
+        let issuer = start_issuer(Clock::system()).await;
+        let mut variables = TestApp::variables(&database, issuer.url());
+        variables.extend(UNTHROTTLED.iter().chain(own).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        variables.insert("APP_SECRETS__LOOK_EVERY_MS".to_owned(), look_every.to_owned());
+        let files = Files(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reload-{}", Uuid::now_v7())));
+        fs::create_dir(&files.0).unwrap();
+        for secret in SECRETS {
+            let Some(text) = variables.remove(&format!("APP_{secret}")) else { continue };
+            files.write(secret, &text);
+            variables.insert(format!("APP_{secret}_FILE"), files.0.join(secret).to_str().unwrap().to_owned());
+        }
+        let serving = Serving::start(&variables).await;
+        Self { serving, issuer, database, files }
+    }
+
+    fn admin(&self) -> Actor {
+        Actor::new(self.serving.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
+    }
+
+    async fn event(&mut self, event: &str, secret: &str) -> String {
+        let line = self.serving.event(event, &format!("APP_{secret}")).await;
+        line["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn url(&self, login: &str) -> String {
+        self.files.read(&format!("DATABASE__{}_URL", login.to_uppercase()))
+    }
+
+    fn write_urls(&self, logins: &Logins) {
+        for login in LOGINS {
+            let secret = format!("DATABASE__{}_URL", login.to_uppercase());
+            self.files.write(&secret, &logins.url(login, &self.url(login)));
+        }
+    }
+}
+
+/// Logins of a test's own, with the rights of the service's.
+struct Logins {
+    suffix: String,
+    password: String,
+}
+
+impl Logins {
+    fn new() -> Self {
+        let suffix = Self::password();
+        Self { password: Self::password(), suffix }
+    }
+
+    fn password() -> String {
+        service::crypto::hex(&service::crypto::random::<16>().unwrap())
+    }
+
+    fn name(&self, login: &str) -> String {
+        format!("app_{login}_{}", self.suffix)
+    }
+
+    fn url(&self, login: &str, url: &str) -> String {
+        let mut url = Url::parse(url).unwrap();
+        url.set_username(&self.name(login)).unwrap();
+        url.set_password(Some(&self.password)).unwrap();
+        url.into()
+    }
+
+    async fn create(self, admin: &mut PgConnection) -> Self {
+        for login in LOGINS {
+            let Self { password, .. } = &self;
+            let create = format!("create role {} login password '{password}' in role app_{login}", self.name(login));
+            sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await.unwrap();
+        }
+        self
+    }
+
+    async fn drop(self, admin: &mut PgConnection) {
+        for login in LOGINS {
+            let drop = AssertSqlSafe(format!("drop role {}", self.name(login)));
+            sqlx::raw_sql(drop).execute(&mut *admin).await.unwrap();
+        }
+    }
+
+    /// How many connections there are of them.
+    async fn connections(&self, database: &Urls) -> String {
+        let count = format!("select count(*)::text from pg_stat_activity where usename like '%{}'", self.suffix);
+        query(&database.owner, &count).await.remove(0)
+    }
+
+    fn of(&self, database: Urls) -> Urls {
+        let own = |login, url: &SecretString| SecretString::from(self.url(login, url.expose_secret()));
+        let (writer, reader) = (own("writer", &database.writer), own("reader", &database.reader));
+        let (authn, keys) = (own("authn", &database.authn), own("keys", &database.keys));
+        Urls { writer, reader, authn, keys, ..database }
+    }
+}
+
+/// Calls that need each login, until it is done; how many. Each must succeed.
+async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -> usize {
+    let mut calls = 0;
+    while !done.load(Ordering::Relaxed) {
+        let created = admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
+        let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
+        assert_eq!(admin.get(&path).await.ok(200)["email"], "new@example.com");
+        admin.get("/v1/orders?limit=5").await.ok(200);
+        calls += 3;
+        if calls % 60 == 0 {
+            let key = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 1 });
+            let made = admin.post("/v1/api-keys", &key).await.ok(201);
+            let key = crate::support::Credential::ApiKey(made["key"].as_str().unwrap().to_owned());
+            Actor::with(address, Some(key)).get("/v1/orders?limit=1").await.ok(200);
+        }
+    }
+    calls
+}
+
+#[tokio::test]
+async fn secret_04_logins_change_under_load_and_the_old_ones_are_let_go() {
+    let database = test_database().await;
+    let mut root = superuser(&database).await;
+    let (old, new) = (Logins::new().create(&mut root).await, Logins::new().create(&mut root).await);
+    let mut service = Service::start(old.of(database), "100", &[]).await;
+    let (admin, address, done) = (service.admin(), service.serving.address, AtomicBool::new(false));
+    let change = async {
+        assert_ne!(old.connections(&service.database).await, "0");
+        service.write_urls(&new);
+        for login in LOGINS {
+            let secret = format!("DATABASE__{}_URL", login.to_uppercase());
+            service.event("secret_renewed", &secret).await;
+            let read = service.serving.event("secret_read", &format!("APP_{secret}")).await;
+            assert!(read["source"].as_str().unwrap().ends_with(&secret), "{read}");
+        }
+        for login in LOGINS {
+            service.event("secret_retired", &format!("DATABASE__{}_URL", login.to_uppercase())).await;
+        }
+        // As the event says, and then nothing needs them.
+        eventually("no connection of the old ones", async || old.connections(&service.database).await == "0").await;
+        old.drop(&mut root).await;
+        assert_ne!(new.connections(&service.database).await, "0");
+        done.store(true, Ordering::Relaxed);
+    };
+    let one = || load(&admin, address, &done);
+    let (first, second, third, ()) = tokio::join!(one(), one(), one(), change);
+    assert!(first.min(second).min(third) > 20, "{first} {second} {third}");
+    // What is revoked is heard of on the new connection.
+    let (status, log) = service.serving.terminate().await;
+    assert!(status.success(), "{log}");
+    new.drop(&mut root).await;
+}
+
+#[tokio::test]
+async fn secret_04_the_password_of_a_login_changes_and_no_call_fails_in_between() {
+    let database = test_database().await;
+    let mut root = superuser(&database).await;
+    let mut logins = Logins::new().create(&mut root).await;
+    let mut service = Service::start(logins.of(database), "3600000", &[]).await;
+    let before = service.url("reader");
+    // Nothing looks at the files; a connection that is refused does.
+    logins.password = Logins::password();
+    service.write_urls(&logins);
+    for login in LOGINS {
+        let alter = format!("alter role {} password '{}'", logins.name(login), logins.password);
+        sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut root).await.unwrap();
+    }
+    assert!(run(&before.into(), "select 1").await.is_err(), "the old password is right still");
+    // More at once than there are connections from before.
+    let admin = service.admin();
+    let read = async || admin.get("/v1/orders").await.ok(200);
+    let write = async |n| {
+        admin.post("/v1/customers", &json!({ "name": format!("Person {n}"), "email": "new@example.com" })).await.ok(201)
+    };
+    tokio::join!(read(), read(), read(), read(), write(1), write(2), write(3), write(4));
+    for login in ["writer", "reader"] {
+        service.event("secret_renewed", &format!("DATABASE__{}_URL", login.to_uppercase())).await;
+    }
+    let (status, log) = service.serving.terminate().await;
+    assert!(status.success(), "{log}");
+    logins.drop(&mut root).await;
+}
+
+#[tokio::test]
+async fn secret_04_keys_and_certificates_change_at_a_hangup_and_what_cannot_be_used_is_not() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let pem = PemFiles::new(first.sign());
+    let (certificate, key) = (pem.certificate(), pem.key());
+    let tls =
+        [("APP_TLS__CERTIFICATE_PATH", certificate.to_str().unwrap()), ("APP_TLS__KEY_PATH", key.to_str().unwrap())];
+    let mut service = Service::start(test_database().await, "3600000", &tls).await;
+    let address = service.serving.address;
+    let token = service.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL);
+    let admin = |authority: &Authority| {
+        Actor::by_tls(authority.client(address).build().unwrap(), address.port(), Some(token.clone()))
+    };
+    let customers = async || admin(&first).get("/v1/customers?limit=100").await.ok(200);
+    let names = |secret: &str| service.files.read(secret);
+    let (master, index) = (names("KEYS__MASTER"), names("KEYS__INDEX"));
+    let new_master = keyset(2);
+    // Without the one that wraps what there is.
+    service.files.write("KEYS__MASTER", &new_master);
+    service.files.write("KEYS__INDEX", &keyset(1));
+    service.serving.hang_up();
+    let reason = service.event("secret_not_renewed", "KEYS__MASTER").await;
+    assert!(reason.contains("keyset:1"), "{reason}");
+    let reason = service.event("secret_not_renewed", "KEYS__INDEX").await;
+    assert!(reason.contains("index"), "{reason}");
+    // As a reader may find a file that is being written.
+    service.files.write("KEYS__MASTER", "2:");
+    service.serving.hang_up();
+    let reason = service.event("secret_not_renewed", "CONFIG").await;
+    assert!(reason.contains("APP_KEYS__MASTER"), "{reason}");
+    customers().await;
+
+    service.files.write("KEYS__MASTER", &format!("{new_master},{master}"));
+    service.files.write("KEYS__INDEX", &format!("{},{index}", keyset(2)));
+    let (certificate, key) = second.sign();
+    pem.write(certificate, key);
+    service.serving.hang_up();
+    for secret in ["KEYS__MASTER", "KEYS__INDEX"] {
+        service.event("secret_renewed", secret).await;
+    }
+    eventually("the new certificate", async || admin(&second).is_let_in().await).await;
+    assert!(!admin(&first).is_let_in().await, "the old certificate is used");
+    // What only the new master key opens, the service opens.
+    let mut variables = TestApp::variables(&service.database, service.issuer.url());
+    for secret in ["KEYS__MASTER", "KEYS__INDEX"] {
+        variables.insert(format!("APP_{secret}"), service.files.read(secret));
+    }
+    rotate(variables).await;
+    let wrapped = "select concat(version, ' ', wrapped_by) from data_keys order by of_tenant, version";
+    let wrapped = query(&service.database.owner, wrapped).await;
+    assert!(wrapped.contains(&"2 keyset:2".to_owned()), "{wrapped:?}");
+    let shown = admin(&second).get("/v1/customers?limit=100").await.ok(200);
+    assert!(shown["items"].as_array().unwrap().iter().all(|customer| customer["masked"] == false), "{shown}");
+    let used = "select distinct data_key::text from customer_keys";
+    assert_eq!(query(&service.database.owner, used).await, ["2"]);
+}
+
+async fn rotate(variables: BTreeMap<String, String>) {
+    let settings = Settings::from_variables(variables).unwrap();
+    let rotate = Keys::Rotate { pass: Pass::of(Some(ACME.id.uuid())) };
+    rotate.run(&settings, None, &Clock::system(), |_| {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
+    let mut service = Service::start(test_database().await, "100", &[]).await;
+    let admin = service.admin();
+    let right = LOGINS.map(|login| service.url(login));
+    let elsewhere = test_database().await;
+    for (secret, text, expected) in [
+        ("DATABASE__READER_URL", elsewhere.reader.expose_secret(), "names another database"),
+        ("DATABASE__WRITER_URL", service.database.owner.clone().expose_secret(), "owns tables"),
+        ("DATABASE__KEYS_URL", service.database.operator.clone().expose_secret(), "app_operator"),
+        ("DATABASE__AUTHN_URL", &right[2].replace(":", ":0"), ""),
+        ("SECRETS__MAC_KEY", &keyset(1)[2..], "needs a restart"),
+    ] {
+        let before = service.files.read(secret);
+        service.files.write(secret, text);
+        let setting = if expected.is_empty() { "CONFIG" } else { secret };
+        let reason = service.event("secret_not_renewed", setting).await;
+        assert!(reason.contains(expected), "{secret}: {reason}");
+        // The one from before is used.
+        admin.get("/v1/orders").await.ok(200);
+        admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
+        service.files.write(secret, &before);
+    }
+    // Told once, however often it is looked.
+    service.files.write("DATABASE__READER_URL", elsewhere.reader.expose_secret());
+    service.event("secret_not_renewed", "DATABASE__READER_URL").await;
+    let (first, second) = (keyset(1), keyset(2));
+    service.files.write("SECRETS__MAC_KEY", &first[2..]);
+    service.event("secret_not_renewed", "SECRETS__MAC_KEY").await;
+    service.files.write("SECRETS__MAC_KEY", &second[2..]);
+    let (status, log) = service.serving.terminate().await;
+    assert!(status.success() && !log.contains("secret_not_renewed"), "{log}");
+    assert!(!log.contains("secret_renewed"), "{log}");
+}
+
+#[tokio::test]
+async fn secret_04_the_password_of_the_store_of_quotas_changes_too() {
+    let passwords = [Logins::password(), Logins::password()];
+    let Some(redis) = Redis::start_with(&[], &["--requirepass", &passwords[0]]).await else { return };
+    let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}", redis.port);
+    let client = redis::Client::open(url(&passwords[0])).unwrap();
+    let mut root = client.get_multiplexed_async_connection().await.unwrap();
+    // A bucket that takes long enough to be full again to be seen.
+    let own = [("APP_QUOTA__REDIS_URL", &*url(&passwords[0])), ("APP_QUOTA__READ_PER_MINUTE", "100")];
+    let mut service = Service::start(test_database().await, "100", &own).await;
+    let admin = service.admin();
+    // Whether a call is counted there.
+    let counted = async |root: &mut redis::aio::MultiplexedConnection| {
+        redis::cmd("FLUSHALL").arg("SYNC").query_async::<()>(root).await.unwrap();
+        admin.get("/v1/me").await.ok(200);
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:read:*").query_async(root).await.unwrap();
+        keys.len() == 1
+    };
+    assert!(counted(&mut root).await);
+    service.files.write("QUOTA__REDIS_URL", &url(&passwords[0]).replace("127.0.0.1", "127.0.0.2"));
+    let reason = service.event("secret_not_renewed", "QUOTA__REDIS_URL").await;
+    assert!(reason.contains("another store"), "{reason}");
+    service.files.write("QUOTA__REDIS_URL", &url(&passwords[1]));
+    let reason = service.event("secret_not_renewed", "QUOTA__REDIS_URL").await;
+    assert!(reason.contains("quotas: "), "{reason}");
+    assert!(counted(&mut root).await);
+    let set = redis::cmd("CONFIG").arg("SET").arg("requirepass").arg(&passwords[1]).to_owned();
+    set.query_async::<()>(&mut root).await.unwrap();
+    service.event("secret_renewed", "QUOTA__REDIS_URL").await;
+    assert!(counted(&mut root).await);
+    // From now on it connects with that one.
+    let kill = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").to_owned();
+    kill.query_async::<()>(&mut root).await.unwrap();
+    eventually("it is counted there again", async || counted(&mut root).await).await;
+}
