@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
     authz::{matrix::Scope, policy::Role},
@@ -16,16 +16,15 @@ use service::{
     ops::{Keys, Pass},
     settings::Settings,
 };
-use sqlx::{AssertSqlSafe, PgConnection};
-use url::Url;
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, PemFiles, Redis, Serving, TestApp, UNTHROTTLED, eventually, keyset, person, query, run,
-    start_issuer, superuser, test_database,
+    ACME, Actor, Authority, Credential, Logins, PemFiles, Redis, Serving, TestApp, UNTHROTTLED, eventually, keyset,
+    person, query, run, start_issuer, superuser, test_database,
 };
 
-const LOGINS: [&str; 4] = ["writer", "reader", "authn", "keys"];
+const LOGINS: [&str; 4] = Logins::ALL;
 const SECRETS: [&str; 8] = [
     "DATABASE__WRITER_URL",
     "DATABASE__READER_URL",
@@ -102,63 +101,6 @@ impl Service {
     }
 }
 
-/// Logins of a test's own, with the rights of the service's.
-struct Logins {
-    suffix: String,
-    password: String,
-}
-
-impl Logins {
-    fn new() -> Self {
-        let suffix = Self::password();
-        Self { password: Self::password(), suffix }
-    }
-
-    fn password() -> String {
-        service::crypto::hex(&service::crypto::random::<16>().unwrap())
-    }
-
-    fn name(&self, login: &str) -> String {
-        format!("app_{login}_{}", self.suffix)
-    }
-
-    fn url(&self, login: &str, url: &str) -> String {
-        let mut url = Url::parse(url).unwrap();
-        url.set_username(&self.name(login)).unwrap();
-        url.set_password(Some(&self.password)).unwrap();
-        url.into()
-    }
-
-    async fn create(self, admin: &mut PgConnection) -> Self {
-        for login in LOGINS {
-            let Self { password, .. } = &self;
-            let create = format!("create role {} login password '{password}' in role app_{login}", self.name(login));
-            sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await.unwrap();
-        }
-        self
-    }
-
-    async fn drop(self, admin: &mut PgConnection) {
-        for login in LOGINS {
-            let drop = AssertSqlSafe(format!("drop role {}", self.name(login)));
-            sqlx::raw_sql(drop).execute(&mut *admin).await.unwrap();
-        }
-    }
-
-    /// How many connections there are of them.
-    async fn connections(&self, database: &Urls) -> String {
-        let count = format!("select count(*)::text from pg_stat_activity where usename like '%{}'", self.suffix);
-        query(&database.owner, &count).await.remove(0)
-    }
-
-    fn of(&self, database: Urls) -> Urls {
-        let own = |login, url: &SecretString| SecretString::from(self.url(login, url.expose_secret()));
-        let (writer, reader) = (own("writer", &database.writer), own("reader", &database.reader));
-        let (authn, keys) = (own("authn", &database.authn), own("keys", &database.keys));
-        Urls { writer, reader, authn, keys, ..database }
-    }
-}
-
 /// Calls that need each login, until it is done; how many. Each must succeed.
 async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -> usize {
     let mut calls = 0;
@@ -171,7 +113,7 @@ async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -
         if calls % 60 == 0 {
             let key = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 1 });
             let made = admin.post("/v1/api-keys", &key).await.ok(201);
-            let key = crate::support::Credential::ApiKey(made["key"].as_str().unwrap().to_owned());
+            let key = Credential::ApiKey(made["key"].as_str().unwrap().to_owned());
             Actor::with(address, Some(key)).get("/v1/orders?limit=1").await.ok(200);
         }
     }
@@ -191,8 +133,11 @@ async fn secret_04_logins_change_under_load_and_the_old_ones_are_let_go() {
         for login in LOGINS {
             let secret = format!("DATABASE__{}_URL", login.to_uppercase());
             service.event("secret_renewed", &secret).await;
-            let read = service.serving.event("secret_read", &format!("APP_{secret}")).await;
-            assert!(read["source"].as_str().unwrap().ends_with(&secret), "{read}");
+            for component in ["serve", "reload"] {
+                let read = service.serving.event("secret_read", &format!("APP_{secret}")).await;
+                assert_eq!(read["component"], component);
+                assert!(read["source"].as_str().unwrap().ends_with(&secret), "{read}");
+            }
         }
         for login in LOGINS {
             service.event("secret_retired", &format!("DATABASE__{}_URL", login.to_uppercase())).await;
@@ -313,13 +258,13 @@ async fn rotate(variables: BTreeMap<String, String>) {
 async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
     let mut service = Service::start(test_database().await, "100", &[]).await;
     let admin = service.admin();
-    let right = LOGINS.map(|login| service.url(login));
+    let broken = service.url("authn").replace(':', ":0");
     let elsewhere = test_database().await;
     for (secret, text, expected) in [
         ("DATABASE__READER_URL", elsewhere.reader.expose_secret(), "names another database"),
         ("DATABASE__WRITER_URL", service.database.owner.clone().expose_secret(), "owns tables"),
         ("DATABASE__KEYS_URL", service.database.operator.clone().expose_secret(), "app_operator"),
-        ("DATABASE__AUTHN_URL", &right[2].replace(":", ":0"), ""),
+        ("DATABASE__AUTHN_URL", &broken, ""),
         ("SECRETS__MAC_KEY", &keyset(1)[2..], "needs a restart"),
     ] {
         let before = service.files.read(secret);
@@ -335,10 +280,14 @@ async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
     // Told once, however often it is looked.
     service.files.write("DATABASE__READER_URL", elsewhere.reader.expose_secret());
     service.event("secret_not_renewed", "DATABASE__READER_URL").await;
-    let (first, second) = (keyset(1), keyset(2));
-    service.files.write("SECRETS__MAC_KEY", &first[2..]);
-    service.event("secret_not_renewed", "SECRETS__MAC_KEY").await;
-    service.files.write("SECRETS__MAC_KEY", &second[2..]);
+    let both = format!("{},{}", service.files.read("KEYS__INDEX"), keyset(2));
+    service.files.write("KEYS__INDEX", &both);
+    service.event("secret_renewed", "KEYS__INDEX").await;
+    assert!(
+        service.serving.said.iter().all(|line| line["event"] != "secret_not_renewed"),
+        "{:?}",
+        service.serving.said
+    );
     let (status, log) = service.serving.terminate().await;
     assert!(status.success() && !log.contains("secret_not_renewed"), "{log}");
     assert!(!log.contains("secret_renewed"), "{log}");

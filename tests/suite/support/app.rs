@@ -101,7 +101,7 @@ impl TestApp {
         let pepper = all["APP_SECRETS__PEPPER"].clone();
         let settings = Settings::from_variables(all).unwrap();
         // As the service says it: the message tells how to repair what keeps it from starting.
-        let app = app::start(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
+        let app = Box::pin(app::start(settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
         let (address, internal, served) = (app.address(), app.internal_address(), app.served().to_vec());
         tokio::spawn(app.run(std::future::pending()));
         Self { address, internal, clock, issuer, database, pepper, served }

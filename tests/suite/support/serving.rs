@@ -49,12 +49,13 @@ impl Serving {
 
     /// The next event of this name about a setting. It counts as heard then.
     pub async fn event(&mut self, event: &str, setting: &str) -> Value {
+        let asked = tokio::time::Instant::now();
         loop {
             let wanted = |line: &Value| line["event"] == event && line["setting"] == setting;
             if let Some(at) = self.said.iter().position(wanted) {
                 return self.said.remove(at);
             }
-            let line = tokio::time::timeout(Duration::from_secs(30), self.log.recv()).await;
+            let line = tokio::time::timeout_at(asked + Duration::from_secs(30), self.log.recv()).await;
             let line = line.unwrap_or_else(|_| panic!("no {event} of {setting}")).unwrap();
             self.said.push(serde_json::from_str(&line).expect("every log line is JSON"));
         }
