@@ -24,7 +24,7 @@ impl Logins {
     }
 
     pub fn name(&self, login: &str) -> String {
-        format!("app_{login}_{}", self.suffix)
+        format!("renewed_{login}_{}", self.suffix)
     }
 
     pub fn url(&self, login: &str, url: &str) -> String {
