@@ -78,8 +78,8 @@ impl Reload {
             "APP_DATABASE__READER_URL" => database.renew_reader(to).await?,
             "APP_DATABASE__KEYS_URL" => database.renew_keeper(to).await?,
             "APP_DATABASE__AUTHN_URL" => self.credentials.renew(to).await?,
-            "APP_KEYS__MASTER" => {
-                database.renew_master_keys(Arc::clone(&settings.keys.master)).await?;
+            "APP_KEYS__MASTER" | "APP_KEYS__VAULT__TOKEN" => {
+                database.renew_master_keys(&settings.keys).await?;
                 return Ok(Renewed::At);
             }
             "APP_KEYS__INDEX" => {

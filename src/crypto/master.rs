@@ -1,18 +1,22 @@
+use std::{fmt, sync::Arc};
+
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{
-    DataKey, KeysetError, SealError, keyset, random,
-    sealing::{Place, SealingKey},
-};
+use super::{DataKey, MasterKeyset, SealError, random, transit::Transit};
+use crate::settings::{self, KeyProvider};
 
-/// How a data key is named that this keyset wraps: this, and the version.
-const NAME: &str = "keyset:";
-
-/// Master keys by version, from the environment or a file (CRYPTO-04). They wrap data keys and nothing else.
+/// What wraps data keys (CRYPTO-04), and nothing else: a keyset, a vault, or one for what is new and the other for what is
+/// still there.
+#[derive(Debug)]
 pub struct MasterKeys {
-    first: (u16, SealingKey),
-    others: Vec<(u16, SealingKey)>,
+    first: Provider,
+    other: Option<Provider>,
+}
+
+enum Provider {
+    Keyset(Arc<MasterKeyset>),
+    Vault(Box<Transit>),
 }
 
 /// A data key as it is stored.
@@ -20,7 +24,7 @@ pub struct MasterKeys {
 pub struct WrappedDataKey {
     /// Which of the tenant's data keys.
     pub version: i32,
-    /// Which master key wraps it, such as `keyset:2`.
+    /// Which master key wraps it, such as `keyset:2` or `vault:transit/orders:v3`.
     pub wrapped_by: String,
     /// What only that master key opens.
     pub wrapped: Vec<u8>,
@@ -30,92 +34,126 @@ pub struct WrappedDataKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
     /// The master key is not among the configured ones.
-    #[error("a data key is wrapped by master key {0}, which keys.master does not have")]
+    #[error("a data key is wrapped by master key {0}, which APP_KEYS__… does not have")]
     Missing(String),
     /// There is a master key of that version, and it is another one.
-    #[error("a data key does not open with master key {0}: keys.master has another key under that version")]
+    #[error(
+        "a data key does not open with master key {0}: it is another key under that version, or another's data key"
+    )]
     Wrong(String),
+    /// The vault decided that it does not open.
+    #[error("the vault opens no data key with {name}: {reason}")]
+    Refused {
+        /// The master key.
+        name: String,
+        /// What the vault says.
+        reason: String,
+    },
+    /// The vault does not do what it is asked, now.
+    #[error("the vault of {name}: {reason}")]
+    Unavailable {
+        /// The master key.
+        name: String,
+        /// What it says, or why it says nothing.
+        reason: String,
+    },
+    /// The vault cannot be asked as the settings say.
+    #[error("APP_KEYS__VAULT__… cannot be used: {0}")]
+    Settings(String),
     /// A key could not be made.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
 impl MasterKeys {
-    /// Reads `2:<key>,1:<key>`; the first one wraps new data keys.
-    pub fn from_text(text: &str) -> Result<Self, KeysetError> {
-        let key = |(version, bytes): (u16, Zeroizing<[u8; 32]>)| {
-            SealingKey::new(&bytes).map(|key| (version, key)).map_err(|_| KeysetError::Form)
+    /// Those of the settings. A vault is not asked for anything yet.
+    pub fn new(keys: &settings::Keys) -> Result<Self, MasterKeyError> {
+        let keyset = keys.master.clone().map(Provider::Keyset);
+        let vault = keys.vault.as_ref().map(Transit::new).transpose()?.map(|vault| Provider::Vault(Box::new(vault)));
+        let (first, other) = match keys.provider {
+            KeyProvider::Keyset => (keyset, vault),
+            KeyProvider::Vault => (vault, keyset),
         };
-        let (first, others) = keyset::parse(text)?;
-        Ok(Self { first: key(first)?, others: others.into_iter().map(key).collect::<Result<_, _>>()? })
+        let first = first.ok_or_else(|| MasterKeyError::Settings("there is no such provider".to_owned()))?;
+        Ok(Self { first, other })
+    }
+
+    /// Those of a keyset.
+    #[must_use]
+    pub fn from_keyset(keyset: Arc<MasterKeyset>) -> Self {
+        Self { first: Provider::Keyset(keyset), other: None }
     }
 
     /// A new data key, and how it is stored.
-    pub fn generate(&self, tenant: Uuid, version: i32) -> Result<(DataKey, WrappedDataKey), MasterKeyError> {
+    pub async fn generate(&self, tenant: Uuid, version: i32) -> Result<(DataKey, WrappedDataKey), MasterKeyError> {
         let bytes = Zeroizing::new(random::<32>().map_err(|_| SealError)?);
-        let wrapped = self.wrap(tenant, version, &bytes)?;
+        let wrapped = self.first.wrap(tenant, version, &bytes).await?;
         Ok((DataKey::new(tenant, version, &bytes)?, wrapped))
     }
 
     /// The data key that is stored.
-    pub fn open(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<DataKey, MasterKeyError> {
-        let bytes = self.unwrap(tenant, stored)?;
+    pub async fn open(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<DataKey, MasterKeyError> {
+        let bytes = self.unwrap(tenant, stored).await?;
         Ok(DataKey::new(tenant, stored.version, &bytes)?)
     }
 
-    /// The same data key under the first master key; `None` if it is already.
-    pub fn rewrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Option<WrappedDataKey>, MasterKeyError> {
-        if stored.wrapped_by == self.primary() {
+    /// The same data key under the first master key; `None` if it is under `primary`, which that is.
+    pub async fn rewrap(
+        &self,
+        primary: &str,
+        tenant: Uuid,
+        stored: &WrappedDataKey,
+    ) -> Result<Option<WrappedDataKey>, MasterKeyError> {
+        if stored.wrapped_by == primary {
             return Ok(None);
         }
-        let bytes = self.unwrap(tenant, stored)?;
-        self.wrap(tenant, stored.version, &bytes).map(Some)
+        let bytes = self.unwrap(tenant, stored).await?;
+        self.first.wrap(tenant, stored.version, &bytes).await.map(Some)
     }
 
-    /// What the first master key is called.
-    #[must_use]
-    pub fn primary(&self) -> String {
-        format!("{NAME}{}", self.first.0)
+    /// What the first master key is called. A vault is asked to wrap something: nobody else knows its newest version.
+    pub async fn primary(&self) -> Result<String, MasterKeyError> {
+        match &self.first {
+            Provider::Keyset(keyset) => Ok(keyset.primary()),
+            Provider::Vault(vault) => Ok(vault.wrap(Uuid::nil(), 0, &[0; 32]).await?.wrapped_by),
+        }
     }
 
-    /// Whether there is a master key of this name.
-    #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.key(name).is_some()
-    }
-
-    fn key(&self, name: &str) -> Option<(u16, &SealingKey)> {
-        let version: u16 = name.strip_prefix(NAME)?.parse().ok()?;
-        self.all().find(|(of, _)| *of == version).map(|(of, key)| (*of, key))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &(u16, SealingKey)> {
-        std::iter::once(&self.first).chain(&self.others)
-    }
-
-    fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
-        let (master, key) = &self.first;
-        let wrapped = key.seal(&place(tenant, version, *master), bytes)?;
-        Ok(WrappedDataKey { version, wrapped_by: self.primary(), wrapped })
-    }
-
-    fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>, MasterKeyError> {
+    async fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>, MasterKeyError> {
         let name = &stored.wrapped_by;
-        let (master, key) = self.key(name).ok_or_else(|| MasterKeyError::Missing(name.clone()))?;
-        let wrong = || MasterKeyError::Wrong(name.clone());
-        let opened = key.open(&place(tenant, stored.version, master), &stored.wrapped).map_err(|_| wrong())?;
-        Ok(Zeroizing::new(opened.as_slice().try_into().map_err(|_| wrong())?))
+        let mut providers = std::iter::once(&self.first).chain(&self.other);
+        let opened = match providers.find(|provider| provider.has(name)) {
+            Some(Provider::Keyset(keyset)) => keyset.unwrap(tenant, stored)?,
+            Some(Provider::Vault(vault)) => vault.unwrap(tenant, stored).await?,
+            None => return Err(MasterKeyError::Missing(name.clone())),
+        };
+        let bytes = opened.as_slice().try_into().map_err(|_| MasterKeyError::Wrong(name.clone()))?;
+        Ok(Zeroizing::new(bytes))
     }
 }
 
-/// A data key has no row of its own: its master key's version stands there.
-fn place(tenant: Uuid, version: i32, master: u16) -> Place {
-    Place { tenant, table: "data_keys", column: "wrapped", row: Uuid::from_u128(master.into()), version }
+impl Provider {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Keyset(keyset) => keyset.has(name),
+            Self::Vault(vault) => vault.has(name),
+        }
+    }
+
+    async fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
+        match self {
+            Self::Keyset(keyset) => keyset.wrap(tenant, version, bytes),
+            Self::Vault(vault) => vault.wrap(tenant, version, bytes).await,
+        }
+    }
 }
 
-impl std::fmt::Debug for MasterKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.all().map(|(version, _)| version)).finish()
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Keyset(keyset) => keyset.fmt(f),
+            Self::Vault(vault) => vault.fmt(f),
+        }
     }
 }
 
@@ -124,43 +162,51 @@ pub(super) mod tests {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     use super::*;
+    use crate::crypto::MasterKeyset;
 
     /// A part of a keyset.
     pub(in crate::crypto) fn part(version: u16, first: u8) -> String {
         format!("{version}:{}", STANDARD.encode((first..first + 32).collect::<Vec<_>>()))
     }
 
-    #[test]
-    fn crypto_05_a_data_key_moves_to_a_new_master_key_and_needs_the_old_no_more() {
-        let tenant = Uuid::from_u128(1);
-        let old = MasterKeys::from_text(&part(1, 0)).unwrap();
-        let both = MasterKeys::from_text(&[part(2, 64), part(1, 0)].join(",")).unwrap();
-        let new = MasterKeys::from_text(&part(2, 64)).unwrap();
-        let (data, stored) = old.generate(tenant, 5).unwrap();
-        let row = data.new_row_key("customers", tenant).unwrap().wrapped().to_vec();
-        assert_eq!((stored.version, stored.wrapped_by.as_str()), (5, "keyset:1"));
-        assert_eq!(old.rewrap(tenant, &stored), Ok(None));
-        assert_eq!(new.rewrap(tenant, &stored), Err(MasterKeyError::Missing("keyset:1".to_owned())));
-        let moved = both.rewrap(tenant, &stored).unwrap().unwrap();
-        assert_eq!((moved.version, moved.wrapped_by.as_str()), (5, "keyset:2"));
-        assert!(new.open(tenant, &moved).unwrap().open_row_key("customers", tenant, row).is_ok());
+    fn keys(text: &str) -> MasterKeys {
+        MasterKeys::from_keyset(Arc::new(MasterKeyset::from_text(text).unwrap()))
     }
 
-    #[test]
-    fn crypto_04_a_data_key_opens_with_its_master_key_its_tenant_and_its_version_only() {
+    #[tokio::test]
+    async fn crypto_05_a_data_key_moves_to_a_new_master_key_and_needs_the_old_no_more() {
         let tenant = Uuid::from_u128(1);
-        let keys = MasterKeys::from_text(&[part(2, 64), part(1, 0)].join(",")).unwrap();
-        let (_, stored) = keys.generate(tenant, 5).unwrap();
-        assert!(keys.open(tenant, &stored).is_ok());
+        let old = keys(&part(1, 0));
+        let both = keys(&[part(2, 64), part(1, 0)].join(","));
+        let new = keys(&part(2, 64));
+        let (data, stored) = old.generate(tenant, 5).await.unwrap();
+        let row = data.new_row_key("customers", tenant).unwrap().wrapped().to_vec();
+        assert_eq!((stored.version, stored.wrapped_by.as_str()), (5, "keyset:1"));
+        assert_eq!(old.rewrap(&old.primary().await.unwrap(), tenant, &stored).await, Ok(None));
+        assert_eq!(
+            new.rewrap(&new.primary().await.unwrap(), tenant, &stored).await,
+            Err(MasterKeyError::Missing("keyset:1".to_owned()))
+        );
+        let moved = both.rewrap(&both.primary().await.unwrap(), tenant, &stored).await.unwrap().unwrap();
+        assert_eq!((moved.version, moved.wrapped_by.as_str()), (5, "keyset:2"));
+        assert!(new.open(tenant, &moved).await.unwrap().open_row_key("customers", tenant, row).is_ok());
+    }
+
+    #[tokio::test]
+    async fn crypto_04_a_data_key_opens_with_its_master_key_its_tenant_and_its_version_only() {
+        let tenant = Uuid::from_u128(1);
+        let both = keys(&[part(2, 64), part(1, 0)].join(","));
+        let (_, stored) = both.generate(tenant, 5).await.unwrap();
+        assert!(both.open(tenant, &stored).await.is_ok());
         let wrong = |name: &str| MasterKeyError::Wrong(name.to_owned());
-        assert_eq!(keys.open(Uuid::from_u128(2), &stored).unwrap_err(), wrong("keyset:2"));
+        assert_eq!(both.open(Uuid::from_u128(2), &stored).await.unwrap_err(), wrong("keyset:2"));
         let other = WrappedDataKey { version: 6, ..stored.clone() };
-        assert_eq!(keys.open(tenant, &other).unwrap_err(), wrong("keyset:2"));
+        assert_eq!(both.open(tenant, &other).await.unwrap_err(), wrong("keyset:2"));
         let other = WrappedDataKey { wrapped_by: "keyset:1".to_owned(), ..stored.clone() };
-        assert_eq!(keys.open(tenant, &other).unwrap_err(), wrong("keyset:1"));
-        let others = MasterKeys::from_text(&part(2, 128)).unwrap();
-        assert_eq!(others.open(tenant, &stored).unwrap_err(), wrong("keyset:2"));
-        let none = MasterKeys::from_text(&part(3, 64)).unwrap();
-        assert_eq!(none.open(tenant, &stored).unwrap_err(), MasterKeyError::Missing("keyset:2".to_owned()));
+        assert_eq!(both.open(tenant, &other).await.unwrap_err(), wrong("keyset:1"));
+        let others = keys(&part(2, 128));
+        assert_eq!(others.open(tenant, &stored).await.unwrap_err(), wrong("keyset:2"));
+        let none = keys(&part(3, 64));
+        assert_eq!(none.open(tenant, &stored).await.unwrap_err(), MasterKeyError::Missing("keyset:2".to_owned()));
     }
 }

@@ -30,7 +30,7 @@ pub(super) struct Place {
 impl Place {
     /// What the tag covers beside the ciphertext. Everything but the last has a length of its own, so no two places
     /// give the same bytes.
-    fn associated_data(&self) -> Vec<u8> {
+    pub(super) fn associated_data(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64);
         bytes.push(FORMAT);
         bytes.extend_from_slice(self.tenant.as_bytes());

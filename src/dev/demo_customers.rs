@@ -1,5 +1,7 @@
 //! The customers of a demo tenant. SQL cannot seal, so they are made here.
 
+use std::sync::Arc;
+
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
 use sqlx::PgConnection;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 
 use super::database::{DatabaseError, Urls};
 use crate::{
-    crypto::{BlindIndex, DataKey, IndexKeys, MasterKeys, Sealed, WrappedDataKey},
+    crypto::{BlindIndex, DataKey, IndexKeys, MasterKeys, MasterKeyset, Sealed, WrappedDataKey},
     domain::{Clock, Customer, CustomerData, CustomerId, TenantId},
 };
 
@@ -72,16 +74,17 @@ fn data(name: &str, email: &str, [phone, tax_id, bank_account, address]: [Option
 
 /// The tenant's first data key. As the owner, who may do everything: nothing serves yet.
 async fn data_key(owner: &mut PgConnection, urls: &Urls, tenant: TenantId) -> Result<DataKey, DatabaseError> {
-    let master = MasterKeys::from_text(urls.master_keys.expose_secret()).map_err(|_| DatabaseError::Keys)?;
+    let master = MasterKeyset::from_text(urls.master_keys.expose_secret()).map_err(|_| DatabaseError::Keys)?;
+    let master = MasterKeys::from_keyset(Arc::new(master));
     let newest =
         "select version, wrapped_by, wrapped from data_keys where of_tenant = $1 order by version desc limit 1";
     let stored: Option<(i32, String, Vec<u8>)> =
         sqlx::query_as(newest).bind(tenant.uuid()).fetch_optional(&mut *owner).await?;
     if let Some((version, wrapped_by, wrapped)) = stored {
         let stored = WrappedDataKey { version, wrapped_by, wrapped };
-        return master.open(tenant.uuid(), &stored).map_err(|_| DatabaseError::Keys);
+        return master.open(tenant.uuid(), &stored).await.map_err(|_| DatabaseError::Keys);
     }
-    let (key, stored) = master.generate(tenant.uuid(), 1).map_err(|_| DatabaseError::Keys)?;
+    let (key, stored) = master.generate(tenant.uuid(), 1).await.map_err(|_| DatabaseError::Keys)?;
     sqlx::query(
         "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at) values ($1, 1, $2, $3, now())",
     )

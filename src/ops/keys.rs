@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::check_reason;
 use crate::{
+    crypto::MasterKeys,
     domain::{Clock, TenantId},
     settings::{LoginSettings, Settings},
     store::{Database, Operator, OperatorError, Position, SETTLED, StoreError, UnfitDatabase},
@@ -134,9 +135,11 @@ impl Keys {
         match self {
             Self::Status => status(&database, &mut tell).await,
             Self::Rewrap => {
-                let moved = operator().await?.rewrap(&settings.keys.master).await?;
-                event::keys_rotated("master", &settings.keys.master.primary());
-                tell(format!("{moved} data keys are now wrapped by {}", settings.keys.master.primary()));
+                let master = MasterKeys::new(&settings.keys).map_err(OperatorError::from)?;
+                let moved = operator().await?.rewrap(&master).await?;
+                let primary = master.primary().await.map_err(OperatorError::from)?;
+                event::keys_rotated("master", &primary);
+                tell(format!("{moved} data keys are now wrapped by {primary}"));
                 Ok(())
             }
             Self::Rotate { pass } => {

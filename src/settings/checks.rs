@@ -138,6 +138,16 @@ fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Re
     url.scheme() == "redis"
 }
 
+/// The token goes there.
+pub(super) fn check_vault(key: &str, url: &Url, production: bool, r: &mut Reader) {
+    if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !production)) {
+        r.fault(key, "must be an https URL, or http on a loopback address");
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        r.fault(key, "must have no user, no query and no fragment");
+    }
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),

@@ -29,7 +29,7 @@ use crate::{
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
-pub use keys::Keys;
+pub use keys::{KeyProvider, Keys, Vault};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};

@@ -94,6 +94,11 @@ impl Reader {
         self.known.insert(key.to_owned());
     }
 
+    /// Whether there is something for `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.config.get_string(key).is_ok()
+    }
+
     pub(super) fn fault(&mut self, key: &str, message: impl Into<String>) {
         self.faults.push(Fault { variable: variable(key), message: message.into() });
     }

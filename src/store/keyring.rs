@@ -52,15 +52,15 @@ struct Remembered {
 }
 
 impl Keyring {
-    pub(super) fn new(login: Login, keys: &settings::Keys, clock: Clock) -> Self {
-        Self {
+    pub(super) fn new(login: Login, keys: &settings::Keys, clock: Clock) -> Result<Self, UnfitDatabase> {
+        Ok(Self {
             stored: DataKeys(login),
-            master: ArcSwap::new(Arc::clone(&keys.master)),
+            master: ArcSwap::from_pointee(MasterKeys::new(keys)?),
             index: ArcSwap::new(Arc::clone(&keys.index)),
             clock,
             keys: Cache::new(REMEMBERED),
             newest: Cache::new(REMEMBERED),
-        }
+        })
     }
 
     /// Checks the login, that one data key of each master key opens, and that every key of blind indexes is the one it
@@ -74,8 +74,10 @@ impl Keyring {
 
     async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         for (tenant, key) in self.stored.one_of_each_master().await? {
-            keys.open(tenant.uuid(), &key)?;
+            keys.open(tenant.uuid(), &key).await?;
         }
+        // And that it can wrap.
+        keys.primary().await?;
         Ok(())
     }
 
@@ -95,9 +97,10 @@ impl Keyring {
     }
 
     /// Goes by these master keys from now on, if they do what is asked of those at the start (SECRET-04).
-    pub(super) async fn renew_master(&self, keys: Arc<MasterKeys>) -> Result<(), UnfitDatabase> {
+    pub(super) async fn renew_master(&self, keys: &settings::Keys) -> Result<(), UnfitDatabase> {
+        let keys = MasterKeys::new(keys)?;
         self.check_master(&keys).await?;
-        self.master.store(keys);
+        self.master.store(Arc::new(keys));
         Ok(())
     }
 
@@ -143,7 +146,7 @@ impl Keyring {
             // It may be another replica's.
             self.stored.newest(tenant).await?.ok_or(StoreError::KeyDestroyed)?
         };
-        let key = self.open(tenant, &stored)?;
+        let key = self.data_key(tenant, stored.version, Some(&stored)).await?;
         self.newest.insert(tenant, Remembered { key: Arc::clone(&key), since: Instant::now() });
         Ok(key)
     }
@@ -155,11 +158,12 @@ impl Keyring {
 
     /// The data keys of a tenant, by version, each with the master key that wraps it, or why it does not open.
     pub(super) async fn versions(&self, tenant: TenantId) -> Result<Vec<DataKeyState>, StoreError> {
-        let state = |key: WrappedDataKey| {
-            let fault = self.master.load().open(tenant.uuid(), &key).err();
-            DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault }
-        };
-        Ok(self.stored.all(tenant).await?.into_iter().map(state).collect())
+        let (master, mut states) = (self.master.load_full(), Vec::new());
+        for key in self.stored.all(tenant).await? {
+            let fault = master.open(tenant.uuid(), &key).await.err();
+            states.push(DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault });
+        }
+        Ok(states)
     }
 
     /// Versions of the keys of blind indexes that rows may have.
@@ -177,26 +181,45 @@ impl Keyring {
 
     /// Makes a data key of this version, unless somebody else just did.
     async fn add(&self, tenant: TenantId, version: i32) -> Result<(), StoreError> {
-        let (_, wrapped) = self.master.load().generate(tenant.uuid(), version)?;
+        let (_, wrapped) = self.master.load_full().generate(tenant.uuid(), version).await?;
         self.stored.add(tenant, &wrapped, self.clock.now()).await
     }
 
-    fn open(&self, tenant: TenantId, stored: &WrappedDataKey) -> Result<Arc<DataKey>, StoreError> {
-        let opened = self.master.load().open(tenant.uuid(), stored).inspect_err(|error| {
-            event::data_key_invalid(&tenant.to_string(), stored.version, error);
-        });
-        Ok(Arc::new(opened?))
+    /// The data key of this version; `stored` if it was just read. However many ask for one that is not remembered, it is
+    /// read and opened once.
+    async fn data_key(
+        &self,
+        tenant: TenantId,
+        version: i32,
+        stored: Option<&WrappedDataKey>,
+    ) -> Result<Arc<DataKey>, StoreError> {
+        loop {
+            let open = self.open_stored(tenant, version, stored);
+            let known = self.keys.get_or_insert_async(&(tenant, version), open).await?;
+            if known.since.elapsed() < FOR {
+                return Ok(known.key);
+            }
+            self.keys.remove_if(&(tenant, version), |known| known.since.elapsed() >= FOR);
+        }
     }
 
-    /// The data key of this version.
-    async fn data_key(&self, tenant: TenantId, version: i32) -> Result<Arc<DataKey>, StoreError> {
-        if let Some(known) = self.keys.get(&(tenant, version)).filter(|known| known.since.elapsed() < FOR) {
-            return Ok(known.key);
-        }
-        let stored = self.stored.get(tenant, version).await?.ok_or(StoreError::KeyDestroyed)?;
-        let key = self.open(tenant, &stored)?;
-        self.keys.insert((tenant, version), Remembered { key: Arc::clone(&key), since: Instant::now() });
-        Ok(key)
+    async fn open_stored(
+        &self,
+        tenant: TenantId,
+        version: i32,
+        stored: Option<&WrappedDataKey>,
+    ) -> Result<Remembered, StoreError> {
+        let stored = match stored {
+            Some(stored) => stored.clone(),
+            None => self.stored.get(tenant, version).await?.ok_or(StoreError::KeyDestroyed)?,
+        };
+        let opened = self.master.load_full().open(tenant.uuid(), &stored).await.inspect_err(|error| {
+            // Of what is only out of reach nothing is known.
+            if !matches!(error, MasterKeyError::Unavailable { .. }) {
+                event::data_key_invalid(&tenant.to_string(), version, error);
+            }
+        });
+        Ok(Remembered { key: Arc::new(opened?), since: Instant::now() })
     }
 
     /// The key of a row.
@@ -207,7 +230,7 @@ impl Keyring {
         (row, version): (uuid::Uuid, i32),
         wrapped: Vec<u8>,
     ) -> Result<RowKey, StoreError> {
-        let key = self.data_key(tenant, version).await?;
+        let key = self.data_key(tenant, version, None).await?;
         Ok(key.open_row_key(table, row, wrapped).inspect_err(|_| {
             event::sealed_key_invalid(&tenant.to_string(), table, &row.to_string(), version);
         })?)

@@ -48,7 +48,7 @@ use std::{sync::Arc, time::Duration};
 use thiserror::Error;
 
 use crate::{
-    crypto::{IndexKeyError, IndexKeys, MasterKeyError, MasterKeys, SealError},
+    crypto::{IndexKeyError, IndexKeys, MasterKeyError, SealError},
     domain::Clock,
     settings::{self, Settings},
 };
@@ -144,7 +144,11 @@ impl Database {
         Ok(Self {
             writer: login(Duty::Write, &settings.database.writer_url)?,
             reader: login(Duty::Read, &settings.database.reader_url)?,
-            keyring: Arc::new(Keyring::new(login(Duty::KeepKeys, &settings.database.keys_url)?, &settings.keys, clock)),
+            keyring: Arc::new(Keyring::new(
+                login(Duty::KeepKeys, &settings.database.keys_url)?,
+                &settings.keys,
+                clock,
+            )?),
         })
     }
 
@@ -173,7 +177,7 @@ impl Database {
     }
 
     /// Goes by other master keys, if they open every data key that there is.
-    pub async fn renew_master_keys(&self, keys: Arc<MasterKeys>) -> Result<(), UnfitDatabase> {
+    pub async fn renew_master_keys(&self, keys: &settings::Keys) -> Result<(), UnfitDatabase> {
         self.keyring.renew_master(keys).await
     }
 

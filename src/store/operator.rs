@@ -92,15 +92,16 @@ impl Operator {
     /// Wraps every data key with the first of the master keys, and gives how many were not yet. One that another operator
     /// moves meanwhile stays as they left it.
     pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<u64, OperatorError> {
+        let primary = master.primary().await?;
         let keys = sqlx::query!(
             r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
                where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
-            master.primary()
+            primary
         );
         let mut moved = 0;
         for key in keys.fetch_all(&mut self.0).await.map_err(OperatorError::Refused)? {
             let old = WrappedDataKey { version: key.version, wrapped_by: key.wrapped_by, wrapped: key.wrapped };
-            let Some(new) = master.rewrap(key.of_tenant, &old)? else { continue };
+            let Some(new) = master.rewrap(&primary, key.of_tenant, &old).await? else { continue };
             let done = sqlx::query!(
                 "update data_keys set wrapped_by = $3, wrapped = $4
                  where of_tenant = $1 and version = $2 and wrapped_by = $5 and wrapped is not null",

@@ -41,3 +41,4 @@ mod shared_quota;
 mod start;
 mod support;
 mod tls;
+mod vault;

@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -11,95 +9,18 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
     authz::{matrix::Scope, policy::Role},
-    dev::{database::Urls, issuer::DevIssuer},
     domain::Clock,
     ops::{Keys, Pass},
     settings::Settings,
 };
 use sqlx::AssertSqlSafe;
-use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, Credential, Logins, PemFiles, Redis, Serving, TestApp, UNTHROTTLED, eventually, keyset,
-    person, query, run, start_issuer, superuser, test_database,
+    ACME, Actor, Authority, Credential, FiledService, Logins, PemFiles, Redis, TestApp, eventually, keyset, person,
+    query, run, superuser, test_database,
 };
 
 const LOGINS: [&str; 4] = Logins::ALL;
-const SECRETS: [&str; 8] = [
-    "DATABASE__WRITER_URL",
-    "DATABASE__READER_URL",
-    "DATABASE__AUTHN_URL",
-    "DATABASE__KEYS_URL",
-    "KEYS__MASTER",
-    "KEYS__INDEX",
-    "SECRETS__MAC_KEY",
-    "QUOTA__REDIS_URL",
-];
-
-/// A service whose secrets are in files.
-struct Service {
-    serving: Serving,
-    issuer: DevIssuer,
-    database: Urls,
-    files: Files,
-}
-
-struct Files(PathBuf);
-
-impl Files {
-    fn write(&self, secret: &str, text: &str) {
-        fs::write(self.0.join(secret), text).unwrap();
-    }
-
-    fn read(&self, secret: &str) -> String {
-        fs::read_to_string(self.0.join(secret)).unwrap()
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Service {
-    /// Files are looked at this often, in milliseconds, or when it is asked to.
-    async fn start(database: Urls, look_every: &str, own: &[(&str, &str)]) -> Self {
-        let issuer = start_issuer(Clock::system()).await;
-        let mut variables = TestApp::variables(&database, issuer.url());
-        variables.extend(UNTHROTTLED.iter().chain(own).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        variables.insert("APP_SECRETS__LOOK_EVERY_MS".to_owned(), look_every.to_owned());
-        let files = Files(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reload-{}", Uuid::now_v7())));
-        fs::create_dir(&files.0).unwrap();
-        for secret in SECRETS {
-            let Some(text) = variables.remove(&format!("APP_{secret}")) else { continue };
-            files.write(secret, &text);
-            variables.insert(format!("APP_{secret}_FILE"), files.0.join(secret).to_str().unwrap().to_owned());
-        }
-        let serving = Serving::start(&variables).await;
-        Self { serving, issuer, database, files }
-    }
-
-    fn admin(&self) -> Actor {
-        Actor::new(self.serving.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
-    }
-
-    async fn event(&mut self, event: &str, secret: &str) -> String {
-        let line = self.serving.event(event, &format!("APP_{secret}")).await;
-        line["reason"].as_str().unwrap_or_default().to_owned()
-    }
-
-    fn url(&self, login: &str) -> String {
-        self.files.read(&format!("DATABASE__{}_URL", login.to_uppercase()))
-    }
-
-    fn write_urls(&self, logins: &Logins) {
-        for login in LOGINS {
-            let secret = format!("DATABASE__{}_URL", login.to_uppercase());
-            self.files.write(&secret, &logins.url(login, &self.url(login)));
-        }
-    }
-}
 
 /// Calls that need each login, until it is done; how many. Each must succeed.
 async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -> usize {
@@ -125,7 +46,7 @@ async fn secret_04_logins_change_under_load_and_the_old_ones_are_let_go() {
     let database = test_database().await;
     let mut root = superuser(&database).await;
     let (old, new) = (Logins::new().create(&mut root).await, Logins::new().create(&mut root).await);
-    let mut service = Service::start(old.of(database), "100", &[]).await;
+    let mut service = FiledService::start(old.of(database), "100", &[]).await;
     let (admin, address, done) = (service.admin(), service.serving.address, AtomicBool::new(false));
     let change = async {
         assert_ne!(old.connections(&service.database).await, "0");
@@ -161,7 +82,7 @@ async fn secret_04_the_password_of_a_login_changes_and_no_call_fails_in_between(
     let database = test_database().await;
     let mut root = superuser(&database).await;
     let mut logins = Logins::new().create(&mut root).await;
-    let mut service = Service::start(logins.of(database), "3600000", &[]).await;
+    let mut service = FiledService::start(logins.of(database), "3600000", &[]).await;
     let before = service.url("reader");
     // Nothing looks at the files; a connection that is refused does.
     logins.password = Logins::password();
@@ -193,7 +114,7 @@ async fn secret_04_keys_and_certificates_change_at_a_hangup_and_what_cannot_be_u
     let (certificate, key) = (pem.certificate(), pem.key());
     let tls =
         [("APP_TLS__CERTIFICATE_PATH", certificate.to_str().unwrap()), ("APP_TLS__KEY_PATH", key.to_str().unwrap())];
-    let mut service = Service::start(test_database().await, "3600000", &tls).await;
+    let mut service = FiledService::start(test_database().await, "3600000", &tls).await;
     let address = service.serving.address;
     let token = service.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL);
     let admin = |authority: &Authority| {
@@ -256,7 +177,7 @@ async fn rotate(variables: BTreeMap<String, String>) {
 
 #[tokio::test]
 async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
-    let mut service = Service::start(test_database().await, "100", &[]).await;
+    let mut service = FiledService::start(test_database().await, "100", &[]).await;
     let admin = service.admin();
     let broken = service.url("authn").replace(':', ":0");
     let elsewhere = test_database().await;
@@ -302,7 +223,7 @@ async fn secret_04_the_password_of_the_store_of_quotas_changes_too() {
     let mut root = client.get_multiplexed_async_connection().await.unwrap();
     // A bucket that takes long enough to be full again to be seen.
     let own = [("APP_QUOTA__REDIS_URL", &*url(&passwords[0])), ("APP_QUOTA__READ_PER_MINUTE", "100")];
-    let mut service = Service::start(test_database().await, "100", &own).await;
+    let mut service = FiledService::start(test_database().await, "100", &own).await;
     let admin = service.admin();
     // Whether a call is counted there.
     let counted = async |root: &mut redis::aio::MultiplexedConnection| {

@@ -24,11 +24,12 @@ use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, run, sup
 fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut variables = TestApp::variables(&app.database, app.issuer.url());
     variables.extend(keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables.retain(|_, value| !value.is_empty());
     variables
 }
 
 /// Runs a command as `main` does, and gives what it says.
-async fn keys(app: &TestApp, command: Keys, keys: &[(&str, &str)]) -> Result<Vec<String>, String> {
+pub async fn keys(app: &TestApp, command: Keys, keys: &[(&str, &str)]) -> Result<Vec<String>, String> {
     let settings = Settings::from_variables(variables(app, keys)).unwrap();
     let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
     let mut said = Vec::new();

@@ -1,0 +1,261 @@
+//! Master keys that stay in a vault (CRYPTO-04, CRYPTO-05), by a server that speaks the API of Vault's Transit engine.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use serde_json::json;
+use service::{
+    app,
+    authz::{matrix::Scope, policy::Role},
+    domain::Clock,
+    ops::Keys,
+    settings::Settings,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    rotation::keys,
+    support::{
+        Authority, FiledService, GLOBEX, PemFiles, TestApp, UNTHROTTLED, Vault, query, superuser, test_database,
+        vault::TOKEN,
+    },
+};
+
+/// Where a service finds this vault. What the demo data is wrapped by, it opens as well.
+fn beside<'a>(vault: &'a str) -> Vec<(&'a str, &'a str)> {
+    let own = [("APP_KEYS__PROVIDER", "vault"), ("APP_KEYS__VAULT__URL", vault), ("APP_KEYS__VAULT__TOKEN", TOKEN)];
+    UNTHROTTLED.into_iter().chain(own).collect()
+}
+
+/// The same, where nothing is wrapped by anything else.
+fn alone<'a>(vault: &'a str) -> Vec<(&'a str, &'a str)> {
+    [&beside(vault)[..], &[("APP_KEYS__MASTER", "")]].concat()
+}
+
+/// An app all of whose data keys are wrapped by the vault.
+async fn app_of(vault: &Vault) -> TestApp {
+    let url = vault.url();
+    let before = TestApp::start_with(&beside(&url)).await;
+    let told = keys(&before, Keys::Rewrap, &beside(&url)).await.unwrap();
+    assert_eq!(told, [format!("2 data keys are now wrapped by {}", version(1))]);
+    TestApp::start_on(before.database, &alone(&url)).await
+}
+
+fn version(version: u32) -> String {
+    format!("vault:transit/{}:v{version}", env!("CARGO_PKG_NAME"))
+}
+
+async fn wrapped_by(app: &TestApp) -> Vec<String> {
+    query(&app.database.owner, "select distinct wrapped_by from data_keys order by 1").await
+}
+
+/// Why a service does not start.
+async fn refusal(app: &TestApp, variables: &[(&str, &str)]) -> String {
+    let mut all = TestApp::variables(&app.database, app.issuer.url());
+    all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    all.retain(|_, value| !value.is_empty());
+    let started = Box::pin(app::start(Settings::from_variables(all).unwrap(), Clock::system())).await;
+    started.err().expect("it does not start").to_string()
+}
+
+#[tokio::test]
+async fn crypto_04_data_keys_are_wrapped_by_a_vault_that_never_gives_its_key_away() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let admin = app.user(Role::Admin);
+    vault.take_asked();
+    let customer = json!({ "name": "New", "email": "new@example.com", "taxId": "DE-1" });
+    let created = admin.post("/v1/customers", &customer).await.ok(201);
+    let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
+    assert_eq!(admin.get(&path).await.ok(200)["email"], "new@example.com");
+    assert!(admin.get("/v1/customers?limit=100").await.ok(200)["items"].as_array().unwrap().len() > 3);
+    assert_eq!(wrapped_by(&app).await, [version(1)]);
+    // Asked once, and remembered.
+    assert_eq!(vault.take_asked(), ["decrypt "]);
+    // A data key is its tenant's, wherever somebody puts it.
+    let exchange = "update data_keys k set wrapped = o.wrapped from data_keys o where o.of_tenant <> k.of_tenant";
+    sqlx::raw_sql(exchange).execute(&mut superuser(&app.database).await).await.unwrap();
+    let told = refusal(&app, &alone(&vault.url())).await;
+    assert!(told.contains("message authentication failed"), "{told}");
+}
+
+#[tokio::test]
+async fn crypto_04_a_vault_that_is_away_costs_what_is_not_remembered_and_comes_back() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let acme = app.user(Role::Admin);
+    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    acme.get("/v1/customers").await.ok(200);
+    vault.seal(true);
+    acme.get("/v1/customers").await.ok(200);
+    globex.get("/v1/orders").await.ok(200);
+    let reply = globex.get("/v1/customers").await;
+    assert_eq!(reply.problem(503), "unavailable");
+    assert!(reply.events().iter().all(|event| event["event"] != "sealed_data_invalid"), "{reply:#?}");
+    let told = refusal(&app, &alone(&vault.url())).await;
+    assert!(told.contains("status 503 Vault is sealed"), "{told}");
+    let status = keys(&app, Keys::Status, &alone(&vault.url())).await.unwrap_err();
+    assert!(status.contains("Vault is sealed"), "{status}");
+    vault.seal(false);
+    // Once for all who wait.
+    vault.take_asked();
+    let read = || globex.get("/v1/customers");
+    let (one, two, three, four) = tokio::join!(read(), read(), read(), read());
+    for reply in [one, two, three, four] {
+        reply.ok(200);
+    }
+    assert_eq!(vault.take_asked(), ["decrypt "]);
+}
+
+#[tokio::test]
+async fn crypto_04_a_vault_that_is_silent_or_talks_nonsense_is_waited_for_no_longer_than_set() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let url = vault.url();
+    vault.silence(true);
+    let patient = [&alone(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "50")]].concat();
+    let told = refusal(&app, &patient).await;
+    assert!(told.contains("no answer in time"), "{told}");
+    vault.silence(false);
+    for answer in [json!({}), json!({ "data": { "plaintext": 1 } }), json!({ "data": { "plaintext": "AAAA" } })] {
+        vault.say(answer.clone());
+        let told = refusal(&app, &alone(&url)).await;
+        assert!(told.contains("another form") || told.contains("does not open"), "{answer}: {told}");
+    }
+    // Its token goes to nobody else.
+    let other = Vault::start().await;
+    vault.redirect_to(&format!("{}/v1/transit/decrypt/{}", other.url(), env!("CARGO_PKG_NAME")));
+    vault.seal(false);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("status 307"), "{told}");
+    assert_eq!(other.take_asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn crypto_05_a_vault_rotates_its_key_and_the_old_version_is_needed_no_more() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let (url, admin) = (vault.url(), app.user(Role::Admin));
+    vault.rotate();
+    let rewrapped = keys(&app, Keys::Rewrap, &alone(&url)).await.unwrap();
+    assert_eq!(rewrapped, [format!("2 data keys are now wrapped by {}", version(2))]);
+    assert_eq!(wrapped_by(&app).await, [version(2)]);
+    let again = keys(&app, Keys::Rewrap, &alone(&url)).await.unwrap();
+    assert_eq!(again, [format!("0 data keys are now wrapped by {}", version(2))]);
+    vault.forbid_before(2);
+    admin.get("/v1/customers").await.ok(200);
+    let replica = TestApp::start_on(app.database.clone(), &alone(&url)).await;
+    replica.user(Role::Admin).get("/v1/customers").await.ok(200);
+    let status = keys(&app, Keys::Status, &alone(&url)).await.unwrap().join("\n");
+    assert!(status.contains(&format!("data key 1, wrapped by {}", version(2))), "{status}");
+    // Forbidden too early, nothing is lost and the start says what is missing.
+    vault.forbid_before(3);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("disallowed by policy"), "{told}");
+    vault.forbid_before(1);
+    // And back to a keyset.
+    let back = [&beside(&url)[..], &[("APP_KEYS__PROVIDER", "keyset")]].concat();
+    keys(&app, Keys::Rewrap, &back).await.unwrap();
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+    TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(Role::Admin).get("/v1/customers").await.ok(200);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("keyset:1, which APP_KEYS__… does not have"), "{told}");
+}
+
+#[tokio::test]
+async fn secret_04_the_token_of_the_vault_changes_while_the_service_runs() {
+    let vault = Vault::start().await;
+    let url = vault.url();
+    let mut service = FiledService::start(test_database().await, "100", &beside(&url)).await;
+    vault.set_token("hvs.another");
+    service.files.write("KEYS__VAULT__TOKEN", "hvs.wrong");
+    let reason = service.event("secret_not_renewed", "KEYS__VAULT__TOKEN").await;
+    assert!(reason.contains("status 403 permission denied"), "{reason}");
+    service.files.write("KEYS__VAULT__TOKEN", "hvs.another");
+    service.event("secret_renewed", "KEYS__VAULT__TOKEN").await;
+    service.admin().get("/v1/customers").await.ok(200);
+}
+
+/// TLS in front of the vault.
+async fn by_tls(vault: &Vault, authority: &Authority) -> String {
+    let (certificate, key) = authority.sign();
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+        .unwrap();
+    let (acceptor, to) = (TlsAcceptor::from(Arc::new(config)), vault.address);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: SocketAddr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut inside = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut acceptor.accept(socket).await?, &mut inside).await
+            });
+        }
+    });
+    format!("https://localhost:{}", address.port())
+}
+
+#[tokio::test]
+async fn crypto_04_the_vault_is_whom_its_certificate_names() {
+    let (vault, authority) = (Vault::start().await, Authority::new());
+    let url = by_tls(&vault, &authority).await;
+    let file = |root: String| PemFiles::new((root, String::new()));
+    let (mine, others) = (file(authority.root.clone()), file(Authority::new().root));
+    let with = |files: &PemFiles| files.certificate().to_str().unwrap().to_owned();
+    let (mine, others) = (with(&mine), with(&others));
+    let own =
+        [&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", &mine), ("APP_KEYS__VAULT__NAMESPACE", "team")]].concat();
+    let app = TestApp::start_with(&own).await;
+    assert_eq!(vault.take_asked(), ["encrypt team"]);
+    let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", &others)]].concat()).await;
+    assert!(told.contains("no connection"), "{told}");
+    let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", "/nowhere")]].concat()).await;
+    assert!(told.contains("/nowhere cannot be read"), "{told}");
+    assert_eq!(vault.take_asked(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn secret_03_settings_of_a_vault_are_whole_and_safe_or_refused() {
+    let database = test_database().await;
+    let found = |own: &[(&str, &str)]| {
+        let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
+        all.extend(own.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
+        all.retain(|_, value| !value.is_empty());
+        Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default()
+    };
+    let url = ("KEYS__VAULT__URL", "https://vault.example.com:8200");
+    let (token, provider) = (("KEYS__VAULT__TOKEN", TOKEN), ("KEYS__PROVIDER", "vault"));
+    assert_eq!(found(&[url, token, provider]), "");
+    assert_eq!(found(&[url, token, ("KEYS__MASTER", "")]), "");
+    for (own, fault) in [
+        (&[url, token][..], "APP_KEYS__PROVIDER: is required, since there are both"),
+        (&[url, provider], "APP_KEYS__VAULT__TOKEN: is required"),
+        (&[provider], "APP_KEYS__PROVIDER: is `vault`, so keys.vault.url is required"),
+        (&[token], "APP_KEYS__VAULT__TOKEN: is of no use without keys.vault.url"),
+        (&[("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
+        (&[url, token, ("KEYS__PROVIDER", "keyset"), ("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
+        (&[url, token, ("KEYS__PROVIDER", "kms")], "APP_KEYS__PROVIDER: expected `keyset` or `vault`"),
+        (&[url, token, provider, ("KEYS__VAULT__KEY", "a/b")], "APP_KEYS__VAULT__KEY: must be"),
+        (&[url, token, provider, ("KEYS__VAULT__MOUNT", "a/../b")], "APP_KEYS__VAULT__MOUNT: must be"),
+        (&[url, token, provider, ("KEYS__VAULT__TIMEOUT_MS", "60000")], "APP_KEYS__VAULT__TIMEOUT_MS: must be"),
+        (&[token, provider, ("KEYS__VAULT__URL", "ftp://vault")], "APP_KEYS__VAULT__URL: must be an https URL"),
+        (&[token, provider, ("KEYS__VAULT__URL", "https://vault/?x")], "APP_KEYS__VAULT__URL: must have no user"),
+        (
+            &[token, provider, ("PROFILE", "production"), ("KEYS__VAULT__URL", "http://vault.example.com")],
+            "APP_KEYS__VAULT__URL: must be an https URL",
+        ),
+    ] {
+        assert!(found(own).contains(fault), "{own:?}: {}", found(own));
+    }
+}
