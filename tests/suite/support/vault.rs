@@ -129,6 +129,9 @@ async fn transit(
         instead.clone()
     } else if header("x-vault-token").as_deref() != Some(state.token.as_str()) {
         (StatusCode::FORBIDDEN, json!({ "errors": ["permission denied"] }))
+    } else if header("x-vault-request").as_deref() != Some("true") {
+        // As an agent says that is told to require it.
+        (StatusCode::PRECONDITION_FAILED, json!({ "errors": ["missing required request header"] }))
     } else if key != env!("CARGO_PKG_NAME") {
         (StatusCode::BAD_REQUEST, json!({ "errors": ["encryption key not found"] }))
     } else {
