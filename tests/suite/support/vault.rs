@@ -13,7 +13,7 @@ use poem::{
     web::{Data, Path},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
 /// A server that speaks as much of the Transit engine's API as is needed here, with keys of its own: to encrypt, to
 /// decrypt, to rotate, to forbid old versions, to be sealed.
@@ -32,7 +32,7 @@ struct State {
     /// What it answers instead.
     instead: Option<(StatusCode, Value)>,
     elsewhere: Option<String>,
-    silent: bool,
+    silent: watch::Sender<bool>,
     /// The path and the headers of each call.
     asked: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Vault {
             min_decryption_version: 1,
             instead: None,
             elsewhere: None,
-            silent: false,
+            silent: watch::Sender::new(false),
             asked: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
@@ -91,7 +91,12 @@ impl Vault {
 
     /// Whether it takes what it is asked, and says nothing.
     pub fn silence(&self, silent: bool) {
-        self.state.lock().unwrap().silent = silent;
+        self.state.lock().unwrap().silent.send_replace(silent);
+    }
+
+    /// How often.
+    pub fn asked(&self) -> usize {
+        self.state.lock().unwrap().asked.len()
     }
 
     /// What it was asked since it was last asked for this.
@@ -113,14 +118,12 @@ async fn transit(
 ) -> Response {
     let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let body: Value = serde_json::from_slice(&body.into_vec().await.unwrap()).unwrap();
-    let silent = {
+    let mut speaks = {
         let mut state = state.lock().unwrap();
         state.asked.push(format!("{action} {}", header("x-vault-namespace").unwrap_or_default()));
-        state.silent
+        state.silent.subscribe()
     };
-    if silent {
-        std::future::pending::<()>().await;
-    }
+    speaks.wait_for(|silent| !silent).await.unwrap();
     let state = state.lock().unwrap();
     if let Some(elsewhere) = &state.elsewhere {
         return Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("location", elsewhere).finish();
