@@ -34,7 +34,7 @@ pub struct WrappedDataKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
     /// The master key is not among the configured ones.
-    #[error("a data key is wrapped by master key {0}, which APP_KEYS__… does not have")]
+    #[error("a data key is wrapped by master key {0}, which the settings do not have")]
     Missing(String),
     /// There is a master key of that version, and it is another one.
     #[error(

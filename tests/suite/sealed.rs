@@ -235,7 +235,7 @@ async fn crypto_04_a_start_without_the_master_key_is_refused_and_loses_nothing()
             .map_err(|error| error.to_string())
     };
     let missing = start(&keyset(2)).await.unwrap_err();
-    assert!(missing.contains("wrapped by master key keyset:1, which keys.master does not have"), "{missing}");
+    assert!(missing.contains("wrapped by master key keyset:1, which the settings do not have"), "{missing}");
     let wrong = start(&keyset(1)).await.unwrap_err();
     assert!(wrong.contains("does not open with master key keyset:1"), "{wrong}");
     start(&format!("{},{right}", keyset(2))).await.unwrap();

@@ -3,7 +3,7 @@ use service::dev::database::Urls;
 use sqlx::{AssertSqlSafe, PgConnection};
 use url::Url;
 
-use super::query;
+use super::{postgres::now, query};
 
 /// Logins of a test's own, with the rights of the service's.
 pub struct Logins {
@@ -15,7 +15,7 @@ impl Logins {
     pub const ALL: [&str; 4] = ["writer", "reader", "authn", "keys"];
 
     pub fn new() -> Self {
-        let suffix = Self::password();
+        let suffix = format!("{}_{}", now(), Self::password());
         Self { password: Self::password(), suffix }
     }
 
@@ -24,7 +24,7 @@ impl Logins {
     }
 
     pub fn name(&self, login: &str) -> String {
-        format!("renewed_{login}_{}", self.suffix)
+        format!("test_{}_{login}", self.suffix)
     }
 
     pub fn url(&self, login: &str, url: &str) -> String {
@@ -52,7 +52,7 @@ impl Logins {
 
     /// How many connections there are of them.
     pub async fn connections(&self, database: &Urls) -> String {
-        let count = format!("select count(*)::text from pg_stat_activity where usename like '%{}'", self.suffix);
+        let count = format!("select count(*)::text from pg_stat_activity where usename like 'test_{}_%'", self.suffix);
         query(&database.owner, &count).await.remove(0)
     }
 

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::eventually;
 
 const TEMPLATE: &str = "test_template";
-/// Databases of earlier runs are dropped when they are older than this.
+/// Databases and roles of earlier runs are dropped when they are older than this.
 const KEEP_SECONDS: u64 = 1800;
 
 /// What a run's databases live on. Whatever it is, it ends with this process.
@@ -130,14 +130,15 @@ async fn prepare(cluster: &Cluster) {
     demo::seed(&mut owner, &urls).await.unwrap();
     owner.close().await.unwrap();
     let mut admin = cluster.connect().await.unwrap();
-    let names: Vec<String> = sqlx::query_scalar("select datname from pg_database where datname ~ '^test_[0-9]+_'")
-        .fetch_all(&mut admin)
-        .await
-        .unwrap();
-    for name in names {
+    // Databases first: a role may be used there.
+    let left = "select datname::text, 'database', 'with (force)' from pg_database where datname ~ '^test_[0-9]+_'
+                union all
+                select rolname, 'role', '' from pg_roles where rolname ~ '^test_[0-9]+_'";
+    let left: Vec<(String, String, String)> = sqlx::query_as(left).fetch_all(&mut admin).await.unwrap();
+    for (name, what, how) in left {
         let made: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
         if now().saturating_sub(made) > KEEP_SECONDS {
-            let drop = AssertSqlSafe(format!("drop database if exists \"{name}\" with (force)"));
+            let drop = AssertSqlSafe(format!("drop {what} if exists \"{name}\" {how}"));
             let _ = sqlx::raw_sql(drop).execute(&mut admin).await;
         }
     }
@@ -221,6 +222,6 @@ fn announce(what: &str) {
 }
 
 /// Seconds since the epoch.
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     Clock::system().timestamp().unsigned_abs()
 }
