@@ -86,9 +86,10 @@ pub async fn start(
     };
     let address = public.1;
     let database = Database::new(&settings, clock.clone())?;
-    database.check_fit().await?;
+    // In boxes, as they are large.
+    Box::pin(database.check_fit()).await?;
     let credentials = Credentials::new(&settings)?;
-    credentials.check_fit().await?;
+    Box::pin(credentials.check_fit()).await?;
     let authenticator = Authenticator::new(&settings, &credentials, &clock)?;
     let public_url = match &settings.http.public_url {
         Some(url) => url.to_string(),
@@ -121,10 +122,10 @@ pub async fn start(
     let internal = inside.transpose()?;
     let outside = edge::stack(routes, edge::Door::Public, &settings, recognise).ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
-    context.authenticator.learn_revocations().await.map_err(UnfitDatabase::from)?;
-    context.quotas.look(&credentials).await.map_err(UnfitDatabase::from)?;
+    Box::pin(context.authenticator.learn_revocations()).await.map_err(UnfitDatabase::from)?;
+    Box::pin(context.quotas.look(&credentials)).await.map_err(UnfitDatabase::from)?;
     let mut background = context.authenticator.keep_fresh();
-    context.quotas.connect().await;
+    Box::pin(context.quotas.connect()).await;
     let [quotas, forgetful, connected] = [(); 3].map(|()| Arc::clone(&context.quotas));
     let operators = credentials.clone();
     background.spawn(async move { quotas.follow(&operators).await });

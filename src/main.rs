@@ -9,6 +9,7 @@ use service::{
         internal,
         matrix::{self, Scope},
     },
+    crypto::MasterKeys,
     domain::Clock,
     edge, ops,
     quota::Quotas,
@@ -151,6 +152,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
                 edge::Tls::load(tls, Clock::system())?;
             }
             Quotas::new(settings.quota, &settings.secrets.mac_key, Clock::system())?;
+            MasterKeys::new(&settings.keys)?;
             println!("the configuration is sound");
         }
         Command::Routes { markdown: true } => print!("{}", matrix::markdown()),
@@ -190,7 +192,6 @@ fn look_at_hangup(sources: Sources) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            // Before the service is ready it has just read them.
             sources.look_now();
         }
     });

@@ -178,6 +178,12 @@ impl Authenticator {
         self.revocations.look().await
     }
 
+    /// Whether somebody who was let in would be still: asked by what goes on for long.
+    #[must_use]
+    pub fn still_accepts(&self, principal: &Principal) -> bool {
+        self.revocations.check(principal).is_ok()
+    }
+
     /// A number for whose the credential is, if it was accepted lately: a token that would be now, a key that was
     /// right when it was checked last, or a certificate that names a service. Nothing is verified for it, so it opens nothing.
     #[must_use]

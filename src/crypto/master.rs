@@ -3,7 +3,7 @@ use std::{fmt, sync::Arc};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{DataKey, MasterKeyset, SealError, random, transit::Transit};
+use super::{DataKey, MasterKeyset, SealError, master_keyset::NAME, random, transit::Transit};
 use crate::settings::{self, KeyProvider};
 
 /// What wraps data keys (CRYPTO-04), and nothing else: a keyset, a vault, or one for what is new and the other for what is
@@ -49,6 +49,9 @@ pub enum MasterKeyError {
         /// What the vault says.
         reason: String,
     },
+    /// The vault opens what it wrapped in any place.
+    #[error("the vault of {0} does not bind what it wraps (associated data needs Vault 1.13 or newer)")]
+    Unbound(String),
     /// The vault does not do what it is asked, now.
     #[error("the vault of {name}: {reason}")]
     Unavailable {
@@ -84,10 +87,10 @@ impl MasterKeys {
         Self { first: Provider::Keyset(keyset), other: None }
     }
 
-    /// A new data key, and how it is stored.
+    /// A new data key, and how it is stored. It was seen to open.
     pub async fn generate(&self, tenant: Uuid, version: i32) -> Result<(DataKey, WrappedDataKey), MasterKeyError> {
         let bytes = Zeroizing::new(random::<32>().map_err(|_| SealError)?);
-        let wrapped = self.first.wrap(tenant, version, &bytes).await?;
+        let wrapped = self.wrap(tenant, version, &bytes).await?;
         Ok((DataKey::new(tenant, version, &bytes)?, wrapped))
     }
 
@@ -97,7 +100,8 @@ impl MasterKeys {
         Ok(DataKey::new(tenant, stored.version, &bytes)?)
     }
 
-    /// The same data key under the first master key; `None` if it is under `primary`, which that is.
+    /// The same data key under the first master key, where it was seen to open; `None` if it is under `primary`, which
+    /// that is.
     pub async fn rewrap(
         &self,
         primary: &str,
@@ -108,15 +112,35 @@ impl MasterKeys {
             return Ok(None);
         }
         let bytes = self.unwrap(tenant, stored).await?;
-        self.first.wrap(tenant, stored.version, &bytes).await.map(Some)
+        self.wrap(tenant, stored.version, &bytes).await.map(Some)
     }
 
-    /// What the first master key is called. A vault is asked to wrap something: nobody else knows its newest version.
+    /// What the first master key is called. A vault is asked to wrap something: nobody else knows its newest version. It
+    /// must open that again, and only in its place, which a vault does not do that knows no associated data.
     pub async fn primary(&self) -> Result<String, MasterKeyError> {
-        match &self.first {
-            Provider::Keyset(keyset) => Ok(keyset.primary()),
-            Provider::Vault(vault) => Ok(vault.wrap(Uuid::nil(), 0, &[0; 32]).await?.wrapped_by),
+        if let Provider::Keyset(keyset) = &self.first {
+            return Ok(keyset.primary());
         }
+        let trial = self.wrap(Uuid::nil(), 0, &[0; 32]).await?;
+        let elsewhere = WrappedDataKey { version: 1, ..trial.clone() };
+        match self.unwrap(Uuid::nil(), &elsewhere).await {
+            Err(MasterKeyError::Refused { .. }) => Ok(trial.wrapped_by),
+            Err(error) => Err(error),
+            Ok(_) => Err(MasterKeyError::Unbound(trial.wrapped_by)),
+        }
+    }
+
+    /// Whether a master key is asked without a vault.
+    #[must_use]
+    pub fn is_here(name: &str) -> bool {
+        name.starts_with(NAME)
+    }
+
+    /// What does not open again would be lost: it is opened before anybody stores it.
+    async fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
+        let wrapped = self.first.wrap(tenant, version, bytes).await?;
+        let opened = self.unwrap(tenant, &wrapped).await?;
+        if opened.as_slice() == bytes { Ok(wrapped) } else { Err(MasterKeyError::Wrong(wrapped.wrapped_by)) }
     }
 
     async fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>, MasterKeyError> {

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// How a data key is named that this keyset wraps: this, and the version.
-const NAME: &str = "keyset:";
+pub(super) const NAME: &str = "keyset:";
 
 /// Master keys by version, from the environment or a file.
 pub struct MasterKeyset {

@@ -2,7 +2,11 @@
 //!
 //! <https://developer.hashicorp.com/vault/api-docs/secret/transit>
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
@@ -21,6 +25,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest reason of the vault's that is told, in characters.
 const MAX_REASON: usize = 200;
 
+/// How long nobody asks a vault that did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A key of the Transit engine.
 pub(super) struct Transit {
     client: Client,
@@ -31,6 +38,9 @@ pub(super) struct Transit {
     namespace: Option<HeaderValue>,
     /// What its versions are called, but for the number.
     name: String,
+    timeout: Duration,
+    /// Until when nobody asks, because it was just seen not to answer.
+    quiet: Mutex<Option<Instant>>,
 }
 
 #[derive(Serialize)]
@@ -87,6 +97,8 @@ impl Transit {
             token,
             namespace: namespace.map_err(|_| unusable("the namespace is none"))?,
             name: format!("vault:{}/{}", vault.mount, vault.key),
+            timeout: vault.timeout,
+            quiet: Mutex::new(None),
         })
     }
 
@@ -136,7 +148,35 @@ impl Transit {
         body: &impl Serialize,
         name: &str,
     ) -> Result<T, MasterKeyError> {
-        let no = |error: &reqwest::Error| says(name, why(error));
+        if !self.may_ask() {
+            return Err(says(name, "did not answer a moment ago"));
+        }
+        let answer = self.send(url, body).await;
+        let down = answer.as_ref().map_or(true, |(status, _)| status.is_server_error());
+        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = down.then(|| Instant::now() + PAUSE);
+        let (status, body) = answer.map_err(|error| says(name, why(&error)))?;
+        if status != StatusCode::OK {
+            return Err(refused(name, status, &body));
+        }
+        let answer = serde_json::from_slice::<Answer<T>>(&body);
+        answer.map(|answer| answer.data).map_err(|_| says(name, "an answer of another form"))
+    }
+
+    /// While it does not answer, one caller a second tries, and nobody else waits.
+    fn may_ask(&self) -> bool {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        match *quiet {
+            Some(until) if now < until => false,
+            Some(_) => {
+                *quiet = Some(now + self.timeout + PAUSE);
+                true
+            }
+            None => true,
+        }
+    }
+
+    async fn send(&self, url: &Url, body: &impl Serialize) -> Result<(StatusCode, Zeroizing<Vec<u8>>), reqwest::Error> {
         let send = || {
             let request = self.client.post(url.clone()).header("x-vault-token", self.token.clone());
             // An agent before it may ask for this header, against requests that a browser was talked into.
@@ -146,17 +186,10 @@ impl Transit {
         };
         let answer = match send().await {
             // A connection that the vault has just given up; nothing is done twice by asking twice.
-            Err(error) if !error.is_timeout() => send().await,
-            answer => answer,
+            Err(error) if !error.is_timeout() => send().await?,
+            answer => answer?,
         };
-        let answer = answer.map_err(|error| no(&error))?;
-        let status = answer.status();
-        let body = read(answer).await.map_err(|error| no(&error))?;
-        if status != StatusCode::OK {
-            return Err(refused(name, status, &body));
-        }
-        let answer = serde_json::from_slice::<Answer<T>>(&body);
-        answer.map(|answer| answer.data).map_err(|_| says(name, "an answer of another form"))
+        Ok((answer.status(), read(answer).await?))
     }
 }
 

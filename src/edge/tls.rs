@@ -18,7 +18,7 @@ use crate::{
     authn::PeerCertificate,
     crypto,
     domain::Clock,
-    settings::{self, Clients, Looks, TlsVersion},
+    settings::{self, Clients, Looks, TlsVersion, readable_by_all},
     telemetry::event,
 };
 
@@ -57,6 +57,9 @@ pub enum TlsError {
         /// What should be in it.
         what: &'static str,
     },
+    /// Everybody can read the key.
+    #[error("{0}")]
+    Open(String),
     /// Its certificate is past its end: callers would refuse it.
     #[error("the certificate in {path} has ended")]
     Ended {
@@ -123,6 +126,11 @@ impl Loaded {
             read.map_err(|source| TlsError::File { path: path.clone(), source })
         };
         let (certificate, key) = (read(&settings.certificate)?, read(&settings.key)?);
+        if settings.guarded
+            && let Some(fault) = readable_by_all(&settings.key)
+        {
+            return Err(TlsError::Open(fault));
+        }
         let mut digests = vec![crypto::sha256(&certificate), crypto::sha256(&key)];
         let no = |path: &PathBuf, what| TlsError::Pem { path: path.clone(), what };
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();

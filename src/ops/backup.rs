@@ -60,6 +60,9 @@ pub enum BackupError {
     /// It would be overwritten.
     #[error("{} is there already", .0.display())]
     Exists(PathBuf),
+    /// It is complete, and something else has its name.
+    #[error("the backup is complete, and is {}: it cannot get its name", .0.display())]
+    Unnamed(PathBuf),
     /// Others could read the key.
     #[error("{0}")]
     Open(String),
@@ -94,21 +97,25 @@ impl Backup {
 
     /// A backup that is not finished has another name.
     fn write_file(&self, login: &LoginSettings) -> Result<u64, BackupError> {
-        let failed = |error| BackupError::File(self.file.clone(), error);
         if self.file.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(self.file.clone()));
         }
         let mut partial = self.file.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
+        let failed = |error| BackupError::File(partial.clone(), error);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
         let written = self.dump(login, BufWriter::new(file)).and_then(|(bytes, output)| {
             output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            // Fails if somebody else made one meanwhile, where renaming would overwrite it.
-            fs::hard_link(&partial, &self.file).map_err(failed)?;
             Ok(bytes)
         });
+        // Fails if somebody else made one meanwhile, where renaming would overwrite it.
+        if written.is_ok() && fs::hard_link(&partial, &self.file).is_err() {
+            return Err(BackupError::Unnamed(partial));
+        }
         fs::remove_file(&partial).map_err(failed)?;
+        let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())?;
         written
     }
 

@@ -21,7 +21,7 @@ use crate::{
 pub enum Keys {
     /// Say which keys there are and how many customers need each; fails if a key is missing
     Status,
-    /// Wrap every data key with the first master key of `APP_KEYS__MASTER` (with `APP_DATABASE__OPERATOR_URL`)
+    /// Wrap every data key with the first master key, or that of the vault (with `APP_DATABASE__OPERATOR_URL`)
     Rewrap,
     /// Give every tenant, or one, a new data key and seal everything anew with it
     Rotate {

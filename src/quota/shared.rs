@@ -1,15 +1,20 @@
 //! Buckets that all replicas share, in Redis or Valkey (RATE-08).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, TlsCertificates, aio::MultiplexedConnection,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use tokio::sync::Notify;
+use url::Url;
 
 use super::{Owner, Policy, Standing, WINDOW};
 use crate::{
@@ -27,7 +32,10 @@ const TRY: Duration = Duration::from_secs(1);
 
 /// Counts in the shared store, or says at once that it cannot.
 pub struct SharedBuckets {
+    settings: settings::SharedQuota,
     client: ArcSwap<Client>,
+    /// Held while the client or the connection is replaced.
+    changing: Mutex<()>,
     connecting: AsyncConnectionConfig,
     script: Script,
     prefix: String,
@@ -61,7 +69,7 @@ pub enum NotRenewed {
     #[error(transparent)]
     Settings(#[from] SharedQuotaError),
     /// A password may change while the service runs, and nothing else of a URL but the user's name.
-    #[error("names another store; that needs a restart")]
+    #[error("names another store, or another way there; that needs a restart")]
     Elsewhere,
     /// The store does not count for who has it.
     #[error("the shared store of quotas: {0}")]
@@ -72,7 +80,9 @@ impl SharedBuckets {
     /// Buckets in the store of these settings. It is not connected to yet.
     pub fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
         Ok(Self {
+            settings: settings.clone(),
             client: ArcSwap::from_pointee(client(settings)?),
+            changing: Mutex::new(()),
             connecting: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(settings.timeout)),
@@ -155,24 +165,32 @@ impl SharedBuckets {
 
     /// Connects, and counts something, so that a store that only answers is told from one that can count.
     pub async fn connect(&self) -> Result<(), RedisError> {
-        self.connect_as(&self.client.load_full()).await
+        let client = self.client.load_full();
+        let connection = self.try_out(&client).await?;
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of a password that was replaced meanwhile, there is a newer one.
+        if Arc::ptr_eq(&client, &self.client.load()) {
+            self.current.store(Some(Arc::new(connection)));
+        }
+        Ok(())
     }
 
-    async fn connect_as(&self, client: &Client) -> Result<(), RedisError> {
+    async fn try_out(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
         let connection = client.get_multiplexed_async_connection_with_config(&self.connecting).await?;
         self.count(connection.clone(), &[TRIAL]).await?;
-        self.current.store(Some(Arc::new(connection)));
-        Ok(())
+        Ok(connection)
     }
 
     /// Connects with another password, of the same store. The connection of the one before ends after what is asked on it.
     pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), NotRenewed> {
-        let client = Arc::new(client(settings)?);
-        if place(&client) != place(&self.client.load()) {
+        if place(&settings.url) != place(&self.settings.url) {
             return Err(NotRenewed::Elsewhere);
         }
-        self.connect_as(&client).await.map_err(|error| NotRenewed::Refused(kind(&error)))?;
-        self.client.store(client);
+        let client = client(&settings::SharedQuota { url: settings.url.clone(), ..self.settings.clone() })?;
+        let connection = self.try_out(&client).await.map_err(|error| NotRenewed::Refused(kind(&error)))?;
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.client.store(Arc::new(client));
+        self.current.store(Some(Arc::new(connection)));
         Ok(())
     }
 
@@ -207,10 +225,11 @@ fn client(settings: &settings::SharedQuota) -> Result<Client, SharedQuotaError> 
     client.map_err(|_| SharedQuotaError::Client)
 }
 
-/// Which database it is, on which server.
-fn place(client: &Client) -> (String, i64) {
-    let info = client.get_connection_info();
-    (info.addr().to_string(), info.redis_settings().db())
+/// The URL without user and password.
+fn place(url: &SecretString) -> Option<Url> {
+    let mut url = Url::parse(url.expose_secret()).ok()?;
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    Some(url)
 }
 
 /// A bucket of nobody's.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Reader,
+    Profile, Reader,
     tls::{Clients, Tls, TlsVersion},
 };
 use crate::{
@@ -87,7 +87,8 @@ impl Internal {
         };
         let [certificate, key, authorities] = files.map(|file| r.required(&format!("internal.{file}")));
         let clients = Clients::Required(authorities?);
-        let tls = Tls { certificate: certificate?, key: key?, min_version: TlsVersion::V1_3, clients };
+        let guarded = r.or("profile", Profile::default()) == Profile::Production;
+        let tls = Tls { certificate: certificate?, key: key?, min_version: TlsVersion::V1_3, clients, guarded };
         let services = services.into_iter().collect::<Option<Vec<_>>>()?;
         if services.is_empty() {
             r.fault("internal.services", "names nobody, so nobody could call");

@@ -70,11 +70,10 @@ impl Keys {
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let (vault, wanted) = (Vault::read(r), r.optional("keys.provider"));
         let needs_keyset = wanted == Some(KeyProvider::Keyset) || !r.has("keys.vault.url");
-        let master = if needs_keyset || r.has("keys.master") {
-            Some(Arc::new(r.secret_with("keys.master", MasterKeyset::from_text)?))
-        } else {
-            None
-        };
+        let wants_keyset = needs_keyset || r.has("keys.master");
+        let master = if wants_keyset { r.secret_with("keys.master", MasterKeyset::from_text) } else { None };
+        let lacks_keyset = wants_keyset && master.is_none();
+        let master = master.map(Arc::new);
         let index = r.secret_with("keys.index", IndexKeys::from_text);
         let usual_per_minute = r.within("keys.usual_per_minute", 300, 1..=1_000_000);
         let provider = match (wanted, &master, &vault) {
@@ -90,7 +89,22 @@ impl Keys {
             }
             (Some(provider), ..) => provider,
         };
+        if lacks_keyset {
+            return None;
+        }
         Some(Self { master, vault, provider, index: Arc::new(index?), usual_per_minute })
+    }
+
+    /// With the keyset of others, if there is one in both.
+    pub(crate) fn with_master(&self, others: &Self) -> Option<Self> {
+        self.master.as_ref()?;
+        Some(Self { master: Some(Arc::clone(others.master.as_ref()?)), ..self.clone() })
+    }
+
+    /// With the token of others, if there is a vault in both.
+    pub(crate) fn with_token(&self, others: &Self) -> Option<Self> {
+        let (vault, token) = (self.vault.clone()?, others.vault.as_ref()?.token.clone());
+        Some(Self { vault: Some(Vault { token, ..vault }), ..self.clone() })
     }
 }
 

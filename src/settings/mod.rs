@@ -270,6 +270,7 @@ impl Settings {
         let look_every = r.millis("secrets.look_every_ms", 5_000);
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
+        let (quota, max_export_rows) = (Quota::read(r), r.within("exports.max_rows", 1_000_000, 1..=10_000_000));
         let log =
             Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
         Some(Self {
@@ -291,10 +292,10 @@ impl Settings {
             revocation,
             penalty,
             throttle,
-            quota: Quota::read(r),
+            quota,
             secrets: Secrets { mac_key: mac_key?, pepper: pepper?, look_every },
             keys: keys?,
-            max_export_rows: r.within("exports.max_rows", 1_000_000, 1..=10_000_000),
+            max_export_rows,
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
             secrets_read: r.secrets.reads(),

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use super::{Faults, Settings};
+use crate::crypto::sha256;
 
 /// What settings were read from. Files may say something else by now (SECRET-04). Cheap to clone.
 #[derive(Clone)]
@@ -50,10 +52,23 @@ impl Sources {
         self.bell.receiver_count() > 0
     }
 
-    /// Follows the files.
+    /// Follows the files, from what they are at the start on: they may have changed since they were read.
     #[must_use]
     pub fn looks(&self, every: Duration) -> Looks {
-        Looks { every, bell: self.bell.subscribe() }
+        let mut bell = self.bell.subscribe();
+        bell.mark_changed();
+        Looks { every, bell }
+    }
+
+    /// Of all files there are. What cannot be read counts as empty.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let files = self.variables.iter().filter(|(name, _)| *name == "APP_CONFIG" || name.ends_with("_FILE"));
+        let digests = files.map(|(_, path)| {
+            let read = std::fs::read(path.expose_secret()).map(Zeroizing::new);
+            sha256(read.as_ref().map_or(&[], |bytes| bytes.as_slice()))
+        });
+        sha256(&digests.collect::<Vec<_>>().concat())
     }
 }
 

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, str::FromStr};
 
-use super::Reader;
+use super::{Profile, Reader};
 
 /// TLS of a listener (CRYPTO-01).
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Whether callers show certificates too.
     pub clients: Clients,
+    /// Whether the key is refused if everybody can read it: in production.
+    pub guarded: bool,
 }
 
 /// Whether callers of a listener show certificates, signed by the authorities of a PEM file.
@@ -56,8 +58,9 @@ impl Tls {
         let key = r.optional("tls.key_path");
         let min_version = r.or("tls.min_version", TlsVersion::default());
         let clients = r.optional("tls.client_ca_path").map_or(Clients::Unasked, Clients::Asked);
+        let guarded = r.or("profile", Profile::default()) == Profile::Production;
         match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients }),
+            (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients, guarded }),
             (None, None) if clients == Clients::Unasked => None,
             (None, _) => {
                 r.fault("tls.certificate_path", "is required, since there is a key or an authority");

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
@@ -83,9 +84,9 @@ impl Credentials {
     }
 
     /// Connects as this URL says, once that is found to be fit (SECRET-04).
-    pub async fn renew(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
-        let retired = self.login.renew(&settings.authn_url, settings).await?;
-        Ok(retired.and(self.revocations.renew(&settings.authn_url, &one(settings)).await?))
+    pub async fn renew(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        let retired = self.login.renew(url).await?;
+        Ok(retired.and(self.revocations.follow(url)?))
     }
 
     /// Closes all connections, after the work they are doing.

@@ -102,9 +102,10 @@ impl CustomerFilter {
 }
 
 impl ReadTx<ListCustomers> {
-    /// At most `limit` customers after `from`, newest first.
+    /// At most `limit` customers after `from`, newest first. The transaction ends before keys are opened: whoever keeps a
+    /// master key may take time for that, and no connection waits for it.
     pub async fn customers(
-        &mut self,
+        mut self,
         from: Position,
         filter: &CustomerFilter,
         limit: i64,
@@ -161,9 +162,10 @@ impl ReadTx<ListCustomers> {
         // While keys of indexes change there is a page under each.
         rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
         rows.truncate(usize::try_from(limit).unwrap_or(0));
+        let keyring = self.end();
         let mut customers = Vec::with_capacity(rows.len());
         for row in rows {
-            let customer = row.with_key(self.keyring()).await?;
+            let customer = row.with_key(&keyring).await?;
             filter.check(&customer)?;
             customers.push(customer);
         }

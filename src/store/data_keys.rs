@@ -102,6 +102,22 @@ impl DataKeys {
             .collect())
     }
 
+    /// All data keys that a master key wraps.
+    pub(super) async fn wrapped_by(&self, master: &str) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
+        let rows = sqlx::query!(
+            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
+               where wrapped_by = $1 and wrapped is not null"#,
+            master
+        )
+        .fetch_all(&mut *self.0.connection().await?)
+        .await?;
+        let key = rows.into_iter().map(|row| {
+            let key = WrappedDataKey { version: row.version, wrapped_by: row.wrapped_by, wrapped: row.wrapped };
+            (TenantId::from_uuid(row.of_tenant), key)
+        });
+        Ok(key.collect())
+    }
+
     /// One data key that each master key wraps.
     pub(super) async fn one_of_each_master(&self) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
         let rows = sqlx::query!(

@@ -8,6 +8,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
 
 use super::{Retired, StoreError, UnfitDatabase, data_keys::DataKeys, login::Login};
 use crate::{
@@ -28,6 +30,8 @@ pub(super) const NEWEST_FOR: Duration = Duration::from_secs(5);
 pub(super) struct Keyring {
     stored: DataKeys,
     master: ArcSwap<MasterKeys>,
+    /// What those were made of; held while others are tried.
+    made_of: Mutex<settings::Keys>,
     index: ArcSwap<IndexKeys>,
     clock: Clock,
     keys: Cache<(TenantId, i32), Remembered>,
@@ -56,6 +60,7 @@ impl Keyring {
         Ok(Self {
             stored: DataKeys(login),
             master: ArcSwap::from_pointee(MasterKeys::new(keys)?),
+            made_of: Mutex::new(keys.clone()),
             index: ArcSwap::new(Arc::clone(&keys.index)),
             clock,
             keys: Cache::new(REMEMBERED),
@@ -72,12 +77,31 @@ impl Keyring {
         self.check_index(&self.index.load_full()).await
     }
 
+    /// One data key of each master key: one that somebody spoiled is no reason for all others to be without service.
     async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         for (tenant, key) in self.stored.one_of_each_master().await? {
             keys.open(tenant.uuid(), &key).await?;
         }
         // And that it can wrap.
         keys.primary().await?;
+        Ok(())
+    }
+
+    /// Every data key that opened must open: nobody but the keys themselves says which key was meant by a version.
+    async fn check_nothing_is_lost(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
+        let old = self.master.load_full();
+        for (_, of_master) in self.stored.one_of_each_master().await? {
+            // A vault is the same as before.
+            if !MasterKeys::is_here(&of_master.wrapped_by) {
+                continue;
+            }
+            for (tenant, key) in self.stored.wrapped_by(&of_master.wrapped_by).await? {
+                match keys.open(tenant.uuid(), &key).await {
+                    Err(error) if old.open(tenant.uuid(), &key).await.is_ok() => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
         Ok(())
     }
 
@@ -96,11 +120,28 @@ impl Keyring {
         Ok(())
     }
 
-    /// Goes by these master keys from now on, if they do what is asked of those at the start (SECRET-04).
-    pub(super) async fn renew_master(&self, keys: &settings::Keys) -> Result<(), UnfitDatabase> {
-        let keys = MasterKeys::new(keys)?;
+    /// Goes by the master keys of these settings from now on, if they do what is asked of those at the start (SECRET-04).
+    /// Which vault it is, and what wraps new data keys, is as at the start.
+    pub(super) async fn renew_master(&self, new: &settings::Keys) -> Result<(), UnfitDatabase> {
+        let mut made_of = self.made_of.lock().await;
+        let new = made_of.with_master(new).ok_or(UnfitDatabase::OtherProvider)?;
+        let keys = MasterKeys::new(&new)?;
         self.check_master(&keys).await?;
+        self.check_nothing_is_lost(&keys).await?;
         self.master.store(Arc::new(keys));
+        *made_of = new;
+        Ok(())
+    }
+
+    /// Goes by the token of these settings from now on, if the vault lets it wrap and open.
+    pub(super) async fn renew_token(&self, new: &settings::Keys) -> Result<(), UnfitDatabase> {
+        let mut made_of = self.made_of.lock().await;
+        let new = made_of.with_token(new).ok_or(UnfitDatabase::OtherProvider)?;
+        let keys = MasterKeys::new(&new)?;
+        // Not each data key: one that does not open is no reason to be without a token.
+        keys.primary().await?;
+        self.master.store(Arc::new(keys));
+        *made_of = new;
         Ok(())
     }
 
@@ -111,8 +152,8 @@ impl Keyring {
         Ok(())
     }
 
-    pub(super) async fn renew_login(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
-        self.stored.0.renew(&settings.keys_url, settings).await
+    pub(super) async fn renew_login(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        self.stored.0.renew(url).await
     }
 
     /// Forgets, once a second, what was remembered for too long: else it stays in memory until it is asked for again.
@@ -136,9 +177,18 @@ impl Keyring {
 
     /// The tenant's data key for new rows; its first one is made by who asks first.
     pub(super) async fn newest(&self, tenant: TenantId) -> Result<Arc<DataKey>, StoreError> {
-        if let Some(known) = self.newest.get(&tenant).filter(|known| known.since.elapsed() < NEWEST_FOR) {
-            return Ok(known.key);
+        match self.newest.get(&tenant) {
+            Some(known) if known.since.elapsed() < NEWEST_FOR => return Ok(known.key),
+            Some(_) => drop(self.newest.remove_if(&tenant, |known| known.since.elapsed() >= NEWEST_FOR)),
+            None => {}
         }
+        // In a box: it is large, and seldom needed.
+        let read = Box::pin(self.newest.get_or_insert_async(&tenant, self.read_newest(tenant)));
+        Ok(read.await?.key)
+    }
+
+    async fn read_newest(&self, tenant: TenantId) -> Result<Remembered, StoreError> {
+        let since = Instant::now();
         let stored = if let Some(stored) = self.stored.newest(tenant).await? {
             stored
         } else {
@@ -147,8 +197,7 @@ impl Keyring {
             self.stored.newest(tenant).await?.ok_or(StoreError::KeyDestroyed)?
         };
         let key = self.data_key(tenant, stored.version, Some(&stored)).await?;
-        self.newest.insert(tenant, Remembered { key: Arc::clone(&key), since: Instant::now() });
-        Ok(key)
+        Ok(Remembered { key, since })
     }
 
     /// Tenants that have data keys.
@@ -193,14 +242,14 @@ impl Keyring {
         version: i32,
         stored: Option<&WrappedDataKey>,
     ) -> Result<Arc<DataKey>, StoreError> {
-        loop {
-            let open = self.open_stored(tenant, version, stored);
-            let known = self.keys.get_or_insert_async(&(tenant, version), open).await?;
-            if known.since.elapsed() < FOR {
-                return Ok(known.key);
-            }
-            self.keys.remove_if(&(tenant, version), |known| known.since.elapsed() >= FOR);
+        let place = (tenant, version);
+        match self.keys.get(&place) {
+            Some(known) if known.since.elapsed() < FOR => return Ok(known.key),
+            Some(_) => drop(self.keys.remove_if(&place, |known| known.since.elapsed() >= FOR)),
+            None => {}
         }
+        let open = Box::pin(self.keys.get_or_insert_async(&place, self.open_stored(tenant, version, stored)));
+        Ok(open.await?.key)
     }
 
     async fn open_stored(
@@ -214,8 +263,10 @@ impl Keyring {
             None => self.stored.get(tenant, version).await?.ok_or(StoreError::KeyDestroyed)?,
         };
         let opened = self.master.load_full().open(tenant.uuid(), &stored).await.inspect_err(|error| {
-            // Of what is only out of reach nothing is known.
-            if !matches!(error, MasterKeyError::Unavailable { .. }) {
+            if matches!(error, MasterKeyError::Unavailable { .. }) {
+                // Of what is only out of reach nothing is known. There may be a new token.
+                self.stored.0.look_now();
+            } else {
                 event::data_key_invalid(&tenant.to_string(), version, error);
             }
         });

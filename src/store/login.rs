@@ -1,6 +1,6 @@
 //! A database login of the service, whose password may change while it runs (SECRET-04).
 
-use std::{fmt, str::FromStr as _};
+use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{
@@ -9,6 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::watch;
+use url::Url;
 
 use super::{
     UnfitDatabase, migrate,
@@ -20,10 +21,16 @@ use crate::{
     settings::{self, Sources},
 };
 
+/// How long who listens for revocations may take to notice that the password changed.
+const LISTENER: Duration = Duration::from_secs(5);
+
 /// Connections of a login. Cheap to clone; all clones change together.
 #[derive(Clone)]
 pub(super) struct Login {
     duty: Duty,
+    settings: Arc<settings::Database>,
+    /// All of the URL but login and password. It stays as it is.
+    place: Url,
     current: watch::Sender<Connections>,
     sources: Sources,
 }
@@ -53,8 +60,8 @@ impl Login {
         settings: &settings::Database,
         sources: &Sources,
     ) -> Result<Self, UnfitDatabase> {
-        let connections = Connections { pool: pool(url, settings)?, generation: 0 };
-        Ok(Self { duty, current: watch::Sender::new(connections), sources: sources.clone() })
+        let current = watch::Sender::new(Connections { pool: pool(url, settings)?, generation: 0 });
+        Ok(Self { duty, settings: Arc::new(settings.clone()), place: place(url)?, current, sources: sources.clone() })
     }
 
     /// Checks that the login can do no more than it must, in a database of the expected schema that keeps tenants apart.
@@ -111,23 +118,35 @@ impl Login {
     }
 
     /// Connects as this URL says from now on, after the same checks as at the start.
-    pub(super) async fn renew(
-        &self,
-        url: &SecretString,
-        settings: &settings::Database,
-    ) -> Result<Retired, UnfitDatabase> {
-        let new = pool(url, settings)?;
-        let old = self.pool();
-        if place(&new) != place(&old) {
+    pub(super) async fn renew(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        let new = pool(url, &self.settings)?;
+        if place(url)? != self.place {
             return Err(UnfitDatabase::Elsewhere);
         }
         if let Err(error) = check_fit(&new, self.duty).await {
             new.close().await;
             return Err(error);
         }
-        let generation = self.current.borrow().generation + 1;
-        self.current.send_replace(Connections { pool: new, generation });
-        Ok(Retired(vec![old]))
+        Ok(self.replace(new))
+    }
+
+    /// The same without checks, for a URL that another login with the same duty was just renewed to.
+    pub(super) fn follow(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        Ok(self.replace(pool(url, &self.settings)?))
+    }
+
+    fn replace(&self, pool: PgPool) -> Retired {
+        let mut old = None;
+        self.current.send_modify(|now| {
+            let next = Connections { pool, generation: now.generation + 1 };
+            old = Some(std::mem::replace(now, next).pool);
+        });
+        Retired(old.into_iter().collect())
+    }
+
+    /// Has the files of secrets looked at.
+    pub(super) fn look_now(&self) {
+        self.sources.look_now();
     }
 
     pub(super) async fn close(&self) {
@@ -153,7 +172,7 @@ impl Retired {
     /// Closes them when nobody can be about to take one, each after the work it does.
     pub async fn close(self) {
         for pool in self.0 {
-            tokio::time::sleep(pool.options().get_acquire_timeout()).await;
+            tokio::time::sleep(pool.options().get_acquire_timeout().max(LISTENER)).await;
             pool.close().await;
         }
     }
@@ -162,6 +181,7 @@ impl Retired {
 async fn check_fit(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
     privileges::check(pool, duty).await?;
     migrate::check_version(pool).await?;
+    privileges::check_powers(pool, duty).await?;
     privileges::check_row_security(pool).await
 }
 
@@ -183,10 +203,12 @@ fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, Unf
         .connect_lazy_with(options))
 }
 
-/// Which database it is, on which server.
-fn place(pool: &PgPool) -> (String, u16, Option<String>) {
-    let options = pool.connect_options();
-    (options.get_host().to_owned(), options.get_port(), options.get_database().map(str::to_owned))
+/// A URL without login and password.
+fn place(url: &SecretString) -> Result<Url, UnfitDatabase> {
+    let malformed = || UnfitDatabase::Url(sqlx::Error::Configuration("no URL of a login".into()));
+    let mut url = Url::parse(url.expose_secret()).map_err(|_| malformed())?;
+    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| malformed())?;
+    Ok(url)
 }
 
 /// Whether the server refuses the login or its password (class 28).

@@ -45,6 +45,7 @@ pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{sync::Arc, time::Duration};
 
+use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::{
@@ -124,8 +125,19 @@ pub enum UnfitDatabase {
     /// A key of blind indexes is missing.
     #[error(transparent)]
     IndexKey(#[from] IndexKeyError),
+    /// A login lacks what it is for.
+    #[error("login {login} {lacks}; was it granted its role of deploy/roles.sql?")]
+    Powerless {
+        /// The login.
+        login: String,
+        /// What it cannot do.
+        lacks: &'static str,
+    },
+    /// The settings have no such provider, or the service was started without.
+    #[error("is of another provider of master keys than at the start; that needs a restart")]
+    OtherProvider,
     /// A password may change while the service runs, and nothing else of a URL but the login's name.
-    #[error("names another database; that needs a restart")]
+    #[error("names another database, or another way there; that needs a restart")]
     Elsewhere,
     /// The schema is not the one this binary was built for.
     #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
@@ -162,23 +174,28 @@ impl Database {
     }
 
     /// Connects the writer as this URL says, once that is found to be fit (SECRET-04).
-    pub async fn renew_writer(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
-        self.writer.renew(&settings.writer_url, settings).await
+    pub async fn renew_writer(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        self.writer.renew(url).await
     }
 
     /// The same of the reader.
-    pub async fn renew_reader(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
-        self.reader.renew(&settings.reader_url, settings).await
+    pub async fn renew_reader(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        self.reader.renew(url).await
     }
 
     /// The same of the login that keeps keys.
-    pub async fn renew_keeper(&self, settings: &settings::Database) -> Result<Retired, UnfitDatabase> {
-        self.keyring.renew_login(settings).await
+    pub async fn renew_keeper(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
+        self.keyring.renew_login(url).await
     }
 
-    /// Goes by other master keys, if they open every data key that there is.
+    /// Goes by the master keys of these settings, if they open every data key that they should.
     pub async fn renew_master_keys(&self, keys: &settings::Keys) -> Result<(), UnfitDatabase> {
         self.keyring.renew_master(keys).await
+    }
+
+    /// Goes by the token of these settings, if the vault lets it.
+    pub async fn renew_vault_token(&self, keys: &settings::Keys) -> Result<(), UnfitDatabase> {
+        self.keyring.renew_token(keys).await
     }
 
     /// Goes by other keys of blind indexes, if every key that rows have is among them.
@@ -188,9 +205,9 @@ impl Database {
 
     /// Whether both logins of operations are answered, within `limit`.
     pub async fn is_ready(&self, limit: Duration) -> bool {
-        let ask = |login: &Login| {
-            let pool = login.pool();
-            async move { sqlx::query("select 1").execute(&pool).await.is_ok() }
+        let ask = async |login: &Login| {
+            let ask = async { sqlx::query("select 1").execute(&mut *login.connection().await?).await };
+            ask.await.is_ok()
         };
         let both = async { tokio::join!(ask(&self.writer), ask(&self.reader)) };
         matches!(tokio::time::timeout(limit, both).await, Ok((true, true)))

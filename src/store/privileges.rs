@@ -112,6 +112,29 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
     Err(UnfitDatabase::Privileged { login: login.name, excess })
 }
 
+/// Refuses a login that lacks what its duty needs: with it every call would fail. The schema must be there.
+pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
+    let login = sqlx::query!(
+        r#"select current_user::text as "name!",
+                  has_any_column_privilege('public.orders', 'select') as "reads!",
+                  has_any_column_privilege('public.orders', 'insert') as "writes!",
+                  has_function_privilege('public.read_api_key(uuid, uuid)', 'execute')
+                      and has_any_column_privilege('public.revocations', 'select') as "authenticates!",
+                  has_any_column_privilege('public.data_keys', 'select')
+                      and has_any_column_privilege('public.data_keys', 'insert') as "keeps_keys!""#
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(StoreError::from)?;
+    let (able, lacks) = match duty {
+        Duty::Read => (login.reads, "may not read, and is the reader"),
+        Duty::Write => (login.writes, "may not write, and is the writer"),
+        Duty::Authenticate => (login.authenticates, "may not look up credentials"),
+        Duty::KeepKeys => (login.keeps_keys, "may not keep data keys"),
+    };
+    if able { Ok(()) } else { Err(UnfitDatabase::Powerless { login: login.name, lacks }) }
+}
+
 /// Refuses a database in which some table with a tenant is not kept apart by forced row-level security and the one policy (AUTHZ-07).
 pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabase> {
     let open = sqlx::query_scalar!(

@@ -83,6 +83,11 @@ impl<A> ReadTx<A> {
         &self.keyring
     }
 
+    /// Gives the connection back.
+    pub(super) fn end(self) -> Arc<Keyring> {
+        self.keyring
+    }
+
     pub(super) fn tenant(&self) -> TenantId {
         self.tenant
     }

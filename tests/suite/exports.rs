@@ -3,11 +3,12 @@
 use std::io::Read as _;
 
 use http::Method;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{ACME, Actor, Books, Fields, GLOBEX, Reply, TestApp, eventually, superuser};
+use crate::support::{ACME, Actor, Books, Fields, GLOBEX, Reply, TestApp, binary, eventually, superuser};
 
 fn everything(kind: &str) -> Value {
     json!({ "kind": kind, "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" })
@@ -161,18 +162,15 @@ async fn crypto_09_who_took_how_many_rows_is_told_even_of_a_part() {
     assert!(0 < taken && taken < all, "{taken} of {all}");
 }
 
-/// Otherwise a part would be taken for the whole.
-#[tokio::test]
-async fn crypto_09_an_export_that_fails_on_the_way_breaks_off() {
-    let app = TestApp::start().await;
-    many_orders(&app, 60_000).await;
+/// An export that is broken off after its first piece, by what is done then. Otherwise a part would be taken for the whole.
+async fn breaks_off(app: &TestApp, then: impl AsyncFnOnce()) {
+    many_orders(app, 60_000).await;
     let auditor = app.user(Role::Auditor);
     let wanted = everything("orders");
     let mut response = auditor.request(Method::POST, "/v1/exports").json(&wanted).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.chunk().await.unwrap().unwrap();
-    let revoke = "revoke select on orders from app_reader";
-    sqlx::raw_sql(revoke).execute(&mut superuser(&app.database).await).await.unwrap();
+    then().await;
     let error = loop {
         match response.chunk().await {
             Ok(Some(_)) => {}
@@ -181,6 +179,29 @@ async fn crypto_09_an_export_that_fails_on_the_way_breaks_off() {
         }
     };
     assert!(error.is_body() || error.is_decode() || error.is_request(), "{error:?}");
+}
+
+#[tokio::test]
+async fn crypto_09_an_export_that_fails_on_the_way_breaks_off() {
+    let app = TestApp::start().await;
+    let fail = async || {
+        let revoke = "revoke select on orders from app_reader";
+        sqlx::raw_sql(revoke).execute(&mut superuser(&app.database).await).await.unwrap();
+    };
+    breaks_off(&app, fail).await;
+}
+
+#[tokio::test]
+async fn crypto_09_an_export_ends_when_its_caller_is_revoked() {
+    let app = TestApp::start().await;
+    let revoke = async || {
+        let mut incident = binary();
+        incident.args(["incident", "revoke", "--reason", "a test", "subject", "auditor@acme.example"]);
+        let url = app.database.operator.expose_secret();
+        let done = incident.env("APP_PROFILE", "development").env("APP_DATABASE__OPERATOR_URL", url).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    breaks_off(&app, revoke).await;
 }
 
 #[tokio::test]

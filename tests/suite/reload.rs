@@ -134,10 +134,15 @@ async fn secret_04_keys_and_certificates_change_at_a_hangup_and_what_cannot_be_u
     assert!(reason.contains("keyset:1"), "{reason}");
     let reason = service.event("secret_not_renewed", "KEYS__INDEX").await;
     assert!(reason.contains("index"), "{reason}");
+    // One under the same version, beside the right one for something else.
+    service.files.write("KEYS__MASTER", &keyset(1));
+    service.serving.hang_up();
+    let reason = service.event("secret_not_renewed", "KEYS__MASTER").await;
+    assert!(reason.contains("does not open with master key keyset:1"), "{reason}");
     // As a reader may find a file that is being written.
     service.files.write("KEYS__MASTER", "2:");
     service.serving.hang_up();
-    let reason = service.event("secret_not_renewed", "CONFIG").await;
+    let reason = service.fault().await;
     assert!(reason.contains("APP_KEYS__MASTER"), "{reason}");
     customers().await;
 
@@ -177,21 +182,31 @@ async fn rotate(variables: BTreeMap<String, String>) {
 
 #[tokio::test]
 async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
-    let mut service = FiledService::start(test_database().await, "100", &[]).await;
+    let database = test_database().await;
+    let mut root = superuser(&database).await;
+    let logins = Logins::new().create(&mut root).await;
+    let mut service = FiledService::start(database, "100", &[]).await;
     let admin = service.admin();
     let broken = service.url("authn").replace(':', ":0");
     let elsewhere = test_database().await;
+    let (plain, owner) = (service.url("reader") + "?sslmode=disable", service.database.owner.clone());
+    let (operator, reader) = (service.database.operator.clone(), service.database.reader.clone());
+    let (mac_key, other_reader) = (keyset(1), logins.url("reader", reader.expose_secret()));
     for (secret, text, expected) in [
         ("DATABASE__READER_URL", elsewhere.reader.expose_secret(), "names another database"),
-        ("DATABASE__WRITER_URL", service.database.owner.clone().expose_secret(), "owns tables"),
-        ("DATABASE__KEYS_URL", service.database.operator.clone().expose_secret(), "app_operator"),
+        ("DATABASE__WRITER_URL", owner.expose_secret(), "owns tables"),
+        ("DATABASE__WRITER_URL", &other_reader, "may not write, and is the writer"),
+        ("DATABASE__KEYS_URL", operator.expose_secret(), "app_operator"),
         ("DATABASE__AUTHN_URL", &broken, ""),
-        ("SECRETS__MAC_KEY", &keyset(1)[2..], "needs a restart"),
+        ("SECRETS__MAC_KEY", &mac_key[2..], "needs a restart"),
+        ("DATABASE__READER_URL", &plain, "names another database, or another way there"),
     ] {
         let before = service.files.read(secret);
         service.files.write(secret, text);
-        let setting = if expected.is_empty() { "CONFIG" } else { secret };
-        let reason = service.event("secret_not_renewed", setting).await;
+        let reason = match expected {
+            "" => service.fault().await,
+            _ => service.event("secret_not_renewed", secret).await,
+        };
         assert!(reason.contains(expected), "{secret}: {reason}");
         // The one from before is used.
         admin.get("/v1/orders").await.ok(200);
@@ -199,8 +214,8 @@ async fn secret_04_only_a_password_changes_and_never_what_it_is_for() {
         service.files.write(secret, &before);
     }
     // Told once, however often it is looked.
-    service.files.write("DATABASE__READER_URL", elsewhere.reader.expose_secret());
-    service.event("secret_not_renewed", "DATABASE__READER_URL").await;
+    service.files.write("DATABASE__WRITER_URL", owner.expose_secret());
+    service.event("secret_not_renewed", "DATABASE__WRITER_URL").await;
     let both = format!("{},{}", service.files.read("KEYS__INDEX"), keyset(2));
     service.files.write("KEYS__INDEX", &both);
     service.event("secret_renewed", "KEYS__INDEX").await;

@@ -118,3 +118,39 @@ async fn secret_03_production_refuses_files_of_secrets_that_everybody_can_read()
         faults(with_tls).iter().any(|fault| fault.starts_with("APP_TLS__KEY_PATH: ") && fault.contains("everybody"))
     );
 }
+
+#[tokio::test]
+async fn secret_03_settings_of_a_vault_are_whole_and_safe_or_refused() {
+    let database = test_database().await;
+    let found = |own: &[(&str, &str)]| {
+        let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
+        all.extend(own.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
+        all.retain(|_, value| !value.is_empty());
+        Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default()
+    };
+    let url = ("KEYS__VAULT__URL", "https://vault.example.com:8200");
+    let (token, provider) = (("KEYS__VAULT__TOKEN", "hvs.0f3b5f0e7c1d4a52"), ("KEYS__PROVIDER", "vault"));
+    assert_eq!(found(&[url, token, provider]), "");
+    assert_eq!(found(&[url, token, ("KEYS__MASTER", "")]), "");
+    for (own, fault) in [
+        (&[url, token][..], "APP_KEYS__PROVIDER: is required, since there are both"),
+        (&[url, provider], "APP_KEYS__VAULT__TOKEN: is required"),
+        (&[provider], "APP_KEYS__PROVIDER: is `vault`, so keys.vault.url is required"),
+        (&[token], "APP_KEYS__VAULT__TOKEN: is of no use without keys.vault.url"),
+        (&[("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
+        (&[url, token, ("KEYS__PROVIDER", "keyset"), ("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
+        (&[url, token, ("KEYS__PROVIDER", "kms")], "APP_KEYS__PROVIDER: expected `keyset` or `vault`"),
+        (&[url, token, provider, ("KEYS__VAULT__KEY", "a/b")], "APP_KEYS__VAULT__KEY: must be"),
+        (&[url, token, provider, ("KEYS__VAULT__MOUNT", "a/../b")], "APP_KEYS__VAULT__MOUNT: must be"),
+        (&[url, token, provider, ("KEYS__VAULT__TIMEOUT_MS", "60000")], "APP_KEYS__VAULT__TIMEOUT_MS: must be"),
+        (&[token, provider, ("KEYS__VAULT__URL", "ftp://vault")], "APP_KEYS__VAULT__URL: must be an https URL"),
+        (&[token, provider, ("KEYS__VAULT__URL", "https://vault/?x")], "APP_KEYS__VAULT__URL: must have no user"),
+        (&[token, provider, ("KEYS__VAULT__URL", "https://me@vault")], "APP_KEYS__VAULT__URL: must have no user"),
+        (
+            &[token, provider, ("PROFILE", "production"), ("KEYS__VAULT__URL", "http://vault.example.com")],
+            "APP_KEYS__VAULT__URL: must be an https URL",
+        ),
+    ] {
+        assert!(found(own).contains(fault), "{own:?}: {}", found(own));
+    }
+}

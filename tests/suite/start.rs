@@ -56,6 +56,25 @@ fn secret_03_every_fault_is_listed_at_once() {
     }
 }
 
+/// What was not read because of another is still a setting, and has its own faults.
+#[test]
+fn secret_03_one_fault_makes_no_others() {
+    for (name, value) in [
+        ("APP_KEYS__MASTER", "2:"),
+        ("APP_DATABASE__WRITER_URL", ""),
+        ("APP_OIDC__ISSUER", ""),
+        ("APP_KEYS__INDEX", "1:x"),
+    ] {
+        let mut all: Vec<(&str, &str)> = SOUND.into_iter().filter(|(known, _)| *known != name).collect();
+        all.extend([("APP_EXPORTS__MAX_ROWS", "0"), ("APP_QUOTA__READ_PER_MINUTE", "7"), (name, value)]);
+        let mut found = faults(&all);
+        found.sort();
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found.iter().any(|fault| fault.starts_with("APP_EXPORTS__MAX_ROWS: must be")), "{found:#?}");
+        assert!(found.iter().any(|fault| fault.starts_with(&format!("{name}: "))), "{found:#?}");
+    }
+}
+
 #[test]
 fn secret_03_production_refuses_what_is_unsafe() {
     for (name, value, fault) in [

@@ -1,12 +1,12 @@
 //! Master keys that stay in a vault (CRYPTO-04, CRYPTO-05), by a server that speaks the API of Vault's Transit engine.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use http::Method;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -30,7 +30,7 @@ use crate::{
     rotation::keys,
     support::{
         Authority, FiledService, GLOBEX, PemFiles, TestApp, UNTHROTTLED, Vault, eventually, query, superuser,
-        test_database, vault::TOKEN,
+        vault::TOKEN,
     },
 };
 
@@ -162,18 +162,56 @@ async fn crypto_04_a_vault_that_is_away_costs_what_is_not_remembered_and_comes_b
     let status = keys(&app, Keys::Status, &alone(&vault.url())).await.unwrap_err();
     assert!(status.contains("Vault is sealed"), "{status}");
     vault.seal(false);
-    // Once for all who wait.
+    eventually("it is asked again", async || globex.get("/v1/customers").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn crypto_04_a_data_key_is_asked_for_once_by_all_who_wait_and_nobody_else_waits() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
     vault.silence(true);
     vault.take_asked();
     let read = || async { globex.get("/v1/customers").await.ok(200) };
+    let customer = json!({ "name": "New", "email": "new@example.com" });
+    let write = || async { globex.post("/v1/customers", &customer).await.ok(201) };
     let answer = async {
         eventually("the vault is asked", async || vault.asked() > 0).await;
         let again = eventually("it is asked again", async || vault.asked() > 1);
         assert!(tokio::time::timeout(Duration::from_millis(500), again).await.is_err(), "{:?}", vault.take_asked());
+        // There are ten connections of each login, and none of them waits for the vault.
+        globex.get("/v1/orders").await.ok(200);
+        globex.get("/v1/orders?limit=1").await.ok(200);
+        let product = json!({ "name": "Thing", "price": { "amount": 1, "currency": "EUR" } });
+        let put = globex.request(Method::PUT, "/v1/products/THING-1").json(&product);
+        assert!(globex.send(put).await.status.is_success());
         vault.silence(false);
     };
-    tokio::join!(read(), read(), read(), read(), answer);
+    let reads = futures_util::future::join_all((0..12).map(|_| read()));
+    let writes = futures_util::future::join_all((0..12).map(|_| write()));
+    tokio::join!(reads, writes, answer);
     assert_eq!(vault.take_asked(), ["decrypt "]);
+}
+
+#[tokio::test]
+async fn crypto_05_what_a_vault_does_not_open_again_is_never_stored() {
+    let vault = Vault::start().await;
+    let url = vault.url();
+    let app = TestApp::start_with(&beside(&url)).await;
+    // It wraps, and opens something else, or opens anything anywhere.
+    vault.lose_what_is_wrapped(true);
+    let told = keys(&app, Keys::Rewrap, &beside(&url)).await.unwrap_err();
+    assert!(told.contains("opens no data key"), "{told}");
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+    let told = refusal(&app, &beside(&url)).await;
+    assert!(told.contains("opens no data key"), "{told}");
+    vault.lose_what_is_wrapped(false);
+    vault.ignore_associated_data();
+    let told = keys(&app, Keys::Rewrap, &beside(&url)).await.unwrap_err();
+    assert!(told.contains("does not bind what it wraps"), "{told}");
+    let told = refusal(&app, &beside(&url)).await;
+    assert!(told.contains("does not bind what it wraps"), "{told}");
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
 }
 
 #[tokio::test]
@@ -237,14 +275,19 @@ async fn crypto_05_a_vault_rotates_its_key_and_the_old_version_is_needed_no_more
 async fn secret_04_the_token_of_the_vault_changes_while_the_service_runs() {
     let vault = Vault::start().await;
     let url = vault.url();
-    let mut service = FiledService::start(test_database().await, "100", &beside(&url)).await;
+    let before = app_of(&vault).await;
+    let own = alone(&url);
+    let mut service = FiledService::start(before.database.clone(), "3600000", &own).await;
     vault.set_token("hvs.another");
     service.files.write("KEYS__VAULT__TOKEN", "hvs.wrong");
+    service.serving.hang_up();
     let reason = service.event("secret_not_renewed", "KEYS__VAULT__TOKEN").await;
     assert!(reason.contains("status 403 permission denied"), "{reason}");
+    // Nobody looks at files but who was refused.
     service.files.write("KEYS__VAULT__TOKEN", "hvs.another");
+    let admin = service.admin();
+    eventually("the new token is used", async || admin.get("/v1/customers").await.status == 200).await;
     service.event("secret_renewed", "KEYS__VAULT__TOKEN").await;
-    service.admin().get("/v1/customers").await.ok(200);
 }
 
 /// TLS in front of the vault.
@@ -283,46 +326,10 @@ async fn crypto_04_the_vault_is_whom_its_certificate_names() {
     let own =
         [&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", &mine), ("APP_KEYS__VAULT__NAMESPACE", "team")]].concat();
     let app = TestApp::start_with(&own).await;
-    assert_eq!(vault.take_asked(), ["encrypt team"]);
+    assert_eq!(vault.take_asked(), ["encrypt team", "decrypt team", "decrypt team"]);
     let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", &others)]].concat()).await;
     assert!(told.contains("no connection"), "{told}");
     let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", "/nowhere")]].concat()).await;
     assert!(told.contains("/nowhere cannot be read"), "{told}");
     assert_eq!(vault.take_asked(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn secret_03_settings_of_a_vault_are_whole_and_safe_or_refused() {
-    let database = test_database().await;
-    let found = |own: &[(&str, &str)]| {
-        let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
-        all.extend(own.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
-        all.retain(|_, value| !value.is_empty());
-        Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default()
-    };
-    let url = ("KEYS__VAULT__URL", "https://vault.example.com:8200");
-    let (token, provider) = (("KEYS__VAULT__TOKEN", TOKEN), ("KEYS__PROVIDER", "vault"));
-    assert_eq!(found(&[url, token, provider]), "");
-    assert_eq!(found(&[url, token, ("KEYS__MASTER", "")]), "");
-    for (own, fault) in [
-        (&[url, token][..], "APP_KEYS__PROVIDER: is required, since there are both"),
-        (&[url, provider], "APP_KEYS__VAULT__TOKEN: is required"),
-        (&[provider], "APP_KEYS__PROVIDER: is `vault`, so keys.vault.url is required"),
-        (&[token], "APP_KEYS__VAULT__TOKEN: is of no use without keys.vault.url"),
-        (&[("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
-        (&[url, token, ("KEYS__PROVIDER", "keyset"), ("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
-        (&[url, token, ("KEYS__PROVIDER", "kms")], "APP_KEYS__PROVIDER: expected `keyset` or `vault`"),
-        (&[url, token, provider, ("KEYS__VAULT__KEY", "a/b")], "APP_KEYS__VAULT__KEY: must be"),
-        (&[url, token, provider, ("KEYS__VAULT__MOUNT", "a/../b")], "APP_KEYS__VAULT__MOUNT: must be"),
-        (&[url, token, provider, ("KEYS__VAULT__TIMEOUT_MS", "60000")], "APP_KEYS__VAULT__TIMEOUT_MS: must be"),
-        (&[token, provider, ("KEYS__VAULT__URL", "ftp://vault")], "APP_KEYS__VAULT__URL: must be an https URL"),
-        (&[token, provider, ("KEYS__VAULT__URL", "https://vault/?x")], "APP_KEYS__VAULT__URL: must have no user"),
-        (&[token, provider, ("KEYS__VAULT__URL", "https://me@vault")], "APP_KEYS__VAULT__URL: must have no user"),
-        (
-            &[token, provider, ("PROFILE", "production"), ("KEYS__VAULT__URL", "http://vault.example.com")],
-            "APP_KEYS__VAULT__URL: must be an https URL",
-        ),
-    ] {
-        assert!(found(own).contains(fault), "{own:?}: {}", found(own));
-    }
 }

@@ -65,15 +65,16 @@ impl Customers {
     ) -> Result<Created<CustomerView>> {
         let request = self.0.keyed::<CreateCustomer>(key.0, None, &body.canonical);
         let data = body.value.into_domain()?;
+        let (tenant, subject) = (permit.tenant(), permit.principal().subject());
+        let id = CustomerId::generate();
+        // Before a connection is taken: it must not wait for whoever keeps the master key.
+        let (key, indexes) = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
         let mut statements = self.0.database.statements(&permit).await?;
         if let Some(request) = &request
             && let Some(earlier) = Created::earlier(statements.earlier_answer(&permit, request).await?)?
         {
             return Ok(earlier);
         }
-        let (tenant, subject) = (permit.tenant(), permit.principal().subject());
-        let id = CustomerId::generate();
-        let (key, indexes) = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
         let customer = Customer::new(id, &data, (key, &indexes), tenant, subject, self.0.clock.now())?;
         // What is stored for a repetition is the same for whoever repeats it.
         let created = Created::new(CustomerView::of(&customer, None)?, Some(location(customer.id)));
@@ -116,7 +117,7 @@ impl Customers {
         let filter = faults.finish(Some(filter))?;
         let paging = Paging::new(&self.0.mac_key, "customers", permit.tenant(), limit.0);
         let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut tx = self.0.database.read(&permit).await?;
+        let tx = self.0.database.read(&permit).await?;
         let mut customers = tx.customers(from, &filter, paging.read_ahead()).await?;
         let position = |customer: &Customer| Position { at: customer.created_at, id: customer.id.uuid() };
         let next_cursor = paging.cut(&mut customers, |customer| position(customer).to_string());

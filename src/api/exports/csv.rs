@@ -8,6 +8,9 @@ use uuid::Uuid;
 /// What a spreadsheet takes for the beginning of a formula, in each width it has.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
+/// What separates cells or lines in some settings of some spreadsheet.
+const SEPARATORS: [char; 5] = [';', '|', '\t', '\r', '\n'];
+
 /// One cell. There is no way to make one of a text that somebody wrote but [`Cell::text`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cell(String);
@@ -30,10 +33,22 @@ impl Cell {
         Self(time.to_rfc3339_opts(SecondsFormat::Micros, true))
     }
 
-    /// A text that somebody wrote. One that a spreadsheet would run gets an apostrophe before it.
+    /// A text that somebody wrote. What a spreadsheet would run gets an apostrophe before it: at the beginning, and after
+    /// what separates cells where a comma does not.
     pub(super) fn text(text: &str) -> Self {
-        let formula = text.trim_start().starts_with(FORMULA) || text.starts_with(['\t', '\r', '\n']);
-        Self(if formula { format!("'{text}") } else { text.to_owned() })
+        let mut safe = String::with_capacity(text.len() + 1);
+        if text.starts_with(['\t', '\r', '\n']) {
+            safe.push('\'');
+        }
+        let mut begins = true;
+        for c in text.chars() {
+            if begins && FORMULA.contains(&c) {
+                safe.push('\'');
+            }
+            begins = SEPARATORS.contains(&c) || begins && c.is_whitespace();
+            safe.push(c);
+        }
+        Self(safe)
     }
 
     /// Nothing.
@@ -63,10 +78,25 @@ mod tests {
 
     #[test]
     fn crypto_09_no_text_is_a_formula() {
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\u{ff1d}1", "\n-1", "\u{a0}=1"] {
-            assert_eq!(Cell::text(formula).0, format!("'{formula}"));
+        for (formula, safe) in [
+            ("=1+1", "'=1+1"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            (" =1", " '=1"),
+            ("\t=1", "'\t'=1"),
+            ("\ta", "'\ta"),
+            ("\u{ff1d}1", "'\u{ff1d}1"),
+            ("\n-1", "'\n'-1"),
+            ("\u{a0}=1", "\u{a0}'=1"),
+            ("a;=1;b", "a;'=1;b"),
+            ("a| @b", "a| '@b"),
+            ("a\n+b", "a\n'+b"),
+            ("a\r-b\t=c", "a\r'-b\t'=c"),
+        ] {
+            assert_eq!(Cell::text(formula).0, safe);
         }
-        for text in ["", "a=b", "leave at the door", "1-2", "'=1"] {
+        for text in ["", "a=b", "leave at the door", "1-2", "'=1", "2 x A-1; 3 x B-2", "a;b=c", "a, =b"] {
             assert_eq!(Cell::text(text).0, text);
         }
     }

@@ -153,6 +153,9 @@ impl Export {
 
     /// The lines of a page, and where the next one begins.
     async fn page(&mut self, position: Position) -> io::Result<Vec<u8>> {
+        if !self.context.authenticator.still_accepts(self.told.permit.principal()) {
+            return Err(io::Error::other("the caller was revoked meanwhile"));
+        }
         let (database, permit, from) = (&self.context.database, &self.told.permit, self.period.from);
         let first = self.told.rows == 0;
         let (rows, last, text) = match self.kind {

@@ -73,6 +73,12 @@ impl FiledService {
         Actor::new(self.serving.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
     }
 
+    /// What is wrong with the settings as they are now.
+    pub async fn fault(&mut self) -> String {
+        let line = self.serving.event("secret_not_renewed", "settings").await;
+        line["reason"].as_str().unwrap().to_owned()
+    }
+
     pub async fn event(&mut self, event: &str, secret: &str) -> String {
         let line = self.serving.event(event, &format!("APP_{secret}")).await;
         line["reason"].as_str().unwrap_or_default().to_owned()

@@ -29,6 +29,10 @@ struct State {
     /// By version, from 1.
     keys: Vec<[u8; 32]>,
     min_decryption_version: usize,
+    /// Whether what it gives for a plain text is another's ciphertext.
+    loses: bool,
+    /// Whether it is as old as to know no associated data.
+    unbound: bool,
     /// What it answers instead.
     instead: Option<(StatusCode, Value)>,
     elsewhere: Option<String>,
@@ -45,6 +49,8 @@ impl Vault {
             token: TOKEN.to_owned(),
             keys: vec![new_key()],
             min_decryption_version: 1,
+            loses: false,
+            unbound: false,
             instead: None,
             elsewhere: None,
             silent: watch::Sender::new(false),
@@ -69,6 +75,14 @@ impl Vault {
     /// Versions before this one are of no use any more.
     pub fn forbid_before(&self, version: usize) {
         self.state.lock().unwrap().min_decryption_version = version;
+    }
+
+    pub fn lose_what_is_wrapped(&self, loses: bool) {
+        self.state.lock().unwrap().loses = loses;
+    }
+
+    pub fn ignore_associated_data(&self) {
+        self.state.lock().unwrap().unbound = true;
     }
 
     pub fn set_token(&self, token: &str) {
@@ -150,11 +164,18 @@ async fn transit(
 
 fn act(state: &State, action: &str, body: &Value) -> Result<Value, &'static str> {
     let bytes = |name: &str| STANDARD.decode(body[name].as_str().unwrap_or_default()).map_err(|_| "invalid base64");
-    let aad = Aad::from(bytes("associated_data")?);
+    let aad = Aad::from(if state.unbound { Vec::new() } else { bytes("associated_data")? });
     let cipher = |version: usize| RandomizedNonceKey::new(&AES_256_GCM, &state.keys[version - 1]).unwrap();
     match action {
         "encrypt" => {
             let (mut text, version) = (bytes("plaintext")?, state.keys.len());
+            if state.loses {
+                text = new_key().to_vec();
+                let lost = RandomizedNonceKey::new(&AES_256_GCM, &new_key()).unwrap();
+                let nonce = lost.seal_in_place_append_tag(aad, &mut text).unwrap();
+                let sealed = STANDARD.encode([nonce.as_ref().as_slice(), &text].concat());
+                return Ok(json!({ "ciphertext": format!("vault:v{version}:{sealed}"), "key_version": version }));
+            }
             let nonce = cipher(version).seal_in_place_append_tag(aad, &mut text).unwrap();
             let sealed = STANDARD.encode([nonce.as_ref().as_slice(), &text].concat());
             Ok(json!({ "ciphertext": format!("vault:v{version}:{sealed}"), "key_version": version }))
