@@ -183,10 +183,13 @@ fn password(root: &Path, account: Account) -> Result<String, PostgresError> {
         return Ok(password);
     }
     let password = crypto::hex(&crypto::random::<24>()?);
+    // Under another name first, so that an interrupted run leaves none that is cut off.
+    let fresh = root.join("superuser-password.new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
         file.write_all(password.as_bytes())?;
-        account.own(&path)
+        account.own(&fresh)?;
+        fs::rename(&fresh, &path)
     };
     write().map_err(while_trying(format!("cannot write {}", path.display())))?;
     Ok(password)
