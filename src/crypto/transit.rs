@@ -38,8 +38,13 @@ pub(super) struct Transit {
     namespace: Option<HeaderValue>,
     /// What its versions are called, but for the number.
     name: String,
+    patience: Patience,
+}
+
+/// Whose turn it is to ask a vault that did not answer.
+struct Patience {
     timeout: Duration,
-    /// Until when nobody asks, because it was just seen not to answer.
+    /// Until when nobody asks.
     quiet: Mutex<Option<Instant>>,
 }
 
@@ -97,8 +102,7 @@ impl Transit {
             token,
             namespace: namespace.map_err(|_| unusable("the namespace is none"))?,
             name: format!("vault:{}/{}", vault.mount, vault.key),
-            timeout: vault.timeout,
-            quiet: Mutex::new(None),
+            patience: Patience { timeout: vault.timeout, quiet: Mutex::new(None) },
         })
     }
 
@@ -148,32 +152,18 @@ impl Transit {
         body: &impl Serialize,
         name: &str,
     ) -> Result<T, MasterKeyError> {
-        if !self.may_ask() {
+        if !self.patience.may_ask(Instant::now()) {
             return Err(says(name, "did not answer a moment ago"));
         }
         let answer = self.send(url, body).await;
         let down = answer.as_ref().map_or(true, |(status, _)| status.is_server_error());
-        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = down.then(|| Instant::now() + PAUSE);
+        self.patience.asked(down, Instant::now());
         let (status, body) = answer.map_err(|error| says(name, why(&error)))?;
         if status != StatusCode::OK {
             return Err(refused(name, status, &body));
         }
         let answer = serde_json::from_slice::<Answer<T>>(&body);
         answer.map(|answer| answer.data).map_err(|_| says(name, "an answer of another form"))
-    }
-
-    /// While it does not answer, one caller a second tries, and nobody else waits.
-    fn may_ask(&self) -> bool {
-        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        match *quiet {
-            Some(until) if now < until => false,
-            Some(_) => {
-                *quiet = Some(now + self.timeout + PAUSE);
-                true
-            }
-            None => true,
-        }
     }
 
     async fn send(&self, url: &Url, body: &impl Serialize) -> Result<(StatusCode, Zeroizing<Vec<u8>>), reqwest::Error> {
@@ -190,6 +180,25 @@ impl Transit {
             answer => answer?,
         };
         Ok((answer.status(), read(answer).await?))
+    }
+}
+
+impl Patience {
+    /// While it does not answer, one caller a second tries, and nobody else waits.
+    fn may_ask(&self, now: Instant) -> bool {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        match *quiet {
+            Some(until) if now < until => false,
+            Some(_) => {
+                *quiet = Some(now + self.timeout + PAUSE);
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn asked(&self, down: bool, now: Instant) {
+        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = down.then(|| now + PAUSE);
     }
 }
 
@@ -265,6 +274,23 @@ impl fmt::Debug for Transit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn crypto_04_a_vault_that_does_not_answer_is_asked_by_one_a_second() {
+        let patience = Patience { timeout: Duration::from_secs(3), quiet: Mutex::new(None) };
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        // While it is well, by everybody.
+        assert!(patience.may_ask(at(0)) && patience.may_ask(at(0)));
+        patience.asked(true, at(0));
+        assert!(!patience.may_ask(at(0)) && !patience.may_ask(at(999)));
+        assert!(patience.may_ask(at(1_000)), "nobody tries");
+        // That one may take as long as it may; if it says nothing at all, there is a next.
+        assert!(!patience.may_ask(at(1_000)) && !patience.may_ask(at(4_999)));
+        assert!(patience.may_ask(at(5_000)), "nobody tries");
+        patience.asked(false, at(5_001));
+        assert!(patience.may_ask(at(5_001)) && patience.may_ask(at(5_001)));
+    }
 
     #[test]
     fn crypto_04_the_version_is_read_from_a_ciphertext() {

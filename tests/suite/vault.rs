@@ -231,6 +231,11 @@ async fn crypto_04_a_vault_that_is_silent_or_talks_nonsense_is_waited_for_no_lon
         let told = refusal(&app, &alone(&url)).await;
         assert!(told.contains("another form") || told.contains("does not open"), "{answer}: {told}");
     }
+    // What it could never say is not read to its end.
+    let long = json!({ "data": { "ciphertext": "vault:v1:AAAA", "plaintext": "AAAA" }, "more": "x".repeat(70_000) });
+    vault.say(long);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("another form"), "{told}");
     // Its token goes to nobody else.
     let other = Vault::start().await;
     vault.redirect_to(&format!("{}/v1/transit/decrypt/{}", other.url(), env!("CARGO_PKG_NAME")));
