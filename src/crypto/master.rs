@@ -115,19 +115,22 @@ impl MasterKeys {
         self.wrap(tenant, stored.version, &bytes).await.map(Some)
     }
 
-    /// What the first master key is called. A vault is asked to wrap something: nobody else knows its newest version. It
-    /// must open that again, and only in its place, which a vault does not do that knows no associated data.
+    /// What the first master key is called. A vault is tried out for it: nobody else knows its newest version.
     pub async fn primary(&self) -> Result<String, MasterKeyError> {
-        if let Provider::Keyset(keyset) = &self.first {
-            return Ok(keyset.primary());
+        match &self.first {
+            Provider::Keyset(keyset) => Ok(keyset.primary()),
+            Provider::Vault(vault) => try_out(vault).await,
         }
-        let trial = self.wrap(Uuid::nil(), 0, &[0; 32]).await?;
-        let elsewhere = WrappedDataKey { version: 1, ..trial.clone() };
-        match self.unwrap(Uuid::nil(), &elsewhere).await {
-            Err(MasterKeyError::Refused { .. }) => Ok(trial.wrapped_by),
-            Err(error) => Err(error),
-            Ok(_) => Err(MasterKeyError::Unbound(trial.wrapped_by)),
+    }
+
+    /// Tries the vault out, if there is one, whether it is the first or not.
+    pub async fn try_vault(&self) -> Result<(), MasterKeyError> {
+        for provider in std::iter::once(&self.first).chain(&self.other) {
+            if let Provider::Vault(vault) = provider {
+                try_out(vault).await?;
+            }
         }
+        Ok(())
     }
 
     /// Whether a master key is asked without a vault.
@@ -153,6 +156,21 @@ impl MasterKeys {
         };
         let bytes = opened.as_slice().try_into().map_err(|_| MasterKeyError::Wrong(name.clone()))?;
         Ok(Zeroizing::new(bytes))
+    }
+}
+
+/// Has a vault wrap something and gives what the key is called that does. It must open that again, and only in its place,
+/// which a vault does not do that knows no associated data.
+async fn try_out(vault: &Transit) -> Result<String, MasterKeyError> {
+    let trial = vault.wrap(Uuid::nil(), 0, &[0; 32]).await?;
+    if vault.unwrap(Uuid::nil(), &trial).await?.as_slice() != [0; 32] {
+        return Err(MasterKeyError::Wrong(trial.wrapped_by));
+    }
+    let elsewhere = WrappedDataKey { version: 1, ..trial.clone() };
+    match vault.unwrap(Uuid::nil(), &elsewhere).await {
+        Err(MasterKeyError::Refused { .. }) => Ok(trial.wrapped_by),
+        Err(error) => Err(error),
+        Ok(_) => Err(MasterKeyError::Unbound(trial.wrapped_by)),
     }
 }
 

@@ -139,7 +139,7 @@ impl Keyring {
         let new = made_of.with_token(new).ok_or(UnfitDatabase::OtherProvider)?;
         let keys = MasterKeys::new(&new)?;
         // Not each data key: one that does not open is no reason to be without a token.
-        keys.primary().await?;
+        keys.try_vault().await?;
         self.master.store(Arc::new(keys));
         *made_of = new;
         Ok(())

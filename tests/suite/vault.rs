@@ -293,6 +293,13 @@ async fn secret_04_the_token_of_the_vault_changes_while_the_service_runs() {
     let admin = service.admin();
     eventually("the new token is used", async || admin.get("/v1/customers").await.status == 200).await;
     service.event("secret_renewed", "KEYS__VAULT__TOKEN").await;
+    // A vault that only opens what is there still is tried out as well.
+    let own =
+        [&beside(&url)[..], &[("APP_KEYS__PROVIDER", "keyset"), ("APP_KEYS__VAULT__TOKEN", "hvs.another")]].concat();
+    let mut service = FiledService::start(before.database, "100", &own).await;
+    service.files.write("KEYS__VAULT__TOKEN", "hvs.wrong");
+    let reason = service.event("secret_not_renewed", "KEYS__VAULT__TOKEN").await;
+    assert!(reason.contains("status 403 permission denied"), "{reason}");
 }
 
 /// TLS in front of the vault.
