@@ -192,6 +192,12 @@ async fn crypto_09_an_export_that_fails_on_the_way_breaks_off() {
 }
 
 #[tokio::test]
+async fn crypto_09_rows_that_are_added_on_the_way_do_not_pass_the_limit() {
+    let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "60100")]).await;
+    breaks_off(&app, async || many_orders(&app, 60_000).await).await;
+}
+
+#[tokio::test]
 async fn crypto_09_an_export_ends_when_its_caller_is_revoked() {
     let app = TestApp::start().await;
     let revoke = async || {

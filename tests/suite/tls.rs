@@ -1,7 +1,9 @@
 //! TLS of the listener, by real handshakes.
 
 use std::{
+    fs::Permissions,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     time::Duration,
 };
 
@@ -9,7 +11,8 @@ use reqwest::{Client, tls::Version};
 use service::{
     app::{self, StartError},
     domain::Clock,
-    settings::{Faults, Settings},
+    edge,
+    settings::{Faults, Settings, Tls},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -97,6 +100,23 @@ async fn crypto_01_a_certificate_is_changed_and_no_connection_dropped() {
     assert!(live(&first.client(address).build().unwrap(), address).await.is_none(), "the first is used still");
     // Its connection was open all the time.
     live(&old, address).await.expect("the connection from before");
+}
+
+/// Neither at the start nor while it runs. The rest of a production start needs an issuer with TLS.
+#[tokio::test]
+async fn secret_03_a_key_that_everybody_can_read_is_not_used_in_production() {
+    let authority = Authority::new();
+    let files = PemFiles::new(authority.sign());
+    let mode = |mode| std::fs::set_permissions(files.key(), Permissions::from_mode(mode)).unwrap();
+    let tls = settings(&files, &[]).await.unwrap().tls.unwrap();
+    assert!(!tls.guarded);
+    let production = Tls { guarded: true, ..tls.clone() };
+    mode(0o644);
+    let refused = edge::Tls::load(production.clone(), Clock::system()).unwrap_err();
+    assert!(refused.to_string().contains("open to everybody"), "{refused}");
+    edge::Tls::load(tls, Clock::system()).unwrap();
+    mode(0o600);
+    edge::Tls::load(production, Clock::system()).unwrap();
 }
 
 #[tokio::test]
