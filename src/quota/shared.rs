@@ -11,16 +11,15 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, TlsCertificates, aio::MultiplexedConnection,
 };
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::sync::Notify;
-use url::Url;
 
 use super::{Owner, Policy, Standing, WINDOW};
 use crate::{
     crypto::MacKey,
     domain::{QuotaName, TenantId},
-    settings,
+    settings::{self, without_credentials},
 };
 
 /// The longest that making a connection may take.
@@ -183,7 +182,7 @@ impl SharedBuckets {
 
     /// Connects with another password, of the same store. The connection of the one before ends after what is asked on it.
     pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), NotRenewed> {
-        if place(&settings.url) != place(&self.settings.url) {
+        if without_credentials(&settings.url) != without_credentials(&self.settings.url) {
             return Err(NotRenewed::Elsewhere);
         }
         let client = client(&settings::SharedQuota { url: settings.url.clone(), ..self.settings.clone() })?;
@@ -223,13 +222,6 @@ fn client(settings: &settings::SharedQuota) -> Result<Client, SharedQuotaError> 
         None => Client::open(url),
     };
     client.map_err(|_| SharedQuotaError::Client)
-}
-
-/// The URL without user and password.
-fn place(url: &SecretString) -> Option<Url> {
-    let mut url = Url::parse(url.expose_secret()).ok()?;
-    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
-    Some(url)
 }
 
 /// A bucket of nobody's.

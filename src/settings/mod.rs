@@ -35,8 +35,8 @@ pub use proxies::{Network, ProxyHeader};
 pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
-pub(crate) use secrets::readable_by_all;
 pub use secrets::{SecretRead, SecretSource, tell};
+pub(crate) use secrets::{readable_by_all, without_credentials};
 pub use sources::{Looks, Sources};
 pub use tls::{Clients, Tls, TlsVersion};
 

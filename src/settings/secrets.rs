@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{Reader, reader::variable};
@@ -107,6 +108,13 @@ pub(crate) fn readable_by_all(path: &Path) -> Option<String> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode();
     let open = mode & 0o007 != 0;
     open.then(|| format!("{} is open to everybody (mode {:03o}); make it 400 or 440", path.display(), mode & 0o777))
+}
+
+/// A URL without user and password: where it leads, and how. `None` if it is none.
+pub(crate) fn without_credentials(url: &SecretString) -> Option<Url> {
+    let mut url = Url::parse(url.expose_secret()).ok()?;
+    url.set_username("").and_then(|()| url.set_password(None)).ok()?;
+    Some(url)
 }
 
 /// What a password must not have: it is no random text then, or the one of an example.

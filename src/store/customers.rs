@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -12,7 +10,7 @@ use crate::{
         Action as _, ObjectPermit, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    crypto::{BlindIndex, IndexKeys, RowKey, SealError, Sealed},
+    crypto::{BlindIndex, RowKey, SealError, Sealed},
     domain::{Customer, CustomerId, Email, ErasableCustomer, SealedData, TaxId, TenantId},
 };
 
@@ -101,6 +99,13 @@ impl CustomerFilter {
     }
 }
 
+async fn opened(row: Option<CustomerRow>, keyring: &Keyring) -> Result<Option<Customer>, StoreError> {
+    match row {
+        Some(row) => Ok(Some(row.with_key(keyring).await?)),
+        None => Ok(None),
+    }
+}
+
 impl ReadTx<ListCustomers> {
     /// At most `limit` customers after `from`, newest first. The transaction ends before keys are opened: whoever keeps a
     /// master key may take time for that, and no connection waits for it.
@@ -179,10 +184,7 @@ impl Database {
         let row = select_customers!("read_customer($1, $2)", permit.tenant().uuid(), id.uuid())
             .fetch_optional(&mut *self.reader.connection().await?)
             .await?;
-        match row {
-            Some(row) => Ok(Some(row.with_key(&self.keyring).await?)),
-            None => Ok(None),
-        }
+        opened(row, &self.keyring).await
     }
 
     /// A key for a customer to be, under the tenant's newest data key.
@@ -193,12 +195,6 @@ impl Database {
     ) -> Result<RowKey, StoreError> {
         let data_key = self.keyring.newest(permit.tenant()).await?;
         Ok(data_key.new_row_key(TABLE, id.uuid())?)
-    }
-
-    /// By which sealed fields are found.
-    #[must_use]
-    pub fn indexes(&self) -> Arc<IndexKeys> {
-        self.keyring.indexes()
     }
 }
 
@@ -272,14 +268,9 @@ impl WriteTx<UpdateCustomer> {
         )
         .fetch_optional(self.connection())
         .await?;
-        match row {
-            Some(row) => Ok(Some(row.with_key(self.keyring()).await?)),
-            None => Ok(None),
-        }
+        opened(row, self.keyring()).await
     }
-}
 
-impl WriteTx<UpdateCustomer> {
     /// Stores what a customer has become. Needs the permit narrowed to that customer.
     pub async fn update_customer(
         &mut self,

@@ -4,6 +4,7 @@
 //! sealed and no data key.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{StoreError, login::Login};
 use crate::{crypto::WrappedDataKey, domain::TenantId};
@@ -11,6 +12,21 @@ use crate::{crypto::WrappedDataKey, domain::TenantId};
 /// Data keys, wrapped. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct DataKeys(pub(super) Login);
+
+/// One with whose it is.
+struct DataKeyRow {
+    of_tenant: Uuid,
+    version: i32,
+    wrapped_by: String,
+    wrapped: Vec<u8>,
+}
+
+impl DataKeyRow {
+    fn into_key(self) -> (TenantId, WrappedDataKey) {
+        let Self { of_tenant, version, wrapped_by, wrapped } = self;
+        (TenantId::from_uuid(of_tenant), WrappedDataKey { version, wrapped_by, wrapped })
+    }
+}
 
 impl DataKeys {
     /// The newest data key of a tenant; an error if the tenant's were destroyed.
@@ -104,23 +120,21 @@ impl DataKeys {
 
     /// All data keys that a master key wraps.
     pub(super) async fn wrapped_by(&self, master: &str) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            DataKeyRow,
             r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
                where wrapped_by = $1 and wrapped is not null"#,
             master
         )
         .fetch_all(&mut *self.0.connection().await?)
         .await?;
-        let key = rows.into_iter().map(|row| {
-            let key = WrappedDataKey { version: row.version, wrapped_by: row.wrapped_by, wrapped: row.wrapped };
-            (TenantId::from_uuid(row.of_tenant), key)
-        });
-        Ok(key.collect())
+        Ok(rows.into_iter().map(DataKeyRow::into_key).collect())
     }
 
     /// One data key that each master key wraps.
     pub(super) async fn one_of_each_master(&self) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            DataKeyRow,
             r#"with recursive masters as (
                    (select wrapped_by from data_keys where wrapped is not null order by wrapped_by limit 1)
                    union all
@@ -135,10 +149,6 @@ impl DataKeys {
         )
         .fetch_all(&mut *self.0.connection().await?)
         .await?;
-        let key = rows.into_iter().map(|row| {
-            let key = WrappedDataKey { version: row.version, wrapped_by: row.wrapped_by, wrapped: row.wrapped };
-            (TenantId::from_uuid(row.of_tenant), key)
-        });
-        Ok(key.collect())
+        Ok(rows.into_iter().map(DataKeyRow::into_key).collect())
     }
 }

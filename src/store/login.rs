@@ -203,12 +203,9 @@ fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, Unf
         .connect_lazy_with(options))
 }
 
-/// A URL without login and password.
 fn place(url: &SecretString) -> Result<Url, UnfitDatabase> {
     let malformed = || UnfitDatabase::Url(sqlx::Error::Configuration("no URL of a login".into()));
-    let mut url = Url::parse(url.expose_secret()).map_err(|_| malformed())?;
-    url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| malformed())?;
-    Ok(url)
+    settings::without_credentials(url).ok_or_else(malformed)
 }
 
 /// Whether the server refuses the login or its password (class 28).

@@ -203,6 +203,12 @@ impl Database {
         self.keyring.renew_index(keys).await
     }
 
+    /// By which sealed fields are found.
+    #[must_use]
+    pub fn indexes(&self) -> Arc<IndexKeys> {
+        self.keyring.indexes()
+    }
+
     /// Whether both logins of operations are answered, within `limit`.
     pub async fn is_ready(&self, limit: Duration) -> bool {
         let ask = async |login: &Login| {

@@ -9,15 +9,18 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
     authz::{matrix::Scope, policy::Role},
+    crypto::{MasterKeys, WrappedDataKey},
     domain::Clock,
     ops::{Keys, Pass},
     settings::Settings,
+    store::Database,
 };
 use sqlx::AssertSqlSafe;
+use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, Credential, FiledService, Logins, PemFiles, Redis, TestApp, eventually, keyset, person,
-    query, run, superuser, test_database,
+    ACME, Actor, Authority, Credential, FiledService, GLOBEX, Logins, PemFiles, Redis, TestApp, eventually, keyset,
+    person, query, run, superuser, test_database,
 };
 
 const LOGINS: [&str; 4] = Logins::ALL;
@@ -178,6 +181,49 @@ async fn rotate(variables: BTreeMap<String, String>) {
     let settings = Settings::from_variables(variables).unwrap();
     let rotate = Keys::Rotate { pass: Pass::of(Some(ACME.id.uuid())) };
     rotate.run(&settings, None, &Clock::system(), |_| {}).await.unwrap();
+}
+
+/// Two replicas had different keys under one version for a while, and each wrapped a tenant's data key with its own. Going over
+/// to the other's must not lose what opens here, whichever of the two a look takes for an example.
+#[tokio::test]
+async fn secret_04_no_master_key_is_let_go_that_something_opens_with() {
+    let (mine, theirs) = (keyset(2), keyset(2));
+    for of_mine in [ACME.id, GLOBEX.id] {
+        let urls = test_database().await;
+        let first = urls.master_keys.expose_secret().to_owned();
+        let settings = |first: &str, more: &str| {
+            let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
+            variables.insert("APP_KEYS__MASTER".to_owned(), format!("{first},{more}"));
+            Settings::from_variables(variables).unwrap()
+        };
+        let database = Database::new(&settings(&mine, &first), Clock::system()).unwrap();
+        let mut root = superuser(&urls).await;
+        let rows: Vec<(Uuid, i32, String, Vec<u8>)> =
+            sqlx::query_as("select of_tenant, version, wrapped_by, wrapped from data_keys")
+                .fetch_all(&mut root)
+                .await
+                .unwrap();
+        for (tenant, version, wrapped_by, wrapped) in rows {
+            let with = if tenant == of_mine.uuid() { &mine } else { &theirs };
+            let master = MasterKeys::new(&settings(with, &first).keys).unwrap();
+            let old = WrappedDataKey { version, wrapped_by, wrapped };
+            let new = master.rewrap("keyset:2", tenant, &old).await.unwrap().unwrap();
+            sqlx::query("update data_keys set wrapped_by = $2, wrapped = $3 where of_tenant = $1")
+                .bind(tenant)
+                .bind(new.wrapped_by)
+                .bind(new.wrapped)
+                .execute(&mut root)
+                .await
+                .unwrap();
+        }
+        let refused = database.renew_master_keys(&settings(&theirs, &first).keys).await.unwrap_err();
+        assert!(refused.to_string().contains("does not open with master key keyset:2"), "{refused}");
+        // What does not open anyway is no reason to refuse others: unless it is the example.
+        let third = settings(&keyset(3), &format!("{mine},{first}")).keys;
+        let renewed = database.renew_master_keys(&third).await.is_ok();
+        let fit = Database::new(&settings(&mine, &first), Clock::system()).unwrap().check_fit().await.is_ok();
+        assert_eq!(renewed, fit, "only a start's example is a reason");
+    }
 }
 
 #[tokio::test]
