@@ -141,6 +141,8 @@ pub async fn start(
     background.spawn(async move { connected.stay_connected().await });
     let reload = Reload::new(&settings, Arc::clone(&context), credentials.clone());
     background.spawn(reload.follow(settings.sources.looks(settings.secrets.look_every)));
+    let trail = context.database.clone();
+    background.spawn(async move { trail.keep_sealing(settings.audit.seal_every).await });
     let keys = context.database.clone();
     background.spawn(async move { keys.forget_keys().await });
     let public = Serving { service: outside, listener: public.0, address };

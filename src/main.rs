@@ -36,6 +36,9 @@ enum Command {
     /// Handle an incident, as the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
     Incident(Incident),
+    /// Look after the audit trail
+    #[command(subcommand)]
+    Audit(Audit),
     /// Rotate the keys of sealed fields; needs what `serve` needs
     #[command(subcommand)]
     Keys(ops::Keys),
@@ -79,6 +82,12 @@ enum Command {
         #[arg(long, default_value = ".dev")]
         folder: std::path::PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Find out whether it is what was written, as the login of `APP_DATABASE__BACKUP_URL`, which sees every tenant's
+    Verify(ops::Verify),
 }
 
 #[derive(Subcommand)]
@@ -128,6 +137,9 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         Command::Incident(Incident::Throttle(throttle)) => {
             let until = throttle.set(&told("incident", LoginSettings::operator()?), Clock::system().now()).await?;
             println!("set until {}", until.to_rfc3339());
+        }
+        Command::Audit(Audit::Verify(verify)) => {
+            verify.run(&told("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
         }
         Command::Keys(keys) => {
             let settings = Settings::load()?;

@@ -6,6 +6,7 @@
 
 mod accept;
 mod api_keys;
+mod audit;
 mod created;
 mod customers;
 mod document;
@@ -40,13 +41,12 @@ use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     authn::Authenticator,
-    authz::{Action, Permit, Refusal, matrix},
+    authz::{Refusal, matrix},
     crypto::{MacKey, SealError},
     domain::{Clock, NewOrderError, TransitionError},
     problem::{self, Kind, Problem},
     quota::Quotas,
     store::{Database, StoreError},
-    telemetry::event,
 };
 
 /// What operations work with. One per server.
@@ -93,6 +93,8 @@ enum Tag {
     Billing,
     /// Keys by which programs call.
     Keys,
+    /// Who changed what.
+    Audit,
     /// Probes and documents.
     Operations,
 }
@@ -105,6 +107,7 @@ type Operations = (
     invoices::Invoices,
     api_keys::ApiKeys,
     exports::Exports,
+    audit::AuditEvents,
     health::Health,
     meta::Meta,
 );
@@ -119,6 +122,7 @@ fn operations(context: &Arc<Context>) -> Operations {
         invoices::Invoices(Arc::clone(context)),
         api_keys::ApiKeys(Arc::clone(context)),
         exports::Exports(Arc::clone(context)),
+        audit::AuditEvents(Arc::clone(context)),
         health::Health::new(Arc::clone(context)),
         meta::Meta::new(context),
     )
@@ -178,17 +182,6 @@ macro_rules! api_enum {
     };
 }
 use api_enum;
-
-/// Says in the log that the permitted change was made. Called after the commit.
-fn changed<A: Action>(permit: &Permit<A>, object: impl std::fmt::Display) {
-    changed_too(permit, permit.audit(), object);
-}
-
-/// Says what else changed with it, under a name of its own.
-fn changed_too<A: Action>(permit: &Permit<A>, audit: &str, object: impl std::fmt::Display) {
-    let (subject, tenant) = (permit.principal().subject(), permit.tenant().to_string());
-    event::data_changed(subject, &tenant, audit, &object.to_string());
-}
 
 /// So that an operation can say `?` to the second check.
 impl From<Refusal> for poem::Error {

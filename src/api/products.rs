@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 
 use super::{
-    Context, Tag, changed,
+    Context, Tag,
     faults::Faults,
     money::{MoneyView, Price},
     paging::Paging,
@@ -148,8 +148,7 @@ impl Products {
         let product = body.value.into_domain(&sku.0)?;
         let mut tx = self.0.database.write(&permit).await?;
         let added = tx.put_product(&product).await?;
-        tx.commit().await?;
-        changed(&permit, &product.sku);
+        tx.commit(&permit, &product.sku).await?;
         let view = Json(product.into());
         Ok(if added { Put::Added(view) } else { Put::Changed(view) })
     }

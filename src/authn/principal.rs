@@ -11,6 +11,9 @@ pub(super) const RESERVED_SUBJECT: &str = "api-key:";
 /// The same of services that are known by certificate.
 pub(super) const SERVICE_SUBJECT: &str = "service:";
 
+/// The same of operators, in the audit trail.
+pub(super) const OPERATOR_SUBJECT: &str = "operator:";
+
 /// What kind of caller a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerKind {

@@ -10,7 +10,7 @@ use super::{
     certificate::Thumbprint,
     claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{CallerKind, Principal, RESERVED_SUBJECT, SERVICE_SUBJECT},
+    principal::{CallerKind, OPERATOR_SUBJECT, Principal, RESERVED_SUBJECT, SERVICE_SUBJECT},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
@@ -44,7 +44,7 @@ impl Verifier {
         let further = oidc.issuers().filter_map(|issuer| issuer.name.as_deref());
         let reserved = further
             .map(|name| format!("{name}|"))
-            .chain([RESERVED_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
+            .chain([OPERATOR_SUBJECT, RESERVED_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
             .collect();
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), reserved }
     }
@@ -165,8 +165,8 @@ impl Verifier {
     fn tenant(&self, claims: &Claims) -> Result<TenantId, Refused> {
         let tenant = self.issuer.tenant_claim.of(&claims.0).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
         let id = TenantId::from_str(tenant).map_err(|_| Refused::Claims)?;
-        // In the one spelling with hyphens.
-        if !id.to_string().eq_ignore_ascii_case(tenant) {
+        // In the one spelling with hyphens. Nil is nobody: what operators did to all is under it in the audit trail.
+        if !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
             return Err(Refused::Claims);
         }
         match &self.issuer.tenants {

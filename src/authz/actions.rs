@@ -74,6 +74,8 @@ actions! {
     RotateApiKey = "rotateApiKey": Change;
     /// End an API key.
     RevokeApiKey = "revokeApiKey": Change;
+    /// Read the audit trail.
+    ListAuditEvents = "listAuditEvents";
     /// Take the books out as a file.
     CreateExport = "createExport";
     /// Give money back.

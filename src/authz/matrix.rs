@@ -10,7 +10,7 @@ use super::{internal::INTERNAL, policy::Permission};
 
 /// All operations of the public listener.
 #[rustfmt::skip]
-pub static MATRIX: [Row; 29] = {
+pub static MATRIX: [Row; 30] = {
     use Callers::{Authenticated as Auth, NoKeys, Public};
     use DataClass::{Own, Personal, Tenant};
     use Method::{Delete, Get, Patch, Post, Put};
@@ -45,6 +45,7 @@ pub static MATRIX: [Row; 29] = {
         row(Post,   "/v1/api-keys/{id}/rotate", "rotateApiKey",       NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_rotated",    Closed),
         row(Delete, "/v1/api-keys/{id}", "revokeApiKey",              NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_revoked",    Closed),
         row(Post,   "/v1/exports", "createExport",                    NoKeys, Some(S::ExportsCreate),  Some(P::Export),         Export,    Tenant,           "books_exported",     Closed),
+        row(Get,    "/v1/audit-events", "listAuditEvents",            Auth,   Some(S::AuditRead),      Some(P::ReadAudit),      Read,      Tenant,           "audit_events_listed", Closed),
         row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open),
         row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed),
         row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open),
@@ -236,11 +237,13 @@ pub enum Scope {
     KeysManage,
     /// `exports:create`
     ExportsCreate,
+    /// `audit:read`
+    AuditRead,
 }
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CatalogRead,
         Self::CatalogWrite,
         Self::CustomersRead,
@@ -252,6 +255,7 @@ impl Scope {
         Self::BillingRefund,
         Self::KeysManage,
         Self::ExportsCreate,
+        Self::AuditRead,
     ];
 
     /// Whether some operation that API keys may call asks for it; an API key is given no other.
@@ -275,6 +279,7 @@ impl Scope {
             Self::BillingRefund => "billing:refund",
             Self::KeysManage => "keys:manage",
             Self::ExportsCreate => "exports:create",
+            Self::AuditRead => "audit:read",
         }
     }
 }

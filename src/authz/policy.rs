@@ -32,6 +32,8 @@ pub enum Permission {
     ManageKeys,
     /// Take the books out as a file.
     Export,
+    /// Read the audit trail.
+    ReadAudit,
 }
 
 /// A role inside a tenant.
@@ -86,7 +88,7 @@ impl Role {
             P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
             P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),
             P::Refund => matches!(self, Self::Billing | Self::Admin),
-            P::Export => matches!(self, Self::Auditor | Self::Admin),
+            P::Export | P::ReadAudit => matches!(self, Self::Auditor | Self::Admin),
             P::WriteCatalog | P::EraseCustomers | P::ManageKeys => matches!(self, Self::Admin),
         }
     }

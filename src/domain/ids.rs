@@ -60,6 +60,8 @@ macro_rules! generated {
 generated! {
     /// An API key.
     ApiKeyId,
+    /// An event of the audit trail.
+    AuditEventId,
     /// An order.
     OrderId,
     /// A customer of a tenant.

@@ -4,6 +4,7 @@
 //! these types is valid: it is parsed once, at the boundary, and not checked again.
 
 mod api_key;
+mod audit;
 mod clock;
 mod customer;
 mod ids;
@@ -18,9 +19,10 @@ mod text;
 mod text_enum;
 
 pub use api_key::ApiKey;
+pub use audit::{AuditEvent, AuditSeal};
 pub use clock::Clock;
 pub use customer::{Customer, CustomerChange, CustomerData, ErasableCustomer, FieldChange, SealedData};
-pub use ids::{ApiKeyId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
+pub use ids::{ApiKeyId, AuditEventId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{

@@ -169,7 +169,8 @@ impl Keys {
             }
             Self::Destroy { tenant, reason } => {
                 check_reason(reason).map_err(KeysError::Value)?;
-                let gone = operator().await?.destroy_data_keys(TenantId::from_uuid(*tenant), clock.now()).await?;
+                let gone =
+                    operator().await?.destroy_data_keys(TenantId::from_uuid(*tenant), clock.now(), reason).await?;
                 event::keys_destroyed(&tenant.to_string(), gone, reason);
                 tell(format!("{gone} data keys destroyed; replicas forget them within a minute"));
                 Ok(())

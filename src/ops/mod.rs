@@ -1,10 +1,12 @@
 //! What operators do in an incident and with keys, from the command line.
 
+mod audit;
 mod backup;
 mod keys;
 mod revocation;
 mod throttle;
 
+pub use audit::{AuditError, Verify};
 pub use backup::{Backup, BackupError, Restore};
 pub use keys::{Keys, KeysError, Pass};
 pub use revocation::{Kind, NotRevoked, Revocation};
@@ -15,8 +17,8 @@ const MAX_REASON: usize = 500;
 
 /// Every act has a reason, for whoever reads it later.
 fn check_reason(reason: &str) -> Result<(), &'static str> {
-    if reason.trim().is_empty() || reason.chars().count() > MAX_REASON {
-        return Err("a reason has 1 to 500 characters");
+    if reason.trim().is_empty() || reason.chars().count() > MAX_REASON || reason.contains(char::is_control) {
+        return Err("a reason has 1 to 500 characters, in one line");
     }
     Ok(())
 }

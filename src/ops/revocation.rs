@@ -84,6 +84,7 @@ impl Revocation {
             Kind::Everything => Err("`everything` takes no value"),
             _ if self.value.is_empty() => Err("a value is required"),
             _ if self.value.len() > 255 => Err("a value has at most 255 bytes"),
+            _ if self.value.contains(char::is_control) => Err("a value has no control characters"),
             // In the one spelling that is compared.
             Kind::Tenant => {
                 let id: uuid::Uuid = self.value.parse().map_err(|_| "a tenant is named by its UUID")?;

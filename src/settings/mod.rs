@@ -15,6 +15,7 @@ mod quota;
 mod reader;
 mod secrets;
 mod sources;
+mod telemetry;
 mod tls;
 
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration};
@@ -22,10 +23,7 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration}
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{
-    crypto::{MacKey, Pepper},
-    telemetry::{LogFilter, LogFormat},
-};
+use crate::crypto::{MacKey, Pepper};
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
@@ -38,6 +36,7 @@ pub use reader::{Fault, Faults};
 pub use secrets::{SecretRead, SecretSource, tell};
 pub(crate) use secrets::{readable_by_all, without_credentials};
 pub use sources::{Looks, Sources};
+pub use telemetry::{Audit, Log};
 pub use tls::{Clients, Tls, TlsVersion};
 
 /// How strict the start is.
@@ -97,6 +96,8 @@ pub struct Settings {
     pub idempotency: Idempotency,
     /// Log lines.
     pub log: Log,
+    /// The audit trail.
+    pub audit: Audit,
     /// Which secrets were read, and where (SECRET-05).
     pub secrets_read: Vec<SecretRead>,
     /// Where all of this was read.
@@ -190,15 +191,6 @@ pub struct Idempotency {
     pub retention: Duration,
 }
 
-/// Log lines.
-#[derive(Debug)]
-pub struct Log {
-    /// `APP_LOG__FORMAT`: `json` (default) or `text`.
-    pub format: LogFormat,
-    /// `APP_LOG__FILTER`, default `info`: directives such as `info,sqlx=warn`.
-    pub filter: LogFilter,
-}
-
 /// What a command that works on the database needs to know: one login. The server's environment does not hold it.
 #[derive(Debug)]
 pub struct LoginSettings {
@@ -271,8 +263,7 @@ impl Settings {
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let (quota, max_export_rows) = (Quota::read(r), r.within("exports.max_rows", 1_000_000, 1..=10_000_000));
-        let log =
-            Log { format: r.or("log.format", LogFormat::default()), filter: r.or("log.filter", LogFilter::default()) };
+        let (log, audit) = (Log::read(r), Audit::read(r));
         Some(Self {
             profile,
             http,
@@ -298,6 +289,7 @@ impl Settings {
             max_export_rows,
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
+            audit,
             secrets_read: r.secrets.reads(),
             sources,
         })

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, keyring::Keyring,
+    Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, audit::Entry, keyring::Keyring,
     position::stored,
 };
 use crate::{
@@ -208,6 +208,7 @@ impl Statements<CreateCustomer> {
     ) -> Result<(), StoreError> {
         let data = &customer.data;
         let (request, answer) = answer.unzip();
+        let entry = Entry::new(permit, permit.audit(), customer.id);
         sqlx::query!(
             "with c as (
                  insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, email_index,
@@ -220,12 +221,15 @@ impl Statements<CreateCustomer> {
                  insert into customer_keys (tenant_id, customer_id, data_key, wrapped)
                  select c.tenant_id, $2::uuid, $20::integer, $21::bytea from c
                  returning tenant_id
+             ), i as (
+                 insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
+                                               created_at, expires_at)
+                 select k.tenant_id, $9::text, $11::text, $17::text, $12::text, $13::bytea, $14::text, $15::text,
+                        $10::timestamptz, $16::timestamptz
+                 from k where $12::text is not null
              )
-             insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
-                                           created_at, expires_at)
-             select k.tenant_id, $9::text, $11::text, $17::text, $12::text, $13::bytea, $14::text, $15::text,
-                    $10::timestamptz, $16::timestamptz
-             from k where $12::text is not null",
+             select note_audit_event(k.tenant_id, $22::uuid, $9::text, $11::text, $23::text, $24::text, $25::text)
+             from k",
             permit.tenant().uuid(),
             customer.id.uuid(),
             data.name.as_str(),
@@ -246,10 +250,15 @@ impl Statements<CreateCustomer> {
             data.email_index.bytes(),
             data.tax_id_index.as_ref().map(BlindIndex::bytes),
             customer.key.data_key(),
-            customer.key.wrapped()
+            customer.key.wrapped(),
+            entry.id,
+            entry.action,
+            entry.object,
+            entry.trace_id
         )
         .execute(self.connection())
         .await?;
+        entry.tell();
         Ok(())
     }
 }

@@ -182,7 +182,8 @@ async fn check_fit(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
     privileges::check(pool, duty).await?;
     migrate::check_version(pool).await?;
     privileges::check_powers(pool, duty).await?;
-    privileges::check_row_security(pool).await
+    privileges::check_row_security(pool).await?;
+    privileges::check_append_only(pool).await
 }
 
 fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, UnfitDatabase> {

@@ -12,6 +12,7 @@
 //! transaction of its own, and one message (`migrations/0005_one_message.sql` says why that is as safe).
 
 mod api_keys;
+mod audit;
 mod credentials;
 mod customers;
 mod data_keys;
@@ -28,8 +29,10 @@ mod position;
 mod privileges;
 mod products;
 mod rotation;
+mod trail;
 mod tx;
 
+pub use audit::AuditFilter;
 pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
 pub use customers::CustomerFilter;
 pub use exports::{ExportedInvoice, Period};
@@ -41,6 +44,7 @@ pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
 pub use rotation::{Batch, SETTLED, Use};
+pub use trail::{JournalLine, StoredSeal, Trail};
 pub use tx::{ReadTx, Statements, WriteTx};
 
 use std::{sync::Arc, time::Duration};
@@ -116,6 +120,12 @@ pub enum UnfitDatabase {
         "table {table} does not keep tenants apart by forced row-level security and its one policy; find out who changed it"
     )]
     RowSecurity {
+        /// The table.
+        table: String,
+    },
+    /// The audit trail can be changed (LOG-05).
+    #[error("table {table} is not append-only; find out who changed it, and whether the audit trail is whole")]
+    AppendOnly {
         /// The table.
         table: String,
     },

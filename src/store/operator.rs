@@ -93,6 +93,7 @@ impl Operator {
     /// moves meanwhile stays as they left it.
     pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<u64, OperatorError> {
         let primary = master.primary().await?;
+        note(&mut self.0, None, "data_keys_rewrapped", &primary, "").await.map_err(OperatorError::Refused)?;
         let keys = sqlx::query!(
             r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
                where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
@@ -119,14 +120,23 @@ impl Operator {
     /// Drops a data key; `false` if there is none of this version, or it is the newest. The database refuses to drop one
     /// that a customer needs.
     pub async fn drop_data_key(&mut self, tenant: TenantId, version: i32) -> Result<bool, OperatorError> {
-        let drop = sqlx::query!(
-            "delete from data_keys where of_tenant = $1 and version = $2 and wrapped is not null
-             and version < (select max(version) from data_keys where of_tenant = $1)",
-            tenant.uuid(),
-            version
-        );
-        match drop.execute(&mut self.0).await {
-            Ok(done) => Ok(done.rows_affected() > 0),
+        let drop = async {
+            let mut tx = self.0.begin().await?;
+            let drop = sqlx::query!(
+                "delete from data_keys where of_tenant = $1 and version = $2 and wrapped is not null
+                 and version < (select max(version) from data_keys where of_tenant = $1)",
+                tenant.uuid(),
+                version
+            );
+            let dropped = drop.execute(&mut *tx).await?.rows_affected() > 0;
+            if dropped {
+                note(&mut tx, Some(tenant), "data_key_dropped", &format!("data key {version}"), "").await?;
+            }
+            tx.commit().await?;
+            Ok(dropped)
+        };
+        match drop.await {
+            Ok(dropped) => Ok(dropped),
             Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_is_there") => {
                 Err(OperatorError::KeyInUse)
             }
@@ -135,7 +145,12 @@ impl Operator {
     }
 
     /// Destroys all data keys of a tenant, and gives how many there were (CRYPTO-08). It gets no others.
-    pub async fn destroy_data_keys(&mut self, tenant: TenantId, now: DateTime<Utc>) -> Result<u64, OperatorError> {
+    pub async fn destroy_data_keys(
+        &mut self,
+        tenant: TenantId,
+        now: DateTime<Utc>,
+        reason: &str,
+    ) -> Result<u64, OperatorError> {
         let destroy = async {
             let mut tx = self.0.begin().await?;
             // Nobody adds a key between what this statement sees and what it does.
@@ -146,6 +161,7 @@ impl Operator {
                 now
             );
             let gone = destroy.execute(&mut *tx).await?.rows_affected();
+            note(&mut tx, Some(tenant), "data_keys_destroyed", &format!("{gone} data keys"), reason).await?;
             tx.commit().await?;
             Ok(gone)
         };
@@ -155,7 +171,28 @@ impl Operator {
     /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the
     /// caller to know.
     pub async fn forget_index_key(&mut self, version: u16) -> Result<bool, OperatorError> {
-        let forget = sqlx::query!("delete from index_keys where version = $1", i32::from(version));
-        Ok(forget.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected() > 0)
+        let forget = async {
+            let mut tx = self.0.begin().await?;
+            let forget = sqlx::query!("delete from index_keys where version = $1", i32::from(version));
+            let forgotten = forget.execute(&mut *tx).await?.rows_affected() > 0;
+            note(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
+            tx.commit().await?;
+            Ok(forgotten)
+        };
+        forget.await.map_err(OperatorError::Refused)
     }
+}
+
+/// Writes into the audit trail what is done: to a tenant, or to all.
+async fn note(
+    connection: &mut PgConnection,
+    tenant: Option<TenantId>,
+    action: &str,
+    object: &str,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!("select note_operator_act($1, $2, $3, $4)", tenant.map(TenantId::uuid), action, object, reason)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

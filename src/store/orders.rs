@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx,
+    audit::Entry,
     position::{storable, stored},
     products::ProductRow,
 };
@@ -195,6 +196,7 @@ impl Statements<CreateOrder> {
         let quantities: Vec<i32> = order.lines.iter().map(|line| line.quantity.get()).collect();
         let prices: Vec<i64> = order.lines.iter().map(|line| line.unit_price.amount()).collect();
         let (currency, (request, answer)) = (order.total.currency(), answer.unzip());
+        let entry = Entry::new(permit, permit.audit(), order.id);
         sqlx::query!(
             "with o as (
                  insert into orders (tenant_id, id, customer_id, status, shipping_speed, note, total_amount,
@@ -208,12 +210,15 @@ impl Statements<CreateOrder> {
                  select o.tenant_id, o.id, line.no, line.sku, line.quantity, line.price
                  from o, unnest($11::text[], $12::integer[], $13::bigint[]) with ordinality
                       as line (sku, quantity, price, no)
+             ), i as (
+                 insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
+                                               created_at, expires_at)
+                 select o.tenant_id, $9::text, $14::text, $20::text, $15::text, $16::bytea, $17::text, $18::text,
+                        $10::timestamptz, $19::timestamptz
+                 from o where $15::text is not null
              )
-             insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
-                                           created_at, expires_at)
-             select o.tenant_id, $9::text, $14::text, $20::text, $15::text, $16::bytea, $17::text, $18::text,
-                    $10::timestamptz, $19::timestamptz
-             from o where $15::text is not null",
+             select note_audit_event(o.tenant_id, $21::uuid, $9::text, $14::text, $22::text, $23::text, $24::text)
+             from o",
             permit.tenant().uuid(),
             order.id.uuid(),
             order.customer.map(CustomerId::uuid),
@@ -233,10 +238,15 @@ impl Statements<CreateOrder> {
             answer.map(|answer| answer.body.as_str()),
             answer.and_then(|answer| answer.location.as_deref()),
             request.map(|request| request.expires_at),
-            CreateOrder::OPERATION
+            CreateOrder::OPERATION,
+            entry.id,
+            entry.action,
+            entry.object,
+            entry.trace_id
         )
         .execute(self.connection())
         .await?;
+        entry.tell();
         Ok(())
     }
 }

@@ -69,7 +69,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
-                          and p.proname in ('note_revocation', 'note_tenant_quota')
+                          and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',
+                                            'put_tenant_quota')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )
@@ -153,4 +154,36 @@ pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabas
     .await
     .map_err(StoreError::from)?;
     open.map_or(Ok(()), |table| Err(UnfitDatabase::RowSecurity { table }))
+}
+
+/// Refuses a database whose audit trail this login could change, or anybody by mistake (LOG-05).
+pub(super) async fn check_append_only(pool: &PgPool) -> Result<(), UnfitDatabase> {
+    let login = sqlx::query!(
+        r#"select current_user::text as "name!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relname in ('audit_events', 'audit_journal', 'audit_seals',
+                                                                     'audit_horizon')
+                                                   and (has_any_column_privilege(c.oid, 'insert, update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate, trigger')))
+                  or has_function_privilege('public.write_audit_event(public.audit_events)', 'execute') as "rewrites!""#
+    );
+    let login = login.fetch_one(pool).await.map_err(StoreError::from)?;
+    if login.rewrites {
+        let excess = "may change the audit trail, which is nobody's duty";
+        return Err(UnfitDatabase::Privileged { login: login.name, excess });
+    }
+    let open = sqlx::query_scalar!(
+        r#"select name as "name!" from unnest(array['audit_events', 'audit_journal', 'audit_seals']) as name
+           where not exists (
+               select from pg_trigger t
+               -- In force for ordinary sessions, before updates, deletes and truncations: 2 + 8 + 16 + 32.
+               where t.tgrelid = to_regclass('public.' || name) and t.tgname = 'append_only'
+                 and t.tgenabled in ('O', 'A') and t.tgtype = 58
+                 and t.tgfoid = to_regproc('public.audit_is_append_only'))
+           order by 1 limit 1"#
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(StoreError::from)?;
+    open.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))
 }

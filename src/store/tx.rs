@@ -106,8 +106,8 @@ impl<A> WriteTx<A> {
         self.tenant
     }
 
-    /// Makes the changes lasting. Only after this succeeds may the caller be told so.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    /// Makes the changes lasting. For [`commit`](Self::commit), which writes down that they were made.
+    pub(super) async fn finish(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
     }
 }

@@ -6,7 +6,10 @@
 use std::net::IpAddr;
 
 use super::metrics;
-use crate::crypto::{MasterKeyError, RowKey};
+use crate::{
+    crypto::{self, MasterKeyError, RowKey},
+    domain::AuditSeal,
+};
 
 /// Counts an event and writes its line.
 macro_rules! raise {
@@ -61,6 +64,18 @@ pub(crate) fn input_validation_fail(code: &str, faults: usize) {
 /// Something changed at the request of `subject`. `action` is the audit name of the operation.
 pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
     raise!(info, "data_changed", subject, tenant, action, object, "changed");
+}
+
+/// The audit trail was sealed up to there. Kept where the database's owner cannot change it, such lines show whether the
+/// trail was (LOG-05).
+pub(crate) fn audit_sealed(seal: &AuditSeal) {
+    let (number, upto, events, digest) = (seal.number, seal.upto, seal.events, crypto::hex(&seal.digest));
+    raise!(info, "audit_sealed", number, upto, events, digest, "audit trail sealed");
+}
+
+/// The audit trail is not what it was.
+pub(crate) fn audit_trail_invalid(findings: usize) {
+    raise!(error, "audit_trail_invalid", findings, "somebody changed the audit trail");
 }
 
 /// What is stored does not open with the key of its row: somebody changed it, or moved it there (CRYPTO-03).

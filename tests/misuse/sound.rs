@@ -17,7 +17,7 @@ async fn change(database: &Database, permit: &Permit<CancelOrder>, order: &Order
     let mut tx: WriteTx<CancelOrder> = database.write(permit).await?;
     let Ok(narrowed) = permit.narrow(order) else { return Ok(()) };
     tx.set_order_status(&narrowed, OrderStatus::Cancelled, order.updated_at).await?;
-    tx.commit().await
+    tx.commit(permit, order.id).await
 }
 
 fn main() {

@@ -56,7 +56,9 @@ const NAMES: &str = "
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
           -- Nobody's: which migrations ran, and what operators decided, which every replica reads and no operation does.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'data_keys', 'index_keys')
+          -- Of the audit trail, what has digests and no rows of a tenant.
+          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'data_keys', 'index_keys',
+                                'audit_journal', 'audit_seals', 'audit_horizon')
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

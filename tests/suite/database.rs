@@ -148,6 +148,12 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
     assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
     let error = start_error_after("grant create on schema public to app_writer").await;
     assert!(error.contains("app_writer: may create objects"), "{error}");
+    for grant in
+        ["update on audit_events", "insert on audit_journal", "execute on function write_audit_event(audit_events)"]
+    {
+        let error = start_error_after(&format!("grant {grant} to app_writer")).await;
+        assert!(error.contains("app_writer: may change the audit trail"), "{error}");
+    }
     // Of the cluster, so for a login of its own.
     for (attribute, excess) in [("superuser", "is a superuser"), ("bypassrls", "bypasses row-level security")] {
         let mut admin = superuser(&urls).await;
@@ -174,6 +180,19 @@ async fn authz_07_the_service_does_not_start_without_row_level_security() {
     ] {
         let error = start_error_after(change).await;
         assert!(error.contains("table orders does not keep tenants apart"), "{change}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn log_05_the_service_does_not_start_with_a_trail_that_can_be_changed() {
+    for change in [
+        "alter table audit_events disable trigger append_only",
+        "drop trigger append_only on audit_journal",
+        "drop trigger append_only on audit_seals;
+         create trigger append_only before delete on audit_seals for each statement execute function audit_is_append_only()",
+    ] {
+        let error = start_error_after(change).await;
+        assert!(error.contains("is not append-only"), "{change}: {error}");
     }
 }
 

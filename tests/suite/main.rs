@@ -9,6 +9,7 @@
 #![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
 
 mod access;
+mod audit;
 mod authn;
 mod authz;
 mod backup;

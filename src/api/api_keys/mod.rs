@@ -12,7 +12,7 @@ use poem_openapi::{
 use secrecy::ExposeSecret;
 
 use super::{
-    Context, Tag, changed,
+    Context, Tag,
     created::Created,
     faults::Faults,
     paging::Paging,
@@ -81,8 +81,7 @@ impl ApiKeys {
         if let Some(request) = &request {
             tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
         }
-        tx.commit().await?;
-        changed(&permit, view.id);
+        tx.commit(&permit, view.id).await?;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
@@ -156,8 +155,7 @@ impl ApiKeys {
         if let Some(request) = &request {
             tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
         }
-        tx.commit().await?;
-        changed(&permit, view.id);
+        tx.commit(&permit, view.id).await?;
         self.learn().await;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
@@ -172,8 +170,7 @@ impl ApiKeys {
         let key = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&key)?;
         tx.revoke_api_key(&narrowed, self.0.clock.now()).await?;
-        tx.commit().await?;
-        changed(&permit, key.id);
+        tx.commit(&permit, key.id).await?;
         self.learn().await;
         Ok(Revoked::NoContent)
     }

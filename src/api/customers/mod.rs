@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 
 use super::{
-    Context, Tag, changed,
+    Context, Tag,
     created::Created,
     faults::Faults,
     paging::Paging,
@@ -80,7 +80,6 @@ impl Customers {
         let created = Created::new(CustomerView::of(&customer, None)?, Some(location(customer.id)));
         let answer = created.answer();
         statements.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
-        changed(&permit, customer.id);
         Ok(created)
     }
 
@@ -156,8 +155,7 @@ impl Customers {
         let narrowed = permit.narrow(&customer)?;
         let customer = customer.changed(change, &self.0.database.indexes(), self.0.clock.now())?;
         tx.update_customer(&narrowed, &customer).await?;
-        tx.commit().await?;
-        changed(&permit, customer.id);
+        tx.commit(&permit, customer.id).await?;
         let may_see = permit.may_see();
         self.seen(&permit, may_see.as_ref(), 1);
         Ok(Json(CustomerView::of(&customer, may_see.as_ref())?))
@@ -173,8 +171,7 @@ impl Customers {
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
         tx.erase_customer(&narrowed, &location(customer.id), self.0.clock.now()).await?;
-        tx.commit().await?;
-        changed(&permit, customer.id);
+        tx.commit(&permit, customer.id).await?;
         Ok(Erased::NoContent)
     }
 }

@@ -43,6 +43,7 @@ impl Exports {
             tracing::error!(%error, "cannot encrypt an export");
             Problem::new(Kind::Internal)
         })?;
+        self.0.database.write_down_export(&permit, kind.as_str()).await?;
         event::export_started(permit.principal().subject(), &permit.tenant().to_string(), kind.as_str(), rows);
         let export = Export::new(Arc::clone(&self.0), permit, (kind, period), file);
         let body = Binary(Body::from_bytes_stream(export.into_stream()));

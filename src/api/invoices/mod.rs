@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 
 use super::{
-    Context, Tag, changed,
+    Context, Tag,
     created::Created,
     paging::Paging,
     strict_json::StrictJson,
@@ -61,8 +61,7 @@ impl Invoices {
         if let Some(request) = &request {
             tx.store_answer(&permit, request, &created.answer()).await?;
         }
-        tx.commit().await?;
-        changed(&permit, id);
+        tx.commit(&permit, id).await?;
         Ok(created)
     }
 
@@ -126,8 +125,7 @@ impl Invoices {
         let id = payment.id;
         let created = Created::new(PaymentView::from(payment), None);
         tx.store_answer(&permit, &request, &created.answer()).await?;
-        tx.commit().await?;
-        changed(&permit, id);
+        tx.commit(&permit, id).await?;
         Ok(created)
     }
 
@@ -144,8 +142,7 @@ impl Invoices {
         invoice.void(&mut order, now)?;
         tx.set_void(&narrowed, now).await?;
         tx.set_status_of(&narrowed, &invoice, &order).await?;
-        tx.commit().await?;
-        changed(&permit, invoice.id);
+        tx.commit(&permit, invoice.id).await?;
         Ok(Json(invoice.try_into()?))
     }
 
@@ -177,8 +174,7 @@ impl Invoices {
         let id = refund.id;
         let created = Created::new(RefundView::from(refund), None);
         tx.store_answer(&permit, &request, &created.answer()).await?;
-        tx.commit().await?;
-        changed(&permit, id);
+        tx.commit(&permit, id).await?;
         Ok(created)
     }
 }

@@ -10,7 +10,7 @@ use poem_openapi::{
 };
 
 use super::{
-    Context, Tag, changed, changed_too,
+    Context, Tag,
     created::Created,
     paging::Paging,
     strict_json::StrictJson,
@@ -61,7 +61,6 @@ impl Orders {
         let created = Created::new(OrderView::from(order.clone()), Some(location));
         let answer = created.answer();
         statements.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
-        changed(&permit, order.id);
         Ok(created)
     }
 
@@ -131,11 +130,8 @@ impl Orders {
         order.status = order.status.cancel()?;
         order.updated_at = now;
         tx.set_order_status(&narrowed, order.status, now).await?;
-        tx.commit().await?;
-        changed(&permit, order.id);
-        if let Some(invoice) = invoice {
-            changed_too(&permit, "invoice_voided", invoice.id);
-        }
+        let voided: Vec<_> = invoice.iter().map(|invoice| ("invoice_voided", invoice.id.to_string())).collect();
+        tx.commit_with(&permit, order.id, &voided).await?;
         Ok(Json(order.into()))
     }
 
@@ -151,8 +147,7 @@ impl Orders {
         order.status = order.status.fulfil()?;
         order.updated_at = self.0.clock.now();
         tx.set_order_status(&narrowed, order.status, order.updated_at).await?;
-        tx.commit().await?;
-        changed(&permit, order.id);
+        tx.commit(&permit, order.id).await?;
         Ok(Json(order.into()))
     }
 }

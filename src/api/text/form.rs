@@ -58,6 +58,14 @@ forms! {
     ApiKey, 96..=160, "^[a-z0-9]*_[0-9A-Za-z]{44}_[0-9A-Za-z]{50}$";
     /// Whatever the caller tells its requests apart by.
     IdempotencyKey, 1..=255, "^[!-~]+$";
+    /// What an audit event says was done.
+    Action, 1..=64, "^[a-z_]+$";
+    /// What an audit event says it was done to.
+    AuditObject, 1..=300, format!("^[^{}]+$", class(char::is_control));
+    /// Why an operator did something.
+    OperatorReason, 1..=500, format!("^[^{}]+$", class(char::is_control));
+    /// The name of a request (W3C Trace Context, section 3.2.2.3).
+    TraceId, 32..=32, "^[0-9a-f]{32}$";
     /// A place in a list: base64url of 16 bytes and 3 to 64 characters.
     Cursor, 26..=107, "^[A-Za-z0-9_-]+$";
     /// Whom a file is encrypted to (age-encryption.org/v1, section "The X25519 recipient type").
