@@ -1,6 +1,6 @@
 //! The composition root: settings in, a running service out.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -15,6 +15,9 @@ use crate::{
     settings::{self, Settings},
     store::{Credentials, Database, UnfitDatabase},
 };
+
+/// How often connections to the database are counted.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
 
 /// A service that is ready to run and holds its ports.
 pub struct App<S, I> {
@@ -141,6 +144,14 @@ pub async fn start(
     background.spawn(async move { connected.stay_connected().await });
     let reload = Reload::new(&settings, Arc::clone(&context), credentials.clone());
     background.spawn(reload.follow(settings.sources.looks(settings.secrets.look_every)));
+    let (measured, logins) = (context.database.clone(), credentials.clone());
+    background.spawn(async move {
+        loop {
+            measured.measure();
+            logins.measure();
+            tokio::time::sleep(MEASURE_EVERY).await;
+        }
+    });
     let trail = context.database.clone();
     background.spawn(async move { trail.keep_sealing(settings.audit.seal_every).await });
     let keys = context.database.clone();
@@ -243,7 +254,7 @@ mod tests {
         assert_eq!(stopped(std::future::ready(()), &mut background).await, Ok(()));
         background.spawn(async { panic!("as in a test") });
         let ended = stopped(std::future::pending(), &mut background);
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+        let ended = tokio::time::timeout(Duration::from_secs(10), ended).await;
         assert_eq!(ended, Ok(Err(BackgroundEnded)));
     }
 }

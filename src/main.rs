@@ -119,11 +119,13 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
     match command {
         Command::Serve => {
             let settings = Settings::load()?;
-            telemetry::init(settings.log.format, &settings.log.filter);
+            let exporting = telemetry::init_and_export(&settings.log, settings.otlp.as_ref())?;
             settings::tell("serve", &settings.secrets_read);
-            let stop = stop_signal()?;
-            look_at_hangup(settings.sources.clone())?;
-            app::start(settings, Clock::system()).await?.run(stop).await?;
+            let outcome = serve(settings).await;
+            if let Some(exporting) = exporting {
+                exporting.finish().await;
+            }
+            outcome?;
         }
         Command::Migrate => {
             store::migrate(&told("migrate", LoginSettings::owner()?).url).await?;
@@ -178,6 +180,13 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             Box::pin(service::dev::run(options, stop_signal()?)).await?;
         }
     }
+    Ok(())
+}
+
+async fn serve(settings: Settings) -> Result<(), Box<dyn StdError>> {
+    let stop = stop_signal()?;
+    look_at_hangup(settings.sources.clone())?;
+    app::start(settings, Clock::system()).await?.run(stop).await?;
     Ok(())
 }
 

@@ -16,8 +16,9 @@ use poem_openapi::{
     registry::{MetaApi, MetaOperationParam, MetaParamIn, Registry},
 };
 use thiserror::Error;
+use tracing::Instrument as _;
 
-use super::{Context, HasBody, ServedRoute, accept, schema::Schemas};
+use super::{Context, HasBody, Operation, ServedRoute, accept, schema::Schemas};
 use crate::{
     authn::{AuthnError, Peer, Principal, Refused, Shown, Source},
     authz::{
@@ -26,7 +27,7 @@ use crate::{
     },
     domain::ApiKeyId,
     problem::{Kind, Problem, challenge, from_framework},
-    telemetry::event,
+    telemetry::{event, metrics, trace::inside},
 };
 
 /// The limit of refused credentials, as callers and events are told of it.
@@ -141,11 +142,23 @@ impl Endpoint for Guard {
     type Output = poem::Response;
 
     async fn call(&self, request: Request) -> Result<Self::Output> {
+        let mut response = match self.answer(request).await {
+            Ok(response) => response,
+            Err(error) => from_framework(error).into_poem(),
+        };
+        response.extensions_mut().insert(Operation { name: self.row.operation, route: self.row.path });
+        Ok(response)
+    }
+}
+
+impl Guard {
+    async fn answer(&self, request: Request) -> Result<poem::Response> {
         if self.row.callers == Callers::Public {
             return self.serve(request).await;
         }
-        let principal = self.authenticate(&request).await?;
-        let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
+        let principal = self.authenticate(&request).instrument(inside!("authenticate")).await?;
+        let counted = self.context.quotas.take(&principal, self.row.quota).instrument(inside!("count"));
+        let Ok(decision) = counted.await else {
             return Err(Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1)).into());
         };
         let outcome = match decision.refusal() {
@@ -160,9 +173,7 @@ impl Endpoint for Guard {
         decision.tell(response.headers_mut());
         Ok(response)
     }
-}
 
-impl Guard {
     /// Who is calling. Before anything else of the request is looked at.
     async fn authenticate(&self, request: &Request) -> Result<Arc<Principal>, Problem> {
         // Without it nothing could be held against anybody; the edge gives every request one.
@@ -170,7 +181,16 @@ impl Guard {
         let query = request.uri().query().unwrap_or_default();
         let peer = request.extensions().get::<Peer>().ok_or_else(|| Problem::new(Kind::Internal))?;
         let shown = Shown { headers: request.headers(), query, peer };
+        let credential = shown.kind();
         let authenticated = self.context.authenticator.authenticate(shown, source).await;
+        let result = match &authenticated {
+            Ok(_) => "accepted",
+            Err(AuthnError::Missing) => "missing",
+            Err(AuthnError::Refused { .. }) => "refused",
+            Err(AuthnError::Penalised { .. }) => "penalised",
+            Err(AuthnError::Unavailable(_)) => "unavailable",
+        };
+        metrics::authentication(credential, result);
         authenticated.map_err(|error| unauthenticated(error, source))
     }
 

@@ -132,6 +132,15 @@ fn operations(context: &Arc<Context>) -> Operations {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HasBody;
 
+/// An extension of each answer of an operation: which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Operation {
+    /// Its id in the route matrix.
+    pub(crate) name: &'static str,
+    /// Its path there.
+    pub(crate) route: &'static str,
+}
+
 /// What the router serves: method and path, with `:` before each parameter.
 pub type ServedRoute = (http::Method, String);
 

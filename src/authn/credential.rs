@@ -10,7 +10,7 @@ const MAX_TOKEN: usize = 8 * 1024;
 const COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 
 /// Header of an API key.
-const API_KEY: &str = "x-api-key";
+pub(super) const API_KEY: &str = "x-api-key";
 
 /// What a request carries.
 #[derive(Clone, Copy)]

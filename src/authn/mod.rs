@@ -73,6 +73,22 @@ pub struct Shown<'r> {
     pub peer: &'r Peer,
 }
 
+impl Shown<'_> {
+    /// What kind of credential it shows, as metrics tell them apart.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.headers.contains_key(http::header::AUTHORIZATION) {
+            "token"
+        } else if self.headers.contains_key(credential::API_KEY) {
+            "api_key"
+        } else if self.peer.certificate.is_some() {
+            "certificate"
+        } else {
+            "none"
+        }
+    }
+}
+
 /// Why a call could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AuthnError {

@@ -25,7 +25,7 @@ use crate::{
     domain::Clock,
     edge::EdgeService,
     settings::{self, Faults, Settings},
-    telemetry,
+    telemetry::{self, ExportError, Exporting},
 };
 
 const DATABASE: &str = "app";
@@ -92,6 +92,9 @@ pub enum DevError {
     /// The API does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Nothing can be sent to the collector.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The API stopped.
     #[error(transparent)]
     Stopped(#[from] BackgroundEnded),
@@ -117,9 +120,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         () = &mut stop => None,
     };
     let result = match service {
-        Some(Ok((app, renewal))) => {
+        Some(Ok((app, renewal, exporting))) => {
             let ended = app.run(stop).await;
             renewal.abort();
+            if let Some(exporting) = exporting {
+                exporting.finish().await;
+            }
             ended.map_err(DevError::from)
         }
         Some(Err(error)) => Err(error),
@@ -138,14 +144,14 @@ async fn start_postgres(options: &Options) -> Result<Server, DevError> {
     Ok(Server::start(&data, &binaries, Durability::Durable, earlier).await?)
 }
 
-/// Everything above the database: the API, ready to run, and what renews the token files.
+/// Everything above the database: the API, ready to run, what renews the token files, and what is sent to a collector.
 async fn start_service(
     options: &Options,
     server: &Server,
     held_ports: [TcpListener; 2],
     issuer_listener: TcpListener,
     started: Instant,
-) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>), DevError> {
+) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>, Option<Exporting>), DevError> {
     banner::step("creating logins, running migrations, adding demo data");
     let cluster = Cluster::new(server.url())?;
     let urls = cluster.provision(DATABASE).await?;
@@ -161,14 +167,14 @@ async fn start_service(
     let certificates = Certificates::write(&options.folder, &clock)?;
     let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
     let settings = Settings::from_variables(variables)?;
-    telemetry::init(settings.log.format, &settings.log.filter);
+    let exporting = telemetry::init_and_export(&settings.log, settings.otlp.as_ref())?;
     // Given back an instant before the API takes them: they were held to fail early.
     drop(held_ports);
     let app = app::start(settings, clock).await?;
     let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
     let addresses = [app.address(), app.internal_address().unwrap_or(app.address())];
     banner::ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
-    Ok((app, tokens.keep_fresh(issuer)))
+    Ok((app, tokens.keep_fresh(issuer), exporting))
 }
 
 /// The configuration of the service, as anybody would write it in an environment.

@@ -19,8 +19,9 @@ use super::{
     throttle,
 };
 use crate::{
+    api::Operation,
     problem::{self, Kind, Problem},
-    telemetry::{TraceId, event, metrics},
+    telemetry::{Parent, TraceId, event, metrics, trace},
 };
 
 /// Names the request in a response header, so that a caller can report a success too.
@@ -46,11 +47,13 @@ pub(super) struct RequestContext<S> {
     proxies: Arc<Proxies>,
     /// Whether callers reach the service by TLS.
     secure: bool,
+    /// Whether a caller's word is taken for the trace it is in.
+    believes: bool,
 }
 
 impl<S> RequestContext<S> {
-    pub(super) fn new(inner: S, proxies: Arc<Proxies>, secure: bool) -> Self {
-        Self { inner, proxies, secure }
+    pub(super) fn new(inner: S, proxies: Arc<Proxies>, secure: bool, believes: bool) -> Self {
+        Self { inner, proxies, secure, believes }
     }
 
     /// Notes whom a request is from. Without a connection, nobody; the throttle refuses it then. If a proxy says what
@@ -83,25 +86,32 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
-        let trace_id = TraceId::generate();
+        let parent = self.believes.then(|| Parent::of(request.headers())).flatten();
+        let trace_id = parent.as_ref().map_or_else(TraceId::generate, Parent::trace_id);
         let (client, secure) = (self.note_client(&mut request), self.secure);
         // The path only: a query can hold what must not be logged.
         let path = request.uri().path().to_owned();
-        let span = tracing::info_span!("request", trace_id = trace_id.as_str());
-        let method = request.method().clone();
-        let work = self.inner.call(request).instrument(span.clone());
+        // Whatever lines are filtered out, those of a request have its name.
+        let span = tracing::error_span!("request", trace_id = trace_id.as_str());
+        let (method, sent_as) = (request.method().clone(), metrics::known_method(request.method()));
+        let traced = trace::request(&span, sent_as, parent);
+        let work = self.inner.call(request).instrument(traced.clone()).instrument(span.clone());
         let serve = async move {
             let Ok(response) = trace_id.clone().scope(work).await;
-            let _in_request = span.enter();
+            let (_in_request, _in_trace) = (span.enter(), traced.enter());
+            let of = response.extensions().get::<Operation>().copied();
             let mut response = finish(response, &path, &trace_id, client);
             if secure {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
             }
             let took = started.elapsed();
-            metrics::request(&method, response.status(), took);
+            let operation = of.map(|of| of.name);
+            metrics::request(sent_as, operation, response.status(), took);
+            trace::answered(&traced, sent_as, of.map(|of| (of.name, of.route)), response.status());
             tracing::info!(
                 method = method.as_str(),
                 path,
+                operation,
                 status = response.status().as_u16(),
                 client = client.map(|client| client.0.to_string()),
                 micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -53,8 +53,10 @@ where
         Door::Public => settings.tls.is_some() || public_url.is_some_and(|url| url.scheme() == "https"),
         Door::Internal => true,
     };
+    // A stranger could name the trace of somebody else; services of one's own have shown a certificate.
+    let believes = door == Door::Internal;
     let stack = ServiceBuilder::new()
-        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure))
+        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure, believes))
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(throttle::layer(&settings.throttle, recognise)?)

@@ -139,7 +139,7 @@ fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Re
 }
 
 /// The token goes there.
-pub(super) fn check_vault(key: &str, url: &Url, production: bool, r: &mut Reader) {
+pub(super) fn check_service_url(key: &str, url: &Url, production: bool, r: &mut Reader) {
     if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !production)) {
         r.fault(key, "must be an https URL, or http on a loopback address");
     }

@@ -125,7 +125,7 @@ impl Vault {
         let url: Option<Url> = r.required("keys.vault.url");
         let production = r.or("profile", super::Profile::default()) == super::Profile::Production;
         if let Some(url) = &url {
-            checks::check_vault("keys.vault.url", url, production, r);
+            checks::check_service_url("keys.vault.url", url, production, r);
         }
         let token = r.secret("keys.vault.token");
         let named = |r: &mut Reader, key: &str, default: &str, more: &str| {

@@ -36,7 +36,7 @@ pub use reader::{Fault, Faults};
 pub use secrets::{SecretRead, SecretSource, tell};
 pub(crate) use secrets::{readable_by_all, without_credentials};
 pub use sources::{Looks, Sources};
-pub use telemetry::{Audit, Log};
+pub use telemetry::{Audit, Log, Otlp};
 pub use tls::{Clients, Tls, TlsVersion};
 
 /// How strict the start is.
@@ -96,6 +96,8 @@ pub struct Settings {
     pub idempotency: Idempotency,
     /// Log lines.
     pub log: Log,
+    /// Where spans, metrics and log records are sent.
+    pub otlp: Option<Otlp>,
     /// The audit trail.
     pub audit: Audit,
     /// Which secrets were read, and where (SECRET-05).
@@ -263,7 +265,7 @@ impl Settings {
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let (quota, max_export_rows) = (Quota::read(r), r.within("exports.max_rows", 1_000_000, 1..=10_000_000));
-        let (log, audit) = (Log::read(r), Audit::read(r));
+        let (log, otlp, audit) = (Log::read(r), Otlp::read(r), Audit::read(r));
         Some(Self {
             profile,
             http,
@@ -289,6 +291,7 @@ impl Settings {
             max_export_rows,
             idempotency: Idempotency { retention: Duration::from_hours(retention_hours) },
             log,
+            otlp,
             audit,
             secrets_read: r.secrets.reads(),
             sources,

@@ -3,7 +3,7 @@ use std::{fmt::Display, time::Duration};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, StoreError, WriteTx, position::storable};
+use super::{Database, Position, ReadTx, StoreError, WriteTx, position::storable, traced::Traced};
 use crate::{
     authz::{
         Action, Change, Permit,
@@ -203,7 +203,7 @@ impl Database {
             entry.object,
             entry.trace_id
         )
-        .execute(&mut *self.writer.connection().await?)
+        .execute(Traced(&mut *self.writer.connection().await?))
         .await?;
         Ok(())
     }
@@ -215,7 +215,7 @@ impl Database {
             r#"select number as "number!", upto as "upto!", events as "events!", digest as "digest!"
                from seal_audit_journal()"#
         )
-        .fetch_optional(&mut *self.writer.connection().await?)
+        .fetch_optional(Traced(&mut *self.writer.connection().await?))
         .await?;
         Ok(seal)
     }

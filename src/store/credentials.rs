@@ -16,6 +16,7 @@ use super::{
     login::{Login, Renewals},
     position::stored,
     privileges::Duty,
+    traced::Traced,
 };
 use crate::{
     domain::{ApiKey, ApiKeyId, Revocation, TenantId, TenantQuota},
@@ -104,7 +105,7 @@ impl Credentials {
             tenant.uuid(),
             id.uuid()
         )
-        .fetch_optional(&mut *self.login.connection().await?)
+        .fetch_optional(Traced(&mut *self.login.connection().await?))
         .await?;
         let Some(row) = row else { return Ok(None) };
         let key = ApiKeyRow {
@@ -127,7 +128,7 @@ impl Credentials {
     pub async fn note_uses(&self, tenant: TenantId, uses: &[(ApiKeyId, DateTime<Utc>)]) -> Result<(), StoreError> {
         let (keys, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = uses.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
         sqlx::query!("select note_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times)
-            .execute(&mut *self.login.connection().await?)
+            .execute(Traced(&mut *self.login.connection().await?))
             .await?;
         Ok(())
     }
@@ -141,7 +142,7 @@ impl Credentials {
         as_of: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         sqlx::query!("select note_creator_roles($1, $2, $3, $4)", tenant.uuid(), creator, roles, as_of)
-            .execute(&mut *self.login.connection().await?)
+            .execute(Traced(&mut *self.login.connection().await?))
             .await?;
         Ok(())
     }
@@ -156,7 +157,7 @@ impl Credentials {
              where position > $1 and expires_at > now() order by position",
             position
         )
-        .fetch_all(&mut *connection);
+        .fetch_all(Traced(&mut connection));
         let rows = in_time(rows).await.inspect_err(|_| {
             // Given back, it would be tested first, and a silent one keeps its place for as long as that takes.
             drop(connection.detach());
@@ -164,10 +165,15 @@ impl Credentials {
         rows.into_iter().map(Revocation::try_from).collect()
     }
 
+    /// Says how many connections there are.
+    pub fn measure(&self) {
+        self.login.measure();
+    }
+
     /// The quotas that operators gave tenants, and that have not ended.
     pub async fn tenant_quotas(&self) -> Result<Vec<TenantQuota>, StoreError> {
         let rows = sqlx::query!("select of_tenant, quota, per_minute from tenant_quotas where expires_at > now()");
-        let rows = in_time(async { rows.fetch_all(&mut *self.login.connection().await?).await }).await?;
+        let rows = in_time(async { rows.fetch_all(Traced(&mut *self.login.connection().await?)).await }).await?;
         let quotas = rows.into_iter().map(|row| {
             let per_minute = u32::try_from(row.per_minute).map_err(StoreError::broken)?;
             Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })

@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use super::{
     Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, audit::Entry, keyring::Keyring,
-    position::stored,
+    position::stored, traced::Traced,
 };
 use crate::{
     authz::{
@@ -182,7 +182,7 @@ impl Database {
     /// The customer of this id, read in one message.
     pub async fn customer(&self, permit: &Permit<GetCustomer>, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         let row = select_customers!("read_customer($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&mut *self.reader.connection().await?)
+            .fetch_optional(Traced(&mut *self.reader.connection().await?))
             .await?;
         opened(row, &self.keyring).await
     }

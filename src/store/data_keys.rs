@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{StoreError, login::Login};
+use super::{StoreError, login::Login, traced::Traced};
 use crate::{crypto::WrappedDataKey, domain::TenantId};
 
 /// Data keys, wrapped. Cheap to clone.
@@ -36,7 +36,9 @@ impl DataKeys {
              where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1)",
             tenant.uuid()
         );
-        let Some(newest) = newest.fetch_optional(&mut *self.0.connection().await?).await? else { return Ok(None) };
+        let Some(newest) = newest.fetch_optional(Traced(&mut *self.0.connection().await?)).await? else {
+            return Ok(None);
+        };
         let wrapped = newest.wrapped.ok_or(StoreError::KeyDestroyed)?;
         Ok(Some(WrappedDataKey { version: newest.version, wrapped_by: newest.wrapped_by, wrapped }))
     }
@@ -50,7 +52,7 @@ impl DataKeys {
             tenant.uuid(),
             version
         );
-        Ok(key.fetch_optional(&mut *self.0.connection().await?).await?)
+        Ok(key.fetch_optional(Traced(&mut *self.0.connection().await?)).await?)
     }
 
     /// Adds a data key, unless another replica added that version first, or the tenant's were destroyed.
@@ -71,7 +73,7 @@ impl DataKeys {
             key.wrapped,
             now
         )
-        .execute(&mut *self.0.connection().await?)
+        .execute(Traced(&mut *self.0.connection().await?))
         .await?;
         Ok(())
     }
@@ -81,7 +83,12 @@ impl DataKeys {
         let tenants = sqlx::query_scalar!(
             "select of_tenant from data_keys where wrapped is not null group by of_tenant order by of_tenant"
         );
-        Ok(tenants.fetch_all(&mut *self.0.connection().await?).await?.into_iter().map(TenantId::from_uuid).collect())
+        Ok(tenants
+            .fetch_all(Traced(&mut *self.0.connection().await?))
+            .await?
+            .into_iter()
+            .map(TenantId::from_uuid)
+            .collect())
     }
 
     /// The data keys of a tenant, by version, but for destroyed ones.
@@ -92,7 +99,7 @@ impl DataKeys {
                where of_tenant = $1 and wrapped is not null order by version"#,
             tenant.uuid()
         );
-        Ok(keys.fetch_all(&mut *self.0.connection().await?).await?)
+        Ok(keys.fetch_all(Traced(&mut *self.0.connection().await?)).await?)
     }
 
     /// Notes the key of blind indexes that new rows get, unless it is known.
@@ -102,7 +109,7 @@ impl DataKeys {
             i32::from(version),
             check_value
         )
-        .execute(&mut *self.0.connection().await?)
+        .execute(Traced(&mut *self.0.connection().await?))
         .await?;
         Ok(())
     }
@@ -111,7 +118,7 @@ impl DataKeys {
     pub(super) async fn index_keys(&self) -> Result<Vec<(i32, Vec<u8>)>, StoreError> {
         let keys = sqlx::query!("select version, check_value from index_keys order by version");
         Ok(keys
-            .fetch_all(&mut *self.0.connection().await?)
+            .fetch_all(Traced(&mut *self.0.connection().await?))
             .await?
             .into_iter()
             .map(|key| (key.version, key.check_value))
@@ -126,7 +133,7 @@ impl DataKeys {
                where wrapped_by = $1 and wrapped is not null"#,
             master
         )
-        .fetch_all(&mut *self.0.connection().await?)
+        .fetch_all(Traced(&mut *self.0.connection().await?))
         .await?;
         Ok(rows.into_iter().map(DataKeyRow::into_key).collect())
     }
@@ -147,7 +154,7 @@ impl DataKeys {
                cross join lateral (select * from data_keys k
                                    where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 1) k"#
         )
-        .fetch_all(&mut *self.0.connection().await?)
+        .fetch_all(Traced(&mut *self.0.connection().await?))
         .await?;
         Ok(rows.into_iter().map(DataKeyRow::into_key).collect())
     }

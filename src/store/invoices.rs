@@ -3,7 +3,7 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, StoreError, WriteTx, position::stored};
+use super::{Database, Position, ReadTx, StoreError, WriteTx, position::stored, traced::Traced};
 use crate::{
     authz::{
         Narrow, ObjectPermit, Permit,
@@ -166,7 +166,7 @@ impl Database {
     /// The invoice of this id, read in one message.
     pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
         let row = select_invoices!("read_invoice($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&mut *self.reader.connection().await?)
+            .fetch_optional(Traced(&mut *self.reader.connection().await?))
             .await?;
         row.map(Invoice::try_from).transpose()
     }

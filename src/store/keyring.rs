@@ -166,6 +166,11 @@ impl Keyring {
         }
     }
 
+    /// Says how many connections there are.
+    pub(super) fn measure(&self) {
+        self.stored.0.measure();
+    }
+
     pub(super) async fn close(&self) {
         self.stored.0.close().await;
     }

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     domain::TenantId,
     settings::{self, Sources},
+    telemetry::metrics,
 };
 
 /// How long who listens for revocations may take to notice that the password changed.
@@ -147,6 +148,20 @@ impl Login {
     /// Has the files of secrets looked at.
     pub(super) fn look_now(&self) {
         self.sources.look_now();
+    }
+
+    /// Says how many connections there are.
+    pub(super) fn measure(&self) {
+        let pool = self.pool();
+        let login = match self.duty {
+            Duty::Write => "writer",
+            Duty::Read => "reader",
+            Duty::Authenticate => "authn",
+            Duty::KeepKeys => "keys",
+        };
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let (used, max) = (pool.size().saturating_sub(idle), pool.options().get_max_connections());
+        metrics::connections(login, used.into(), idle.into(), max.into());
     }
 
     pub(super) async fn close(&self) {

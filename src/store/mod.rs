@@ -29,6 +29,7 @@ mod position;
 mod privileges;
 mod products;
 mod rotation;
+mod traced;
 mod trail;
 mod tx;
 
@@ -60,6 +61,7 @@ use crate::{
 use keyring::Keyring;
 use login::Login;
 use privileges::Duty;
+use traced::Traced;
 
 /// The database, seen with the two logins that serve operations, and what opens sealed fields. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -222,7 +224,7 @@ impl Database {
     /// Whether both logins of operations are answered, within `limit`.
     pub async fn is_ready(&self, limit: Duration) -> bool {
         let ask = async |login: &Login| {
-            let ask = async { sqlx::query("select 1").execute(&mut *login.connection().await?).await };
+            let ask = async { sqlx::query("select 1").execute(Traced(&mut *login.connection().await?)).await };
             ask.await.is_ok()
         };
         let both = async { tokio::join!(ask(&self.writer), ask(&self.reader)) };
@@ -232,6 +234,13 @@ impl Database {
     /// Keeps data keys no longer in memory than they may be. Never ends.
     pub async fn forget_keys(&self) {
         self.keyring.forget().await;
+    }
+
+    /// Says how many connections there are.
+    pub fn measure(&self) {
+        self.writer.measure();
+        self.reader.measure();
+        self.keyring.measure();
     }
 
     /// Closes all connections, after the work they are doing.

@@ -8,6 +8,7 @@ use super::{
     audit::Entry,
     position::{storable, stored},
     products::ProductRow,
+    traced::Traced,
 };
 use crate::{
     authz::{
@@ -146,7 +147,7 @@ impl Database {
     /// The order of this id, read in one message.
     pub async fn order(&self, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, StoreError> {
         let row = select_orders!(["read_order($1, $2)"], permit.tenant().uuid(), id.uuid())
-            .fetch_optional(&mut *self.reader.connection().await?)
+            .fetch_optional(Traced(&mut *self.reader.connection().await?))
             .await?;
         row.map(Order::try_from).transpose()
     }

@@ -1,6 +1,6 @@
 use serde::Deserialize;
 
-use super::{Database, ReadTx, StoreError, WriteTx, position::stored};
+use super::{Database, ReadTx, StoreError, WriteTx, position::stored, traced::Traced};
 use crate::{
     authz::{
         Permit,
@@ -56,7 +56,7 @@ impl Database {
             permit.tenant().uuid(),
             sku.as_str()
         )
-        .fetch_optional(&mut *self.reader.connection().await?)
+        .fetch_optional(Traced(&mut *self.reader.connection().await?))
         .await?;
         row.map(Product::try_from).transpose()
     }

@@ -2,9 +2,9 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, Postgres, Transaction, pool::PoolConnection};
 
-use super::{Database, StoreError, keyring::Keyring};
+use super::{Database, StoreError, keyring::Keyring, traced::Traced};
 use crate::{
     authz::{Action, Change, Permit},
     domain::TenantId,
@@ -69,14 +69,14 @@ pub(super) fn begin(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
 }
 
 impl<A> Statements<A> {
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.connection
+    pub(super) fn connection(&mut self) -> Traced<'_> {
+        Traced(&mut self.connection)
     }
 }
 
 impl<A> ReadTx<A> {
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.tx
+    pub(super) fn connection(&mut self) -> Traced<'_> {
+        Traced(&mut self.tx)
     }
 
     pub(super) fn keyring(&self) -> &Keyring {
@@ -94,8 +94,8 @@ impl<A> ReadTx<A> {
 }
 
 impl<A> WriteTx<A> {
-    pub(super) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.tx
+    pub(super) fn connection(&mut self) -> Traced<'_> {
+        Traced(&mut self.tx)
     }
 
     pub(super) fn keyring(&self) -> &Keyring {

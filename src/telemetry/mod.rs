@@ -4,14 +4,28 @@
 //! a request carries its trace id, the same that a problem body shows to the caller.
 
 pub mod event;
+mod export;
 pub(crate) mod metrics;
+pub(crate) mod trace;
 mod trace_id;
 
+pub use export::{ExportError, Exporting};
+pub(crate) use trace_id::Parent;
 pub use trace_id::TraceId;
 
 use std::{io::IsTerminal as _, str::FromStr};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
+
+use crate::settings;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,22 +71,59 @@ impl FromStr for LogFilter {
 ///
 /// A panic becomes a log line as well, with its place and without its message, which may quote anything.
 pub fn init(format: LogFormat, filter: &LogFilter) {
+    tell_panics();
+    begin(tracing_subscriber::registry().with(lines(filter)).with(written(format)));
+}
+
+/// The same, and sends spans, metrics and log records to a collector if there is one. To be called in the runtime that is to
+/// do it.
+pub fn init_and_export(log: &settings::Log, otlp: Option<&settings::Otlp>) -> Result<Option<Exporting>, ExportError> {
+    let Some(otlp) = otlp else {
+        init(log.format, &log.filter);
+        return Ok(None);
+    };
+    let export::Layers { tracer, bridge, exporting } = export::start(otlp)?;
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(Targets::new().with_target(trace::TARGET, LevelFilter::INFO));
+    let written = written(log.format).with_filter(lines(&log.filter));
+    let records = bridge.with_filter(lines(&log.filter));
+    tell_panics();
+    begin(tracing_subscriber::registry().with(written).with(records).with(spans));
+    Ok(Some(exporting))
+}
+
+fn begin(subscriber: impl SubscriberInitExt) {
+    if subscriber.try_init().is_err() {
+        tracing::debug!("logging was already set up");
+    }
+}
+
+fn tell_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(target: "security", event = "sys_crash", place, "panicked");
     }));
-    let registry = tracing_subscriber::registry().with(EnvFilter::new(&filter.0));
-    // JSON escapes line breaks and control characters, so that no value can forge a line (LOG-06).
-    let already_set = match format {
-        LogFormat::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
-            registry.with(layer.with_writer(std::io::stderr)).try_init()
-        }
-        LogFormat::Text => registry
-            .with(fmt::layer().compact().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr))
-            .try_init(),
-    };
-    if already_set.is_err() {
-        tracing::debug!("logging was already set up");
+}
+
+/// What goes into log lines: spans that are only sent do not.
+fn lines(filter: &LogFilter) -> EnvFilter {
+    EnvFilter::new(format!("{},{}=off", filter.0, trace::TARGET))
+}
+
+/// Log lines as they are written.
+fn written<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    match format {
+        // JSON escapes line breaks and control characters, so that no value can forge a line (LOG-06).
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Text => layer.compact().with_ansi(std::io::stderr().is_terminal()).boxed(),
     }
 }

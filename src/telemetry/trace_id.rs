@@ -1,17 +1,58 @@
 use std::fmt;
 
+use opentelemetry::{
+    Context,
+    trace::{SpanId, TraceContextExt as _},
+};
+use opentelemetry_http::HeaderExtractor;
+use opentelemetry_sdk::{
+    propagation::TraceContextPropagator,
+    trace::{IdGenerator, RandomIdGenerator},
+};
+
 use crate::crypto;
 
 tokio::task_local! {
     static CURRENT: TraceId;
 }
 
-/// The name of one request in logs and problem bodies: 16 random bytes in the form of a
+/// The name of one request in traces, logs and problem bodies: 16 random bytes in the form of a
 /// W3C Trace Context `trace-id` (32 lower-case hexadecimal digits).
 ///
-/// Always made here and never taken from the caller, who could otherwise confuse two requests in the logs.
+/// Taken from a caller only if that is a service of one's own ([`Parent`]): a stranger could confuse two requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceId(String);
+
+/// The span of another service in which a request is made (W3C Trace Context, section 3.2).
+#[derive(Clone, Debug)]
+pub(crate) struct Parent(Context);
+
+impl Parent {
+    /// What the headers say, if they say it well.
+    pub(crate) fn of(headers: &http::HeaderMap) -> Option<Self> {
+        // Two would be two parents, of which the library takes the first.
+        let mut parents = headers.get_all("traceparent").iter();
+        if parents.next().is_none() || parents.next().is_some() {
+            return None;
+        }
+        let extractor = HeaderExtractor(headers);
+        let context = opentelemetry::propagation::TextMapPropagator::extract_with_context(
+            &TraceContextPropagator::new(),
+            &Context::new(),
+            &extractor,
+        );
+        let valid = context.span().span_context().is_valid();
+        valid.then_some(Self(context))
+    }
+
+    pub(crate) fn trace_id(&self) -> TraceId {
+        TraceId(self.0.span().span_context().trace_id().to_string())
+    }
+
+    pub(super) fn into_context(self) -> Context {
+        self.0
+    }
+}
 
 impl TraceId {
     /// A new, random one.
@@ -37,6 +78,21 @@ impl TraceId {
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
+    }
+}
+
+/// The trace of a request has the name that its log lines have.
+#[derive(Debug, Default)]
+pub(super) struct Ids(RandomIdGenerator);
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> opentelemetry::trace::TraceId {
+        let current = TraceId::current().and_then(|id| opentelemetry::trace::TraceId::from_hex(id.as_str()).ok());
+        current.unwrap_or_else(|| self.0.new_trace_id())
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        self.0.new_span_id()
     }
 }
 

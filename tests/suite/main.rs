@@ -41,5 +41,6 @@ mod secrets;
 mod shared_quota;
 mod start;
 mod support;
+mod telemetry;
 mod tls;
 mod vault;

@@ -327,3 +327,27 @@ async fn secret_03_faults_of_the_internal_listener_are_told() {
     assert!(faults(&[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]).contains("APP_OIDC__REQUIRE_BOUND_TOKENS"));
     assert_eq!(faults(&[&whole[..], &[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]].concat()), "");
 }
+
+#[tokio::test]
+async fn log_04_only_a_service_of_ones_own_says_which_trace_it_is_in() {
+    let stage = Stage::start(&[]).await;
+    let (trace_id, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let parent = format!("00-{trace_id}-{span}-01");
+    let stranger = stage.app.anonymous();
+    let asked = stranger.request(Method::GET, "/v1/me").header("traceparent", &parent);
+    assert_ne!(stranger.send(asked).await.header("x-request-id"), Some(trace_id));
+    let service = stage.job();
+    let ask = async |parents: &[&str]| {
+        let mut asked = service.request(Method::GET, "/v1/me");
+        for parent in parents {
+            asked = asked.header("traceparent", *parent);
+        }
+        service.send(asked).await.header("x-request-id").unwrap().to_owned()
+    };
+    assert_eq!(ask(&[&parent]).await, trace_id);
+    let nobody = format!("00-{}-{span}-01", "0".repeat(32));
+    for odd in [&[parent.as_str(), &parent][..], &["00-xyz"], &[&nobody], &[]] {
+        let given = ask(odd).await;
+        assert!(given != trace_id && given.len() == 32 && given != "0".repeat(32), "{odd:?}: {given}");
+    }
+}

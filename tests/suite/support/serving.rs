@@ -30,16 +30,19 @@ impl Serving {
     pub async fn start(variables: &BTreeMap<String, String>) -> Self {
         let mut child = binary().arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
-        let (sender, mut log) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, log) = tokio::sync::mpsc::unbounded_channel();
         std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut seen: Vec<Value> = Vec::new();
+        // From here on it is killed whatever happens.
+        let mut serving = Self { address: ([127, 0, 0, 1], 0).into(), said: Vec::new(), child, log };
         let said = |seen: &[Value], what: &str| seen.iter().find(|line| line["message"] == what).cloned();
-        while said(&seen, "listening").is_none() || said(&seen, "issuer keys loaded").is_none() {
-            let line = tokio::time::timeout(Duration::from_secs(20), log.recv()).await.unwrap().unwrap();
-            seen.push(serde_json::from_str(&line).expect("every log line is JSON"));
+        while said(&serving.said, "listening").is_none() || said(&serving.said, "issuer keys loaded").is_none() {
+            let line = tokio::time::timeout(Duration::from_secs(20), serving.log.recv()).await;
+            let line = line.ok().flatten().unwrap_or_else(|| panic!("not ready; it said {:#?}", serving.said));
+            serving.said.push(serde_json::from_str(&line).expect("every log line is JSON"));
         }
-        let address = said(&seen, "listening").unwrap()["address"].as_str().unwrap().parse().unwrap();
-        Self { address, said: seen, child, log }
+        let listening = said(&serving.said, "listening").unwrap();
+        serving.address = listening["address"].as_str().unwrap().parse().unwrap();
+        serving
     }
 
     /// SIGHUP

@@ -1,0 +1,188 @@
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    metrics::v1::{metric::Data, number_data_point},
+};
+use poem::{
+    Body, EndpointExt as _, Request, Response, Route, Server, handler,
+    http::StatusCode,
+    listener::TcpAcceptor,
+    post,
+    web::{Data as State, Path},
+};
+use tokio::{net::TcpListener, sync::watch};
+
+/// A collector of OTLP over HTTP, which keeps what it is sent.
+pub struct Collector {
+    pub address: SocketAddr,
+    kept: Arc<Kept>,
+}
+
+struct Kept {
+    silent: watch::Sender<bool>,
+    messages: Mutex<Vec<Message>>,
+}
+
+/// What was sent.
+struct Message {
+    signal: String,
+    body: Vec<u8>,
+    authorization: Option<String>,
+}
+
+/// A span, as far as tests look at it.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub trace_id: String,
+    pub id: String,
+    pub parent: String,
+    pub name: String,
+    /// 2 is a server's, 3 a client's.
+    pub kind: i32,
+    pub attributes: BTreeMap<String, String>,
+    pub failed: bool,
+}
+
+/// A log record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub trace_id: String,
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A number of a metric with its labels: a counter's sum, or how many values a histogram has.
+#[derive(Clone, Debug)]
+pub struct Point {
+    pub metric: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: u64,
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let kept = Arc::new(Kept { silent: watch::Sender::new(false), messages: Mutex::default() });
+        let app = Route::new().at("/v1/:signal", post(take)).data(Arc::clone(&kept));
+        let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
+        tokio::spawn(async move { Server::new_with_acceptor(acceptor).run(app).await.unwrap() });
+        Self { address, kept }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Takes connections and answers nobody, or answers again.
+    pub fn be_silent(&self, silent: bool) {
+        self.kept.silent.send_replace(silent);
+    }
+
+    /// The `Authorization` of each message.
+    pub fn authorizations(&self) -> Vec<Option<String>> {
+        self.kept.messages.lock().unwrap().iter().map(|message| message.authorization.clone()).collect()
+    }
+
+    fn decoded<M: prost::Message + Default>(&self, signal: &str) -> Vec<M> {
+        let messages = self.kept.messages.lock().unwrap();
+        let of = messages.iter().filter(|message| message.signal == signal);
+        of.map(|message| M::decode(&message.body[..]).expect("it is OTLP")).collect()
+    }
+
+    pub fn spans(&self) -> Vec<Span> {
+        let resources = self.decoded::<ExportTraceServiceRequest>("traces").into_iter().flat_map(|m| m.resource_spans);
+        let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+        let span = |span: opentelemetry_proto::tonic::trace::v1::Span| Span {
+            trace_id: service::crypto::hex(&span.trace_id),
+            id: service::crypto::hex(&span.span_id),
+            parent: service::crypto::hex(&span.parent_span_id),
+            name: span.name,
+            kind: span.kind,
+            attributes: attributes(span.attributes),
+            failed: span.status.is_some_and(|status| status.code == 2),
+        };
+        spans.map(span).collect()
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        let resources = self.decoded::<ExportLogsServiceRequest>("logs").into_iter().flat_map(|m| m.resource_logs);
+        let records = resources.flat_map(|resource| resource.scope_logs).flat_map(|scope| scope.log_records);
+        let record = |record: opentelemetry_proto::tonic::logs::v1::LogRecord| Record {
+            trace_id: service::crypto::hex(&record.trace_id),
+            attributes: attributes(record.attributes),
+        };
+        records.map(record).collect()
+    }
+
+    /// In the order in which they arrived.
+    pub fn points(&self) -> Vec<Point> {
+        let resources =
+            self.decoded::<ExportMetricsServiceRequest>("metrics").into_iter().flat_map(|m| m.resource_metrics);
+        let metrics = resources.flat_map(|resource| resource.scope_metrics).flat_map(|scope| scope.metrics);
+        let mut points = Vec::new();
+        for metric in metrics {
+            let mut add = |labels, value| {
+                points.push(Point { metric: metric.name.clone(), labels: attributes(labels), value });
+            };
+            let number = |value: Option<number_data_point::Value>| match value {
+                Some(number_data_point::Value::AsInt(value)) => value.unsigned_abs(),
+                _ => 0,
+            };
+            match metric.data {
+                Some(Data::Sum(sum)) => sum.data_points.into_iter().for_each(|p| add(p.attributes, number(p.value))),
+                Some(Data::Gauge(gauge)) => {
+                    gauge.data_points.into_iter().for_each(|p| add(p.attributes, number(p.value)));
+                }
+                Some(Data::Histogram(of)) => of.data_points.into_iter().for_each(|p| add(p.attributes, p.count)),
+                _ => {}
+            }
+        }
+        points
+    }
+
+    /// What a metric says last under these labels.
+    pub fn last(&self, metric: &str, labels: &[(&str, &str)]) -> u64 {
+        let fits = |point: &&Point| {
+            point.metric == metric
+                && labels.iter().all(|(name, value)| point.labels.get(*name).is_some_and(|v| v == value))
+        };
+        self.points().iter().rfind(fits).map_or(0, |point| point.value)
+    }
+}
+
+fn attributes(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
+    attributes.into_iter().map(|attribute| (attribute.key, text(attribute.value))).collect()
+}
+
+fn text(value: Option<AnyValue>) -> String {
+    match value.and_then(|value| value.value) {
+        Some(Value::StringValue(text)) => text,
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(truth)) => truth.to_string(),
+        Some(Value::DoubleValue(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+#[handler]
+async fn take(State(kept): State<&Arc<Kept>>, Path(signal): Path<String>, request: &Request, body: Body) -> Response {
+    let authorization = request.header("authorization").map(str::to_owned);
+    let body = body.into_vec().await.unwrap();
+    let mut silent = kept.silent.subscribe();
+    if *silent.borrow_and_update() {
+        // Until it speaks again, whoever asked has gone.
+        let _ = silent.wait_for(|silent| !silent).await;
+        return StatusCode::SERVICE_UNAVAILABLE.into();
+    }
+    kept.messages.lock().unwrap().push(Message { signal, body, authorization });
+    StatusCode::OK.into()
+}
