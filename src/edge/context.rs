@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     api::Operation,
+    domain::Sku,
     problem::{self, Kind, Problem},
     telemetry::{Parent, TraceId, event, metrics, trace},
 };
@@ -89,7 +90,7 @@ where
         let parent = self.believes.then(|| Parent::of(request.headers())).flatten();
         let trace_id = parent.as_ref().map_or_else(TraceId::generate, Parent::trace_id);
         let (client, secure) = (self.note_client(&mut request), self.secure);
-        // The path only: a query can hold what must not be logged.
+        // Without the query, which can hold what must not be told.
         let path = request.uri().path().to_owned();
         // Whatever lines are filtered out, those of a request have its name.
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
@@ -110,7 +111,7 @@ where
             trace::answered(&traced, sent_as, of.map(|of| (of.name, of.route)), response.status());
             tracing::info!(
                 method = method.as_str(),
-                path,
+                path = of.map(|of| loggable(&path, of.route)),
                 operation,
                 status = response.status().as_u16(),
                 client = client.map(|client| client.0.to_string()),
@@ -127,6 +128,18 @@ where
             Ok(served.await.unwrap_or_else(fallen))
         })
     }
+}
+
+/// The path of an operation for the log: what stands for an object only if it is a name that objects have, since a caller can
+/// write anything there, such as a key. A path that is none of an operation's is not logged at all (LOG-02).
+fn loggable(path: &str, route: &str) -> String {
+    let shown = path.split('/').zip(route.split('/')).map(|(segment, template)| match template {
+        "{id}" if segment.len() == 36 && uuid::Uuid::try_parse(segment).is_ok() => segment,
+        "{sku}" if segment.parse::<Sku>().is_ok() => segment,
+        _ if template.starts_with('{') => "*",
+        literal => literal,
+    });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 /// Renders a problem, replaces an error that is none, and adds the headers.

@@ -14,6 +14,7 @@ mod authn;
 mod authz;
 mod backup;
 mod billing;
+mod canaries;
 mod catalog;
 mod cli;
 mod customers;

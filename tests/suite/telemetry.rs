@@ -14,7 +14,7 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Collector, Record, Serving, Span, TestApp, UNTHROTTLED, eventually, person, start_issuer,
+    ACME, Actor, Collector, Forge, Record, Serving, Span, TestApp, UNTHROTTLED, eventually, person, start_issuer,
     test_database,
 };
 
@@ -230,4 +230,28 @@ async fn log_01_no_line_is_lost_whether_or_not_telemetry_is_sent() {
         assert_eq!(of("request"), asked, "sending: {sending}");
         assert_eq!(of("input refused").len(), 100, "sending: {sending}");
     }
+}
+
+#[tokio::test]
+async fn log_06_no_caller_forges_a_line_or_a_field() {
+    let name = "eve\",\"event\":\"forged\",\"x\":\"\\u000a{}\\";
+    let observed = Observed::start(&[("APP_OTLP__ENDPOINT", ""), ("APP_LOG__FILTER", "debug")]).await;
+    let token = Forge::new(&observed.issuer).claim("sub", name).claim("roles", json!(["viewer"])).token();
+    let eve = Actor::new(observed.serving.address, Some(token));
+    // Refused by the role, so an event with the subject.
+    assert_eq!(eve.post("/v1/orders", &an_order()).await.problem(403), "forbidden");
+    for path in ["/%0a%7b%22event%22:%22forged%22%7d", "/v1/orders/%22,%22event%22:%22forged", "/v1/products/%1b%5b2J"]
+    {
+        assert!(!eve.get(path).await.status.is_success());
+    }
+    let odd = "x\t\"event\":\"forged\"";
+    for header in ["user-agent", "x-forwarded-for", "traceparent", "x-request-id"] {
+        eve.send(eve.request(http::Method::GET, "/v1/me").header(header, odd)).await.ok(200);
+    }
+    let (_, log) = observed.serving.terminate().await;
+    assert!(log.contains("access denied"));
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["event"] != "forged"));
+    let denied = lines.iter().find(|line| line["event"] == "authz_fail").unwrap();
+    assert_eq!(denied["subject"], name);
 }

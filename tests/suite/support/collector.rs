@@ -87,6 +87,11 @@ impl Collector {
         self.kept.silent.send_replace(silent);
     }
 
+    /// The bodies of all messages.
+    pub fn bodies(&self) -> Vec<Vec<u8>> {
+        self.kept.messages.lock().unwrap().iter().map(|message| message.body.clone()).collect()
+    }
+
     /// The `Authorization` of each message.
     pub fn authorizations(&self) -> Vec<Option<String>> {
         self.kept.messages.lock().unwrap().iter().map(|message| message.authorization.clone()).collect()

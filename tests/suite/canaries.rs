@@ -1,0 +1,286 @@
+//! What must never be told: planted, driven through every operation, and looked for in everything that is told (LOG-02).
+
+use std::collections::BTreeMap;
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use http::Method;
+use serde_json::{Value, json};
+use service::{
+    authz::{
+        matrix::{MATRIX, Scope},
+        policy::Role,
+    },
+    dev::demo,
+    domain::Clock,
+};
+
+use crate::support::{
+    ACME, Actor, Collector, Credential, Reply, Serving, TestApp, UNTHROTTLED, id, person, query, start_issuer,
+    test_database,
+};
+
+const EMAIL: &str = "canary-mail@canary.example";
+const PHONE: &str = "+491769871234";
+const TAX_ID: &str = "DE-CANARY-87";
+const IBAN: &str = "DE89370400440532013000";
+const ADDRESS: &str = "Canary Lane 17";
+/// What only looks like a credential, a cookie, a password.
+const TEXT: &str = "CANARY-c0ffee-51";
+/// In a path, which the answer tells whoever sent it.
+const PATH: &str = "CANARY_path_93";
+
+/// A text as it would be found: as it is, with other letters, percent-encoded, and in base64 at any of the three places
+/// that it can begin at.
+fn forms(canary: &str) -> Vec<String> {
+    let percent = |which: fn(u8) -> bool| -> String {
+        canary.bytes().map(|b| if which(b) { format!("%{b:02X}") } else { char::from(b).to_string() }).collect()
+    };
+    let mut forms = vec![
+        canary.to_owned(),
+        canary.to_ascii_lowercase(),
+        canary.to_ascii_uppercase(),
+        percent(|b| !b.is_ascii_alphanumeric()),
+        percent(|b| !b.is_ascii_alphanumeric() && !b"-_.~".contains(&b)),
+        percent(|_| true),
+        service::crypto::hex(canary.as_bytes()),
+        url::form_urlencoded::byte_serialize(canary.as_bytes()).collect(),
+    ];
+    for before in 0..3 {
+        let text = [&vec![b'x'; before][..], canary.as_bytes()].concat();
+        for base64 in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+            // Without the ends, which depend on what stands beside it.
+            forms.push(base64[2 * before..base64.len() - 2].to_owned());
+        }
+    }
+    forms.sort();
+    forms.dedup();
+    forms
+}
+
+/// Where which canary is.
+fn found(canaries: &BTreeMap<&'static str, String>, place: &str, told: &[u8]) -> Vec<String> {
+    let told = String::from_utf8_lossy(told);
+    let hits = canaries.iter().flat_map(|(name, canary)| forms(canary).into_iter().map(move |form| (name, form)));
+    hits.filter(|(_, form)| told.contains(form)).map(|(name, form)| format!("{name} in {place}, as {form}")).collect()
+}
+
+/// Bodies that are right, and hold what is to be kept.
+fn body(operation: &str) -> Value {
+    match operation {
+        "putProduct" => json!({ "name": "Ink", "price": { "amount": 500, "currency": "EUR" } }),
+        "createCustomer" => json!({
+            "name": "Somebody", "email": EMAIL, "phone": PHONE, "taxId": TAX_ID, "bankAccount": IBAN, "address": ADDRESS,
+        }),
+        "updateCustomer" => json!({ "phone": PHONE, "address": ADDRESS }),
+        "createOrder" => json!({
+            "lines": [{ "sku": "PAPER-A4", "quantity": 1 }], "shippingSpeed": "standard", "note": ADDRESS,
+        }),
+        "createPayment" | "createRefund" => json!({ "amount": { "amount": 1, "currency": "EUR" } }),
+        "createApiKey" => json!({ "name": "a key", "scopes": ["orders:read"], "validForDays": 3 }),
+        "rotateApiKey" => json!({ "validForDays": 3, "overlapHours": 1 }),
+        "createExport" => {
+            json!({ "kind": "orders", "from": "2020-01-01T00:00:00Z", "to": "2040-01-01T00:00:00Z" })
+        }
+        _ => Value::Null,
+    }
+}
+
+/// The same, spoilt in some way: each time by a canary.
+fn spoilt(body: &Value) -> Vec<String> {
+    let mut bodies = vec![TEXT.to_owned(), format!("{{\"{TEXT}\": 1}}"), format!("[\"{EMAIL}\", \"{IBAN}\"")];
+    if let Some(members) = body.as_object() {
+        for name in members.keys() {
+            let mut wrong = body.clone();
+            wrong[name] = json!({ TEXT: [EMAIL, PHONE, TAX_ID, IBAN, ADDRESS] });
+            bodies.push(wrong.to_string());
+            let mut wrong = body.clone();
+            wrong[name] = json!(format!("{TEXT} {EMAIL} {IBAN}\u{202e}"));
+            bodies.push(wrong.to_string());
+        }
+    }
+    bodies
+}
+
+struct Stage {
+    serving: Serving,
+    collector: Collector,
+    database: service::dev::database::Urls,
+    /// What was answered with an error.
+    errors: Vec<u8>,
+    canaries: BTreeMap<&'static str, String>,
+    admin: String,
+    viewer: String,
+}
+
+impl Stage {
+    async fn start(filter: &str) -> Self {
+        let (database, collector) = (test_database().await, Collector::start().await);
+        let issuer = start_issuer(Clock::system()).await;
+        let mut variables = TestApp::variables(&database, issuer.url());
+        variables.extend(UNTHROTTLED.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let own = [
+            ("APP_OTLP__ENDPOINT", collector.url()),
+            ("APP_OTLP__TOKEN", "CANARY-otlp-token-77".to_owned()),
+            ("APP_LOG__FILTER", filter.to_owned()),
+            ("APP_PENALTY__FAILURES", "1000000".to_owned()),
+            ("APP_PENALTY__FREE_FAILURES", "1000000".to_owned()),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        let token = |role| issuer.access_token(&person(&ACME, role), &Scope::ALL);
+        let (admin, viewer) = (token(Role::Admin), token(Role::Viewer));
+        let part = |token: &str, at: usize| token.split('.').nth(at).unwrap().to_owned();
+        let password = |name: &str| url::Url::parse(&variables[name]).unwrap().password().unwrap().to_owned();
+        let canaries = BTreeMap::from([
+            ("text", TEXT.to_owned()),
+            ("path", PATH.to_owned()),
+            ("e-mail", EMAIL.to_owned()),
+            ("phone", PHONE.to_owned()),
+            ("tax id", TAX_ID.to_owned()),
+            ("bank account", IBAN.to_owned()),
+            ("address", ADDRESS.to_owned()),
+            ("token's claims", part(&admin, 1)),
+            ("token's signature", part(&admin, 2)),
+            ("another token's signature", part(&viewer, 2)),
+            ("OTLP token", variables["APP_OTLP__TOKEN"].clone()),
+            ("MAC key", variables["APP_SECRETS__MAC_KEY"].clone()),
+            ("pepper", variables["APP_SECRETS__PEPPER"].clone()),
+            ("master key", variables["APP_KEYS__MASTER"].split(':').nth(1).unwrap().to_owned()),
+            ("index key", variables["APP_KEYS__INDEX"].split(':').nth(1).unwrap().to_owned()),
+            ("writer's password", password("APP_DATABASE__WRITER_URL")),
+            ("reader's password", password("APP_DATABASE__READER_URL")),
+        ]);
+        let serving = Serving::start(&variables).await;
+        Self { serving, collector, database, errors: Vec::new(), canaries, admin, viewer }
+    }
+
+    fn actor(&self, credential: Option<Credential>) -> Actor {
+        Actor::with(self.serving.address, credential)
+    }
+
+    fn admin(&self) -> Actor {
+        self.actor(Some(Credential::Token(self.admin.clone())))
+    }
+
+    async fn send(&mut self, actor: &Actor, request: reqwest::RequestBuilder) -> Reply {
+        let reply = actor.send(request).await;
+        if !reply.status.is_success() {
+            self.errors.extend(format!("{:?} {}\n", reply.headers, reply.text).into_bytes());
+        }
+        reply
+    }
+
+    /// Every operation: as it should be, spoilt, with credentials that are none or not enough, and with canaries wherever a caller
+    /// can write something.
+    async fn everything(&mut self) {
+        let admin = self.admin();
+        let customer = id(&admin.post("/v1/customers", &body("createCustomer")).await.ok(201));
+        let key = admin.post("/v1/api-keys", &body("createApiKey")).await.ok(201);
+        let text = key["key"].as_str().unwrap().to_owned();
+        self.canaries.insert("API key's secret", text.rsplit('_').next().unwrap().to_owned());
+        let callers = [
+            Some(Credential::Token(self.admin.clone())),
+            Some(Credential::Token(self.viewer.clone())),
+            Some(Credential::Token(format!("{}x", self.admin))),
+            Some(Credential::Token(TEXT.to_owned())),
+            Some(Credential::ApiKey(text.clone())),
+            Some(Credential::ApiKey(text.replace('0', "1"))),
+            None,
+        ];
+        let callers = callers.map(|credential| self.actor(credential));
+        for row in &MATRIX {
+            let id = match row.operation {
+                "getCustomer" | "updateCustomer" | "eraseCustomer" => customer.clone(),
+                _ => demo::FIRST_ORDER.to_string(),
+            };
+            let path = row.path.replace("{id}", &id).replace("{sku}", "INK");
+            let method: Method = row.method.as_str().parse().unwrap();
+            let right = body(row.operation);
+            for actor in &callers {
+                let request = actor.request(method.clone(), &path).header("idempotency-key", TEXT);
+                let request = if right.is_null() { request } else { request.json(&right) };
+                self.send(actor, request).await;
+            }
+            for wrong in spoilt(&right) {
+                let request = admin.request(method.clone(), &path).header("content-type", "application/json");
+                self.send(&admin, request.body(wrong)).await;
+            }
+            let odd = [
+                format!("{path}?access_token={TEXT}&email={EMAIL}"),
+                format!("{path}?{TEXT}={IBAN}"),
+                row.path.replace("{id}", PATH).replace("{sku}", &format!("{PATH}%40")),
+                format!("{path}/{PATH}"),
+            ];
+            for path in odd.iter().filter(|odd| *odd != &path) {
+                self.send(&admin, admin.request(method.clone(), path)).await;
+            }
+            let headers = [
+                ("cookie", format!("__Host-session={TEXT}; other={TEXT}")),
+                ("authorization", format!("Basic {TEXT}")),
+                ("x-api-key", TEXT.to_owned()),
+                ("traceparent", TEXT.to_owned()),
+                ("x-forwarded-for", TEXT.to_owned()),
+                ("accept", TEXT.to_owned()),
+                ("content-type", TEXT.to_owned()),
+                ("user-agent", TEXT.to_owned()),
+            ];
+            for (name, value) in headers {
+                self.send(&admin, admin.request(method.clone(), &path).header(name, value)).await;
+            }
+        }
+    }
+}
+
+async fn nothing_is_told(filter: &str) {
+    let mut stage = Stage::start(filter).await;
+    stage.everything().await;
+    let Stage { serving, collector, database, errors, canaries, .. } = stage;
+    let said = serde_json::to_vec(&serving.said).unwrap();
+    let (_, log) = serving.terminate().await;
+    let audit = query(&database.backup, "select audit_events::text from audit_events").await.join("\n");
+    let bodies = collector.bodies();
+    assert!(!log.is_empty() && !errors.is_empty() && !audit.is_empty() && bodies.len() > 3);
+    let mut leaks = found(&canaries, "the first log lines", &said);
+    leaks.extend(found(&canaries, "the log", log.as_bytes()));
+    let mut canaries_of_errors = canaries.clone();
+    canaries_of_errors.remove("path");
+    leaks.extend(found(&canaries_of_errors, "an error", &errors));
+    leaks.extend(found(&canaries, "the audit trail", audit.as_bytes()));
+    leaks.extend(bodies.iter().flat_map(|body| found(&canaries, "what a collector is sent", body)));
+    leaks.sort();
+    leaks.dedup();
+    assert_eq!(leaks, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn log_02_nothing_that_must_be_kept_is_told_anywhere() {
+    nothing_is_told("info").await;
+}
+
+/// An operator who looks for a fault must not see it either.
+#[tokio::test]
+async fn log_02_nor_when_more_is_logged() {
+    nothing_is_told("debug").await;
+}
+
+/// So that the others mean something.
+#[test]
+fn log_02_a_canary_is_found_in_each_form() {
+    let canaries = BTreeMap::from([("address", ADDRESS.to_owned())]);
+    let base64 = |text: String| URL_SAFE_NO_PAD.encode(text);
+    for told in [
+        format!("at {ADDRESS}"),
+        ADDRESS.to_uppercase(),
+        "Canary%20Lane%2017".to_owned(),
+        "Canary+Lane+17".to_owned(),
+        base64(format!("{ADDRESS} and more")),
+        base64(format!("1{ADDRESS} and more")),
+        base64(format!("12{ADDRESS} and more")),
+        base64(format!("123{ADDRESS}")),
+    ] {
+        assert!(!found(&canaries, "here", told.as_bytes()).is_empty(), "{told}");
+    }
+    assert!(found(&canaries, "here", b"Canary Lane 1").is_empty());
+}
