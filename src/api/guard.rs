@@ -157,8 +157,7 @@ impl Guard {
             return self.serve(request).await;
         }
         let principal = self.authenticate(&request).instrument(inside!("authenticate")).await?;
-        let counted = self.context.quotas.take(&principal, self.row.quota).instrument(inside!("count"));
-        let Ok(decision) = counted.await else {
+        let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
             return Err(Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1)).into());
         };
         let outcome = match decision.refusal() {

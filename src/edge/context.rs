@@ -22,7 +22,10 @@ use crate::{
     api::Operation,
     domain::Sku,
     problem::{self, Kind, Problem},
-    telemetry::{Parent, TraceId, event, metrics, trace},
+    telemetry::{
+        Parent, TraceId, event, metrics,
+        trace::{self, Traced},
+    },
 };
 
 /// Names the request in a response header, so that a caller can report a success too.
@@ -95,11 +98,12 @@ where
         // Whatever lines are filtered out, those of a request have its name.
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
         let (method, sent_as) = (request.method().clone(), metrics::known_method(request.method()));
-        let traced = trace::request(&span, sent_as, parent);
-        let work = self.inner.call(request).instrument(traced.clone()).instrument(span.clone());
+        let traced = Traced::new(&span, &trace_id, sent_as, parent);
+        let (own, by_id) = (traced.span(), traced.context());
+        let work = self.inner.call(request).instrument(own.clone()).instrument(span.clone());
         let serve = async move {
-            let Ok(response) = trace_id.clone().scope(work).await;
-            let (_in_request, _in_trace) = (span.enter(), traced.enter());
+            let Ok(response) = trace_id.clone().scope(!own.is_none(), work).await;
+            let (_in_request, _in_trace) = (span.enter(), own.enter());
             let of = response.extensions().get::<Operation>().copied();
             let mut response = finish(response, &path, &trace_id, client);
             if secure {
@@ -108,7 +112,7 @@ where
             let took = started.elapsed();
             let operation = of.map(|of| of.name);
             metrics::request(sent_as, operation, response.status(), took);
-            trace::answered(&traced, sent_as, of.map(|of| (of.name, of.route)), response.status());
+            trace::answered(&own, sent_as, of.map(|of| (of.name, of.route)), response.status());
             tracing::info!(
                 method = method.as_str(),
                 path = of.map(|of| loggable(&path, of.route)),
@@ -121,7 +125,7 @@ where
             response
         };
         // A task of its own: a caller that hangs up does not stop a change half-way, nor keep it out of the log.
-        let served = tokio::spawn(serve);
+        let served = tokio::spawn(trace::within(by_id, serve));
         Box::pin(async move {
             // Only a layer outside the panic fence could make this fail, and none should.
             let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), client);

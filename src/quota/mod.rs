@@ -13,6 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, header};
+use tracing::Instrument as _;
 
 use crate::{
     authn::Principal,
@@ -22,6 +23,7 @@ use crate::{
     problem::{Kind, Problem},
     settings,
     store::{Credentials, StoreError},
+    telemetry::trace::inside,
 };
 pub use local::Buckets;
 pub use shared::{NotRenewed, SharedBuckets, SharedQuotaError, StoreDown};
@@ -100,7 +102,7 @@ impl Quotas {
         let of_principal = of_class(class).map(|name| of(name, Some(principal.subject())));
         let asked: Vec<_> = of_principal.into_iter().chain([of(QuotaName::Tenant, None)]).collect();
         let Some(shared) = &self.shared else { return Ok(self.take_locally(&asked)) };
-        match shared.take(&asked).await {
+        match shared.take(&asked).instrument(inside!("count")).await {
             Ok(standings) => Ok(Decision { standings }),
             Err(_) => match class.uncounted() {
                 Uncounted::Local => Ok(self.take_locally(&asked)),

@@ -27,6 +27,7 @@ use tokio::runtime::Handle;
 
 use super::{
     metrics::{self, Fate},
+    trace as trace_spans,
     trace_id::Ids,
 };
 use crate::settings::Otlp;
@@ -105,7 +106,8 @@ pub(super) fn start(otlp: &Otlp) -> Result<Layers, ExportError> {
     let tracers = SdkTracerProvider::builder()
         .with_span_processor(Counted(spans))
         .with_id_generator(Ids::default())
-        .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(otlp.sample_ratio))))
+        // What is not to be sampled gets no span.
+        .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource.clone())
         .build();
     let records = LogExporter::builder().with_http().with_http_client(collector.clone()).with_endpoint(to("logs"));
@@ -119,6 +121,7 @@ pub(super) fn start(otlp: &Otlp) -> Result<Layers, ExportError> {
     let numbers = MetricExporter::builder().with_http().with_http_client(collector).with_endpoint(to("metrics"));
     let numbers = numbers.with_timeout(otlp.timeout).build()?;
     metrics::start(Some(PeriodicReader::builder(numbers).with_interval(otlp.metrics_every).build()));
+    trace_spans::begin(otlp.sample_ratio);
     Ok(Layers {
         tracer: tracers.tracer(env!("CARGO_PKG_NAME")),
         bridge: OpenTelemetryTracingBridge::new(&loggers),

@@ -13,7 +13,8 @@ use opentelemetry_sdk::{
 use crate::crypto;
 
 tokio::task_local! {
-    static CURRENT: TraceId;
+    /// The request, and whether it is traced.
+    static CURRENT: (TraceId, bool);
 }
 
 /// The name of one request in traces, logs and problem bodies: 16 random bytes in the form of a
@@ -49,6 +50,11 @@ impl Parent {
         TraceId(self.0.span().span_context().trace_id().to_string())
     }
 
+    /// Whether that service traces it.
+    pub(super) fn is_sampled(&self) -> bool {
+        self.0.span().span_context().is_sampled()
+    }
+
     pub(super) fn into_context(self) -> Context {
         self.0
     }
@@ -69,15 +75,24 @@ impl TraceId {
         &self.0
     }
 
-    /// Runs `work` as part of the request this names.
-    pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
-        CURRENT.scope(self, work).await
+    /// Runs `work` as part of the request this names, which is traced or not.
+    pub(crate) async fn scope<F: Future>(self, traced: bool, work: F) -> F::Output {
+        CURRENT.scope((self, traced), work).await
     }
 
     /// The trace id of the request being served, if any is.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        CURRENT.try_with(|(id, _)| id.clone()).ok()
+    }
+
+    /// Whether the request being served is traced, if any is.
+    pub(crate) fn is_traced() -> bool {
+        CURRENT.try_with(|(_, traced)| *traced).unwrap_or(false)
+    }
+
+    pub(super) fn to_otel(&self) -> opentelemetry::trace::TraceId {
+        opentelemetry::trace::TraceId::from_hex(&self.0).unwrap_or(opentelemetry::trace::TraceId::INVALID)
     }
 }
 
@@ -87,8 +102,7 @@ pub(super) struct Ids(RandomIdGenerator);
 
 impl IdGenerator for Ids {
     fn new_trace_id(&self) -> opentelemetry::trace::TraceId {
-        let current = TraceId::current().and_then(|id| opentelemetry::trace::TraceId::from_hex(id.as_str()).ok());
-        current.unwrap_or_else(|| self.0.new_trace_id())
+        TraceId::current().map_or_else(|| self.0.new_trace_id(), |id| id.to_otel())
     }
 
     fn new_span_id(&self) -> SpanId {

@@ -80,9 +80,7 @@ async fn log_04_a_request_is_one_trace_from_the_edge_to_sql_and_its_log_lines_ar
     let statements: Vec<_> = spans.iter().filter(|span| span.attributes.contains_key("db.query.text")).collect();
     let names: Vec<_> = statements.iter().map(|span| span.name.as_str()).collect();
     assert!(names.contains(&"select read_order_inputs") && names.contains(&"with orders"), "{names:?}");
-    for step in ["authenticate", "count"] {
-        assert!(spans.iter().any(|span| span.name == step && span.parent == root.id), "{step}: {spans:#?}");
-    }
+    assert!(spans.iter().any(|span| span.name == "authenticate" && span.parent == root.id), "{spans:#?}");
     // Each is inside another of the same trace.
     for span in spans.iter().filter(|span| span.id != root.id) {
         assert!(spans.iter().any(|other| other.id == span.parent), "{span:#?}");
@@ -139,7 +137,7 @@ async fn log_03_metrics_and_log_records_are_sent_whatever_is_sampled() {
     eventually("the event is there", async || {
         let is = |record: &Record| {
             record.attributes.get("event").is_some_and(|event| event == "authn_token_invalid")
-                && !record.trace_id.is_empty()
+                && record.trace_id.len() == 32
         };
         collector.records().iter().any(is)
     })
