@@ -124,6 +124,7 @@ impl Stage {
         let own = [
             ("APP_OTLP__ENDPOINT", collector.url()),
             ("APP_OTLP__TOKEN", "CANARY-otlp-token-77".to_owned()),
+            ("APP_OTLP__SAMPLE_RATIO", "1".to_owned()),
             ("APP_LOG__FILTER", filter.to_owned()),
             ("APP_PENALTY__FAILURES", "1000000".to_owned()),
             ("APP_PENALTY__FREE_FAILURES", "1000000".to_owned()),

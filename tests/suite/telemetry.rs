@@ -37,6 +37,7 @@ impl Observed {
             ("APP_OTLP__TOKEN", TOKEN.to_owned()),
             ("APP_OTLP__METRICS_EVERY_MS", "200".to_owned()),
             ("APP_OTLP__TIMEOUT_MS", "300".to_owned()),
+            ("APP_OTLP__SAMPLE_RATIO", "1".to_owned()),
         ];
         all.extend(own.map(|(name, value)| (name.to_owned(), value)));
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
