@@ -46,17 +46,17 @@ create table audit_seals (
     events bigint not null check (events > 0),
     digest bytea not null check (length(digest) = 32),
     -- Of each line 8 bytes of its position and 8 of its digest. They prove nothing: they tell which line was changed.
-    lines bytea not null check (length(lines) = events * 16),
-    sealed_at timestamptz not null
+    lines bytea not null check (length(lines) = events * 16)
 );
 
 -- Up to where the journal can be sealed next, and the transaction before which all who can have written there began.
 create table audit_horizon (
     one boolean primary key default true check (one),
     upto bigint not null,
-    noted_by xid8 not null
+    noted_by xid8 not null,
+    noted_at timestamptz not null
 );
-insert into audit_horizon (upto, noted_by) values (0, '0');
+insert into audit_horizon (upto, noted_by, noted_at) values (0, '0', now());
 
 create function audit_is_append_only() returns trigger
     language plpgsql
@@ -99,6 +99,9 @@ create function note_audit_event(
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if by_subject ilike 'operator:%' or by_client = '' or tenant = '00000000-0000-0000-0000-000000000000' then
+        raise exception 'a request is no act of an operator' using errcode = 'insufficient_privilege';
+    end if;
     perform public.write_audit_event(
         row (tenant, event, now(), by_subject, by_client, what, to_object, in_trace, '')::public.audit_events);
 end
@@ -134,6 +137,7 @@ as $$
 declare
     horizon public.audit_horizon;
     last public.audit_seals;
+    stretch_upto bigint;
     given bigint;
     me xid8;
 begin
@@ -146,27 +150,38 @@ begin
         horizon.noted_by := '0';
     end if;
     if horizon.noted_by > pg_snapshot_xmin(pg_current_snapshot()) then
+        if horizon.noted_at < now() - interval '1 minute' then
+            raise exception 'a transaction that began before % keeps the audit trail from being sealed', horizon.noted_at;
+        end if;
         return;
     end if;
     select * into last from public.audit_seals s order by s.number desc limit 1;
+    -- No more than that at once, however much there is.
+    select max(j.position) into stretch_upto
+    from (select j.position from public.audit_journal j
+          where j.position > coalesce(last.upto, 0) and j.position <= horizon.upto
+          order by j.position limit 10000) as j;
     -- First how far, then the transaction: whoever was given a position began before it.
     select case when is_called then last_value else 0 end into given from public.audit_journal_position_seq;
     me := pg_current_xact_id();
     return query
-    insert into public.audit_seals (number, upto, events, digest, lines, sealed_at)
-    select coalesce(last.number, 0) + 1, horizon.upto, count(*),
-           sha256(coalesce(last.digest, '') || int8send(coalesce(last.number, 0) + 1) || int8send(horizon.upto)
+    insert into public.audit_seals (number, upto, events, digest, lines)
+    select coalesce(last.number, 0) + 1, stretch_upto, count(*),
+           sha256(coalesce(last.digest, '') || int8send(coalesce(last.number, 0) + 1) || int8send(stretch_upto)
                   || string_agg(int8send(j.position) || uuid_send(j.of_tenant) || uuid_send(j.event) || j.digest, ''
                                 order by j.position)),
-           string_agg(int8send(j.position) || substr(j.digest, 1, 8), '' order by j.position),
-           now()
+           string_agg(int8send(j.position) || substr(j.digest, 1, 8), '' order by j.position)
     from public.audit_journal j
-    where j.position > coalesce(last.upto, 0) and j.position <= horizon.upto
+    where j.position > coalesce(last.upto, 0) and j.position <= stretch_upto
     having count(*) > 0
     -- Another replica was faster.
     on conflict do nothing
     returning number, upto, events, digest;
-    update public.audit_horizon set upto = given, noted_by = me;
+    if exists (select from public.audit_journal j where j.position > stretch_upto and j.position <= horizon.upto) then
+        -- There is more up to the same horizon.
+        return;
+    end if;
+    update public.audit_horizon set upto = given, noted_by = me, noted_at = now();
 end
 $$;
 

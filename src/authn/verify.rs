@@ -175,10 +175,15 @@ impl Verifier {
         }
     }
 
+    /// Whether it looks like somebody of another kind, in letters of whatever case.
+    fn is_reserved(&self, name: &str) -> bool {
+        self.reserved.iter().any(|own| name.get(..own.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(own)))
+    }
+
     /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.
     fn name(&self, name: &str) -> Result<String, Refused> {
         let plain = !name.trim().is_empty() && !name.chars().any(is_hidden_in_names);
-        if !plain || self.reserved.iter().any(|own| name.starts_with(own)) {
+        if !plain || self.is_reserved(name) {
             return Err(Refused::Claims);
         }
         let name = self.issuer.name.as_ref().map_or_else(|| name.to_owned(), |issuer| format!("{issuer}|{name}"));

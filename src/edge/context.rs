@@ -10,7 +10,6 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tower::Service;
-use tracing::Instrument as _;
 
 use super::{
     Body,
@@ -23,7 +22,7 @@ use crate::{
     domain::Sku,
     problem::{self, Kind, Problem},
     telemetry::{
-        Parent, TraceId, event, metrics,
+        InRequest, Parent, TraceId, event, metrics,
         trace::{self, Traced},
     },
 };
@@ -99,11 +98,11 @@ where
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
         let (method, sent_as) = (request.method().clone(), metrics::known_method(request.method()));
         let traced = Traced::new(&span, &trace_id, sent_as, parent);
-        let (own, by_id) = (traced.span(), traced.context());
-        let work = self.inner.call(request).instrument(own.clone()).instrument(span.clone());
+        let this = InRequest { id: trace_id.clone(), lines: span, own: traced.span(), by_id: traced.context() };
+        let work = self.inner.call(request);
+        let own = this.own.clone();
         let serve = async move {
-            let Ok(response) = trace_id.clone().scope(!own.is_none(), work).await;
-            let (_in_request, _in_trace) = (span.enter(), own.enter());
+            let Ok(response) = work.await;
             let of = response.extensions().get::<Operation>().copied();
             let mut response = finish(response, &path, &trace_id, client);
             if secure {
@@ -115,7 +114,7 @@ where
             trace::answered(&own, sent_as, of.map(|of| (of.name, of.route)), response.status());
             tracing::info!(
                 method = method.as_str(),
-                path = of.map(|of| loggable(&path, of.route)),
+                path = of.map(|of| loggable(&path, of.route, response.status())),
                 operation,
                 status = response.status().as_u16(),
                 client = client.map(|client| client.0.to_string()),
@@ -125,7 +124,7 @@ where
             response
         };
         // A task of its own: a caller that hangs up does not stop a change half-way, nor keep it out of the log.
-        let served = tokio::spawn(trace::within(by_id, serve));
+        let served = tokio::spawn(this.scope(serve));
         Box::pin(async move {
             // Only a layer outside the panic fence could make this fail, and none should.
             let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), client);
@@ -134,12 +133,12 @@ where
     }
 }
 
-/// The path of an operation for the log: what stands for an object only if it is a name that objects have, since a caller can
-/// write anything there, such as a key. A path that is none of an operation's is not logged at all (LOG-02).
-fn loggable(path: &str, route: &str) -> String {
+/// The path of an operation for the log: what stands for an object only if it is an identifier, or there is such an object, since
+/// a caller can write anything there, such as a key. A path that is none of an operation's is not logged at all (LOG-02).
+fn loggable(path: &str, route: &str, status: http::StatusCode) -> String {
     let shown = path.split('/').zip(route.split('/')).map(|(segment, template)| match template {
         "{id}" if segment.len() == 36 && uuid::Uuid::try_parse(segment).is_ok() => segment,
-        "{sku}" if segment.parse::<Sku>().is_ok() => segment,
+        "{sku}" if status.is_success() && segment.parse::<Sku>().is_ok() => segment,
         _ if template.starts_with('{') => "*",
         literal => literal,
     });

@@ -23,7 +23,7 @@ pub struct Throttle {
     /// After so many hours the settings count again; 0 for at once
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(0..=8_784))]
     pub hours: i64,
-    /// Why, for whoever reads it later
+    /// Why, for whoever reads it later; the tenant's auditors do
     #[arg(long)]
     pub reason: String,
 }

@@ -1,4 +1,7 @@
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -12,6 +15,9 @@ use crate::{
     domain::{AuditEvent, AuditEventId, AuditSeal, TenantId},
     telemetry::{TraceId, event},
 };
+
+/// How often it is told that the trail cannot be sealed.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 /// What a permitted change is written down as, in the same transaction (LOG-05).
 #[derive(Debug)]
@@ -171,19 +177,26 @@ impl ReadTx<ListAuditEvents> {
 }
 
 impl Database {
-    /// Seals it, for as long as it runs.
+    /// Seals it, for as long as it runs. A failure is told at once and then each minute.
     pub async fn keep_sealing(&self, every: Duration) {
-        let mut failing = false;
+        let (mut failing_since, mut told): (Option<Instant>, i64) = (None, 0);
         loop {
             tokio::time::sleep(every).await;
             match self.seal_audit_journal().await {
                 Ok(seal) => {
-                    failing = false;
-                    seal.iter().for_each(event::audit_sealed);
+                    failing_since = None;
+                    if let Some(seal) = seal {
+                        event::audit_sealed(&seal);
+                        if seal.number <= told {
+                            // Somebody took back what was sealed.
+                            event::audit_trail_invalid(1);
+                        }
+                        told = told.max(seal.number);
+                    }
                 }
-                Err(error) if !failing => {
-                    tracing::warn!(%error, "the audit trail cannot be sealed");
-                    failing = true;
+                Err(error) if failing_since.is_none_or(|since| since.elapsed() > TELL_AGAIN) => {
+                    event::audit_not_sealed(&error);
+                    failing_since = Some(Instant::now());
                 }
                 Err(_) => {}
             }

@@ -175,7 +175,9 @@ impl Operator {
             let mut tx = self.0.begin().await?;
             let forget = sqlx::query!("delete from index_keys where version = $1", i32::from(version));
             let forgotten = forget.execute(&mut *tx).await?.rows_affected() > 0;
-            note(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
+            if forgotten {
+                note(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
+            }
             tx.commit().await?;
             Ok(forgotten)
         };

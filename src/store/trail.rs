@@ -37,6 +37,8 @@ pub struct StoredSeal {
     pub number: i64,
     /// The last position it covers.
     pub upto: i64,
+    /// How many lines it covers.
+    pub events: i64,
     /// Over all that it covers and the seal before.
     pub digest: Vec<u8>,
     /// 16 bytes for each line of the journal: its position, and the beginning of its digest.
@@ -89,12 +91,15 @@ impl Trail {
         mut stray: impl FnMut(Uuid, Uuid),
     ) -> Result<(), StoreError> {
         let mut tx = self.0.begin_with("begin isolation level repeatable read read only").await?;
-        let all = sqlx::query_as!(StoredSeal, "select number, upto, digest, lines from audit_seals order by number");
+        let all = sqlx::query_as!(
+            StoredSeal,
+            "select number, upto, events, digest, lines from public.audit_seals order by number"
+        );
         seals(all.fetch_all(&mut *tx).await?);
         lines(&mut tx, &mut line).await?;
         let mut strays = sqlx::query!(
-            "select tenant_id, id from audit_events e
-             where not exists (select from audit_journal j where j.of_tenant = e.tenant_id and j.event = e.id)
+            "select tenant_id, id from public.audit_events e
+             where not exists (select from public.audit_journal j where j.of_tenant = e.tenant_id and j.event = e.id)
              order by at, id"
         )
         .fetch(&mut *tx);
@@ -111,7 +116,7 @@ async fn lines(tx: &mut PgTransaction<'_>, line: &mut impl FnMut(JournalLine)) -
         r#"select j.position, j.of_tenant, j.event, j.digest, e.at as "at?", e.subject as "subject?",
                   e.client as "client?", e.action as "action?", e.object as "object?", e.trace_id as "trace_id?",
                   e.reason as "reason?"
-           from audit_journal j left join audit_events e on e.tenant_id = j.of_tenant and e.id = j.event
+           from public.audit_journal j left join public.audit_events e on e.tenant_id = j.of_tenant and e.id = j.event
            order by j.position"#
     )
     .fetch(&mut **tx);

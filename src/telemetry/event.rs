@@ -9,6 +9,7 @@ use super::metrics;
 use crate::{
     crypto::{self, MasterKeyError, RowKey},
     domain::AuditSeal,
+    store::StoreError,
 };
 
 /// Counts an event and writes its line.
@@ -71,6 +72,12 @@ pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &s
 pub(crate) fn audit_sealed(seal: &AuditSeal) {
     let (number, upto, events, digest) = (seal.number, seal.upto, seal.events, crypto::hex(&seal.digest));
     raise!(info, "audit_sealed", number, upto, events, digest, "audit trail sealed");
+}
+
+/// The audit trail cannot be sealed: what is written from now on is only as safe as the database.
+pub(crate) fn audit_not_sealed(error: &StoreError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    raise!(error, "audit_not_sealed", %error, cause, "the audit trail cannot be sealed");
 }
 
 /// The audit trail is not what it was.

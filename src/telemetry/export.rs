@@ -78,13 +78,22 @@ pub(super) struct Layers {
 impl Exporting {
     /// Sends what waits, for three seconds at most.
     pub async fn finish(self) {
-        let finish = move || {
-            // Whatever fails here was counted, and there is nobody left to tell.
-            let _ = self.tracers.shutdown_with_timeout(LAST_WORDS);
-            let _ = self.loggers.shutdown_with_timeout(LAST_WORDS);
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        // In threads that nobody waits for longer: some of these take no limit. What fails was counted, and there is nobody
+        // left to tell.
+        std::thread::spawn(move || {
+            let (tracers, loggers) = (self.tracers, self.loggers);
+            let others = [
+                std::thread::spawn(move || drop(tracers.shutdown_with_timeout(LAST_WORDS))),
+                std::thread::spawn(move || drop(loggers.shutdown_with_timeout(LAST_WORDS))),
+            ];
             metrics::finish(LAST_WORDS);
-        };
-        let _ = tokio::task::spawn_blocking(finish).await;
+            for other in others {
+                drop(other.join());
+            }
+            let _ = done.send(());
+        });
+        let _ = tokio::time::timeout(LAST_WORDS, is_done).await;
     }
 }
 

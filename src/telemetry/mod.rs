@@ -10,8 +10,8 @@ pub(crate) mod trace;
 mod trace_id;
 
 pub use export::{ExportError, Exporting};
-pub(crate) use trace_id::Parent;
 pub use trace_id::TraceId;
+pub(crate) use trace_id::{InRequest, Parent};
 
 use std::{io::IsTerminal as _, str::FromStr};
 
@@ -110,9 +110,9 @@ fn tell_panics() {
     }));
 }
 
-/// What goes into log lines: spans that are only sent do not.
+/// What goes into log lines: spans that are only sent do not, and security events do whatever else is left out.
 fn lines(filter: &LogFilter) -> EnvFilter {
-    EnvFilter::new(format!("{},{}=off", filter.0, trace::TARGET))
+    EnvFilter::new(format!("{},security=info,{}=off", filter.0, trace::TARGET))
 }
 
 /// Log lines as they are written.

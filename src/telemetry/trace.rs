@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use opentelemetry::{
     Context,
-    context::FutureExt as _,
     trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceState},
 };
 use tracing::Span;
@@ -98,14 +97,6 @@ fn is_within(id: &TraceId, ratio: f64) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "a part in 2^53 of the requests does not matter")]
     let part = number as f64 / (1_u64 << 63) as f64;
     part < ratio
-}
-
-/// Runs `work` so that its log records go by this context, if there is one.
-pub(crate) async fn within<F: Future>(context: Option<Context>, work: F) -> F::Output {
-    match context {
-        Some(context) => work.with_context(context).await,
-        None => work.await,
-    }
 }
 
 /// Says in its span what a request was, and what became of it.

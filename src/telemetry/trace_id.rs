@@ -2,7 +2,8 @@ use std::fmt;
 
 use opentelemetry::{
     Context,
-    trace::{SpanId, TraceContextExt as _},
+    context::FutureExt as _,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceState},
 };
 use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::{
@@ -10,11 +11,52 @@ use opentelemetry_sdk::{
     trace::{IdGenerator, RandomIdGenerator},
 };
 
+use tracing::{Instrument as _, Span};
+
 use crate::crypto;
 
 tokio::task_local! {
-    /// The request, and whether it is traced.
-    static CURRENT: (TraceId, bool);
+    static CURRENT: InRequest;
+}
+
+/// The request that is being served, for whatever is done in it, also after its answer has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct InRequest {
+    pub(crate) id: TraceId,
+    /// What its log lines are in.
+    pub(crate) lines: Span,
+    /// What is sent of it, or none.
+    pub(crate) own: Span,
+    /// What its log records go by, if it has no span.
+    pub(crate) by_id: Option<Context>,
+}
+
+impl InRequest {
+    /// The one being served, if any is.
+    pub(crate) fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Runs `work` as a part of the request.
+    pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
+        let (lines, own, by_id) = (self.lines.clone(), self.own.clone(), self.by_id.clone());
+        // The span takes the id when it is first entered.
+        let work = CURRENT.scope(self, work.instrument(own).instrument(lines));
+        match by_id {
+            Some(context) => work.with_context(context).await,
+            None => work.await,
+        }
+    }
+
+    /// The same of something that takes no time.
+    pub(crate) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        let inside = || {
+            let _by_id = self.by_id.clone().map(Context::attach);
+            let (_lines, _own) = (self.lines.enter(), self.own.enter());
+            work()
+        };
+        CURRENT.sync_scope(self.clone(), inside)
+    }
 }
 
 /// The name of one request in traces, logs and problem bodies: 16 random bytes in the form of a
@@ -42,8 +84,13 @@ impl Parent {
             &Context::new(),
             &extractor,
         );
-        let valid = context.span().span_context().is_valid();
-        valid.then_some(Self(context))
+        let said = context.span().span_context().clone();
+        if !said.is_valid() {
+            return None;
+        }
+        // Its trace state is a text of the caller's, which would be sent with each span.
+        let own = SpanContext::new(said.trace_id(), said.span_id(), said.trace_flags(), true, TraceState::NONE);
+        Some(Self(Context::new().with_remote_span_context(own)))
     }
 
     pub(crate) fn trace_id(&self) -> TraceId {
@@ -75,20 +122,15 @@ impl TraceId {
         &self.0
     }
 
-    /// Runs `work` as part of the request this names, which is traced or not.
-    pub(crate) async fn scope<F: Future>(self, traced: bool, work: F) -> F::Output {
-        CURRENT.scope((self, traced), work).await
-    }
-
     /// The trace id of the request being served, if any is.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(|(id, _)| id.clone()).ok()
+        CURRENT.try_with(|request| request.id.clone()).ok()
     }
 
     /// Whether the request being served is traced, if any is.
     pub(crate) fn is_traced() -> bool {
-        CURRENT.try_with(|(_, traced)| *traced).unwrap_or(false)
+        CURRENT.try_with(|request| !request.own.is_none()).unwrap_or(false)
     }
 
     pub(super) fn to_otel(&self) -> opentelemetry::trace::TraceId {

@@ -49,6 +49,17 @@ impl Observed {
         Self { serving, collector, issuer }
     }
 
+    /// One that sends nothing and does not say when it is ready.
+    async fn start_quiet(filter: &str) -> Self {
+        let (collector, issuer) = (Collector::start().await, start_issuer(Clock::system()).await);
+        let mut all = TestApp::variables(&test_database().await, issuer.url());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        all.insert("APP_HTTP__LISTEN".to_owned(), port.to_string());
+        all.insert("APP_LOG__FILTER".to_owned(), filter.to_owned());
+        let serving = Serving::start_at(&all, port).await;
+        Self { serving, collector, issuer }
+    }
+
     fn admin(&self) -> Actor {
         Actor::new(self.serving.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
     }
@@ -253,4 +264,40 @@ async fn log_06_no_caller_forges_a_line_or_a_field() {
     assert!(lines.iter().all(|line| line["event"] != "forged"));
     let denied = lines.iter().find(|line| line["event"] == "authz_fail").unwrap();
     assert_eq!(denied["subject"], name);
+}
+
+#[tokio::test]
+async fn log_01_security_events_are_written_whatever_else_is_left_out() {
+    for filter in ["error", "off", "info,security=off"] {
+        let observed = Observed::start_quiet(filter).await;
+        let reply = observed.admin().post("/v1/orders", &an_order()).await;
+        let trace_id = reply.header("x-request-id").unwrap().to_owned();
+        reply.ok(201);
+        let (_, log) = observed.serving.terminate().await;
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told = lines.iter().find(|line| line["event"] == "data_changed").unwrap();
+        // With `off` nothing names the request but the event itself.
+        assert!(filter == "off" || told["span"]["trace_id"] == trace_id, "{filter}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn log_04_an_export_is_in_its_trace_to_its_end() {
+    for ratio in ["0", "1"] {
+        let observed = Observed::start(&[("APP_OTLP__SAMPLE_RATIO", ratio)]).await;
+        let period = json!({ "kind": "orders", "from": "2020-01-01T00:00:00Z", "to": "2040-01-01T00:00:00Z" });
+        let reply = observed.admin().post("/v1/exports", &period).await;
+        let trace_id = reply.header("x-request-id").unwrap().to_owned();
+        assert_eq!(reply.status, 200);
+        let Observed { serving, collector, .. } = observed;
+        let (_, log) = serving.terminate().await;
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let ended = lines.iter().find(|line| line["event"] == "data_exported").unwrap();
+        assert_eq!(ended["span"]["trace_id"], trace_id, "{ratio}");
+        let is = |record: &Record| record.attributes.get("event").is_some_and(|event| event == "data_exported");
+        assert_eq!(collector.records().iter().find(|record| is(record)).unwrap().trace_id, trace_id, "{ratio}");
+        let spans = collector.spans();
+        let rows = spans.iter().any(|span| span.trace_id == trace_id && span.name == "select order_documents");
+        assert_eq!(rows, ratio == "1", "{spans:#?}");
+    }
 }

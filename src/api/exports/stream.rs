@@ -14,7 +14,7 @@ use crate::{
     crypto::{Envelope, EnvelopeError, Recipient},
     domain::Order,
     store::{ExportedInvoice, Period, Position, StoreError},
-    telemetry::event,
+    telemetry::{InRequest, event},
 };
 
 /// Rows of a page.
@@ -96,14 +96,18 @@ struct Told {
     what: &'static str,
     rows: usize,
     complete: bool,
-    /// Of the request, whose answer has long begun when this ends.
-    span: tracing::Span,
+    /// Whose answer has long begun when this ends.
+    request: Option<InRequest>,
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
         let (subject, tenant) = (self.permit.principal().subject(), self.permit.tenant().to_string());
-        self.span.in_scope(|| event::export_ended(subject, &tenant, self.what, self.rows, self.complete));
+        let tell = || event::export_ended(subject, &tenant, self.what, self.rows, self.complete);
+        match &self.request {
+            Some(request) => request.run(tell),
+            None => tell(),
+        }
     }
 }
 
@@ -114,21 +118,23 @@ impl Export {
         (kind, period): (ExportKind, Period),
         file: File,
     ) -> Self {
-        let told = Told { permit, what: kind.as_str(), rows: 0, complete: false, span: tracing::Span::current() };
+        let told = Told { permit, what: kind.as_str(), rows: 0, complete: false, request: InRequest::current() };
         Self { context, kind, period, next: Some(Position::before(period.to)), file: Some(file), told }
     }
 
     /// The file, in pieces. An error breaks the connection off, so that nobody takes a part for the whole.
     pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
         stream::try_unfold(self, |mut export| async move {
-            match export.piece().await {
-                Ok(piece) => Ok(piece.map(|piece| (piece, export))),
-                Err(error) => {
-                    export.told.span.in_scope(|| tracing::error!(%error, "an export broke off"));
-                    Err(error)
-                }
+            match export.told.request.clone() {
+                Some(request) => request.scope(export.next_piece()).await,
+                None => export.next_piece().await,
             }
+            .map(|piece| piece.map(|piece| (piece, export)))
         })
+    }
+
+    async fn next_piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.piece().await.inspect_err(|error| tracing::error!(%error, "an export broke off"))
     }
 
     /// The next piece that is not empty; `None` after the last.

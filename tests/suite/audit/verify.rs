@@ -184,6 +184,7 @@ async fn log_05_verifying_finds_what_was_changed_and_says_where() {
             &["seal 2 does not fit", "seal 3 does not fit"],
         ),
         ("update audit_seals set upto = upto + 1 where number = LAST", false, &["does not fit"]),
+        ("update audit_seals set lines = decode(repeat('00', length(lines)), 'hex') where number = 2", false, &["is gone"]),
         ("delete from audit_seals where number = 2", false, &["seal 2 was removed"]),
         ("EDITED REDONE RESEALED", true, &["is another in the log"]),
         (
@@ -295,4 +296,75 @@ async fn log_05_two_replicas_seal_one_chain_and_a_restored_database_goes_on() {
         seal(&urls).await;
     }
     assert!(verify(&urls, None).1.starts_with("401 events, 401 of them under "));
+}
+
+/// The service seals what it finds, so it would seal what was forged. It has told the log of the first, though.
+#[tokio::test]
+async fn log_05_what_the_service_was_made_to_seal_anew_is_told() {
+    let (urls, anchors) = a_trail().await;
+    let last = query(&urls.owner, "select max(number)::text from audit_seals").await[0].parse::<i64>().unwrap();
+    let kept = std::fs::read_to_string(&anchors).unwrap();
+    let of = |number: i64| format!("\"number\":{number},");
+    // Another digest under a number that was told before; and a log that ends too early.
+    let line = kept.lines().find(|line| line.contains("audit_sealed") && line.contains(&of(last))).unwrap();
+    let digest = query(&urls.owner, "select encode(digest, 'hex') from audit_seals order by number desc limit 1").await;
+    let forged = line.replace(&digest[0], &"0".repeat(64));
+    for (text, expected) in [
+        (format!("{forged}\n{kept}"), Some("with two digests")),
+        (format!("{kept}{forged}\n"), Some("with two digests")),
+        (
+            kept.lines()
+                .filter(|line| (last - 1..=last).all(|n| !line.contains(&of(n))))
+                .collect::<Vec<_>>()
+                .join("\n"),
+            Some("is the last that the log knows"),
+        ),
+        (kept.lines().filter(|line| !line.contains(&of(last))).collect::<Vec<_>>().join("\n"), None),
+        (format!("{kept}{}\n", forged.replace("security", "elsewhere")), None),
+    ] {
+        std::fs::write(&anchors, text).unwrap();
+        let found = verify(&urls, Some(&anchors)).0;
+        match expected {
+            Some(expected) => assert!(found.unwrap_err().join("\n").contains(expected), "{expected}"),
+            None => assert_eq!(found, Ok(())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn log_05_a_trail_that_cannot_be_sealed_is_told_and_a_long_one_is_sealed_in_stretches() {
+    let urls = test_database().await;
+    let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
+    sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut idle).await.unwrap();
+    seal(&urls).await;
+    note(&urls.writer, "waits").await;
+    seal(&urls).await;
+    tamper(&urls, "update audit_horizon set noted_at = now() - interval '2 minutes'").await;
+    let told = run(&urls.writer, "select seal_audit_journal()").await.unwrap_err().to_string();
+    assert!(told.contains("keeps the audit trail from being sealed"), "{told}");
+    sqlx::raw_sql("rollback").execute(&mut idle).await.unwrap();
+    let many = format!(
+        "set local app.tenant_id = '{0}';
+         select note_audit_event('{0}', gen_random_uuid(), 'somebody', 'a client', 'product_put', n::text, '')
+         from generate_series(1, 25000) n",
+        ACME.id
+    );
+    run(&urls.writer, &many).await.unwrap();
+    for _ in 0..6 {
+        seal(&urls).await;
+    }
+    let (found, said) = verify(&urls, None);
+    assert_eq!(found, Ok(()));
+    assert!(said.starts_with("25001 events, 25001 of them under "), "{said}");
+    let largest = query(&urls.owner, "select max(events)::text from audit_seals").await;
+    assert_eq!(largest, ["10000"]);
+    // The service's own function is for what requests did.
+    for (subject, client) in [("Operator:me", "x"), ("me", "")] {
+        let lie = format!(
+            "set local app.tenant_id = '{0}';
+             select note_audit_event('{0}', gen_random_uuid(), '{subject}', '{client}', 'product_put', 'x', '')",
+            ACME.id
+        );
+        assert!(run(&urls.writer, &lie).await.unwrap_err().to_string().contains("no act of an operator"));
+    }
 }

@@ -9,6 +9,8 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::{Actor, eventually};
+
 /// The binary, with none of this process's environment.
 pub fn binary() -> Command {
     let mut command = Command::new(env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))));
@@ -28,12 +30,8 @@ pub struct Serving {
 impl Serving {
     /// Started with these variables, and ready.
     pub async fn start(variables: &BTreeMap<String, String>) -> Self {
-        let mut child = binary().arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = tokio::sync::mpsc::unbounded_channel();
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         // From here on it is killed whatever happens.
-        let mut serving = Self { address: ([127, 0, 0, 1], 0).into(), said: Vec::new(), child, log };
+        let mut serving = Self::spawn(variables, ([127, 0, 0, 1], 0).into());
         let said = |seen: &[Value], what: &str| seen.iter().find(|line| line["message"] == what).cloned();
         while said(&serving.said, "listening").is_none() || said(&serving.said, "issuer keys loaded").is_none() {
             let line = tokio::time::timeout(Duration::from_secs(20), serving.log.recv()).await;
@@ -43,6 +41,26 @@ impl Serving {
         let listening = said(&serving.said, "listening").unwrap();
         serving.address = listening["address"].as_str().unwrap().parse().unwrap();
         serving
+    }
+
+    /// Started with these variables at this address, and ready, whether or not it says so.
+    pub async fn start_at(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
+        let serving = Self::spawn(variables, address);
+        let anonymous = Actor::new(address, None);
+        let ask = async || {
+            let asked = anonymous.request(http::Method::GET, "/health/ready").send().await;
+            asked.is_ok_and(|answer| answer.status().is_success())
+        };
+        eventually("ready", ask).await;
+        serving
+    }
+
+    fn spawn(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
+        let mut child = binary().arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = tokio::sync::mpsc::unbounded_channel();
+        std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { address, said: Vec::new(), child, log }
     }
 
     /// SIGHUP
