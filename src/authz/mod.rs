@@ -12,6 +12,7 @@ pub mod matrix;
 mod narrow;
 mod permit;
 pub mod policy;
+mod scope;
 
 pub use actions::{Action, Change};
 pub use decision::{Denied, Grant, authorize};

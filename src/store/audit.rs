@@ -45,6 +45,23 @@ impl<'p> Entry<'p> {
         }
     }
 
+    /// In a transaction of its tenant.
+    async fn write_down(&self, connection: Traced<'_>) -> Result<(), StoreError> {
+        sqlx::query!(
+            "select note_audit_event($1, $2, $3, $4, $5, $6, $7)",
+            self.tenant.uuid(),
+            self.id,
+            self.subject,
+            self.client,
+            self.action,
+            self.object,
+            self.trace_id
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
     /// Says in the log that it happened. To be called after the commit.
     pub(super) fn tell(&self) {
         event::data_changed(self.subject, &self.tenant.to_string(), self.action, &self.object);
@@ -68,26 +85,10 @@ impl<A: Change> WriteTx<A> {
         let more = more.iter().map(|(action, object)| Entry::new(permit, action, object));
         let entries: Vec<_> = std::iter::once(Entry::new(permit, permit.audit(), object)).chain(more).collect();
         for entry in &entries {
-            self.write_down(entry).await?;
+            entry.write_down(self.connection()).await?;
         }
         self.finish().await?;
         entries.iter().for_each(Entry::tell);
-        Ok(())
-    }
-
-    async fn write_down(&mut self, entry: &Entry<'_>) -> Result<(), StoreError> {
-        sqlx::query!(
-            "select note_audit_event($1, $2, $3, $4, $5, $6, $7)",
-            entry.tenant.uuid(),
-            entry.id,
-            entry.subject,
-            entry.client,
-            entry.action,
-            entry.object,
-            entry.trace_id
-        )
-        .execute(self.connection())
-        .await?;
         Ok(())
     }
 }
@@ -205,20 +206,9 @@ impl Database {
 
     /// Writes down that somebody begins to take the books out: in a transaction of its own, as there is no change.
     pub async fn write_down_export(&self, permit: &Permit<CreateExport>, object: &str) -> Result<(), StoreError> {
-        let entry = Entry::new(permit, permit.audit(), object);
-        sqlx::query!(
-            "select note_audit_event(enter_tenant($1), $2, $3, $4, $5, $6, $7)",
-            entry.tenant.uuid(),
-            entry.id,
-            entry.subject,
-            entry.client,
-            entry.action,
-            entry.object,
-            entry.trace_id
-        )
-        .execute(Traced(&mut *self.writer.connection().await?))
-        .await?;
-        Ok(())
+        let mut tx = self.writer.begin("begin", permit.tenant()).await?;
+        Entry::new(permit, permit.audit(), object).write_down(Traced(&mut tx)).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Seals what is final of the journal of the audit trail; `None` if there is nothing, or another replica does it.

@@ -16,6 +16,7 @@ mod audit;
 mod credentials;
 mod customers;
 mod data_keys;
+mod erasure;
 mod exports;
 mod idempotency;
 mod invoices;

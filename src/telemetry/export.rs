@@ -217,6 +217,26 @@ impl fmt::Debug for Collector {
 #[derive(Debug)]
 struct Counted<T>(T);
 
+/// The methods that are those of what is inside.
+macro_rules! as_inside {
+    (flush) => {
+        fn force_flush(&self) -> OTelSdkResult {
+            self.0.force_flush()
+        }
+
+        as_inside!();
+    };
+    () => {
+        fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+            self.0.shutdown_with_timeout(timeout)
+        }
+
+        fn set_resource(&mut self, resource: &Resource) {
+            self.0.set_resource(resource);
+        }
+    };
+}
+
 fn count(signal: &'static str, items: usize, outcome: &OTelSdkResult) {
     let outcome = if outcome.is_ok() { Fate::Sent } else { Fate::Lost };
     metrics::telemetry(signal, outcome, items);
@@ -234,17 +254,7 @@ impl SpanProcessor for Counted<BatchSpanProcessor> {
         self.0.on_end(span);
     }
 
-    fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
-    }
+    as_inside!(flush);
 }
 
 impl trace::SpanExporter for Counted<SpanExporter> {
@@ -255,13 +265,7 @@ impl trace::SpanExporter for Counted<SpanExporter> {
         outcome
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
-    }
+    as_inside!();
 }
 
 impl LogProcessor for Counted<BatchLogProcessor> {
@@ -270,17 +274,7 @@ impl LogProcessor for Counted<BatchLogProcessor> {
         self.0.emit(record, scope);
     }
 
-    fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
-    }
+    as_inside!(flush);
 }
 
 impl logs::LogExporter for Counted<LogExporter> {
@@ -291,11 +285,5 @@ impl logs::LogExporter for Counted<LogExporter> {
         outcome
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
-    }
+    as_inside!();
 }

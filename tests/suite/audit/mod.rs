@@ -1,5 +1,6 @@
 //! The audit trail: complete, append-only, and any change to it is found.
 
+mod sealing;
 mod verify;
 
 use http::Method;
