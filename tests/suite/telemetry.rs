@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::SanType;
 use serde_json::json;
 use service::{
     authz::{matrix::Scope, policy::Role},
@@ -14,8 +15,8 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Collector, Forge, Record, Serving, Span, TestApp, UNTHROTTLED, eventually, person, start_issuer,
-    test_database,
+    ACME, Actor, Authority, Collector, Forge, PemFiles, Record, Serving, Span, TestApp, UNTHROTTLED, eventually,
+    person, start_issuer, test_database,
 };
 
 const TOKEN: &str = "a-token-for-the-collector";
@@ -300,4 +301,35 @@ async fn log_04_an_export_is_in_its_trace_to_its_end() {
         let rows = spans.iter().any(|span| span.trace_id == trace_id && span.name == "select order_documents");
         assert_eq!(rows, ratio == "1", "{spans:#?}");
     }
+}
+
+/// Its trace goes on here, and its trace state, which is a text of whoever called it, does not.
+#[tokio::test]
+async fn log_04_the_trace_of_a_service_goes_on_without_its_state() {
+    let (authority, job) = (Authority::new(), "spiffe://acme.example/job");
+    let (files, roots) = (PemFiles::new(authority.sign()), PemFiles::new((authority.root.clone(), String::new())));
+    let [certificate, key, root] =
+        [files.certificate(), files.key(), roots.certificate()].map(|p| p.display().to_string());
+    let internal = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let observed = Observed::start(&[
+        ("APP_INTERNAL__LISTEN", &internal.to_string()),
+        ("APP_INTERNAL__CERTIFICATE_PATH", &certificate),
+        ("APP_INTERNAL__KEY_PATH", &key),
+        ("APP_INTERNAL__CLIENT_CA_PATH", &root),
+        ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", job),
+        ("APP_INTERNAL__SERVICES__JOB__TENANT", &ACME.id.to_string()),
+        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:read"),
+    ])
+    .await;
+    let (certificate, key) = authority.sign_for([SanType::URI(job.try_into().unwrap())]);
+    let identity = reqwest::Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
+    let client = authority.client(internal).identity(identity).build().unwrap();
+    let service = Actor::by_tls(client, internal.port(), None);
+    let (trace_id, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let asked = service.request(http::Method::GET, "/v1/me").header("tracestate", "canary=eve");
+    let asked = asked.header("traceparent", format!("00-{trace_id}-{parent}-01"));
+    service.send(asked).await.ok(200);
+    let spans = observed.trace(trace_id).await;
+    assert_eq!(spans.iter().find(|span| span.kind == 2).unwrap().parent, parent);
+    assert!(spans.iter().all(|span| span.state.is_empty()), "{spans:#?}");
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use service::dev::database::Urls;
+use service::{dev::database::Urls, domain::Clock};
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::verify::{sealed, tamper, verify};
-use crate::support::{ACME, eventually, query, run, test_database};
+use super::verify::{SEALING, sealed, tamper, until_all_is_sealed, verify};
+use crate::support::{ACME, Serving, TestApp, eventually, query, run, start_issuer, test_database};
 
 /// Seals as the service does, in a transaction of its own. It may have to wait: transactions of all databases of the server
 /// count, those of other tests too.
@@ -88,6 +88,26 @@ async fn log_05_two_replicas_seal_one_chain_and_a_restored_database_goes_on() {
     note(&urls.writer, "after").await;
     seal_all(&urls).await;
     assert!(verify(&urls, None).1.starts_with("401 events, 401 of them under "));
+}
+
+#[tokio::test]
+async fn log_05_the_service_tells_if_seals_were_taken_back_or_cannot_be_made() {
+    let (urls, issuer) = (test_database().await, start_issuer(Clock::system()).await);
+    let mut variables = TestApp::variables(&urls, issuer.url());
+    variables.insert(SEALING.0.to_owned(), SEALING.1.to_owned());
+    let mut serving = Serving::start(&variables).await;
+    note(&urls.writer, "first").await;
+    until_all_is_sealed(&urls).await;
+    tamper(&urls, "delete from audit_seals; delete from audit_journal; delete from audit_events").await;
+    note(&urls.writer, "instead of it").await;
+    serving.line("a number again", |line| line["event"] == "audit_trail_invalid").await;
+    let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
+    sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut idle).await.unwrap();
+    // It had to be sealed a minute ago.
+    let waiting = "update audit_horizon set noted_at = now() - interval '2 minutes',
+                                            noted_by = pg_snapshot_xmax(pg_current_snapshot())";
+    tamper(&urls, waiting).await;
+    serving.line("that it cannot", |line| line["event"] == "audit_not_sealed").await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::support::{
 };
 
 /// Sealed almost at once.
-const SEALING: (&str, &str) = ("APP_AUDIT__SEAL_EVERY_MS", "20");
+pub(super) const SEALING: (&str, &str) = ("APP_AUDIT__SEAL_EVERY_MS", "20");
 
 /// What `audit verify` finds, and what it says at the end.
 pub(super) fn verify(urls: &Urls, anchors: Option<&PathBuf>) -> (Result<(), Vec<String>>, String) {
@@ -48,7 +48,7 @@ pub(super) async fn sealed(urls: &Urls) -> (i64, i64) {
     )
 }
 
-async fn until_all_is_sealed(urls: &Urls) {
+pub(super) async fn until_all_is_sealed(urls: &Urls) {
     eventually("all is sealed", async || {
         let (upto, last) = sealed(urls).await;
         upto == last
@@ -184,6 +184,7 @@ async fn log_05_verifying_finds_what_was_changed_and_says_where() {
             &["seal 2 does not fit", "seal 3 does not fit"],
         ),
         ("update audit_seals set upto = upto + 1 where number = LAST", false, &["does not fit"]),
+        ("alter table audit_seals drop constraint audit_seals_check; update audit_seals set events = 9 where number = 2", false, &["seal 2 does not fit"]),
         ("update audit_seals set lines = decode(repeat('00', length(lines)), 'hex') where number = 2", false, &["is gone"]),
         ("delete from audit_seals where number = 2", false, &["seal 2 was removed"]),
         ("EDITED REDONE RESEALED", true, &["is another in the log"]),

@@ -45,6 +45,8 @@ pub struct Span {
     pub trace_id: String,
     pub id: String,
     pub parent: String,
+    /// `tracestate`, which goes from service to service.
+    pub state: String,
     pub name: String,
     /// 2 is a server's, 3 a client's.
     pub kind: i32,
@@ -110,6 +112,7 @@ impl Collector {
             trace_id: service::crypto::hex(&span.trace_id),
             id: service::crypto::hex(&span.span_id),
             parent: service::crypto::hex(&span.parent_span_id),
+            state: span.trace_state,
             name: span.name,
             kind: span.kind,
             attributes: attributes(span.attributes),

@@ -70,14 +70,18 @@ impl Serving {
 
     /// The next event of this name about a setting. It counts as heard then.
     pub async fn event(&mut self, event: &str, setting: &str) -> Value {
+        self.line(&format!("{event} of {setting}"), |line| line["event"] == event && line["setting"] == setting).await
+    }
+
+    /// The next such line. It counts as heard then.
+    pub async fn line(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let asked = tokio::time::Instant::now();
         loop {
-            let wanted = |line: &Value| line["event"] == event && line["setting"] == setting;
-            if let Some(at) = self.said.iter().position(wanted) {
+            if let Some(at) = self.said.iter().position(&wanted) {
                 return self.said.remove(at);
             }
             let line = tokio::time::timeout_at(asked + Duration::from_secs(30), self.log.recv()).await;
-            let line = line.unwrap_or_else(|_| panic!("no {event} of {setting}")).unwrap();
+            let line = line.unwrap_or_else(|_| panic!("it did not say {what}")).unwrap();
             self.said.push(serde_json::from_str(&line).expect("every log line is JSON"));
         }
     }
