@@ -98,9 +98,9 @@ where
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
         let (method, sent_as) = (request.method().clone(), metrics::known_method(request.method()));
         let traced = Traced::new(&span, &trace_id, sent_as, parent);
-        let this = InRequest { id: trace_id.clone(), lines: span, own: traced.span(), by_id: traced.context() };
+        let own = traced.span();
+        let this = InRequest { id: trace_id.clone(), lines: span, traced };
         let work = self.inner.call(request);
-        let own = this.own.clone();
         let serve = async move {
             let Ok(response) = work.await;
             let of = response.extensions().get::<Operation>().copied();

@@ -39,7 +39,7 @@ macro_rules! inside {
 pub(crate) use inside;
 
 /// How a request is traced.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Traced {
     /// By a span. Its log lines have one of their own around it.
     By(Span),

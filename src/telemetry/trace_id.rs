@@ -13,6 +13,7 @@ use opentelemetry_sdk::{
 
 use tracing::{Instrument as _, Span};
 
+use super::trace::Traced;
 use crate::crypto;
 
 tokio::task_local! {
@@ -25,10 +26,8 @@ pub(crate) struct InRequest {
     pub(crate) id: TraceId,
     /// What its log lines are in.
     pub(crate) lines: Span,
-    /// What is sent of it, or none.
-    pub(crate) own: Span,
-    /// What its log records go by, if it has no span.
-    pub(crate) by_id: Option<Context>,
+    /// What is sent of it.
+    pub(crate) traced: Traced,
 }
 
 impl InRequest {
@@ -39,7 +38,7 @@ impl InRequest {
 
     /// Runs `work` as a part of the request.
     pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
-        let (lines, own, by_id) = (self.lines.clone(), self.own.clone(), self.by_id.clone());
+        let (lines, own, by_id) = (self.lines.clone(), self.traced.span(), self.traced.context());
         // The span takes the id when it is first entered.
         let work = CURRENT.scope(self, work.instrument(own).instrument(lines));
         match by_id {
@@ -51,9 +50,8 @@ impl InRequest {
     /// The same of something that takes no time.
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
         let inside = || {
-            let _by_id = self.by_id.clone().map(Context::attach);
-            let (_lines, _own) = (self.lines.enter(), self.own.enter());
-            work()
+            let _by_id = self.traced.context().map(Context::attach);
+            self.lines.in_scope(|| self.traced.span().in_scope(work))
         };
         CURRENT.sync_scope(self.clone(), inside)
     }
@@ -130,7 +128,7 @@ impl TraceId {
 
     /// Whether the request being served is traced, if any is.
     pub(crate) fn is_traced() -> bool {
-        CURRENT.try_with(|request| !request.own.is_none()).unwrap_or(false)
+        CURRENT.try_with(|request| matches!(request.traced, Traced::By(_))).unwrap_or(false)
     }
 
     pub(super) fn to_otel(&self) -> opentelemetry::trace::TraceId {
