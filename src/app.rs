@@ -10,6 +10,7 @@ use crate::{
     authn::{Authenticator, SetupError},
     domain::Clock,
     edge::{self, Tls, TlsError},
+    measures::Measures,
     quota::{Quotas, SharedQuotaError},
     reload::Reload,
     settings::{self, Settings},
@@ -99,10 +100,15 @@ pub async fn start(
         None if settings.tls.is_some() => format!("https://{address}"),
         None => format!("http://{address}"),
     };
+    let measures = Arc::new(Measures::default());
+    let (shared, mac_key) = (settings.quota.clone(), &settings.secrets.mac_key);
+    let quotas = Quotas::new(shared, mac_key, clock.clone(), Arc::clone(&measures))?;
     let context = Arc::new(api::Context {
         database,
         authenticator,
-        quotas: Arc::new(Quotas::new(settings.quota.clone(), &settings.secrets.mac_key, clock.clone())?),
+        quotas: Arc::new(quotas),
+        measures: Arc::clone(&measures),
+        incidents: settings.incidents.clone().map(|login| api::IncidentDesk::new(login, settings.sources.clone())),
         mac_key: settings.secrets.mac_key.clone(),
         idempotency_retention: settings.idempotency.retention,
         max_key_lifetime: settings.api_keys.max_lifetime,
@@ -119,19 +125,20 @@ pub async fn start(
     let recognise: edge::Recognise = Arc::new(move |shown| known.authenticator.recognise(shown));
     let inside = internal.map(|(listener, address)| {
         let api = api::Internal::new(Arc::clone(&context), Arc::clone(&routes));
-        let service = edge::stack(api, edge::Door::Internal, &settings, Arc::clone(&recognise));
+        let service = edge::stack(api, edge::Door::Internal, &settings, Arc::clone(&recognise), &measures);
         Ok::<_, StartError>(Serving { service: service.ok_or(StartError::Throttle)?, listener, address })
     });
     let internal = inside.transpose()?;
-    let outside = edge::stack(routes, edge::Door::Public, &settings, recognise).ok_or(StartError::Throttle)?;
+    let outside = edge::stack(routes, edge::Door::Public, &settings, recognise, &measures);
+    let outside = outside.ok_or(StartError::Throttle)?;
     // Before the first request: who never knew what was revoked lets nobody in.
     Box::pin(context.authenticator.learn_revocations()).await.map_err(UnfitDatabase::from)?;
-    Box::pin(context.quotas.look(&credentials)).await.map_err(UnfitDatabase::from)?;
+    Box::pin(measures.look(&credentials)).await.map_err(UnfitDatabase::from)?;
     let mut background = context.authenticator.keep_fresh();
     Box::pin(context.quotas.connect()).await;
-    let [quotas, forgetful, connected] = [(); 3].map(|()| Arc::clone(&context.quotas));
+    let [forgetful, connected] = [(); 2].map(|()| Arc::clone(&context.quotas));
     let operators = credentials.clone();
-    background.spawn(async move { quotas.follow(&operators).await });
+    background.spawn(async move { measures.follow(&operators).await });
     let inner = internal.as_ref().map(|internal| &internal.listener);
     for listener in std::iter::once(&public.0).chain(inner) {
         if let Some(tls) = &listener.tls {
@@ -144,10 +151,10 @@ pub async fn start(
     background.spawn(async move { connected.stay_connected().await });
     let reload = Reload::new(&settings, Arc::clone(&context), credentials.clone());
     background.spawn(reload.follow(settings.sources.looks(settings.secrets.look_every)));
-    let (measured, logins) = (context.database.clone(), credentials.clone());
+    let (counted, logins) = (context.database.clone(), credentials.clone());
     background.spawn(async move {
         loop {
-            measured.measure();
+            counted.measure();
             logins.measure();
             tokio::time::sleep(MEASURE_EVERY).await;
         }

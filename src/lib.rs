@@ -20,7 +20,7 @@
 //!
 //! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
 //! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what
-//! operators do in an incident), `reload` (secrets that change), [`app`] (puts it all together), and, with the feature `dev`
+//! operators do in an incident), [`measures`] (what they ordered), `reload` (secrets that change), [`app`] (puts it all together), and, with the feature `dev`
 //! only, `dev` (private PostgreSQL, development issuer, demo data).
 
 pub mod api;
@@ -33,6 +33,7 @@ pub mod dev;
 pub mod domain;
 pub mod edge;
 mod json;
+pub mod measures;
 pub mod ops;
 pub mod problem;
 pub mod quota;

@@ -1,6 +1,6 @@
 //! The command line. `service --help` lists the commands.
 
-use std::{error::Error as StdError, process::ExitCode};
+use std::{error::Error as StdError, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 use service::{
@@ -35,7 +35,7 @@ enum Command {
     Migrate,
     /// Handle an incident, as the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
-    Incident(Incident),
+    Incident(ops::Incident),
     /// Look after the audit trail
     #[command(subcommand)]
     Audit(Audit),
@@ -90,14 +90,6 @@ enum Audit {
     Verify(ops::Verify),
 }
 
-#[derive(Subcommand)]
-enum Incident {
-    /// Refuse credentials before they end, at every replica within two seconds
-    Revoke(ops::Revocation),
-    /// Give a tenant a quota of its own, at every replica within two seconds
-    Throttle(ops::Throttle),
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
     // In a box: it is as large as the largest of the commands.
@@ -131,15 +123,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             store::migrate(&told("migrate", LoginSettings::owner()?).url).await?;
             println!("the schema is up to date");
         }
-        Command::Incident(Incident::Revoke(revocation)) => {
-            let position =
-                revocation.revoke(&told("incident", LoginSettings::operator()?), Clock::system().now()).await?;
-            println!("revoked (entry {position})");
-        }
-        Command::Incident(Incident::Throttle(throttle)) => {
-            let until = throttle.set(&told("incident", LoginSettings::operator()?), Clock::system().now()).await?;
-            println!("set until {}", until.to_rfc3339());
-        }
+        Command::Incident(incident) => handle(&incident).await?,
         Command::Audit(Audit::Verify(verify)) => {
             verify.run(&told("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
         }
@@ -165,7 +149,7 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             for tls in settings.tls.into_iter().chain(internal) {
                 edge::Tls::load(tls, Clock::system())?;
             }
-            Quotas::new(settings.quota, &settings.secrets.mac_key, Clock::system())?;
+            Quotas::new(settings.quota, &settings.secrets.mac_key, Clock::system(), Arc::default())?;
             MasterKeys::new(&settings.keys)?;
             println!("the configuration is sound");
         }
@@ -179,6 +163,17 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             let options = service::dev::Options { port, issuer_port, internal_port, fresh, folder };
             Box::pin(service::dev::run(options, stop_signal()?)).await?;
         }
+    }
+    Ok(())
+}
+
+/// What it takes its time for is done here; at the internal listener the service does it.
+async fn handle(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
+    let login = told("incident", LoginSettings::operator()?);
+    let done = incident.run(&login.url, "", Clock::system().now()).await?;
+    println!("{}", done.said);
+    if let Some(pass) = done.rotate {
+        ops::Keys::Rotate { pass }.run(&Settings::load()?, None, &Clock::system(), |line| println!("{line}")).await?;
     }
     Ok(())
 }
@@ -241,8 +236,13 @@ fn routes() -> String {
     }
     for row in &internal::INTERNAL {
         let right = format!("{:?}", row.right);
-        let _ =
-            writeln!(text, "{:<6} {:<27} {:<13} right {right}, on the internal listener", "GET", row.path, "Service");
+        let _ = writeln!(
+            text,
+            "{:<6} {:<27} {:<13} right {right}, on the internal listener",
+            row.method.as_str(),
+            row.path,
+            "Service"
+        );
     }
     text
 }

@@ -194,7 +194,12 @@ impl Guard {
     }
 
     async fn serve_to(&self, principal: Arc<Principal>, mut request: Request) -> Result<poem::Response> {
-        request.extensions_mut().insert(self.authorize(&principal)?);
+        let grant = self.authorize(&principal)?;
+        if self.row.changes() && self.context.measures.read_only() {
+            let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
+            return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
+        }
+        request.extensions_mut().insert(grant);
         self.serve(request).await
     }
 

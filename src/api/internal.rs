@@ -3,16 +3,20 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 
 use super::{
     Context,
     guard::{check_no_body, check_query, unauthenticated},
+    incidents,
 };
 use crate::{
     authn::{Peer, Shown, Source},
-    authz::internal::{self, InternalRow, ServiceRight},
+    authz::{
+        internal::{self, InternalRow, ServiceRight},
+        matrix::Method,
+    },
     problem::{Kind, Problem},
     telemetry::{event, metrics},
 };
@@ -34,12 +38,12 @@ impl<E: Endpoint<Output = Response>> Endpoint for Internal<E> {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let Some(row) = internal::find(request.uri().path()) else { return self.api.call(request).await };
-        Ok(self.serve(row, &request).unwrap_or_else(Problem::into_poem))
+        Ok(self.serve(row, request).await.unwrap_or_else(Problem::into_poem))
     }
 }
 
 impl<E> Internal<E> {
-    fn serve(&self, row: &InternalRow, request: &Request) -> Result<Response, Problem> {
+    async fn serve(&self, row: &InternalRow, mut request: Request) -> Result<Response, Problem> {
         let missing = || Problem::new(Kind::Internal);
         let peer = request.extensions().get::<Peer>().ok_or_else(missing)?;
         let source = *request.extensions().get::<Source>().ok_or_else(missing)?;
@@ -50,14 +54,16 @@ impl<E> Internal<E> {
             event::authz_fail(&service, "", row.operation, "right");
             return Err(Problem::new(Kind::Forbidden));
         }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let allow = http::HeaderValue::from_static("GET, HEAD");
-            return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, allow));
+        let method = request.method().as_str();
+        if method != row.method.as_str() && !(method == "HEAD" && row.method == Method::Get) {
+            let allow = if row.method == Method::Get { "GET, HEAD" } else { row.method.as_str() };
+            return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, HeaderValue::from_static(allow)));
         }
         check_query(&HashSet::new(), query)?;
-        check_no_body(request)?;
         match row.right {
+            ServiceRight::Incidents => incidents::handle(&self.context, &service, &mut request).await,
             ServiceRight::Metrics => {
+                check_no_body(&request)?;
                 let page = metrics::page().map_err(|_| Problem::new(Kind::Unavailable))?;
                 let response = Response::builder().status(StatusCode::OK).content_type(metrics::MEDIA_TYPE);
                 Ok(response.body(page))

@@ -14,6 +14,7 @@ mod exports;
 mod faults;
 mod guard;
 mod health;
+mod incidents;
 mod internal;
 mod invoices;
 mod me;
@@ -29,6 +30,7 @@ mod values;
 mod watch;
 
 pub use guard::UnguardedRoute;
+pub use incidents::IncidentDesk;
 pub(crate) use internal::Internal;
 pub use meta::document;
 pub(crate) use watch::Watch;
@@ -44,6 +46,7 @@ use crate::{
     authz::{Refusal, matrix},
     crypto::{MacKey, SealError},
     domain::{Clock, NewOrderError, TransitionError},
+    measures::Measures,
     problem::{self, Kind, Problem},
     quota::Quotas,
     store::{Database, StoreError},
@@ -58,6 +61,10 @@ pub struct Context {
     pub authenticator: Authenticator,
     /// Counts calls.
     pub quotas: Arc<Quotas>,
+    /// What operators ordered.
+    pub measures: Arc<Measures>,
+    /// Where services order what operators do, if any may.
+    pub incidents: Option<IncidentDesk>,
     /// Authenticates the cursors of lists, and tells the requests of an idempotency key apart.
     pub mac_key: MacKey,
     /// How long the answer to a request with an idempotency key is given again.

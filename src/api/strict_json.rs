@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::schema::Schemas;
 use crate::{
     json,
-    problem::{Kind, Problem},
+    problem::{Kind, Problem, from_framework},
     telemetry::event,
 };
 
@@ -32,9 +32,7 @@ impl<T: Type> Payload for StrictJson<T> {
     const CONTENT_TYPE: &'static str = "application/json";
 
     fn check_content_type(content_type: &str) -> bool {
-        let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
-        parts.next().is_some_and(|essence| essence == Self::CONTENT_TYPE)
-            && parts.all(|parameter| matches!(parameter.as_str(), "charset=utf-8" | "charset=\"utf-8\""))
+        is_json(content_type)
     }
 
     fn schema_ref() -> MetaSchemaRef {
@@ -61,11 +59,9 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
     }
 
     async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        if !request.content_type().is_some_and(Self::check_content_type) {
-            return Err(Problem::new(Kind::UnsupportedMediaType).into());
-        }
+        check_media_type(request)?;
         let bytes = <Vec<u8> as FromRequest>::from_request(request, body).await?;
-        let mut value = json::parse(&bytes).ok_or_else(|| refuse(Problem::new(Kind::Malformed)))?;
+        let mut value = parse(&bytes)?;
         value.sort_all_objects();
         whole_numbers(&mut value);
         let schemas = request.data::<Arc<Schemas>>().ok_or_else(|| Problem::new(Kind::Internal))?;
@@ -80,6 +76,30 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
             Err(_) => Err(refuse(Problem::new(Kind::InvalidInput).at("", "invalid")).into()),
         }
     }
+}
+
+/// The JSON of a body that no published schema speaks of.
+pub(super) async fn read_body(request: &mut Request) -> Result<Value, Problem> {
+    check_media_type(request)?;
+    let bytes = request.take_body().into_vec().await.map_err(|error| from_framework(error.into()))?;
+    parse(&bytes)
+}
+
+fn check_media_type(request: &Request) -> Result<(), Problem> {
+    match request.content_type() {
+        Some(media_type) if is_json(media_type) => Ok(()),
+        _ => Err(Problem::new(Kind::UnsupportedMediaType)),
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
+    parts.next().is_some_and(|essence| essence == "application/json")
+        && parts.all(|parameter| matches!(parameter.as_str(), "charset=utf-8" | "charset=\"utf-8\""))
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    json::parse(bytes).ok_or_else(|| refuse(Problem::new(Kind::Malformed)))
 }
 
 /// `72.0` is the integer 72 (JSON Schema 2020-12, validation section 6.1.1), as far as a floating-point number is exact.

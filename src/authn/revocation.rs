@@ -187,6 +187,8 @@ impl Known {
             && (principal.token_id.as_ref().is_some_and(named)
                 || before(RevocationKind::Everything, "")
                 || before(RevocationKind::Subject, &principal.subject)
+                // An API key has a subject of its own, so it goes on.
+                || before(RevocationKind::Sessions, &principal.subject)
                 || principal.creator.as_ref().is_some_and(|creator| before(RevocationKind::Subject, creator))
                 || before(RevocationKind::Client, &principal.client)
                 || before(RevocationKind::Tenant, &principal.tenant.to_string()))

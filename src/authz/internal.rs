@@ -2,9 +2,13 @@
 
 use std::str::FromStr;
 
+use super::matrix::Method;
+
 /// What a service may call on the internal listener besides the operations of the API, each a right of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServiceRight {
+    /// `incidents`: POST `/incidents`, which is as much as the operator's login at the command line.
+    Incidents,
     /// `metrics`: GET `/metrics`.
     Metrics,
 }
@@ -14,6 +18,7 @@ impl ServiceRight {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Incidents => "incidents",
             Self::Metrics => "metrics",
         }
     }
@@ -24,20 +29,30 @@ impl FromStr for ServiceRight {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match s {
+            "incidents" => Ok(Self::Incidents),
             "metrics" => Ok(Self::Metrics),
-            _ => Err("expected `metrics`"),
+            _ => Err("expected `metrics` or `incidents`"),
         }
     }
 }
 
 /// The operations that only the internal listener has, and the right that each needs.
-pub static INTERNAL: [InternalRow; 1] =
-    [InternalRow { path: "/metrics", operation: "getMetrics", right: ServiceRight::Metrics }];
+pub static INTERNAL: [InternalRow; 2] = [
+    InternalRow { method: Method::Get, path: "/metrics", operation: "getMetrics", right: ServiceRight::Metrics },
+    InternalRow {
+        method: Method::Post,
+        path: "/incidents",
+        operation: "handleIncident",
+        right: ServiceRight::Incidents,
+    },
+];
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InternalRow {
-    /// The path. The method is GET, so far.
+    /// The only method of the path; GET has HEAD.
+    pub method: Method,
+    /// The path.
     pub path: &'static str,
     /// Its name in events.
     pub operation: &'static str,

@@ -116,7 +116,14 @@ pub fn markdown() -> String {
     table.push_str("\nOn the internal listener alone, for services that were given the right:\n\n");
     table.push_str("| operation | right | name in events |\n|---|---|---|\n");
     for row in &INTERNAL {
-        let _ = writeln!(table, "| `GET {}` | `{}` | `{}` |", row.path, row.right.as_str(), row.operation);
+        let _ = writeln!(
+            table,
+            "| `{} {}` | `{}` | `{}` |",
+            row.method.as_str(),
+            row.path,
+            row.right.as_str(),
+            row.operation
+        );
     }
     table
 }
@@ -153,6 +160,14 @@ pub struct Row {
     pub audit: &'static str,
     /// What it does when a dependency is down.
     pub outage: Outage,
+}
+
+impl Row {
+    /// Whether it changes what is stored. An export does not, though it is a POST.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.method != Method::Get && self.quota != QuotaClass::Export
+    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one argument per column of the table")]

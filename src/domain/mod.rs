@@ -9,7 +9,9 @@ mod clock;
 mod customer;
 mod ids;
 mod invoice;
+mod measure;
 mod money;
+mod network;
 mod order;
 mod personal;
 mod product;
@@ -24,7 +26,9 @@ pub use clock::Clock;
 pub use customer::{Customer, CustomerChange, CustomerData, ErasableCustomer, FieldChange, SealedData};
 pub use ids::{ApiKeyId, AuditEventId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
+pub use measure::Measure;
 pub use money::{Currency, Money, MoneyError};
+pub use network::Network;
 pub use order::{
     MAX_LINES, MAX_QUANTITY, NewOrder, NewOrderError, NewOrderLine, Order, OrderLine, OrderStatus, Quantity,
     ShippingSpeed, TransitionError,

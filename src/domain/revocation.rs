@@ -9,6 +9,8 @@ text_enum! {
         Token = "token",
         /// All tokens of a person or program and all API keys they made; or one API key.
         Subject = "subject",
+        /// All tokens of a person: not the API keys they made.
+        Sessions = "sessions",
         /// All tokens that a client got.
         Client = "client",
         /// All tokens and API keys of a tenant.

@@ -5,7 +5,8 @@
 //!
 //! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
 //! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
-//! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06)
+//! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06); or
+//!    what an operator gave the address's range ([`ranges`], LOG-08)
 //! 4. timeout of the whole request (RATE-09)
 //! 5. [`form`]: one `Host`, a plain path, bounded headers; what HTTP lets be read in two ways is refused (INPUT-06)
 //! 6. [`bridge`]: so many requests at once and no more (RATE-09); body limit and body timeout, applied while reading (INPUT-04); then poem
@@ -17,6 +18,7 @@ mod form;
 mod listener;
 mod places;
 mod proxies;
+mod ranges;
 mod throttle;
 mod tls;
 
@@ -33,6 +35,7 @@ use tower::{Service, ServiceBuilder};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
+    measures::Measures,
     problem::{Kind, Problem},
     settings::Settings,
     telemetry::event,
@@ -42,7 +45,13 @@ use crate::{
 pub(crate) type Body = axum::body::Body;
 
 /// The whole way of a request to a listener around `app`; `None` if the throttle would let nothing through.
-pub fn stack<E>(app: E, door: Door, settings: &Settings, recognise: Recognise) -> Option<impl EdgeService + use<E>>
+pub fn stack<E>(
+    app: E,
+    door: Door,
+    settings: &Settings,
+    recognise: Recognise,
+    measures: &Arc<Measures>,
+) -> Option<impl EdgeService + use<E>>
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
@@ -55,11 +64,14 @@ where
     };
     // A stranger could name the trace of somebody else; services of one's own have shown a certificate.
     let believes = door == Door::Internal;
+    let throttle = throttle::layer(&settings.throttle, recognise)?;
+    // Who shuts somebody out must not be shut out: ranges are the public listener's.
+    let measures = (door == Door::Public).then(|| Arc::clone(measures));
     let stack = ServiceBuilder::new()
         .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure, believes))
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(throttle::layer(&settings.throttle, recognise)?)
+        .layer_fn(move |inner| ranges::Ranges::new(inner, &throttle, measures.clone()))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
         .layer(bridge::BridgeLayer::new(http))
         .service(Arc::new(app));

@@ -7,7 +7,10 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::settings::{Http, Network, ProxyHeader};
+use crate::{
+    domain::Network,
+    settings::{Http, ProxyHeader},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Most proxies one behind the other.

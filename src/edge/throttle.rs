@@ -78,13 +78,17 @@ fn refused(error: GovernorError) -> Response<Body> {
     match error {
         GovernorError::TooManyRequests { wait_time, .. } => {
             // The library rounds down, to 0 for less than a second; this must not say "now".
-            let seconds = HeaderValue::from(wait_time.saturating_add(1));
-            Problem::new(Kind::RateLimited)
-                .detail("The limit of requests per client address is used up.")
-                .limit(LIMIT)
-                .header(header::RETRY_AFTER, seconds)
-                .into_response()
+            used_up(wait_time.saturating_add(1))
         }
         GovernorError::UnableToExtractKey | GovernorError::Other { .. } => Problem::new(Kind::Internal).into_response(),
     }
+}
+
+/// The answer to one call too many from an address.
+pub(super) fn used_up(seconds: u64) -> Response<Body> {
+    Problem::new(Kind::RateLimited)
+        .detail("The limit of requests per client address is used up.")
+        .limit(LIMIT)
+        .header(header::RETRY_AFTER, HeaderValue::from(seconds))
+        .into_response()
 }

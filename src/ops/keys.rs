@@ -142,19 +142,7 @@ impl Keys {
                 tell(format!("{moved} data keys are now wrapped by {primary}"));
                 Ok(())
             }
-            Self::Rotate { pass } => {
-                let tenants = tenants(&database, pass.tenant).await?;
-                for tenant in &tenants {
-                    let version = database.add_data_key(*tenant).await?;
-                    event::keys_rotated(&tenant.to_string(), &version.to_string());
-                    tell(format!("{tenant}: data key {version}"));
-                }
-                // From now on, what replicas still seal with the one before is found by the last pass.
-                let since = Instant::now();
-                reseal(&database, &tenants, pass.pace, &mut tell).await?;
-                tokio::time::sleep_until(since + SETTLED).await;
-                reseal(&database, &tenants, pass.pace, &mut tell).await
-            }
+            Self::Rotate { pass } => rotate(&database, pass, &mut tell).await,
             Self::Reseal { pass } => {
                 reseal(&database, &tenants(&database, pass.tenant).await?, pass.pace, &mut tell).await
             }
@@ -177,6 +165,22 @@ impl Keys {
             }
         }
     }
+}
+
+/// Gives every tenant, or one, a new data key and seals everything anew with it. Says by `tell` how it goes on, a line at a
+/// time. It takes a second for so many customers as the pace is, and a few more; broken off, `keys reseal` goes on.
+pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
+    let tenants = tenants(database, pass.tenant).await?;
+    for tenant in &tenants {
+        let version = database.add_data_key(*tenant).await?;
+        event::keys_rotated(&tenant.to_string(), &version.to_string());
+        tell(format!("{tenant}: data key {version}"));
+    }
+    // From now on, what replicas still seal with the one before is found by the last pass.
+    let since = Instant::now();
+    reseal(database, &tenants, pass.pace, tell).await?;
+    tokio::time::sleep_until(since + SETTLED).await;
+    reseal(database, &tenants, pass.pace, tell).await
 }
 
 async fn tenants(database: &Database, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {

@@ -1,16 +1,18 @@
-//! What operators do in an incident and with keys, from the command line.
+//! What operators do in an incident and with keys, from the command line and, in an incident, at the internal listener.
 
 mod audit;
 mod backup;
+mod incident;
 mod keys;
 mod revocation;
 mod throttle;
 
 pub use audit::{AuditError, Verify};
 pub use backup::{Backup, BackupError, Restore};
-pub use keys::{Keys, KeysError, Pass};
-pub use revocation::{Kind, NotRevoked, Revocation};
-pub use throttle::{NotThrottled, Throttle};
+pub use incident::{Done, Incident, NotDone, ReadOnly, Rotation, Sessions};
+pub use keys::{Keys, KeysError, Pass, rotate};
+pub use revocation::{Kind, Revocation};
+pub use throttle::{Limit, Throttle, Whom};
 
 /// Longest reason, in characters.
 const MAX_REASON: usize = 500;

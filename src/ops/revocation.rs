@@ -1,22 +1,23 @@
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use thiserror::Error;
+use serde::Deserialize;
 
-use super::check_reason;
+use super::{NotDone, check_reason};
 use crate::{
     domain::RevocationKind,
-    settings::LoginSettings,
     store::{Operator, OperatorError},
 };
 
 /// What is revoked, and why.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Revocation {
     /// What the value names
     #[arg(value_enum)]
     pub kind: Kind,
     /// The `jti`, the subject or client as logs show it, or the tenant's UUID; nothing for everything
     #[arg(default_value = "")]
+    #[serde(default)]
     pub value: String,
     /// Credentials issued at this time or earlier are refused, later ones accepted (RFC 3339). Default: now
     #[arg(long, value_name = "TIME")]
@@ -27,7 +28,8 @@ pub struct Revocation {
 }
 
 /// What a revocation names (AUTHN-11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// One token, by its `jti`
     Token,
@@ -53,44 +55,45 @@ impl From<Kind> for RevocationKind {
     }
 }
 
-/// Why nothing was revoked.
-#[derive(Debug, Error)]
-pub enum NotRevoked {
-    /// The value does not fit the kind.
-    #[error("{0}")]
-    Value(&'static str),
-    /// The database did not do it.
-    #[error(transparent)]
-    Store(#[from] OperatorError),
-}
-
 impl Revocation {
-    /// Revokes, as the operator's login. Every replica refuses the credentials within two seconds.
-    pub async fn revoke(&self, login: &LoginSettings, now: DateTime<Utc>) -> Result<i64, NotRevoked> {
-        let value = self.checked_value().map_err(NotRevoked::Value)?;
+    /// Revokes. Every replica refuses the credentials within two seconds.
+    pub(super) async fn run(
+        &self,
+        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
+        now: DateTime<Utc>,
+    ) -> Result<String, NotDone> {
+        let value = self.checked_value()?;
         let before = self.before.unwrap_or(now);
         if before > now {
-            return Err(NotRevoked::Value("what is issued later than now cannot be revoked yet"));
+            return Err(NotDone::Value("what is issued later than now cannot be revoked yet"));
         }
-        let mut operator = Operator::connect(&login.url).await?;
-        Ok(operator.revoke(self.kind.into(), &value, before, &self.reason).await?)
+        let entry = connect().await?.revoke(self.kind.into(), &value, before, &self.reason).await?;
+        Ok(format!("revoked (entry {entry})"))
     }
 
     /// A value that names nothing would revoke nothing, and nobody would notice.
-    fn checked_value(&self) -> Result<String, &'static str> {
-        check_reason(&self.reason)?;
+    fn checked_value(&self) -> Result<String, NotDone> {
+        check_reason(&self.reason).map_err(NotDone::Value)?;
         match self.kind {
             Kind::Everything if self.value.is_empty() => Ok(String::new()),
-            Kind::Everything => Err("`everything` takes no value"),
-            _ if self.value.is_empty() => Err("a value is required"),
-            _ if self.value.len() > 255 => Err("a value has at most 255 bytes"),
-            _ if self.value.contains(char::is_control) => Err("a value has no control characters"),
+            Kind::Everything => Err(NotDone::Value("`everything` takes no value")),
             // In the one spelling that is compared.
-            Kind::Tenant => {
-                let id: uuid::Uuid = self.value.parse().map_err(|_| "a tenant is named by its UUID")?;
+            Kind::Tenant if !self.value.is_empty() => {
+                let id: uuid::Uuid = self.value.parse().map_err(|_| NotDone::Value("a tenant is named by its UUID"))?;
                 Ok(id.to_string())
             }
-            _ => Ok(self.value.clone()),
+            _ => check_name(&self.value).map(|()| self.value.clone()),
         }
     }
+}
+
+/// What names somebody or something.
+pub(super) fn check_name(name: &str) -> Result<(), NotDone> {
+    let fault = match name {
+        "" => "a value is required",
+        _ if name.len() > 255 => "a value has at most 255 bytes",
+        _ if name.contains(char::is_control) => "a value has no control characters",
+        _ => return Ok(()),
+    };
+    Err(NotDone::Value(fault))
 }

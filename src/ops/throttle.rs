@@ -1,52 +1,125 @@
-use chrono::{DateTime, TimeDelta, Utc};
-use clap::Args;
-use thiserror::Error;
-use uuid::Uuid;
+use std::str::FromStr;
 
-use super::check_reason;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Deserialize;
+
+use super::{
+    NotDone, check_reason,
+    incident::{MAX_HOURS, one_day, until},
+};
 use crate::{
-    domain::{QuotaName, TenantId},
-    settings::LoginSettings,
+    domain::{Measure, Network, QuotaName, TenantId},
     store::{Operator, OperatorError},
 };
 
-/// A quota for one tenant, wider or narrower than that of the settings (RATE-03).
-#[derive(Args, Clone, Debug)]
+/// A limit wider or narrower than that of the settings, for a while (RATE-03, LOG-08).
+#[derive(Args, Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Throttle {
-    /// The tenant's UUID
-    pub tenant: Uuid,
-    /// `tenant` for all its callers together; `read`, `write`, `sensitive` or `export` for each of them
-    pub quota: QuotaName,
-    /// Calls per minute
-    #[arg(value_parser = clap::value_parser!(i32).range(1..=1_000_000))]
-    pub per_minute: i32,
+    /// A tenant's UUID; `everyone`, for tenants that have none of their own; or an address or network
+    pub whom: Whom,
+    /// `tenant` for all callers of a tenant together; `read`, `write`, `sensitive` or `export` for each of them; `address`
+    /// for each address of a network, in front of everything else
+    pub limit: Limit,
+    /// Calls per minute; 0, for addresses alone, to answer nobody there
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub per_minute: u32,
     /// After so many hours the settings count again; 0 for at once
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i64).range(0..=8_784))]
+    #[arg(long, default_value_t = one_day(), value_parser = clap::value_parser!(i64).range(0..=MAX_HOURS))]
+    #[serde(default = "one_day")]
     pub hours: i64,
-    /// Why, for whoever reads it later; the tenant's auditors do
+    /// Why, for whoever reads it later; a tenant's auditors do
     #[arg(long)]
     pub reason: String,
 }
 
-/// Why no quota was set.
-#[derive(Debug, Error)]
-pub enum NotThrottled {
-    /// A value is out of bounds.
-    #[error("{0}")]
-    Value(&'static str),
-    /// The database did not do it.
-    #[error(transparent)]
-    Store(#[from] OperatorError),
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Whom {
+    /// A tenant.
+    Tenant(TenantId),
+    /// All whose tenant has none of its own.
+    Everyone,
+    /// Whoever calls from there.
+    Network(Network),
+}
+
+/// Which limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Limit {
+    /// Of callers who are known.
+    Quota(QuotaName),
+    /// Of an address.
+    Address,
+}
+
+impl FromStr for Whom {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let tenant = || s.parse().ok().map(Self::Tenant);
+        let network = || s.parse().ok().map(Self::Network);
+        let everyone = (s == "everyone").then_some(Self::Everyone);
+        everyone.or_else(tenant).or_else(network).ok_or("expected a tenant's UUID, `everyone`, or a network")
+    }
+}
+
+impl FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        match (s, s.parse()) {
+            ("address", _) => Ok(Self::Address),
+            (_, Ok(name)) => Ok(Self::Quota(name)),
+            _ => Err("expected tenant, read, write, sensitive, export or address"),
+        }
+    }
+}
+
+impl TryFrom<String> for Whom {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Limit {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
 }
 
 impl Throttle {
-    /// Sets it, as the operator's login, and gives the time it ends. Every replica goes by it within two seconds.
-    pub async fn set(&self, login: &LoginSettings, now: DateTime<Utc>) -> Result<DateTime<Utc>, NotThrottled> {
-        check_reason(&self.reason).map_err(NotThrottled::Value)?;
-        let until = now + TimeDelta::try_hours(self.hours).unwrap_or_default();
-        let tenant = TenantId::from_uuid(self.tenant);
-        let mut operator = Operator::connect(&login.url).await?;
-        operator.set_quota(tenant, self.quota, self.per_minute, until, &self.reason).await?;
-        Ok(until)
+    /// Sets it. Every replica goes by it within two seconds.
+    pub(super) async fn run(
+        &self,
+        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
+        now: DateTime<Utc>,
+    ) -> Result<String, NotDone> {
+        check_reason(&self.reason).map_err(NotDone::Value)?;
+        let until = until(self.hours, now)?;
+        let per_minute = self.per_minute;
+        let order = match (self.whom, self.limit) {
+            _ if per_minute > 1_000_000 => return Err(NotDone::Value("at most 1000000 calls per minute")),
+            (Whom::Network(network), Limit::Address) => Measure::Address { network, per_minute },
+            (Whom::Network(_), _) | (_, Limit::Address) => {
+                return Err(NotDone::Value("a network has the limit `address`, and nobody else has"));
+            }
+            _ if per_minute == 0 => return Err(NotDone::Value("only addresses may have 0 calls per minute")),
+            (Whom::Everyone, Limit::Quota(name)) => Measure::Class { name, per_minute },
+            (Whom::Tenant(tenant), Limit::Quota(name)) => {
+                let calls = i32::try_from(per_minute).unwrap_or(i32::MAX);
+                connect().await?.set_quota(tenant, name, calls, until, &self.reason).await?;
+                return Ok(format!("set until {}", until.to_rfc3339()));
+            }
+        };
+        connect().await?.order(&order, until, &self.reason).await?;
+        Ok(format!("set until {}", until.to_rfc3339()))
     }
 }

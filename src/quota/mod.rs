@@ -9,9 +9,8 @@ mod fields;
 mod local;
 mod shared;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use http::{HeaderValue, header};
 use tracing::Instrument as _;
 
@@ -20,9 +19,9 @@ use crate::{
     authz::matrix::{QuotaClass, Uncounted},
     crypto::MacKey,
     domain::{Clock, QuotaName, TenantId},
+    measures::Measures,
     problem::{Kind, Problem},
     settings,
-    store::{Credentials, StoreError},
     telemetry::trace::inside,
 };
 pub use local::Buckets;
@@ -31,15 +30,12 @@ pub use shared::{NotRenewed, SharedBuckets, SharedQuotaError, StoreDown};
 /// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// How often it is looked for quotas that operators gave tenants.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Counts calls.
 #[derive(Debug)]
 pub struct Quotas {
     settings: settings::Quota,
-    /// What operators gave tenants instead.
-    given: ArcSwap<HashMap<(TenantId, QuotaName), u32>>,
+    /// What operators gave instead.
+    measures: Arc<Measures>,
     /// What this process counts: everything, or what the shared store cannot.
     local: Buckets,
     shared: Option<SharedBuckets>,
@@ -89,9 +85,14 @@ pub struct Uncountable;
 
 impl Quotas {
     /// Quotas that nobody has used yet, or those in the shared store. The MAC key makes the names of callers there.
-    pub fn new(settings: settings::Quota, mac_key: &MacKey, clock: Clock) -> Result<Self, SharedQuotaError> {
+    pub fn new(
+        settings: settings::Quota,
+        mac_key: &MacKey,
+        clock: Clock,
+        measures: Arc<Measures>,
+    ) -> Result<Self, SharedQuotaError> {
         let shared = settings.shared.as_ref().map(|shared| SharedBuckets::new(shared, mac_key.clone())).transpose()?;
-        Ok(Self { settings, given: ArcSwap::default(), local: Buckets::new(clock), shared })
+        Ok(Self { settings, measures, local: Buckets::new(clock), shared })
     }
 
     /// Takes one call out of the principal's quota for the class, and then one out of the tenant's. What is refused to
@@ -147,30 +148,6 @@ impl Quotas {
         }
     }
 
-    /// Goes by what operators decide, for as long as it runs. While the database cannot be asked, by what it said last.
-    pub async fn follow(&self, store: &Credentials) {
-        let mut failing = false;
-        loop {
-            tokio::time::sleep(LOOK).await;
-            match self.look(store).await {
-                Ok(()) => failing = false,
-                Err(error) if !failing => {
-                    tracing::warn!(%error, "the quotas of tenants cannot be read");
-                    failing = true;
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Learns what operators decided. To be done once before the first call: nobody gets more because of a new start.
-    pub async fn look(&self, store: &Credentials) -> Result<(), StoreError> {
-        let given = store.tenant_quotas().await?;
-        let given = given.into_iter().map(|quota| ((quota.tenant, quota.name), quota.per_minute)).collect();
-        self.given.store(Arc::new(given));
-        Ok(())
-    }
-
     /// Forgets who has been quiet long enough to have all of a quota again. For as long as it runs.
     pub async fn forget(&self) {
         loop {
@@ -187,7 +164,7 @@ impl Quotas {
             QuotaName::Export => self.settings.export,
             QuotaName::Tenant => self.settings.tenant,
         };
-        Policy { name, quota: self.given.load().get(&(tenant, name)).copied().unwrap_or(usual) }
+        Policy { name, quota: self.measures.quota(tenant, name).unwrap_or(usual) }
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
             r.fault(key, "must be a login of its own, and no other's");
         }
     }
+    if let Some(operator) = &settings.incidents {
+        check_database("database.operator_url", &operator.url, production, r);
+    }
     if production {
         secrets::check(r);
         check_key_files(settings, r);

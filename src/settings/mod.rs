@@ -23,13 +23,17 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, time::Duration}
 use secrecy::SecretString;
 use url::Url;
 
-use crate::crypto::{MacKey, Pepper};
+use crate::{
+    authz::internal::ServiceRight,
+    crypto::{MacKey, Pepper},
+    domain::Network,
+};
 
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
 pub use keys::{KeyProvider, Keys, Vault};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
-pub use proxies::{Network, ProxyHeader};
+pub use proxies::ProxyHeader;
 pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
@@ -100,6 +104,8 @@ pub struct Settings {
     pub otlp: Option<Otlp>,
     /// The audit trail.
     pub audit: Audit,
+    /// `APP_DATABASE__OPERATOR_URL`, required if a service has the right `incidents`, and not read otherwise.
+    pub incidents: Option<LoginSettings>,
     /// Which secrets were read, and where (SECRET-05).
     pub secrets_read: Vec<SecretRead>,
     /// Where all of this was read.
@@ -193,8 +199,9 @@ pub struct Idempotency {
     pub retention: Duration,
 }
 
-/// What a command that works on the database needs to know: one login. The server's environment does not hold it.
-#[derive(Debug)]
+/// What a command that works on the database needs to know: one login. The server's environment does not hold it, unless a
+/// service may order at the internal listener what operators do.
+#[derive(Clone, Debug)]
 pub struct LoginSettings {
     /// `postgres://login:…@host/db`.
     pub url: SecretString,
@@ -265,6 +272,7 @@ impl Settings {
         let keys = Keys::read(r);
         let (api_keys, revocation, penalty) = (ApiKeys::read(r), Revocation::read(r), Penalty::read(r));
         let (quota, max_export_rows) = (Quota::read(r), r.within("exports.max_rows", 1_000_000, 1..=10_000_000));
+        let incidents = LoginSettings::of_incidents(r, internal.as_ref());
         let (log, otlp, audit) = (Log::read(r), Otlp::read(r), Audit::read(r));
         Some(Self {
             profile,
@@ -293,6 +301,7 @@ impl Settings {
             log,
             otlp,
             audit,
+            incidents,
             secrets_read: r.secrets.reads(),
             sources,
         })
@@ -313,6 +322,13 @@ impl LoginSettings {
     /// `APP_DATABASE__BACKUP_URL` of the process environment, for `backup`.
     pub fn backup() -> Result<Self, Faults> {
         Self::load("database.backup_url")
+    }
+
+    /// That of operators, if a service may order what they do.
+    fn of_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
+        let wanted = internal?.services.values().any(|service| service.rights.contains(&ServiceRight::Incidents));
+        let url = wanted.then(|| r.secret("database.operator_url")).flatten()?;
+        Some(Self { url, secrets_read: Vec::new() })
     }
 
     fn load(key: &str) -> Result<Self, Faults> {

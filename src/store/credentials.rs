@@ -19,7 +19,7 @@ use super::{
     traced::Traced,
 };
 use crate::{
-    domain::{ApiKey, ApiKeyId, Revocation, TenantId, TenantQuota},
+    domain::{ApiKey, ApiKeyId, Measure, Revocation, TenantId, TenantQuota},
     settings::{self, Settings},
 };
 
@@ -179,6 +179,25 @@ impl Credentials {
             Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })
         });
         quotas.collect()
+    }
+
+    /// What operators ordered for everybody, and has not ended.
+    pub async fn measures(&self) -> Result<Vec<Measure>, StoreError> {
+        let rows = sqlx::query!("select kind, target, per_minute from measures where expires_at > now()");
+        let rows = in_time(async { rows.fetch_all(Traced(&mut *self.login.connection().await?)).await }).await?;
+        let measures = rows.into_iter().map(|row| {
+            let per_minute = u32::try_from(row.per_minute.unwrap_or_default()).map_err(StoreError::broken)?;
+            match row.kind.as_str() {
+                "class" => Ok(Measure::Class { name: stored(&row.target)?, per_minute }),
+                "address" => Ok(Measure::Address {
+                    network: row.target.parse().map_err(|_| StoreError::Inconsistent)?,
+                    per_minute,
+                }),
+                // The one that there is besides.
+                _ => Ok(Measure::ReadOnly),
+            }
+        });
+        measures.collect()
     }
 
     /// Listens from now on, on a connection of its own.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
-    domain::{QuotaName, RevocationKind, TenantId},
+    domain::{Measure, QuotaName, RevocationKind, TenantId},
 };
 
 /// How long the database may take. Whoever waits for it has no time to lose.
@@ -39,9 +39,16 @@ pub struct Operator(PgConnection);
 impl Operator {
     /// Connects with the login of this URL.
     pub async fn connect(url: &SecretString) -> Result<Self, OperatorError> {
-        let options = PgConnectOptions::from_str(url.expose_secret())
-            .map_err(OperatorError::Connect)?
-            .options([("statement_timeout", PATIENCE), ("lock_timeout", PATIENCE)]);
+        Self::connect_for(url, "").await
+    }
+
+    /// The same, for somebody whom the audit trail is to name beside the login: what they are known by here, or nothing.
+    pub async fn connect_for(url: &SecretString, whom: &str) -> Result<Self, OperatorError> {
+        let options = PgConnectOptions::from_str(url.expose_secret()).map_err(OperatorError::Connect)?.options([
+            ("statement_timeout", PATIENCE),
+            ("lock_timeout", PATIENCE),
+            ("app.on_behalf_of", whom),
+        ]);
         Ok(Self(PgConnection::connect_with(&options).await.map_err(OperatorError::Connect)?))
     }
 
@@ -87,6 +94,26 @@ impl Operator {
         .await
         .map_err(OperatorError::Refused)?;
         Ok(())
+    }
+
+    /// Has a measure taken until a time. Replicas take it within two seconds.
+    pub async fn order(&mut self, measure: &Measure, until: DateTime<Utc>, reason: &str) -> Result<(), OperatorError> {
+        let (kind, target, per_minute) = match measure {
+            Measure::Class { name, per_minute } => ("class", name.to_string(), Some(*per_minute)),
+            Measure::Address { network, per_minute } => ("address", network.to_string(), Some(*per_minute)),
+            Measure::ReadOnly => ("read_only", String::new(), None),
+        };
+        let per_minute = per_minute.map(|calls| i32::try_from(calls).unwrap_or(i32::MAX));
+        sqlx::query!("select note_measure($1, $2, $3, $4, $5)", kind, target, per_minute, until, reason)
+            .execute(&mut self.0)
+            .await
+            .map_err(OperatorError::Refused)?;
+        Ok(())
+    }
+
+    /// Writes down that keys are about to be rotated: of a tenant, or of all.
+    pub async fn note_rotation(&mut self, tenant: Option<TenantId>, reason: &str) -> Result<(), OperatorError> {
+        note(&mut self.0, tenant, "keys_rotated", "data keys", reason).await.map_err(OperatorError::Refused)
     }
 
     /// Wraps every data key with the first of the master keys, and gives how many were not yet. One that another operator

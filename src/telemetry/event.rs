@@ -165,6 +165,11 @@ pub(crate) fn export_ended(subject: &str, tenant: &str, what: &str, rows: usize,
     raise!(info, "data_exported", subject, tenant, what, rows, complete, "export ended");
 }
 
+/// Something was done in an incident, and for whom: nobody, if at the command line.
+pub(crate) fn incident_handled(command: &str, whom: &str, outcome: &str) {
+    raise!(warn, "incident_handled", command, whom, outcome, "an operator's order");
+}
+
 /// A handler panicked. The message stays out: it may hold anything.
 pub(crate) fn sys_crash() {
     raise!(error, "sys_crash", "a request handler panicked");

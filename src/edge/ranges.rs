@@ -1,0 +1,68 @@
+//! Ranges of addresses that an operator gave a limit of their own, in place of the [`throttle`](super::throttle) (LOG-08).
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower::{Layer, Service};
+
+use super::{
+    Body,
+    client::Client,
+    throttle::{self, ThrottleLayer},
+};
+use crate::measures::Measures;
+
+/// With the usual throttle, and without it.
+#[derive(Clone)]
+pub(super) struct Ranges<T, S> {
+    throttled: T,
+    inner: S,
+    /// None: no range counts here.
+    measures: Option<Arc<Measures>>,
+}
+
+impl<S: Clone> Ranges<<ThrottleLayer as Layer<S>>::Service, S>
+where
+    ThrottleLayer: Layer<S>,
+{
+    pub(super) fn new(inner: S, throttle: &ThrottleLayer, measures: Option<Arc<Measures>>) -> Self {
+        Self { throttled: throttle.layer(inner.clone()), inner, measures }
+    }
+}
+
+impl<T, S, B> Service<Request<B>> for Ranges<T, S>
+where
+    T: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        std::task::ready!(self.throttled.poll_ready(cx))?;
+        self.inner.poll_ready(cx)
+    }
+
+    /// Everybody in a range has its limit, also who is known: somebody there may have stolen what they are known by.
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = request.extensions().get::<Client>().copied();
+        let range = client.zip(self.measures.as_ref()).and_then(|(client, measures)| {
+            let range = measures.range_of(client.0.to_canonical())?;
+            Some(range.take(client.network()))
+        });
+        match range {
+            None => Box::pin(self.throttled.call(request)),
+            Some(Ok(())) => Box::pin(self.inner.call(request)),
+            Some(Err(wait)) => {
+                let refused = throttle::used_up(wait.as_secs().saturating_add(1));
+                Box::pin(std::future::ready(Ok(refused)))
+            }
+        }
+    }
+}
