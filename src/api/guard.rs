@@ -158,7 +158,7 @@ impl Guard {
         }
         let principal = self.authenticate(&request).instrument(inside!("authenticate")).await?;
         let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
-            return Err(Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1)).into());
+            return Err(Problem::new(Kind::Unavailable).into());
         };
         let outcome = match decision.refusal() {
             Some((problem, limit)) => {
@@ -300,7 +300,7 @@ pub(super) fn unauthenticated(error: AuthnError, source: Source) -> Problem {
         }
         AuthnError::Unavailable(what) => {
             tracing::warn!(what, "cannot authenticate");
-            return Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1));
+            return Problem::new(Kind::Unavailable);
         }
     };
     Problem::new(kind).header(challenge.0, challenge.1)

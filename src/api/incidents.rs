@@ -1,6 +1,6 @@
 //! What operators order at the internal listener: the same commands as at the command line (LOG-08).
 
-use http::{HeaderValue, StatusCode, header};
+use http::StatusCode;
 use poem::{Request, Response};
 use secrecy::SecretString;
 use serde_json::json;
@@ -44,7 +44,7 @@ pub(super) async fn handle(context: &Context, service: &str, request: &mut Reque
         NotDone::Value(fault) => Problem::new(Kind::InvalidInput).detail(fault),
         NotDone::Store(error) => {
             tracing::error!(%error, cause = ?std::error::Error::source(&error), "an order was not carried out");
-            Problem::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(1))
+            Problem::new(Kind::Unavailable)
         }
     })?;
     let status = match done.rotate {

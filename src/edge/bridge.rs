@@ -144,10 +144,8 @@ impl BridgeLayer {
         if path.starts_with("/health/") {
             return Ok(None);
         }
-        self.places.take(Some(client.network())).map(Some).ok_or_else(|| {
-            let problem = Problem::new(Kind::Unavailable).detail("The service is busy.");
-            problem.header(header::RETRY_AFTER, HeaderValue::from_static("1"))
-        })
+        let busy = || Problem::new(Kind::Unavailable).detail("The service is busy.");
+        self.places.take(Some(client.network())).map(Some).ok_or_else(busy)
     }
 }
 

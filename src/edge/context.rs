@@ -44,6 +44,9 @@ const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
 /// browsers come with ask for.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
 
+/// When it is worth to come back to what is away for now, in seconds.
+const SOON: HeaderValue = HeaderValue::from_static("1");
+
 #[derive(Clone, Debug)]
 pub(super) struct RequestContext<S> {
     inner: S,
@@ -153,6 +156,10 @@ fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, client: Opti
         let problem = made_here.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
         if let (Some(throttle::LIMIT), Some(client)) = (problem.limit_name(), client) {
             event::excess_rate_limit_exceeded(client.0, throttle::LIMIT);
+        }
+        if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
+            // Whoever knows better has said so (RFC 9110 section 15.6.4).
+            parts.headers.entry(header::RETRY_AFTER).or_insert(SOON);
         }
         body = Body::from(problem.body(path, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);

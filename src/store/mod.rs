@@ -253,9 +253,13 @@ impl Database {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-                Self::Unavailable(error)
-            }
+            // The last two: whoever answers is no database, such as a balancer that has none left and hangs up.
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed => Self::Unavailable(error),
             // Class 08: connection; 28: the login is refused; 40: deadlock, tried again it may work; 53: resources; 57: cancelled or shutting down; 25P03 and 55P03: timeouts.
             sqlx::Error::Database(db)
                 if db.code().is_some_and(|c| {

@@ -33,7 +33,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and c.relname not in
-                                                       ('api_keys', 'revocations', 'tenant_quotas', 'data_keys',
+                                                       ('api_keys', 'revocations', 'tenant_quotas', 'measures', 'data_keys',
                                                         'index_keys', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",

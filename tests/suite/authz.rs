@@ -35,7 +35,8 @@ async fn authz_02_a_scope_does_not_widen_a_role() {
     }
     // Nor does an unknown role, or none, give anything.
     for roles in [json!([]), json!(["root"]), json!(["service"]), json!(["Admin"])] {
-        let reply = app.bearer(app.forge().claim("roles", roles.clone()).token()).get("/v1/orders").await;
+        let forged = app.forge().claim("sub", "nobody-else").claim("roles", roles.clone()).token();
+        let reply = app.bearer(forged).get("/v1/orders").await;
         assert_eq!(reply.problem(403), "forbidden", "{roles}");
     }
 }

@@ -61,7 +61,8 @@ async fn serve_with_faults() -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stack =
-        edge::stack(app, edge::Door::Public, settings, std::sync::Arc::new(|_| None), &std::sync::Arc::default()).unwrap();
+        edge::stack(app, edge::Door::Public, settings, std::sync::Arc::new(|_| None), &std::sync::Arc::default())
+            .unwrap();
     tokio::spawn(edge::serve(
         edge::Listener { door: edge::Door::Public, socket: listener, tls: None },
         stack,

@@ -9,6 +9,7 @@
 #![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
 
 mod access;
+mod alerts;
 mod audit;
 mod authn;
 mod authz;
@@ -32,11 +33,13 @@ mod matrix;
 mod messages;
 mod misuse;
 mod orders;
+mod outages;
 mod plans;
 mod quota;
 mod races;
 mod reload;
 mod rotation;
+mod runbooks;
 mod sealed;
 mod secrets;
 mod shared_quota;

@@ -199,7 +199,10 @@ async fn rate_03_operators_widen_and_narrow_a_tenants_quotas_while_the_service_r
     for (arguments, message) in [
         (vec!["acme", "read", "7"], "invalid value 'acme'"),
         (vec![&*acme, "health", "7"], "invalid value 'health'"),
-        (vec![&*acme, "read", "0"], "invalid value '0'"),
+        (vec![&*acme, "read", "0"], "only addresses may have 0 calls per minute"),
+        (vec![&*acme, "read", "1000001"], "invalid value '1000001'"),
+        (vec![&*acme, "address", "7"], "a network has the limit `address`"),
+        (vec!["203.0.113.0/24", "read", "7"], "a network has the limit `address`"),
         (vec![&*acme, "read", "7", "--hours", "9000"], "invalid value '9000'"),
         (vec![&*acme, "read", "7", "--reason", " "], "a reason has 1 to 500 characters"),
     ] {

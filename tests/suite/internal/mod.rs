@@ -1,6 +1,7 @@
 //! The internal listener, client certificates, and tokens bound to them (AUTHN-18).
 
 mod bound;
+mod incidents;
 mod metrics;
 
 use std::{

@@ -1,0 +1,171 @@
+//! What operators order at the internal listener (LOG-08).
+
+use http::Method;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use service::{
+    authz::{
+        matrix::{MATRIX, Method as MatrixMethod, Scope},
+        policy::Role,
+    },
+    dev::database::Urls,
+};
+
+use super::{JOB, Stage, uri};
+use crate::support::{ACME, Actor, eventually, query, test_database};
+
+const ONCALL: &str = "spiffe://acme.example/oncall";
+
+/// With a service that may order what operators do.
+async fn stage() -> (Stage, Urls) {
+    let database = test_database().await;
+    let mut variables: Vec<_> = database.variables().into_iter().collect();
+    let own = [
+        ("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret()),
+        ("APP_INTERNAL__SERVICES__ONCALL__CERTIFICATE_NAME", ONCALL),
+        ("APP_INTERNAL__SERVICES__ONCALL__RIGHTS", "incidents"),
+    ];
+    variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    (Stage::start(&variables).await, database)
+}
+
+async fn order(actor: &Actor, command: Value) -> String {
+    actor.post("/incidents", &command).await.ok(200)["outcome"].as_str().unwrap().to_owned()
+}
+
+/// Action, client and reason of operators' acts, in their order.
+async fn acts(database: &Urls) -> Vec<String> {
+    let acts = "select concat_ws(' ', subject, client, action, reason) from audit_events
+                where subject like 'operator:%' order by at, id";
+    query(&database.backup, acts).await
+}
+
+#[tokio::test]
+async fn log_08_a_service_orders_what_operators_do_and_the_trail_names_it() {
+    let (stage, database) = stage().await;
+    let oncall = stage.named([uri(ONCALL)]);
+    let sales = stage.app.user(Role::Sales);
+    let me = sales.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
+    let read =
+        json!({ "command": "throttle", "whom": "everyone", "limit": "read", "perMinute": 70, "reason": "a test" });
+    assert!(order(&oncall, read).await.starts_with("set until "));
+    eventually("less for everyone", async || {
+        sales.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=70;")
+    })
+    .await;
+    // The tenant's own goes before.
+    let own =
+        json!({ "command": "throttle", "whom": ACME.id.to_string(), "limit": "read", "perMinute": 500, "reason": "x" });
+    order(&oncall, own).await;
+    eventually("the tenant's own", async || {
+        sales.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=500;")
+    })
+    .await;
+    let sessions = json!({ "command": "sessions", "subject": me, "reason": "a test" });
+    assert!(order(&oncall, sessions).await.starts_with("sign-ins ended"));
+    eventually("signed out", async || sales.get("/v1/me").await.status == 401).await;
+    let revoke = json!({ "command": "revoke", "kind": "token", "value": "no-such", "reason": "a test" });
+    assert!(order(&oncall, revoke).await.starts_with("revoked (entry "));
+    let rotate = json!({ "command": "rotate", "reason": "a test" });
+    let newest = "select max(version)::text from data_keys";
+    let before = query(&database.owner, newest).await;
+    oncall.post("/incidents", &rotate).await.ok(202);
+    eventually("there are new keys", async || query(&database.owner, newest).await != before).await;
+    let acts = acts(&database).await;
+    let expected = [
+        "measure_ordered a test",
+        "quota_set x",
+        "credentials_revoked a test",
+        "credentials_revoked a test",
+        "keys_rotated a test",
+    ];
+    assert_eq!(acts, expected.map(|act| format!("operator:app_operator service:oncall {act}")));
+}
+
+/// Of all operations, whatever they are: nothing that would change something is begun.
+#[tokio::test]
+async fn log_08_read_only_is_for_every_operation_that_changes_something() {
+    let (stage, database) = stage().await;
+    let (oncall, admin) = (stage.named([uri(ONCALL)]), stage.app.user_of(&ACME, Role::Admin, &Scope::ALL));
+    let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
+    assert!(order(&oncall, read_only).await.starts_with("read-only until "));
+    let is_refused = async |row: &service::authz::matrix::Row| {
+        let path = row.path.replace("{id}", "0190a000-0000-7000-8000-000000000001").replace("{sku}", "INK");
+        let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
+        let reply = admin.send(admin.request(method, &path)).await;
+        reply.status == 503 && reply.body["detail"] == "The service is read-only for now."
+    };
+    let put = MATRIX.iter().find(|row| row.operation == "putProduct").unwrap();
+    eventually("read-only", async || is_refused(put).await).await;
+    for row in &MATRIX {
+        // An export takes out and changes nothing.
+        let changes = row.method != MatrixMethod::Get && row.operation != "createExport";
+        assert_eq!(is_refused(row).await, changes, "{}", row.operation);
+    }
+    // Nobody learns of it who may not do it anyway.
+    let viewer = stage.app.user(Role::Viewer);
+    assert_eq!(viewer.post("/v1/orders", &json!({})).await.problem(403), "forbidden");
+    // What ends by itself is not waited for here: as usual, at once.
+    order(&oncall, json!({ "command": "read-only", "on": false, "reason": "over" })).await;
+    eventually("as usual", async || !is_refused(put).await).await;
+    assert_eq!(acts(&database).await.len(), 2);
+}
+
+#[tokio::test]
+async fn log_08_nobody_else_orders_anything_and_nothing_odd_is_done() {
+    let (stage, database) = stage().await;
+    let command = json!({ "command": "read-only", "on": true, "reason": "a test" });
+    let reply = stage.job().post("/incidents", &command).await;
+    assert_eq!(reply.problem(403), "forbidden");
+    assert_eq!((&*reply.events()[0]["event"], &*reply.events()[0]["operation"]), ("authz_fail", "handleIncident"));
+    stage.app.user(Role::Admin).post("/incidents", &command).await.problem(404);
+    let certificate = stage.authority.sign_for([uri(ONCALL)]);
+    stage.with(&certificate, Some(stage.app.forge().token())).post("/incidents", &command).await.problem(401);
+    stage.named([uri(JOB), uri(ONCALL)]).post("/incidents", &command).await.problem(401);
+    let oncall = stage.named([uri(ONCALL)]);
+    assert_eq!(oncall.get("/metrics").await.problem(403), "forbidden");
+    let reply = oncall.get("/incidents").await;
+    assert_eq!((reply.problem(405), reply.header("allow")), ("method_not_allowed", Some("POST")));
+    for (command, detail) in [
+        (json!({}), "none of the commands"),
+        (json!([]), "none of the commands"),
+        (json!({ "command": "destroy", "reason": "x" }), "none of the commands"),
+        (json!({ "command": "read-only", "on": true, "reason": "x", "for": 1 }), "none of the commands"),
+        (json!({ "command": "read-only", "on": true }), "none of the commands"),
+        (json!({ "command": "read-only", "on": true, "reason": " " }), "a reason has"),
+        (json!({ "command": "read-only", "on": true, "hours": 9000, "reason": "x" }), "0 to 8784 hours"),
+        (json!({ "command": "sessions", "subject": "api-key:1", "reason": "x" }), "only persons sign in"),
+        (json!({ "command": "revoke", "kind": "everything", "value": "x", "reason": "x" }), "takes no value"),
+        (json!({ "command": "revoke", "kind": "tenant", "value": "acme", "reason": "x" }), "by its UUID"),
+        (
+            json!({ "command": "throttle", "whom": "acme", "limit": "read", "perMinute": 1, "reason": "x" }),
+            "none of the",
+        ),
+        (
+            json!({ "command": "throttle", "whom": "everyone", "limit": "read", "perMinute": 0, "reason": "x" }),
+            "only addresses",
+        ),
+        (
+            json!({ "command": "throttle", "whom": "everyone", "limit": "address", "perMinute": 1, "reason": "x" }),
+            "a network has",
+        ),
+        (
+            json!({ "command": "throttle", "whom": "10.0.0.0/8", "limit": "read", "perMinute": 1, "reason": "x" }),
+            "a network has",
+        ),
+        (
+            json!({ "command": "throttle", "whom": "everyone", "limit": "read", "perMinute": 1_000_001, "reason": "x" }),
+            "at most",
+        ),
+    ] {
+        let reply = oncall.post("/incidents", &command).await;
+        assert_eq!(reply.problem(400), "invalid_input", "{command}");
+        assert!(reply.body["detail"].as_str().unwrap().contains(detail), "{command}: {reply:#?}");
+    }
+    let twice = "{\"command\":\"read-only\",\"on\":false,\"on\":true,\"reason\":\"x\"}";
+    assert_eq!(oncall.post_raw("/incidents", "application/json", twice).await.problem(400), "malformed_request");
+    assert_eq!(oncall.post_raw("/incidents", "text/plain", twice).await.problem(415), "unsupported_media_type");
+    assert_eq!(acts(&database).await, [""; 0]);
+    assert_eq!(query(&database.owner, "select kind from measures").await, [""; 0]);
+}
