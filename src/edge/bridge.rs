@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{Request, Response, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::body::{Body as HttpBody, Bytes};
 use poem::{

