@@ -113,7 +113,14 @@ async fn serve_by_edge() -> SocketAddr {
     let settings: &'static Settings = Box::leak(Box::new(Settings::from_variables(variables).unwrap()));
     let app = poem::Route::new().at("/", make_sync(|_| "ok"));
     let app = poem::EndpointExt::map_to_response(app);
-    let stack = edge::stack(app, edge::Door::Public, settings, Arc::new(|_| None), &Arc::default()).unwrap();
+    let stack = edge::stack(
+        app,
+        edge::Door::Public,
+        settings,
+        Arc::new(|_| None),
+        &Arc::new(service::measures::Measures::new(Clock::system())),
+    )
+    .unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let listener = edge::Listener { door: edge::Door::Public, socket, tls: None };

@@ -10,8 +10,8 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['app_owner', 'app_writer', 'app_reader', 'app_authn', 'app_keys', 'app_operator', 'app_auditor',
-                             'app_backup'] loop
+    foreach role in array array['app_owner', 'app_writer', 'app_reader', 'app_authn', 'app_keys', 'app_operator',
+                             'app_incidents', 'app_auditor', 'app_backup'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format(
                 'create role %I login nosuperuser nocreatedb nocreaterole noreplication nobypassrls', role);
@@ -30,5 +30,6 @@ comment on role app_reader is 'the service: reads';
 comment on role app_authn is 'the service: looks up API keys and revocations, notes the use of keys, and nothing else';
 comment on role app_keys is 'the service: keeps the data keys of sealed fields, and nothing else';
 comment on role app_operator is 'people and tools that handle incidents and rotate keys, and nothing else';
+comment on role app_incidents is 'the service, where others may order it to: revokes and throttles, and nothing else';
 comment on role app_backup is 'backups: reads everything, and writes nothing';
 comment on role app_auditor is 'people and tools that audit the books: reads them, and no customer data';

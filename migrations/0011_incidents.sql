@@ -14,7 +14,7 @@ create table measures (
     expires_at timestamptz not null check (isfinite(expires_at)),
     primary key (kind, target),
     check (case kind
-        when 'class' then target in ('tenant', 'read', 'write', 'sensitive', 'export') and per_minute > 0
+        when 'class' then target in ('tenant', 'read', 'write', 'sensitive', 'export') and coalesce(per_minute, 0) > 0
         when 'address' then target::cidr is not null and per_minute is not null
         else target = '' and per_minute is null
     end)
@@ -22,21 +22,28 @@ create table measures (
 
 create index measures_by_end on measures (expires_at);
 
-create function note_measure(of_kind text, of_target text, calls integer, until timestamptz, why text) returns void
+create function note_measure(of_kind text, of_target text, calls integer, hours integer, why text) returns timestamptz
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     -- In one spelling.
     to_target text := case of_kind when 'address' then of_target::cidr::text else of_target end;
+    -- By one clock, whoever's command it was.
+    until timestamptz := now() + make_interval(hours => hours);
 begin
     perform public.note_operator_act(
         null, 'measure_ordered',
         concat_ws(' ', of_kind, nullif(to_target, ''), calls || ' per minute', 'until', until), why);
     delete from public.measures where expires_at < now();
+    -- Each is looked through for each request.
+    if (select count(*) from public.measures) >= 1000 then
+        raise exception 'there are 1000 measures already';
+    end if;
     insert into public.measures as m (kind, target, per_minute, reason, noted_by, noted_at, expires_at)
     values (of_kind, to_target, calls, why, session_user, now(), until)
     on conflict (kind, target) do update
     set per_minute = calls, reason = why, noted_by = session_user, noted_at = now(), expires_at = until;
+    return until;
 end
 $$;
 
@@ -70,14 +77,16 @@ begin
 end
 $$;
 
--- The service hands on what operators order at its internal listener, with their login, and says for whom.
+-- The service hands on what is ordered at its internal listener, with a login for that alone, and says for whom. No other login
+-- is believed.
 create or replace function note_operator_act(tenant uuid, what text, to_object text, why text) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     whose uuid := coalesce(tenant, '00000000-0000-0000-0000-000000000000');
     before text := coalesce(current_setting('app.tenant_id', true), '');
-    for_whom text := coalesce(current_setting('app.on_behalf_of', true), '');
+    for_whom text := case when pg_has_role(session_user, 'app_incidents', 'member')
+                          then coalesce(current_setting('app.on_behalf_of', true), '') else '' end;
 begin
     perform set_config('app.tenant_id', whose::text, true);
     perform public.write_audit_event(
@@ -87,6 +96,12 @@ begin
 end
 $$;
 
-revoke all on function note_measure(text, text, integer, timestamptz, text) from public;
-grant execute on function note_measure(text, text, integer, timestamptz, text) to app_operator;
+revoke all on function note_measure(text, text, integer, integer, text) from public;
+grant execute on function
+    note_measure(text, text, integer, integer, text), note_operator_act(uuid, text, text, text),
+    note_revocation(text, text, timestamptz, text), note_tenant_quota(uuid, text, integer, timestamptz, text)
+    to app_operator, app_incidents;
 grant select on measures to app_authn, app_operator;
+
+grant usage on schema public to app_incidents;
+grant select on _sqlx_migrations to app_incidents;

@@ -14,7 +14,7 @@ use crate::{
     quota::{Quotas, SharedQuotaError},
     reload::Reload,
     settings::{self, Settings},
-    store::{Credentials, Database, UnfitDatabase},
+    store::{self, Credentials, Database, UnfitDatabase},
 };
 
 /// How often connections to the database are counted.
@@ -94,13 +94,16 @@ pub async fn start(
     Box::pin(database.check_fit()).await?;
     let credentials = Credentials::new(&settings)?;
     Box::pin(credentials.check_fit()).await?;
+    if settings.incidents.is_some() {
+        Box::pin(store::check_incidents_login(&settings)).await?;
+    }
     let authenticator = Authenticator::new(&settings, &credentials, &clock)?;
     let public_url = match &settings.http.public_url {
         Some(url) => url.to_string(),
         None if settings.tls.is_some() => format!("https://{address}"),
         None => format!("http://{address}"),
     };
-    let measures = Arc::new(Measures::default());
+    let measures = Arc::new(Measures::new(clock.clone()));
     let (shared, mac_key) = (settings.quota.clone(), &settings.secrets.mac_key);
     let quotas = Quotas::new(shared, mac_key, clock.clone(), Arc::clone(&measures))?;
     let context = Arc::new(api::Context {

@@ -11,7 +11,9 @@ use service::{
     },
     crypto::MasterKeys,
     domain::Clock,
-    edge, ops,
+    edge,
+    measures::Measures,
+    ops,
     quota::Quotas,
     settings::{self, LoginSettings, Settings, Sources},
     store,
@@ -149,7 +151,12 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             for tls in settings.tls.into_iter().chain(internal) {
                 edge::Tls::load(tls, Clock::system())?;
             }
-            Quotas::new(settings.quota, &settings.secrets.mac_key, Clock::system(), Arc::default())?;
+            Quotas::new(
+                settings.quota,
+                &settings.secrets.mac_key,
+                Clock::system(),
+                Arc::new(Measures::new(Clock::system())),
+            )?;
             MasterKeys::new(&settings.keys)?;
             println!("the configuration is sound");
         }
@@ -170,10 +177,12 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
 /// What it takes its time for is done here; at the internal listener the service does it.
 async fn handle(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
     let login = told("incident", LoginSettings::operator()?);
+    // Before it is written down that keys are rotated.
+    let settings = matches!(incident, ops::Incident::Rotate(_)).then(Settings::load).transpose()?;
     let done = incident.run(&login.url, "", Clock::system().now()).await?;
     println!("{}", done.said);
-    if let Some(pass) = done.rotate {
-        ops::Keys::Rotate { pass }.run(&Settings::load()?, None, &Clock::system(), |line| println!("{line}")).await?;
+    if let (Some(pass), Some(settings)) = (done.rotate, settings) {
+        ops::Keys::Rotate { pass }.run(&settings, None, &Clock::system(), |line| println!("{line}")).await?;
     }
     Ok(())
 }

@@ -61,6 +61,13 @@ fn read(text: &str) -> Option<KeyText<'_>> {
     Some(KeyText { tenant: TenantId::from_uuid(uuid(tenant)?), id: ApiKeyId::from_uuid(uuid(id)?), secret })
 }
 
+/// The id that an API key is named by: a UUID, or the part of the key's text that says it.
+pub(crate) fn api_key_id(name: &str) -> Option<ApiKeyId> {
+    let of_text = || Some(Uuid::from_u128(from_base62(name.split_at_checked(BASE62_CHARS)?.1)?));
+    let of_text = if name.len() == 2 * BASE62_CHARS { of_text() } else { None };
+    of_text.or_else(|| name.parse().ok()).map(ApiKeyId::from_uuid)
+}
+
 fn checksum(text: &str) -> String {
     let [a, b, c, d, ..] = crypto::sha256(text.as_bytes());
     let digits = base62(u128::from(u32::from_be_bytes([a, b, c, d])));

@@ -41,6 +41,7 @@ use thiserror::Error;
 use tokio::task::JoinSet;
 
 pub use certificate::{Peer, PeerCertificate};
+pub(crate) use key_text::api_key_id;
 pub use principal::{CallerKind, Principal};
 pub use refused::Refused;
 
@@ -290,7 +291,7 @@ impl Authenticator {
             return Err(Refused::TwoCredentials.into());
         }
         let (service, caller) = self.named(shown.peer)?;
-        if self.revocations.names(&caller) {
+        if self.revocations.names_subject(&caller) {
             return Err(Refused::Revoked.into());
         }
         Ok((caller.subject, service.rights.contains(&right)))

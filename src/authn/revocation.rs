@@ -157,6 +157,11 @@ impl Revocations {
         self.known.load().revokes(principal)
     }
 
+    /// Whether it was revoked by its subject. Who watches the service and handles incidents is not shut out with everything.
+    pub(super) fn names_subject(&self, principal: &Principal) -> bool {
+        self.known.load().revokes_before(RevocationKind::Subject, &principal.subject, principal.issued_at)
+    }
+
     /// Up to where revocations are known.
     pub(super) fn standing(&self) -> Standing {
         self.known.load().standing
@@ -179,10 +184,8 @@ impl Standing {
 
 impl Known {
     fn revokes(&self, principal: &Principal) -> bool {
-        let entry = |kind, value: &str| self.revoked.get(&kind).and_then(|entries| entries.get(value));
-        let before =
-            |kind, value: &str| entry(kind, value).is_some_and(|entry| principal.issued_at <= entry.issued_before);
-        let named = |id: &String| entry(RevocationKind::Token, id).is_some();
+        let before = |kind, value: &str| self.revokes_before(kind, value, principal.issued_at);
+        let named = |id: &String| self.entry(RevocationKind::Token, id).is_some();
         !self.revoked.is_empty()
             && (principal.token_id.as_ref().is_some_and(named)
                 || before(RevocationKind::Everything, "")
@@ -192,6 +195,14 @@ impl Known {
                 || principal.creator.as_ref().is_some_and(|creator| before(RevocationKind::Subject, creator))
                 || before(RevocationKind::Client, &principal.client)
                 || before(RevocationKind::Tenant, &principal.tenant.to_string()))
+    }
+
+    fn entry(&self, kind: RevocationKind, value: &str) -> Option<&Entry> {
+        self.revoked.get(&kind).and_then(|entries| entries.get(value))
+    }
+
+    fn revokes_before(&self, kind: RevocationKind, value: &str, issued_at: i64) -> bool {
+        self.entry(kind, value).is_some_and(|entry| issued_at <= entry.issued_before)
     }
 
     /// What is known after more was read. What was known before stays, whatever was read: a database that

@@ -163,10 +163,11 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether it changes what is stored. An export does not, though it is a POST.
+    /// Whether it is refused while nobody may change anything. An export changes nothing, though it is a POST; and whoever revokes an
+    /// API key defends themselves.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.method != Method::Get && self.quota != QuotaClass::Export
+        self.method != Method::Get && self.quota != QuotaClass::Export && self.operation != "revokeApiKey"
     }
 }
 

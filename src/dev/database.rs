@@ -14,8 +14,17 @@ use crate::{
 };
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
-const LOGINS: [&str; 8] =
-    ["app_owner", "app_writer", "app_reader", "app_authn", "app_keys", "app_operator", "app_auditor", "app_backup"];
+const LOGINS: [&str; 9] = [
+    "app_owner",
+    "app_writer",
+    "app_reader",
+    "app_authn",
+    "app_keys",
+    "app_operator",
+    "app_incidents",
+    "app_auditor",
+    "app_backup",
+];
 /// Any number, the same in every process: one at a time sets up a server.
 const LOCK: i64 = 0x5e7_0b5e;
 
@@ -57,6 +66,8 @@ pub struct Urls {
     pub keys: SecretString,
     /// For whoever revokes credentials.
     pub operator: SecretString,
+    /// For the service, where others may order it to handle incidents.
+    pub incidents: SecretString,
     /// For whoever audits the books.
     pub auditor: SecretString,
     /// For backups.
@@ -141,7 +152,7 @@ impl Cluster {
         let close = format!(
             "revoke all on database \"{name}\" from public;
              grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator,
-                                                  app_auditor, app_backup"
+                                                  app_incidents, app_auditor, app_backup"
         );
         sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
         Ok(())
@@ -165,6 +176,7 @@ impl Cluster {
             authn: url("app_authn"),
             keys: url("app_keys"),
             operator: url("app_operator"),
+            incidents: url("app_incidents"),
             auditor: url("app_auditor"),
             backup: url("app_backup"),
             master_keys: self.keyset("master key"),

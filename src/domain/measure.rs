@@ -1,8 +1,19 @@
-use super::{Network, QuotaName};
+use chrono::{DateTime, Utc};
 
-/// What an operator ordered for everybody, for a while (LOG-08).
+use super::{Network, QuotaName, TenantId};
+
+/// What an operator ordered, for a while (LOG-08).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
+    /// Another quota for a tenant.
+    Tenant {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Which.
+        name: QuotaName,
+        /// Calls per minute.
+        per_minute: u32,
+    },
     /// Another quota for all whose tenant has none of its own.
     Class {
         /// Which.
@@ -19,4 +30,13 @@ pub enum Measure {
     },
     /// Nobody changes anything.
     ReadOnly,
+}
+
+/// A measure, and when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// What was ordered.
+    pub measure: Measure,
+    /// From then on it does not count.
+    pub until: DateTime<Utc>,
 }

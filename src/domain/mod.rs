@@ -26,7 +26,7 @@ pub use clock::Clock;
 pub use customer::{Customer, CustomerChange, CustomerData, ErasableCustomer, FieldChange, SealedData};
 pub use ids::{ApiKeyId, AuditEventId, CustomerId, InvoiceId, OrderId, PaymentId, RefundId, TenantId, TenantObject};
 pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
-pub use measure::Measure;
+pub use measure::{InForce, Measure};
 pub use money::{Currency, Money, MoneyError};
 pub use network::Network;
 pub use order::{
@@ -35,7 +35,7 @@ pub use order::{
 };
 pub use personal::{Address, BankAccount, Email, PersonalDataError, Phone, TaxId};
 pub use product::{Product, Sku};
-pub use quota::{QuotaName, TenantQuota};
+pub use quota::QuotaName;
 pub use revocation::{Revocation, RevocationKind};
 pub use text::{Name, Note, Reason, Reference, TextError};
 pub(crate) use text::{is_hidden, is_shaping};

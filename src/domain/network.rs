@@ -1,6 +1,6 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A network, as `10.0.0.0/8` or `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +33,44 @@ impl FromStr for Network {
     type Err = &'static str;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let address = || s.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
-        let network = s.parse().ok().or_else(address);
-        network.map(|network: IpNet| Self(network.trunc())).ok_or("expected networks such as 10.0.0.0/8, or addresses")
+        let network = s.parse().ok().or_else(|| s.parse::<IpAddr>().ok().map(IpNet::from));
+        network
+            .map(|network| Self(canonical(network).trunc()))
+            .ok_or("expected networks such as 10.0.0.0/8, or addresses")
     }
+}
+
+/// IPv4 addresses in the clothes of IPv6 (RFC 4291 section 2.5.5.2) are what addresses of callers are compared as.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::from)
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_08_a_network_is_the_same_however_it_is_written() {
+        for (text, network) in [
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+            ("2001:db8:1::1/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(text.parse::<Network>().unwrap().to_string(), network);
+        }
+        assert!("192.0.2.0/33".parse::<Network>().is_err());
     }
 }

@@ -1,4 +1,4 @@
-use super::{TenantId, text_enum::text_enum};
+use super::text_enum::text_enum;
 
 text_enum! {
     /// A quota, as callers and operators name it.
@@ -14,15 +14,4 @@ text_enum! {
         /// Calls of all principals of a tenant together.
         Tenant = "tenant",
     }
-}
-
-/// A quota that an operator gave a tenant instead of that of the settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantQuota {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Which.
-    pub name: QuotaName,
-    /// Calls per minute.
-    pub per_minute: u32,
 }

@@ -49,19 +49,20 @@ where
         self.inner.poll_ready(cx)
     }
 
-    /// Everybody in a range has its limit, also who is known: somebody there may have stolen what they are known by.
+    /// Everybody in a network has its limit, also who is known: somebody there may have stolen what they are known by. Probes
+    /// have none, or an orchestrator would stop a service because of who else is near.
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let client = request.extensions().get::<Client>().copied();
-        let range = client.zip(self.measures.as_ref()).and_then(|(client, measures)| {
-            let range = measures.range_of(client.0.to_canonical())?;
-            Some(range.take(client.network()))
-        });
-        match range {
+        let probe = request.uri().path().starts_with("/health/");
+        let client = request.extensions().get::<Client>().filter(|_| !probe);
+        let taken = client
+            .zip(self.measures.as_ref())
+            .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()));
+        match taken {
             None => Box::pin(self.throttled.call(request)),
             Some(Ok(())) => Box::pin(self.inner.call(request)),
             Some(Err(wait)) => {
-                let refused = throttle::used_up(wait.as_secs().saturating_add(1));
-                Box::pin(std::future::ready(Ok(refused)))
+                let seconds = u64::try_from(wait.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
+                Box::pin(std::future::ready(Ok(throttle::used_up(seconds))))
             }
         }
     }

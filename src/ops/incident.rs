@@ -1,6 +1,6 @@
 //! What to do in an incident: the same from the command line and at the internal listener (LOG-08).
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::{ArgAction, Args, Subcommand};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Longest time that a measure may be in force, in hours: a year.
-pub(super) const MAX_HOURS: i64 = 8_784;
+pub(super) const MAX_HOURS: i32 = 8_784;
 
 /// What to do. Each act is in the audit trail, with its reason.
 #[derive(Clone, Debug, Subcommand, Deserialize)]
@@ -54,7 +54,7 @@ pub struct ReadOnly {
     /// After so many hours it is as usual again
     #[arg(long, default_value_t = one_day())]
     #[serde(default = "one_day")]
-    pub hours: i64,
+    pub hours: i32,
     /// Why, for whoever reads it later
     #[arg(long)]
     pub reason: String,
@@ -72,7 +72,7 @@ pub struct Rotation {
     pub reason: String,
 }
 
-pub(super) const fn one_day() -> i64 {
+pub(super) const fn one_day() -> i32 {
     24
 }
 
@@ -102,17 +102,27 @@ impl Incident {
         let connect = async || Operator::connect_for(login, whom).await;
         let (said, rotate) = match self {
             Self::Revoke(revocation) => (revocation.run(connect, now).await?, None),
-            Self::Sessions(sessions) => (sessions.run(connect, now).await?, None),
-            Self::Throttle(throttle) => (throttle.run(connect, now).await?, None),
-            Self::ReadOnly(read_only) => (read_only.run(connect, now).await?, None),
+            Self::Sessions(sessions) => (sessions.run(connect).await?, None),
+            Self::Throttle(throttle) => (throttle.run(connect).await?, None),
+            Self::ReadOnly(read_only) => (read_only.run(connect).await?, None),
             Self::Rotate(rotation) => {
                 check_reason(&rotation.reason).map_err(NotDone::Value)?;
                 connect().await?.note_rotation(rotation.tenant.map(TenantId::from_uuid), &rotation.reason).await?;
                 ("keys are being rotated".to_owned(), Some(Pass::of(rotation.tenant)))
             }
         };
-        event::incident_handled(self.name(), whom, &said);
+        event::incident_handled(self.name(), whom, &said, self.reason());
         Ok(Done { said, rotate })
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Revoke(Revocation { reason, .. })
+            | Self::Sessions(Sessions { reason, .. })
+            | Self::Throttle(Throttle { reason, .. })
+            | Self::ReadOnly(ReadOnly { reason, .. })
+            | Self::Rotate(Rotation { reason, .. }) => reason,
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -127,38 +137,31 @@ impl Incident {
 }
 
 impl Sessions {
-    async fn run(
-        &self,
-        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
-        now: DateTime<Utc>,
-    ) -> Result<String, NotDone> {
+    async fn run(&self, connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>) -> Result<String, NotDone> {
         check_reason(&self.reason).map_err(NotDone::Value)?;
         super::revocation::check_name(&self.subject)?;
         if ["service:", "api-key:"].iter().any(|kind| self.subject.starts_with(kind)) {
             return Err(NotDone::Value("only persons sign in; `revoke subject` shuts out a service or an API key"));
         }
-        let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, now, &self.reason).await?;
-        Ok(format!("sign-ins ended (entry {entry})"))
+        let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, None, &self.reason).await?;
+        Ok(format!("sign-ins of {} ended (entry {entry})", self.subject))
     }
 }
 
 impl ReadOnly {
-    async fn run(
-        &self,
-        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
-        now: DateTime<Utc>,
-    ) -> Result<String, NotDone> {
-        let until = if self.on { until(self.hours, now)? } else { now };
+    async fn run(&self, connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>) -> Result<String, NotDone> {
+        let hours = if self.on { checked_hours(self.hours)? } else { 0 };
         check_reason(&self.reason).map_err(NotDone::Value)?;
-        connect().await?.order(&Measure::ReadOnly, until, &self.reason).await?;
-        Ok(if self.on { format!("read-only until {}", until.to_rfc3339()) } else { "not read-only".to_owned() })
+        let until = connect().await?.order(&Measure::ReadOnly, hours, &self.reason).await?;
+        Ok(if hours > 0 { format!("read-only until {}", until.to_rfc3339()) } else { "not read-only".to_owned() })
     }
 }
 
-/// When a measure ends.
-pub(super) fn until(hours: i64, now: DateTime<Utc>) -> Result<DateTime<Utc>, NotDone> {
-    match TimeDelta::try_hours(hours) {
-        Some(time) if (0..=MAX_HOURS).contains(&hours) => Ok(now + time),
-        _ => Err(NotDone::Value("a measure is in force for 0 to 8784 hours")),
+/// How long a measure is in force.
+pub(super) fn checked_hours(hours: i32) -> Result<i32, NotDone> {
+    if (0..=MAX_HOURS).contains(&hours) {
+        Ok(hours)
+    } else {
+        Err(NotDone::Value("a measure is in force for 0 to 8784 hours"))
     }
 }

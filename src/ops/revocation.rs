@@ -4,9 +4,13 @@ use serde::Deserialize;
 
 use super::{NotDone, check_reason};
 use crate::{
+    authn::api_key_id,
     domain::RevocationKind,
     store::{Operator, OperatorError},
 };
+
+/// How subjects of API keys begin.
+const API_KEY: &str = "api-key:";
 
 /// What is revoked, and why.
 #[derive(Args, Clone, Debug, Deserialize)]
@@ -33,7 +37,8 @@ pub struct Revocation {
 pub enum Kind {
     /// One token, by its `jti`
     Token,
-    /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`
+    /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`, or with the part of its text
+    /// between the two `_` in place of the id
     Subject,
     /// All tokens that a client got; not the API keys
     Client,
@@ -63,12 +68,14 @@ impl Revocation {
         now: DateTime<Utc>,
     ) -> Result<String, NotDone> {
         let value = self.checked_value()?;
-        let before = self.before.unwrap_or(now);
-        if before > now {
+        if self.before.is_some_and(|before| before > now) {
             return Err(NotDone::Value("what is issued later than now cannot be revoked yet"));
         }
-        let entry = connect().await?.revoke(self.kind.into(), &value, before, &self.reason).await?;
-        Ok(format!("revoked (entry {entry})"))
+        let entry = connect().await?.revoke(self.kind.into(), &value, self.before, &self.reason).await?;
+        Ok(format!(
+            "revoked {} (entry {entry})",
+            [RevocationKind::from(self.kind).as_str(), &value].join(" ").trim_end()
+        ))
     }
 
     /// A value that names nothing would revoke nothing, and nobody would notice.
@@ -81,6 +88,13 @@ impl Revocation {
             Kind::Tenant if !self.value.is_empty() => {
                 let id: uuid::Uuid = self.value.parse().map_err(|_| NotDone::Value("a tenant is named by its UUID"))?;
                 Ok(id.to_string())
+            }
+            Kind::Subject if self.value.starts_with(API_KEY) => {
+                let named = self.value.trim_start_matches(API_KEY);
+                let id = api_key_id(named).ok_or(NotDone::Value(
+                    "an API key is named by its id, or by the part of its text between the two `_`",
+                ))?;
+                Ok(format!("{API_KEY}{id}"))
             }
             _ => check_name(&self.value).map(|()| self.value.clone()),
         }

@@ -1,12 +1,11 @@
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Deserialize;
 
 use super::{
     NotDone, check_reason,
-    incident::{MAX_HOURS, one_day, until},
+    incident::{MAX_HOURS, checked_hours, one_day},
 };
 use crate::{
     domain::{Measure, Network, QuotaName, TenantId},
@@ -26,9 +25,9 @@ pub struct Throttle {
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub per_minute: u32,
     /// After so many hours the settings count again; 0 for at once
-    #[arg(long, default_value_t = one_day(), value_parser = clap::value_parser!(i64).range(0..=MAX_HOURS))]
+    #[arg(long, default_value_t = one_day(), value_parser = clap::value_parser!(i32).range(0..=MAX_HOURS as i64))]
     #[serde(default = "one_day")]
-    pub hours: i64,
+    pub hours: i32,
     /// Why, for whoever reads it later; a tenant's auditors do
     #[arg(long)]
     pub reason: String,
@@ -100,26 +99,30 @@ impl Throttle {
     pub(super) async fn run(
         &self,
         connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
-        now: DateTime<Utc>,
     ) -> Result<String, NotDone> {
         check_reason(&self.reason).map_err(NotDone::Value)?;
-        let until = until(self.hours, now)?;
+        let hours = checked_hours(self.hours)?;
         let per_minute = self.per_minute;
         let order = match (self.whom, self.limit) {
             _ if per_minute > 1_000_000 => return Err(NotDone::Value("at most 1000000 calls per minute")),
+            (Whom::Network(network), Limit::Address) if network.is_too_wide() => {
+                return Err(NotDone::Value("a network is no wider than /8 of IPv4 or /32 of IPv6"));
+            }
             (Whom::Network(network), Limit::Address) => Measure::Address { network, per_minute },
             (Whom::Network(_), _) | (_, Limit::Address) => {
                 return Err(NotDone::Value("a network has the limit `address`, and nobody else has"));
             }
             _ if per_minute == 0 => return Err(NotDone::Value("only addresses may have 0 calls per minute")),
             (Whom::Everyone, Limit::Quota(name)) => Measure::Class { name, per_minute },
-            (Whom::Tenant(tenant), Limit::Quota(name)) => {
-                let calls = i32::try_from(per_minute).unwrap_or(i32::MAX);
-                connect().await?.set_quota(tenant, name, calls, until, &self.reason).await?;
-                return Ok(format!("set until {}", until.to_rfc3339()));
-            }
+            (Whom::Tenant(tenant), Limit::Quota(name)) => Measure::Tenant { tenant, name, per_minute },
         };
-        connect().await?.order(&order, until, &self.reason).await?;
-        Ok(format!("set until {}", until.to_rfc3339()))
+        let until = connect().await?.order(&order, hours, &self.reason).await?;
+        let whom = match (self.whom, self.limit) {
+            (Whom::Tenant(tenant), Limit::Quota(name)) => format!("{name} of {tenant}"),
+            (Whom::Network(network), _) => format!("each address of {network}"),
+            (_, Limit::Quota(name)) => format!("{name} of everyone"),
+            (_, Limit::Address) => String::new(),
+        };
+        Ok(format!("{whom}: {per_minute} a minute until {}", until.to_rfc3339()))
     }
 }

@@ -21,20 +21,19 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     }
     let database = &settings.database;
     let mut logins = BTreeSet::new();
-    for (key, url) in [
+    let incidents = settings.incidents.as_ref().map(|login| ("database.incidents_url", &login.url));
+    let others = [
         ("database.writer_url", &database.writer_url),
         ("database.reader_url", &database.reader_url),
         ("database.authn_url", &database.authn_url),
         ("database.keys_url", &database.keys_url),
-    ] {
+    ];
+    for (key, url) in others.into_iter().chain(incidents) {
         check_database(key, url, production, r);
         let login = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
         if login.is_ok_and(|login| !logins.insert(login)) {
             r.fault(key, "must be a login of its own, and no other's");
         }
-    }
-    if let Some(operator) = &settings.incidents {
-        check_database("database.operator_url", &operator.url, production, r);
     }
     if production {
         secrets::check(r);

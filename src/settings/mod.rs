@@ -9,6 +9,7 @@ mod authn;
 mod checks;
 mod internal;
 mod keys;
+mod login;
 mod oidc;
 mod proxies;
 mod quota;
@@ -24,7 +25,6 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::{
-    authz::internal::ServiceRight,
     crypto::{MacKey, Pepper},
     domain::Network,
 };
@@ -32,6 +32,7 @@ use crate::{
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
 pub use keys::{KeyProvider, Keys, Vault};
+pub use login::LoginSettings;
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::ProxyHeader;
 pub use quota::{Quota, SharedQuota};
@@ -104,7 +105,8 @@ pub struct Settings {
     pub otlp: Option<Otlp>,
     /// The audit trail.
     pub audit: Audit,
-    /// `APP_DATABASE__OPERATOR_URL`, required if a service has the right `incidents`, and not read otherwise.
+    /// `APP_DATABASE__INCIDENTS_URL`, required if a service has the right `incidents`, and not read otherwise:
+    /// `postgres://app_incidents:…@host/db`.
     pub incidents: Option<LoginSettings>,
     /// Which secrets were read, and where (SECRET-05).
     pub secrets_read: Vec<SecretRead>,
@@ -199,16 +201,6 @@ pub struct Idempotency {
     pub retention: Duration,
 }
 
-/// What a command that works on the database needs to know: one login. The server's environment does not hold it, unless a
-/// service may order at the internal listener what operators do.
-#[derive(Clone, Debug)]
-pub struct LoginSettings {
-    /// `postgres://login:…@host/db`.
-    pub url: SecretString,
-    /// Where it was read (SECRET-05).
-    pub secrets_read: Vec<SecretRead>,
-}
-
 impl Settings {
     /// Reads the process environment, and the file `APP_CONFIG` if it is set.
     pub fn load() -> Result<Self, Faults> {
@@ -223,6 +215,7 @@ impl Settings {
         // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
         reader.know("database.operator_url");
+        reader.know("database.incidents_url");
         reader.know("database.backup_url");
         match settings {
             Some(settings) => {
@@ -305,50 +298,6 @@ impl Settings {
             secrets_read: r.secrets.reads(),
             sources,
         })
-    }
-}
-
-impl LoginSettings {
-    /// `APP_DATABASE__OWNER_URL` of the process environment, for `migrate`.
-    pub fn owner() -> Result<Self, Faults> {
-        Self::load("database.owner_url")
-    }
-
-    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `revoke`.
-    pub fn operator() -> Result<Self, Faults> {
-        Self::load("database.operator_url")
-    }
-
-    /// `APP_DATABASE__BACKUP_URL` of the process environment, for `backup`.
-    pub fn backup() -> Result<Self, Faults> {
-        Self::load("database.backup_url")
-    }
-
-    /// That of operators, if a service may order what they do.
-    fn of_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
-        let wanted = internal?.services.values().any(|service| service.rights.contains(&ServiceRight::Incidents));
-        let url = wanted.then(|| r.secret("database.operator_url")).flatten()?;
-        Some(Self { url, secrets_read: Vec::new() })
-    }
-
-    fn load(key: &str) -> Result<Self, Faults> {
-        let mut reader = Reader::new(environment());
-        let url = reader.secret(key);
-        if let Some(url) = &url {
-            let profile = reader.or("profile", Profile::default());
-            let production = profile == Profile::Production;
-            checks::check_database(key, url, production, &mut reader);
-            if production {
-                secrets::check(&mut reader);
-            }
-        }
-        let secrets_read = reader.secrets.reads();
-        // The server's settings may be there too; they are its own affair.
-        let faults = reader.faults();
-        match url {
-            Some(url) if faults.0.is_empty() => Ok(Self { url, secrets_read }),
-            _ => Err(faults),
-        }
     }
 }
 

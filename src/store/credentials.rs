@@ -19,7 +19,7 @@ use super::{
     traced::Traced,
 };
 use crate::{
-    domain::{ApiKey, ApiKeyId, Measure, Revocation, TenantId, TenantQuota},
+    domain::{ApiKey, ApiKeyId, InForce, Measure, Revocation, TenantId},
     settings::{self, Settings},
 };
 
@@ -35,6 +35,8 @@ pub struct Credentials {
     login: Login,
     /// The one connection to look for revocations. Look-ups of keys do not keep it waiting.
     revocations: Login,
+    /// The same for what operators order.
+    measures: Login,
 }
 
 /// An API key as it is checked.
@@ -64,6 +66,28 @@ impl TryFrom<RevocationRow> for Revocation {
     }
 }
 
+struct MeasureRow {
+    kind: String,
+    target: String,
+    of_tenant: Option<Uuid>,
+    per_minute: Option<i32>,
+    until: DateTime<Utc>,
+}
+
+impl MeasureRow {
+    fn read(self) -> Option<InForce> {
+        let per_minute = u32::try_from(self.per_minute.unwrap_or_default()).ok()?;
+        let measure = match (self.kind.as_str(), self.of_tenant.map(TenantId::from_uuid)) {
+            ("tenant", Some(tenant)) => Measure::Tenant { tenant, name: self.target.parse().ok()?, per_minute },
+            ("class", None) => Measure::Class { name: self.target.parse().ok()?, per_minute },
+            ("address", None) => Measure::Address { network: self.target.parse().ok()?, per_minute },
+            ("read_only", None) => Measure::ReadOnly,
+            _ => return None,
+        };
+        Some(InForce { measure, until: self.until })
+    }
+}
+
 /// Told when something was revoked. Holds a connection.
 #[derive(Debug)]
 pub struct RevocationFeed {
@@ -76,7 +100,7 @@ impl Credentials {
     pub fn new(settings: &Settings) -> Result<Self, UnfitDatabase> {
         let Settings { database, sources, .. } = settings;
         let login = |of: &settings::Database| Login::new(Duty::Authenticate, &database.authn_url, of, sources);
-        Ok(Self { login: login(database)?, revocations: login(&one(database))? })
+        Ok(Self { login: login(database)?, revocations: login(&one(database))?, measures: login(&one(database))? })
     }
 
     /// Checks that the login can do no more than it must.
@@ -87,12 +111,12 @@ impl Credentials {
     /// Connects as this URL says, once that is found to be fit (SECRET-04).
     pub async fn renew(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
         let retired = self.login.renew(url).await?;
-        Ok(retired.and(self.revocations.follow(url)?))
+        Ok(retired.and(self.revocations.follow(url)?).and(self.measures.follow(url)?))
     }
 
     /// Closes all connections, after the work they are doing.
     pub async fn close(&self) {
-        tokio::join!(self.login.close(), self.revocations.close());
+        tokio::join!(self.login.close(), self.revocations.close(), self.measures.close());
     }
 
     /// The API key of this id, in one message.
@@ -170,34 +194,23 @@ impl Credentials {
         self.login.measure();
     }
 
-    /// The quotas that operators gave tenants, and that have not ended.
-    pub async fn tenant_quotas(&self) -> Result<Vec<TenantQuota>, StoreError> {
-        let rows = sqlx::query!("select of_tenant, quota, per_minute from tenant_quotas where expires_at > now()");
-        let rows = in_time(async { rows.fetch_all(Traced(&mut *self.login.connection().await?)).await }).await?;
-        let quotas = rows.into_iter().map(|row| {
-            let per_minute = u32::try_from(row.per_minute).map_err(StoreError::broken)?;
-            Ok(TenantQuota { tenant: TenantId::from_uuid(row.of_tenant), name: stored(&row.quota)?, per_minute })
-        });
-        quotas.collect()
-    }
-
-    /// What operators ordered for everybody, and has not ended.
-    pub async fn measures(&self) -> Result<Vec<Measure>, StoreError> {
-        let rows = sqlx::query!("select kind, target, per_minute from measures where expires_at > now()");
-        let rows = in_time(async { rows.fetch_all(Traced(&mut *self.login.connection().await?)).await }).await?;
-        let measures = rows.into_iter().map(|row| {
-            let per_minute = u32::try_from(row.per_minute.unwrap_or_default()).map_err(StoreError::broken)?;
-            match row.kind.as_str() {
-                "class" => Ok(Measure::Class { name: stored(&row.target)?, per_minute }),
-                "address" => Ok(Measure::Address {
-                    network: row.target.parse().map_err(|_| StoreError::Inconsistent)?,
-                    per_minute,
-                }),
-                // The one that there is besides.
-                _ => Ok(Measure::ReadOnly),
-            }
-        });
-        measures.collect()
+    /// What operators ordered, and has not ended; and how much of that cannot be read. Of a database that does not answer within
+    /// two seconds, the connection is given up.
+    pub async fn measures(&self) -> Result<(Vec<InForce>, usize), StoreError> {
+        let mut connection = in_time(self.measures.connection()).await?;
+        let rows = sqlx::query_as!(
+            MeasureRow,
+            r#"select 'tenant' as "kind!", quota as "target!", of_tenant, per_minute, expires_at as "until!"
+               from tenant_quotas where expires_at > now()
+               union all
+               select kind, target, null, per_minute, expires_at from measures where expires_at > now()"#
+        )
+        .fetch_all(Traced(&mut connection));
+        let rows = in_time(rows).await.inspect_err(|_| drop(connection.detach()))?;
+        let all = rows.len();
+        let measures: Vec<_> = rows.into_iter().filter_map(MeasureRow::read).collect();
+        let unreadable = all - measures.len();
+        Ok((measures, unreadable))
     }
 
     /// Listens from now on, on a connection of its own.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::TenantId,
-    settings::{self, Sources},
+    settings::{self, LoginSettings, Settings, Sources},
     telemetry::metrics,
 };
 
@@ -158,6 +158,7 @@ impl Login {
             Duty::Read => "reader",
             Duty::Authenticate => "authn",
             Duty::KeepKeys => "keys",
+            Duty::HandleIncidents => "incidents",
         };
         let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
         let (used, max) = (pool.size().saturating_sub(idle), pool.options().get_max_connections());
@@ -193,8 +194,18 @@ impl Retired {
     }
 }
 
+/// Checks that the login of incidents, if there is one, can do what it is for and nothing else.
+pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatabase> {
+    let Some(LoginSettings { url, .. }) = &settings.incidents else { return Ok(()) };
+    let login = Login::new(Duty::HandleIncidents, url, &settings.database, &settings.sources)?;
+    let fit = login.check_fit().await;
+    login.close().await;
+    fit
+}
+
 async fn check_fit(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
     privileges::check(pool, duty).await?;
+    privileges::check_tables(pool, duty).await?;
     migrate::check_version(pool).await?;
     privileges::check_powers(pool, duty).await?;
     privileges::check_row_security(pool).await?;

@@ -40,7 +40,7 @@ pub use customers::CustomerFilter;
 pub use exports::{ExportedInvoice, Period};
 pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use keyring::DataKeyState;
-pub use login::Retired;
+pub use login::{Retired, check_incidents_login};
 pub use migrate::{MigrateError, migrate};
 pub use operator::{Operator, OperatorError};
 pub use orders::{OrderFilter, OrderInputs};

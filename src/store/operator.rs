@@ -1,6 +1,7 @@
-//! What operators do in an incident and with keys, with a login of their own, `app_operator`. The server does not hold it.
+//! What operators do in an incident and with keys, with a login of their own, `app_operator`. The server does not hold it; where others may
+//! order it to handle incidents, it does that as `app_incidents`, which can do nothing else.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,14 +16,19 @@ use crate::{
 /// How long the database may take. Whoever waits for it has no time to lose.
 const PATIENCE: &str = "5s";
 
-/// Why nothing was done.
+/// How long connecting may take.
+const CONNECTING: Duration = Duration::from_secs(5);
+
+/// Why nothing was done, as far as is known.
 #[derive(Debug, Error)]
 pub enum OperatorError {
     /// The operator's login could not connect.
     #[error("cannot connect as the operator")]
     Connect(#[source] sqlx::Error),
     /// The database refused.
-    #[error("the database refused, or did not answer within five seconds: nothing was done")]
+    #[error(
+        "the database refused, or did not answer within five seconds: nothing was done, unless the audit trail has it"
+    )]
     Refused(#[source] sqlx::Error),
     /// A data key does not open.
     #[error(transparent)]
@@ -42,27 +48,30 @@ impl Operator {
         Self::connect_for(url, "").await
     }
 
-    /// The same, for somebody whom the audit trail is to name beside the login: what they are known by here, or nothing.
+    /// The same, for whom the audit trail is to name: a service, if the login is that of incidents, or nobody.
     pub async fn connect_for(url: &SecretString, whom: &str) -> Result<Self, OperatorError> {
         let options = PgConnectOptions::from_str(url.expose_secret()).map_err(OperatorError::Connect)?.options([
             ("statement_timeout", PATIENCE),
             ("lock_timeout", PATIENCE),
             ("app.on_behalf_of", whom),
         ]);
-        Ok(Self(PgConnection::connect_with(&options).await.map_err(OperatorError::Connect)?))
+        let connected = tokio::time::timeout(CONNECTING, PgConnection::connect_with(&options)).await;
+        let connected = connected.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        Ok(Self(connected.map_err(OperatorError::Connect)?))
     }
 
-    /// Revokes what `kind` and `value` name and was issued before an instant. Gives the position of the entry.
+    /// Revokes what `kind` and `value` name and was issued before an instant: now, unless another is given. Gives the position of
+    /// the entry.
     /// Replicas know it as soon as this returns, or within two seconds if the notice is lost.
     pub async fn revoke(
         &mut self,
         kind: RevocationKind,
         value: &str,
-        issued_before: DateTime<Utc>,
+        issued_before: Option<DateTime<Utc>>,
         reason: &str,
     ) -> Result<i64, OperatorError> {
         sqlx::query_scalar!(
-            r#"select note_revocation($1, $2, $3, $4) as "position!""#,
+            r#"select note_revocation($1, $2, coalesce($3, now()), $4) as "position!""#,
             kind.as_str(),
             value,
             issued_before,
@@ -73,47 +82,55 @@ impl Operator {
         .map_err(OperatorError::Refused)
     }
 
-    /// Gives a tenant a quota of its own until a time. Replicas know it within two seconds.
-    pub async fn set_quota(
+    /// Has a measure taken for so many hours, and says until when. Replicas take it within two seconds.
+    pub async fn order(&mut self, measure: &Measure, hours: i32, reason: &str) -> Result<DateTime<Utc>, OperatorError> {
+        let calls = |per_minute: u32| i32::try_from(per_minute).unwrap_or(i32::MAX);
+        let (kind, target, per_minute) = match measure {
+            Measure::Tenant { tenant, name, per_minute } => {
+                return self.set_quota(*tenant, *name, calls(*per_minute), hours, reason).await;
+            }
+            Measure::Class { name, per_minute } => ("class", name.to_string(), Some(calls(*per_minute))),
+            Measure::Address { network, per_minute } => ("address", network.to_string(), Some(calls(*per_minute))),
+            Measure::ReadOnly => ("read_only", String::new(), None),
+        };
+        sqlx::query_scalar!(
+            r#"select note_measure($1, $2, $3, $4, $5) as "until!""#,
+            kind,
+            target,
+            per_minute,
+            hours,
+            reason
+        )
+        .fetch_one(&mut self.0)
+        .await
+        .map_err(OperatorError::Refused)
+    }
+
+    async fn set_quota(
         &mut self,
         tenant: TenantId,
         quota: QuotaName,
         per_minute: i32,
-        until: DateTime<Utc>,
+        hours: i32,
         reason: &str,
-    ) -> Result<(), OperatorError> {
-        sqlx::query!(
-            "select note_tenant_quota($1, $2, $3, $4, $5)",
+    ) -> Result<DateTime<Utc>, OperatorError> {
+        sqlx::query_scalar!(
+            r#"with until as materialized (select now() + make_interval(hours => $4) as it)
+               select u.it as "until!" from until u, note_tenant_quota($1, $2, $3, u.it, $5)"#,
             tenant.uuid(),
             quota.as_str(),
             per_minute,
-            until,
+            hours,
             reason
         )
-        .execute(&mut self.0)
+        .fetch_one(&mut self.0)
         .await
-        .map_err(OperatorError::Refused)?;
-        Ok(())
-    }
-
-    /// Has a measure taken until a time. Replicas take it within two seconds.
-    pub async fn order(&mut self, measure: &Measure, until: DateTime<Utc>, reason: &str) -> Result<(), OperatorError> {
-        let (kind, target, per_minute) = match measure {
-            Measure::Class { name, per_minute } => ("class", name.to_string(), Some(*per_minute)),
-            Measure::Address { network, per_minute } => ("address", network.to_string(), Some(*per_minute)),
-            Measure::ReadOnly => ("read_only", String::new(), None),
-        };
-        let per_minute = per_minute.map(|calls| i32::try_from(calls).unwrap_or(i32::MAX));
-        sqlx::query!("select note_measure($1, $2, $3, $4, $5)", kind, target, per_minute, until, reason)
-            .execute(&mut self.0)
-            .await
-            .map_err(OperatorError::Refused)?;
-        Ok(())
+        .map_err(OperatorError::Refused)
     }
 
     /// Writes down that keys are about to be rotated: of a tenant, or of all.
     pub async fn note_rotation(&mut self, tenant: Option<TenantId>, reason: &str) -> Result<(), OperatorError> {
-        note(&mut self.0, tenant, "keys_rotated", "data keys", reason).await.map_err(OperatorError::Refused)
+        note(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason).await.map_err(OperatorError::Refused)
     }
 
     /// Wraps every data key with the first of the master keys, and gives how many were not yet. One that another operator

@@ -9,6 +9,7 @@ pub(super) enum Duty {
     Write,
     Authenticate,
     KeepKeys,
+    HandleIncidents,
 }
 
 /// Refuses a login that could bypass row-level security or change the schema, or do what is another's duty (AUTHZ-08).
@@ -70,7 +71,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
                           and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',
-                                            'put_tenant_quota')
+                                            'put_tenant_quota', 'note_measure')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )
@@ -105,12 +106,31 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
         "may reach data keys, which another login keeps"
     } else if login.destroys_data_keys {
         "may change or destroy data keys, which is an operator's duty"
-    } else if login.operates {
+    } else if login.operates && duty != Duty::HandleIncidents {
         "may revoke credentials or set quotas, which is an operator's duty"
     } else {
         return Ok(());
     };
     Err(UnfitDatabase::Privileged { login: login.name, excess })
+}
+
+/// Refuses a login of incidents that reaches more than the functions for those.
+pub(super) async fn check_tables(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
+    if duty != Duty::HandleIncidents {
+        return Ok(());
+    }
+    let login = sqlx::query!(
+        r#"select current_user::text as "name!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
+                                                   and c.relname <> '_sqlx_migrations'
+                                                   and c.relkind in ('r', 'p', 'v', 'm')
+                                                   and (has_any_column_privilege(c.oid, 'select, insert, update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate')))
+                      as "reaches_tables!""#
+    );
+    let login = login.fetch_one(pool).await.map_err(StoreError::from)?;
+    let excess = "may reach tables, and is for incidents";
+    if login.reaches_tables { Err(UnfitDatabase::Privileged { login: login.name, excess }) } else { Ok(()) }
 }
 
 /// Refuses a login that lacks what its duty needs: with it every call would fail. The schema must be there.
@@ -122,7 +142,10 @@ pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
                   has_function_privilege('public.read_api_key(uuid, uuid)', 'execute')
                       and has_any_column_privilege('public.revocations', 'select') as "authenticates!",
                   has_any_column_privilege('public.data_keys', 'select')
-                      and has_any_column_privilege('public.data_keys', 'insert') as "keeps_keys!""#
+                      and has_any_column_privilege('public.data_keys', 'insert') as "keeps_keys!",
+                  has_function_privilege('public.note_measure(text, text, integer, integer, text)', 'execute')
+                      and has_function_privilege('public.note_revocation(text, text, timestamptz, text)', 'execute')
+                      as "handles_incidents!""#
     )
     .fetch_one(pool)
     .await
@@ -132,6 +155,7 @@ pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
         Duty::Write => (login.writes, "may not write, and is the writer"),
         Duty::Authenticate => (login.authenticates, "may not look up credentials"),
         Duty::KeepKeys => (login.keeps_keys, "may not keep data keys"),
+        Duty::HandleIncidents => (login.handles_incidents, "may not revoke or throttle"),
     };
     if able { Ok(()) } else { Err(UnfitDatabase::Powerless { login: login.name, lacks }) }
 }

@@ -166,8 +166,13 @@ pub(crate) fn export_ended(subject: &str, tenant: &str, what: &str, rows: usize,
 }
 
 /// Something was done in an incident, and for whom: nobody, if at the command line.
-pub(crate) fn incident_handled(command: &str, whom: &str, outcome: &str) {
-    raise!(warn, "incident_handled", command, whom, outcome, "an operator's order");
+pub(crate) fn incident_handled(command: &str, whom: &str, outcome: &str, reason: &str) {
+    raise!(warn, "incident_handled", command, whom, outcome, reason, "an operator's order");
+}
+
+/// So many measures that operators ordered cannot be read by this version, and are not taken.
+pub(crate) fn measure_unreadable(measures: usize) {
+    raise!(error, "measure_unreadable", measures, "what an operator ordered cannot be read");
 }
 
 /// A handler panicked. The message stays out: it may hold anything.

@@ -127,3 +127,43 @@ where
         LogFormat::Text => layer.compact().with_ansi(std::io::stderr().is_terminal()).boxed(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// No caller can have one, so it is tried here.
+    #[test]
+    fn log_02_a_panic_says_where_it_was_and_not_what_it_said() {
+        let (written, before) = (Written::default(), std::panic::take_hook());
+        tell_panics();
+        let writer = written.clone();
+        let lines = fmt::layer().json().with_writer(move || writer.clone());
+        let outcome = tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            std::panic::catch_unwind(|| panic!("canary of {}", "somebody"))
+        });
+        std::panic::set_hook(before);
+        assert!(outcome.is_err());
+        let said = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("sys_crash") && said.contains(file!()) && !said.contains("canary"), "{said}");
+    }
+}

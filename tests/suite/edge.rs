@@ -60,9 +60,14 @@ async fn serve_with_faults() -> std::net::SocketAddr {
         .map_to_response();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let stack =
-        edge::stack(app, edge::Door::Public, settings, std::sync::Arc::new(|_| None), &std::sync::Arc::default())
-            .unwrap();
+    let stack = edge::stack(
+        app,
+        edge::Door::Public,
+        settings,
+        std::sync::Arc::new(|_| None),
+        &std::sync::Arc::new(service::measures::Measures::new(Clock::system())),
+    )
+    .unwrap();
     tokio::spawn(edge::serve(
         edge::Listener { door: edge::Door::Public, socket: listener, tls: None },
         stack,

@@ -25,8 +25,11 @@ fn log_07_a_scrape_that_fails_is_no_attack_and_what_was_counted_since_a_restart_
     minutes(15, "", &["NothingMeasured"]);
     minutes(1, "200", &["TokenForgery"]);
     minutes(12, "200", &[]);
-    // Another restart, and next to nothing since.
+    // Another restart, and next to nothing since; and one with less than half of what would be too much, which counts once.
     minutes(2, "3", &[]);
+    minutes(3, "100", &["TokenForgery"]);
+    minutes(20, "100", &[]);
+    minutes(2, "30", &[]);
     scrapes.check();
 }
 
@@ -48,6 +51,8 @@ fn log_07_what_no_simulated_attack_does_fires_its_alert() {
         ("StoredDataChanged", 1, event("audit_trail_invalid", 1)),
         ("AuditTrailNotSealed", 1, event("audit_not_sealed", 1)),
         ("InputRefused", 1, event("input_validation_fail", 301)),
+        ("IncidentHandled", 1, event("incident_handled", 1)),
+        ("MeasureUnreadable", 1, event("measure_unreadable", 1)),
         ("SecretNotRenewed", 1, event("secret_not_renewed", 1)),
         ("Panic", 1, event("sys_crash", 1)),
         ("TelemetryLost", 1, lost),

@@ -9,10 +9,13 @@ use service::{
         policy::Role,
     },
     dev::database::Urls,
+    settings::Settings,
+    store,
 };
+use uuid::Uuid;
 
-use super::{JOB, Stage, uri};
-use crate::support::{ACME, Actor, eventually, query, test_database};
+use super::{JOB, PROMETHEUS, Stage, dns, uri};
+use crate::support::{ACME, Actor, TestApp, eventually, query, test_database};
 
 const ONCALL: &str = "spiffe://acme.example/oncall";
 
@@ -21,7 +24,7 @@ async fn stage() -> (Stage, Urls) {
     let database = test_database().await;
     let mut variables: Vec<_> = database.variables().into_iter().collect();
     let own = [
-        ("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret()),
+        ("APP_DATABASE__INCIDENTS_URL", database.incidents.expose_secret()),
         ("APP_INTERNAL__SERVICES__ONCALL__CERTIFICATE_NAME", ONCALL),
         ("APP_INTERNAL__SERVICES__ONCALL__RIGHTS", "incidents"),
     ];
@@ -49,7 +52,7 @@ async fn log_08_a_service_orders_what_operators_do_and_the_trail_names_it() {
     let me = sales.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
     let read =
         json!({ "command": "throttle", "whom": "everyone", "limit": "read", "perMinute": 70, "reason": "a test" });
-    assert!(order(&oncall, read).await.starts_with("set until "));
+    assert!(order(&oncall, read).await.starts_with("read of everyone: 70 a minute until "));
     eventually("less for everyone", async || {
         sales.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=70;")
     })
@@ -63,14 +66,17 @@ async fn log_08_a_service_orders_what_operators_do_and_the_trail_names_it() {
     })
     .await;
     let sessions = json!({ "command": "sessions", "subject": me, "reason": "a test" });
-    assert!(order(&oncall, sessions).await.starts_with("sign-ins ended"));
+    assert!(order(&oncall, sessions).await.starts_with("sign-ins of "));
     eventually("signed out", async || sales.get("/v1/me").await.status == 401).await;
     let revoke = json!({ "command": "revoke", "kind": "token", "value": "no-such", "reason": "a test" });
-    assert!(order(&oncall, revoke).await.starts_with("revoked (entry "));
+    assert!(order(&oncall, revoke).await.starts_with("revoked token no-such (entry "));
+    let nobody = json!({ "command": "rotate", "tenant": Uuid::now_v7().to_string(), "reason": "a test" });
+    assert_eq!(oncall.post("/incidents", &nobody).await.problem(400), "invalid_input");
     let rotate = json!({ "command": "rotate", "reason": "a test" });
     let newest = "select max(version)::text from data_keys";
     let before = query(&database.owner, newest).await;
     oncall.post("/incidents", &rotate).await.ok(202);
+    assert_eq!(oncall.post("/incidents", &rotate).await.problem(409), "conflict");
     eventually("there are new keys", async || query(&database.owner, newest).await != before).await;
     let acts = acts(&database).await;
     let expected = [
@@ -78,9 +84,9 @@ async fn log_08_a_service_orders_what_operators_do_and_the_trail_names_it() {
         "quota_set x",
         "credentials_revoked a test",
         "credentials_revoked a test",
-        "keys_rotated a test",
+        "key_rotation_ordered a test",
     ];
-    assert_eq!(acts, expected.map(|act| format!("operator:app_operator service:oncall {act}")));
+    assert_eq!(acts, expected.map(|act| format!("operator:app_incidents service:oncall {act}")));
 }
 
 /// Of all operations, whatever they are: nothing that would change something is begun.
@@ -99,8 +105,8 @@ async fn log_08_read_only_is_for_every_operation_that_changes_something() {
     let put = MATRIX.iter().find(|row| row.operation == "putProduct").unwrap();
     eventually("read-only", async || is_refused(put).await).await;
     for row in &MATRIX {
-        // An export takes out and changes nothing.
-        let changes = row.method != MatrixMethod::Get && row.operation != "createExport";
+        // An export takes out and changes nothing, and who revokes a key defends themselves.
+        let changes = row.method != MatrixMethod::Get && !["createExport", "revokeApiKey"].contains(&row.operation);
         assert_eq!(is_refused(row).await, changes, "{}", row.operation);
     }
     // Nobody learns of it who may not do it anyway.
@@ -168,4 +174,62 @@ async fn log_08_nobody_else_orders_anything_and_nothing_odd_is_done() {
     assert_eq!(oncall.post_raw("/incidents", "text/plain", twice).await.problem(415), "unsupported_media_type");
     assert_eq!(acts(&database).await, [""; 0]);
     assert_eq!(query(&database.owner, "select kind from measures").await, [""; 0]);
+}
+
+/// Whoever shuts everybody out, by address or by credential, is not shut out, and neither is who watches.
+#[tokio::test]
+async fn log_08_whoever_handles_incidents_is_not_shut_out_with_everybody() {
+    let (stage, database) = stage().await;
+    let (oncall, prometheus) = (stage.named([uri(ONCALL)]), stage.named([dns(PROMETHEUS)]));
+    let (sales, network) = (stage.app.user(Role::Sales), "127.0.0.0/8");
+    let shut =
+        json!({ "command": "throttle", "whom": network, "limit": "address", "perMinute": 0, "reason": "a test" });
+    assert!(order(&oncall, shut).await.starts_with("each address of 127.0.0.0/8: 0 a minute until "));
+    eventually("shut out", async || sales.get("/v1/me").await.status == 429).await;
+    sales.get("/health/live").await.ok(200);
+    order(&oncall, json!({ "command": "revoke", "kind": "everything", "reason": "a test" })).await;
+    let job = stage.job();
+    eventually("everything is revoked", async || job.get("/v1/me").await.status == 401).await;
+    assert_eq!(prometheus.get("/metrics").await.status, 200);
+    let open = json!({ "command": "throttle", "whom": network, "limit": "address", "perMinute": 0, "hours": 0, "reason": "x" });
+    order(&oncall, open).await;
+    eventually("let in again", async || sales.get("/health/live").await.status == 200).await;
+    // By its name it is.
+    order(&oncall, json!({ "command": "revoke", "kind": "subject", "value": "service:oncall", "reason": "a test" }))
+        .await;
+    let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
+    eventually("it is", async || oncall.post("/incidents", &read_only).await.status == 401).await;
+    drop(database);
+}
+
+#[tokio::test]
+async fn log_08_a_login_of_incidents_that_may_do_more_is_refused() {
+    let database = test_database().await;
+    let own = [
+        ("APP_INTERNAL__LISTEN", "127.0.0.1:0"),
+        ("APP_INTERNAL__CERTIFICATE_PATH", "c.pem"),
+        ("APP_INTERNAL__KEY_PATH", "k.pem"),
+        ("APP_INTERNAL__CLIENT_CA_PATH", "r.pem"),
+        ("APP_INTERNAL__SERVICES__ONCALL__CERTIFICATE_NAME", ONCALL),
+        ("APP_INTERNAL__SERVICES__ONCALL__RIGHTS", "incidents"),
+    ];
+    let with = |url: &str| {
+        let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        variables.insert("APP_DATABASE__INCIDENTS_URL".to_owned(), url.to_owned());
+        variables.retain(|_, value| !value.is_empty());
+        Settings::from_variables(variables)
+    };
+    assert!(with("").unwrap_err().to_string().contains("APP_DATABASE__INCIDENTS_URL"));
+    let writer = with(database.writer.expose_secret()).unwrap_err().to_string();
+    assert!(writer.contains("a login of its own"), "{writer}");
+    for (login, fault) in [
+        (&database.incidents, None),
+        (&database.operator, Some("may reach data keys")),
+        (&database.auditor, Some("may reach tables, and is for incidents")),
+    ] {
+        let fit = store::check_incidents_login(&with(login.expose_secret()).unwrap()).await;
+        let said = fit.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(fault.map_or(said.is_empty(), |fault| said.contains(fault)), "{fault:?}: {said}");
+    }
 }
