@@ -1,3 +1,5 @@
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 
 use super::{Network, QuotaName, TenantId};
@@ -30,6 +32,17 @@ pub enum Measure {
     },
     /// Nobody changes anything.
     ReadOnly,
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant { tenant, name, per_minute } => write!(f, "{name} of {tenant}: {per_minute} a minute"),
+            Self::Class { name, per_minute } => write!(f, "{name} of everyone: {per_minute} a minute"),
+            Self::Address { network, per_minute } => write!(f, "each address of {network}: {per_minute} a minute"),
+            Self::ReadOnly => f.write_str("read-only"),
+        }
+    }
 }
 
 /// A measure, and when it ends.

@@ -153,7 +153,11 @@ impl ReadOnly {
         let hours = if self.on { checked_hours(self.hours)? } else { 0 };
         check_reason(&self.reason).map_err(NotDone::Value)?;
         let until = connect().await?.order(&Measure::ReadOnly, hours, &self.reason).await?;
-        Ok(if hours > 0 { format!("read-only until {}", until.to_rfc3339()) } else { "not read-only".to_owned() })
+        Ok(if hours > 0 {
+            format!("{} until {}", Measure::ReadOnly, until.to_rfc3339())
+        } else {
+            "not read-only".to_owned()
+        })
     }
 }
 

@@ -117,12 +117,6 @@ impl Throttle {
             (Whom::Tenant(tenant), Limit::Quota(name)) => Measure::Tenant { tenant, name, per_minute },
         };
         let until = connect().await?.order(&order, hours, &self.reason).await?;
-        let whom = match (self.whom, self.limit) {
-            (Whom::Tenant(tenant), Limit::Quota(name)) => format!("{name} of {tenant}"),
-            (Whom::Network(network), _) => format!("each address of {network}"),
-            (_, Limit::Quota(name)) => format!("{name} of everyone"),
-            (_, Limit::Address) => String::new(),
-        };
-        Ok(format!("{whom}: {per_minute} a minute until {}", until.to_rfc3339()))
+        Ok(format!("{order} until {}", until.to_rfc3339()))
     }
 }
