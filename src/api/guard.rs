@@ -23,7 +23,7 @@ use crate::{
     authn::{AuthnError, Peer, Principal, Refused, Shown, Source},
     authz::{
         Action, Denied, Grant, Permit, authorize,
-        matrix::{self, Callers, QuotaClass, Row},
+        matrix::{self, Callers, QuotaClass, ReadOnly, Row},
     },
     domain::ApiKeyId,
     problem::{Kind, Problem, challenge, from_framework},
@@ -195,7 +195,7 @@ impl Guard {
 
     async fn serve_to(&self, principal: Arc<Principal>, mut request: Request) -> Result<poem::Response> {
         let grant = self.authorize(&principal)?;
-        if self.row.changes() && self.context.measures.read_only() {
+        if self.row.read_only == ReadOnly::Refused && self.context.measures.read_only() {
             let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
             return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
         }

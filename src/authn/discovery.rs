@@ -172,7 +172,7 @@ impl KeyService {
             return Err(DiscoveryError::IssuerMismatch);
         }
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let keys = KeySet::parse(&document, generation)?;
         if !self.keys.load().as_ref().is_some_and(|known| known.same_keys(&keys)) {
             tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");

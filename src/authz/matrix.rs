@@ -19,39 +19,40 @@ pub static MATRIX: [Row; 30] = {
     use Outage::{Closed, Open};
     use Permission as P;
     use QuotaClass::{Export, Health, Read, Sensitive, Write};
+    use ReadOnly::{Refused, Served};
     use Scope as S;
     [
-        //          path, operation                                   callers scope                    permission               quota      data              audit event           outage
-        row(Get,    "/v1/me", "getMe",                                Auth,   None,                    None,                    Read,      Own,              "account_read",       Closed),
-        row(Get,    "/v1/products", "listProducts",                   Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "products_listed",    Closed),
-        row(Get,    "/v1/products/{sku}", "getProduct",               Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "product_read",       Closed),
-        row(Put,    "/v1/products/{sku}", "putProduct",               Auth,   Some(S::CatalogWrite),   Some(P::WriteCatalog),   Write,     Tenant,           "product_put",        Closed),
-        row(Post,   "/v1/customers", "createCustomer",                Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_created",   Closed),
-        row(Get,    "/v1/customers", "listCustomers",                 Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customers_listed",   Closed),
-        row(Get,    "/v1/customers/{id}", "getCustomer",              Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customer_read",      Closed),
-        row(Patch,  "/v1/customers/{id}", "updateCustomer",           Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_updated",   Closed),
-        row(Delete, "/v1/customers/{id}", "eraseCustomer",            NoKeys, Some(S::CustomersWrite), Some(P::EraseCustomers), Sensitive, Personal,         "customer_erased",    Closed),
-        row(Post,   "/v1/orders", "createOrder",                      Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_created",      Closed),
-        row(Get,    "/v1/orders", "listOrders",                       Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "orders_listed",      Closed),
-        row(Get,    "/v1/orders/{id}", "getOrder",                    Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "order_read",         Closed),
-        row(Post,   "/v1/orders/{id}/cancel", "cancelOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_cancelled",    Closed),
-        row(Post,   "/v1/orders/{id}/fulfil", "fulfilOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_fulfilled",    Closed),
-        row(Post,   "/v1/orders/{id}/invoice", "createInvoice",       Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Write,     Tenant,           "invoice_issued",     Closed),
-        row(Get,    "/v1/invoices", "listInvoices",                   Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoices_listed",    Closed),
-        row(Get,    "/v1/invoices/{id}", "getInvoice",                Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoice_read",       Closed),
-        row(Post,   "/v1/invoices/{id}/payments", "createPayment",    Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "payment_recorded",   Closed),
-        row(Post,   "/v1/invoices/{id}/void", "voidInvoice",          Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "invoice_voided",     Closed),
-        row(Post,   "/v1/payments/{id}/refunds", "createRefund",      NoKeys, Some(S::BillingRefund),  Some(P::Refund),         Sensitive, Tenant,           "payment_refunded",   Closed),
-        row(Post,   "/v1/api-keys", "createApiKey",                   NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_created",    Closed),
-        row(Get,    "/v1/api-keys", "listApiKeys",                    NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_keys_listed",    Closed),
-        row(Post,   "/v1/api-keys/{id}/rotate", "rotateApiKey",       NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_rotated",    Closed),
-        row(Delete, "/v1/api-keys/{id}", "revokeApiKey",              NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_revoked",    Closed),
-        row(Post,   "/v1/exports", "createExport",                    NoKeys, Some(S::ExportsCreate),  Some(P::Export),         Export,    Tenant,           "books_exported",     Closed),
-        row(Get,    "/v1/audit-events", "listAuditEvents",            Auth,   Some(S::AuditRead),      Some(P::ReadAudit),      Read,      Tenant,           "audit_events_listed", Closed),
-        row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open),
-        row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed),
-        row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open),
-        row(Get,    "/docs", "getDocs",                               Public, None,                    None,                    Health,    DataClass::Public, "docs_read",         Open),
+        //          path, operation                                   callers scope                    permission               quota      data              audit event           outage  read-only
+        row(Get,    "/v1/me", "getMe",                                Auth,   None,                    None,                    Read,      Own,              "account_read",       Closed, Served),
+        row(Get,    "/v1/products", "listProducts",                   Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "products_listed",    Closed, Served),
+        row(Get,    "/v1/products/{sku}", "getProduct",               Auth,   Some(S::CatalogRead),    Some(P::ReadCatalog),    Read,      Tenant,           "product_read",       Closed, Served),
+        row(Put,    "/v1/products/{sku}", "putProduct",               Auth,   Some(S::CatalogWrite),   Some(P::WriteCatalog),   Write,     Tenant,           "product_put",        Closed, Refused),
+        row(Post,   "/v1/customers", "createCustomer",                Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_created",   Closed, Refused),
+        row(Get,    "/v1/customers", "listCustomers",                 Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customers_listed",   Closed, Served),
+        row(Get,    "/v1/customers/{id}", "getCustomer",              Auth,   Some(S::CustomersRead),  Some(P::ReadCustomers),  Read,      Personal,         "customer_read",      Closed, Served),
+        row(Patch,  "/v1/customers/{id}", "updateCustomer",           Auth,   Some(S::CustomersWrite), Some(P::WriteCustomers), Write,     Personal,         "customer_updated",   Closed, Refused),
+        row(Delete, "/v1/customers/{id}", "eraseCustomer",            NoKeys, Some(S::CustomersWrite), Some(P::EraseCustomers), Sensitive, Personal,         "customer_erased",    Closed, Refused),
+        row(Post,   "/v1/orders", "createOrder",                      Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_created",      Closed, Refused),
+        row(Get,    "/v1/orders", "listOrders",                       Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "orders_listed",      Closed, Served),
+        row(Get,    "/v1/orders/{id}", "getOrder",                    Auth,   Some(S::OrdersRead),     Some(P::ReadOrders),     Read,      Tenant,           "order_read",         Closed, Served),
+        row(Post,   "/v1/orders/{id}/cancel", "cancelOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_cancelled",    Closed, Refused),
+        row(Post,   "/v1/orders/{id}/fulfil", "fulfilOrder",          Auth,   Some(S::OrdersWrite),    Some(P::WriteOrders),    Write,     Tenant,           "order_fulfilled",    Closed, Refused),
+        row(Post,   "/v1/orders/{id}/invoice", "createInvoice",       Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Write,     Tenant,           "invoice_issued",     Closed, Refused),
+        row(Get,    "/v1/invoices", "listInvoices",                   Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoices_listed",    Closed, Served),
+        row(Get,    "/v1/invoices/{id}", "getInvoice",                Auth,   Some(S::BillingRead),    Some(P::ReadBilling),    Read,      Tenant,           "invoice_read",       Closed, Served),
+        row(Post,   "/v1/invoices/{id}/payments", "createPayment",    Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "payment_recorded",   Closed, Refused),
+        row(Post,   "/v1/invoices/{id}/void", "voidInvoice",          Auth,   Some(S::BillingWrite),   Some(P::WriteBilling),   Sensitive, Tenant,           "invoice_voided",     Closed, Refused),
+        row(Post,   "/v1/payments/{id}/refunds", "createRefund",      NoKeys, Some(S::BillingRefund),  Some(P::Refund),         Sensitive, Tenant,           "payment_refunded",   Closed, Refused),
+        row(Post,   "/v1/api-keys", "createApiKey",                   NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_created",    Closed, Refused),
+        row(Get,    "/v1/api-keys", "listApiKeys",                    NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_keys_listed",    Closed, Served),
+        row(Post,   "/v1/api-keys/{id}/rotate", "rotateApiKey",       NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_rotated",    Closed, Refused),
+        row(Delete, "/v1/api-keys/{id}", "revokeApiKey",              NoKeys, Some(S::KeysManage),     Some(P::ManageKeys),     Sensitive, Tenant,           "api_key_revoked",    Closed, Served),
+        row(Post,   "/v1/exports", "createExport",                    NoKeys, Some(S::ExportsCreate),  Some(P::Export),         Export,    Tenant,           "books_exported",     Closed, Served),
+        row(Get,    "/v1/audit-events", "listAuditEvents",            Auth,   Some(S::AuditRead),      Some(P::ReadAudit),      Read,      Tenant,           "audit_events_listed", Closed, Served),
+        row(Get,    "/health/live", "getLiveness",                    Public, None,                    None,                    Health,    DataClass::Public, "liveness_read",     Open,   Served),
+        row(Get,    "/health/ready", "getReadiness",                  Public, None,                    None,                    Health,    DataClass::Public, "readiness_read",    Closed, Served),
+        row(Get,    "/openapi.json", "getOpenApi",                    Public, None,                    None,                    Health,    DataClass::Public, "document_read",     Open,   Served),
+        row(Get,    "/docs", "getDocs",                               Public, None,                    None,                    Health,    DataClass::Public, "docs_read",         Open,   Served),
     ]
 };
 
@@ -84,14 +85,14 @@ pub fn allowed(path: &str) -> String {
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(
-        "| operation | callers | scope | permission | quota | data | audit event | dependency down | quota store down |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| operation | callers | scope | permission | quota | data | audit event | dependency down | quota store down | read-only |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &MATRIX {
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} | {} |",
+            "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} | {} | {} |",
             row.method.as_str(),
             row.path,
             match row.callers {
@@ -111,6 +112,7 @@ pub fn markdown() -> String {
                     Uncounted::Closed => "fails closed",
                 },
             },
+            lower(row.read_only),
         );
     }
     table.push_str("\nOn the internal listener alone, for services that were given the right:\n\n");
@@ -160,15 +162,8 @@ pub struct Row {
     pub audit: &'static str,
     /// What it does when a dependency is down.
     pub outage: Outage,
-}
-
-impl Row {
-    /// Whether it is refused while nobody may change anything. An export changes nothing, though it is a POST; and whoever revokes an
-    /// API key defends themselves.
-    #[must_use]
-    pub fn changes(&self) -> bool {
-        self.method != Method::Get && self.quota != QuotaClass::Export && self.operation != "revokeApiKey"
-    }
+    /// What it does while the service is read-only.
+    pub read_only: ReadOnly,
 }
 
 #[expect(clippy::too_many_arguments, reason = "one argument per column of the table")]
@@ -183,8 +178,9 @@ const fn row(
     data: DataClass,
     audit: &'static str,
     outage: Outage,
+    read_only: ReadOnly,
 ) -> Row {
-    Row { method, path, operation, callers, scope, permission, quota, data, audit, outage }
+    Row { method, path, operation, callers, scope, permission, quota, data, audit, outage, read_only }
 }
 
 /// An HTTP method some operation has.
@@ -285,4 +281,13 @@ pub enum Outage {
     Open,
     /// Refuses with 503.
     Closed,
+}
+
+/// What an operation does while operators have made the service read-only (LOG-08).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// Answers all the same: it changes nothing, or whoever calls it defends themselves.
+    Served,
+    /// Refuses with 503.
+    Refused,
 }

@@ -2,11 +2,12 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    future::{Ready, ready},
     sync::Arc,
     task::{Context, Poll},
 };
 
+use futures_util::future::Either;
 use http::{Request, Response};
 use tower::{Layer, Service};
 
@@ -37,12 +38,12 @@ where
 
 impl<T, S, B> Service<Request<B>> for Ranges<T, S>
 where
-    T: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+    T: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = Either<T::Future, Either<S::Future, Ready<Result<Self::Response, Infallible>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         std::task::ready!(self.throttled.poll_ready(cx))?;
@@ -58,11 +59,11 @@ where
             .zip(self.measures.as_ref())
             .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()));
         match taken {
-            None => Box::pin(self.throttled.call(request)),
-            Some(Ok(())) => Box::pin(self.inner.call(request)),
+            None => Either::Left(self.throttled.call(request)),
+            Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),
             Some(Err(wait)) => {
                 let seconds = u64::try_from(wait.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
-                Box::pin(std::future::ready(Ok(throttle::used_up(seconds))))
+                Either::Right(Either::Right(ready(Ok(throttle::used_up(seconds)))))
             }
         }
     }

@@ -22,6 +22,9 @@ fn log_07_a_scrape_that_fails_is_no_attack_and_what_was_counted_since_a_restart_
     for _ in 0..30 {
         minutes(1, "5000", &[]);
     }
+    // What was counted before a long gap is nothing new after it either.
+    minutes(20, "", &["NothingMeasured"]);
+    minutes(11, "5000", &[]);
     minutes(15, "", &["NothingMeasured"]);
     minutes(1, "200", &["TokenForgery"]);
     minutes(12, "200", &[]);
@@ -43,7 +46,7 @@ fn log_07_what_no_simulated_attack_does_fires_its_alert() {
             format!("db_client_connection_count{{login=\"app_writer\",state=\"{state}\"}} {value}\n")
         })
     };
-    let well = format!("{}{}", event("secret_read", 9), connections(3).concat());
+    let well = format!("{}{}", event("secret_read", 9), connections(9).concat());
     let lost = "telemetry_items_total{outcome=\"lost\",signal=\"spans\"} 5\n".to_owned();
     for (alert, minutes, then) in [
         ("RevokedCredentialUsed", 1, event("authn_token_reuse", 1)),
@@ -73,29 +76,40 @@ fn log_07_what_no_simulated_attack_does_fires_its_alert() {
     scrapes.expect(&["ConnectionsUsedUp"]);
     (0..5).for_each(|_| scrapes.add(&well));
     scrapes.expect(&[]);
-    (0..4).for_each(|_| scrapes.add(&format!("{}{}", event("secret_read", 11), connections(3).concat())));
+    (0..4).for_each(|_| scrapes.add(&format!("{}{}", event("secret_read", 11), connections(9).concat())));
     scrapes.expect(&["SecretRead"]);
     scrapes.check();
 }
 
+/// Each by its own average, so that what is much for one service is nothing for another.
 #[test]
-fn log_07_reads_are_unusual_by_the_day_before() {
+fn log_07_what_is_unusual_is_so_by_the_day_before() {
     let mut scrapes = Scrapes::default();
-    let mut total = 0;
-    let mut minutes = |count: u32, each: u32, alerts: &[&str]| {
+    let mut total = [0; 4];
+    let mut minutes = |count: u32, each: [u32; 4], alerts: &[&str]| {
         for _ in 0..count {
-            total += each;
+            total.iter_mut().zip(each).for_each(|(total, each)| *total += each);
+            let [often, seldom, changes, refused] = total;
+            let calls = [("listOrders", "GET", often), ("getOrder", "GET", seldom), ("putProduct", "PUT", changes)];
+            let calls = calls.map(|(operation, method, total)| {
+                format!(
+                    "http_server_request_duration_seconds_count{{http_request_method=\"{method}\",\
+                     http_response_status_code=\"200\",operation=\"{operation}\"}} {total}\n"
+                )
+            });
             scrapes.add(&format!(
                 "security_events_total{{event=\"secret_read\"}} 9\n\
-                 http_server_request_duration_seconds_count{{http_request_method=\"GET\",http_response_status_code=\"200\",\
-                 operation=\"listOrders\"}} {total}\n"
+                 security_events_total{{event=\"input_validation_fail\"}} {refused}\n{}",
+                calls.concat()
             ));
         }
         scrapes.expect(alerts);
     };
-    minutes(1_460, 200, &[]);
-    minutes(20, 600, &[]);
-    minutes(20, 1_100, &["ReadsUnusual"]);
-    minutes(30, 200, &[]);
+    let usual = [200, 10, 100, 20];
+    minutes(1_560, usual, &[]);
+    // More than the least number, but not often enough for this service; and often enough, but less than that number.
+    minutes(20, [600, 400, 2_000, 45], &[]);
+    minutes(20, [1_100, 400, 2_000, 80], &["InputRefused", "ReadsUnusual"]);
+    minutes(30, usual, &[]);
     scrapes.check();
 }

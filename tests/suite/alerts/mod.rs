@@ -2,6 +2,7 @@
 //! use, then an attack over the socket. Prometheus' own tool says which alerts fire on the pages that were read.
 
 mod made_up;
+mod numbers;
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 

@@ -203,3 +203,16 @@ async fn authn_10_a_token_that_was_verified_does_not_outlive_the_limit() {
     app.clock.advance(Duration::from_secs(62));
     assert_eq!(user.get("/v1/me").await.problem(503), "unavailable");
 }
+
+#[tokio::test]
+async fn authn_10_an_issuer_that_fails_is_asked_less_and_less_often() {
+    let issuer = OddIssuer::with_keys(&[&TestKey::es256("a")]).await;
+    issuer.set_down(true);
+    let _app = issuer.app(&[]).await;
+    let asked = async |times: u64| eventually("the issuer is asked", async || issuer.discoveries() >= times).await;
+    asked(1).await;
+    let first = Instant::now();
+    asked(4).await;
+    // After 0.5 s, 1 s and 2 s more; some is left for when this saw the first.
+    assert!(first.elapsed() >= Duration::from_secs(3), "asked four times in {:?}", first.elapsed());
+}

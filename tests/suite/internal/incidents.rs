@@ -21,6 +21,10 @@ const ONCALL: &str = "spiffe://acme.example/oncall";
 
 /// With a service that may order what operators do.
 async fn stage() -> (Stage, Urls) {
+    stage_with(&[]).await
+}
+
+async fn stage_with(further: &[(&str, &str)]) -> (Stage, Urls) {
     let database = test_database().await;
     let mut variables: Vec<_> = database.variables().into_iter().collect();
     let own = [
@@ -28,7 +32,7 @@ async fn stage() -> (Stage, Urls) {
         ("APP_INTERNAL__SERVICES__ONCALL__CERTIFICATE_NAME", ONCALL),
         ("APP_INTERNAL__SERVICES__ONCALL__RIGHTS", "incidents"),
     ];
-    variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(own.iter().chain(further).map(|&(name, value)| (name.to_owned(), value.to_owned())));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     (Stage::start(&variables).await, database)
 }
@@ -193,13 +197,40 @@ async fn log_08_whoever_handles_incidents_is_not_shut_out_with_everybody() {
     assert_eq!(prometheus.get("/metrics").await.status, 200);
     let open = json!({ "command": "throttle", "whom": network, "limit": "address", "perMinute": 0, "hours": 0, "reason": "x" });
     order(&oncall, open).await;
-    eventually("let in again", async || sales.get("/health/live").await.status == 200).await;
+    // To be told that its credential is revoked.
+    eventually("let in again", async || sales.get("/v1/me").await.status == 401).await;
     // By its name it is.
     order(&oncall, json!({ "command": "revoke", "kind": "subject", "value": "service:oncall", "reason": "a test" }))
         .await;
     let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
     eventually("it is", async || oncall.post("/incidents", &read_only).await.status == 401).await;
     drop(database);
+}
+
+/// Each address of it, also of who is known, and wherever the proxies that stand between are.
+#[tokio::test]
+async fn log_08_each_address_of_a_network_has_the_limit_that_was_ordered() {
+    let (stage, _database) = stage_with(&[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let sales = stage.app.user(Role::Sales);
+    let from =
+        async |address: &str| sales.send(sales.request(Method::GET, "/v1/me").header("x-forwarded-for", address)).await;
+    from("203.0.113.1").await.ok(200);
+    let oncall = stage.named([uri(ONCALL)]);
+    let limit =
+        json!({ "command": "throttle", "whom": "203.0.113.0/24", "limit": "address", "perMinute": 3, "reason": "x" });
+    assert!(order(&oncall, limit).await.starts_with("each address of 203.0.113.0/24: 3 a minute until "));
+    eventually("limited", async || from("203.0.113.1").await.status == 429).await;
+    for _ in 0..3 {
+        from("203.0.113.2").await.ok(200);
+    }
+    let refused = from("203.0.113.2").await;
+    assert_eq!((refused.problem(429), &refused.body["limit"]), ("rate_limited", &json!("address")));
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=20).contains(&wait), "one is free again in {wait} s");
+    // What a caller wrote in front of the proxy makes it nobody else.
+    assert_eq!(from("198.51.100.1, 203.0.113.2").await.problem(429), "rate_limited");
+    from("203.0.114.2").await.ok(200);
+    sales.get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]

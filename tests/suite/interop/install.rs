@@ -1,11 +1,10 @@
 //! Fetches the provider, once per lock file, and says aloud what becomes of the interop tests.
 //!
-//! Without Node.js, or where npm cannot fetch, they are left out; with `TEST_INTEROP=required`, and wherever
-//! `CI` is set, they fail then. `TEST_INTEROP=off` leaves them out in any case.
+//! Without Node.js, or where npm cannot fetch, they are left out; with `TEST_INTEROP=required`, and wherever `CI` is set, they fail
+//! then. `TEST_INTEROP=off` leaves them out in any case.
 
 use std::{
     fs::{self, File},
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -13,50 +12,32 @@ use std::{
 
 use service::crypto;
 
+use crate::support::Wanted;
+
 const MANIFEST: &str = include_str!("../../interop/package.json");
 const LOCK: &str = include_str!("../../interop/package-lock.json");
+
+const WANTED: Wanted = Wanted { topic: "provider", variable: "TEST_INTEROP", tests: "the interop tests" };
 
 static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// Where the provider can run, or `None` if the interop tests are to be left out.
 pub fn folder() -> Option<&'static Path> {
-    match FOLDER.get_or_init(find) {
-        Ok(folder) => Some(folder),
-        Err(reason) if required() => panic!("the interop tests are required, but: {reason}"),
-        Err(_) => None,
-    }
+    WANTED.get(FOLDER.get_or_init(|| WANTED.look(find))).map(PathBuf::as_path)
 }
 
 /// At the start of a run of the whole suite, so that what is left out stands among its first lines. A run of
 /// some tests fetches nothing before one of them needs it.
 pub fn begin() {
     if std::env::args().skip(1).all(|argument| argument.starts_with('-')) {
-        std::thread::spawn(|| FOLDER.get_or_init(find));
+        std::thread::spawn(|| FOLDER.get_or_init(|| WANTED.look(find)));
     }
 }
 
-fn required() -> bool {
-    match std::env::var("TEST_INTEROP").as_deref() {
-        Ok("required") => true,
-        Ok("off") => false,
-        Ok(other) => panic!("TEST_INTEROP is `{other}`, and should be `off` or `required`"),
-        Err(_) => std::env::var("CI").is_ok_and(|value| !value.is_empty()),
-    }
-}
-
-fn find() -> Result<PathBuf, String> {
-    let required = required();
-    let found = if std::env::var("TEST_INTEROP").is_ok_and(|value| value == "off") {
-        Err("TEST_INTEROP=off".to_owned())
-    } else {
-        node().and_then(|version| Ok((version, fetch(Path::new(env!("CARGO_TARGET_TMPDIR")))?)))
-    };
-    match &found {
-        Ok((version, _)) => announce(&format!("oidc-provider, on Node.js {version}")),
-        Err(reason) if required => announce(&format!("none ({reason}): the interop tests fail")),
-        Err(reason) => announce(&format!("none ({reason}): the interop tests are LEFT OUT")),
-    }
-    found.map(|(_, folder)| folder)
+fn find() -> Result<(String, PathBuf), String> {
+    let version = node()?;
+    let folder = fetch(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    Ok((format!("oidc-provider, on Node.js {version}"), folder))
 }
 
 /// The version of a Node.js that has what the provider calls.
@@ -86,7 +67,7 @@ fn fetch(target: &Path) -> Result<PathBuf, String> {
 }
 
 fn npm_ci(folder: &Path) -> Result<(), String> {
-    announce("fetching oidc-provider by npm, once");
+    WANTED.announce("fetching oidc-provider by npm, once");
     // Whoever is offline should not wait for minutes to hear of it.
     let impatient = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"];
     let output = Command::new("npm")
@@ -102,9 +83,4 @@ fn npm_ci(folder: &Path) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     let errors: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("npm error ")).take(3).collect();
     Err(format!("npm ci failed: {}", errors.join("; ")))
-}
-
-/// Past the test harness's capture: this belongs to the run, not to the test that happened to be first.
-fn announce(what: &str) {
-    let _ = writeln!(std::io::stderr(), "test provider: {what}");
 }

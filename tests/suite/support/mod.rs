@@ -20,6 +20,7 @@ mod redis;
 mod serving;
 mod tokens;
 pub mod vault;
+mod wanted;
 mod wire;
 
 pub use actor::{Actor, Credential, Reply};
@@ -41,4 +42,5 @@ pub use redis::Redis;
 pub use serving::{Serving, binary};
 pub use tokens::Forge;
 pub use vault::Vault;
+pub use wanted::Wanted;
 pub use wire::Wire;

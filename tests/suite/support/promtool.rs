@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -16,6 +15,8 @@ use regex::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::wanted::Wanted;
+
 /// The rules that ship.
 pub const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observability/alerts.yml");
 
@@ -23,48 +24,28 @@ pub const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observabili
 pub const RULES_TEXT: &str = include_str!("../../../deploy/observability/alerts.yml");
 const DASHBOARD: &str = include_str!("../../../deploy/observability/dashboard.json");
 
-static PROMTOOL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+const WANTED: Wanted = Wanted { topic: "promtool", variable: "TEST_PROMTOOL", tests: "the tests of alert rules" };
 
 /// Where it is, or `None` if what needs it is to be left out.
 pub fn promtool() -> Option<&'static Path> {
-    match PROMTOOL.get_or_init(find) {
-        Ok(promtool) => Some(promtool),
-        Err(reason) if required() => panic!("the tests of alert rules are required, but: {reason}"),
-        Err(_) => None,
-    }
+    static PROMTOOL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    WANTED.get(PROMTOOL.get_or_init(|| WANTED.look(find))).map(PathBuf::as_path)
 }
 
-fn required() -> bool {
-    match std::env::var("TEST_PROMTOOL").as_deref() {
-        Ok("off") => false,
-        Ok(_) => true,
-        Err(_) => std::env::var("CI").is_ok_and(|value| !value.is_empty()),
-    }
-}
-
-fn find() -> Result<PathBuf, String> {
-    let wanted = std::env::var("TEST_PROMTOOL").unwrap_or_default();
+fn find() -> Result<(String, PathBuf), String> {
     let runs = |program: &&str| {
         let mut version = Command::new(program);
         version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         version.status().is_ok_and(|status| status.success())
     };
-    let found = match wanted.as_str() {
-        "off" => Err("TEST_PROMTOOL=off".to_owned()),
-        "" | "required" => Some("promtool").filter(runs).ok_or_else(|| "no promtool on the path".to_owned()),
-        path => ["promtool", path].into_iter().find(runs).ok_or_else(|| format!("no promtool, nor at {path}")),
+    let said = WANTED.said();
+    let found = match said.as_deref() {
+        None | Some("" | "required") => {
+            Some("promtool").filter(runs).ok_or_else(|| "no promtool on the path".to_owned())
+        }
+        Some(path) => ["promtool", path].into_iter().find(runs).ok_or_else(|| format!("no promtool, nor at {path}")),
     };
-    match &found {
-        Ok(program) => announce(program),
-        Err(reason) if required() => announce(&format!("none ({reason}): the tests of alert rules fail")),
-        Err(reason) => announce(&format!("none ({reason}): the tests of alert rules are LEFT OUT")),
-    }
-    found.map(PathBuf::from)
-}
-
-/// Past the test harness's capture: this belongs to the run, not to the test that happened to be first.
-fn announce(what: &str) {
-    let _ = writeln!(std::io::stderr(), "test promtool: {what}");
+    found.map(|program| (program.to_owned(), program.into()))
 }
 
 /// Has it look at a file of this content. Without the tool nothing is looked at.

@@ -2,7 +2,7 @@
 //!
 //! In a container, if Docker answers and has or gets the image `TEST_REDIS_IMAGE` (default `redis:7-alpine`); else
 //! the machine's `redis-server`. `TEST_REDIS=container` or `=private` insists on one of them, and
-//! `TEST_REDIS=required` on either.
+//! `TEST_REDIS=required` on either. `off` leaves out what needs it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,8 +17,9 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainer
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{eventually, postgres::remove_at_exit};
+use super::{eventually, postgres::remove_at_exit, wanted::Wanted};
 
+const WANTED: Wanted = Wanted { topic: "quotas", variable: "TEST_REDIS", tests: "the tests of shared quotas" };
 const PORT: u16 = 6379;
 /// Where files are in a container.
 const FILES: &str = "/tmp";
@@ -182,9 +183,12 @@ async fn kind() -> Kind {
 }
 
 async fn find() -> Kind {
-    let insisted = std::env::var("TEST_REDIS").ok();
+    let insisted = WANTED.said();
     let has_private =
         || Command::new("redis-server").arg("--version").output().is_ok_and(|output| output.status.success());
+    if insisted.as_deref() == Some("off") {
+        return Kind::Neither;
+    }
     if insisted.as_deref() != Some("private") {
         match container(0, &[], &[]).await {
             Ok(_) => return Kind::Container,
@@ -197,19 +201,18 @@ async fn find() -> Kind {
     if has_private() {
         return Kind::Private;
     }
-    let required = insisted.is_some() || std::env::var_os("CI").is_some();
+    let required = WANTED.is_required();
     assert!(!required, "TEST_REDIS or CI asks for Redis, and there is neither Docker with an image nor redis-server");
     Kind::Neither
 }
 
 /// Says at the start of a run whether the tests of the shared store can be made.
 pub async fn begin() {
-    let what = match kind().await {
+    WANTED.announce(match kind().await {
         Kind::Container => "Redis in containers",
         Kind::Private => "a private Redis for each test that needs one",
-        Kind::Neither => "NO Redis: the tests of shared quotas are left out (install redis-server)",
-    };
-    let _ = writeln!(std::io::stderr(), "test quotas: {what}");
+        Kind::Neither => "NO Redis: the tests of shared quotas are LEFT OUT (install redis-server)",
+    });
 }
 
 /// On this port of the machine; on none for 0.
