@@ -109,4 +109,16 @@ mod tests {
         let (other, _) = issue(tenant, id).unwrap();
         assert_ne!(other.expose_secret(), text);
     }
+
+    #[test]
+    fn authn_11_a_key_is_named_by_its_id_or_by_what_its_text_says_of_it() {
+        let (tenant, id) = (TenantId::from_uuid(Uuid::now_v7()), ApiKeyId::generate());
+        let (text, _) = issue(tenant, id).unwrap();
+        let named = text.expose_secret().split('_').nth(1).unwrap();
+        assert_eq!(api_key_id(named), Some(id));
+        assert_eq!(api_key_id(&id.to_string()), Some(id));
+        for other in ["", &named[1..], &named[BASE62_CHARS..], &format!("{named}0"), text.expose_secret()] {
+            assert_eq!(api_key_id(other), None, "{other}");
+        }
+    }
 }

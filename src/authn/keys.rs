@@ -255,4 +255,13 @@ mod tests {
         assert_eq!(parse(&many.join(",")).map(|_| ()), Err(KeySetError::TooMany));
         assert!(parse(&many[..64].join(",")).is_ok());
     }
+
+    #[test]
+    fn a_set_is_told_from_another_and_named_by_its_ids() {
+        let set = |kid: &str| parse(&format!(r#"{{{EC},"kid":"{kid}"}}"#)).unwrap();
+        assert!(set("a").same_keys(&set("a")));
+        assert!(!set("a").same_keys(&set("b")));
+        let told = format!("{:?}", set("a"));
+        assert!(told.contains("[\"a\"]") && !told.contains("f83OJ3D2"), "{told}");
+    }
 }

@@ -74,4 +74,15 @@ mod tests {
         assert_eq!(workers.run(|| -> u8 { panic!("as in a test") }).await, None);
         assert_eq!(workers.run(|| 1).await, Some(1));
     }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn authn_12_hashing_gives_way_to_answering() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let answering = priority();
+        let hashing = Workers::start(1).unwrap().run(priority).await;
+        // The lowest there is is 19.
+        assert_eq!(hashing, Some((answering + 10).min(19)));
+        assert_eq!(priority(), answering);
+    }
 }

@@ -87,7 +87,7 @@ impl Internal {
         };
         let [certificate, key, authorities] = files.map(|file| r.required(&format!("internal.{file}")));
         let clients = Clients::Required(authorities?);
-        let guarded = r.or("profile", Profile::default()) == Profile::Production;
+        let guarded = r.profile() == Profile::Production;
         let tls = Tls { certificate: certificate?, key: key?, min_version: TlsVersion::V1_3, clients, guarded };
         let services = services.into_iter().collect::<Option<Vec<_>>>()?;
         if services.is_empty() {

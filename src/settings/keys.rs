@@ -77,12 +77,13 @@ impl Keys {
         let index = r.secret_with("keys.index", IndexKeys::from_text);
         let usual_per_minute = r.within("keys.usual_per_minute", 300, 1..=1_000_000);
         let provider = match (wanted, &master, &vault) {
-            (None, Some(_), Some(_)) => {
-                r.fault("keys.provider", "is required, since there are both keys.master and keys.vault.url");
+            (None, None, _) => KeyProvider::Vault,
+            (None, Some(_), both) => {
+                if both.is_some() && !r.has("keys.provider") {
+                    r.fault("keys.provider", "is required, since there are both keys.master and keys.vault.url");
+                }
                 KeyProvider::Keyset
             }
-            (None, None, _) => KeyProvider::Vault,
-            (None, Some(_), None) => KeyProvider::Keyset,
             (Some(KeyProvider::Vault), _, None) => {
                 r.fault("keys.provider", "is `vault`, so keys.vault.url is required");
                 KeyProvider::Vault
@@ -123,7 +124,7 @@ impl Vault {
             return None;
         }
         let url: Option<Url> = r.required("keys.vault.url");
-        let production = r.or("profile", super::Profile::default()) == super::Profile::Production;
+        let production = r.profile() == super::Profile::Production;
         if let Some(url) = &url {
             checks::check_service_url("keys.vault.url", url, production, r);
         }

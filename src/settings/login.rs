@@ -40,8 +40,7 @@ impl LoginSettings {
         let mut reader = Reader::new(environment());
         let url = reader.secret(key);
         if let Some(url) = &url {
-            let profile = reader.or("profile", Profile::default());
-            let production = profile == Profile::Production;
+            let production = reader.profile() == Profile::Production;
             checks::check_database(key, url, production, &mut reader);
             if production {
                 secrets::check(&mut reader);

@@ -228,7 +228,7 @@ impl Settings {
 
     /// `None` if something required is missing or unreadable; the reader then holds the faults.
     fn read(r: &mut Reader, sources: Sources) -> Option<Self> {
-        let profile = r.or("profile", Profile::default());
+        let profile = r.profile();
         let http = Http {
             listen: r.or("http.listen", SocketAddr::from(([127, 0, 0, 1], 8080))),
             public_url: r.optional("http.public_url"),

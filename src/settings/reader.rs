@@ -13,7 +13,10 @@ use config::{Config, Environment, File};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use super::secrets::{self, SecretSource};
+use super::{
+    Profile,
+    secrets::{self, SecretSource},
+};
 
 const PREFIX: &str = "APP_";
 
@@ -56,6 +59,7 @@ pub(super) struct Reader {
     /// The variables that were given, and the file of each that came from one.
     variables: BTreeMap<String, Option<PathBuf>>,
     file: Option<PathBuf>,
+    profile: Option<Profile>,
     pub(super) secrets: secrets::Found,
 }
 
@@ -86,7 +90,8 @@ impl Reader {
             Config::default()
         });
         let file = file.map(PathBuf::from);
-        Self { config, known: BTreeSet::new(), faults, variables: given, file, secrets: secrets::Found::default() }
+        let secrets = secrets::Found::default();
+        Self { config, known: BTreeSet::new(), faults, variables: given, file, secrets, profile: None }
     }
 
     /// Counts `key` as a setting, so that its presence is not a fault.
@@ -113,6 +118,15 @@ impl Reader {
 
     pub(super) fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
         self.required_with(key, parse_setting)
+    }
+
+    /// Read once, whoever asks: a fault is told once.
+    pub(super) fn profile(&mut self) -> Profile {
+        if let Some(profile) = self.profile {
+            return profile;
+        }
+        let profile = self.or("profile", Profile::default());
+        *self.profile.insert(profile)
     }
 
     /// The names right below `key`, such as those of a table in the file.
@@ -177,10 +191,11 @@ impl Reader {
         range: RangeInclusive<T>,
     ) -> T {
         let value = self.or(key, default);
-        if !range.contains(&value) {
-            self.fault(key, format!("must be {} to {}", range.start(), range.end()));
+        if range.contains(&value) {
+            return value;
         }
-        value
+        self.fault(key, format!("must be {} to {}", range.start(), range.end()));
+        default
     }
 
     pub(super) fn millis(&mut self, key: &str, default: u64) -> Duration {

@@ -170,11 +170,17 @@ mod tests {
 
     #[test]
     fn secret_03_a_password_that_many_take_is_known() {
-        for bad in
-            ["Changeme-20261125", "xPASSWORDx0123456", "app_writer_7f3a9c", "aaaaaaaaaaaaaaaaaaaa", "1212121234343434"]
-        {
+        for bad in [
+            "Changeme-20261125",
+            "xPASSWORDx0123456",
+            "app_writer_7f3a9c",
+            "aaaaaaaaaaaaaaaaaaaa",
+            "1212121234343434",
+            "abcdeabcdeabcdeabcde",
+        ] {
             assert!(is_guessable(bad, "app_writer"), "{bad}");
         }
+        assert!(!is_guessable("abcdefabcdefabcdef", "app_writer"));
         assert!(!is_guessable("0123456789abcdef", "app_writer") && !is_guessable("v7Qm2xK9-tR4w_Zp", ""));
     }
 }

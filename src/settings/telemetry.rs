@@ -68,7 +68,7 @@ impl Otlp {
             return None;
         }
         let endpoint: Option<Url> = r.required("otlp.endpoint");
-        let production = r.or("profile", Profile::default()) == Profile::Production;
+        let production = r.profile() == Profile::Production;
         if let Some(url) = &endpoint {
             checks::check_service_url("otlp.endpoint", url, production, r);
         }

@@ -58,7 +58,7 @@ impl Tls {
         let key = r.optional("tls.key_path");
         let min_version = r.or("tls.min_version", TlsVersion::default());
         let clients = r.optional("tls.client_ca_path").map_or(Clients::Unasked, Clients::Asked);
-        let guarded = r.or("profile", Profile::default()) == Profile::Production;
+        let guarded = r.profile() == Profile::Production;
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients, guarded }),
             (None, None) if clients == Clients::Unasked => None,

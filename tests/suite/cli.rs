@@ -23,6 +23,27 @@ fn secret_03_check_config_lists_every_fault_and_fails() {
     }
 }
 
+/// The login of a command is looked at like those of the server, before anybody is called.
+#[test]
+fn secret_03_a_command_takes_no_login_that_a_server_would_not() {
+    let migrate = |profile: &str, url: &str| {
+        let mut migrate = binary();
+        migrate.arg("migrate").env("APP_PROFILE", profile).env("APP_DATABASE__OWNER_URL", url);
+        let output = migrate.output().unwrap();
+        assert!(!output.status.success());
+        text(&output)
+    };
+    let [weak, sound] =
+        ["postgres://app_owner:short@127.0.0.1:9/app", "postgres://app_owner:0123456789abcdef@127.0.0.1:9/app"];
+    let fault = "APP_DATABASE__OWNER_URL: must have a password, in production of 16 characters or more";
+    assert!(migrate("production", weak).contains(fault), "{}", migrate("production", weak));
+    // These get as far as the database, which is not there.
+    for (profile, url) in [("development", weak), ("production", sound)] {
+        let said = migrate(profile, url);
+        assert!(!said.contains("APP_DATABASE__OWNER_URL:"), "{said}");
+    }
+}
+
 #[test]
 fn threat_02_routes_prints_the_matrix() {
     let output = binary().arg("routes").output().unwrap();

@@ -42,6 +42,7 @@ mod rotation;
 mod runbooks;
 mod sealed;
 mod secrets;
+mod settings;
 mod shared_quota;
 mod start;
 mod support;

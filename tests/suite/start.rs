@@ -16,7 +16,8 @@ fn faults(variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 const KEY: &str = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
-const SOUND: [(&str, &str); 10] = [
+/// What a production start needs, and no more.
+pub const SOUND: [(&str, &str); 10] = [
     ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__AUTHN_URL", "postgres://app_authn:0123456789fedcba@db.example/app?sslmode=verify-full"),
@@ -32,6 +33,10 @@ const SOUND: [(&str, &str); 10] = [
 #[test]
 fn secret_03_a_sound_production_configuration_is_accepted() {
     assert_eq!(faults(&SOUND), Vec::<String>::new());
+    // Said or not.
+    let with = |profile| faults(&[&SOUND[..], &[("APP_PROFILE", profile)]].concat());
+    assert_eq!(with("production"), Vec::<String>::new());
+    assert_eq!(with("Production"), ["APP_PROFILE: expected `production` or `development`"]);
 }
 
 #[test]

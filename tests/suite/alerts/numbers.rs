@@ -97,7 +97,7 @@ fn page(count: impl Fn(u32, bool) -> u32) -> String {
         series.iter().enumerate().map(|(place, (series, number))| (*series, count(*number, place == 0)))
     });
     let beside = BESIDE.iter().map(|(series, number)| (*series, count(*number, false)));
-    counted.chain(beside).map(|(series, count)| format!("{series} {count}\n")).collect()
+    counted.chain(beside).map(|(series, count)| format!("{series} {count}\n")).collect::<Vec<_>>().concat()
 }
 
 fn all() -> Vec<&'static str> {

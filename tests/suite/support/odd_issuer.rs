@@ -66,6 +66,13 @@ impl OddIssuer {
         self.says.metadata.lock().unwrap()[name] = value.into();
     }
 
+    /// Makes the discovery document so long, in bytes.
+    pub fn pad_to(&self, length: usize) {
+        self.metadata("padding", "");
+        let padding = length - self.says.metadata.lock().unwrap().to_string().len();
+        self.metadata("padding", "x".repeat(padding));
+    }
+
     pub fn redirect_to(&self, url: impl Into<String>) {
         *self.says.redirect.lock().unwrap() = Some(url.into());
     }
