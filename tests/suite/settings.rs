@@ -68,7 +68,7 @@ const WORDS: [(&str, &[&str]); 8] = [
 const AROUND: [(&str, &str); 7] = [
     ("QUOTA__REDIS_URL", "rediss://:Zk3v9QwXb7Lm2RtY@redis.example"),
     ("KEYS__VAULT__URL", "https://vault.example"),
-    ("KEYS__VAULT__TOKEN", "0123456789abcdef"),
+    ("KEYS__VAULT__TOKEN", "89abcdef01234567"),
     ("KEYS__PROVIDER", "keyset"),
     ("OTLP__ENDPOINT", "https://collector.example"),
     ("OIDC__FURTHER__PARTNER__ISSUER", "https://partner.example"),
