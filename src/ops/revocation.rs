@@ -35,7 +35,7 @@ pub struct Revocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// One token, by its `jti`
+    /// One token, by its `jti`; not the API keys that were made by it
     Token,
     /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`, or with the part of its text
     /// between the two `_` in place of the id
