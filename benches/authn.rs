@@ -103,10 +103,10 @@ async fn set_up() -> Parts {
     let (text, hash) = remembering.issue_key(tenant, id).await.unwrap();
     let insert = format!(
         "begin; set local app.tenant_id = '{tenant}';
-         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, creator_roles_as_of,
-                               authorized_at, created_at, expires_at)
-         values ('{tenant}', '{id}', 'benchmark', '{hash}', '{{orders:read}}', 'somebody', '{{admin}}', now(), now(),
-                 now(), now() + interval '1 day');
+         insert into roles_seen (tenant_id, subject, roles, as_of) values ('{tenant}', 'somebody', '{{admin}}', now());
+         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
+         values ('{tenant}', '{id}', 'benchmark', '{hash}', '{{orders:read}}', 'somebody', now(), now(),
+                 now() + interval '1 day');
          commit"
     );
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();

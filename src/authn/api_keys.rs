@@ -16,7 +16,7 @@ use super::{
     hashing::{Asker, Hashing},
     key_text::{self, KeyText},
     penalties::Penalties,
-    principal::RESERVED_SUBJECT,
+    principal::API_KEY_SUBJECT,
     revocation::{Revocations, Standing},
 };
 use crate::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// Most keys remembered.
 const MAX_REMEMBERED: usize = 10_000;
+/// Longest wait for the answer to another call with the same key, which is checked at the time.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is noted when keys were used last.
 const NOTE_USES: Duration = Duration::from_secs(30);
 
@@ -39,8 +41,8 @@ pub(super) struct ApiKeys {
     remembered_for: i64,
     /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
     remembered: Cache<[u8; 32], Remembered>,
-    /// Keys that were right when they were checked last, by the same digest.
-    proven: Cache<[u8; 32], ()>,
+    /// Keys that were right when they were checked last, by the same digest, and whose they were then.
+    proven: Cache<[u8; 32], Arc<Principal>>,
     digest_key: MacKey,
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
 }
@@ -74,10 +76,9 @@ impl ApiKeys {
     }
 
     /// Whose a key is that was right when it was used last, although it may have to be checked again.
-    pub(super) fn proven(&self, text: &str) -> Option<(TenantId, String)> {
-        let key = key_text::parse(text).ok()?;
-        self.proven.get(&self.digest(text))?;
-        Some((key.tenant, subject(key.id)))
+    pub(super) fn proven(&self, text: &str) -> Option<Arc<Principal>> {
+        key_text::parse(text).ok()?;
+        self.proven.get(&self.digest(text))
     }
 
     fn digest(&self, text: &str) -> [u8; 32] {
@@ -85,10 +86,11 @@ impl ApiKeys {
     }
 
     fn counts(&self, known: &Remembered, key: ApiKeyId, revocations: &Revocations) -> bool {
-        self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key)
+        let maker = known.principal.creator.as_deref().unwrap_or_default();
+        self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key, maker)
     }
 
-    /// The principal behind a key.
+    /// The principal behind a key, if it was not revoked, nor whatever it was made by.
     pub(super) async fn principal_of(
         &self,
         text: &str,
@@ -98,19 +100,45 @@ impl ApiKeys {
     ) -> Result<Arc<Principal>, AuthnError> {
         let key = key_text::parse(text)?;
         let digest = self.digest(text);
+        let outcome = self.known_or_checked(&key, digest, source, revocations, penalties).await;
+        let outcome = outcome.and_then(|principal| {
+            let revoked = |error| match error {
+                // An event names the key.
+                AuthnError::Refused { reason, .. } => AuthnError::Refused { reason, key: Some(key.id) },
+                error => error,
+            };
+            revocations.check(&principal).map_err(revoked).map(|()| principal)
+        });
+        match &outcome {
+            Ok(_) => self.note_use(key.tenant, key.id),
+            Err(AuthnError::Refused { .. }) => drop(self.proven.remove(&digest)),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn known_or_checked(
+        &self,
+        key: &KeyText<'_>,
+        digest: [u8; 32],
+        source: Source,
+        revocations: &Revocations,
+        penalties: &Penalties,
+    ) -> Result<Arc<Principal>, AuthnError> {
         let counts = |known: &Remembered| self.counts(known, key.id, revocations);
-        // Of many calls at once with one key, one is checked and the others wait for it.
-        let place = loop {
+        // Of many calls at once with one key, one is checked and the others wait for it; but not one after the other for
+        // a database that is away.
+        let ask = async || loop {
             match self.remembered.get_value_or_guard_async(&digest).await {
-                Ok(known) if counts(&known) => {
-                    self.note_use(key.tenant, key.id);
-                    return Ok(known.principal);
-                }
-                Ok(_) => {
-                    self.remembered.remove(&digest);
-                }
-                Err(place) => break place,
+                Ok(known) if counts(&known) => break Ok(known.principal),
+                Ok(_) => drop(self.remembered.remove(&digest)),
+                Err(place) => break Err(place),
             }
+        };
+        let place = match tokio::time::timeout(PATIENCE, ask()).await {
+            Ok(Ok(principal)) => return Ok(principal),
+            Ok(Err(place)) => place,
+            Err(_) => return Err(AuthnError::Unavailable("busy")),
         };
         // What was right before is no guess, whoever else guesses from the same address.
         let proven = self.proven.get(&digest).is_some();
@@ -122,17 +150,12 @@ impl ApiKeys {
         admit()?;
         // Before the row is read: a change that overtakes the reading is noticed then.
         let standing = revocations.standing();
-        let checked = self.check(&key, asker, admit).await;
-        if matches!(checked, Err(AuthnError::Refused { .. })) {
-            self.proven.remove(&digest);
-        }
-        let (principal, expires_at) = checked?;
-        self.proven.insert(digest, ());
+        let (principal, expires_at) = self.check(key, asker, admit).await?;
+        self.proven.insert(digest, Arc::clone(&principal));
         let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
         let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
         // Its place may be gone, if another took it for itself; then it is checked again next time.
         let _ = place.insert(remembered);
-        self.note_use(key.tenant, key.id);
         Ok(principal)
     }
 
@@ -175,7 +198,7 @@ impl ApiKeys {
         }
     }
 
-    /// Notes it at once.
+    /// Notes it at once. What cannot be noted is forgotten: it is no more than a hint at keys that nobody needs.
     pub(super) async fn flush_uses(&self) {
         let uses = mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
         let mut of_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
@@ -190,14 +213,10 @@ impl ApiKeys {
     }
 }
 
-fn subject(key: ApiKeyId) -> String {
-    format!("{RESERVED_SUBJECT}{key}")
-}
-
 /// A key is its creator's: what it may do is what its scopes *and* the creator's roles allow.
 fn principal(stored: StoredApiKey) -> Principal {
-    let StoredApiKey { key, creator_roles, .. } = stored;
-    let subject = subject(key.id);
+    let StoredApiKey { key, creator_roles, authorized_by, .. } = stored;
+    let subject = format!("{API_KEY_SUBJECT}{}", key.id);
     Principal {
         kind: CallerKind::ApiKey,
         client: subject.clone(),
@@ -207,7 +226,7 @@ fn principal(stored: StoredApiKey) -> Principal {
         roles: creator_roles.iter().filter_map(|name| name.parse().ok()).collect(),
         scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
         creator: Some(key.created_by),
-        token_id: None,
+        token_id: authorized_by,
         bound_to: None,
         issued_at: key.authorized_at.timestamp(),
     }

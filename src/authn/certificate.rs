@@ -76,9 +76,11 @@ impl PeerCertificate {
 }
 
 impl Peer {
-    /// Whether a token that is bound to this certificate, or to none, is the caller's to show.
-    pub(super) fn may_show(&self, bound_to: Option<&Thumbprint>) -> Result<(), Refused> {
-        let shown = self.certificate.as_ref().map(|certificate| &certificate.thumbprint);
+    /// Whether a token that is bound to this certificate, or to none, is the caller's to show, at this time in seconds since
+    /// the epoch. A certificate binds until its end, which TLS looked at when the connection began.
+    pub(super) fn may_show(&self, bound_to: Option<&Thumbprint>, now: i64) -> Result<(), Refused> {
+        let shown = self.certificate.as_ref().filter(|certificate| !certificate.has_ended(now));
+        let shown = shown.map(|certificate| &certificate.thumbprint);
         if bound_to.is_none_or(|thumbprint| shown == Some(thumbprint)) { Ok(()) } else { Err(Refused::Binding) }
     }
 }

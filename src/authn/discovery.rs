@@ -30,6 +30,8 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 const MIN_REFRESH: Duration = Duration::from_secs(30);
 /// After a fetch, before requests may cause another (AUTHN-09).
 const DEMAND_COOL_DOWN: Duration = Duration::from_secs(5);
+/// Longest wait of a request for the fetch that it caused, or another did: an issuer that hangs holds nobody up longer.
+const DEMAND_PATIENCE: Duration = Duration::from_secs(2);
 /// Before trying again after a failure: the first pause, doubled up to the last.
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
@@ -77,8 +79,8 @@ pub(super) struct KeyService {
 }
 
 impl KeyService {
-    /// A service without keys yet. Redirects are not followed: a key set has one place, and nobody who
-    /// answers for the issuer may point this service at an address of its own network.
+    /// A service without keys yet. Redirects are not followed: a document has one place. Where the keys are is the
+    /// issuer's to say: its document may name any address, also one of this network, and it is only read.
     pub(super) fn new(
         issuer: &Issuer,
         oidc: &Oidc,
@@ -158,8 +160,8 @@ impl KeyService {
                 *last = Some(Instant::now());
             }
         });
-        // It fails only if it panicked, and then the keys known before still count.
-        let _ = fetch.await;
+        // If it takes too long, or panicked, the keys known before still count.
+        let _ = tokio::time::timeout(DEMAND_PATIENCE, fetch).await;
         self.current()
     }
 
@@ -174,7 +176,7 @@ impl KeyService {
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let keys = KeySet::parse(&document, generation)?;
-        if !self.keys.load().as_ref().is_some_and(|known| known.same_keys(&keys)) {
+        if !self.keys.load().as_ref().is_some_and(|known| known.same_document(&keys)) {
             tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }

@@ -26,6 +26,7 @@ pub(super) struct Issuers {
     trusted: Vec<Trusted>,
     cache: TokenCache,
     store: Credentials,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Issuers {
             Ok(Trusted { keys, verifier: Verifier::new(issuer, oidc, clock.clone()) })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store })
+        Ok(Self { trusted, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store, clock: clock.clone() })
     }
 
     /// Keeps the keys fresh for as long as the tasks run.
@@ -87,27 +88,25 @@ impl Issuers {
         };
         let verified = issuer.verifier.verify(token, &header, &claims, &keys)?;
         // A revoked token, or one in other hands, changes nothing, neither what is remembered nor what keys may do.
-        peer.may_show(verified.principal.bound_to.as_ref())?;
+        peer.may_show(verified.principal.bound_to.as_ref(), self.clock.timestamp())?;
         revocations.check(&verified.principal)?;
-        if !self.note_roles(&verified.principal).await {
-            return Ok(verified.principal);
-        }
+        self.note_roles(&verified.principal).await?;
         Ok(self.cache.insert(id, verified, KeySetId { issuer: place, generation: keys.generation() }))
     }
 
-    /// A new token says what a person may do now, which bounds the API keys they made. False if that could not be
-    /// noted: then the token is not remembered, and it is tried again when it comes again.
-    async fn note_roles(&self, principal: &Principal) -> bool {
+    /// A new token says what a person may do now, which bounds the API keys they made. While that cannot be noted, it is not
+    /// accepted: who lost a role would go on by their keys.
+    async fn note_roles(&self, principal: &Principal) -> Result<(), AuthnError> {
         if principal.kind() != CallerKind::User {
-            return true;
+            return Ok(());
         }
         let roles: Vec<String> = principal.roles().iter().map(|role| role.as_str().to_owned()).collect();
         let issued_at = DateTime::from_timestamp(principal.issued_at, 0).unwrap_or(DateTime::UNIX_EPOCH);
         let noted = self.store.note_roles(principal.tenant(), principal.subject(), &roles, issued_at).await;
-        if let Err(error) = &noted {
-            tracing::warn!(%error, "not noted what somebody's API keys may do");
-        }
-        noted.is_ok()
+        noted.map_err(|error| {
+            tracing::warn!(%error, "not noted what somebody may do");
+            AuthnError::Unavailable("store")
+        })
     }
 
     fn is_current(&self, key_set: KeySetId) -> bool {

@@ -119,7 +119,7 @@ impl KeySet {
         self.generation
     }
 
-    pub(super) fn same_keys(&self, other: &Self) -> bool {
+    pub(super) fn same_document(&self, other: &Self) -> bool {
         self.digest == other.digest
     }
 }
@@ -161,7 +161,7 @@ impl RawKey {
             _ => return None,
         };
         if let Some(alg) = &self.alg {
-            algorithms.retain(|allowed| format!("{allowed:?}") == *alg);
+            algorithms.retain(|allowed| alg.parse() == Ok(*allowed));
         }
         (!algorithms.is_empty()).then_some((self.kid?, Key { decoding, algorithms }))
     }
@@ -259,8 +259,8 @@ mod tests {
     #[test]
     fn a_set_is_told_from_another_and_named_by_its_ids() {
         let set = |kid: &str| parse(&format!(r#"{{{EC},"kid":"{kid}"}}"#)).unwrap();
-        assert!(set("a").same_keys(&set("a")));
-        assert!(!set("a").same_keys(&set("b")));
+        assert!(set("a").same_document(&set("a")));
+        assert!(!set("a").same_document(&set("b")));
         let told = format!("{:?}", set("a"));
         assert!(told.contains("[\"a\"]") && !told.contains("f83OJ3D2"), "{told}");
     }

@@ -42,6 +42,7 @@ use tokio::task::JoinSet;
 
 pub use certificate::{Peer, PeerCertificate};
 pub(crate) use key_text::api_key_id;
+pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT};
 pub use principal::{CallerKind, Principal};
 pub use refused::Refused;
 
@@ -96,7 +97,7 @@ pub enum AuthnError {
     /// No credential was presented.
     #[error("no credential")]
     Missing,
-    /// What was presented is not one acceptable credential. Both are for logs, never for the caller.
+    /// What was presented is not one acceptable credential. Why is for logs, never for the caller.
     #[error("credential refused: {reason}")]
     Refused {
         /// Why.
@@ -214,12 +215,13 @@ impl Authenticator {
                 let principal = self.issuers.remembered(token)?;
                 self.revocations.check(&principal).ok()?;
                 // Whoever stole it must not use up its holder's.
-                shown.peer.may_show(principal.bound_to.as_ref()).ok()?;
+                shown.peer.may_show(principal.bound_to.as_ref(), self.clock.timestamp()).ok()?;
                 Some(self.number(principal.tenant, &principal.subject))
             }
             Some(Credential::ApiKey(text)) => {
-                let (tenant, subject) = self.api_keys.proven(text)?;
-                Some(self.number(tenant, &subject))
+                let principal = self.api_keys.proven(text)?;
+                self.revocations.check(&principal).ok()?;
+                Some(self.number(principal.tenant, &principal.subject))
             }
         }
     }
@@ -266,7 +268,7 @@ impl Authenticator {
             (None, Some(_)) => return Err(Refused::Tenant.into()),
             (None, None) => return Err(AuthnError::Missing),
         };
-        shown.peer.may_show(principal.bound_to.as_ref())?;
+        shown.peer.may_show(principal.bound_to.as_ref(), self.clock.timestamp())?;
         self.revocations.check(&principal)?;
         Ok(principal)
     }

@@ -6,12 +6,11 @@ use crate::{
     domain::TenantId,
 };
 
-/// What subjects begin with that are not an issuer's to give.
-pub(super) const RESERVED_SUBJECT: &str = "api-key:";
-/// The same of services that are known by certificate.
-pub(super) const SERVICE_SUBJECT: &str = "service:";
-
-/// The same of operators, in the audit trail.
+/// How subjects of API keys begin: no issuer may give such a one, nor the next two.
+pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
+/// Of services that are known by certificate.
+pub(crate) const SERVICE_SUBJECT: &str = "service:";
+/// Of operators, in the audit trail.
 pub(super) const OPERATOR_SUBJECT: &str = "operator:";
 
 /// What kind of caller a principal is.
@@ -50,7 +49,7 @@ pub struct Principal {
     pub(super) scopes: BTreeSet<Scope>,
     /// Whose rights bound it: of an API key, who made it.
     pub(super) creator: Option<String>,
-    /// The `jti` of its token.
+    /// The `jti` of its token; of an API key, that of the token by which it was made.
     pub(super) token_id: Option<String>,
     /// The certificate that its token is bound to.
     pub(super) bound_to: Option<Thumbprint>,
@@ -107,6 +106,12 @@ impl Principal {
     #[must_use]
     pub fn issued_at(&self) -> i64 {
         self.issued_at
+    }
+
+    /// The `jti` of its token, if it has one; of an API key, that of the token by which it was made.
+    #[must_use]
+    pub fn token_id(&self) -> Option<&str> {
+        self.token_id.as_deref()
     }
 
     /// Its roles in that tenant.

@@ -78,9 +78,10 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether it counts as a failure (AUTHN-17). A token that simply ended does not: it was good once, and
-    /// honest clients learn from the refusal that it is time for another.
+    /// Whether it counts as a failure (AUTHN-17). A token that ended or was revoked does not: it was good once, and
+    /// honest clients learn from the refusal that it is time for another. An API key does, since it is looked up each
+    /// time.
     pub(super) fn is_suspicious(self, key: Option<ApiKeyId>) -> bool {
-        self != Self::Expired || key.is_some()
+        key.is_some() || !matches!(self, Self::Expired | Self::Revoked)
     }
 }

@@ -57,6 +57,8 @@ struct Known {
     revoked: HashMap<RevocationKind, HashMap<String, Entry>>,
     /// API keys that changed, with the position at which they did.
     changed_keys: HashMap<ApiKeyId, Entry>,
+    /// The same of those who made keys, by subject.
+    changed_makers: HashMap<String, Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,11 +85,16 @@ impl Revocations {
 
     /// Follows the database for as long as it runs.
     pub(super) async fn follow(self: Arc<Self>) {
+        let mut was_heard = true;
         loop {
             let feed = self.store.listen().await;
             // After listening began, so that nothing falls between the two. From the beginning, since it may be
-            // another database by now: the copy that took over, or a backup that lacks what was read before.
-            let looked = self.look_from(Standing::position_of_the_first).await;
+            // another database by now: the copy that took over, or a backup that lacks what was read before. What is
+            // remembered of keys is forgotten for that, once: while nothing can be listened to, keys would be hashed
+            // for each call.
+            let anew = feed.is_ok() || was_heard;
+            was_heard = feed.is_ok();
+            let looked = self.look_from(|standing| standing.before_the_first(anew)).await;
             if let (Ok(mut feed), Ok(())) = (feed, looked) {
                 self.follow_feed(&mut feed).await;
             }
@@ -167,18 +174,20 @@ impl Revocations {
         self.known.load().standing
     }
 
-    /// Whether an API key changed, or may have, since then.
-    pub(super) fn key_changed_since(&self, then: Standing, key: ApiKeyId) -> bool {
+    /// Whether an API key, or what its maker may do, changed since then, or may have.
+    pub(super) fn key_changed_since(&self, then: Standing, key: ApiKeyId, maker: &str) -> bool {
         let known = self.known.load();
+        let later = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.position > then.position);
         then.epoch != known.standing.epoch
-            || known.changed_keys.get(&key).is_some_and(|entry| entry.position > then.position)
+            || later(known.changed_keys.get(&key))
+            || later(known.changed_makers.get(maker))
     }
 }
 
 impl Standing {
-    /// Before the first, in a new epoch.
-    fn position_of_the_first(self) -> Self {
-        Self { epoch: self.epoch + 1, position: 0 }
+    /// Before the first revocation there is; in a new epoch, if it may be another database's.
+    fn before_the_first(self, anew: bool) -> Self {
+        Self { epoch: self.epoch + u64::from(anew), position: 0 }
     }
 }
 
@@ -212,9 +221,11 @@ impl Known {
         if from.epoch != self.standing.epoch {
             // Their positions mean nothing any more, and nothing is remembered of a key from before.
             next.changed_keys.clear();
+            next.changed_makers.clear();
         }
         next.standing = from;
         next.changed_keys.retain(|_, entry| entry.expires_at >= now);
+        next.changed_makers.retain(|_, entry| entry.expires_at >= now);
         for entries in next.revoked.values_mut() {
             entries.retain(|_, entry| entry.expires_at >= now);
         }
@@ -228,13 +239,13 @@ impl Known {
         let Revocation { position, kind, value, issued_before, expires_at } = revocation;
         self.standing.position = self.standing.position.max(position);
         let new = Entry { issued_before: issued_before.timestamp(), expires_at: expires_at.timestamp(), position };
+        // By the clock that also says how long a key is remembered.
+        let change = Entry { expires_at: now + KEPT_CHANGE, ..new };
         let entry = match (kind, value.parse()) {
-            // By the clock that also says how long a key is remembered.
-            (RevocationKind::Key, Ok(key)) => {
-                self.changed_keys.entry(key).or_insert(Entry { expires_at: now + KEPT_CHANGE, ..new })
-            }
+            (RevocationKind::Key, Ok(key)) => self.changed_keys.entry(key).or_insert(change),
             // Nobody has a key of such a name.
             (RevocationKind::Key, Err(_)) => return,
+            (RevocationKind::Maker, _) => self.changed_makers.entry(value).or_insert(change),
             _ => self.revoked.entry(kind).or_default().entry(value).or_insert(new),
         };
         entry.issued_before = entry.issued_before.max(new.issued_before);
@@ -244,6 +255,9 @@ impl Known {
 
     fn has_ended(&self, now: i64) -> bool {
         let revoked = self.revoked.values().flat_map(HashMap::values);
-        revoked.chain(self.changed_keys.values()).any(|entry| entry.expires_at < now)
+        revoked
+            .chain(self.changed_keys.values())
+            .chain(self.changed_makers.values())
+            .any(|entry| entry.expires_at < now)
     }
 }

@@ -10,7 +10,7 @@ use super::{
     certificate::Thumbprint,
     claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{CallerKind, OPERATOR_SUBJECT, Principal, RESERVED_SUBJECT, SERVICE_SUBJECT},
+    principal::{API_KEY_SUBJECT, CallerKind, OPERATOR_SUBJECT, Principal, SERVICE_SUBJECT},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
@@ -44,7 +44,7 @@ impl Verifier {
         let further = oidc.issuers().filter_map(|issuer| issuer.name.as_deref());
         let reserved = further
             .map(|name| format!("{name}|"))
-            .chain([OPERATOR_SUBJECT, RESERVED_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
+            .chain([API_KEY_SUBJECT, OPERATOR_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
             .collect();
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), reserved }
     }
@@ -142,11 +142,10 @@ impl Verifier {
             (CallerKind::User, distinct.into_iter().collect(), &issuer.scope_claim)
         };
         let granted = words(scope_claim.of(&claims.0))?;
-        let token_id = match claims.0.get("jti") {
-            None => None,
-            // One that could not be named in a revocation is none.
-            Some(id) => Some(id.as_str().filter(|id| (1..=MAX_NAME).contains(&id.len())).ok_or(Refused::Claims)?),
-        };
+        // One that could not be named in a revocation is none.
+        let can_be_named = |id: &&str| (1..=MAX_NAME).contains(&id.len()) && !id.contains(char::is_control);
+        let token_id = claims.0.get("jti").map(|id| id.as_str().filter(can_be_named).ok_or(Refused::Claims));
+        let token_id = token_id.transpose()?;
         Ok(Principal {
             kind,
             subject: self.name(subject)?,

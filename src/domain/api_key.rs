@@ -17,8 +17,7 @@ pub struct ApiKey {
     pub created_by: String,
     /// The key it was made to take the place of.
     pub replaces: Option<ApiKeyId>,
-    /// When the credential was issued by which it was made: whatever revokes its maker up to then revokes this. A revocation of
-    /// that one token does not.
+    /// When the credential was issued by which it was made: whatever revokes its maker up to then revokes this.
     pub authorized_at: DateTime<Utc>,
     /// When it was made.
     pub created_at: DateTime<Utc>,

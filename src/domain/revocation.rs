@@ -5,7 +5,7 @@ use super::text_enum::text_enum;
 text_enum! {
     /// What a revocation names (AUTHN-11).
     RevocationKind {
-        /// One token, by its `jti`.
+        /// One token, by its `jti`, and the API keys that were made by it.
         Token = "token",
         /// All tokens of a person or program and all API keys they made; or one API key.
         Subject = "subject",
@@ -19,6 +19,8 @@ text_enum! {
         Everything = "everything",
         /// Nothing: an API key changed, and what is remembered of it is out of date.
         Key = "key",
+        /// Nothing: what somebody may do changed, and what is remembered of the API keys they made is out of date.
+        Maker = "maker",
     }
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Pass, Revocation, Throttle, check_reason};
 use crate::{
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT},
     domain::{Measure, RevocationKind, TenantId},
     store::{Operator, OperatorError},
     telemetry::event,
@@ -140,7 +141,7 @@ impl Sessions {
     async fn run(&self, connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>) -> Result<String, NotDone> {
         check_reason(&self.reason).map_err(NotDone::Value)?;
         super::revocation::check_name(&self.subject)?;
-        if ["service:", "api-key:"].iter().any(|kind| self.subject.starts_with(kind)) {
+        if [SERVICE_SUBJECT, API_KEY_SUBJECT].iter().any(|kind| self.subject.starts_with(kind)) {
             return Err(NotDone::Value("only persons sign in; `revoke subject` shuts out a service or an API key"));
         }
         let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, None, &self.reason).await?;

@@ -1,16 +1,16 @@
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::{NotDone, check_reason};
 use crate::{
-    authn::api_key_id,
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, api_key_id},
     domain::RevocationKind,
     store::{Operator, OperatorError},
 };
 
-/// How subjects of API keys begin.
-const API_KEY: &str = "api-key:";
+/// How far ahead an instant may be: more than any issuer's clock is that is believed.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
 
 /// What is revoked, and why.
 #[derive(Args, Clone, Debug, Deserialize)]
@@ -23,7 +23,8 @@ pub struct Revocation {
     #[arg(default_value = "")]
     #[serde(default)]
     pub value: String,
-    /// Credentials issued at this time or earlier are refused, later ones accepted (RFC 3339). Default: now
+    /// Credentials issued at this time or earlier are refused, later ones accepted (RFC 3339). Default: now; at most five
+    /// minutes ahead, for an issuer whose clock is
     #[arg(long, value_name = "TIME")]
     pub before: Option<DateTime<Utc>>,
     /// Why, for whoever reads it later
@@ -35,7 +36,7 @@ pub struct Revocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// One token, by its `jti`; not the API keys that were made by it
+    /// One token, by its `jti`, and the API keys that were made by it
     Token,
     /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`, or with the part of its text
     /// between the two `_` in place of the id
@@ -68,7 +69,7 @@ impl Revocation {
         now: DateTime<Utc>,
     ) -> Result<String, NotDone> {
         let value = self.checked_value()?;
-        if self.before.is_some_and(|before| before > now) {
+        if self.before.is_some_and(|before| before > now + AHEAD) {
             return Err(NotDone::Value("what is issued later than now cannot be revoked yet"));
         }
         let entry = connect().await?.revoke(self.kind.into(), &value, self.before, &self.reason).await?;
@@ -89,12 +90,17 @@ impl Revocation {
                 let id: uuid::Uuid = self.value.parse().map_err(|_| NotDone::Value("a tenant is named by its UUID"))?;
                 Ok(id.to_string())
             }
-            Kind::Subject if self.value.starts_with(API_KEY) => {
-                let named = self.value.trim_start_matches(API_KEY);
-                let id = api_key_id(named).ok_or(NotDone::Value(
-                    "an API key is named by its id, or by the part of its text between the two `_`",
-                ))?;
-                Ok(format!("{API_KEY}{id}"))
+            Kind::Subject => {
+                check_name(&self.value)?;
+                if let Some(named) = self.value.strip_prefix(API_KEY_SUBJECT) {
+                    let id = api_key_id(named).ok_or(NotDone::Value(
+                        "an API key is named by its id, or by the part of its text between the two `_`",
+                    ))?;
+                    return Ok(format!("{API_KEY_SUBJECT}{id}"));
+                }
+                // The names of services are small, however they are written in the settings.
+                let is_service = self.value.starts_with(SERVICE_SUBJECT);
+                Ok(if is_service { self.value.to_ascii_lowercase() } else { self.value.clone() })
             }
             _ => check_name(&self.value).map(|()| self.value.clone()),
         }

@@ -16,7 +16,7 @@ pub struct Oidc {
     pub further: Vec<Issuer>,
     /// `APP_OIDC__LEEWAY_SECONDS`, default 30, at most 30: clock difference forgiven.
     pub leeway: i64,
-    /// `APP_OIDC__REFRESH_SECONDS`, default 300: how often keys are fetched anew, at the latest. An issuer whose
+    /// `APP_OIDC__REFRESH_SECONDS`, default 300, at most half of the next: how often keys are fetched anew, at the latest. An issuer whose
     /// `Cache-Control` asks for less is asked more often, but not within 30 s (or this setting, if shorter).
     pub refresh: Duration,
     /// `APP_OIDC__MAX_STALENESS_SECONDS`, default 3600, 60 to 86400: how long keys count that the issuer does not
@@ -113,8 +113,13 @@ impl FromStr for ServiceMark {
 impl Oidc {
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let leeway = r.within("oidc.leeway_seconds", 30, 0..=30);
-        let refresh = Duration::from_secs(r.within("oidc.refresh_seconds", 300, 1..=86_400));
         let max_staleness = r.within("oidc.max_staleness_seconds", 3_600, 60..=86_400);
+        let longest = u64::try_from(max_staleness / 2).unwrap_or_default();
+        let refresh = r.within("oidc.refresh_seconds", longest.min(300), 1..=43_200);
+        if refresh > longest {
+            r.fault("oidc.refresh_seconds", "must be at most half of max_staleness_seconds: one failure is no outage");
+        }
+        let refresh = Duration::from_secs(refresh);
         let cached_tokens = r.within("oidc.cached_tokens", 10_000, 0..=10_000_000);
         let first = Issuer::read(r, None, None);
         let further = r.names("oidc.further").into_iter().map(|name| Issuer::read(r, Some(name), first.as_ref()));

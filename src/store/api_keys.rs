@@ -51,22 +51,21 @@ impl MakesKey for CreateApiKey {}
 impl MakesKey for RotateApiKey {}
 
 impl<A: MakesKey> WriteTx<A> {
-    /// Stores a new key of the permit's caller, with the hash of its secret and the caller's roles.
+    /// Stores a new key of the permit's caller, with the hash of its secret.
     pub async fn add_api_key(&mut self, permit: &Permit<A>, key: &ApiKey, secret_hash: &str) -> Result<(), StoreError> {
         StoreError::unless(key.tenant == permit.tenant() && key.created_by == permit.principal().subject())?;
-        let roles: Vec<String> = permit.principal().roles().iter().map(|role| role.as_str().to_owned()).collect();
         sqlx::query!(
-            "insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles,
-                                   creator_roles_as_of, authorized_at, replaces, created_at, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11)",
+            "insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, authorized_by,
+                                   replaces, created_at, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             permit.tenant().uuid(),
             key.id.uuid(),
             key.name.as_str(),
             secret_hash,
             &key.scopes,
             key.created_by,
-            &roles,
             key.authorized_at,
+            permit.principal().token_id(),
             key.replaces.map(ApiKeyId::uuid),
             key.created_at,
             key.expires_at

@@ -47,6 +47,8 @@ pub struct StoredApiKey {
     pub secret_hash: String,
     /// Names of the roles that whoever made it was last seen with.
     pub creator_roles: Vec<String>,
+    /// The `jti` of the token by which it was made, if that had one.
+    pub authorized_by: Option<String>,
 }
 
 struct RevocationRow {
@@ -123,7 +125,7 @@ impl Credentials {
     pub async fn api_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<Option<StoredApiKey>, StoreError> {
         let row = sqlx::query!(
             r#"select name as "name!", secret_hash as "secret_hash!", scopes as "scopes!", created_by as "created_by!",
-                      creator_roles as "creator_roles!", replaces, authorized_at as "authorized_at!",
+                      creator_roles as "creator_roles!", replaces, authorized_at as "authorized_at!", authorized_by,
                       created_at as "created_at!", expires_at as "expires_at!", revoked_at, last_used_at
                from read_api_key($1, $2)"#,
             tenant.uuid(),
@@ -145,7 +147,12 @@ impl Credentials {
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
         };
-        Ok(Some(StoredApiKey { key: key.try_into()?, secret_hash: row.secret_hash, creator_roles: row.creator_roles }))
+        Ok(Some(StoredApiKey {
+            key: key.try_into()?,
+            secret_hash: row.secret_hash,
+            creator_roles: row.creator_roles,
+            authorized_by: row.authorized_by,
+        }))
     }
 
     /// Notes when keys of a tenant were used last.
@@ -157,15 +164,15 @@ impl Credentials {
         Ok(())
     }
 
-    /// Notes what somebody may do, by a token that was issued at this time: it bounds their keys.
+    /// Notes what somebody may do, by a token that was issued at this time: it bounds the keys they made or will make.
     pub async fn note_roles(
         &self,
         tenant: TenantId,
-        creator: &str,
+        subject: &str,
         roles: &[String],
         as_of: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        sqlx::query!("select note_creator_roles($1, $2, $3, $4)", tenant.uuid(), creator, roles, as_of)
+        sqlx::query!("select note_roles($1, $2, $3, $4)", tenant.uuid(), subject, roles, as_of)
             .execute(Traced(&mut *self.login.connection().await?))
             .await?;
         Ok(())

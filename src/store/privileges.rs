@@ -34,8 +34,8 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and c.relname not in
-                                                       ('api_keys', 'revocations', 'tenant_quotas', 'measures', 'data_keys',
-                                                        'index_keys', '_sqlx_migrations')
+                                                       ('api_keys', 'roles_seen', 'revocations', 'tenant_quotas',
+                                                        'measures', 'data_keys', 'index_keys', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
@@ -44,14 +44,16 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                       as "reads_hashes!",
                   exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
                           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+                            and c.relname <> 'roles_seen'
                             and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
                                  or has_any_column_privilege(c.oid, 'insert')
-                                 or has_column_privilege(c.oid, a.attnum, 'update') and not (c.relname = 'api_keys'
-                                    and a.attname in ('last_used_at', 'creator_roles', 'creator_roles_as_of'))))
+                                 or has_column_privilege(c.oid, a.attnum, 'update')
+                                    and not (c.relname = 'api_keys' and a.attname = 'last_used_at')))
                       as "writes_more_than_key_use!",
-                  exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
-                          where c.relnamespace = 'public'::regnamespace and c.relname = 'api_keys'
-                            and a.attname = 'creator_roles' and has_column_privilege(a.attrelid, a.attnum, 'update'))
+                  exists (select from pg_class c
+                          where c.relnamespace = 'public'::regnamespace and c.relname = 'roles_seen'
+                            and (has_any_column_privilege(c.oid, 'insert, update')
+                                 or has_table_privilege(c.oid, 'delete, truncate')))
                       as "raises_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relname not in ('data_keys', 'index_keys', '_sqlx_migrations')
@@ -140,6 +142,7 @@ pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
                   has_any_column_privilege('public.orders', 'select') as "reads!",
                   has_any_column_privilege('public.orders', 'insert') as "writes!",
                   has_function_privilege('public.read_api_key(uuid, uuid)', 'execute')
+                      and has_function_privilege('public.note_roles(uuid, text, text[], timestamptz)', 'execute')
                       and has_any_column_privilege('public.revocations', 'select') as "authenticates!",
                   has_any_column_privilege('public.data_keys', 'select')
                       and has_any_column_privilege('public.data_keys', 'insert') as "keeps_keys!",

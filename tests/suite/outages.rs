@@ -58,6 +58,10 @@ async fn callers(
     let gone = app.bearer(revoked.clone());
     eventually("the revocation is known", async || gone.get("/v1/me").await.status == 401).await;
 
+    let maker = app.bearer(token("maker", Role::Admin));
+    let body = json!({ "name": "load", "scopes": ["orders:read"], "validForDays": 30 });
+    let key = maker.post("/v1/api-keys", &body).await.ok(201)["key"].as_str().unwrap().to_owned();
+
     let get = |path: &str| Ask::For(Method::GET, path.to_owned());
     let an_order = || get(&format!("/v1/orders/{}", demo::FIRST_ORDER));
     let void = Ask::For(Method::POST, format!("/v1/invoices/{NOBODYS}/void"));
@@ -72,6 +76,7 @@ async fn callers(
         ("who may not order", Some(token("viewer-3", Role::Viewer)), Ask::ForOrders, 403),
         ("a forger", Some(forged), an_order(), 401),
         ("who was revoked", Some(revoked), an_order(), 401),
+        ("a program", None, an_order(), 200),
         ("a probe of liveness", None, get("/health/live"), 200),
         ("a probe of readiness", None, get("/health/ready"), 200),
     ];
@@ -79,7 +84,8 @@ async fn callers(
         .map(|(name, token, asks, usual)| {
             let meanwhile = if is_refused(name) { 503 } else { usual };
             let is_hasty = name == "a probe of readiness";
-            Caller { name, actor: Actor::new(app.address, token), asks, usual, meanwhile, is_hasty }
+            let actor = if name == "a program" { app.api_key(&key) } else { Actor::new(app.address, token) };
+            Caller { name, actor, asks, usual, meanwhile, is_hasty }
         })
         .collect()
 }
@@ -219,7 +225,8 @@ async fn fail_01_the_issuer_goes_away_under_load_and_comes_back() {
         key.sign_text(&json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id }).to_string(), &claims.to_string())
     };
     let admin = app.bearer(sign("load-admin", Role::Admin, &ACME));
-    let load = Load::start(callers(&app, sign, |who| who != "a probe of liveness").await);
+    // Who has a key needs no issuer.
+    let load = Load::start(callers(&app, sign, |who| !["a program", "a probe of liveness"].contains(&who)).await);
     load.more(20).await;
 
     door.shut().await;

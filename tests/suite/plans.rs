@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use crate::support::{ACME, superuser, test_database};
 
 /// What the functions of the migrations do inside, which no plan of theirs shows.
-const INSIDE_FUNCTIONS: [&str; 11] = [
+const INSIDE_FUNCTIONS: [&str; 13] = [
     "select * from order_documents o where o.tenant_id = $1::uuid and o.id = $2::uuid",
     "select * from invoice_documents i where i.tenant_id = $1::uuid and i.id = $2::uuid",
     "select * from products p where p.tenant_id = $1::uuid and p.sku = any ($2::text[])",
@@ -18,13 +18,18 @@ const INSIDE_FUNCTIONS: [&str; 11] = [
     "select * from idempotency_keys k
      where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
        and k.key = $5::text",
-    "select * from api_keys k where k.tenant_id = $1::uuid and k.id = $2::uuid",
+    "select k.name, r.roles from api_keys k join roles_seen r on r.tenant_id = k.tenant_id and r.subject = k.created_by
+     where k.tenant_id = $1::uuid and k.id = $2::uuid",
     "update api_keys k set last_used_at = u.used_at from unnest($2::uuid[], $3::timestamptz[]) as u (id, used_at)
      where k.tenant_id = $1::uuid and k.id = u.id and (k.last_used_at is null or k.last_used_at < u.used_at)",
-    "update api_keys k set creator_roles = $3::text[], creator_roles_as_of = $4::timestamptz
-     where k.tenant_id = $1::uuid and k.created_by = $2::text and k.revoked_at is null
-       and (k.creator_roles_as_of < $4::timestamptz
-            or k.creator_roles_as_of = $4::timestamptz and k.creator_roles <> $3::text[])",
+    "update roles_seen s set roles = $3::text[], as_of = $4::timestamptz
+     where s.tenant_id = $1::uuid and s.subject = $2::text",
+    "select e.subject from roles_seen e
+     where e.tenant_id = $1::uuid and e.as_of < now() - interval '3 days'
+       and not exists (select from api_keys k where k.tenant_id = $1::uuid and k.created_by = e.subject)
+     order by e.as_of limit 20",
+    "select from api_keys k where k.tenant_id = $1::uuid and k.created_by = $2::text and k.revoked_at is null
+                              and k.expires_at > now()",
     "delete from idempotency_keys k
      where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
        and k.key = $5::text and k.expires_at <= $6::timestamptz",
@@ -62,10 +67,12 @@ const MUCH: &str = "
     from orders where created_by = 'much' and status = 'paid' and created_at > now() - interval '60000 seconds';
     insert into payments (tenant_id, id, invoice_id, amount, created_by, created_at)
     select tenant_id, gen_random_uuid(), id, 549, 'much', issued_at from invoices where issued_by = 'much';
-    insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles, creator_roles_as_of,
-                          authorized_at, created_at, expires_at)
+    insert into roles_seen (tenant_id, subject, roles, as_of)
+    select (select current_tenant()), 'creator-' || n, array['admin'], now() - n * interval '1 minute'
+    from generate_series(0, 20000) n;
+    insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
     select (select current_tenant()), gen_random_uuid(), 'much', '$argon2id$v=19$m=19456,t=2,p=1$', array['orders:read'],
-           'creator-' || n / 10, array['admin'], now(), now(), now() - n * interval '1 minute', now() + interval '90 days'
+           'creator-' || n / 10, now(), now() - n * interval '1 minute', now() + interval '90 days'
     from generate_series(1, 20000) n;
     insert into audit_events (tenant_id, id, at, subject, client, action, object, trace_id, reason)
     select tenant_id, gen_random_uuid(), created_at, 'much', 'much', 'order_created', id::text, '', ''

@@ -21,7 +21,7 @@ const NUMBERS: [(&str, &str, &str); 42] = [
     ("DATABASE__ACQUIRE_TIMEOUT_MS", "1", "3600000"),
     ("DATABASE__STATEMENT_TIMEOUT_MS", "1", "3600000"),
     ("OIDC__LEEWAY_SECONDS", "0", "30"),
-    ("OIDC__REFRESH_SECONDS", "1", "86400"),
+    ("OIDC__REFRESH_SECONDS", "1", "43200"),
     ("OIDC__MAX_STALENESS_SECONDS", "60", "86400"),
     ("OIDC__CACHED_TOKENS", "0", "10000000"),
     ("OIDC__MAX_TOKEN_LIFETIME_SECONDS", "1", "86400"),
@@ -65,7 +65,7 @@ const WORDS: [(&str, &[&str]); 8] = [
 ];
 
 /// What makes all of these of use.
-const AROUND: [(&str, &str); 7] = [
+const AROUND: [(&str, &str); 8] = [
     ("QUOTA__REDIS_URL", "rediss://:Zk3v9QwXb7Lm2RtY@redis.example"),
     ("KEYS__VAULT__URL", "https://vault.example"),
     ("KEYS__VAULT__TOKEN", "89abcdef01234567"),
@@ -73,6 +73,7 @@ const AROUND: [(&str, &str); 7] = [
     ("OTLP__ENDPOINT", "https://collector.example"),
     ("OIDC__FURTHER__PARTNER__ISSUER", "https://partner.example"),
     ("OIDC__FURTHER__PARTNER__TENANTS", "0190a000-0000-7000-8000-0000000000aa"),
+    ("OIDC__MAX_STALENESS_SECONDS", "86400"),
 ];
 
 fn with(name: &str, value: &str) -> Result<Settings, Faults> {
@@ -162,6 +163,19 @@ fn assert_each(cases: &[Case<'_>]) {
 }
 
 const DEVELOPMENT: (&str, &str) = ("PROFILE", "development");
+
+#[test]
+fn secret_03_keys_are_fetched_twice_before_they_end() {
+    let (refresh, staleness) = ("OIDC__REFRESH_SECONDS", "OIDC__MAX_STALENESS_SECONDS");
+    let fault = Some((refresh, "must be at most half of max_staleness_seconds"));
+    assert_each(&[
+        (&[(refresh, "300"), (staleness, "600")], None),
+        (&[(refresh, "301"), (staleness, "601")], fault),
+        (&[(refresh, "1801")], fault),
+        // The default goes by it.
+        (&[(staleness, "60")], None),
+    ]);
+}
 
 #[test]
 fn secret_03_an_issuer_is_reached_over_tls_and_named_by_nothing_but_its_url() {

@@ -239,7 +239,8 @@ impl ApiKeys {
             scopes,
             created_by: maker.subject().to_owned(),
             replaces,
-            authorized_at: DateTime::from_timestamp(maker.issued_at(), 0).unwrap_or(DateTime::UNIX_EPOCH),
+            // Nor later than now, though the issuer's clock may be ahead: whoever revokes up to now revokes what was made.
+            authorized_at: DateTime::from_timestamp(maker.issued_at(), 0).unwrap_or(DateTime::UNIX_EPOCH).min(now),
             created_at: now,
             expires_at: now + hours(24 * days),
             revoked_at: None,

@@ -9,9 +9,10 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use super::assert_refused;
-use crate::support::{Actor, OddIssuer, TestApp, TestKey, UNTHROTTLED, eventually};
+use crate::support::{Actor, Door, OddIssuer, TestApp, TestKey, UNTHROTTLED, eventually};
 
 pub(super) const EVERY_SECOND: [(&str, &str); 5] =
     [UNTHROTTLED[0], UNTHROTTLED[1], UNTHROTTLED[2], UNTHROTTLED[3], ("APP_OIDC__REFRESH_SECONDS", "1")];
@@ -166,6 +167,33 @@ async fn authn_09_a_poisoned_set_is_refused_whole_and_the_old_one_kept() {
     }
     issuer.publish(&[&evil]);
     until(&holder(&app, &issuer, &evil), 200).await;
+}
+
+/// Whoever shows a key that is not known is not held up for as long as the issuer may be waited for.
+#[tokio::test]
+async fn authn_09_an_issuer_that_hangs_holds_nobody_up() {
+    let (key, other) = (TestKey::es256("a"), TestKey::es256("b"));
+    let (mut door, mut issuer) = (Door::new().await, OddIssuer::with_keys(&[&key]).await);
+    let server = issuer.url.trim_start_matches("http://").parse().unwrap();
+    issuer.url = door.url();
+    issuer.metadata("issuer", door.url());
+    issuer.metadata("jwks_uri", format!("{}/keys", door.url()));
+    door.open_to(server).await;
+    let app = issuer.app(&UNTHROTTLED).await;
+    app.wait_until_ready().await;
+    holder(&app, &issuer, &key).get("/v1/me").await.ok(200);
+    door.shut().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    door.open_to(silent.local_addr().unwrap()).await;
+    let forger = holder(&app, &issuer, &other);
+    // It is asked, and has not been given up when the answer comes.
+    let (reply, asked) = tokio::join!(forger.get("/v1/me"), silent.accept());
+    assert_refused(&reply, "a key that is not known");
+    let asked = asked.unwrap().0;
+    while asked.try_read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+    let waited_for = asked.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(waited_for, "the answer came when the issuer had been given up");
+    holder(&app, &issuer, &key).get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use service::authz::{matrix::Scope, policy::Role};
 
 use super::{api_keys::with_secret, assert_refused};
-use crate::support::{Actor, Reply, TestApp};
+use crate::support::{Actor, Reply, TestApp, eventually, run};
 
 const SOON: [(&str, &str); 2] = [("APP_PENALTY__FREE_FAILURES", "3"), ("APP_PENALTY__FAILURES", "6")];
 
@@ -154,8 +154,12 @@ async fn authn_17_guessing_at_one_key_ends_sooner_and_locks_nobody_else_out() {
 async fn authn_17_honest_failures_are_not_held_against_anybody() {
     let app = TestApp::start_with(&SOON).await;
     let expired = app.forge().claim("iat", json!(1_000)).claim("exp", json!(1_600)).token();
+    let revoked = app.forge().claim("jti", "revoked").token();
+    run(&app.database.operator, "select note_revocation('token', 'revoked', now(), 'a test')").await.unwrap();
+    eventually("it is revoked", async || app.bearer(revoked.clone()).get("/v1/me").await.status == 401).await;
     for _ in 0..10 {
         assert_refused(&app.bearer(expired.clone()).get("/v1/me").await, "expired");
+        assert_refused(&app.bearer(revoked.clone()).get("/v1/me").await, "revoked");
     }
     for _ in 0..10 {
         assert_eq!(app.anonymous().get("/v1/me").await.problem(401), "unauthenticated");

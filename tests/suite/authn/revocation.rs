@@ -89,6 +89,18 @@ async fn authn_11_an_instant_in_the_past_spares_what_came_after() {
     later.get("/v1/me").await.ok(200);
 }
 
+/// What an issuer dated ahead is issued later than now.
+#[tokio::test]
+async fn authn_11_an_instant_ahead_takes_what_an_issuer_dated_so() {
+    let app = TestApp::start().await;
+    let ahead = app.clock.timestamp() + 20;
+    let user = app.bearer(app.forge().claim("sub", "alice").claim("iat", ahead).token());
+    user.get("/v1/me").await.ok(200);
+    let until = app.clock.now() + chrono::TimeDelta::seconds(60);
+    revoked(&app.database, &["subject", "alice", "--before", &until.to_rfc3339()]);
+    refused_soon(&user).await;
+}
+
 #[tokio::test]
 async fn authn_11_every_replica_knows_soon() {
     let database = test_database().await;
@@ -206,6 +218,40 @@ async fn authn_11_a_connection_that_went_silent_is_given_up() {
     user.get("/v1/me").await.ok(200);
     wire.silence();
     revoked(&app.database, &["subject", "alice"]);
+    refused_soon(&user).await;
+}
+
+/// There are as many connections as may be, so nobody can be told; but what was revoked can be read.
+#[tokio::test]
+async fn authn_11_without_notices_revocations_are_learnt_and_no_key_is_forgotten() {
+    let database = test_database().await;
+    let wire = Wire::to(&database.authn).await;
+    let app = TestApp::start_on(database.clone(), &[("APP_DATABASE__AUTHN_URL", wire.url())]).await;
+    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let (program, user) = (app.api_key(key["key"].as_str().unwrap()), app.user(Role::Viewer));
+    program.get("/v1/me").await.ok(200);
+    user.get("/v1/me").await.ok(200);
+    let mut superuser = superuser(&database).await;
+    let listening = "select count(*) from pg_stat_activity where datname = current_database() and query like 'LISTEN%'";
+    let heard: i64 = sqlx::query_scalar(listening).fetch_one(&mut superuser).await.unwrap();
+    assert_eq!(heard, 1);
+    let full = "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;
+        select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query like 'LISTEN%'";
+    sqlx::raw_sql(full).execute(&mut superuser).await.unwrap();
+    // Forgotten once, and checked again.
+    wire.take();
+    let looked_up = async || {
+        program.get("/v1/me").await.ok(200);
+        wire.take().iter().any(|message| message.contains("read_api_key"))
+    };
+    eventually("the notices are missed", looked_up).await;
+    for _ in 0..50 {
+        assert!(!looked_up().await, "it is checked again and again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(sqlx::query_scalar::<_, i64>(listening).fetch_one(&mut superuser).await.unwrap(), 0);
+    let note = "select note_revocation('everything', '', now(), 'a test')";
+    sqlx::raw_sql(note).execute(&mut superuser).await.unwrap();
     refused_soon(&user).await;
 }
 

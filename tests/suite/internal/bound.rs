@@ -1,5 +1,7 @@
 //! Tokens that are bound to a certificate (RFC 8705).
 
+use std::time::{Duration, SystemTime};
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use service::crypto;
@@ -76,4 +78,17 @@ async fn rate_06_who_steals_a_bound_token_uses_up_nothing_of_its_holders() {
     let thief = stage.at(stage.app.address, None, Some(token));
     eventually("the thief's address is used up", async || thief.get("/v1/me").await.status == 429).await;
     holder.get("/v1/me").await.ok(200);
+}
+
+/// On a connection that began before.
+#[tokio::test]
+async fn authn_18_a_certificate_that_ended_binds_no_more() {
+    let stage = Stage::public(&[]).await;
+    let soon = SystemTime::from(stage.app.clock.now()) + Duration::from_mins(5);
+    let certificate = stage.authority.sign_with([uri(JOB)], |params| params.not_after = soon.into());
+    let holder = stage.at(stage.app.address, Some(&certificate), Some(stage.bound_to(&certificate)));
+    holder.get("/v1/me").await.ok(200);
+    stage.app.clock.advance(Duration::from_mins(6));
+    let reply = holder.get("/v1/me").await;
+    assert_eq!((reply.problem(401), &*reply.events()[0]["reason"]), ("unauthenticated", "binding"));
 }

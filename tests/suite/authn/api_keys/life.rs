@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
 
-use super::{delete, path, revoke, text};
+use super::{delete, path, revoke, revoke_at, text};
 use crate::{
     authn::assert_refused,
     support::{ACME, TestApp, UNTHROTTLED, eventually, query, run, superuser, test_database},
@@ -72,19 +72,41 @@ async fn authn_12_who_loses_everything_loses_their_keys_too() {
 /// However fast whoever has a stolen token makes keys by it: they end with it.
 #[tokio::test]
 async fn authn_12_a_key_made_by_a_revoked_credential_ends_with_it() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
-    let stolen = app.forge().claim("sub", "thief").token();
     let body = json!({ "name": "kept", "scopes": ["orders:read"], "validForDays": 30 });
-    app.clock.advance(Duration::from_mins(5));
-    let made = app.bearer(stolen.clone()).post("/v1/api-keys", &body).await.ok(201);
-    app.clock.advance(Duration::from_secs(1));
-    let rotated = app.bearer(stolen).post(&format!("{}/rotate", path(&made)), &json!({ "validForDays": 30 })).await;
-    let rotated = rotated.ok(201);
-    // Up to now: the keys were made minutes later by the clock of the service.
-    revoke(&app, "subject", "thief").await;
-    for key in [&made, &rotated] {
-        assert_refused(&app.api_key(text(key)).get("/v1/orders").await, "made by a revoked token");
+    for (kind, value, left) in [("token", "stolen", 200), ("subject", "thief", 401)] {
+        let app = TestApp::start_with(&UNTHROTTLED).await;
+        let of_thief = |jti: &str| app.bearer(app.forge().claim("sub", "thief").claim("jti", jti).token());
+        let (stolen, own) = (of_thief("stolen"), of_thief("own"));
+        app.clock.advance(Duration::from_mins(5));
+        let before = own.post("/v1/api-keys", &body).await.ok(201);
+        let made = stolen.post("/v1/api-keys", &body).await.ok(201);
+        app.clock.advance(Duration::from_secs(1));
+        let rotate = json!({ "validForDays": 30 });
+        let rotated = stolen.post(&format!("{}/rotate", path(&made)), &rotate).await.ok(201);
+        // One is remembered, the other was never seen.
+        app.api_key(text(&made)).get("/v1/orders").await.ok(200);
+        // Up to now: the keys were made minutes later by the clock of the service.
+        revoke(&app, kind, value).await;
+        for key in [&made, &rotated] {
+            assert_refused(&app.api_key(text(key)).get("/v1/orders").await, "made by a revoked token");
+        }
+        assert_eq!(app.api_key(text(&before)).get("/v1/orders").await.status, left, "{kind}");
+        // For as long as it could have lived.
+        app.clock.advance(Duration::from_hours(29 * 24));
+        assert_refused(&app.api_key(text(&made)).get("/v1/orders").await, kind);
     }
+}
+
+/// An issuer whose clock is ahead dates a token later than the key that is made by it.
+#[tokio::test]
+async fn authn_12_a_key_is_no_newer_than_when_it_was_made() {
+    let app = TestApp::start().await;
+    let ahead = app.clock.timestamp() + 25;
+    let maker = app.bearer(app.forge().claim("sub", "ahead").claim("iat", ahead).token());
+    let body = json!({ "name": "kept", "scopes": ["orders:read"], "validForDays": 30 });
+    let made = maker.post("/v1/api-keys", &body).await.ok(201);
+    revoke(&app, "subject", "ahead").await;
+    assert_refused(&app.api_key(text(&made)).get("/v1/orders").await, "made before it was revoked");
 }
 
 #[tokio::test]
@@ -137,6 +159,29 @@ async fn authn_12_a_change_that_cannot_be_learnt_at_once_is_made_all_the_same() 
     assert_refused(&program.get("/v1/orders").await, "revoked");
 }
 
+/// By its id, which is what whoever looks into it goes by; and it is nobody's any more for the throttle.
+#[tokio::test]
+async fn authn_12_a_key_that_an_operator_revoked_is_told_of_and_uses_up_its_address() {
+    let throttled = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
+    let lenient = [("APP_PENALTY__FREE_FAILURES", "1000"), ("APP_PENALTY__FAILURES", "1000")];
+    let app = TestApp::start_with(&[throttled, lenient].concat()).await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let program = app.api_key(text(&created));
+    program.get("/v1/orders").await.ok(200);
+    let id = created["id"].as_str().unwrap();
+    revoke_at(&app.database, "subject", &format!("api-key:{id}")).await;
+    let mut reply = program.get("/v1/orders").await;
+    eventually("it is refused", async || {
+        reply = program.get("/v1/orders").await;
+        reply.status == 401
+    })
+    .await;
+    let event = &reply.events()[0];
+    assert_eq!((&*event["event"], &*event["key"]), ("authn_token_reuse", id));
+    eventually("its address is used up", async || program.get("/v1/orders").await.status == 429).await;
+    assert_eq!(app.anonymous().get("/v1/orders").await.status, 429);
+}
+
 #[tokio::test]
 async fn authn_12_keys_that_are_revoked_one_after_the_other_all_end() {
     let app = TestApp::start().await;
@@ -160,8 +205,9 @@ async fn authn_12_a_change_of_a_key_is_learnt_though_positions_begin_anew() {
     for value in ["alice", "bob", "carol"] {
         revoke(&app, "subject", value).await;
     }
-    let program = app.api_key(text(&created));
+    let (program, admin) = (app.api_key(text(&created)), app.user(Role::Admin));
     program.get("/v1/orders").await.ok(200);
+    admin.get("/v1/me").await.ok(200);
     let forget = "truncate revocations restart identity;
         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
     sqlx::raw_sql(forget).execute(&mut superuser(&app.database).await).await.unwrap();
@@ -169,7 +215,7 @@ async fn authn_12_a_change_of_a_key_is_learnt_though_positions_begin_anew() {
     let looked = "select pid::text from pg_stat_activity where usename = 'app_authn' and state = 'idle'
                   and datname = current_database() and query like '%from revocations%'";
     eventually("it looked", async || !query(&app.database.authn, looked).await.is_empty()).await;
-    assert_eq!(delete(&app.user(Role::Admin), &path(&created)).await.status, 204);
+    assert_eq!(delete(&admin, &path(&created)).await.status, 204);
     // The first call may find the connection gone by which keys are looked up.
     eventually("it can be looked up", async || program.get("/v1/orders").await.status != 503).await;
     assert_refused(&program.get("/v1/orders").await, "revoked");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use service::{
     authz::{matrix::Scope, policy::Role},
     crypto,
-    dev::demo,
+    dev::{database::Urls, demo},
     domain::Clock,
 };
 use sqlx::Connection as _;
@@ -46,14 +46,19 @@ fn with_checksum(text: &str) -> String {
     format!("{text}{}", &digits[16..])
 }
 
-/// Notes a revocation as an operator, and waits until the replica knows.
-async fn revoke(app: &TestApp, kind: &str, value: &str) {
-    let mut operator = sqlx::PgConnection::connect(app.database.operator.expose_secret()).await.unwrap();
+/// Notes a revocation as an operator.
+async fn revoke_at(database: &Urls, kind: &str, value: &str) {
+    let mut operator = sqlx::PgConnection::connect(database.operator.expose_secret()).await.unwrap();
     let note = "select note_revocation($1, $2, now(), 'a test')";
     sqlx::query(note).bind(kind).bind(value).execute(&mut operator).await.unwrap();
+}
+
+/// The same, and waits until the replica knows.
+async fn revoke(app: &TestApp, kind: &str, value: &str) {
+    revoke_at(&app.database, kind, value).await;
     // As long as it may take.
     let known = app.bearer(app.forge().claim("jti", "known").token());
-    sqlx::query(note).bind("token").bind("known").execute(&mut operator).await.unwrap();
+    revoke_at(&app.database, "token", "known").await;
     eventually("the revocation is known", async || known.get("/v1/me").await.status == 401).await;
 }
 

@@ -15,7 +15,7 @@ use service::{
 use super::{revoke, text};
 use crate::{
     authn::assert_refused,
-    support::{ACME, TestApp, UNTHROTTLED, eventually, query, superuser},
+    support::{ACME, TestApp, UNTHROTTLED, eventually, query, run, superuser},
 };
 
 #[tokio::test]
@@ -110,7 +110,8 @@ async fn authn_12_a_key_can_do_no_more_than_its_maker_may_now() {
 
 /// What the maker of the one key may do, as it is stored.
 async fn roles_of(app: &TestApp) -> Vec<String> {
-    query(&app.database.authn, "select creator_roles::text from api_keys").await
+    let of_makers = "select r.roles::text from roles_seen r join api_keys k on k.created_by = r.subject";
+    query(&app.database.authn, of_makers).await
 }
 
 #[tokio::test]
@@ -168,4 +169,88 @@ async fn authn_12_a_token_older_than_the_one_a_key_was_made_by_does_not_change_w
     app.bearer(app.forge().claim("roles", json!(["admin"])).token()).post("/v1/api-keys", &body).await.ok(201);
     stale.get("/v1/me").await.ok(200);
     assert_eq!(roles_of(&app).await, ["{admin}"]);
+}
+
+/// They had more rights when the older token was issued, and it is good still.
+#[tokio::test]
+async fn authn_12_an_older_token_makes_no_key_with_roles_that_were_taken_away() {
+    let app = TestApp::start().await;
+    let body = json!({ "name": "new", "scopes": ["orders:read", "orders:write"], "validForDays": 30 });
+    let admin = app.bearer(app.forge().claim("roles", json!(["admin"])).token());
+    admin.get("/v1/me").await.ok(200);
+    app.clock.advance(Duration::from_secs(1));
+    app.bearer(app.forge().claim("roles", json!(["viewer"])).token()).get("/v1/me").await.ok(200);
+    let program = app.api_key(text(&admin.post("/v1/api-keys", &body).await.ok(201)));
+    assert_eq!(program.get("/v1/me").await.ok(200)["roles"], json!(["viewer"]));
+    let order = json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 1 }], "shippingSpeed": "standard" });
+    assert_eq!(program.post("/v1/orders", &order).await.problem(403), "forbidden");
+}
+
+/// However many keys somebody made, a change of what they may do is one row and one notice; and none, if nothing changed
+/// or they made none.
+#[tokio::test]
+async fn authn_12_a_change_of_roles_costs_the_same_for_a_thousand_keys() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let program = app.api_key(text(&created));
+    let copies = format!(
+        "set app.tenant_id = '{}';
+         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
+         select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at
+         from api_keys, generate_series(1, 1000)",
+        ACME.id
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(copies)).execute(&mut superuser(&app.database).await).await.unwrap();
+    let notices = async || query(&app.database.authn, "select kind || ' ' || value from revocations").await;
+    let seen_with = async |subject: &str, role: &str| {
+        app.clock.advance(Duration::from_secs(1));
+        let token = app.forge().claim("sub", subject).claim("roles", json!([role])).token();
+        app.bearer(token).get("/v1/me").await.ok(200);
+    };
+    let maker = created["createdBy"].as_str().unwrap();
+    program.get("/v1/orders").await.ok(200);
+    seen_with(maker, "admin").await;
+    seen_with("somebody else", "admin").await;
+    seen_with("somebody else", "viewer").await;
+    assert_eq!(notices().await, Vec::<String>::new());
+    seen_with(maker, "auditor").await;
+    assert_eq!(notices().await, [format!("maker {maker}")]);
+    eventually("the key has the new role", async || program.get("/v1/orders").await.status == 403).await;
+}
+
+/// Otherwise whoever lost a role would go on by their keys, and nobody would know.
+#[tokio::test]
+async fn authn_12_a_token_whose_roles_cannot_be_noted_is_not_accepted() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
+    let known = app.user(Role::Admin);
+    known.get("/v1/me").await.ok(200);
+    app.clock.advance(Duration::from_secs(1));
+    let demoted = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
+    let function = "function note_roles(uuid, text, text[], timestamptz)";
+    run(&app.database.owner, &format!("revoke execute on {function} from app_authn")).await.unwrap();
+    assert_eq!(demoted.get("/v1/me").await.problem(503), "unavailable");
+    assert_eq!(roles_of(&app).await, ["{admin}"]);
+    // Whoever is known goes on.
+    known.get("/v1/me").await.ok(200);
+    run(&app.database.owner, &format!("grant execute on {function} to app_authn")).await.unwrap();
+    demoted.get("/v1/me").await.ok(200);
+    assert_eq!(roles_of(&app).await, ["{viewer}"]);
+    let program = app.api_key(text(&created));
+    eventually("the key has the new role", async || program.get("/v1/me").await.ok(200)["roles"] == json!(["viewer"]))
+        .await;
+}
+
+/// Of those who made no key, no more is kept than tokens need that are good still.
+#[tokio::test]
+async fn authn_12_whoever_made_no_key_is_forgotten() {
+    let app = TestApp::start().await;
+    app.new_api_key(&[Scope::OrdersRead]).await;
+    app.bearer(app.forge().claim("sub", "without keys").token()).get("/v1/me").await.ok(200);
+    app.bearer(app.forge().claim("sub", "seen lately").token()).get("/v1/me").await.ok(200);
+    let age = "update roles_seen set as_of = as_of - interval '4 days' where subject <> 'seen lately'";
+    sqlx::raw_sql(age).execute(&mut superuser(&app.database).await).await.unwrap();
+    app.bearer(app.forge().claim("sub", "another").token()).get("/v1/me").await.ok(200);
+    let left = query(&app.database.authn, "select subject from roles_seen order by subject").await;
+    assert_eq!(left, ["admin@acme.example", "another", "seen lately"]);
 }

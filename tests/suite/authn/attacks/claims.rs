@@ -140,6 +140,7 @@ async fn authn_07_only_an_access_token_is_one() {
         ("jti is a number", json!({ "jti": 1 })),
         ("jti is empty", json!({ "jti": "" })),
         ("jti that no revocation could name", json!({ "jti": "j".repeat(256) })),
+        ("jti that none could be typed for", json!({ "jti": "j\n" })),
         ("subject is a space", json!({ "sub": " " })),
         ("subject that shows as another", json!({ "sub": "ad\u{202e}nim" })),
         ("tenant in braces", json!({ "tenant_id": "{0190a000-0000-7000-8000-00000000ac3e}" })),
