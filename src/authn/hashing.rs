@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     io,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,8 +14,8 @@ use crate::crypto::{Pepper, SecretHashError};
 
 /// Most calls that wait for their turn; more are turned away at once.
 const MAX_WAITING: usize = 64;
-/// Most of them from one source, so that one alone cannot keep the others out.
-const MAX_WAITING_PER_SOURCE: usize = 16;
+/// Most of them from one site, so that one alone cannot keep the others out.
+const MAX_WAITING_PER_SITE: usize = 16;
 /// Longest wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -24,7 +25,7 @@ pub(super) struct Hashing {
     pepper: Pepper,
     workers: Workers,
     turns: Arc<Semaphore>,
-    waiting: Mutex<HashMap<Source, usize>>,
+    waiting: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// Who wants a secret hashed.
@@ -93,35 +94,45 @@ impl Hashing {
         turn.ok().and_then(Result::ok)
     }
 
-    /// A place among those who wait, if there is one left for the source.
+    /// A place among those who wait, if there is one left for the site.
     fn place(&self, source: Source) -> Option<Place<'_>> {
+        let site = site(source);
         let mut waiting = self.waiting();
-        let here = waiting.get(&source).copied().unwrap_or(0);
-        if here >= MAX_WAITING_PER_SOURCE || waiting.values().sum::<usize>() >= MAX_WAITING {
+        let here = waiting.get(&site).copied().unwrap_or(0);
+        if here >= MAX_WAITING_PER_SITE || waiting.values().sum::<usize>() >= MAX_WAITING {
             return None;
         }
-        waiting.insert(source, here + 1);
-        Some(Place { hashing: self, source })
+        waiting.insert(site, here + 1);
+        Some(Place { hashing: self, site })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose share a source takes of: its own, or of IPv6 that of the /48 around it, which is what one site gets and has
+/// 65 536 sources (RFC 6177 section 2).
+fn site(source: Source) -> IpAddr {
+    match source.0 {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
 /// Taken by one who waits.
 struct Place<'h> {
     hashing: &'h Hashing,
-    source: Source,
+    site: IpAddr,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = self.hashing.waiting();
-        match waiting.get_mut(&self.source) {
+        match waiting.get_mut(&self.site) {
             Some(here) if *here > 1 => *here -= 1,
             _ => {
-                waiting.remove(&self.source);
+                waiting.remove(&self.site);
             }
         }
     }
@@ -138,7 +149,7 @@ mod tests {
         let source = |n: u8| Source([192, 0, 2, n].into());
         let mut places = Vec::new();
         for n in 1..=4 {
-            places.extend((0..MAX_WAITING_PER_SOURCE).map(|_| hashing.place(source(n)).unwrap()));
+            places.extend((0..MAX_WAITING_PER_SITE).map(|_| hashing.place(source(n)).unwrap()));
             assert!(hashing.place(source(n)).is_none(), "one source has more than its share");
         }
         assert!(hashing.place(source(5)).is_none(), "more wait than may");
@@ -146,6 +157,14 @@ mod tests {
         let last = hashing.place(source(4)).unwrap();
         assert!(hashing.place(source(4)).is_none(), "one that was given back was given twice");
         drop((places, last));
-        assert!(hashing.waiting().is_empty(), "sources are remembered that wait no more");
+        assert!(hashing.waiting().is_empty(), "sites are remembered that wait no more");
+    }
+
+    #[test]
+    fn authn_12_the_networks_of_one_site_have_one_share() {
+        let site_of = |text: &str| site(Source(text.parse().unwrap())).to_string();
+        assert_eq!(site_of("2001:db8:1:ffff::"), "2001:db8:1::");
+        assert_eq!(site_of("2001:db8:2:ffff::"), "2001:db8:2::");
+        assert_eq!(site_of("192.0.2.7"), "192.0.2.7");
     }
 }

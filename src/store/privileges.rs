@@ -50,11 +50,9 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                  or has_column_privilege(c.oid, a.attnum, 'update')
                                     and not (c.relname = 'api_keys' and a.attname = 'last_used_at')))
                       as "writes_more_than_key_use!",
-                  exists (select from pg_class c
-                          where c.relnamespace = 'public'::regnamespace and c.relname = 'roles_seen'
-                            and (has_any_column_privilege(c.oid, 'insert, update')
-                                 or has_table_privilege(c.oid, 'delete, truncate')))
-                      as "raises_keys!",
+                  exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = 'roles_seen'
+                                                   and (has_any_column_privilege(c.oid, 'insert, update')
+                                                        or has_table_privilege(c.oid, 'delete, truncate'))) as "raises_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
                                                    and c.relname not in ('data_keys', 'index_keys', '_sqlx_migrations')
                                                    and c.relkind in ('r', 'p', 'v', 'm')
