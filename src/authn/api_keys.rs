@@ -41,8 +41,8 @@ pub(super) struct ApiKeys {
     remembered_for: i64,
     /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
     remembered: Cache<[u8; 32], Remembered>,
-    /// Keys that were right when they were checked last, by the same digest, and whose they were then.
-    proven: Cache<[u8; 32], Arc<Principal>>,
+    /// Keys that were right when they were shown last, by the same digest.
+    proven: Cache<[u8; 32], ()>,
     digest_key: MacKey,
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
 }
@@ -76,9 +76,10 @@ impl ApiKeys {
     }
 
     /// Whose a key is that was right when it was used last, although it may have to be checked again.
-    pub(super) fn proven(&self, text: &str) -> Option<Arc<Principal>> {
-        key_text::parse(text).ok()?;
-        self.proven.get(&self.digest(text))
+    pub(super) fn proven(&self, text: &str) -> Option<(TenantId, String)> {
+        let key = key_text::parse(text).ok()?;
+        self.proven.get(&self.digest(text))?;
+        Some((key.tenant, subject(key.id)))
     }
 
     fn digest(&self, text: &str) -> [u8; 32] {
@@ -151,7 +152,7 @@ impl ApiKeys {
         // Before the row is read: a change that overtakes the reading is noticed then.
         let standing = revocations.standing();
         let (principal, expires_at) = self.check(key, asker, admit).await?;
-        self.proven.insert(digest, Arc::clone(&principal));
+        self.proven.insert(digest, ());
         let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
         let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
         // Its place may be gone, if another took it for itself; then it is checked again next time.
@@ -213,10 +214,14 @@ impl ApiKeys {
     }
 }
 
+fn subject(key: ApiKeyId) -> String {
+    format!("{API_KEY_SUBJECT}{key}")
+}
+
 /// A key is its creator's: what it may do is what its scopes *and* the creator's roles allow.
 fn principal(stored: StoredApiKey) -> Principal {
     let StoredApiKey { key, creator_roles, authorized_by, .. } = stored;
-    let subject = format!("{API_KEY_SUBJECT}{}", key.id);
+    let subject = subject(key.id);
     Principal {
         kind: CallerKind::ApiKey,
         client: subject.clone(),

@@ -1,7 +1,8 @@
 //! How a key ends: by itself, revoked, with what it was made by, or replaced.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
@@ -9,7 +10,7 @@ use service::authz::{matrix::Scope, policy::Role};
 use super::{delete, path, revoke, revoke_at, text};
 use crate::{
     authn::assert_refused,
-    support::{ACME, TestApp, UNTHROTTLED, eventually, query, run, superuser, test_database},
+    support::{ACME, TestApp, UNTHROTTLED, Wire, eventually, query, run, superuser, test_database},
 };
 
 #[tokio::test]
@@ -63,8 +64,9 @@ async fn authn_12_who_loses_everything_loses_their_keys_too() {
         program.get("/v1/orders").await.ok(200);
         revoke(&app, arguments[0], arguments[1]).await;
         assert_refused(&program.get("/v1/orders").await, arguments[0]);
-        // For as long as it could have lived.
+        // For as long as it could have lived: what is no longer known is forgotten at the next revocation.
         app.clock.advance(Duration::from_hours(29 * 24));
+        revoke(&app, "token", "another").await;
         assert_refused(&program.get("/v1/orders").await, arguments[0]);
     }
 }
@@ -93,6 +95,7 @@ async fn authn_12_a_key_made_by_a_revoked_credential_ends_with_it() {
         assert_eq!(app.api_key(text(&before)).get("/v1/orders").await.status, left, "{kind}");
         // For as long as it could have lived.
         app.clock.advance(Duration::from_hours(29 * 24));
+        revoke(&app, "token", "another").await;
         assert_refused(&app.api_key(text(&made)).get("/v1/orders").await, kind);
     }
 }
@@ -180,6 +183,29 @@ async fn authn_12_a_key_that_an_operator_revoked_is_told_of_and_uses_up_its_addr
     assert_eq!((&*event["event"], &*event["key"]), ("authn_token_reuse", id));
     eventually("its address is used up", async || program.get("/v1/orders").await.status == 429).await;
     assert_eq!(app.anonymous().get("/v1/orders").await.status, 429);
+}
+
+/// Each of them would wait for as long as a connection may take.
+#[tokio::test]
+async fn authn_12_calls_with_one_key_do_not_wait_one_after_the_other_for_a_database_that_is_away() {
+    let database = test_database().await;
+    let wire = Wire::to(&database.authn).await;
+    let own = [("APP_DATABASE__AUTHN_URL", wire.url()), ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "3600")];
+    let app = TestApp::start_on(database, &own).await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let program = app.api_key(text(&created));
+    program.get("/v1/me").await.ok(200);
+    // No longer remembered; and new connections say nothing.
+    app.clock.advance(Duration::from_secs(61));
+    wire.silence_for_good();
+    wire.down(true);
+    wire.down(false);
+    let began = Instant::now();
+    for reply in join_all((0..10).map(|_| program.get("/v1/me"))).await {
+        assert_eq!(reply.problem(503), "unavailable");
+    }
+    // Twice three seconds, and as much again for a machine that is busy; not ten times.
+    assert!(began.elapsed() < Duration::from_secs(12), "they took {:?}", began.elapsed());
 }
 
 #[tokio::test]
