@@ -11,7 +11,10 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use service::{domain::Clock, settings::Settings};
 
-use crate::support::{Authority, PemFiles, Serving, TestApp, binary, start_issuer, test_database};
+use crate::{
+    start::SOUND,
+    support::{Authority, PemFiles, Serving, TestApp, binary, start_issuer, test_database},
+};
 
 /// A file in a folder of this test's, with this mode.
 fn secret_file(name: &str, text: &str, mode: u32) -> PathBuf {
@@ -87,6 +90,19 @@ async fn secret_05_the_key_of_tls_is_told_too() {
     variables.insert("APP_TLS__KEY_PATH".to_owned(), files.key().to_str().unwrap().to_owned());
     let serving = Serving::start(&variables).await;
     assert_eq!(read_by("tls", &serving.said), [format!("the key of the certificate file {}", files.key().display())]);
+}
+
+/// A secret may be in it, and so may what else changes with one.
+#[test]
+fn secret_04_the_file_of_settings_is_followed_with_those_of_secrets() {
+    let file = secret_file("settings.toml", "[http]\ndocs = true\n", 0o600);
+    let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.insert("APP_CONFIG".to_owned(), file.display().to_string());
+    let sources = Settings::from_variables(variables).unwrap().sources;
+    let before = sources.digest();
+    assert_eq!(sources.digest(), before);
+    fs::write(&file, "[http]\ndocs = false\n").unwrap();
+    assert_ne!(sources.digest(), before);
 }
 
 fn faults(variables: BTreeMap<String, String>) -> Vec<String> {
