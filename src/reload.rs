@@ -109,6 +109,8 @@ impl Reload {
             "APP_QUOTA__REDIS_URL" => {
                 return Ok(self.context.quotas.renew(&settings.quota).await.map(|()| None)?);
             }
+            // It is read anew for each order.
+            "APP_DATABASE__INCIDENTS_URL" => return Ok(None),
             _ => return Err("needs a restart".into()),
         };
         Ok(Some(retired))

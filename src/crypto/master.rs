@@ -68,6 +68,14 @@ pub enum MasterKeyError {
     Seal(#[from] SealError),
 }
 
+impl MasterKeyError {
+    /// Whether it is about the one data key, and another may open.
+    #[must_use]
+    pub fn is_of_one_key(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Wrong(_) | Self::Refused { .. })
+    }
+}
+
 impl MasterKeys {
     /// Those of the settings. A vault is not asked for anything yet.
     pub fn new(keys: &settings::Keys) -> Result<Self, MasterKeyError> {

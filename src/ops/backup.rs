@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     crypto::{EnvelopeError, Identity, Recipient},
-    settings::{LoginSettings, readable_by_all},
+    settings::{LoginSettings, decoded, readable_by_all},
     telemetry::event,
 };
 
@@ -185,21 +185,19 @@ fn ended<T>(copied: Result<T, BackupError>, name: &'static str, program: &mut Ch
     }
 }
 
-/// A program of PostgreSQL's client for a database. The password is where no list of processes shows it.
+/// A program of PostgreSQL's client for a database. The password is where no list of processes shows it; no other secret
+/// of the environment is any of its business, and what that says of databases does not count.
 fn client(program: &'static str, url: &SecretString) -> Result<Command, BackupError> {
     let mut url = Url::parse(url.expose_secret()).map_err(|_| BackupError::Url)?;
-    let password = percent_decoded(url.password().unwrap_or_default()).ok_or(BackupError::Url)?;
+    let password = decoded(url.password().unwrap_or_default());
     url.set_password(None).map_err(|()| BackupError::Url)?;
     let mut command = Command::new(find(program).ok_or(BackupError::Program(program))?);
     command.arg("--no-password").arg("--dbname").arg(url.as_str());
-    command.env("PGPASSWORD", password.expose_secret());
+    command.env_clear().env("PGPASSWORD", password.expose_secret());
+    // Where the authorities of certificates are, and temporary files.
+    let kept = ["PATH", "HOME", "TMPDIR", "LANG"].into_iter();
+    command.envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))));
     Ok(command)
-}
-
-fn percent_decoded(text: &str) -> Option<SecretString> {
-    // As a value of a form, but for the plus sign, which is itself here.
-    let form = format!("p={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, password)| SecretString::from(password.into_owned()))
 }
 
 /// In the folder of `APP_PG_BIN`; else on `PATH`; else the newest of Debian's.

@@ -7,16 +7,14 @@ use url::{Host, Url};
 
 use super::{Clients, Profile, Reader, Settings, secrets};
 
-/// Adds a fault for each unsafe setting and each unsafe combination.
+/// Adds a fault for each unsafe combination. What is unsafe by itself is told where it is read.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
     let production = settings.profile == Profile::Production;
+    let asks = settings.tls.as_ref().is_some_and(|tls| tls.clients != Clients::Unasked);
     for issuer in settings.oidc.issuers() {
-        let key = issuer.name.as_ref().map_or("oidc.issuer".to_owned(), |name| format!("oidc.further.{name}.issuer"));
-        check_issuer(&key, &issuer.url, production, r);
-        let asks = settings.tls.as_ref().is_some_and(|tls| tls.clients != Clients::Unasked);
         if issuer.require_bound_tokens && !asks && settings.internal.is_none() {
-            let place = key.trim_end_matches("issuer");
-            r.fault(&format!("{place}require_bound_tokens"), "needs tls.client_ca_path, or the internal listener");
+            let key = issuer.key("require_bound_tokens");
+            r.fault(&key, "needs tls.client_ca_path, or the internal listener");
         }
     }
     let database = &settings.database;
@@ -29,24 +27,16 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
         ("database.keys_url", &database.keys_url),
     ];
     for (key, url) in others.into_iter().chain(incidents) {
-        check_database(key, url, production, r);
         let login = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
         if login.is_ok_and(|login| !logins.insert(login)) {
             r.fault(key, "must be a login of its own, and no other's");
         }
     }
     if production {
-        secrets::check(r);
         check_key_files(settings, r);
     }
     if production && settings.penalty.failures > 1_000 {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
-    }
-    if let Some(shared) = &settings.quota.shared {
-        let plain = check_quota_store("quota.redis_url", &shared.url, production, r);
-        if plain && shared.authorities.is_some() {
-            r.fault("quota.redis_ca_path", "is of no use unless quota.redis_url is rediss://");
-        }
     }
     let http = &settings.http;
     if settings.tls.is_none() && !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
@@ -70,7 +60,7 @@ fn check_key_files(settings: &Settings, r: &mut Reader) {
     }
 }
 
-fn check_issuer(key: &str, issuer: &str, production: bool, r: &mut Reader) {
+pub(super) fn check_issuer(key: &str, issuer: &str, production: bool, r: &mut Reader) {
     let Ok(url) = Url::parse(issuer) else {
         return r.fault(key, "is not a URL");
     };
@@ -103,10 +93,12 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
     if url.username().is_empty() || url.username() == "postgres" {
         r.fault(key, "must name a login of its own, not the superuser's");
     }
-    if url.password().is_none_or(|password| password.is_empty() || (production && password.len() < 16)) {
+    let password = url.password().map(secrets::decoded);
+    let password = password.as_ref().map(ExposeSecret::expose_secret);
+    if password.is_none_or(|password| password.is_empty() || (production && password.len() < 16)) {
         r.fault(key, "must have a password, in production of 16 characters or more");
     }
-    if production && url.password().is_some_and(|password| secrets::is_guessable(password, url.username())) {
+    if production && password.is_some_and(|password| secrets::is_guessable(password, url.username())) {
         r.fault(key, "must have a random password, not one of words, of the login's name or of few characters");
     }
     let verified = url.query_pairs().any(|(name, value)| name == "sslmode" && value == "verify-full");
@@ -117,7 +109,7 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
 
 /// The client's own options, some of which switch its checks off, are none of ours.
 /// Answers whether it is without TLS.
-fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Reader) -> bool {
+pub(super) fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Reader) -> bool {
     // Parse errors are not quoted: they could hold the password.
     let Ok(url) = Url::parse(url.expose_secret()) else {
         r.fault(key, "is not a URL");
@@ -133,8 +125,10 @@ fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Re
         if url.scheme() != "rediss" {
             r.fault(key, "must be rediss:// unless it is on a loopback address");
         }
-        if url.password().is_none_or(|password| password.len() < 16) {
-            r.fault(key, "must have a password of 16 characters or more unless it is on a loopback address");
+        let password = url.password().map(secrets::decoded);
+        let is_weak = |password: &str| password.len() < 16 || secrets::is_guessable(password, url.username());
+        if password.is_none_or(|password| is_weak(password.expose_secret())) {
+            r.fault(key, "must have a random password of 16 characters or more unless it is on a loopback address");
         }
     }
     url.scheme() == "redis"

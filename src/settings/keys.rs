@@ -18,8 +18,8 @@ pub struct Keys {
     pub provider: KeyProvider,
     /// `APP_KEYS__INDEX`, required: keys of blind indexes in the same form. New rows are found by the first.
     pub index: Arc<IndexKeys>,
-    /// `APP_KEYS__USUAL_PER_MINUTE`, default 300, 1 to 1000000: when a person sees more customers than this in plain text
-    /// within a minute, there is a security event (CRYPTO-07).
+    /// `APP_KEYS__USUAL_PER_MINUTE`, default 300, 1 to 1000000: when somebody sees more customers than this in plain text
+    /// at once, or faster than this a minute after that, at one replica, there is a security event (CRYPTO-07).
     pub usual_per_minute: u32,
 }
 

@@ -3,6 +3,14 @@ use secrecy::SecretString;
 use super::{Faults, Internal, Profile, Reader, SecretRead, checks, environment, secrets};
 use crate::authz::internal::ServiceRight;
 
+/// The URL of a login, with a fault for all that is wrong with it.
+pub(super) fn url(r: &mut Reader, key: &str) -> Option<SecretString> {
+    let url = r.secret(key)?;
+    let production = r.profile() == Profile::Production;
+    checks::check_database(key, &url, production, r);
+    Some(url)
+}
+
 /// What a command that works on the database needs to know: one login. The server's environment does not hold it, but
 /// for that of incidents, if a service may order them to be handled.
 #[derive(Clone, Debug)]
@@ -19,7 +27,7 @@ impl LoginSettings {
         Self::load("database.owner_url")
     }
 
-    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `revoke`.
+    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `incident` and `keys`.
     pub fn operator() -> Result<Self, Faults> {
         Self::load("database.operator_url")
     }
@@ -32,19 +40,15 @@ impl LoginSettings {
     /// That of incidents, if a service may order them to be handled.
     pub(super) fn of_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
         let wanted = internal?.services.values().any(|service| service.rights.contains(&ServiceRight::Incidents));
-        let url = wanted.then(|| r.secret("database.incidents_url")).flatten()?;
+        let url = wanted.then(|| url(r, "database.incidents_url")).flatten()?;
         Some(Self { url, secrets_read: Vec::new() })
     }
 
     fn load(key: &str) -> Result<Self, Faults> {
         let mut reader = Reader::new(environment());
-        let url = reader.secret(key);
-        if let Some(url) = &url {
-            let production = reader.profile() == Profile::Production;
-            checks::check_database(key, url, production, &mut reader);
-            if production {
-                secrets::check(&mut reader);
-            }
+        let url = url(&mut reader, key);
+        if reader.profile() == Profile::Production {
+            secrets::check(&mut reader);
         }
         let secrets_read = reader.secrets.reads();
         // The server's settings may be there too; they are its own affair.

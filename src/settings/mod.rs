@@ -39,7 +39,7 @@ pub use quota::{Quota, SharedQuota};
 use reader::Reader;
 pub use reader::{Fault, Faults};
 pub use secrets::{SecretRead, SecretSource, tell};
-pub(crate) use secrets::{readable_by_all, without_credentials};
+pub(crate) use secrets::{decoded, readable_by_all, without_credentials};
 pub use sources::{Looks, Sources};
 pub use telemetry::{Audit, Log, Otlp};
 pub use tls::{Clients, Tls, TlsVersion};
@@ -212,6 +212,9 @@ impl Settings {
         let sources = Sources::new(&variables);
         let mut reader = Reader::new(variables);
         let settings = Self::read(&mut reader, sources);
+        if reader.profile() == Profile::Production {
+            secrets::check(&mut reader);
+        }
         // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
         reader.know("database.operator_url");
@@ -246,10 +249,10 @@ impl Settings {
             shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
         };
         let (tls, internal) = (Tls::read(r), Internal::read(r));
-        let writer_url = r.secret("database.writer_url");
-        let reader_url = r.secret("database.reader_url");
-        let authn_url = r.secret("database.authn_url");
-        let keys_url = r.secret("database.keys_url");
+        let writer_url = login::url(r, "database.writer_url");
+        let reader_url = login::url(r, "database.reader_url");
+        let authn_url = login::url(r, "database.authn_url");
+        let keys_url = login::url(r, "database.keys_url");
         let max_connections = r.within("database.max_connections", 10, 1..=1_000);
         let acquire_timeout = r.millis("database.acquire_timeout_ms", 3_000);
         let statement_timeout = r.millis("database.statement_timeout_ms", 5_000);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, convert::Infallible, str::FromStr, time::Durati
 
 use serde_json::{Map, Value};
 
-use super::Reader;
+use super::{Profile, Reader, checks};
 use crate::domain::TenantId;
 
 /// Whose tokens are accepted.
@@ -147,15 +147,26 @@ impl Oidc {
     }
 }
 
+/// What a setting of the issuer of this name is called.
+fn key_of(name: Option<&str>, leaf: &str) -> String {
+    name.map_or_else(|| format!("oidc.{leaf}"), |name| format!("oidc.further.{name}.{leaf}"))
+}
+
 impl Issuer {
+    /// What a setting of it is called.
+    pub(super) fn key(&self, leaf: &str) -> String {
+        key_of(self.name.as_deref(), leaf)
+    }
+
     /// The first issuer, or a further one of this name.
     fn read(r: &mut Reader, name: Option<String>, first: Option<&Self>) -> Option<Self> {
-        let key = |leaf: &str| match &name {
-            None => format!("oidc.{leaf}"),
-            Some(name) => format!("oidc.further.{name}.{leaf}"),
-        };
+        let key = |leaf: &str| key_of(name.as_deref(), leaf);
         let path = |text: &str| ClaimPath(text.to_owned());
-        let url = r.required(&key("issuer"));
+        let url: Option<String> = r.required(&key("issuer"));
+        if let Some(url) = &url {
+            let production = r.profile() == Profile::Production;
+            checks::check_issuer(&key("issuer"), url, production, r);
+        }
         let audience = match first {
             None => r.required(&key("audience")),
             Some(first) => Some(r.or(&key("audience"), first.audience.clone())),

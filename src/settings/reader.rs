@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use config::{Config, Environment, File};
+use config::{Config, Environment, File, FileFormat};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -58,6 +58,8 @@ pub(super) struct Reader {
     faults: Vec<Fault>,
     /// The variables that were given, and the file of each that came from one.
     variables: BTreeMap<String, Option<PathBuf>>,
+    /// Names that begin as ours do and are no settings: other programs', unless they are misspelt.
+    others: Vec<String>,
     file: Option<PathBuf>,
     profile: Option<Profile>,
     pub(super) secrets: secrets::Found,
@@ -66,6 +68,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
         let mut faults = Vec::new();
+        let others = variables.keys().filter(|name| name.starts_with(PREFIX) && !is_ours(name)).cloned().collect();
         let file = variables.get("APP_CONFIG").cloned();
         let files =
             variables.iter().filter_map(|(name, path)| Some((name.strip_suffix("_FILE")?.to_owned(), path.into())));
@@ -77,21 +80,23 @@ impl Reader {
             .separator("__")
             .source(Some(variables.into_iter().collect()));
         let mut builder = Config::builder();
-        if let Some(path) = &file {
-            builder = builder.add_source(File::from(std::path::Path::new(path)));
-        }
-        let config = builder.add_source(environment).build().unwrap_or_else(|error| {
-            // A syntax error would quote the line, and the line can hold a password.
-            let message = match error {
-                config::ConfigError::NotFound(_) | config::ConfigError::Foreign(_) => "cannot be read",
-                _ => "is not TOML",
-            };
+        let mut of_file = |message: &str| {
             faults.push(Fault { variable: "APP_CONFIG".to_owned(), message: message.to_owned() });
+        };
+        // By this very path, which is also looked at for who may read it, and followed.
+        match file.as_ref().map(std::fs::read_to_string) {
+            Some(Ok(text)) => builder = builder.add_source(File::from_str(&text, FileFormat::Toml)),
+            Some(Err(_)) => of_file("cannot be read"),
+            None => {}
+        }
+        let config = builder.add_source(environment).build().unwrap_or_else(|_| {
+            // A syntax error would quote the line, and the line can hold a password.
+            of_file("is not TOML");
             Config::default()
         });
         let file = file.map(PathBuf::from);
         let secrets = secrets::Found::default();
-        Self { config, known: BTreeSet::new(), faults, variables: given, file, secrets, profile: None }
+        Self { config, known: BTreeSet::new(), faults, variables: given, others, file, secrets, profile: None }
     }
 
     /// Counts `key` as a setting, so that its presence is not a fault.
@@ -222,6 +227,15 @@ impl Reader {
                 self.fault(&key, "no such setting");
             }
         }
+        for name in &self.others {
+            let leaf = name.strip_suffix("_FILE").unwrap_or(name);
+            if let Some(meant) =
+                self.known.iter().map(|key| variable(key)).find(|known| known.replace("__", "_") == leaf)
+            {
+                let message = format!("no such setting; {meant} is one");
+                self.faults.push(Fault { variable: name.clone(), message });
+            }
+        }
         Faults(self.faults)
     }
 
@@ -254,13 +268,17 @@ pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
+/// Without `__` a name is another program's, unless it is one of the few settings at the top.
+fn is_ours(name: &str) -> bool {
+    let top = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&name);
+    name.starts_with(PREFIX) && (name.contains("__") || top)
+}
+
 /// Replaces each `APP_X_FILE` by `APP_X` with the content of that file. Other programs' variables are dropped.
 fn resolve_files(variables: BTreeMap<String, String>, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
     let mut resolved = BTreeMap::new();
     for (name, value) in variables {
-        // Without `__` a name is another program's, unless it is one of the few settings at the top.
-        let top = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&name.as_str());
-        if !(name.starts_with(PREFIX) && (name.contains("__") || top)) {
+        if !is_ours(&name) {
             continue;
         }
         let Some(target) = name.strip_suffix("_FILE") else {
@@ -275,7 +293,8 @@ fn resolve_files(variables: BTreeMap<String, String>, faults: &mut Vec<Fault>) -
                     faults.push(Fault { variable: name, message: "is set both directly and by a file".to_owned() });
                 }
             }
-            Err(error) => faults.push(Fault { variable: name, message: format!("cannot read {value}: {error}") }),
+            // What it names is not quoted: it may be the secret itself, put there by mistake.
+            Err(error) => faults.push(Fault { variable: name, message: format!("the file cannot be read: {error}") }),
         }
     }
     resolved

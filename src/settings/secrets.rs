@@ -10,6 +10,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{Reader, reader::variable};
 use crate::{crypto::sha256, telemetry::event};
@@ -77,7 +78,7 @@ fn parts(text: &str) -> Vec<String> {
     if let Ok(url) = Url::parse(text.trim())
         && url.has_host()
     {
-        return url.password().map(str::to_owned).into_iter().collect();
+        return url.password().map(|password| decoded(password).expose_secret().to_owned()).into_iter().collect();
     }
     text.split(',').map(|part| part.split_once(':').map_or(part, |(_, key)| key).trim().to_owned()).collect()
 }
@@ -105,7 +106,10 @@ pub(super) fn check(r: &mut Reader) {
 
 /// A fault if somebody who is neither the owner of the file nor of its group may do anything with it.
 pub(crate) fn readable_by_all(path: &Path) -> Option<String> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode();
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return Some("nobody can say who may read the file".to_owned());
+    };
+    let mode = metadata.permissions().mode();
     let open = mode & 0o007 != 0;
     open.then(|| format!("{} is open to everybody (mode {:03o}); make it 400 or 440", path.display(), mode & 0o777))
 }
@@ -115,6 +119,14 @@ pub(crate) fn without_credentials(url: &SecretString) -> Option<Url> {
     let mut url = Url::parse(url.expose_secret()).ok()?;
     url.set_username("").and_then(|()| url.set_password(None)).ok()?;
     Some(url)
+}
+
+/// A password as it is, and not as a URL writes it.
+pub(crate) fn decoded(password: &str) -> SecretString {
+    // As a value of a form, but for the plus sign, which is itself here.
+    let form = Zeroizing::new(format!("p={}", password.replace('+', "%2B").replace('&', "%26")));
+    let value = url::form_urlencoded::parse(form.as_bytes()).next();
+    SecretString::from(value.map(|(_, password)| password.into_owned()).unwrap_or_default())
 }
 
 /// What a password must not have: it is no random text then, or the one of an example.
@@ -162,7 +174,7 @@ mod tests {
 
     #[test]
     fn secret_03_the_secret_part_of_a_setting_is_found() {
-        assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p%2Cw"]);
+        assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p,w"]);
         assert_eq!(parts("rediss://cache"), Vec::<String>::new());
         assert_eq!(parts(" 2:AAA=, 1:BBB= "), ["AAA=", "BBB="]);
         assert_eq!(parts("AAA=\n"), ["AAA="]);

@@ -18,7 +18,6 @@ pub(super) const TABLE: &str = "customers";
 
 /// A customer and its key, sealed.
 pub(super) struct CustomerRow {
-    pub(super) tenant_id: Uuid,
     pub(super) id: Uuid,
     pub(super) name: String,
     pub(super) email: Vec<u8>,
@@ -39,7 +38,7 @@ macro_rules! select_customers {
     ($from:tt, $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
             CustomerRow,
-            r#"select tenant_id as "tenant_id!", id as "id!", name as "name!", email as "email!", phone, tax_id,
+            r#"select id as "id!", name as "name!", email as "email!", phone, tax_id,
                       bank_account, address, email_index as "email_index!", tax_id_index, data_key as "data_key!",
                       wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
@@ -51,9 +50,9 @@ macro_rules! select_customers {
 pub(super) use select_customers;
 
 impl CustomerRow {
-    /// Opens the key and nothing else.
-    pub(super) async fn with_key(self, keyring: &Keyring) -> Result<Customer, StoreError> {
-        let tenant = TenantId::from_uuid(self.tenant_id);
+    /// Opens the key and nothing else. The tenant is the caller's, whatever the row says: that of another does not open,
+    /// though a statement found it (CRYPTO-03).
+    pub(super) async fn with_key(self, keyring: &Keyring, tenant: TenantId) -> Result<Customer, StoreError> {
         let key = keyring.row_key(tenant, TABLE, (self.id, self.data_key), self.wrapped_key).await?;
         Ok(Customer {
             id: CustomerId::from_uuid(self.id),
@@ -99,9 +98,14 @@ impl CustomerFilter {
     }
 }
 
-async fn opened(row: Option<CustomerRow>, keyring: &Keyring) -> Result<Option<Customer>, StoreError> {
+/// The customer that was asked for: another's row does not open as its.
+async fn opened(
+    row: Option<CustomerRow>,
+    keyring: &Keyring,
+    (tenant, id): (TenantId, CustomerId),
+) -> Result<Option<Customer>, StoreError> {
     match row {
-        Some(row) => Ok(Some(row.with_key(keyring).await?)),
+        Some(row) => Ok(Some(CustomerRow { id: id.uuid(), ..row }.with_key(keyring, tenant).await?)),
         None => Ok(None),
     }
 }
@@ -115,7 +119,8 @@ impl ReadTx<ListCustomers> {
         filter: &CustomerFilter,
         limit: i64,
     ) -> Result<Vec<Customer>, StoreError> {
-        let tenant = self.tenant().uuid();
+        let of = self.tenant();
+        let tenant = of.uuid();
         let time = from.time();
         // One statement per filter, so that each has a plan of its own, by its own index.
         let mut rows = match filter {
@@ -170,7 +175,7 @@ impl ReadTx<ListCustomers> {
         let keyring = self.end();
         let mut customers = Vec::with_capacity(rows.len());
         for row in rows {
-            let customer = row.with_key(&keyring).await?;
+            let customer = row.with_key(&keyring, of).await?;
             filter.check(&customer)?;
             customers.push(customer);
         }
@@ -184,7 +189,7 @@ impl Database {
         let row = select_customers!("read_customer($1, $2)", permit.tenant().uuid(), id.uuid())
             .fetch_optional(Traced(&mut *self.reader.connection().await?))
             .await?;
-        opened(row, &self.keyring).await
+        opened(row, &self.keyring, (permit.tenant(), id)).await
     }
 
     /// A key for a customer to be, under the tenant's newest data key.
@@ -267,17 +272,17 @@ impl WriteTx<UpdateCustomer> {
     /// The customer of this id, locked until the transaction ends: its key too, so that no rotation comes between the
     /// two.
     pub async fn lock_customer(&mut self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
-        let tenant = self.tenant().uuid();
+        let tenant = self.tenant();
         let row = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
                             on k.of_tenant = tenant_id and k.customer_id = id
              where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k",
-            tenant,
+            tenant.uuid(),
             id.uuid()
         )
         .fetch_optional(self.connection())
         .await?;
-        opened(row, self.keyring()).await
+        opened(row, self.keyring(), (tenant, id)).await
     }
 
     /// Stores what a customer has become. Needs the permit narrowed to that customer.

@@ -138,8 +138,8 @@ impl DataKeys {
         Ok(rows.into_iter().map(DataKeyRow::into_key).collect())
     }
 
-    /// One data key that each master key wraps.
-    pub(super) async fn one_of_each_master(&self) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
+    /// A few data keys that each master key wraps.
+    pub(super) async fn some_of_each_master(&self) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
         let rows = sqlx::query_as!(
             DataKeyRow,
             r#"with recursive masters as (
@@ -152,7 +152,7 @@ impl DataKeys {
                select k.of_tenant, k.version, k.wrapped_by, k.wrapped as "wrapped!"
                from masters m
                cross join lateral (select * from data_keys k
-                                   where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 1) k"#
+                                   where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 3) k"#
         )
         .fetch_all(Traced(&mut *self.0.connection().await?))
         .await?;

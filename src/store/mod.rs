@@ -42,7 +42,7 @@ pub use idempotency::{Answer, Earlier, KeyedRequest};
 pub use keyring::DataKeyState;
 pub use login::{Retired, check_incidents_login};
 pub use migrate::{MigrateError, migrate};
-pub use operator::{Operator, OperatorError};
+pub use operator::{Operator, OperatorError, Rewrapped};
 pub use orders::{OrderFilter, OrderInputs};
 pub use position::Position;
 pub use rotation::{Batch, SETTLED, Use};

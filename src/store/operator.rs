@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
     domain::{Measure, QuotaName, RevocationKind, TenantId},
+    telemetry::event,
 };
 
 /// How long the database may take. Whoever waits for it has no time to lose.
@@ -36,6 +37,20 @@ pub enum OperatorError {
     /// Customers are sealed with that data key, so it stays.
     #[error("customers are sealed with it")]
     KeyInUse,
+    /// Nobody ever made a data key of that tenant: most likely it is called otherwise.
+    #[error("there was never a data key of this tenant: nothing was destroyed")]
+    NoKeys,
+}
+
+/// What became of data keys that were to be wrapped anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrapped {
+    /// The master key that wraps them.
+    pub primary: String,
+    /// How many were not wrapped by it yet, and are now.
+    pub moved: u64,
+    /// How many do not open, and stay as they are.
+    pub unopened: usize,
 }
 
 /// The operator's connection.
@@ -133,9 +148,9 @@ impl Operator {
         note(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason).await.map_err(OperatorError::Refused)
     }
 
-    /// Wraps every data key with the first of the master keys, and gives how many were not yet. One that another operator
-    /// moves meanwhile stays as they left it.
-    pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<u64, OperatorError> {
+    /// Wraps every data key with the first of the master keys. One that another operator moves meanwhile stays as they left
+    /// it, and so does one that does not open: it keeps no other under a master key that is to go.
+    pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<Rewrapped, OperatorError> {
         let primary = master.primary().await?;
         note(&mut self.0, None, "data_keys_rewrapped", &primary, "").await.map_err(OperatorError::Refused)?;
         let keys = sqlx::query!(
@@ -143,10 +158,19 @@ impl Operator {
                where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
             primary
         );
-        let mut moved = 0;
+        let (mut moved, mut unopened) = (0, 0);
         for key in keys.fetch_all(&mut self.0).await.map_err(OperatorError::Refused)? {
             let old = WrappedDataKey { version: key.version, wrapped_by: key.wrapped_by, wrapped: key.wrapped };
-            let Some(new) = master.rewrap(&primary, key.of_tenant, &old).await? else { continue };
+            let new = match master.rewrap(&primary, key.of_tenant, &old).await {
+                Ok(Some(new)) => new,
+                Ok(None) => continue,
+                Err(error) if error.is_of_one_key() => {
+                    event::data_key_invalid(&key.of_tenant.to_string(), old.version, &error);
+                    unopened += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             let done = sqlx::query!(
                 "update data_keys set wrapped_by = $3, wrapped = $4
                  where of_tenant = $1 and version = $2 and wrapped_by = $5 and wrapped is not null",
@@ -158,7 +182,7 @@ impl Operator {
             );
             moved += done.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected();
         }
-        Ok(moved)
+        Ok(Rewrapped { primary, moved, unopened })
     }
 
     /// Drops a data key; `false` if there is none of this version, or it is the newest. The database refuses to drop one
@@ -199,6 +223,13 @@ impl Operator {
             let mut tx = self.0.begin().await?;
             // Nobody adds a key between what this statement sees and what it does.
             sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
+            let any = sqlx::query_scalar!(
+                r#"select exists (select from data_keys where of_tenant = $1) as "any!""#,
+                tenant.uuid()
+            );
+            if !any.fetch_one(&mut *tx).await? {
+                return Ok(None);
+            }
             let destroy = sqlx::query!(
                 "update data_keys set wrapped = null, destroyed_at = $2 where of_tenant = $1 and wrapped is not null",
                 tenant.uuid(),
@@ -207,9 +238,9 @@ impl Operator {
             let gone = destroy.execute(&mut *tx).await?.rows_affected();
             note(&mut tx, Some(tenant), "data_keys_destroyed", &format!("{gone} data keys"), reason).await?;
             tx.commit().await?;
-            Ok(gone)
+            Ok(Some(gone))
         };
-        destroy.await.map_err(OperatorError::Refused)
+        destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
     /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the

@@ -117,12 +117,13 @@ impl Database {
         let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH);
         let (mut resealed, mut unreadable) = (0, 0);
         for row in rows {
-            match self.resealed(row, (&data_key, &indexes)).await {
+            match self.resealed(row, tenant, (&data_key, &indexes)).await {
                 Ok(customer) => {
                     store(&mut tx, &customer).await?;
                     resealed += 1;
                 }
                 Err(StoreError::Sealed(_)) => unreadable += 1,
+                Err(StoreError::MasterKey(error)) if error.is_of_one_key() => unreadable += 1,
                 Err(error) => return Err(error),
             }
         }
@@ -130,8 +131,13 @@ impl Database {
         Ok(Batch { resealed, unreadable, next: last.filter(|_| full) })
     }
 
-    async fn resealed(&self, row: CustomerRow, to: (&DataKey, &IndexKeys)) -> Result<Customer, StoreError> {
-        Ok(resealed_customer(row.with_key(&self.keyring).await?, to.0, to.1)?)
+    async fn resealed(
+        &self,
+        row: CustomerRow,
+        tenant: TenantId,
+        to: (&DataKey, &IndexKeys),
+    ) -> Result<Customer, StoreError> {
+        Ok(resealed_customer(row.with_key(&self.keyring, tenant).await?, to.0, to.1)?)
     }
 }
 

@@ -161,3 +161,25 @@ async fn crypto_09_there_is_no_plain_backup_and_no_part_of_one() {
     let refused = place.restore(&elsewhere, "open-key", "whole");
     assert!(!refused.status.success() && said(&refused).contains("open to everybody"), "{}", said(&refused));
 }
+
+/// It gets the one password that it needs, and nothing that this service's environment says.
+#[tokio::test]
+async fn crypto_09_who_dumps_the_database_is_told_no_other_secret() {
+    let place = Place { programs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("told"), ..Place::new().await };
+    fs::create_dir_all(&place.programs).unwrap();
+    let program = place.programs.join("pg_dump");
+    fs::write(&program, "#!/bin/sh\nenv > told\nexit 1\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o500)).unwrap();
+    let database = empty_database().await;
+    let mut command = binary();
+    command.current_dir(&place.folder).args(["backup", "--to", &place.recipient, "out"]);
+    command.env("APP_PROFILE", "development").env("APP_PG_BIN", &place.programs).env("PGHOST", "elsewhere");
+    command.env("APP_DATABASE__BACKUP_URL", database.backup.expose_secret()).env("APP_SECRETS__PEPPER", "a secret");
+    assert!(!command.output().unwrap().status.success());
+    let told = fs::read_to_string(place.path("told")).unwrap();
+    let names: Vec<&str> = told.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    assert!(names.contains(&"PGPASSWORD"), "{names:?}");
+    let others =
+        names.iter().filter(|name| name.starts_with("APP_") || name.starts_with("PG") && **name != "PGPASSWORD");
+    assert_eq!(others.count(), 0, "{names:?}");
+}

@@ -242,6 +242,32 @@ async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more
     all_is_there(&replica, &paths).await;
 }
 
+/// Somebody may add data keys that are none, as `app_keys` may: no key stays where it is for that.
+#[tokio::test]
+async fn crypto_05_a_data_key_that_does_not_open_keeps_no_other_under_the_old_master_key() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 1).await;
+    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
+    let both = format!("{new},{old}");
+    let spoiled = uuid::Uuid::nil();
+    let add_one = format!(
+        "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
+         values ('{spoiled}', 1, 'keyset:1', decode(repeat('01', 60), 'hex'), now())"
+    );
+    run(&app.database.keys, &add_one).await.unwrap();
+    let told = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
+    assert!(told.starts_with("1 data keys do not open"), "{told}");
+    let by = format!("select wrapped_by from data_keys where of_tenant <> '{spoiled}'");
+    assert_eq!(query(&app.database.keys, &by).await, ["keyset:2", "keyset:2"]);
+    let told = keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
+    assert!(told.contains("does not open with master key keyset:1"), "{told}");
+    // It goes without being opened, and so does the old master key.
+    let destroy = Keys::Destroy { tenant: spoiled, reason: "it is none".to_owned() };
+    keys(&app, destroy, &[("APP_KEYS__MASTER", &new)]).await.unwrap();
+    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    replica.user(Role::Admin).get(&paths[0]).await.ok(200);
+}
+
 #[tokio::test]
 async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
     let app = TestApp::start().await;
@@ -313,7 +339,11 @@ async fn crypto_08_a_tenant_whose_data_keys_are_destroyed_is_read_by_nobody() {
     let tenant = ACME.id.uuid();
     let destroy = |reason: &str| Keys::Destroy { tenant, reason: reason.to_owned() };
     assert!(keys(&app, destroy(" "), &[]).await.unwrap_err().contains("a reason"));
+    // A tenant of another name would be thought to be gone.
+    let other = Keys::Destroy { tenant: uuid::Uuid::from_u128(7), reason: "they left".to_owned() };
+    assert!(keys(&app, other, &[]).await.unwrap_err().contains("never a data key of this tenant"));
     keys(&app, destroy("they left"), &[]).await.unwrap();
+    keys(&app, destroy("once more"), &[]).await.unwrap();
     let replica = TestApp::start_on(app.database.clone(), &[]).await;
     let admin = replica.user(Role::Admin);
     assert_eq!(admin.get(&paths[0]).await.problem(404), "not_found");

@@ -149,6 +149,37 @@ async fn crypto_03_what_is_moved_or_changed_does_not_open_and_is_told() {
     }
 }
 
+/// Somebody changed what the database answers with, and it is whole.
+#[tokio::test]
+async fn crypto_03_a_row_that_was_not_asked_for_does_not_open() {
+    let app = TestApp::start().await;
+    let (admin, globex) = (app.user(Role::Admin), app.user_of(&GLOBEX, Role::Admin, &Scope::ALL));
+    let (one, two) = (add(&admin, &canaries()).await, add(&admin, &canaries()).await);
+    let theirs = add(&globex, &canaries()).await;
+    admin.get(&one).await.ok(200);
+    let mut superuser = superuser(&app.database).await;
+    for (what, tenant, other) in [("of another tenant", &GLOBEX, &theirs), ("of the same tenant", &ACME, &two)] {
+        let lie = format!(
+            "create or replace function read_customer(tenant uuid, wanted uuid) returns setof customer_documents
+                 language plpgsql volatile
+             as $$
+             begin
+                 perform enter_tenant('{}');
+                 return query select * from customer_documents c where c.id = '{}';
+             end
+             $$",
+            tenant.id,
+            id_of(other)
+        );
+        sqlx::raw_sql(AssertSqlSafe(lie)).execute(&mut superuser).await.unwrap();
+        let reply = admin.get(&one).await;
+        assert_eq!(reply.problem(500), "internal", "{what}");
+        let events = reply.events();
+        assert!(events.iter().any(|event| event["event"] == "sealed_data_invalid"), "{what}: {events:?}");
+        assert!(!reply.text.contains("XZ987") && !reply.text.contains("Zanzibar"), "{what}");
+    }
+}
+
 /// Who cannot be read any more must not be beyond erasure.
 #[tokio::test]
 async fn crypto_08_erasing_destroys_the_key_and_needs_none() {

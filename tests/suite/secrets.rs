@@ -98,11 +98,14 @@ fn secret_04_the_file_of_settings_is_followed_with_those_of_secrets() {
     let file = secret_file("settings.toml", "[http]\ndocs = true\n", 0o600);
     let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.insert("APP_CONFIG".to_owned(), file.display().to_string());
-    let sources = Settings::from_variables(variables).unwrap().sources;
+    let sources = Settings::from_variables(variables.clone()).unwrap().sources;
     let before = sources.digest();
     assert_eq!(sources.digest(), before);
     fs::write(&file, "[http]\ndocs = false\n").unwrap();
     assert_ne!(sources.digest(), before);
+    // It is the file of this very name, or none.
+    variables.insert("APP_CONFIG".to_owned(), file.with_extension("").display().to_string());
+    assert_eq!(faults(variables), ["APP_CONFIG: cannot be read"]);
 }
 
 fn faults(variables: BTreeMap<String, String>) -> Vec<String> {

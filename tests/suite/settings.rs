@@ -164,6 +164,66 @@ fn assert_each(cases: &[Case<'_>]) {
 
 const DEVELOPMENT: (&str, &str) = ("PROFILE", "development");
 
+/// Believed in, and not there: the worst of misspellings is the one that starts.
+#[test]
+fn secret_03_a_name_that_lacks_an_underscore_is_told() {
+    for (written, meant) in [
+        ("APP_OIDC_REQUIRE_BOUND_TOKENS", "APP_OIDC__REQUIRE_BOUND_TOKENS"),
+        ("APP_QUOTA_REDIS_URL_FILE", "APP_QUOTA__REDIS_URL"),
+        ("APP_TLS_CERTIFICATE_PATH", "APP_TLS__CERTIFICATE_PATH"),
+    ] {
+        let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        variables.insert(written.to_owned(), "true".to_owned());
+        let faults = Settings::from_variables(variables).unwrap_err().0;
+        let [fault] = faults.as_slice() else { panic!("{written}: {faults:#?}") };
+        assert_eq!((fault.variable.as_str(), &*fault.message), (written, &*format!("no such setting; {meant} is one")));
+    }
+}
+
+#[test]
+fn secret_03_what_is_missing_hides_no_other_fault() {
+    let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.remove("APP_SECRETS__PEPPER");
+    for (name, value) in [
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@localhost/app"),
+        ("APP_OIDC__ISSUER", "http://login.example.com"),
+        ("APP_QUOTA__REDIS_URL", "redis://cache.example"),
+    ] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    variables
+        .insert("APP_SECRETS__MAC_KEY".to_owned(), variables["APP_KEYS__INDEX"].split_once(':').unwrap().1.to_owned());
+    let faults = Settings::from_variables(variables).unwrap_err().0;
+    let of: std::collections::BTreeSet<&str> = faults.iter().map(|fault| fault.variable.as_str()).collect();
+    let expected = [
+        "APP_DATABASE__WRITER_URL",
+        "APP_KEYS__INDEX",
+        "APP_OIDC__ISSUER",
+        "APP_QUOTA__REDIS_URL",
+        "APP_SECRETS__MAC_KEY",
+        "APP_SECRETS__PEPPER",
+    ];
+    assert_eq!(of.into_iter().collect::<Vec<_>>(), expected, "{faults:#?}");
+}
+
+#[test]
+fn secret_03_a_password_is_judged_as_it_is_and_not_as_a_url_writes_it() {
+    let (writer, redis) = ("DATABASE__WRITER_URL", "QUOTA__REDIS_URL");
+    let url = |password: &str| format!("postgres://app_writer:{password}@localhost/app");
+    let short = url("%21%40%23%24%25%5E");
+    let word = url("%63hangeme-7f3a9cQx");
+    let sound = url("%21v7Qm2xK9-tR4w_Zp");
+    let cache = |password: &str| format!("rediss://:{password}@cache.example");
+    let (common, good) = (cache("changeme-20261125"), cache("Zk3v9QwXb7Lm2RtY"));
+    assert_each(&[
+        (&[(writer, &short)], Some((writer, "16 characters or more"))),
+        (&[(writer, &word)], Some((writer, "a random password"))),
+        (&[(writer, &sound)], None),
+        (&[(redis, &common)], Some((redis, "a random password"))),
+        (&[(redis, &good)], None),
+    ]);
+}
+
 #[test]
 fn secret_03_keys_are_fetched_twice_before_they_end() {
     let (refresh, staleness) = ("OIDC__REFRESH_SECONDS", "OIDC__MAX_STALENESS_SECONDS");

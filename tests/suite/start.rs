@@ -171,6 +171,8 @@ fn secret_02_a_fault_quotes_no_secret() {
     let mut variables = SOUND.to_vec();
     variables.push(("APP_DATABASE__WRITER_URL", "postgres://postgres:hunter2hunter2@db.example/app"));
     variables.push(("APP_SECRETS__MAC_KEY", "hunter2"));
+    // By mistake it stands where its file should be named.
+    variables.push(("APP_QUOTA__REDIS_URL_FILE", "rediss://:hunter2hunter2@cache.example"));
     let found = faults(&variables).join("\n");
     assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
     let settings = Settings::from_variables(SOUND.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
@@ -189,7 +191,7 @@ fn secret_02_a_secret_can_come_from_a_file() {
     assert_eq!(faults(&variables), Vec::<String>::new());
     variables.push(("APP_SECRETS__MAC_KEY", KEY));
     assert!(faults(&variables)[0].contains("both directly and by a file"));
-    assert!(faults(&[("APP_OIDC__ISSUER_FILE", "/no/such/file")])[0].contains("cannot read /no/such/file"));
+    assert!(faults(&[("APP_OIDC__ISSUER_FILE", "/no/such/file")])[0].contains("the file cannot be read: No such file"));
 }
 
 #[tokio::test]

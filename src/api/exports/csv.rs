@@ -45,7 +45,7 @@ impl Cell {
             if begins && FORMULA.contains(&c) {
                 safe.push('\'');
             }
-            begins = SEPARATORS.contains(&c) || begins && c.is_whitespace();
+            begins = SEPARATORS.contains(&c) || begins && (c.is_whitespace() || c == '"');
             safe.push(c);
         }
         Self(safe)
@@ -90,6 +90,7 @@ mod tests {
             ("\n-1", "'\n'-1"),
             ("\u{a0}=1", "\u{a0}'=1"),
             ("a;=1;b", "a;'=1;b"),
+            ("a;\"=1;b", "a;\"'=1;b"),
             ("a| @b", "a| '@b"),
             ("a\n+b", "a\n'+b"),
             ("a\r-b\t=c", "a\r'-b\t'=c"),
