@@ -7,9 +7,11 @@ create table roles_seen (
     subject text not null check (length(subject) between 1 and 255),
     roles text[] not null,
     as_of timestamptz not null,
+    -- Whether they ever made a key: then they are not forgotten.
+    makes_keys boolean not null default false,
     primary key (tenant_id, subject)
 );
-create index roles_seen_by_time on roles_seen (tenant_id, as_of);
+create index roles_seen_by_time on roles_seen (tenant_id, as_of) where not makes_keys;
 alter table roles_seen enable row level security;
 alter table roles_seen force row level security;
 create policy tenant_isolation on roles_seen
@@ -18,9 +20,9 @@ create policy tenant_isolation on roles_seen
 -- One row for each maker, in place of what each key repeated.
 alter table api_keys no force row level security;
 alter table roles_seen no force row level security;
-insert into roles_seen (tenant_id, subject, roles, as_of)
-select distinct on (tenant_id, created_by) tenant_id, created_by, creator_roles, creator_roles_as_of
-from api_keys order by tenant_id, created_by, creator_roles_as_of desc;
+insert into roles_seen (tenant_id, subject, roles, as_of, makes_keys)
+select distinct on (tenant_id, created_by) tenant_id, created_by, creator_roles, creator_roles_as_of, true
+from api_keys order by tenant_id, created_by, creator_roles_as_of desc, cardinality(creator_roles);
 drop trigger api_key_changed on api_keys;
 drop function read_api_key(uuid, uuid);
 drop function note_creator_roles(uuid, text, text[], timestamptz);
@@ -29,14 +31,9 @@ alter table api_keys
     drop column creator_roles_as_of,
     -- The `jti` of the token by which it was made, if that had one: a revocation of the token revokes the key.
     add column authorized_by text check (length(authorized_by) between 1 and 255),
-    -- Whoever has keys is not forgotten.
     add foreign key (tenant_id, created_by) references roles_seen (tenant_id, subject);
 alter table roles_seen force row level security;
 alter table api_keys force row level security;
-
--- Of ended keys too: their makers' rows stay.
-drop index api_keys_by_creator;
-create index api_keys_by_creator on api_keys (tenant_id, created_by);
 
 create trigger api_key_changed after update on api_keys
     for each row when ((old.expires_at, old.revoked_at) is distinct from (new.expires_at, new.revoked_at))
@@ -73,6 +70,17 @@ begin
 end
 $$;
 
+-- A change of roles and the making of a key wait for each other, so that one of the two sees the other.
+create function api_key_made() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update public.roles_seen s set makes_keys = true where s.tenant_id = new.tenant_id and s.subject = new.created_by;
+    return new;
+end
+$$;
+create trigger api_key_made before insert on api_keys for each row execute function api_key_made();
+
 -- One notice, however many keys somebody made; and none if they made none.
 create function roles_changed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -105,26 +113,47 @@ end
 $$;
 
 -- What somebody may do, as a token says that was issued at a time. An older one than the newest that was seen changes
--- nothing. Whoever made no key, and has no token any more, is forgotten on the way, a few at a time.
+-- nothing, and of two of the same second what both say counts. Whoever made no key, and has no token any more, is
+-- forgotten on the way, a few at a time.
 create function note_roles(tenant uuid, who text, their_roles text[], at_time timestamptz) returns void
     language plpgsql volatile
 as $$
 begin
     perform enter_tenant(tenant);
+    if exists (select from roles_seen s
+               where s.tenant_id = tenant and s.subject = who
+                 and (s.as_of > at_time or s.as_of = at_time and s.roles <@ their_roles)) then
+        return;
+    end if;
     insert into roles_seen as s (tenant_id, subject, roles, as_of) values (tenant, who, their_roles, at_time)
-    on conflict (tenant_id, subject) do update set roles = their_roles, as_of = at_time
-    where s.as_of < at_time or s.as_of = at_time and s.roles <> their_roles;
+    on conflict (tenant_id, subject) do update
+    set roles = case when s.as_of < at_time then their_roles
+                     else array(select unnest(s.roles) intersect select unnest(their_roles) order by 1) end,
+        as_of = at_time
+    where s.as_of <= at_time;
     delete from roles_seen s
     where s.tenant_id = tenant and s.subject = any (array(
         select e.subject from roles_seen e
-        where e.tenant_id = tenant and e.as_of < now() - interval '3 days'
-          and not exists (select from api_keys k where k.tenant_id = tenant and k.created_by = e.subject)
+        where e.tenant_id = tenant and e.as_of < now() - interval '3 days' and not e.makes_keys
         order by e.as_of limit 20 for update skip locked));
 end
 $$;
 
+-- When keys were used last. A later time is kept. In one order, so that two replicas do not wait for each other.
+create or replace function note_key_uses(tenant uuid, keys uuid[], times timestamptz[]) returns void
+    language plpgsql volatile
+as $$
+begin
+    perform enter_tenant(tenant);
+    perform from api_keys k where k.tenant_id = tenant and k.id = any (keys) order by k.id for no key update;
+    update api_keys k set last_used_at = u.used_at
+    from unnest(keys, times) as u (id, used_at)
+    where k.tenant_id = tenant and k.id = u.id and (k.last_used_at is null or k.last_used_at < u.used_at);
+end
+$$;
+
 revoke all on function
-    roles_changed(), read_api_key(uuid, uuid), note_roles(uuid, text, text[], timestamptz)
+    api_key_made(), roles_changed(), read_api_key(uuid, uuid), note_roles(uuid, text, text[], timestamptz)
     from public;
 grant execute on function read_api_key(uuid, uuid), note_roles(uuid, text, text[], timestamptz) to app_authn;
 grant select, insert, update (roles, as_of), delete on roles_seen to app_authn;

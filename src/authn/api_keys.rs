@@ -151,7 +151,7 @@ impl ApiKeys {
         admit()?;
         // Before the row is read: a change that overtakes the reading is noticed then.
         let standing = revocations.standing();
-        let (principal, expires_at) = self.check(key, asker, admit).await?;
+        let (principal, expires_at) = self.check(key, asker, revocations, admit).await?;
         self.proven.insert(digest, ());
         let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
         let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
@@ -165,6 +165,7 @@ impl ApiKeys {
         &self,
         key: &KeyText<'_>,
         asker: Asker,
+        revocations: &Revocations,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, i64), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
@@ -179,11 +180,15 @@ impl ApiKeys {
         if !stored.key.is_live(self.clock.now()) {
             return Err(refused(Refused::Expired));
         }
-        if !self.hashing.verify(key.secret, stored.secret_hash.clone(), asker, admit).await? {
+        let (secret_hash, expires_at) = (stored.secret_hash.clone(), stored.key.expires_at.timestamp());
+        let principal = principal(stored);
+        if revocations.names(&principal) {
+            return Err(refused(Refused::Revoked));
+        }
+        if !self.hashing.verify(key.secret, secret_hash, asker, admit).await? {
             return Err(refused(Refused::ApiKeySecret));
         }
-        let expires_at = stored.key.expires_at.timestamp();
-        Ok((Arc::new(principal(stored)), expires_at))
+        Ok((Arc::new(principal), expires_at))
     }
 
     fn note_use(&self, tenant: TenantId, id: ApiKeyId) {

@@ -78,10 +78,10 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// Whether it counts as a failure (AUTHN-17). A token that ended or was revoked does not: it was good once, and
-    /// honest clients learn from the refusal that it is time for another. An API key does, since it is looked up each
-    /// time.
+    /// Whether it counts as a failure (AUTHN-17). What was revoked does not, nor a token that ended: it was good once,
+    /// costs no hash, and honest clients learn from the refusal that it is time for another. That an API key ended is
+    /// known to whoever made it.
     pub(super) fn is_suspicious(self, key: Option<ApiKeyId>) -> bool {
-        key.is_some() || !matches!(self, Self::Expired | Self::Revoked)
+        self != Self::Revoked && (self != Self::Expired || key.is_some())
     }
 }

@@ -241,12 +241,12 @@ impl Known {
         let new = Entry { issued_before: issued_before.timestamp(), expires_at: expires_at.timestamp(), position };
         // By the clock that also says how long a key is remembered.
         let change = Entry { expires_at: now + KEPT_CHANGE, ..new };
-        let entry = match (kind, value.parse()) {
-            (RevocationKind::Key, Ok(key)) => self.changed_keys.entry(key).or_insert(change),
+        let (entry, new) = match (kind, value.parse()) {
+            (RevocationKind::Key, Ok(key)) => (self.changed_keys.entry(key).or_insert(change), change),
             // Nobody has a key of such a name.
             (RevocationKind::Key, Err(_)) => return,
-            (RevocationKind::Maker, _) => self.changed_makers.entry(value).or_insert(change),
-            _ => self.revoked.entry(kind).or_default().entry(value).or_insert(new),
+            (RevocationKind::Maker, _) => (self.changed_makers.entry(value).or_insert(change), change),
+            _ => (self.revoked.entry(kind).or_default().entry(value).or_insert(new), new),
         };
         entry.issued_before = entry.issued_before.max(new.issued_before);
         entry.expires_at = entry.expires_at.max(new.expires_at);

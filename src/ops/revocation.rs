@@ -70,7 +70,10 @@ impl Revocation {
     ) -> Result<String, NotDone> {
         let value = self.checked_value()?;
         if self.before.is_some_and(|before| before > now + AHEAD) {
-            return Err(NotDone::Value("what is issued later than now cannot be revoked yet"));
+            return Err(NotDone::Value("what is issued more than five minutes ahead cannot be revoked yet"));
+        }
+        if self.before.is_some() && self.kind == Kind::Token {
+            return Err(NotDone::Value("a token is revoked whenever it was issued: no instant is needed"));
         }
         let entry = connect().await?.revoke(self.kind.into(), &value, self.before, &self.reason).await?;
         Ok(format!(
@@ -92,19 +95,26 @@ impl Revocation {
             }
             Kind::Subject => {
                 check_name(&self.value)?;
-                if let Some(named) = self.value.strip_prefix(API_KEY_SUBJECT) {
+                // No token has such a subject in letters of whatever case, so it is meant for one of these.
+                if let Some(named) = after(&self.value, API_KEY_SUBJECT) {
                     let id = api_key_id(named).ok_or(NotDone::Value(
                         "an API key is named by its id, or by the part of its text between the two `_`",
                     ))?;
                     return Ok(format!("{API_KEY_SUBJECT}{id}"));
                 }
                 // The names of services are small, however they are written in the settings.
-                let is_service = self.value.starts_with(SERVICE_SUBJECT);
+                let is_service = after(&self.value, SERVICE_SUBJECT).is_some();
                 Ok(if is_service { self.value.to_ascii_lowercase() } else { self.value.clone() })
             }
             _ => check_name(&self.value).map(|()| self.value.clone()),
         }
     }
+}
+
+/// What follows how a subject begins, in letters of whatever case.
+pub(super) fn after<'a>(subject: &'a str, kind: &str) -> Option<&'a str> {
+    let (begin, rest) = subject.split_at_checked(kind.len())?;
+    begin.eq_ignore_ascii_case(kind).then_some(rest)
 }
 
 /// What names somebody or something.

@@ -1,7 +1,7 @@
 //! What authentication looks up before there is a principal, and so without a permit.
 //!
 //! It has a login of its own, `app_authn`, to which nothing else is open: an operation cannot read the hash of a
-//! secret, and a look-up cannot read an order. What operators decided is read with it too. All it writes is when a key was used, and what its maker may do.
+//! secret, and a look-up cannot read an order. What operators decided is read with it too. All it writes is when a key was used, and what people may do as their tokens say.
 
 use std::time::Duration;
 

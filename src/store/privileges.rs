@@ -44,11 +44,11 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                       as "reads_hashes!",
                   exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
                           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-                            and c.relname <> 'roles_seen'
-                            and (has_table_privilege(c.oid, 'insert, update, delete, truncate')
-                                 or has_any_column_privilege(c.oid, 'insert')
-                                 or has_column_privilege(c.oid, a.attnum, 'update')
-                                    and not (c.relname = 'api_keys' and a.attname = 'last_used_at')))
+                            and (has_table_privilege(c.oid, 'update, truncate')
+                                 or c.relname <> 'roles_seen' and (has_any_column_privilege(c.oid, 'insert')
+                                                                   or has_table_privilege(c.oid, 'delete'))
+                                 or has_column_privilege(c.oid, a.attnum, 'update') and (c.relname, a.attname) not in
+                                    (('api_keys', 'last_used_at'), ('roles_seen', 'roles'), ('roles_seen', 'as_of'))))
                       as "writes_more_than_key_use!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = 'roles_seen'
                                                    and (has_any_column_privilege(c.oid, 'insert, update')

@@ -132,7 +132,8 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
 async fn start_error_after(change: &str) -> String {
     let urls = test_database().await;
     run(&urls.owner, change).await.unwrap();
-    start_error(&urls.writer, &urls.reader).await
+    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
+    app::start(settings, Clock::system()).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -148,6 +149,17 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
     assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
     let error = start_error_after("grant create on schema public to app_writer").await;
     assert!(error.contains("app_writer: may create objects"), "{error}");
+    for (grant, excess) in [
+        ("update (roles) on roles_seen to app_writer", "app_writer: may change what API keys may do"),
+        ("insert on roles_seen to app_keys", "app_keys: may change what API keys may do"),
+        ("update (makes_keys) on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
+        ("truncate on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
+        ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the use of keys"),
+        ("delete on measures to app_authn", "app_authn: may write more than the use of keys"),
+    ] {
+        let error = start_error_after(&format!("grant {grant}")).await;
+        assert!(error.contains(excess), "{grant}: {error}");
+    }
     for grant in
         ["update on audit_events", "insert on audit_journal", "execute on function write_audit_event(audit_events)"]
     {

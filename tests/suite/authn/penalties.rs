@@ -150,6 +150,28 @@ async fn authn_17_guessing_at_one_key_ends_sooner_and_locks_nobody_else_out() {
     elsewhere(app.api_key(key), 3).get("/v1/orders").await.ok(200);
 }
 
+/// Programs go on with keys that an operator revoked, as after `revoke everything`, and others there get new ones.
+#[tokio::test]
+async fn authn_17_who_shows_a_revoked_key_keeps_no_new_one_out() {
+    let app = TestApp::start_with(&SOON).await;
+    let (old, other) = (app.new_api_key(&[Scope::OrdersRead]).await, app.new_api_key(&[Scope::OrdersRead]).await);
+    let (old, new) = (app.api_key(old["key"].as_str().unwrap()), app.api_key(other["key"].as_str().unwrap()));
+    old.get("/v1/orders").await.ok(200);
+    let id = old.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
+    let note = format!("select note_revocation('subject', '{id}', now(), 'a test')");
+    run(&app.database.operator, &note).await.unwrap();
+    eventually("it is revoked", async || old.get("/v1/orders").await.status == 401).await;
+    for _ in 0..20 {
+        assert_refused(&old.get("/v1/orders").await, "revoked");
+    }
+    // What is remembered of it is gone too.
+    app.clock.advance(Duration::from_secs(61));
+    for _ in 0..20 {
+        assert_refused(&old.get("/v1/orders").await, "revoked");
+    }
+    new.get("/v1/orders").await.ok(200);
+}
+
 #[tokio::test]
 async fn authn_17_honest_failures_are_not_held_against_anybody() {
     let app = TestApp::start_with(&SOON).await;

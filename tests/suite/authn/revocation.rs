@@ -296,6 +296,8 @@ async fn authn_11_what_names_nothing_is_refused() {
         (vec!["tenant", "acme"], "a tenant is named by its UUID"),
         (vec!["nobody", "alice"], "invalid value 'nobody'"),
         (vec!["subject", "alice", "--before", "soon"], "invalid value 'soon'"),
+        (vec!["token", "a", "--before", "2020-01-01T00:00:00Z"], "no instant is needed"),
+        (vec!["subject", "API-key:x"], "an API key is named by its id"),
         (vec!["subject", "alice", "--before", "2999-01-01T00:00:00Z"], "cannot be revoked yet"),
         (vec!["subject", "alice", "--before", "+262142-12-31T00:00:00Z"], "cannot be revoked yet"),
     ] {

@@ -195,7 +195,7 @@ async fn authn_11_a_service_is_revoked_by_its_name() {
     let stage = Stage::start(&[]).await;
     let (job, prometheus) = (stage.job(), stage.named([dns(PROMETHEUS)]));
     job.get("/v1/me").await.ok(200);
-    for (subject, actor, path) in [("service:Job", &job, "/v1/me"), ("service:prometheus", &prometheus, "/metrics")] {
+    for (subject, actor, path) in [("Service:Job", &job, "/v1/me"), ("service:prometheus", &prometheus, "/metrics")] {
         let mut command = binary();
         command.args(["incident", "revoke", "subject", subject, "--reason", "a test"]);
         command.env("APP_DATABASE__OPERATOR_URL", stage.app.database.operator.expose_secret());

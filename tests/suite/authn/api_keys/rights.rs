@@ -259,3 +259,23 @@ async fn authn_12_whoever_made_no_key_is_forgotten() {
     let left = query(&app.database.authn, "select subject from roles_seen order by subject").await;
     assert_eq!(left, ["admin@acme.example", "another", "seen lately"]);
 }
+
+/// Which of two is newer nobody can say, so no order of them gives more than both.
+#[tokio::test]
+async fn authn_12_of_two_tokens_of_one_second_what_both_say_counts() {
+    let app = TestApp::start().await;
+    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let now = app.clock.timestamp() + 1;
+    app.clock.advance(Duration::from_secs(2));
+    let seen_with = async |roles: Value, jti: &str| {
+        let forge = app.forge().claim("iat", now).claim("exp", now + 300).claim("roles", roles).claim("jti", jti);
+        app.bearer(forge.token()).get("/v1/me").await.ok(200);
+    };
+    seen_with(json!(["admin", "auditor"]), "one").await;
+    seen_with(json!(["auditor", "viewer"]), "two").await;
+    assert_eq!(roles_of(&app).await, ["{auditor}"]);
+    seen_with(json!(["admin", "auditor", "viewer"]), "three").await;
+    assert_eq!(roles_of(&app).await, ["{auditor}"]);
+    let program = app.api_key(text(&created));
+    assert_eq!(program.get("/v1/me").await.ok(200)["roles"], json!(["auditor"]));
+}
