@@ -85,18 +85,21 @@ impl Revocations {
 
     /// Follows the database for as long as it runs.
     pub(super) async fn follow(self: Arc<Self>) {
-        let mut was_heard = true;
+        let mut owed = true;
         loop {
             let feed = self.store.listen().await;
             // After listening began, so that nothing falls between the two. From the beginning, since it may be
             // another database by now: the copy that took over, or a backup that lacks what was read before. What is
             // remembered of keys is forgotten for that, once: while nothing can be listened to, keys would be hashed
             // for each call.
-            let anew = feed.is_ok() || was_heard;
-            was_heard = feed.is_ok();
+            let anew = feed.is_ok() || owed;
             let looked = self.look_from(|standing| standing.before_the_first(anew)).await;
-            if let (Ok(mut feed), Ok(())) = (feed, looked) {
-                self.follow_feed(&mut feed).await;
+            owed = feed.is_ok() || anew && looked.is_err();
+            match (feed, looked) {
+                (Ok(mut feed), Ok(())) => self.follow_feed(&mut feed).await,
+                // As often as if there were nobody to be told by.
+                (Err(_), Ok(())) => tokio::time::sleep(LOOK).await,
+                (_, Err(_)) => {}
             }
             tokio::time::sleep(RETRY).await;
         }

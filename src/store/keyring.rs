@@ -83,9 +83,14 @@ impl Keyring {
     async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         let mut tried: BTreeMap<String, Result<(), MasterKeyError>> = BTreeMap::new();
         for (tenant, key) in self.stored.some_of_each_master().await? {
-            if !matches!(tried.get(&key.wrapped_by), Some(Ok(()))) {
-                let opened = keys.open(tenant.uuid(), &key).await.map(drop);
-                tried.insert(key.wrapped_by, opened);
+            if matches!(tried.get(&key.wrapped_by), Some(Ok(()))) {
+                continue;
+            }
+            match keys.open(tenant.uuid(), &key).await {
+                Ok(_) => drop(tried.insert(key.wrapped_by, Ok(()))),
+                Err(error) if error.is_of_one_key() => drop(tried.entry(key.wrapped_by).or_insert(Err(error))),
+                // Of no other is anything known either.
+                Err(error) => return Err(error.into()),
             }
         }
         tried.into_values().collect::<Result<(), MasterKeyError>>()?;
