@@ -42,7 +42,7 @@ use tokio::task::JoinSet;
 
 pub use certificate::{Peer, PeerCertificate};
 pub(crate) use key_text::api_key_id;
-pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT};
+pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, after_kind};
 pub use principal::{CallerKind, Principal};
 pub use refused::Refused;
 
@@ -261,7 +261,8 @@ impl Authenticator {
                 self.issuers.principal_of(token, shown.peer, &self.revocations).await?
             }
             (Some(Credential::ApiKey(text)), _) => {
-                self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await?
+                // Which has looked for revocations, and is bound to nothing.
+                return self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await;
             }
             (None, Some((service, caller))) if service.tenant.is_some() => return Ok(Arc::new(caller)),
             (None, Some(_)) => return Err(Refused::Tenant.into()),

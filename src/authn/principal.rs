@@ -13,6 +13,12 @@ pub(crate) const SERVICE_SUBJECT: &str = "service:";
 /// Of operators, in the audit trail.
 pub(super) const OPERATOR_SUBJECT: &str = "operator:";
 
+/// What follows how a subject of some kind begins, in letters of whatever case: none may look like another.
+pub(crate) fn after_kind<'s>(subject: &'s str, kind: &str) -> Option<&'s str> {
+    let (begin, rest) = subject.split_at_checked(kind.len())?;
+    begin.eq_ignore_ascii_case(kind).then_some(rest)
+}
+
 /// What kind of caller a principal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerKind {

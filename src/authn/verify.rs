@@ -10,7 +10,7 @@ use super::{
     certificate::Thumbprint,
     claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{API_KEY_SUBJECT, CallerKind, OPERATOR_SUBJECT, Principal, SERVICE_SUBJECT},
+    principal::{API_KEY_SUBJECT, CallerKind, OPERATOR_SUBJECT, Principal, SERVICE_SUBJECT, after_kind},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
@@ -176,7 +176,7 @@ impl Verifier {
 
     /// Whether it looks like somebody of another kind, in letters of whatever case.
     fn is_reserved(&self, name: &str) -> bool {
-        self.reserved.iter().any(|own| name.get(..own.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(own)))
+        self.reserved.iter().any(|own| after_kind(name, own).is_some())
     }
 
     /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.

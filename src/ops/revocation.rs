@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{NotDone, check_reason};
 use crate::{
-    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, api_key_id},
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, after_kind, api_key_id},
     domain::RevocationKind,
     store::{Operator, OperatorError},
 };
@@ -96,25 +96,19 @@ impl Revocation {
             Kind::Subject => {
                 check_name(&self.value)?;
                 // No token has such a subject in letters of whatever case, so it is meant for one of these.
-                if let Some(named) = after(&self.value, API_KEY_SUBJECT) {
+                if let Some(named) = after_kind(&self.value, API_KEY_SUBJECT) {
                     let id = api_key_id(named).ok_or(NotDone::Value(
                         "an API key is named by its id, or by the part of its text between the two `_`",
                     ))?;
                     return Ok(format!("{API_KEY_SUBJECT}{id}"));
                 }
                 // The names of services are small, however they are written in the settings.
-                let is_service = after(&self.value, SERVICE_SUBJECT).is_some();
+                let is_service = after_kind(&self.value, SERVICE_SUBJECT).is_some();
                 Ok(if is_service { self.value.to_ascii_lowercase() } else { self.value.clone() })
             }
             _ => check_name(&self.value).map(|()| self.value.clone()),
         }
     }
-}
-
-/// What follows how a subject begins, in letters of whatever case.
-pub(super) fn after<'a>(subject: &'a str, kind: &str) -> Option<&'a str> {
-    let (begin, rest) = subject.split_at_checked(kind.len())?;
-    begin.eq_ignore_ascii_case(kind).then_some(rest)
 }
 
 /// What names somebody or something.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Profile, Reader,
+    Reader,
     tls::{Clients, Tls, TlsVersion},
 };
 use crate::{
@@ -87,7 +87,7 @@ impl Internal {
         };
         let [certificate, key, authorities] = files.map(|file| r.required(&format!("internal.{file}")));
         let clients = Clients::Required(authorities?);
-        let guarded = r.profile() == Profile::Production;
+        let guarded = r.is_production();
         let tls = Tls { certificate: certificate?, key: key?, min_version: TlsVersion::V1_3, clients, guarded };
         let services = services.into_iter().collect::<Option<Vec<_>>>()?;
         if services.is_empty() {

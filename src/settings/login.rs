@@ -1,12 +1,12 @@
 use secrecy::SecretString;
 
-use super::{Faults, Internal, Profile, Reader, SecretRead, checks, environment, secrets};
+use super::{Faults, Internal, Reader, SecretRead, checks, environment, secrets};
 use crate::authz::internal::ServiceRight;
 
 /// The URL of a login, with a fault for all that is wrong with it.
 pub(super) fn url(r: &mut Reader, key: &str) -> Option<SecretString> {
     let url = r.secret(key)?;
-    let production = r.profile() == Profile::Production;
+    let production = r.is_production();
     checks::check_database(key, &url, production, r);
     Some(url)
 }
@@ -47,7 +47,7 @@ impl LoginSettings {
     fn load(key: &str) -> Result<Self, Faults> {
         let mut reader = Reader::new(environment());
         let url = url(&mut reader, key);
-        if reader.profile() == Profile::Production {
+        if reader.is_production() {
             secrets::check(&mut reader);
         }
         let secrets_read = reader.secrets.reads();

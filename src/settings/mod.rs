@@ -212,7 +212,7 @@ impl Settings {
         let sources = Sources::new(&variables);
         let mut reader = Reader::new(variables);
         let settings = Self::read(&mut reader, sources);
-        if reader.profile() == Profile::Production {
+        if reader.is_production() {
             secrets::check(&mut reader);
         }
         // These logins are other commands' business; here they only must not count as unknown.

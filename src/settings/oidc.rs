@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, convert::Infallible, str::FromStr, time::Durati
 
 use serde_json::{Map, Value};
 
-use super::{Profile, Reader, checks};
+use super::{Reader, checks};
 use crate::domain::TenantId;
 
 /// Whose tokens are accepted.
@@ -164,7 +164,7 @@ impl Issuer {
         let path = |text: &str| ClaimPath(text.to_owned());
         let url: Option<String> = r.required(&key("issuer"));
         if let Some(url) = &url {
-            let production = r.profile() == Profile::Production;
+            let production = r.is_production();
             checks::check_issuer(&key("issuer"), url, production, r);
         }
         let audience = match first {

@@ -2,7 +2,7 @@ use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
-use super::{Profile, Reader, checks};
+use super::{Reader, checks};
 
 /// Calls per minute (RATE-02, RATE-03, RATE-04). All of a quota may be used at once; it comes back evenly.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl SharedQuota {
             }
         }
         let url = url?;
-        let production = r.profile() == Profile::Production;
+        let production = r.is_production();
         let is_plain = checks::check_quota_store("quota.redis_url", &url, production, r);
         if is_plain && authorities.is_some() {
             r.fault("quota.redis_ca_path", "is of no use unless quota.redis_url is rediss://");

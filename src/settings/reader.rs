@@ -134,6 +134,11 @@ impl Reader {
         *self.profile.insert(profile)
     }
 
+    /// Whether what is unsafe is to be refused.
+    pub(super) fn is_production(&mut self) -> bool {
+        self.profile() == Profile::Production
+    }
+
     /// The names right below `key`, such as those of a table in the file.
     pub(super) fn names(&self, key: &str) -> BTreeSet<String> {
         self.config.get_table(key).map(|table| table.into_keys().collect()).unwrap_or_default()

@@ -3,7 +3,7 @@ use std::{path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use url::Url;
 
-use super::{Profile, Reader, checks};
+use super::{Reader, checks};
 use crate::telemetry::{LogFilter, LogFormat};
 
 /// Log lines.
@@ -68,7 +68,7 @@ impl Otlp {
             return None;
         }
         let endpoint: Option<Url> = r.required("otlp.endpoint");
-        let production = r.profile() == Profile::Production;
+        let production = r.is_production();
         if let Some(url) = &endpoint {
             checks::check_service_url("otlp.endpoint", url, production, r);
         }

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, str::FromStr};
 
-use super::{Profile, Reader};
+use super::Reader;
 
 /// TLS of a listener (CRYPTO-01).
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Tls {
         let key = r.optional("tls.key_path");
         let min_version = r.or("tls.min_version", TlsVersion::default());
         let clients = r.optional("tls.client_ca_path").map_or(Clients::Unasked, Clients::Asked);
-        let guarded = r.profile() == Profile::Production;
+        let guarded = r.is_production();
         match (certificate, key) {
             (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients, guarded }),
             (None, None) if clients == Clients::Unasked => None,

@@ -29,6 +29,7 @@ mod input;
 mod internal;
 mod interop;
 mod issuer;
+mod master_keys;
 mod matrix;
 mod messages;
 mod misuse;

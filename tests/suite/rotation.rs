@@ -21,7 +21,7 @@ use service::{
 use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, run, superuser};
 
 /// The environment of a command beside this service, with other keys if need be.
-fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut variables = TestApp::variables(&app.database, app.issuer.url());
     variables.extend(keys.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     variables.retain(|_, value| !value.is_empty());
@@ -44,7 +44,7 @@ fn person(n: usize) -> Value {
     })
 }
 
-async fn add(app: &TestApp, people: usize) -> Vec<String> {
+pub async fn add(app: &TestApp, people: usize) -> Vec<String> {
     let sales = app.user(Role::Sales);
     let mut paths = Vec::new();
     for n in 0..people {
@@ -55,7 +55,7 @@ async fn add(app: &TestApp, people: usize) -> Vec<String> {
 }
 
 /// Everybody can be read, and found by both indexes.
-async fn all_is_there(app: &TestApp, paths: &[String]) {
+pub async fn all_is_there(app: &TestApp, paths: &[String]) {
     let admin = app.user(Role::Admin);
     for (n, path) in paths.iter().enumerate() {
         let read = admin.get(path).await.ok(200);
@@ -216,56 +216,6 @@ async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_seal
     assert!(told.starts_with("1 customers and 0 tenants could not be opened"), "{told}");
     assert_eq!(query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await, ["1"]);
     assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
-}
-
-#[tokio::test]
-async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more() {
-    let app = TestApp::start().await;
-    let paths = add(&app, 2).await;
-    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
-    let both = format!("{new},{old}");
-    let start = async |master: &str| {
-        let settings = Settings::from_variables(variables(&app, &[("APP_KEYS__MASTER", master)])).unwrap();
-        app::start(settings, Clock::system()).await.map(|_| ()).map_err(|error| error.to_string())
-    };
-    // First every replica gets both, then the data keys move, and last the old one goes.
-    start(&both).await.unwrap();
-    assert!(start(&new).await.unwrap_err().contains("keyset:1"));
-    let said = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap();
-    assert_eq!(said, ["2 data keys are now wrapped by keyset:2"]);
-    assert_eq!(
-        keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap(),
-        ["0 data keys are now wrapped by keyset:2"]
-    );
-    assert!(start(&old).await.unwrap_err().contains("keyset:2"));
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
-    all_is_there(&replica, &paths).await;
-}
-
-/// Somebody may add data keys that are none, as `app_keys` may: no key stays where it is for that.
-#[tokio::test]
-async fn crypto_05_a_data_key_that_does_not_open_keeps_no_other_under_the_old_master_key() {
-    let app = TestApp::start().await;
-    let paths = add(&app, 1).await;
-    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
-    let both = format!("{new},{old}");
-    let spoiled = uuid::Uuid::nil();
-    let add_one = format!(
-        "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
-         values ('{spoiled}', 1, 'keyset:1', decode(repeat('01', 60), 'hex'), now())"
-    );
-    run(&app.database.keys, &add_one).await.unwrap();
-    let told = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
-    assert!(told.starts_with("1 data keys do not open"), "{told}");
-    let by = format!("select wrapped_by from data_keys where of_tenant <> '{spoiled}'");
-    assert_eq!(query(&app.database.keys, &by).await, ["keyset:2", "keyset:2"]);
-    let told = keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
-    assert!(told.contains("does not open with master key keyset:1"), "{told}");
-    // It goes without being opened, and so does the old master key.
-    let destroy = Keys::Destroy { tenant: spoiled, reason: "it is none".to_owned() };
-    keys(&app, destroy, &[("APP_KEYS__MASTER", &new)]).await.unwrap();
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
-    replica.user(Role::Admin).get(&paths[0]).await.ok(200);
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! Master keys that change (CRYPTO-05): another keyset, another version of the vault's, and what must not be lost by it.
+
+use secrecy::ExposeSecret;
+use service::{app, authz::policy::Role, domain::Clock, ops::Keys, settings::Settings};
+
+use crate::{
+    rotation::{add, all_is_there, keys, variables},
+    support::{TestApp, UNTHROTTLED, Vault, keyset, query, run},
+    vault::{alone, app_of, beside, refusal, version, wrapped_by},
+};
+
+#[tokio::test]
+async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 2).await;
+    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
+    let both = format!("{new},{old}");
+    let start = async |master: &str| {
+        let settings = Settings::from_variables(variables(&app, &[("APP_KEYS__MASTER", master)])).unwrap();
+        app::start(settings, Clock::system()).await.map(|_| ()).map_err(|error| error.to_string())
+    };
+    // First every replica gets both, then the data keys move, and last the old one goes.
+    start(&both).await.unwrap();
+    assert!(start(&new).await.unwrap_err().contains("keyset:1"));
+    let said = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap();
+    assert_eq!(said, ["2 data keys are now wrapped by keyset:2"]);
+    assert_eq!(
+        keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap(),
+        ["0 data keys are now wrapped by keyset:2"]
+    );
+    assert!(start(&old).await.unwrap_err().contains("keyset:2"));
+    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    all_is_there(&replica, &paths).await;
+}
+
+/// Somebody may add data keys that are none, as `app_keys` may: no key stays where it is for that.
+#[tokio::test]
+async fn crypto_05_a_data_key_that_does_not_open_keeps_no_other_under_the_old_master_key() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 1).await;
+    let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
+    let both = format!("{new},{old}");
+    let spoiled = uuid::Uuid::nil();
+    let add_one = format!(
+        "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
+         values ('{spoiled}', 1, 'keyset:1', decode(repeat('01', 60), 'hex'), now())"
+    );
+    run(&app.database.keys, &add_one).await.unwrap();
+    let told = keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
+    assert!(told.starts_with("1 data keys do not open"), "{told}");
+    let by = format!("select wrapped_by from data_keys where of_tenant <> '{spoiled}'");
+    assert_eq!(query(&app.database.keys, &by).await, ["keyset:2", "keyset:2"]);
+    let told = keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
+    assert!(told.contains("does not open with master key keyset:1"), "{told}");
+    // It goes without being opened, and so does the old master key.
+    let destroy = Keys::Destroy { tenant: spoiled, reason: "it is none".to_owned() };
+    keys(&app, destroy, &[("APP_KEYS__MASTER", &new)]).await.unwrap();
+    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    replica.user(Role::Admin).get(&paths[0]).await.ok(200);
+}
+
+#[tokio::test]
+async fn crypto_05_what_a_vault_does_not_open_again_is_never_stored() {
+    let vault = Vault::start().await;
+    let url = vault.url();
+    let app = TestApp::start_with(&beside(&url)).await;
+    // It wraps, and opens something else, or opens anything anywhere.
+    vault.lose_what_is_wrapped(true);
+    let told = keys(&app, Keys::Rewrap, &beside(&url)).await.unwrap_err();
+    assert!(told.contains("opens no data key"), "{told}");
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+    let told = refusal(&app, &beside(&url)).await;
+    assert!(told.contains("opens no data key"), "{told}");
+    vault.lose_what_is_wrapped(false);
+    vault.ignore_associated_data();
+    let told = keys(&app, Keys::Rewrap, &beside(&url)).await.unwrap_err();
+    assert!(told.contains("does not bind what it wraps"), "{told}");
+    let told = refusal(&app, &beside(&url)).await;
+    assert!(told.contains("does not bind what it wraps"), "{told}");
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+}
+
+#[tokio::test]
+async fn crypto_05_a_vault_rotates_its_key_and_the_old_version_is_needed_no_more() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let (url, admin) = (vault.url(), app.user(Role::Admin));
+    vault.rotate();
+    let rewrapped = keys(&app, Keys::Rewrap, &alone(&url)).await.unwrap();
+    assert_eq!(rewrapped, [format!("2 data keys are now wrapped by {}", version(2))]);
+    assert_eq!(wrapped_by(&app).await, [version(2)]);
+    let again = keys(&app, Keys::Rewrap, &alone(&url)).await.unwrap();
+    assert_eq!(again, [format!("0 data keys are now wrapped by {}", version(2))]);
+    vault.forbid_before(2);
+    admin.get("/v1/customers").await.ok(200);
+    let replica = TestApp::start_on(app.database.clone(), &alone(&url)).await;
+    replica.user(Role::Admin).get("/v1/customers").await.ok(200);
+    let status = keys(&app, Keys::Status, &alone(&url)).await.unwrap().join("\n");
+    assert!(status.contains(&format!("data key 1, wrapped by {}", version(2))), "{status}");
+    // Forbidden too early, nothing is lost and the start says what is missing.
+    vault.forbid_before(3);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("disallowed by policy"), "{told}");
+    vault.forbid_before(1);
+    // And back to a keyset.
+    let back = [&beside(&url)[..], &[("APP_KEYS__PROVIDER", "keyset")]].concat();
+    keys(&app, Keys::Rewrap, &back).await.unwrap();
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+    TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(Role::Admin).get("/v1/customers").await.ok(200);
+    let told = refusal(&app, &alone(&url)).await;
+    assert!(told.contains("keyset:1, which the settings do not have"), "{told}");
+}
