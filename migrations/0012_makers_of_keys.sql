@@ -74,12 +74,22 @@ begin
 end
 $$;
 
--- A change of roles and the making of a key wait for each other, so that one of the two sees the other.
+-- A change of roles and the making of a key wait for each other, so that one of the two sees the other; and so do two
+-- that make keys for one person. Somebody has 100 live keys at most, and 200 while old ones are replaced: each is a hash
+-- to check, and what a leaver leaves behind.
 create function api_key_made() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    live bigint;
 begin
     update public.roles_seen s set makes_keys = true where s.tenant_id = new.tenant_id and s.subject = new.created_by;
+    select count(*) into live from public.api_keys k
+    where k.tenant_id = new.tenant_id and k.created_by = new.created_by
+      and k.revoked_at is null and k.expires_at > new.created_at;
+    if live >= (case when new.replaces is null then 100 else 200 end) then
+        raise exception 'too many live API keys' using errcode = 'check_violation', constraint = 'live_api_keys';
+    end if;
     return new;
 end
 $$;

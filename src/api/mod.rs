@@ -243,6 +243,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::InFlight => Self::new(Kind::InFlight),
             StoreError::UnknownCustomer => NewOrderError::UnknownCustomer.into(),
+            StoreError::TooManyApiKeys => Self::new(Kind::Conflict)
+                .detail("You have as many live API keys as one may have; revoke those that nobody needs."),
             StoreError::KeyDestroyed => Self::new(Kind::NotFound),
             StoreError::Broken(_) | StoreError::Inconsistent | StoreError::Sealed(_) => {
                 tracing::error!(%error, cause = ?source, "store error");

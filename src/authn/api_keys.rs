@@ -72,7 +72,7 @@ impl ApiKeys {
     /// The text of a new key, which nobody will see again, and the hash to store.
     pub(super) async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
         let (text, secret) = key_text::issue(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
-        Ok((text, self.hashing.hash(&secret).await?))
+        Ok((text, self.hashing.hash(&secret, tenant).await?))
     }
 
     /// Whose a key is that was right when it was used last, although it may have to be checked again.
@@ -143,7 +143,7 @@ impl ApiKeys {
         };
         // What was right before is no guess, whoever else guesses from the same address.
         let proven = self.proven.get(&digest).is_some();
-        let asker = if proven { Asker::Trusted } else { Asker::Anybody(source) };
+        let asker = if proven { Asker::Trusted(key.tenant) } else { Asker::Anybody(source) };
         let admit = || match penalties.admit(source, key.id) {
             Err(seconds) if !proven => Err(AuthnError::Penalised { seconds, refused: None }),
             _ => Ok(()),

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,12 +10,15 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{AuthnError, Source, workers::Workers};
-use crate::crypto::{Pepper, SecretHashError};
+use crate::{
+    crypto::{Pepper, SecretHashError},
+    domain::TenantId,
+};
 
-/// Most calls that wait for their turn; more are turned away at once.
+/// Most calls that wait for their turn, of those who are trusted and of anybody; more are turned away at once.
 const MAX_WAITING: usize = 64;
-/// Most of them from one site, so that one alone cannot keep the others out.
-const MAX_WAITING_PER_SITE: usize = 16;
+/// Most of them from one site, or for one tenant, so that one alone cannot keep the others out.
+const MAX_WAITING_EACH: usize = 16;
 /// Longest wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -25,14 +28,14 @@ pub(super) struct Hashing {
     pepper: Pepper,
     workers: Workers,
     turns: Arc<Semaphore>,
-    waiting: Mutex<HashMap<IpAddr, usize>>,
+    waiting: Mutex<HashMap<Share, usize>>,
 }
 
 /// Who wants a secret hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Somebody who is let in already, or shows a key that was right before: there are only so many of them.
-    Trusted,
+    /// Somebody of this tenant who is let in already, or shows a key that was right before.
+    Trusted(TenantId),
     /// Anybody, from here.
     Anybody(Source),
 }
@@ -44,10 +47,10 @@ impl Hashing {
         Ok(Self { pepper, workers, turns: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() })
     }
 
-    /// The hash of a new secret.
-    pub(super) async fn hash(&self, secret: &SecretString) -> Result<String, AuthnError> {
+    /// The hash of a new secret, for this tenant.
+    pub(super) async fn hash(&self, secret: &SecretString, tenant: TenantId) -> Result<String, AuthnError> {
         let secret = secret.clone();
-        self.in_turn(Asker::Trusted, || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
+        self.in_turn(Asker::Trusted(tenant), || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
     }
 
     /// Whether the hash is of the secret. `admit` is asked when the turn has come, since others may have failed
@@ -85,34 +88,48 @@ impl Hashing {
     }
 
     async fn turn(&self, asker: Asker) -> Option<OwnedSemaphorePermit> {
-        let _place = match asker {
-            Asker::Trusted => None,
-            Asker::Anybody(source) => Some(self.place(source)?),
-        };
+        let _place = self.place(asker.share())?;
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
         // The semaphore is never closed.
         turn.ok().and_then(Result::ok)
     }
 
-    /// A place among those who wait, if there is one left for the site.
-    fn place(&self, source: Source) -> Option<Place<'_>> {
-        let site = site(source);
+    /// A place among those who wait, if there is one left in the share.
+    fn place(&self, share: Share) -> Option<Place<'_>> {
         let mut waiting = self.waiting();
-        let here = waiting.get(&site).copied().unwrap_or(0);
-        if here >= MAX_WAITING_PER_SITE || waiting.values().sum::<usize>() >= MAX_WAITING {
+        let here = waiting.get(&share).copied().unwrap_or(0);
+        // Whoever is trusted finds a place however many come who are not.
+        let alike = waiting.iter().filter(|(other, _)| mem::discriminant(*other) == mem::discriminant(&share));
+        if here >= MAX_WAITING_EACH || alike.map(|(_, waiting)| waiting).sum::<usize>() >= MAX_WAITING {
             return None;
         }
-        waiting.insert(site, here + 1);
-        Some(Place { hashing: self, site })
+        waiting.insert(share, here + 1);
+        Some(Place { hashing: self, share })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Share, usize>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whose share a source takes of: its own, or of IPv6 that of the /48 around it, which is what one site gets and has
-/// 65 536 sources (RFC 6177 section 2).
+/// Whose share of the places somebody takes of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Share {
+    Tenant(TenantId),
+    Site(IpAddr),
+}
+
+impl Asker {
+    fn share(self) -> Share {
+        match self {
+            Self::Trusted(tenant) => Share::Tenant(tenant),
+            Self::Anybody(source) => Share::Site(site(source)),
+        }
+    }
+}
+
+/// Where a source is: itself, or of IPv6 the /48 around it, which is what one site gets and has 65 536 sources (RFC 6177
+/// section 2).
 fn site(source: Source) -> IpAddr {
     match source.0 {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
@@ -123,16 +140,16 @@ fn site(source: Source) -> IpAddr {
 /// Taken by one who waits.
 struct Place<'h> {
     hashing: &'h Hashing,
-    site: IpAddr,
+    share: Share,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = self.hashing.waiting();
-        match waiting.get_mut(&self.site) {
+        match waiting.get_mut(&self.share) {
             Some(here) if *here > 1 => *here -= 1,
             _ => {
-                waiting.remove(&self.site);
+                waiting.remove(&self.share);
             }
         }
     }
@@ -143,21 +160,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authn_12_places_in_the_queue_are_few_in_all_and_for_one_source_and_are_given_back() {
+    fn authn_12_places_in_the_queue_are_few_in_all_and_for_each_and_are_given_back() {
         let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let hashing = Hashing::new(pepper, 1).unwrap();
-        let source = |n: u8| Source([192, 0, 2, n].into());
-        let mut places = Vec::new();
-        for n in 1..=4 {
-            places.extend((0..MAX_WAITING_PER_SITE).map(|_| hashing.place(source(n)).unwrap()));
-            assert!(hashing.place(source(n)).is_none(), "one source has more than its share");
+        let site = |n: u8| Asker::Anybody(Source([192, 0, 2, n].into())).share();
+        let tenant = |n: u8| Asker::Trusted(TenantId::from_uuid(uuid::Uuid::from_u128(n.into()))).share();
+        let mut all = Vec::new();
+        // Those of one kind take none of the other's.
+        for share in [&site as &dyn Fn(u8) -> Share, &tenant] {
+            let mut places = Vec::new();
+            for n in 1..=4 {
+                places.extend((0..MAX_WAITING_EACH).map(|_| hashing.place(share(n)).unwrap()));
+                assert!(hashing.place(share(n)).is_none(), "one has more than its share");
+            }
+            assert!(hashing.place(share(5)).is_none(), "more wait than may");
+            places.pop();
+            let last = hashing.place(share(4)).unwrap();
+            assert!(hashing.place(share(4)).is_none(), "one that was given back was given twice");
+            all.push((places, last));
         }
-        assert!(hashing.place(source(5)).is_none(), "more wait than may");
-        places.pop();
-        let last = hashing.place(source(4)).unwrap();
-        assert!(hashing.place(source(4)).is_none(), "one that was given back was given twice");
-        drop((places, last));
-        assert!(hashing.waiting().is_empty(), "sites are remembered that wait no more");
+        drop(all);
+        assert!(hashing.waiting().is_empty(), "those are remembered that wait no more");
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Issuers {
 
     /// A new token says what a person may do now, which bounds the API keys they made. While that cannot be noted, it is not
     /// accepted: who lost a role would go on by their keys.
-    async fn note_roles(&self, principal: &Principal) -> Result<(), AuthnError> {
+    pub(super) async fn note_roles(&self, principal: &Principal) -> Result<(), AuthnError> {
         if principal.kind() != CallerKind::User {
             return Ok(());
         }

@@ -186,9 +186,11 @@ impl Authenticator {
         self.issuers.is_ready() && !self.revocations.is_lost()
     }
 
-    /// The text of a new API key, which nobody will see again, and the hash of its secret to store.
-    pub async fn issue_key(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        self.api_keys.issue(tenant, id).await
+    /// The text of a new API key, which nobody will see again, and the hash of its secret to store. What its maker may do
+    /// is noted first, once more: a database that took over may have lost it, and a key without it opens nothing.
+    pub async fn issue_key(&self, maker: &Principal, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
+        self.issuers.note_roles(maker).await?;
+        self.api_keys.issue(maker.tenant(), id).await
     }
 
     /// Learns here and now what was just revoked. The other replicas are told by the database.

@@ -221,12 +221,16 @@ impl Known {
     /// forgot a revocation is no reason to.
     fn after(&self, from: Standing, new: Vec<Revocation>, now: i64) -> Self {
         let mut next = self.clone();
-        if from.epoch != self.standing.epoch {
+        next.standing = from;
+        // The last one has ended, or positions began anew: either way they cannot be compared with what they were.
+        let newest = new.iter().map(|revocation| revocation.position).fold(from.position, i64::max);
+        let fell = from.epoch == self.standing.epoch && newest < self.standing.position;
+        next.standing.epoch += u64::from(fell);
+        if next.standing.epoch != self.standing.epoch {
             // Their positions mean nothing any more, and nothing is remembered of a key from before.
             next.changed_keys.clear();
             next.changed_makers.clear();
         }
-        next.standing = from;
         next.changed_keys.retain(|_, entry| entry.expires_at >= now);
         next.changed_makers.retain(|_, entry| entry.expires_at >= now);
         for entries in next.revoked.values_mut() {
@@ -262,5 +266,39 @@ impl Known {
             .chain(self.changed_keys.values())
             .chain(self.changed_makers.values())
             .any(|entry| entry.expires_at < now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn change(key: ApiKeyId, position: i64) -> Revocation {
+        let (kind, value) = (RevocationKind::Key, key.to_string());
+        Revocation { position, kind, value, issued_before: DateTime::UNIX_EPOCH, expires_at: DateTime::UNIX_EPOCH }
+    }
+
+    /// What is remembered of a key is compared with positions; by those of before it would be out of date for an hour, or
+    /// a change would be missed.
+    #[test]
+    fn authn_12_positions_that_fall_are_no_longer_compared_with_those_before() {
+        let keys = [(); 3].map(|()| ApiKeyId::generate());
+        let at = |epoch, position| Standing { epoch, position };
+        let known = Known::default().after(at(7, 0), vec![change(keys[0], 4), change(keys[1], 9)], 0);
+        assert_eq!(known.standing, at(7, 9));
+        // The same, or more, from anywhere: nothing fell.
+        for (from, new) in [(0, vec![change(keys[1], 9)]), (9, vec![]), (9, vec![change(keys[2], 10)])] {
+            let next = known.after(at(7, from), new, 0);
+            assert_eq!(next.standing.epoch, 7);
+            assert!(next.changed_keys.contains_key(&keys[0]));
+        }
+        let fallen = known.after(at(7, 0), vec![change(keys[0], 4)], 0);
+        assert_eq!(fallen.standing, at(8, 4));
+        assert_eq!(fallen.changed_keys.into_keys().collect::<Vec<_>>(), [keys[0]]);
+        let gone = known.after(at(7, 0), vec![], 0);
+        assert_eq!(gone.standing, at(8, 0));
+        assert!(gone.changed_keys.is_empty());
     }
 }

@@ -26,7 +26,10 @@ use crate::{
 /// Where replicas are told that something was revoked.
 const CHANNEL: &str = "revocations";
 
-/// How long the database may take to say what was revoked.
+/// Most revocations read in one message.
+const PAGE: usize = 10_000;
+
+/// How long the database may take to say what was revoked, a page of it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Credentials, seen with the login that only looks them up. Cheap to clone.
@@ -178,15 +181,29 @@ impl Credentials {
         Ok(())
     }
 
-    /// What was revoked after a position and has not ended by itself, in order. Of a database that does not answer
-    /// within two seconds, the connection is given up.
+    /// What was revoked after a position and has not ended by itself, in order. Read in pages; of a database that does not
+    /// answer with one within two seconds, the connection is given up.
     pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
+        let mut all = self.page_of_revocations(position).await?;
+        let mut read = all.len();
+        while read == PAGE
+            && let Some(last) = all.last()
+        {
+            let page = self.page_of_revocations(last.position).await?;
+            read = page.len();
+            all.extend(page);
+        }
+        Ok(all)
+    }
+
+    async fn page_of_revocations(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
         let mut connection = in_time(self.revocations.connection()).await?;
         let rows = sqlx::query_as!(
             RevocationRow,
             "select position, kind, value, issued_before, expires_at from revocations
-             where position > $1 and expires_at > now() order by position",
-            position
+             where position > $1 and expires_at > now() order by position limit $2",
+            position,
+            i64::try_from(PAGE).unwrap_or(i64::MAX)
         )
         .fetch_all(Traced(&mut connection));
         let rows = in_time(rows).await.inspect_err(|_| {

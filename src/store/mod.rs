@@ -84,6 +84,9 @@ pub enum StoreError {
     /// The customer was erased while an order for it was being placed.
     #[error("no such customer")]
     UnknownCustomer,
+    /// Whoever asks for an API key has as many live ones as one may.
+    #[error("as many live API keys as one may have")]
+    TooManyApiKeys,
     /// A row that was just written is not there, or a change is of another object than its permit.
     #[error("what was read or is to be stored does not belong together")]
     Inconsistent,
@@ -269,6 +272,7 @@ impl From<sqlx::Error> for StoreError {
                 Self::Unavailable(error)
             }
             sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
+            sqlx::Error::Database(db) if db.constraint() == Some("live_api_keys") => Self::TooManyApiKeys,
             // The tenant's data key was dropped while this was being sealed with it: tried again it gets the next.
             sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
             // Two requests with one key raced to store their answer: this is the loser.

@@ -32,6 +32,7 @@ mod issuer;
 mod master_keys;
 mod matrix;
 mod messages;
+mod migrations;
 mod misuse;
 mod orders;
 mod outages;

@@ -27,7 +27,7 @@ use crate::{
         actions::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
         matrix::Scope,
     },
-    domain::{ApiKey, ApiKeyId, Name, TenantId},
+    domain::{ApiKey, ApiKeyId, Name},
     problem::{Kind, Problem},
     store::{KeyedRequest, Position},
 };
@@ -69,7 +69,7 @@ impl ApiKeys {
         }
         let new = self.new_key(ApiKeyId::generate(), permit.principal(), name, scopes, valid_for_days, None);
         // Before the transaction: hashing takes long enough to keep a connection from others.
-        let (text, hash) = self.issue(new.tenant, new.id).await?;
+        let (text, hash) = self.issue(permit.principal(), new.id).await?;
         let mut tx = self.0.database.write(&permit).await?;
         if let Some(request) = &request
             && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
@@ -129,7 +129,7 @@ impl ApiKeys {
             return Ok(earlier);
         }
         let new_id = ApiKeyId::generate();
-        let (text, hash) = self.issue(permit.tenant(), new_id).await?;
+        let (text, hash) = self.issue(permit.principal(), new_id).await?;
         let mut tx = self.0.database.write(&permit).await?;
         if let Some(request) = &request
             && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
@@ -196,8 +196,8 @@ impl ApiKeys {
     }
 
     /// The text of a new key and the hash of its secret.
-    async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(String, String), Problem> {
-        let (text, hash) = self.0.authenticator.issue_key(tenant, id).await.map_err(|error| {
+    async fn issue(&self, maker: &Principal, id: ApiKeyId) -> Result<(String, String), Problem> {
+        let (text, hash) = self.0.authenticator.issue_key(maker, id).await.map_err(|error| {
             tracing::warn!(%error, "no API key could be made");
             match error {
                 AuthnError::Unavailable(_) => Problem::new(Kind::Unavailable),

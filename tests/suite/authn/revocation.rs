@@ -222,6 +222,22 @@ async fn authn_11_a_connection_that_went_silent_is_given_up() {
     refused_soon(&user).await;
 }
 
+/// Read in pages, all of them before anybody is let in.
+#[tokio::test]
+async fn authn_11_however_much_was_revoked_all_of_it_is_known_at_the_start() {
+    let database = test_database().await;
+    let many = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+                select 'token', n::text, now(), 'many', 'a test', now(), now() + interval '1 day'
+                from generate_series(1, 20001) n";
+    sqlx::raw_sql(many).execute(&mut superuser(&database).await).await.unwrap();
+    let app = TestApp::start_on(database, &[]).await;
+    let status = async |jti: &str| app.bearer(app.forge().claim("jti", jti).token()).get("/v1/me").await.status;
+    for revoked in ["1", "10000", "10001", "20001"] {
+        assert_eq!(status(revoked).await, 401, "{revoked}");
+    }
+    assert_eq!(status("20002").await, 200);
+}
+
 /// There are as many connections as may be, so nobody can be told; but what was revoked can be read.
 #[tokio::test]
 async fn authn_11_without_notices_revocations_are_learnt_and_keys_are_forgotten_once() {

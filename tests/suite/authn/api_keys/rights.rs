@@ -195,6 +195,8 @@ async fn authn_12_a_change_of_roles_costs_the_same_for_a_thousand_keys() {
     let program = app.api_key(text(&created));
     let copies = format!(
         "set app.tenant_id = '{}';
+         -- More than may be made.
+         set session_replication_role = replica;
          insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
          select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at
          from api_keys, generate_series(1, 1000)",

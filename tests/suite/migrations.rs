@@ -1,0 +1,58 @@
+//! Migrations of databases that are in use already: what was stored is there afterwards, and means the same.
+
+use std::str::FromStr as _;
+
+use secrecy::ExposeSecret as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
+
+use crate::support::{ACME, GLOBEX, empty_database};
+
+/// Of whoever made several keys, what their newest token said counts; a subject of two tenants is two makers.
+#[tokio::test]
+async fn authn_12_keys_that_were_made_before_their_makers_were_noted_go_on_as_they_are() {
+    let database = empty_database().await;
+    let options = PgConnectOptions::from_str(database.owner.expose_secret()).unwrap();
+    let mut owner = PgConnection::connect_with(&options).await.unwrap();
+    let migrations = sqlx::migrate!();
+    migrations.run_to(11, &mut owner).await.unwrap();
+    let (acme, globex) = (ACME.id, GLOBEX.id);
+    let mut made = async |tenant, maker: &str, roles: &str, seen: &str, scopes: &str| {
+        let insert = format!(
+            "set app.tenant_id = '{tenant}';
+             insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles,
+                                   creator_roles_as_of, authorized_at, created_at, expires_at)
+             values ('{tenant}', gen_random_uuid(), 'old', '$argon2id$v=19$m=19456,t=2,p=1$of a test', '{scopes}', '{maker}', '{roles}',
+                     '{seen}', '2026-01-01', '2026-01-01', '2026-12-31')"
+        );
+        sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
+    };
+    made(acme, "alice", "{admin,billing}", "2026-01-01", "{orders:read}").await;
+    made(acme, "alice", "{viewer}", "2026-01-03", "{orders:write}").await;
+    made(acme, "alice", "{admin}", "2026-01-02", "{catalog:read}").await;
+    // Of one second, what says less.
+    made(acme, "bob", "{admin,billing}", "2026-01-01", "{orders:read}").await;
+    made(acme, "bob", "{billing}", "2026-01-01", "{orders:read}").await;
+    made(globex, "alice", "{admin}", "2026-01-01", "{orders:read}").await;
+    migrations.run(&mut owner).await.unwrap();
+
+    let mut seen = async |tenant| {
+        let read = format!(
+            "set app.tenant_id = '{tenant}';
+             select concat_ws(' ', k.created_by, k.scopes, r.roles, r.as_of::date, r.makes_keys, k.authorized_by)
+             from api_keys k join roles_seen r using (tenant_id) where r.subject = k.created_by order by 1"
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(read)).fetch_all(&mut owner).await.unwrap();
+        rows.iter().map(|row| sqlx::Row::get(row, 0)).collect::<Vec<String>>()
+    };
+    assert_eq!(
+        seen(acme).await,
+        [
+            "alice {catalog:read} {viewer} 2026-01-03 t",
+            "alice {orders:read} {viewer} 2026-01-03 t",
+            "alice {orders:write} {viewer} 2026-01-03 t",
+            "bob {orders:read} {billing} 2026-01-01 t",
+            "bob {orders:read} {billing} 2026-01-01 t",
+        ]
+    );
+    assert_eq!(seen(globex).await, ["alice {orders:read} {admin} 2026-01-01 t"]);
+}
