@@ -100,7 +100,16 @@ async fn set_up() -> Parts {
     }
 
     let (tenant, id) = (demo::TENANTS[0].id, ApiKeyId::generate());
-    let (text, hash) = remembering.issue_key(tenant, id).await.unwrap();
+    let claims = claims(&issuer, tenant, clock.timestamp());
+    let token = |key: &TestKey| {
+        let header = json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id });
+        let token = key.sign_text(&header.to_string(), &claims.to_string());
+        (key.alg, headers("authorization", &format!("Bearer {token}")))
+    };
+    let tokens: Vec<_> = keys.iter().map(token).collect();
+    let shown = Shown { headers: &tokens[0].1, query: "", peer: &Peer::default() };
+    let program = remembering.authenticate(shown, SOURCE).await.unwrap();
+    let (text, hash) = remembering.issue_key(&program, id).await.unwrap();
     let insert = format!(
         "begin; set local app.tenant_id = '{tenant}';
          insert into roles_seen (tenant_id, subject, roles, as_of) values ('{tenant}', 'somebody', '{{admin}}', now());
@@ -112,13 +121,6 @@ async fn set_up() -> Parts {
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
 
-    let claims = claims(&issuer, tenant, clock.timestamp());
-    let token = |key: &TestKey| {
-        let header = json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id });
-        let token = key.sign_text(&header.to_string(), &claims.to_string());
-        (key.alg, headers("authorization", &format!("Bearer {token}")))
-    };
-    let tokens = keys.iter().map(token).collect();
     (remembering, forgetting, tokens, headers("x-api-key", text.expose_secret()), postgres)
 }
 
