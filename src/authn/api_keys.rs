@@ -87,8 +87,8 @@ impl ApiKeys {
     }
 
     fn counts(&self, known: &Remembered, key: ApiKeyId, revocations: &Revocations) -> bool {
-        let maker = known.principal.creator.as_deref().unwrap_or_default();
-        self.clock.timestamp() < known.valid_until && !revocations.key_changed_since(known.standing, key, maker)
+        let is_as_it_was = |maker: &String| !revocations.key_changed_since(known.standing, key, maker);
+        self.clock.timestamp() < known.valid_until && known.principal.creator.as_ref().is_some_and(is_as_it_was)
     }
 
     /// The principal behind a key, if it was not revoked, nor whatever it was made by.

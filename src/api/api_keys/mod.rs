@@ -47,7 +47,8 @@ enum Revoked {
 impl ApiKeys {
     /// Make an API key
     ///
-    /// The answer is the only place where the key is ever shown; a repetition of the request does not show it again.
+    /// The answer is the only place where the key is ever shown; a repetition of the request does not show it again. Somebody has
+    /// 100 live keys at most; who wants more gets 409.
     #[oai(path = "/v1/api-keys", method = "post", operation_id = "createApiKey")]
     async fn create(
         &self,
