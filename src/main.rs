@@ -138,8 +138,8 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
             keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::Backup(backup) => {
-            let bytes = backup.write(&told("backup", LoginSettings::backup()?))?;
-            eprintln!("{bytes} bytes, encrypted");
+            let written = backup.write(&told("backup", LoginSettings::backup()?))?;
+            eprintln!("{} bytes, encrypted; SHA-256 of the file: {}", written.bytes, written.sha256);
         }
         Command::Restore(restore) => {
             restore.run(&told("restore", LoginSettings::owner()?))?;

@@ -6,6 +6,7 @@
 mod base62;
 mod blind_index;
 mod data_key;
+mod digest;
 mod envelope;
 mod keyset;
 mod mac;
@@ -19,6 +20,7 @@ mod transit;
 pub use base62::{BASE62_CHARS, base62, from_base62};
 pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
+pub use digest::Digested;
 pub use envelope::{Envelope, EnvelopeError, Identity, Recipient};
 pub use keyset::KeysetError;
 pub use mac::MacKey;
@@ -31,7 +33,7 @@ pub use secret_hash::{Pepper, SecretHashError};
 use std::fmt::Write as _;
 
 use aws_lc_rs::{
-    digest,
+    digest::{SHA256, digest as digest_of},
     rand::{SecureRandom, SystemRandom},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -55,7 +57,7 @@ fn key_bytes(text: &str) -> Result<[u8; 32], KeyTextError> {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    out.copy_from_slice(digest_of(&SHA256, bytes).as_ref());
     out
 }
 

@@ -25,6 +25,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest reason of the vault's that is told, in characters.
 const MAX_REASON: usize = 200;
 
+/// Longest word of it that is told. Of a key there are 43 characters in base64.
+const MAX_WORD: usize = 24;
+
 /// How long nobody asks a vault that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -210,12 +213,24 @@ fn says(name: &str, reason: impl Into<String>) -> MasterKeyError {
 /// 400 is what it says of a ciphertext that does not open.
 fn refused(name: &str, status: StatusCode, body: &[u8]) -> MasterKeyError {
     let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors.join("; ")).unwrap_or_default();
-    let errors: String = errors.chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    let errors: String = errors.chars().filter(|c| !c.is_control()).collect();
+    let errors: String = without_values(&errors).chars().take(MAX_REASON).collect();
     let reason = format!("status {} {errors}", status.as_u16());
     match status {
         StatusCode::BAD_REQUEST => MasterKeyError::Refused { name: name.to_owned(), reason },
         _ => says(name, reason),
     }
+}
+
+/// What is as long as a key is left out: what was asked may be quoted, and that holds a data key.
+fn without_values(text: &str) -> String {
+    let is_value = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
+    let words = text.split_inclusive(|c| !is_value(c));
+    let word = |word: &str| match word.trim_end_matches(|c| !is_value(c)) {
+        long if long.len() > MAX_WORD => word.replace(long, "…"),
+        _ => word.to_owned(),
+    };
+    words.map(word).collect()
 }
 
 fn client(vault: &settings::Vault) -> Result<ClientBuilder, MasterKeyError> {
@@ -290,6 +305,17 @@ mod tests {
         assert!(patience.may_ask(at(5_000)), "nobody tries");
         patience.asked(false, at(5_001));
         assert!(patience.may_ask(at(5_001)) && patience.may_ask(at(5_001)));
+    }
+
+    #[test]
+    fn crypto_04_what_a_vault_quotes_of_a_request_is_not_told() {
+        let key = "Zk3v9QwXb7Lm2RtYgE5hPa8cNs1dJfUo4iKxVzMqTw0=";
+        let said = format!(r#"{{"errors": ["invalid plaintext \"{key}\": no such\nkey", "permission denied"]}}"#);
+        let error = refused("vault:transit/orders", StatusCode::FORBIDDEN, said.as_bytes()).to_string();
+        assert!(error.contains(r#"status 403 invalid plaintext "…": no suchkey; permission denied"#), "{error}");
+        let cut = &key[..MAX_WORD + 1];
+        assert_eq!(without_values(cut), "…");
+        assert_eq!(without_values(&cut[1..]), &cut[1..]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, IsTerminal as _, Write},
+    io::{self, BufWriter, IsTerminal as _, Seek as _, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -15,7 +15,7 @@ use thiserror::Error;
 use url::Url;
 
 use crate::{
-    crypto::{EnvelopeError, Identity, Recipient},
+    crypto::{Digested, EnvelopeError, Identity, Recipient},
     settings::{LoginSettings, decoded, readable_by_all},
     telemetry::event,
 };
@@ -41,8 +41,26 @@ pub struct Restore {
     /// A file with the key of somebody whom it was written to, as `age-keygen` makes it
     #[arg(long)]
     identity: PathBuf,
+    /// The SHA-256 of the backup, as `backup` said it: whoever has the recipient can write a backup, and this tells yours.
+    /// Needs a file
+    #[arg(long, value_parser = sha256)]
+    sha256: Option<String>,
     /// The backup; `-` is standard input
     file: PathBuf,
+}
+
+fn sha256(text: &str) -> Result<String, &'static str> {
+    let is_digest = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_digest { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits") }
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Its size before encryption.
+    pub bytes: u64,
+    /// Of the file.
+    pub sha256: String,
 }
 
 /// Why there is no backup, or nothing was restored.
@@ -66,6 +84,17 @@ pub enum BackupError {
     /// Others could read the key.
     #[error("{0}")]
     Open(String),
+    /// It is not the one that was asked for.
+    #[error("{} is another backup: its SHA-256 is {sha256}; nothing was restored", file.display())]
+    Another {
+        /// The file.
+        file: PathBuf,
+        /// Of the file.
+        sha256: String,
+    },
+    /// It could be told only when it is restored.
+    #[error("the SHA-256 of what comes by standard input is not known before it is restored; name a file")]
+    Unseen,
     /// Bytes are for a file or for another program.
     #[error("a backup is not shown on a terminal")]
     Terminal,
@@ -81,22 +110,22 @@ pub enum BackupError {
 }
 
 impl Backup {
-    /// Writes it, and gives its size before encryption, in bytes.
-    pub fn write(&self, login: &LoginSettings) -> Result<u64, BackupError> {
-        let bytes = if self.file.as_os_str() == STANDARD {
+    /// Writes it.
+    pub fn write(&self, login: &LoginSettings) -> Result<Written, BackupError> {
+        let written = if self.file.as_os_str() == STANDARD {
             if io::stdout().is_terminal() {
                 return Err(BackupError::Terminal);
             }
-            self.dump(login, io::stdout().lock()).map(|(bytes, _)| bytes)?
+            self.dump(login, io::stdout().lock()).map(|(written, _)| written)?
         } else {
             self.write_file(login)?
         };
-        event::backed_up(&self.file.display().to_string(), bytes, self.to.len());
-        Ok(bytes)
+        event::backed_up(&self.file.display().to_string(), written.bytes, &written.sha256, self.to.len());
+        Ok(written)
     }
 
     /// A backup that is not finished has another name.
-    fn write_file(&self, login: &LoginSettings) -> Result<u64, BackupError> {
+    fn write_file(&self, login: &LoginSettings) -> Result<Written, BackupError> {
         if self.file.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(self.file.clone()));
         }
@@ -105,9 +134,9 @@ impl Backup {
         let partial = PathBuf::from(partial);
         let failed = |error| BackupError::File(partial.clone(), error);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
-        let written = self.dump(login, BufWriter::new(file)).and_then(|(bytes, output)| {
+        let written = self.dump(login, BufWriter::new(file)).and_then(|(written, output)| {
             output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            Ok(bytes)
+            Ok(written)
         });
         // Fails if somebody else made one meanwhile, where renaming would overwrite it.
         if written.is_ok() && fs::hard_link(&partial, &self.file).is_err() {
@@ -119,21 +148,21 @@ impl Backup {
         written
     }
 
-    fn dump<W: Write>(&self, login: &LoginSettings, output: W) -> Result<(u64, W), BackupError> {
+    fn dump<W: Write>(&self, login: &LoginSettings, output: W) -> Result<(Written, W), BackupError> {
         const PROGRAM: &str = "pg_dump";
         let mut command = client(PROGRAM, &login.url)?;
         let mut dump = command.arg("--format=custom").stdout(Stdio::piped()).spawn()?;
         let stdout = dump.stdout.take();
         let copied = || -> Result<_, BackupError> {
             let mut from = stdout.ok_or(BackupError::Program(PROGRAM))?;
-            let mut envelope = Recipient::encrypt_to(&self.to, output)?;
+            let mut envelope = Recipient::encrypt_to(&self.to, Digested::new(output))?;
             Ok((io::copy(&mut from, &mut envelope)?, envelope))
         };
         let (bytes, envelope) = ended(copied(), PROGRAM, &mut dump)?;
         // Only now: what is not finished does not decrypt.
-        let mut output = envelope.finish()?;
+        let (mut output, sha256) = envelope.finish()?.finish();
         output.flush()?;
-        Ok((bytes, output))
+        Ok((Written { bytes, sha256 }, output))
     }
 }
 
@@ -150,10 +179,14 @@ impl Restore {
         };
         let identity = fs::read_to_string(&self.identity).map_err(failed(&self.identity)).map(SecretString::from)?;
         let identity = Identity::from_text(&identity)?;
+        event::secret_read("restore", "--identity", &format!("file {}", self.identity.display()));
         let input: Box<dyn io::Read> = if self.file.as_os_str() == STANDARD {
+            if self.sha256.is_some() {
+                return Err(BackupError::Unseen);
+            }
             Box::new(io::stdin().lock())
         } else {
-            Box::new(File::open(&self.file).map_err(failed(&self.file))?)
+            Box::new(self.open().map_err(failed(&self.file))??)
         };
         let mut plain = identity.decrypt(input)?;
         let mut command = client(PROGRAM, &login.url)?;
@@ -167,6 +200,19 @@ impl Restore {
         let bytes = ended(copied(), PROGRAM, &mut restore)?;
         event::restored(&self.file.display().to_string(), bytes);
         Ok(())
+    }
+}
+
+impl Restore {
+    /// The file, if it is the one that was asked for.
+    fn open(&self) -> io::Result<Result<File, BackupError>> {
+        let file = File::open(&self.file)?;
+        let Some(wanted) = &self.sha256 else { return Ok(Ok(file)) };
+        let mut digested = Digested::new(file);
+        io::copy(&mut digested, &mut io::sink())?;
+        let (mut file, sha256) = digested.finish();
+        file.rewind()?;
+        Ok(if sha256 == *wanted { Ok(file) } else { Err(BackupError::Another { file: self.file.clone(), sha256 }) })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     crypto::MasterKeys,
     domain::{Clock, TenantId},
     settings::{LoginSettings, Settings},
-    store::{Database, Operator, OperatorError, Position, Rewrapped, SETTLED, StoreError, UnfitDatabase},
+    store::{Database, Operator, OperatorError, Position, Rewrapped, StoreError, UnfitDatabase},
     telemetry::event,
 };
 
@@ -173,7 +173,7 @@ impl Keys {
 }
 
 /// Gives every tenant, or one, a new data key and seals everything anew with it. Says by `tell` how it goes on, a line at a
-/// time. It takes a second for so many customers as the pace is, and a few more; broken off, `keys reseal` goes on.
+/// time. It takes a second for so many customers as the pace is, or some thirteen seconds if that is less; broken off, `keys reseal` goes on.
 pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
     let tenants = tenants(database, pass.tenant).await?;
     for tenant in &tenants {
@@ -184,7 +184,7 @@ pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(Stri
     // From now on, what replicas still seal with the one before is found by the last pass.
     let since = Instant::now();
     reseal(database, &tenants, pass.pace, tell).await?;
-    tokio::time::sleep_until(since + SETTLED).await;
+    tokio::time::sleep_until(since + database.settles_in()).await;
     reseal(database, &tenants, pass.pace, tell).await
 }
 
@@ -294,8 +294,13 @@ async fn forget_index(
             return Err(needed_index(version, why));
         }
     }
-    if !operator.forget_index_key(version).await? {
-        return Err(KeysError::Value("there is no index key of this version"));
+    match operator.forget_index_key(version).await {
+        Ok(true) => {}
+        Ok(false) => return Err(KeysError::Value("there is no index key of this version")),
+        Err(OperatorError::KeyInUse) => {
+            return Err(needed_index(version, "a customer just got it; which replica goes by it still?".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
     }
     tell(format!("index key {version} forgotten; it can be left out of APP_KEYS__INDEX"));
     Ok(())

@@ -35,6 +35,10 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     if production {
         check_key_files(settings, r);
     }
+    // A connection that is lost at the last moment is followed by another.
+    if settings.keys.vault.as_ref().is_some_and(|vault| 2 * vault.timeout >= settings.http.request_timeout) {
+        r.fault("keys.vault.timeout_ms", "must be less than half of http.request_timeout_ms");
+    }
     if production && settings.penalty.failures > 1_000 {
         r.fault("penalty.failures", "must be 1 to 1000 in production");
     }
@@ -90,6 +94,9 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
     if !parameters.iter().all(allowed) || distinct.len() != parameters.len() {
         r.fault(key, "may have the parameters sslmode, sslrootcert, sslcert and sslkey, each once");
     }
+    if url.path().trim_start_matches('/').is_empty() {
+        r.fault(key, "must name the database");
+    }
     if url.username().is_empty() || url.username() == "postgres" {
         r.fault(key, "must name a login of its own, not the superuser's");
     }
@@ -132,6 +139,14 @@ pub(super) fn check_quota_store(key: &str, url: &SecretString, production: bool,
         }
     }
     url.scheme() == "redis"
+}
+
+/// A token of another service, which nobody must be able to try out.
+pub(super) fn check_token(key: &str, token: &SecretString, production: bool, r: &mut Reader) {
+    let token = token.expose_secret();
+    if production && (token.len() < 16 || secrets::is_guessable(token, "")) {
+        r.fault(key, "must be random, of 16 characters or more in production");
+    }
 }
 
 /// The token goes there.

@@ -49,7 +49,8 @@ pub struct Vault {
     /// `APP_KEYS__VAULT__CA_PATH`: a PEM file of the authorities that may have signed its certificate. Default: those of
     /// the system.
     pub authorities: Option<PathBuf>,
-    /// `APP_KEYS__VAULT__TIMEOUT_MS`, default 1000, at most 10000: for one answer.
+    /// `APP_KEYS__VAULT__TIMEOUT_MS`, default 1000, at most 10000 and less than half of `APP_HTTP__REQUEST_TIMEOUT_MS`: for one
+    /// answer.
     pub timeout: Duration,
 }
 
@@ -129,6 +130,9 @@ impl Vault {
             checks::check_service_url("keys.vault.url", url, production, r);
         }
         let token = r.secret("keys.vault.token");
+        if let Some(token) = &token {
+            checks::check_token("keys.vault.token", token, production, r);
+        }
         let named = |r: &mut Reader, key: &str, default: &str, more: &str| {
             let name = r.or(key, default.to_owned());
             let allowed = |c: char| c.is_ascii_alphanumeric() || more.contains(c);

@@ -49,6 +49,7 @@ impl LoginSettings {
         let url = url(&mut reader, key);
         if reader.is_production() {
             secrets::check(&mut reader);
+            reader.refuse_the_drivers();
         }
         let secrets_read = reader.secrets.reads();
         // The server's settings may be there too; they are its own affair.

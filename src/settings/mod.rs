@@ -7,6 +7,7 @@
 
 mod authn;
 mod checks;
+mod files;
 mod internal;
 mod keys;
 mod login;
@@ -142,7 +143,7 @@ pub struct Http {
     pub header_timeout: Duration,
     /// `APP_HTTP__BODY_TIMEOUT_MS`, default 5000: between two pieces of a body.
     pub body_timeout: Duration,
-    /// `APP_HTTP__REQUEST_TIMEOUT_MS`, default 10000: for the whole request.
+    /// `APP_HTTP__REQUEST_TIMEOUT_MS`, default 10000, 100 to 3600000: for the whole request.
     pub request_timeout: Duration,
     /// `APP_HTTP__MAX_CONNECTION_AGE_MS`, default 600000: then a connection ends, after the requests in flight, and at
     /// twice that in any case. So nobody keeps one for ever, by a certificate or an authority that is gone, say.
@@ -214,6 +215,7 @@ impl Settings {
         let settings = Self::read(&mut reader, sources);
         if reader.is_production() {
             secrets::check(&mut reader);
+            reader.refuse_the_drivers();
         }
         // These logins are other commands' business; here they only must not count as unknown.
         reader.know("database.owner_url");
@@ -244,7 +246,7 @@ impl Settings {
             max_concurrent_requests: r.within("http.max_concurrent_requests", 1_024, 1..=1_000_000),
             header_timeout: r.millis("http.header_timeout_ms", 5_000),
             body_timeout: r.millis("http.body_timeout_ms", 5_000),
-            request_timeout: r.millis("http.request_timeout_ms", 10_000),
+            request_timeout: Duration::from_millis(r.within("http.request_timeout_ms", 10_000, 100..=3_600_000)),
             max_connection_age: r.millis("http.max_connection_age_ms", 600_000),
             shutdown_grace: r.millis("http.shutdown_grace_ms", 10_000),
         };
@@ -299,7 +301,7 @@ impl Settings {
             audit,
             incidents,
             secrets_read: r.secrets.reads(),
-            sources,
+            sources: sources.of(r.files_read()),
         })
     }
 }

@@ -15,10 +15,13 @@ use zeroize::Zeroizing;
 
 use super::{
     Profile,
+    files::Files,
     secrets::{self, SecretSource},
 };
 
 const PREFIX: &str = "APP_";
+/// What the database's driver reads of the environment, besides what every URL says.
+const DRIVER: [&str; 5] = ["PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 
 /// One thing that is wrong with the configuration. Holds no secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +59,13 @@ pub(super) struct Reader {
     config: Config,
     known: BTreeSet<String>,
     faults: Vec<Fault>,
-    /// The variables that were given, and the file of each that came from one.
-    variables: BTreeMap<String, Option<PathBuf>>,
+    /// The variables that were given, those too that are in files.
+    variables: BTreeSet<String>,
+    files: Files,
     /// Names that begin as ours do and are no settings: other programs', unless they are misspelt.
     others: Vec<String>,
+    /// Variables that the database's driver looks for.
+    of_the_driver: Vec<&'static str>,
     file: Option<PathBuf>,
     profile: Option<Profile>,
     pub(super) secrets: secrets::Found,
@@ -69,12 +75,10 @@ impl Reader {
     pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
         let mut faults = Vec::new();
         let others = variables.keys().filter(|name| name.starts_with(PREFIX) && !is_ours(name)).cloned().collect();
+        let of_the_driver = DRIVER.into_iter().filter(|name| variables.contains_key(*name)).collect();
         let file = variables.get("APP_CONFIG").cloned();
-        let files =
-            variables.iter().filter_map(|(name, path)| Some((name.strip_suffix("_FILE")?.to_owned(), path.into())));
-        let files: BTreeMap<String, PathBuf> = files.collect();
-        let variables = resolve_files(variables, &mut faults);
-        let given = variables.keys().map(|name| (name.clone(), files.get(name).cloned())).collect();
+        let (files, variables) = Files::take(variables, &mut faults);
+        let given = variables.keys().cloned().collect();
         let environment = Environment::with_prefix("APP")
             .prefix_separator("_")
             .separator("__")
@@ -96,7 +100,18 @@ impl Reader {
         });
         let file = file.map(PathBuf::from);
         let secrets = secrets::Found::default();
-        Self { config, known: BTreeSet::new(), faults, variables: given, others, file, secrets, profile: None }
+        Self {
+            config,
+            known: BTreeSet::new(),
+            faults,
+            variables: given,
+            files,
+            others,
+            of_the_driver,
+            file,
+            secrets,
+            profile: None,
+        }
     }
 
     /// Counts `key` as a setting, so that its presence is not a fault.
@@ -172,11 +187,11 @@ impl Reader {
     }
 
     fn note_secret(&mut self, key: &str) {
-        let Ok(text) = self.config.get_string(key).map(Zeroizing::new) else { return };
-        let source = match (self.variables.get(&variable(key)), &self.file) {
-            (Some(Some(file)), _) => SecretSource::File(file.clone()),
-            (None, Some(file)) => SecretSource::Config(file.clone()),
-            (Some(None), _) | (None, None) => SecretSource::Environment,
+        let Ok(Some(text)) = self.text(key) else { return };
+        let source = match (self.files.path(key), &self.file) {
+            (Some(file), _) => SecretSource::File(file.to_owned()),
+            (None, Some(file)) if !self.variables.contains(&variable(key)) => SecretSource::Config(file.clone()),
+            (None, _) => SecretSource::Environment,
         };
         self.secrets.note(key, &text, source);
     }
@@ -210,6 +225,14 @@ impl Reader {
 
     pub(super) fn millis(&mut self, key: &str, default: u64) -> Duration {
         Duration::from_millis(self.within(key, default, 1..=3_600_000))
+    }
+
+    /// Adds a fault for each variable that the database's driver would go by where a URL says nothing: options, say, that
+    /// switch a timeout off.
+    pub(super) fn refuse_the_drivers(&mut self) {
+        let message = "must not be set in production: the database's driver would go by it";
+        let fault = |name: &&str| Fault { variable: (*name).to_owned(), message: message.to_owned() };
+        self.faults.extend(self.of_the_driver.iter().map(fault));
     }
 
     /// The settings, unless anything at all was wrong.
@@ -246,11 +269,10 @@ impl Reader {
 
     fn optional_with<T, E: Display>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         self.know(key);
-        let text = match self.config.get_string(key) {
-            Ok(text) => text,
-            Err(config::ConfigError::NotFound(_)) => return None,
-            Err(error) => {
-                self.fault(key, error.to_string());
+        let text = match self.text(key) {
+            Ok(text) => text?,
+            Err(fault) => {
+                self.faults.push(fault);
                 return None;
             }
         };
@@ -266,6 +288,26 @@ impl Reader {
             }
         }
     }
+
+    /// What there is for `key`. A fault if there is something else than a text, or the file cannot be read; what that is
+    /// called is not quoted: it may be the secret itself, put there by mistake.
+    fn text(&mut self, key: &str) -> Result<Option<Zeroizing<String>>, Fault> {
+        if let Some(read) = self.files.text(key) {
+            let message = |error| format!("the file cannot be read: {error}");
+            let fault = |error| Fault { variable: format!("{}_FILE", variable(key)), message: message(error) };
+            return read.map(Some).map_err(fault);
+        }
+        match self.config.get_string(key) {
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(config::ConfigError::NotFound(_)) => Ok(None),
+            Err(error) => Err(Fault { variable: variable(key), message: error.to_string() }),
+        }
+    }
+
+    /// The files that were read, that of all settings too.
+    pub(super) fn files_read(&self) -> Vec<PathBuf> {
+        self.files.read().chain(self.file.clone()).collect()
+    }
 }
 
 /// `http.listen` as `APP_HTTP__LISTEN`.
@@ -274,35 +316,9 @@ pub(super) fn variable(key: &str) -> String {
 }
 
 /// Without `__` a name is another program's, unless it is one of the few settings at the top.
-fn is_ours(name: &str) -> bool {
+pub(super) fn is_ours(name: &str) -> bool {
     let top = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&name);
     name.starts_with(PREFIX) && (name.contains("__") || top)
-}
-
-/// Replaces each `APP_X_FILE` by `APP_X` with the content of that file. Other programs' variables are dropped.
-fn resolve_files(variables: BTreeMap<String, String>, faults: &mut Vec<Fault>) -> BTreeMap<String, String> {
-    let mut resolved = BTreeMap::new();
-    for (name, value) in variables {
-        if !is_ours(&name) {
-            continue;
-        }
-        let Some(target) = name.strip_suffix("_FILE") else {
-            if resolved.insert(name.clone(), value).is_some() {
-                faults.push(Fault { variable: name, message: "is set both directly and by a file".to_owned() });
-            }
-            continue;
-        };
-        match std::fs::read_to_string(&value) {
-            Ok(content) => {
-                if resolved.insert(target.to_owned(), content.trim_end_matches(['\r', '\n']).to_owned()).is_some() {
-                    faults.push(Fault { variable: name, message: "is set both directly and by a file".to_owned() });
-                }
-            }
-            // What it names is not quoted: it may be the secret itself, put there by mistake.
-            Err(error) => faults.push(Fault { variable: name, message: format!("the file cannot be read: {error}") }),
-        }
-    }
-    resolved
 }
 
 /// The dotted names of all values.

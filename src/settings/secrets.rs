@@ -148,7 +148,9 @@ const WORDS: [&str; 11] = [
 pub(super) fn is_guessable(password: &str, login: &str) -> bool {
     let lower = password.to_lowercase();
     let different = lower.chars().collect::<std::collections::BTreeSet<_>>().len();
-    different < 6 || WORDS.iter().any(|word| lower.contains(word)) || (!login.is_empty() && lower.contains(login))
+    different < 6
+        || WORDS.iter().any(|word| lower.contains(word))
+        || (!login.is_empty() && lower.contains(&login.to_lowercase()))
 }
 
 /// Without the digest: what is easily guessed could be told from it.
@@ -191,6 +193,7 @@ mod tests {
             "abcdeabcdeabcdeabcde",
         ] {
             assert!(is_guessable(bad, "app_writer"), "{bad}");
+            assert!(is_guessable(bad, "App_Writer"), "{bad}");
         }
         assert!(!is_guessable("abcdefabcdefabcdef", "app_writer"));
         assert!(!is_guessable("0123456789abcdef", "app_writer") && !is_guessable("v7Qm2xK9-tR4w_Zp", ""));

@@ -1,6 +1,6 @@
 //! Where settings come from, so that they can be read again.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ use crate::crypto::sha256;
 #[derive(Clone)]
 pub struct Sources {
     variables: Arc<BTreeMap<String, SecretString>>,
+    /// Those that were read.
+    files: Arc<[PathBuf]>,
     /// Rung when the files are to be looked at now.
     bell: watch::Sender<()>,
 }
@@ -31,7 +33,12 @@ impl Sources {
     pub(super) fn new(variables: &BTreeMap<String, String>) -> Self {
         let own = variables.iter().filter(|(name, _)| name.starts_with("APP_"));
         let kept = own.map(|(name, value)| (name.clone(), SecretString::from(value.as_str())));
-        Self { variables: Arc::new(kept.collect()), bell: watch::Sender::new(()) }
+        Self { variables: Arc::new(kept.collect()), files: Arc::default(), bell: watch::Sender::new(()) }
+    }
+
+    /// With the files that were read.
+    pub(super) fn of(self, files: Vec<PathBuf>) -> Self {
+        Self { files: files.into(), ..self }
     }
 
     /// The settings as they are there now.
@@ -60,12 +67,11 @@ impl Sources {
         Looks { every, bell }
     }
 
-    /// Of all files there are. What cannot be read counts as empty.
+    /// Of all files that settings were read from. What cannot be read counts as empty.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        let files = self.variables.iter().filter(|(name, _)| *name == "APP_CONFIG" || name.ends_with("_FILE"));
-        let digests = files.map(|(_, path)| {
-            let read = std::fs::read(path.expose_secret()).map(Zeroizing::new);
+        let digests = self.files.iter().map(|path| {
+            let read = std::fs::read(path).map(Zeroizing::new);
             sha256(read.as_ref().map_or(&[], |bytes| bytes.as_slice()))
         });
         sha256(&digests.collect::<Vec<_>>().concat())

@@ -73,6 +73,9 @@ impl Otlp {
             checks::check_service_url("otlp.endpoint", url, production, r);
         }
         let (token, authorities) = (r.optional_secret("otlp.token"), r.optional("otlp.ca_path"));
+        if let Some(token) = &token {
+            checks::check_token("otlp.token", token, production, r);
+        }
         let sample_ratio = r.within("otlp.sample_ratio", 0.1, 0.0..=1.0);
         let (metrics_every, timeout) = (r.millis("otlp.metrics_every_ms", 15_000), r.millis("otlp.timeout_ms", 5_000));
         Some(Self { endpoint: endpoint?, token, authorities, sample_ratio, metrics_every, timeout })

@@ -268,10 +268,31 @@ impl Statements<CreateCustomer> {
     }
 }
 
+impl Database {
+    /// A transaction with the customer of this id, locked until it ends: its key too, so that no rotation comes between the
+    /// two. Nothing is locked, and no connection taken, while a master key is waited for.
+    pub async fn lock_customer(
+        &self,
+        permit: &Permit<UpdateCustomer>,
+        id: CustomerId,
+    ) -> Result<(WriteTx<UpdateCustomer>, Option<Customer>), StoreError> {
+        let mut tx = self.write(permit).await?;
+        let (tenant, mut row) = (tx.tenant(), tx.locked_row(id).await?);
+        if let Some(version) = row.as_ref().map(|row| row.data_key)
+            && !self.keyring.remembers(tenant, version)
+        {
+            drop(tx);
+            self.keyring.remember(tenant, version).await?;
+            tx = self.write(permit).await?;
+            row = tx.locked_row(id).await?;
+        }
+        let customer = opened(row, &self.keyring, (tenant, id)).await?;
+        Ok((tx, customer))
+    }
+}
+
 impl WriteTx<UpdateCustomer> {
-    /// The customer of this id, locked until the transaction ends: its key too, so that no rotation comes between the
-    /// two.
-    pub async fn lock_customer(&mut self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
+    async fn locked_row(&mut self, id: CustomerId) -> Result<Option<CustomerRow>, StoreError> {
         let tenant = self.tenant();
         let row = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
@@ -279,10 +300,8 @@ impl WriteTx<UpdateCustomer> {
              where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k",
             tenant.uuid(),
             id.uuid()
-        )
-        .fetch_optional(self.connection())
-        .await?;
-        opened(row, self.keyring(), (tenant, id)).await
+        );
+        Ok(row.fetch_optional(self.connection()).await?)
     }
 
     /// Stores what a customer has become. Needs the permit narrowed to that customer.

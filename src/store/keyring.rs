@@ -250,6 +250,16 @@ impl Keyring {
         self.stored.add(tenant, &wrapped, self.clock.now()).await
     }
 
+    /// Whether a data key is at hand.
+    pub(super) fn remembers(&self, tenant: TenantId, version: i32) -> bool {
+        self.keys.get(&(tenant, version)).is_some_and(|known| known.since.elapsed() < FOR)
+    }
+
+    /// Opens a data key, so that it is at hand.
+    pub(super) async fn remember(&self, tenant: TenantId, version: i32) -> Result<(), StoreError> {
+        self.data_key(tenant, version, None).await.map(drop)
+    }
+
     /// The data key of this version; `stored` if it was just read. However many ask for one that is not remembered, it is
     /// read and opened once.
     async fn data_key(

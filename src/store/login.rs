@@ -75,6 +75,11 @@ impl Login {
         self.current.borrow().pool.clone()
     }
 
+    /// How long a statement may take, from when a connection is wanted for it.
+    pub(super) fn longest_statement(&self) -> Duration {
+        self.settings.acquire_timeout.saturating_add(self.settings.statement_timeout)
+    }
+
     /// A connection.
     pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let now = self.current.borrow().clone();

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
 
+use super::KEYS_IN_USE;
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
     domain::{Measure, QuotaName, RevocationKind, TenantId},
@@ -203,13 +204,7 @@ impl Operator {
             tx.commit().await?;
             Ok(dropped)
         };
-        match drop.await {
-            Ok(dropped) => Ok(dropped),
-            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_is_there") => {
-                Err(OperatorError::KeyInUse)
-            }
-            Err(error) => Err(OperatorError::Refused(error)),
-        }
+        drop.await.map_err(OperatorError::unless_in_use)
     }
 
     /// Destroys all data keys of a tenant, and gives how many there were (CRYPTO-08). It gets no others.
@@ -243,8 +238,8 @@ impl Operator {
         destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
-    /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the
-    /// caller to know.
+    /// Forgets a key of blind indexes; `false` if there is none of this version. The database refuses to forget one that a
+    /// customer has.
     pub async fn forget_index_key(&mut self, version: u16) -> Result<bool, OperatorError> {
         let forget = async {
             let mut tx = self.0.begin().await?;
@@ -256,7 +251,18 @@ impl Operator {
             tx.commit().await?;
             Ok(forgotten)
         };
-        forget.await.map_err(OperatorError::Refused)
+        forget.await.map_err(OperatorError::unless_in_use)
+    }
+}
+
+impl OperatorError {
+    fn unless_in_use(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(db) if db.constraint().is_some_and(|name| KEYS_IN_USE.contains(&name)) => {
+                Self::KeyInUse
+            }
+            _ => Self::Refused(error),
+        }
     }
 }
 

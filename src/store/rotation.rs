@@ -16,10 +16,6 @@ use crate::{
 /// Rows that are resealed in one transaction, and so locked together, for some milliseconds.
 const BATCH: i64 = 50;
 
-/// How long after a new data key others seal with the one before: as long as that is taken for the newest, and
-/// a transaction that began then.
-pub const SETTLED: Duration = NEWEST_FOR.saturating_add(Duration::from_secs(2));
-
 /// One batch of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
@@ -49,6 +45,13 @@ impl Database {
     /// Makes a further data key for a tenant and gives its version. New customers get it within five seconds.
     pub async fn add_data_key(&self, tenant: TenantId) -> Result<i32, StoreError> {
         self.keyring.add_next(tenant).await
+    }
+
+    /// How long after a new data key customers may get the one before: as long as that is taken for the newest, and what was
+    /// sealed then waits for a connection and is stored. If the other replicas have the same settings.
+    #[must_use]
+    pub fn settles_in(&self) -> Duration {
+        NEWEST_FOR.saturating_add(self.writer.longest_statement())
     }
 
     /// The data keys of a tenant, by version.

@@ -22,11 +22,11 @@ pub struct ReadTx<A> {
 }
 
 /// A writing transaction for one action in one tenant, on the writer's login.
-/// Rolls back unless committed. Isolation is read committed; rows to change are locked when read.
+/// Rolls back unless committed. Isolation is read committed; rows to change are locked when read. It reaches no keys: it
+/// must not stay open while a master key is waited for.
 pub struct WriteTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
-    keyring: Arc<Keyring>,
     action: PhantomData<fn() -> A>,
 }
 
@@ -56,7 +56,7 @@ impl Database {
     pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, StoreError> {
         let tenant = permit.tenant();
         let tx = self.writer.begin("begin", tenant).await?;
-        Ok(WriteTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
+        Ok(WriteTx { tx, tenant, action: PhantomData })
     }
 }
 
@@ -96,10 +96,6 @@ impl<A> ReadTx<A> {
 impl<A> WriteTx<A> {
     pub(super) fn connection(&mut self) -> Traced<'_> {
         Traced(&mut self.tx)
-    }
-
-    pub(super) fn keyring(&self) -> &Keyring {
-        &self.keyring
     }
 
     pub(super) fn tenant(&self) -> TenantId {

@@ -115,9 +115,9 @@ pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str
     raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more was read than is usual");
 }
 
-/// A backup was written, for so many to read.
-pub(crate) fn backed_up(file: &str, bytes: u64, recipients: usize) {
-    raise!(info, "data_backed_up", file, bytes, recipients, "backup written");
+/// A backup was written, for so many to read: what is in it, and the SHA-256 of the file.
+pub(crate) fn backed_up(file: &str, bytes: u64, sha256: &str, recipients: usize) {
+    raise!(info, "data_backed_up", file, bytes, sha256, recipients, "backup written");
 }
 
 /// A backup was put into a database.

@@ -95,6 +95,7 @@ async fn crypto_09_a_backup_is_read_by_whom_it_is_for_alone_and_restores_everyth
     let restored = place.restore(&elsewhere, "key", "backup.age");
     assert!(restored.status.success(), "{}", said(&restored));
     assert!(said(&restored).contains("data_restored"), "{}", said(&restored));
+    assert!(said(&restored).contains("file key"), "whose key it was is told: {}", said(&restored));
     let again = TestApp::start_on(elsewhere.clone(), &[]).await;
     let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
     assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
@@ -109,6 +110,40 @@ async fn crypto_09_a_backup_is_read_by_whom_it_is_for_alone_and_restores_everyth
     let twice = place.restore(&elsewhere, "key", "backup.age");
     assert!(!twice.status.success() && said(&twice).contains("pg_restore failed"), "{}", said(&twice));
     assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
+}
+
+/// Whoever has the recipient can write a backup of something else.
+#[tokio::test]
+async fn crypto_09_a_backup_is_told_from_another_by_its_digest() {
+    let app = TestApp::start().await;
+    let place = Place::new().await;
+    let mut digests = Vec::new();
+    for name in ["ours", "theirs"] {
+        let done = said(&place.backup(&app.database, &["--to", &place.recipient, name]));
+        let digest = service::crypto::hex(&service::crypto::sha256(&fs::read(place.path(name)).unwrap()));
+        assert_eq!(done.matches(&digest).count(), 2, "told, and in the event: {done}");
+        digests.push(digest);
+    }
+    let elsewhere = empty_database().await;
+    let restore = |digest: &str, file: &str| {
+        let arguments = ["restore", "--identity", "key", "--sha256", digest, file];
+        place.run(&arguments, "APP_DATABASE__OWNER_URL", &elsewhere.owner)
+    };
+    for (file, says) in [
+        ("theirs", format!("is another backup: its SHA-256 is {}", digests[1])),
+        ("-", "name a file".to_owned()),
+        ("none", "none".to_owned()),
+    ] {
+        let refused = restore(&digests[0], file);
+        assert!(!refused.status.success() && said(&refused).contains(&says), "{}", said(&refused));
+    }
+    for wrong in ["ab", &"g".repeat(64)] {
+        let refused = restore(wrong, "ours");
+        assert!(!refused.status.success() && said(&refused).contains("expected 64 hexadecimal"), "{}", said(&refused));
+    }
+    assert!(is_empty(&elsewhere).await);
+    let restored = restore(&digests[0].to_uppercase(), "ours");
+    assert!(restored.status.success(), "{}", said(&restored));
 }
 
 #[tokio::test]

@@ -37,6 +37,10 @@ fn secret_03_a_command_takes_no_login_that_a_server_would_not() {
         ["postgres://app_owner:short@127.0.0.1:9/app", "postgres://app_owner:0123456789abcdef@127.0.0.1:9/app"];
     let fault = "APP_DATABASE__OWNER_URL: must have a password, in production of 16 characters or more";
     assert!(migrate("production", weak).contains(fault), "{}", migrate("production", weak));
+    let mut migrate_with = binary();
+    migrate_with.arg("migrate").env("APP_DATABASE__OWNER_URL", sound).env("PGOPTIONS", "-c statement_timeout=0");
+    let output = migrate_with.output().unwrap();
+    assert!(text(&output).contains("PGOPTIONS: must not be set in production"), "{}", text(&output));
     // These get as far as the database, which is not there.
     for (profile, url) in [("development", weak), ("production", sound)] {
         let said = migrate(profile, url);

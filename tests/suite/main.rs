@@ -46,6 +46,7 @@ mod sealed;
 mod secrets;
 mod settings;
 mod shared_quota;
+mod sources;
 mod start;
 mod support;
 mod telemetry;

@@ -303,7 +303,7 @@ async fn fail_01_the_keeper_of_master_keys_goes_away_under_load_and_comes_back()
         ("APP_KEYS__PROVIDER", "vault"),
         ("APP_KEYS__VAULT__URL", &*url),
         ("APP_KEYS__VAULT__TOKEN", TOKEN),
-        ("APP_KEYS__VAULT__TIMEOUT_MS", "10000"),
+        ("APP_KEYS__VAULT__TIMEOUT_MS", "4900"),
         PATIENT,
     ];
     let beside = [&UNTHROTTLED[..], &own].concat();

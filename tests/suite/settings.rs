@@ -14,7 +14,7 @@ const NUMBERS: [(&str, &str, &str); 42] = [
     ("HTTP__MAX_CONCURRENT_REQUESTS", "1", "1000000"),
     ("HTTP__HEADER_TIMEOUT_MS", "1", "3600000"),
     ("HTTP__BODY_TIMEOUT_MS", "1", "3600000"),
-    ("HTTP__REQUEST_TIMEOUT_MS", "1", "3600000"),
+    ("HTTP__REQUEST_TIMEOUT_MS", "100", "3600000"),
     ("HTTP__MAX_CONNECTION_AGE_MS", "1", "3600000"),
     ("HTTP__SHUTDOWN_GRACE_MS", "1", "3600000"),
     ("DATABASE__MAX_CONNECTIONS", "1", "1000"),
@@ -65,11 +65,13 @@ const WORDS: [(&str, &[&str]); 8] = [
 ];
 
 /// What makes all of these of use.
-const AROUND: [(&str, &str); 8] = [
+const AROUND: [(&str, &str); 10] = [
     ("QUOTA__REDIS_URL", "rediss://:Zk3v9QwXb7Lm2RtY@redis.example"),
     ("KEYS__VAULT__URL", "https://vault.example"),
     ("KEYS__VAULT__TOKEN", "89abcdef01234567"),
     ("KEYS__PROVIDER", "keyset"),
+    ("KEYS__VAULT__TIMEOUT_MS", "49"),
+    ("HTTP__REQUEST_TIMEOUT_MS", "60000"),
     ("OTLP__ENDPOINT", "https://collector.example"),
     ("OIDC__FURTHER__PARTNER__ISSUER", "https://partner.example"),
     ("OIDC__FURTHER__PARTNER__TENANTS", "0190a000-0000-7000-8000-0000000000aa"),
@@ -134,15 +136,6 @@ fn secret_03_nothing_said_is_the_safe_choice() {
     assert_eq!(settings.api_keys.concurrent_hashes, (processors / 2).max(1));
 }
 
-/// Whatever else is in the environment of a process.
-#[test]
-fn secret_03_other_programs_variables_are_none_of_this_one() {
-    let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let others = ["APP_HOME", "APP_NAME", "APPLE__TREE", "OTHER__THING", "PATH", "OTHER__THING_FILE"];
-    variables.extend(others.map(|name| (name.to_owned(), "/no/such/place".to_owned())));
-    Settings::from_variables(variables).unwrap();
-}
-
 /// Some settings beside the sound ones, and the one fault that they have: of which, and what it says.
 type Case<'a> = (&'a [(&'a str, &'a str)], Option<(&'a str, &'a str)>);
 
@@ -163,22 +156,6 @@ fn assert_each(cases: &[Case<'_>]) {
 }
 
 const DEVELOPMENT: (&str, &str) = ("PROFILE", "development");
-
-/// Believed in, and not there: the worst of misspellings is the one that starts.
-#[test]
-fn secret_03_a_name_that_lacks_an_underscore_is_told() {
-    for (written, meant) in [
-        ("APP_OIDC_REQUIRE_BOUND_TOKENS", "APP_OIDC__REQUIRE_BOUND_TOKENS"),
-        ("APP_QUOTA_REDIS_URL_FILE", "APP_QUOTA__REDIS_URL"),
-        ("APP_TLS_CERTIFICATE_PATH", "APP_TLS__CERTIFICATE_PATH"),
-    ] {
-        let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        variables.insert(written.to_owned(), "true".to_owned());
-        let faults = Settings::from_variables(variables).unwrap_err().0;
-        let [fault] = faults.as_slice() else { panic!("{written}: {faults:#?}") };
-        assert_eq!((fault.variable.as_str(), &*fault.message), (written, &*format!("no such setting; {meant} is one")));
-    }
-}
 
 #[test]
 fn secret_03_what_is_missing_hides_no_other_fault() {
@@ -288,6 +265,29 @@ fn secret_03_what_a_service_is_sent_goes_over_tls_unless_it_is_near() {
         (&[("OTLP__TOKEN", "x")], Some(("OTLP__TOKEN", "is of no use without otlp.endpoint"))),
         (&[("KEYS__VAULT__TOKEN", "x")], Some(("KEYS__VAULT__TOKEN", "is of no use without keys.vault.url"))),
     ]);
+}
+
+#[test]
+fn secret_03_a_token_for_another_service_is_random() {
+    let (collector, weak) = (AROUND[6], "must be random");
+    for (name, around) in [("OTLP__TOKEN", &[collector][..]), ("KEYS__VAULT__TOKEN", &[AROUND[1], AROUND[3]])] {
+        let with = |value: &str, more: &[(&str, &str)], expected: Option<(&str, &str)>| {
+            assert_each(&[(&[around, &[(name, value)], more].concat(), expected)]);
+        };
+        with("89abcdef0123456", &[], Some((name, weak)));
+        with("89abcdef01234567", &[], None);
+        with("secret89abcdef01", &[], Some((name, weak)));
+        with("root", &[DEVELOPMENT], None);
+    }
+}
+
+/// Else it would be the request that ends, and nobody would know that it was the vault.
+#[test]
+fn secret_03_a_vault_may_take_less_time_than_a_request() {
+    let vault = |millis, request| [AROUND[1], AROUND[2], AROUND[3], ("KEYS__VAULT__TIMEOUT_MS", millis), request];
+    let request = ("HTTP__REQUEST_TIMEOUT_MS", "1000");
+    let wrong = Some(("KEYS__VAULT__TIMEOUT_MS", "must be less than half of http.request_timeout_ms"));
+    assert_each(&[(&vault("499", request), None), (&vault("500", request), wrong)]);
 }
 
 #[test]

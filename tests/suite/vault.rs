@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     rotation::keys,
     support::{
-        Authority, FiledService, GLOBEX, PemFiles, TestApp, UNTHROTTLED, Vault, eventually, query, superuser,
+        ACME, Authority, FiledService, GLOBEX, PemFiles, TestApp, UNTHROTTLED, Vault, eventually, query, superuser,
         vault::TOKEN,
     },
 };
@@ -51,7 +51,7 @@ pub async fn app_of(vault: &Vault) -> TestApp {
     let before = TestApp::start_with(&beside(&url)).await;
     let told = keys(&before, Keys::Rewrap, &beside(&url)).await.unwrap();
     assert_eq!(told, [format!("2 data keys are now wrapped by {}", version(1))]);
-    let patient = [&alone(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "10000")]].concat();
+    let patient = [&alone(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "4900")]].concat();
     TestApp::start_on(before.database, &patient).await
 }
 
@@ -176,6 +176,13 @@ async fn crypto_04_a_data_key_is_asked_for_once_by_all_who_wait_and_nobody_else_
     let read = || async { globex.get("/v1/customers").await.ok(200) };
     let customer = json!({ "name": "New", "email": "new@example.com" });
     let write = || async { globex.post("/v1/customers", &customer).await.ok(201) };
+    let ids = "select id::text from customers where tenant_id = (select tenant_id from customers where tenant_id <> $1 limit 1)";
+    let ids = sqlx::query_scalar::<_, String>(ids).bind(ACME.id.uuid());
+    let ids = ids.fetch_all(&mut superuser(&app.database).await).await.unwrap();
+    let change = async |id: &String| {
+        let patch = globex.request(Method::PATCH, &format!("/v1/customers/{id}"));
+        globex.send(patch.json(&json!({ "phone": "+441632960001" }))).await.ok(200)
+    };
     let answer = async {
         eventually("the vault is asked", async || vault.asked() > 0).await;
         let again = eventually("it is asked again", async || vault.asked() > 1);
@@ -190,7 +197,9 @@ async fn crypto_04_a_data_key_is_asked_for_once_by_all_who_wait_and_nobody_else_
     };
     let reads = futures_util::future::join_all((0..12).map(|_| read()));
     let writes = futures_util::future::join_all((0..12).map(|_| write()));
-    tokio::join!(reads, writes, answer);
+    // More than there are connections of the writer's login.
+    let changes = futures_util::future::join_all(ids.iter().cycle().take(12).map(change));
+    tokio::join!(reads, writes, changes, answer);
     assert_eq!(vault.take_asked(), ["decrypt "]);
 }
 

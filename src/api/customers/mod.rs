@@ -149,8 +149,7 @@ impl Customers {
         body: StrictJson<CustomerPatch>,
     ) -> Result<Json<CustomerView>> {
         let change = body.value.into_domain()?;
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_customer(id.0).await?;
+        let (mut tx, found) = self.0.database.lock_customer(&permit, id.0).await?;
         let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let narrowed = permit.narrow(&customer)?;
         let customer = customer.changed(change, &self.0.database.indexes(), self.0.clock.now())?;

@@ -1,0 +1,58 @@
+//! Where settings come from: variables, files, and what else is in the environment of a process.
+
+use std::collections::BTreeMap;
+
+use service::settings::{Fault, Settings};
+
+use crate::start::SOUND;
+
+/// What is wrong with a sound configuration and these.
+fn faults<'a>(others: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Fault> {
+    let variables = SOUND.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Settings::from_variables(variables.collect::<BTreeMap<_, _>>()).err().map(|faults| faults.0).unwrap_or_default()
+}
+
+/// Whatever else is in the environment of a process.
+#[test]
+fn secret_03_other_programs_variables_are_none_of_this_one() {
+    let others = ["APP_HOME", "APP_NAME", "APPLE__TREE", "OTHER__THING", "PATH", "OTHER__THING_FILE"];
+    assert_eq!(faults(others.map(|name| (name, "/no/such/place"))), []);
+}
+
+/// Believed in, and not there: the worst of misspellings is the one that starts.
+#[test]
+fn secret_03_a_name_that_lacks_an_underscore_is_told() {
+    for (written, meant) in [
+        ("APP_OIDC_REQUIRE_BOUND_TOKENS", "APP_OIDC__REQUIRE_BOUND_TOKENS"),
+        ("APP_QUOTA_REDIS_URL_FILE", "APP_QUOTA__REDIS_URL"),
+        ("APP_TLS_CERTIFICATE_PATH", "APP_TLS__CERTIFICATE_PATH"),
+    ] {
+        let message = format!("no such setting; {meant} is one");
+        assert_eq!(faults([(written, "true")]), [Fault { variable: written.to_owned(), message }]);
+    }
+}
+
+/// What a URL does not say, the driver takes from there.
+#[test]
+fn secret_03_what_the_driver_would_go_by_is_refused_in_production() {
+    for name in ["PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {
+        let set = (name, "-c statement_timeout=0");
+        let message = "must not be set in production: the database's driver would go by it".to_owned();
+        assert_eq!(faults([set]), [Fault { variable: name.to_owned(), message }]);
+        assert_eq!(faults([set, ("APP_PROFILE", "development")]), []);
+    }
+    // Of this a URL says all.
+    assert_eq!(faults([("PGHOST", "db.example")]), []);
+}
+
+/// What is another command's is not read, so a server never holds it.
+#[test]
+fn secret_02_a_file_is_read_by_whoever_asks_for_its_setting_and_by_nobody_else() {
+    for other in ["OWNER", "OPERATOR", "BACKUP"] {
+        assert_eq!(faults([(&*format!("APP_DATABASE__{other}_URL_FILE"), "/no/such/file")]), []);
+    }
+    let faults = faults([("APP_QUOTA__REDIS_URL_FILE", "/no/such/file")]);
+    let [fault] = faults.as_slice() else { panic!("{faults:?}") };
+    assert_eq!(fault.variable, "APP_QUOTA__REDIS_URL_FILE");
+    assert!(fault.message.starts_with("the file cannot be read: No such file"), "{fault:?}");
+}
