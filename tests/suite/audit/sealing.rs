@@ -102,7 +102,11 @@ async fn log_05_the_service_tells_if_seals_were_taken_back_or_cannot_be_made() {
     note(&urls.writer, "instead of it").await;
     serving.line("a number again", |line| line["event"] == "audit_trail_invalid").await;
     let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
-    sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut idle).await.unwrap();
+    sqlx::raw_sql("begin").execute(&mut idle).await.unwrap();
+    let held = sqlx::query_scalar::<_, String>("select pg_current_xact_id()::text").fetch_one(&mut idle).await.unwrap();
+    // From now on nothing is sealed; what was under way would note another horizon after this one.
+    let held_up = format!("select (noted_by > '{held}')::text from audit_horizon");
+    eventually("it is held up", async || query(&urls.owner, &held_up).await == ["true"]).await;
     // It had to be sealed a minute ago.
     let waiting = "update audit_horizon set noted_at = now() - interval '2 minutes',
                                             noted_by = pg_snapshot_xmax(pg_current_snapshot())";
