@@ -259,6 +259,16 @@ async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
 }
 
+/// It may have asked for the newest key a moment before.
+#[tokio::test]
+async fn crypto_05_when_a_rotation_has_ended_no_replica_seals_with_the_key_before() {
+    let app = TestApp::start().await;
+    add(&app, 1).await;
+    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap();
+    add(&app, 1).await;
+    assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
+}
+
 /// By a replica that was not told, what the others cannot find would be stored.
 #[tokio::test]
 async fn crypto_06_an_index_key_that_was_forgotten_gets_no_row_and_one_that_a_row_gets_is_not_forgotten() {

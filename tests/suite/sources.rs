@@ -1,7 +1,8 @@
 //! Where settings come from: variables, files, and what else is in the environment of a process.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
 
+use secrecy::ExposeSecret as _;
 use service::settings::{Fault, Settings};
 
 use crate::start::SOUND;
@@ -43,6 +44,19 @@ fn secret_03_what_the_driver_would_go_by_is_refused_in_production() {
     }
     // Of this a URL says all.
     assert_eq!(faults([("PGHOST", "db.example")]), []);
+}
+
+/// As an editor, or `echo`, leaves it.
+#[test]
+fn secret_02_the_end_of_the_last_line_of_a_file_is_no_part_of_its_value() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("token-with-an-end");
+    std::fs::write(&file, " 89abcdef01234567 \r\n").unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+    let own = [("APP_OTLP__ENDPOINT", "https://collector.example"), ("APP_OTLP__TOKEN_FILE", file.to_str().unwrap())];
+    let variables = SOUND.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let otlp = Settings::from_variables(variables.collect()).unwrap().otlp.unwrap();
+    assert_eq!(otlp.token.unwrap().expose_secret(), " 89abcdef01234567 ");
+    std::fs::remove_file(&file).unwrap();
 }
 
 /// What is another command's is not read, so a server never holds it.
