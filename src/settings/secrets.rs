@@ -74,13 +74,15 @@ impl Found {
 }
 
 /// What is secret of a setting: the password of a URL, each key of a keyset, or all of it.
-fn parts(text: &str) -> Vec<String> {
+fn parts(text: &str) -> Vec<Zeroizing<String>> {
     if let Ok(url) = Url::parse(text.trim())
         && url.has_host()
     {
-        return url.password().map(|password| decoded(password).expose_secret().to_owned()).into_iter().collect();
+        let password = url.password().map(|password| Zeroizing::new(decoded(password).expose_secret().to_owned()));
+        return password.into_iter().collect();
     }
-    text.split(',').map(|part| part.split_once(':').map_or(part, |(_, key)| key).trim().to_owned()).collect()
+    let key = |part: &str| part.split_once(':').map_or(part, |(_, key)| key).trim().to_owned();
+    text.split(',').map(|part| Zeroizing::new(key(part))).collect()
 }
 
 /// Adds a fault for each secret that is another's too, and for each file of secrets that everybody can read.
@@ -176,6 +178,7 @@ mod tests {
 
     #[test]
     fn secret_03_the_secret_part_of_a_setting_is_found() {
+        let parts = |text: &str| parts(text).iter().map(|part| part.to_string()).collect::<Vec<_>>();
         assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p,w"]);
         assert_eq!(parts("rediss://cache"), Vec::<String>::new());
         assert_eq!(parts(" 2:AAA=, 1:BBB= "), ["AAA=", "BBB="]);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
 
 use secrecy::ExposeSecret as _;
-use service::settings::{Fault, Settings};
+use service::settings::{Fault, SecretSource, Settings};
 
 use crate::start::SOUND;
 
@@ -57,6 +57,29 @@ fn secret_02_the_end_of_the_last_line_of_a_file_is_no_part_of_its_value() {
     let otlp = Settings::from_variables(variables.collect()).unwrap().otlp.unwrap();
     assert_eq!(otlp.token.unwrap().expose_secret(), " 89abcdef01234567 ");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn secret_05_where_each_secret_was_is_known() {
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let [config, file] = ["where.toml", "where-pepper"].map(|name| folder.join(name));
+    let [(key, in_config), (pepper, in_file)] = [SOUND[8], SOUND[9]];
+    assert_eq!((key, pepper), ("APP_SECRETS__MAC_KEY", "APP_SECRETS__PEPPER"));
+    for (path, text) in [(&config, &*format!("[secrets]\nmac_key = \"{in_config}\"\n")), (&file, in_file)] {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o400)).unwrap();
+    }
+    let rest = SOUND.into_iter().filter(|(name, _)| ![key, pepper].contains(name));
+    let own = [("APP_CONFIG", config.to_str().unwrap()), ("APP_SECRETS__PEPPER_FILE", file.to_str().unwrap())];
+    let variables = rest.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let read = Settings::from_variables(variables.collect()).unwrap().secrets_read;
+    let source = |name: &str| read.iter().find(|read| read.setting == name).map(|read| read.source.clone()).unwrap();
+    assert_eq!(source(key), SecretSource::Config(config.clone()));
+    assert_eq!(source(pepper), SecretSource::File(file.clone()));
+    assert_eq!(source("APP_KEYS__MASTER"), SecretSource::Environment);
+    for path in [config, file] {
+        std::fs::remove_file(path).unwrap();
+    }
 }
 
 /// What is another command's is not read, so a server never holds it.
