@@ -25,6 +25,7 @@ mod edge;
 mod exports;
 mod hostile;
 mod idempotency;
+mod index_keys;
 mod input;
 mod internal;
 mod interop;

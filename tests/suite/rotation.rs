@@ -8,18 +8,16 @@ use std::{
 };
 
 use http::Method;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use service::{
     app,
     authz::policy::Role,
-    dev::demo,
     domain::Clock,
     ops::{Keys, Pass},
     settings::{LoginSettings, Settings},
 };
 
-use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, run, superuser, wait_for_a_waiter};
+use crate::support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, run, superuser};
 
 /// The environment of a command beside this service, with other keys if need be.
 pub fn variables(app: &TestApp, keys: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -38,7 +36,7 @@ pub async fn keys(app: &TestApp, command: Keys, keys: &[(&str, &str)]) -> Result
     done.map(|()| said).map_err(|error| error.to_string())
 }
 
-fn person(n: usize) -> Value {
+pub fn person(n: usize) -> Value {
     json!({
         "name": format!("Person {n}"), "email": format!("person-{n}@example.com"), "phone": "+491771234567",
         "taxId": format!("DE-{n:06}"), "address": format!("{n} Main Street"),
@@ -71,7 +69,7 @@ pub async fn all_is_there(app: &TestApp, paths: &[String]) {
 }
 
 /// Customers of Acme under each data key, such as `1: 3`.
-async fn under(app: &TestApp, column: &str) -> Vec<String> {
+pub async fn under(app: &TestApp, column: &str) -> Vec<String> {
     let counts = format!(
         "select concat({column}, ': ', count(*)) from customer_keys k join customers c on c.id = k.customer_id
          group by {column} order by {column}"
@@ -80,7 +78,7 @@ async fn under(app: &TestApp, column: &str) -> Vec<String> {
 }
 
 /// Why a replica with another value does not start.
-async fn refused_start(app: &TestApp, name: &str, value: &str) -> String {
+pub async fn refused_start(app: &TestApp, name: &str, value: &str) -> String {
     let settings = Settings::from_variables(variables(app, &[(name, value)])).unwrap();
     app::start(settings, Clock::system()).await.map(|_| ()).unwrap_err().to_string()
 }
@@ -97,7 +95,7 @@ async fn crypto_06_a_service_without_the_index_keys_that_rows_have_does_not_star
 }
 
 const DATA_KEY: &str = "k.data_key";
-const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
+pub const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
 
 #[tokio::test]
 async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_needed_no_more() {
@@ -219,46 +217,6 @@ async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_seal
     assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
 }
 
-#[tokio::test]
-async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
-    let app = TestApp::start().await;
-    let paths = add(&app, 60).await;
-    let (old, new) = (app.database.index_keys.expose_secret().to_owned(), keyset(2));
-    let both = format!("{new},{old}");
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
-    all_is_there(&replica, &paths).await;
-    let added = replica.user(Role::Sales).post("/v1/customers", &person(1)).await.ok(201);
-    let page = replica.user(Role::Admin).get("/v1/customers?email=person-1@example.com").await.ok(200);
-    assert_eq!(page["items"][0]["id"], added["id"], "the newest first, under whichever key");
-    assert_eq!(page["items"].as_array().unwrap().len(), 2);
-    let status = async || keys(&app, Keys::Status, &[("APP_KEYS__INDEX", &both)]).await.unwrap().join("\n");
-    let uses = |version: u16, customers: usize| format!("{}: index key {version}: {customers} customers", ACME.id);
-    let before = status().await;
-    assert!(before.contains(&uses(1, 63)) && before.contains(&uses(2, 1)), "{before}");
-    // A change of one of the two leaves the other where it was.
-    let newest = json!({ "email": "newest@example.com" });
-    for path in &paths[58..] {
-        let admin = replica.user(Role::Admin);
-        admin.send(admin.request(Method::PATCH, path).json(&newest)).await.ok(200);
-    }
-    let forget = async |version| keys(&app, Keys::ForgetIndex { version }, &[("APP_KEYS__INDEX", &both)]).await;
-    let refused = forget(1).await.unwrap_err();
-    assert!(refused.contains("63 customers of") && refused.contains("keys reseal"), "{refused}");
-    keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    let after = status().await;
-    assert!(after.contains(&uses(2, 64)) && after.contains(&uses(1, 0)), "{after}");
-    assert_eq!(under(&app, INDEX_KEY).await, ["2: 64"]);
-    assert_eq!(under(&app, "get_byte(c.tax_id_index, 1)").await[0], "2: 63");
-    // What rows may have must be there: first it is forgotten, then left out.
-    assert!(refused_start(&app, "APP_KEYS__INDEX", &new).await.contains("index key 1"));
-    assert!(forget(2).await.unwrap_err().contains("new rows get it"));
-    forget(1).await.unwrap();
-    assert!(forget(1).await.unwrap_err().contains("no index key of this version"));
-    let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
-    let page = last.user(Role::Admin).get("/v1/customers?taxId=DE-000001").await.ok(200);
-    assert_eq!(page["items"].as_array().unwrap().len(), 2);
-}
-
 /// It may have asked for the newest key a moment before.
 #[tokio::test]
 async fn crypto_05_when_a_rotation_has_ended_no_replica_seals_with_the_key_before() {
@@ -267,36 +225,6 @@ async fn crypto_05_when_a_rotation_has_ended_no_replica_seals_with_the_key_befor
     keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap();
     add(&app, 1).await;
     assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
-}
-
-/// By a replica that was not told, what the others cannot find would be stored.
-#[tokio::test]
-async fn crypto_06_an_index_key_that_was_forgotten_gets_no_row_and_one_that_a_row_gets_is_not_forgotten() {
-    let stale = TestApp::start().await;
-    let both = format!("{},{}", keyset(2), stale.database.index_keys.expose_secret());
-    let forget = async || keys(&stale, Keys::ForgetIndex { version: 1 }, &[("APP_KEYS__INDEX", &both)]).await;
-    keys(&stale, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    // One that is being written while it is looked for whether any row has it.
-    let mut writer = superuser(&stale.database).await;
-    let write = "begin; update customers set tax_id_index = '\\x0001' || substring(tax_id_index from 3)
-                        where tax_id_index is not null";
-    sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
-    let (refused, ()) = tokio::join!(forget(), async {
-        wait_for_a_waiter(&stale.database).await;
-        sqlx::raw_sql("commit").execute(&mut writer).await.unwrap();
-    });
-    assert!(refused.unwrap_err().contains("a customer just got it"));
-    keys(&stale, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    forget().await.unwrap();
-    let customers = "select concat(id, email_index, tax_id_index) from customers order by 1";
-    let before = query(&stale.database.owner, customers).await;
-    let (sales, customer) = (stale.user(Role::Sales), format!("/v1/customers/{}", demo::FIRST_CUSTOMER));
-    assert_eq!(sales.post("/v1/customers", &person(1)).await.problem(503), "unavailable");
-    for change in [json!({ "email": "other@example.com" }), json!({ "taxId": "DE-7" })] {
-        let patch = sales.request(Method::PATCH, &customer).json(&change);
-        assert_eq!(sales.send(patch).await.problem(503), "unavailable");
-    }
-    assert_eq!(query(&stale.database.owner, customers).await, before);
 }
 
 #[tokio::test]
