@@ -41,6 +41,9 @@ pub enum MasterKeyError {
         "a data key does not open with master key {0}: it is another key under that version, or another's data key"
     )]
     Wrong(String),
+    /// There was another master key under that version.
+    #[error("master key {0} is another one than was there under that version")]
+    Another(String),
     /// The vault decided that it does not open.
     #[error("the vault opens no data key with {name}: {reason}")]
     Refused {
@@ -129,6 +132,24 @@ impl MasterKeys {
             Provider::Keyset(keyset) => Ok(keyset.primary()),
             Provider::Vault(vault) => try_out(vault).await,
         }
+    }
+
+    /// What tells the first master key from another under its version, and what it is called. A vault has but one.
+    pub fn check_value(&self) -> Result<Option<(String, Vec<u8>)>, MasterKeyError> {
+        match &self.first {
+            Provider::Keyset(keyset) => Ok(Some((keyset.primary(), keyset.check_value()?))),
+            Provider::Vault(_) => Ok(None),
+        }
+    }
+
+    /// An error if there is a master key of this name, and it is another.
+    pub fn check(&self, name: &str, check_value: &[u8]) -> Result<(), MasterKeyError> {
+        let is_as_checked = |provider: &Provider| match provider {
+            Provider::Keyset(keyset) => keyset.is_as_checked(name, check_value),
+            Provider::Vault(_) => true,
+        };
+        let same = std::iter::once(&self.first).chain(&self.other).all(is_as_checked);
+        if same { Ok(()) } else { Err(MasterKeyError::Another(name.to_owned())) }
     }
 
     /// Tries the vault out, if there is one, whether it is the first or not.

@@ -50,11 +50,37 @@ impl MasterKeyset {
         Ok(WrappedDataKey { version, wrapped_by: self.primary(), wrapped })
     }
 
+    /// What the first master key makes of a text that is always the same.
+    pub(super) fn check_value(&self) -> Result<Vec<u8>, MasterKeyError> {
+        let (master, key) = &self.first;
+        Ok(key.seal(&place_of_check(*master), CHECKED)?)
+    }
+
+    /// Whether what is stored is what a master key of this name makes; also if there is none.
+    pub(super) fn is_as_checked(&self, name: &str, check_value: &[u8]) -> bool {
+        self.key(name).is_none_or(|(master, key)| {
+            key.open(&place_of_check(master), check_value).is_ok_and(|opened| opened.as_slice() == CHECKED)
+        })
+    }
+
     pub(super) fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let name = &stored.wrapped_by;
         let (master, key) = self.key(name).ok_or_else(|| MasterKeyError::Missing(name.clone()))?;
         let wrong = || MasterKeyError::Wrong(name.clone());
         key.open(&place(tenant, stored.version, master), &stored.wrapped).map_err(|_| wrong())
+    }
+}
+
+/// Secret to nobody.
+const CHECKED: &[u8] = b"whether it is the key that was meant";
+
+fn place_of_check(master: u16) -> Place {
+    Place {
+        tenant: Uuid::nil(),
+        table: "master_keys",
+        column: "check_value",
+        row: Uuid::from_u128(master.into()),
+        version: 0,
     }
 }
 

@@ -125,6 +125,25 @@ impl DataKeys {
             .collect())
     }
 
+    /// Notes the master key that new data keys get, unless one of its name is known.
+    pub(super) async fn add_master_key(&self, name: &str, check_value: &[u8]) -> Result<(), StoreError> {
+        sqlx::query!(
+            "insert into master_keys (name, check_value) values ($1, $2) on conflict do nothing",
+            name,
+            check_value
+        )
+        .execute(Traced(&mut *self.0.connection().await?))
+        .await?;
+        Ok(())
+    }
+
+    /// The master keys of keysets that there were, by name, each with its check value.
+    pub(super) async fn master_keys(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let keys = sqlx::query!("select name, check_value from master_keys order by name");
+        let keys = keys.fetch_all(Traced(&mut *self.0.connection().await?)).await?;
+        Ok(keys.into_iter().map(|key| (key.name, key.check_value)).collect())
+    }
+
     /// All data keys that a master key wraps.
     pub(super) async fn wrapped_by(&self, master: &str) -> Result<Vec<(TenantId, WrappedDataKey)>, StoreError> {
         let rows = sqlx::query_as!(

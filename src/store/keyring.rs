@@ -74,11 +74,13 @@ impl Keyring {
     /// without seals and indexes new ones in a way that the others do not know.
     pub(super) async fn check_fit(&self) -> Result<(), UnfitDatabase> {
         self.stored.0.check_fit().await?;
-        self.check_master(&self.master.load_full()).await?;
+        let master = self.master.load_full();
+        self.check_master(&master).await?;
+        self.note_master(&master).await?;
         self.check_index(&self.index.load_full()).await
     }
 
-    /// One of a few data keys of each master key: one that somebody spoiled is no reason for all others to be without
+    /// One of a few data keys of each master key opens: one that somebody spoiled is no reason for all others to be without
     /// service.
     async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         let mut tried: BTreeMap<String, Result<(), MasterKeyError>> = BTreeMap::new();
@@ -96,6 +98,24 @@ impl Keyring {
         tried.into_values().collect::<Result<(), MasterKeyError>>()?;
         // And that it can wrap.
         keys.primary().await?;
+        Ok(())
+    }
+
+    /// Each master key is the one that was meant by its version before; and the first one is, from now on. To be asked last,
+    /// when nothing else is wrong with them.
+    async fn note_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
+        self.compare_master(keys).await?;
+        if let Some((name, check_value)) = keys.check_value()? {
+            self.stored.add_master_key(&name, &check_value).await?;
+        }
+        // Another replica may have been first, with another key.
+        self.compare_master(keys).await
+    }
+
+    async fn compare_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
+        for (name, check_value) in self.stored.master_keys().await? {
+            keys.check(&name, &check_value)?;
+        }
         Ok(())
     }
 
@@ -139,6 +159,7 @@ impl Keyring {
         let keys = MasterKeys::new(&new)?;
         self.check_master(&keys).await?;
         self.check_nothing_is_lost(&keys).await?;
+        self.note_master(&keys).await?;
         self.master.store(Arc::new(keys));
         *made_of = new;
         Ok(())

@@ -35,7 +35,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and c.relname not in
                                                        ('api_keys', 'roles_seen', 'revocations', 'tenant_quotas',
-                                                        'measures', 'data_keys', 'index_keys', '_sqlx_migrations')
+                                                        'measures', 'data_keys', 'index_keys', 'master_keys', '_sqlx_migrations')
                                                    and has_any_column_privilege(c.oid, 'select'))
                       as "reads_business!",
                   exists (select from pg_attribute a join pg_class c on c.oid = a.attrelid
@@ -54,18 +54,18 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                    and (has_any_column_privilege(c.oid, 'insert, update')
                                                         or has_table_privilege(c.oid, 'delete, truncate'))) as "raises_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname not in ('data_keys', 'index_keys', '_sqlx_migrations')
+                                                   and c.relname not in ('data_keys', 'index_keys', 'master_keys', '_sqlx_migrations')
                                                    and c.relkind in ('r', 'p', 'v', 'm')
                                                    and (has_any_column_privilege(c.oid, 'select, insert, update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "does_more_than_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname in ('data_keys', 'index_keys')
+                                                   and c.relname in ('data_keys', 'index_keys', 'master_keys')
                                                    and (has_any_column_privilege(c.oid, 'select, insert, update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "reaches_data_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname in ('data_keys', 'index_keys')
+                                                   and c.relname in ('data_keys', 'index_keys', 'master_keys')
                                                    and (has_any_column_privilege(c.oid, 'update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "destroys_data_keys!",

@@ -57,7 +57,7 @@ const NAMES: &str = "
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
           -- Nobody's: which migrations ran, and what operators decided, which every replica reads and no operation does.
           -- Of the audit trail, what has digests and no rows of a tenant.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'measures', 'data_keys', 'index_keys',
+          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'measures', 'data_keys', 'index_keys', 'master_keys',
                                 'audit_journal', 'audit_seals', 'audit_horizon')
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace

@@ -15,10 +15,7 @@ async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more
     let paths = add(&app, 2).await;
     let (old, new) = (app.database.master_keys.expose_secret().to_owned(), keyset(2));
     let both = format!("{new},{old}");
-    let start = async |master: &str| {
-        let settings = Settings::from_variables(variables(&app, &[("APP_KEYS__MASTER", master)])).unwrap();
-        app::start(settings, Clock::system()).await.map(|_| ()).map_err(|error| error.to_string())
-    };
+    let start = async |master: &str| refused(&app, master).await.map_or(Ok(()), Err);
     // First every replica gets both, then the data keys move, and last the old one goes.
     start(&both).await.unwrap();
     assert!(start(&new).await.unwrap_err().contains("keyset:1"));
@@ -31,6 +28,33 @@ async fn crypto_05_a_new_master_key_takes_over_and_the_old_one_is_needed_no_more
     assert!(start(&old).await.unwrap_err().contains("keyset:2"));
     let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
     all_is_there(&replica, &paths).await;
+}
+
+/// Of two that were made for one version, whichever was thrown away would take with it what it had wrapped.
+#[tokio::test]
+async fn crypto_05_a_version_is_one_master_key_for_all_replicas_and_for_good() {
+    let app = TestApp::start().await;
+    let old = app.database.master_keys.expose_secret();
+    let [ours, theirs] = [(), ()].map(|()| format!("{},{old}", keyset(2)));
+    let start = async |master: &str| refused(&app, master).await;
+    // Nothing is wrapped by it yet.
+    assert_eq!(start(&ours).await, None);
+    let another = "master key keyset:2 is another one than was there under that version";
+    assert_eq!(start(&theirs).await.as_deref(), Some(another));
+    let (second, first) = theirs.split_once(',').unwrap();
+    assert_eq!(start(&format!("{first},{second}")).await.as_deref(), Some(another));
+    assert_eq!(keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &theirs)]).await.unwrap_err(), another);
+    assert_eq!(wrapped_by(&app).await, ["keyset:1"]);
+    assert_eq!(start(&format!("{first},{}", ours.split_once(',').unwrap().0)).await, None);
+    assert_eq!(start(old).await, None);
+    let names = query(&app.database.keys, "select name from master_keys order by name").await;
+    assert_eq!(names, ["keyset:1", "keyset:2"]);
+}
+
+/// Why a service with these master keys does not start.
+async fn refused(app: &TestApp, master: &str) -> Option<String> {
+    let settings = Settings::from_variables(variables(app, &[("APP_KEYS__MASTER", master)])).unwrap();
+    app::start(settings, Clock::system()).await.err().map(|error| error.to_string())
 }
 
 /// Somebody may add data keys that are none, as `app_keys` may: no key stays where it is for that.

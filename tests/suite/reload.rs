@@ -219,8 +219,10 @@ async fn secret_04_no_master_key_is_let_go_that_something_opens_with() {
         let refused = database.renew_master_keys(&settings(&theirs, &first).keys).await.unwrap_err();
         assert!(refused.to_string().contains("does not open with master key keyset:2"), "{refused}");
         // What does not open anyway is no reason to refuse others, nor to start without any.
-        let third = settings(&keyset(3), &format!("{mine},{first}")).keys;
-        database.renew_master_keys(&third).await.unwrap();
+        let third = || settings(&keyset(3), &format!("{mine},{first}")).keys;
+        database.renew_master_keys(&third()).await.unwrap();
+        let refused = database.renew_master_keys(&third()).await.unwrap_err();
+        assert!(refused.to_string().contains("keyset:3 is another one"), "{refused}");
         Database::new(&settings(&mine, &first), Clock::system()).unwrap().check_fit().await.unwrap();
     }
 }
