@@ -133,4 +133,9 @@ async fn crypto_05_a_vault_rotates_its_key_and_the_old_version_is_needed_no_more
     TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(Role::Admin).get("/v1/customers").await.ok(200);
     let told = refusal(&app, &alone(&url)).await;
     assert!(told.contains("keyset:1, which the settings do not have"), "{told}");
+    // Also where a vault wraps what is new.
+    keys(&app, Keys::Rewrap, &beside(&url)).await.unwrap();
+    let other = keyset(1);
+    let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__MASTER", &other)]].concat()).await;
+    assert!(told.contains("master key keyset:1 is another one"), "{told}");
 }
