@@ -1,16 +1,35 @@
 //! Where settings come from: variables, files, and what else is in the environment of a process.
 
-use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use secrecy::ExposeSecret as _;
-use service::settings::{Fault, SecretSource, Settings};
+use service::settings::{Fault, Faults, SecretSource, Settings};
 
 use crate::start::SOUND;
 
+/// A sound configuration, with these in place of some of it.
+fn with<'a>(others: impl IntoIterator<Item = (&'a str, &'a str)>, without: &[&str]) -> Result<Settings, Faults> {
+    let sound = SOUND.into_iter().filter(|(name, _)| !without.contains(name));
+    let variables = sound.chain(others).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Settings::from_variables(variables.collect())
+}
+
 /// What is wrong with a sound configuration and these.
 fn faults<'a>(others: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Fault> {
-    let variables = SOUND.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Settings::from_variables(variables.collect::<BTreeMap<_, _>>()).err().map(|faults| faults.0).unwrap_or_default()
+    with(others, &[]).err().map(|faults| faults.0).unwrap_or_default()
+}
+
+/// A file that others cannot read.
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_file(&path);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+    path
 }
 
 /// Whatever else is in the environment of a process.
@@ -49,37 +68,24 @@ fn secret_03_what_the_driver_would_go_by_is_refused_in_production() {
 /// As an editor, or `echo`, leaves it.
 #[test]
 fn secret_02_the_end_of_the_last_line_of_a_file_is_no_part_of_its_value() {
-    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("token-with-an-end");
-    std::fs::write(&file, " 89abcdef01234567 \r\n").unwrap();
-    std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+    let file = file("token-with-an-end", " 89abcdef01234567 \r\n");
     let own = [("APP_OTLP__ENDPOINT", "https://collector.example"), ("APP_OTLP__TOKEN_FILE", file.to_str().unwrap())];
-    let variables = SOUND.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let otlp = Settings::from_variables(variables.collect()).unwrap().otlp.unwrap();
+    let otlp = with(own, &[]).unwrap().otlp.unwrap();
     assert_eq!(otlp.token.unwrap().expose_secret(), " 89abcdef01234567 ");
-    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]
 fn secret_05_where_each_secret_was_is_known() {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let [config, file] = ["where.toml", "where-pepper"].map(|name| folder.join(name));
     let [(key, in_config), (pepper, in_file)] = [SOUND[8], SOUND[9]];
     assert_eq!((key, pepper), ("APP_SECRETS__MAC_KEY", "APP_SECRETS__PEPPER"));
-    for (path, text) in [(&config, &*format!("[secrets]\nmac_key = \"{in_config}\"\n")), (&file, in_file)] {
-        std::fs::write(path, text).unwrap();
-        std::fs::set_permissions(path, Permissions::from_mode(0o400)).unwrap();
-    }
-    let rest = SOUND.into_iter().filter(|(name, _)| ![key, pepper].contains(name));
+    let config = file("where.toml", &format!("[secrets]\nmac_key = \"{in_config}\"\n"));
+    let file = file("where-pepper", in_file);
     let own = [("APP_CONFIG", config.to_str().unwrap()), ("APP_SECRETS__PEPPER_FILE", file.to_str().unwrap())];
-    let variables = rest.chain(own).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let read = Settings::from_variables(variables.collect()).unwrap().secrets_read;
+    let read = with(own, &[key, pepper]).unwrap().secrets_read;
     let source = |name: &str| read.iter().find(|read| read.setting == name).map(|read| read.source.clone()).unwrap();
-    assert_eq!(source(key), SecretSource::Config(config.clone()));
-    assert_eq!(source(pepper), SecretSource::File(file.clone()));
+    assert_eq!(source(key), SecretSource::Config(config));
+    assert_eq!(source(pepper), SecretSource::File(file));
     assert_eq!(source("APP_KEYS__MASTER"), SecretSource::Environment);
-    for path in [config, file] {
-        std::fs::remove_file(path).unwrap();
-    }
 }
 
 /// What is another command's is not read, so a server never holds it.
