@@ -82,12 +82,20 @@ create function api_key_made() returns trigger
 as $$
 declare
     live bigint;
+    replaces_one boolean;
 begin
     update public.roles_seen s set makes_keys = true where s.tenant_id = new.tenant_id and s.subject = new.created_by;
     select count(*) into live from public.api_keys k
     where k.tenant_id = new.tenant_id and k.created_by = new.created_by
       and k.revoked_at is null and k.expires_at > new.created_at;
-    if live >= (case when new.replaces is null then 100 else 200 end) then
+    -- The second of them that replaces one key is a further one, and so is what replaces somebody else's.
+    replaces_one := exists (select from public.api_keys k
+                            where k.tenant_id = new.tenant_id and k.id = new.replaces and k.created_by = new.created_by)
+                    and not exists (select from public.api_keys k
+                                    where k.tenant_id = new.tenant_id and k.replaces = new.replaces
+                                      and k.created_by = new.created_by
+                                      and k.revoked_at is null and k.expires_at > new.created_at);
+    if live >= (case when replaces_one then 200 else 100 end) then
         raise exception 'too many live API keys' using errcode = 'check_violation', constraint = 'live_api_keys';
     end if;
     return new;

@@ -143,7 +143,7 @@ impl ApiKeys {
         };
         // What was right before is no guess, whoever else guesses from the same address.
         let proven = self.proven.get(&digest).is_some();
-        let asker = if proven { Asker::Trusted(key.tenant) } else { Asker::Anybody(source) };
+        let asker = if proven { Asker::Proven(key.tenant) } else { Asker::Anybody(source) };
         let admit = || match penalties.admit(source, key.id) {
             Err(seconds) if !proven => Err(AuthnError::Penalised { seconds, refused: None }),
             _ => Ok(()),

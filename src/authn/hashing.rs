@@ -15,10 +15,12 @@ use crate::{
     domain::TenantId,
 };
 
-/// Most calls that wait for their turn, of those who are trusted and of anybody; more are turned away at once.
-const MAX_WAITING: usize = 64;
-/// Most of them from one site, or for one tenant, so that one alone cannot keep the others out.
-const MAX_WAITING_EACH: usize = 16;
+/// Most calls that wait for their turn, of those who make keys and of anybody; more are turned away at once. And most of them
+/// for one tenant, or from one site, so that one alone cannot keep the others out.
+const WAITING: Most = Most { each: 16, all: 64 };
+/// The same of those who show keys that were right before, and are all to be checked anew now and then: about as many as have
+/// their turn in time.
+const WAITING_PROVEN: Most = Most { each: 128, all: 256 };
 /// Longest wait for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -34,8 +36,10 @@ pub(super) struct Hashing {
 /// Who wants a secret hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Somebody of this tenant who is let in already, or shows a key that was right before.
-    Trusted(TenantId),
+    /// Somebody of this tenant who was let in, and makes a key.
+    Maker(TenantId),
+    /// Somebody who shows a key of this tenant that was right before.
+    Proven(TenantId),
     /// Anybody, from here.
     Anybody(Source),
 }
@@ -50,7 +54,7 @@ impl Hashing {
     /// The hash of a new secret, for this tenant.
     pub(super) async fn hash(&self, secret: &SecretString, tenant: TenantId) -> Result<String, AuthnError> {
         let secret = secret.clone();
-        self.in_turn(Asker::Trusted(tenant), || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
+        self.in_turn(Asker::Maker(tenant), || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
     }
 
     /// Whether the hash is of the secret. `admit` is asked when the turn has come, since others may have failed
@@ -98,9 +102,10 @@ impl Hashing {
     fn place(&self, share: Share) -> Option<Place<'_>> {
         let mut waiting = self.waiting();
         let here = waiting.get(&share).copied().unwrap_or(0);
-        // Whoever is trusted finds a place however many come who are not.
+        // Whoever is known finds a place however many come who are not, and however many make keys.
         let alike = waiting.iter().filter(|(other, _)| mem::discriminant(*other) == mem::discriminant(&share));
-        if here >= MAX_WAITING_EACH || alike.map(|(_, waiting)| waiting).sum::<usize>() >= MAX_WAITING {
+        let most = share.most();
+        if here >= most.each || alike.map(|(_, waiting)| waiting).sum::<usize>() >= most.all {
             return None;
         }
         waiting.insert(share, here + 1);
@@ -115,14 +120,31 @@ impl Hashing {
 /// Whose share of the places somebody takes of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Share {
-    Tenant(TenantId),
+    Makers(TenantId),
+    Proven(TenantId),
     Site(IpAddr),
+}
+
+/// How many wait at most, of each share and of all like it.
+struct Most {
+    each: usize,
+    all: usize,
+}
+
+impl Share {
+    fn most(self) -> Most {
+        match self {
+            Self::Makers(_) | Self::Site(_) => WAITING,
+            Self::Proven(_) => WAITING_PROVEN,
+        }
+    }
 }
 
 impl Asker {
     fn share(self) -> Share {
         match self {
-            Self::Trusted(tenant) => Share::Tenant(tenant),
+            Self::Maker(tenant) => Share::Makers(tenant),
+            Self::Proven(tenant) => Share::Proven(tenant),
             Self::Anybody(source) => Share::Site(site(source)),
         }
     }
@@ -164,20 +186,22 @@ mod tests {
         let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let hashing = Hashing::new(pepper, 1).unwrap();
         let site = |n: u8| Asker::Anybody(Source([192, 0, 2, n].into())).share();
-        let tenant = |n: u8| Asker::Trusted(TenantId::from_uuid(uuid::Uuid::from_u128(n.into()))).share();
+        let tenant = |n: u8| TenantId::from_uuid(uuid::Uuid::from_u128(n.into()));
+        let makers = |n: u8| Asker::Maker(tenant(n)).share();
+        let proven = |n: u8| Asker::Proven(tenant(n)).share();
         let mut all = Vec::new();
-        // Those of one kind take none of the other's.
-        for share in [&site as &dyn Fn(u8) -> Share, &tenant] {
+        // Those of one kind take none of the others'.
+        for (share, each, last) in [(&site as &dyn Fn(u8) -> Share, 16, 4), (&makers, 16, 4), (&proven, 128, 2)] {
             let mut places = Vec::new();
-            for n in 1..=4 {
-                places.extend((0..MAX_WAITING_EACH).map(|_| hashing.place(share(n)).unwrap()));
+            for n in 1..=last {
+                places.extend((0..each).map(|_| hashing.place(share(n)).unwrap()));
                 assert!(hashing.place(share(n)).is_none(), "one has more than its share");
             }
-            assert!(hashing.place(share(5)).is_none(), "more wait than may");
+            assert!(hashing.place(share(last + 1)).is_none(), "more wait than may");
             places.pop();
-            let last = hashing.place(share(4)).unwrap();
-            assert!(hashing.place(share(4)).is_none(), "one that was given back was given twice");
-            all.push((places, last));
+            let again = hashing.place(share(last)).unwrap();
+            assert!(hashing.place(share(last)).is_none(), "one that was given back was given twice");
+            all.push((places, again));
         }
         drop(all);
         assert!(hashing.waiting().is_empty(), "those are remembered that wait no more");

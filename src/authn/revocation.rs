@@ -94,7 +94,7 @@ impl Revocations {
             // for each call.
             let anew = feed.is_ok() || owed;
             let looked = self.look_from(|standing| standing.before_the_first(anew)).await;
-            owed = feed.is_ok() || anew && looked.is_err();
+            owed = feed.is_ok() || looked.is_err();
             match (feed, looked) {
                 (Ok(mut feed), Ok(())) => self.follow_feed(&mut feed).await,
                 // As often as if there were nobody to be told by.

@@ -25,8 +25,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Longest reason of the vault's that is told, in characters.
 const MAX_REASON: usize = 200;
 
-/// Longest word of it that is told. Of a key there are 43 characters in base64.
-const MAX_WORD: usize = 24;
+/// Longest word of it that is told. Of a key there are 43 characters in base64, and of a token 24 at least.
+const MAX_WORD: usize = 16;
 
 /// How long nobody asks a vault that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -224,7 +224,7 @@ fn refused(name: &str, status: StatusCode, body: &[u8]) -> MasterKeyError {
 
 /// What is as long as a key is left out: what was asked may be quoted, and that holds a data key.
 fn without_values(text: &str) -> String {
-    let is_value = |c: char| c.is_ascii_alphanumeric() || "+/=-_".contains(c);
+    let is_value = |c: char| c.is_ascii_alphanumeric() || "+/=-_.%".contains(c);
     let words = text.split_inclusive(|c| !is_value(c));
     let word = |word: &str| match word.trim_end_matches(|c| !is_value(c)) {
         long if long.len() > MAX_WORD => word.replace(long, "…"),

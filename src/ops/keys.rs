@@ -294,13 +294,8 @@ async fn forget_index(
             return Err(needed_index(version, why));
         }
     }
-    match operator.forget_index_key(version).await {
-        Ok(true) => {}
-        Ok(false) => return Err(KeysError::Value("there is no index key of this version")),
-        Err(OperatorError::KeyInUse) => {
-            return Err(needed_index(version, "a customer just got it; which replica goes by it still?".to_owned()));
-        }
-        Err(error) => return Err(error.into()),
+    if !operator.forget_index_key(version).await? {
+        return Err(KeysError::Value("there is no index key of this version"));
     }
     tell(format!("index key {version} forgotten; it can be left out of APP_KEYS__INDEX"));
     Ok(())

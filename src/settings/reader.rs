@@ -20,8 +20,8 @@ use super::{
 };
 
 const PREFIX: &str = "APP_";
-/// What the database's driver reads of the environment, besides what every URL says.
-const DRIVER: [&str; 5] = ["PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+/// What the database's driver reads of the environment, where a URL need not say it.
+const DRIVER: [&str; 6] = ["PGPORT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
 
 /// One thing that is wrong with the configuration. Holds no secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -72,9 +72,6 @@ pub struct Database {
     keyring: Arc<Keyring>,
 }
 
-/// The constraints that keep a key for as long as something needs it.
-const KEYS_IN_USE: [&str; 3] = ["data_key_is_there", "email_index_key_is_there", "tax_id_index_key_is_there"];
-
 /// Why the store could not do something.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -276,11 +273,8 @@ impl From<sqlx::Error> for StoreError {
             }
             sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
             sqlx::Error::Database(db) if db.constraint() == Some("live_api_keys") => Self::TooManyApiKeys,
-            // The tenant's data key was dropped while this was being sealed with it: tried again it gets the next. Or the
-            // index key was forgotten, which the others do not go by any more: a replica that does needs a look at its settings.
-            sqlx::Error::Database(db) if db.constraint().is_some_and(|name| KEYS_IN_USE.contains(&name)) => {
-                Self::Unavailable(error)
-            }
+            // The tenant's data key was dropped while this was being sealed with it: tried again it gets the next.
+            sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
             // Two requests with one key raced to store their answer: this is the loser.
             sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
             _ => Self::Broken(Arc::new(error)),

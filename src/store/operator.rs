@@ -8,7 +8,6 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
 
-use super::KEYS_IN_USE;
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
     domain::{Measure, QuotaName, RevocationKind, TenantId},
@@ -204,7 +203,13 @@ impl Operator {
             tx.commit().await?;
             Ok(dropped)
         };
-        drop.await.map_err(OperatorError::unless_in_use)
+        match drop.await {
+            Ok(dropped) => Ok(dropped),
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_is_there") => {
+                Err(OperatorError::KeyInUse)
+            }
+            Err(error) => Err(OperatorError::Refused(error)),
+        }
     }
 
     /// Destroys all data keys of a tenant, and gives how many there were (CRYPTO-08). It gets no others.
@@ -238,8 +243,8 @@ impl Operator {
         destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
-    /// Forgets a key of blind indexes; `false` if there is none of this version. The database refuses to forget one that a
-    /// customer has.
+    /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the
+    /// caller to know.
     pub async fn forget_index_key(&mut self, version: u16) -> Result<bool, OperatorError> {
         let forget = async {
             let mut tx = self.0.begin().await?;
@@ -251,18 +256,7 @@ impl Operator {
             tx.commit().await?;
             Ok(forgotten)
         };
-        forget.await.map_err(OperatorError::unless_in_use)
-    }
-}
-
-impl OperatorError {
-    fn unless_in_use(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(db) if db.constraint().is_some_and(|name| KEYS_IN_USE.contains(&name)) => {
-                Self::KeyInUse
-            }
-            _ => Self::Refused(error),
-        }
+        forget.await.map_err(OperatorError::Refused)
     }
 }
 

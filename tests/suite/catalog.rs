@@ -26,10 +26,10 @@ const VIOLATIONS: [&str; 9] = [
      from user_tables c where not exists (
          select from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
          where k.conrelid = c.oid and k.contype = 'p' and a.attname = 'tenant_id')",
-    // A reference without the tenant could point at another tenant's row; keys of blind indexes are nobody's.
+    // A reference without the tenant could point at another tenant's row.
     "select format('%s: %s must refer by tenant_id too', c.relname, k.conname)
      from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
-     where k.confrelid <> 'index_keys'::regclass and not exists (
+     where not exists (
          select from unnest(k.conkey, k.confkey) as pair (ours, theirs)
          join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
          join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs

@@ -5,13 +5,12 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
     authz::policy::Role,
-    dev::demo,
     ops::{Keys, Pass},
 };
 
 use crate::{
     rotation::{INDEX_KEY, add, all_is_there, keys, person, refused_start, under},
-    support::{ACME, TestApp, keyset, query, superuser, wait_for_a_waiter},
+    support::{ACME, TestApp, keyset},
 };
 
 #[tokio::test]
@@ -52,34 +51,4 @@ async fn crypto_06_index_keys_rotate_and_what_is_searched_is_found_meanwhile() {
     let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     let page = last.user(Role::Admin).get("/v1/customers?taxId=DE-000001").await.ok(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
-}
-
-/// By a replica that was not told, what the others cannot find would be stored.
-#[tokio::test]
-async fn crypto_06_an_index_key_that_was_forgotten_gets_no_row_and_one_that_a_row_gets_is_not_forgotten() {
-    let stale = TestApp::start().await;
-    let both = format!("{},{}", keyset(2), stale.database.index_keys.expose_secret());
-    let forget = async || keys(&stale, Keys::ForgetIndex { version: 1 }, &[("APP_KEYS__INDEX", &both)]).await;
-    keys(&stale, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    // One that is being written while it is looked for whether any row has it.
-    let mut writer = superuser(&stale.database).await;
-    let write = "begin; update customers set tax_id_index = '\\x0001' || substring(tax_id_index from 3)
-                        where tax_id_index is not null";
-    sqlx::raw_sql(write).execute(&mut writer).await.unwrap();
-    let (refused, ()) = tokio::join!(forget(), async {
-        wait_for_a_waiter(&stale.database).await;
-        sqlx::raw_sql("commit").execute(&mut writer).await.unwrap();
-    });
-    assert!(refused.unwrap_err().contains("a customer just got it"));
-    keys(&stale, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    forget().await.unwrap();
-    let customers = "select concat(id, email_index, tax_id_index) from customers order by 1";
-    let before = query(&stale.database.owner, customers).await;
-    let (sales, customer) = (stale.user(Role::Sales), format!("/v1/customers/{}", demo::FIRST_CUSTOMER));
-    assert_eq!(sales.post("/v1/customers", &person(1)).await.problem(503), "unavailable");
-    for change in [json!({ "email": "other@example.com" }), json!({ "taxId": "DE-7" })] {
-        let patch = sales.request(Method::PATCH, &customer).json(&change);
-        assert_eq!(sales.send(patch).await.problem(503), "unavailable");
-    }
-    assert_eq!(query(&stale.database.owner, customers).await, before);
 }

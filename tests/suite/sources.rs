@@ -55,7 +55,7 @@ fn secret_03_a_name_that_lacks_an_underscore_is_told() {
 /// What a URL does not say, the driver takes from there.
 #[test]
 fn secret_03_what_the_driver_would_go_by_is_refused_in_production() {
-    for name in ["PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {
+    for name in ["PGPORT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {
         let set = (name, "-c statement_timeout=0");
         let message = "must not be set in production: the database's driver would go by it".to_owned();
         assert_eq!(faults([set]), [Fault { variable: name.to_owned(), message }]);

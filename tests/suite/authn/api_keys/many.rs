@@ -35,10 +35,14 @@ async fn authn_12_somebody_has_a_hundred_live_keys_at_most() {
     let refused = make(&maker).await;
     assert_eq!(refused.problem(409), "conflict");
     assert!(refused.text.contains("as many live API keys as one may have"), "{}", refused.text);
-    make(&another).await.ok(201);
+    let theirs = make(&another).await.ok(201);
     // Whoever has so many can replace each of them all the same.
     let rotation = json!({ "validForDays": 1, "overlapHours": 1 });
-    maker.post(&format!("{}/rotate", path(&first)), &rotation).await.ok(201);
+    let rotate = format!("{}/rotate", path(&first));
+    maker.post(&rotate, &rotation).await.ok(201);
+    // But each once, and not those of others.
+    assert_eq!(maker.post(&rotate, &rotation).await.problem(409), "conflict");
+    assert_eq!(maker.post(&format!("{}/rotate", path(&theirs)), &rotation).await.problem(409), "conflict");
     assert_eq!(make(&maker).await.problem(409), "conflict");
     for key in [&first, &last] {
         assert_eq!(delete(&maker, &path(key)).await.status, 204);
