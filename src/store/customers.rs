@@ -270,7 +270,8 @@ impl Statements<CreateCustomer> {
 
 impl Database {
     /// A transaction with the customer of this id, locked until it ends: its key too, so that no rotation comes between the
-    /// two. Nothing is locked, and no connection taken, while a master key is waited for.
+    /// two. Nothing is locked, and no connection taken, while a master key is waited for, unless a rotation
+    /// comes in between.
     pub async fn lock_customer(
         &self,
         permit: &Permit<UpdateCustomer>,

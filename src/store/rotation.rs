@@ -48,7 +48,8 @@ impl Database {
     }
 
     /// How long after a new data key customers may get the one before: as long as that is taken for the newest, and what was
-    /// sealed then waits for a connection and is stored. If the other replicas have the same settings.
+    /// sealed then waits for a connection and is stored. If the other replicas have the same settings
+    /// and wait for no vault; `keys status` says what is left.
     #[must_use]
     pub fn settles_in(&self) -> Duration {
         NEWEST_FOR.saturating_add(self.writer.longest_statement())
