@@ -173,11 +173,8 @@ impl Restore {
         if let Some(fault) = readable_by_all(&self.identity) {
             return Err(BackupError::Open(fault));
         }
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            |error| BackupError::File(path, error)
-        };
-        let identity = fs::read_to_string(&self.identity).map_err(failed(&self.identity)).map(SecretString::from)?;
+        let failed = |error| BackupError::File(self.identity.clone(), error);
+        let identity = fs::read_to_string(&self.identity).map_err(failed).map(SecretString::from)?;
         let identity = Identity::from_text(&identity)?;
         event::secret_read("restore", "--identity", &format!("file {}", self.identity.display()));
         let input: Box<dyn io::Read> = if self.file.as_os_str() == STANDARD {
@@ -186,7 +183,7 @@ impl Restore {
             }
             Box::new(io::stdin().lock())
         } else {
-            Box::new(self.open().map_err(failed(&self.file))??)
+            Box::new(self.open()?)
         };
         let mut plain = identity.decrypt(input)?;
         let mut command = client(PROGRAM, &login.url)?;
@@ -205,14 +202,15 @@ impl Restore {
 
 impl Restore {
     /// The file, if it is the one that was asked for.
-    fn open(&self) -> io::Result<Result<File, BackupError>> {
-        let file = File::open(&self.file)?;
-        let Some(wanted) = &self.sha256 else { return Ok(Ok(file)) };
+    fn open(&self) -> Result<File, BackupError> {
+        let failed = |error| BackupError::File(self.file.clone(), error);
+        let file = File::open(&self.file).map_err(failed)?;
+        let Some(wanted) = &self.sha256 else { return Ok(file) };
         let mut digested = Digested::new(file);
-        io::copy(&mut digested, &mut io::sink())?;
+        io::copy(&mut digested, &mut io::sink()).map_err(failed)?;
         let (mut file, sha256) = digested.finish();
-        file.rewind()?;
-        Ok(if sha256 == *wanted { Ok(file) } else { Err(BackupError::Another { file: self.file.clone(), sha256 }) })
+        file.rewind().map_err(failed)?;
+        if sha256 == *wanted { Ok(file) } else { Err(BackupError::Another { file: self.file.clone(), sha256 }) }
     }
 }
 
