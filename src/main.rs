@@ -15,7 +15,7 @@ use service::{
     measures::Measures,
     ops,
     quota::Quotas,
-    settings::{self, LoginSettings, Settings, Sources},
+    settings::{self, LoginSettings, RetirementSettings, Settings, Sources},
     store,
     telemetry::{self, LogFilter, LogFormat},
 };
@@ -41,9 +41,9 @@ enum Command {
     /// Look after the audit trail
     #[command(subcommand)]
     Audit(Audit),
-    /// Rotate the keys of sealed fields; needs what `serve` needs
+    /// Rotate the keys of sealed fields; needs what `serve` needs, but for those that say otherwise
     #[command(subcommand)]
-    Keys(ops::Keys),
+    Keys(Keys),
     /// Write an encrypted backup, as the login of `APP_DATABASE__BACKUP_URL`
     Backup(ops::Backup),
     /// Put a backup into an empty database, as the login of `APP_DATABASE__OWNER_URL`: all of it or nothing
@@ -84,6 +84,14 @@ enum Command {
         #[arg(long, default_value = ".dev")]
         folder: std::path::PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    #[command(flatten)]
+    Renew(ops::Keys),
+    #[command(flatten)]
+    Retire(ops::RetiredKeys),
 }
 
 #[derive(Subcommand)]
@@ -129,13 +137,16 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         Command::Audit(Audit::Verify(verify)) => {
             verify.run(&told("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
         }
-        Command::Keys(keys) => {
-            let settings = Settings::load()?;
-            telemetry::init(settings.log.format, &settings.log.filter);
-            settings::tell("keys", &settings.secrets_read);
+        Command::Keys(Keys::Renew(keys)) => {
+            let settings = all_settings("keys")?;
             let operator = keys.is_for_operators().then(LoginSettings::operator).transpose()?;
             let operator = operator.map(|operator| told("keys", operator));
             keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
+        }
+        Command::Keys(Keys::Retire(keys)) => {
+            let mut settings = RetirementSettings::load(keys.needs_index_keys())?;
+            settings.operator = told("keys", settings.operator);
+            keys.run(&settings, &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::Backup(backup) => {
             let written = backup.write(&told("backup", LoginSettings::backup()?))?;
@@ -176,9 +187,10 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
 
 /// What it takes its time for is done here; at the internal listener the service does it.
 async fn handle(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
-    let login = told("incident", LoginSettings::operator()?);
     // Before it is written down that keys are rotated.
-    let settings = matches!(incident, ops::Incident::Rotate(_)).then(Settings::load).transpose()?;
+    let rotates = matches!(incident, ops::Incident::Rotate(_));
+    let settings = rotates.then(|| all_settings("incident")).transpose()?;
+    let login = told("incident", LoginSettings::operator()?);
     let done = incident.run(&login.url, "", Clock::system().now()).await?;
     println!("{}", done.said);
     if let (Some(pass), Some(settings)) = (done.rotate, settings) {
@@ -192,6 +204,14 @@ async fn serve(settings: Settings) -> Result<(), Box<dyn StdError>> {
     look_at_hangup(settings.sources.clone())?;
     app::start(settings, Clock::system()).await?.run(stop).await?;
     Ok(())
+}
+
+/// The settings of the service, for a command that does what it could do. Says which secrets were read.
+fn all_settings(component: &str) -> Result<Settings, settings::Faults> {
+    let settings = Settings::load()?;
+    telemetry::init(settings.log.format, &settings.log.filter);
+    settings::tell(component, &settings.secrets_read);
+    Ok(settings)
 }
 
 /// Says that a login's password was read.

@@ -236,8 +236,8 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let source = std::error::Error::source(&error);
         match &error {
-            // With the right master key it works again.
-            StoreError::Unavailable(_) | StoreError::MasterKey(_) => {
+            // With the right master key it works again, and tried again so does what was read before a rotation.
+            StoreError::Unavailable(_) | StoreError::KeyDropped | StoreError::MasterKey(_) => {
                 tracing::warn!(%error, cause = ?source, "store unavailable");
                 Self::new(Kind::Unavailable)
             }

@@ -31,6 +31,11 @@ pub enum IndexKeyError {
          `keys forget-index {0}`, with the key, make that untrue"
     )]
     Missing(i32),
+    /// New rows would get one that was forgotten, which the database refuses.
+    #[error(
+        "index key {0} is the first of keys.index, and was forgotten: its version is used up, take the next number"
+    )]
+    Forgotten(u16),
     /// There is one, and it is another one.
     #[error("keys.index has another key under version {0} than the one that rows are indexed with")]
     Wrong(i32),

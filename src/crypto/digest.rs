@@ -1,12 +1,12 @@
 //! What passes through, and its SHA-256.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::hex;
 
-/// Passes on what is written to it or read from it, and knows the digest of that.
+/// Passes on what is written to it, and knows the digest of that.
 pub struct Digested<T> {
     inner: T,
     context: Context,
@@ -18,7 +18,7 @@ impl<T> Digested<T> {
         Self { inner, context: Context::new(&SHA256) }
     }
 
-    /// What it passed on to or from, and the SHA-256 of all that did, in hexadecimal digits.
+    /// What it passed on to, and the SHA-256 of all that did, in hexadecimal digits.
     pub fn finish(self) -> (T, String) {
         (self.inner, hex(self.context.finish().as_ref()))
     }
@@ -33,14 +33,6 @@ impl<W: Write> Write for Digested<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
-    }
-}
-
-impl<R: Read> Read for Digested<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(into)?;
-        self.context.update(into.get(..read).unwrap_or_default());
-        Ok(read)
     }
 }
 

@@ -47,6 +47,11 @@ pub(super) async fn seed(
     }
     let unreadable = |_| DatabaseError::Keys;
     let index = IndexKeys::from_text(urls.index_keys.expose_secret()).map_err(unreadable)?;
+    sqlx::query("insert into index_keys (version, check_value) values ($1, $2) on conflict do nothing")
+        .bind(i32::from(index.primary()))
+        .bind(index.check_value())
+        .execute(&mut *owner)
+        .await?;
     let data_key = data_key(owner, urls, tenant).await?;
     for (n, (name, email, rest)) in (1_u32..).zip(CUSTOMERS) {
         let id = Uuid::from_u128((0x0190_a010 + number) << 96 | 0x7000_8000 << 48 | u128::from(n));

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, IsTerminal as _, Seek as _, Write},
+    io::{self, BufWriter, IsTerminal as _, Read, Seek as _, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -42,7 +42,7 @@ pub struct Restore {
     #[arg(long)]
     identity: PathBuf,
     /// The SHA-256 of the backup, as `backup` said it: whoever has the recipient can write a backup, and this tells yours.
-    /// Needs a file
+    /// Takes a copy into the folder of temporary files (`TMPDIR`)
     #[arg(long, value_parser = sha256)]
     sha256: Option<String>,
     /// The backup; `-` is standard input
@@ -85,16 +85,16 @@ pub enum BackupError {
     #[error("{0}")]
     Open(String),
     /// It is not the one that was asked for.
-    #[error("{} is another backup: its SHA-256 is {sha256}; nothing was restored", file.display())]
+    #[error("{file} is another backup: its SHA-256 is {sha256}; nothing was restored")]
     Another {
         /// The file.
-        file: PathBuf,
+        file: String,
         /// Of the file.
         sha256: String,
     },
-    /// It could be told only when it is restored.
-    #[error("the SHA-256 of what comes by standard input is not known before it is restored; name a file")]
-    Unseen,
+    /// There is no room for a copy, most likely.
+    #[error("the backup cannot be copied into {}, to be digested before it is restored", std::env::temp_dir().display())]
+    Copy(#[source] io::Error),
     /// Bytes are for a file or for another program.
     #[error("a backup is not shown on a terminal")]
     Terminal,
@@ -177,15 +177,7 @@ impl Restore {
         let identity = fs::read_to_string(&self.identity).map_err(failed).map(SecretString::from)?;
         let identity = Identity::from_text(&identity)?;
         event::secret_read("restore", "--identity", &format!("file {}", self.identity.display()));
-        let input: Box<dyn io::Read> = if self.file.as_os_str() == STANDARD {
-            if self.sha256.is_some() {
-                return Err(BackupError::Unseen);
-            }
-            Box::new(io::stdin().lock())
-        } else {
-            Box::new(self.open()?)
-        };
-        let mut plain = identity.decrypt(input)?;
+        let mut plain = identity.decrypt(self.open()?)?;
         let mut command = client(PROGRAM, &login.url)?;
         command.args(["--single-transaction", "--exit-on-error", "--no-owner"]).stdin(Stdio::piped());
         let mut restore = command.spawn()?;
@@ -201,16 +193,20 @@ impl Restore {
 }
 
 impl Restore {
-    /// The file, if it is the one that was asked for.
-    fn open(&self) -> Result<File, BackupError> {
+    /// The backup, if it is the one that was asked for. Of that a copy which has no name: nobody changes it any more.
+    fn open(&self) -> Result<Box<dyn Read>, BackupError> {
         let failed = |error| BackupError::File(self.file.clone(), error);
-        let file = File::open(&self.file).map_err(failed)?;
-        let Some(wanted) = &self.sha256 else { return Ok(file) };
-        let mut digested = Digested::new(file);
-        io::copy(&mut digested, &mut io::sink()).map_err(failed)?;
-        let (mut file, sha256) = digested.finish();
-        file.rewind().map_err(failed)?;
-        if sha256 == *wanted { Ok(file) } else { Err(BackupError::Another { file: self.file.clone(), sha256 }) }
+        let (name, mut input): (_, Box<dyn Read>) = if self.file.as_os_str() == STANDARD {
+            ("what comes by standard input".to_owned(), Box::new(io::stdin().lock()))
+        } else {
+            (self.file.display().to_string(), Box::new(File::open(&self.file).map_err(failed)?))
+        };
+        let Some(wanted) = &self.sha256 else { return Ok(input) };
+        let mut copy = Digested::new(tempfile::tempfile().map_err(BackupError::Copy)?);
+        io::copy(&mut input, &mut copy).map_err(BackupError::Copy)?;
+        let (mut copy, sha256) = copy.finish();
+        copy.rewind().map_err(BackupError::Copy)?;
+        if sha256 == *wanted { Ok(Box::new(copy)) } else { Err(BackupError::Another { file: name, sha256 }) }
     }
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod incident;
 mod keys;
+mod retired_keys;
 mod revocation;
 mod throttle;
 
@@ -11,6 +12,7 @@ pub use audit::{AuditError, Verify};
 pub use backup::{Backup, BackupError, Restore};
 pub use incident::{Done, Incident, NotDone, ReadOnly, Rotation, Sessions};
 pub use keys::{Keys, KeysError, Pass, rotate};
+pub use retired_keys::RetiredKeys;
 pub use revocation::{Kind, Revocation};
 pub use throttle::{Limit, Throttle, Whom};
 

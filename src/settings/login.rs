@@ -1,7 +1,11 @@
+use std::sync::Arc;
+
 use secrecy::SecretString;
 
 use super::{Faults, Internal, Reader, SecretRead, checks, environment, secrets};
-use crate::authz::internal::ServiceRight;
+use crate::{authz::internal::ServiceRight, crypto::IndexKeys};
+
+const OPERATOR: &str = "database.operator_url";
 
 /// The URL of a login, with a fault for all that is wrong with it.
 pub(super) fn url(r: &mut Reader, key: &str) -> Option<SecretString> {
@@ -27,9 +31,9 @@ impl LoginSettings {
         Self::load("database.owner_url")
     }
 
-    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `incident` and `keys`.
+    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `incident` and `keys rewrap`.
     pub fn operator() -> Result<Self, Faults> {
-        Self::load("database.operator_url")
+        Self::load(OPERATOR)
     }
 
     /// `APP_DATABASE__BACKUP_URL` of the process environment, for `backup`.
@@ -45,18 +49,44 @@ impl LoginSettings {
     }
 
     fn load(key: &str) -> Result<Self, Faults> {
-        let mut reader = Reader::new(environment());
-        let url = url(&mut reader, key);
-        if reader.is_production() {
-            secrets::check(&mut reader);
-            reader.refuse_the_drivers();
-        }
-        let secrets_read = reader.secrets.reads();
-        // The server's settings may be there too; they are its own affair.
-        let faults = reader.faults();
-        match url {
-            Some(url) if faults.0.is_empty() => Ok(Self { url, secrets_read }),
-            _ => Err(faults),
-        }
+        load(|r| url(r, key)).map(|(url, secrets_read)| Self { url, secrets_read })
+    }
+}
+
+/// What the commands that retire keys need to know, and no more: they are for when the service does not start, too.
+#[derive(Clone, Debug)]
+pub struct RetirementSettings {
+    /// `APP_DATABASE__OPERATOR_URL`.
+    pub operator: LoginSettings,
+    /// `APP_KEYS__INDEX`, where it was asked for: the first of them stays.
+    pub index: Option<Arc<IndexKeys>>,
+}
+
+impl RetirementSettings {
+    /// Reads the process environment.
+    pub fn load(with_index_keys: bool) -> Result<Self, Faults> {
+        let read = |r: &mut Reader| {
+            let url = url(r, OPERATOR);
+            let index = with_index_keys.then(|| r.secret_with("keys.index", IndexKeys::from_text).map(Arc::new));
+            Some((url?, index.map_or(Some(None), |index| index.map(Some))?))
+        };
+        let ((url, index), secrets_read) = load(read)?;
+        Ok(Self { operator: LoginSettings { url, secrets_read }, index })
+    }
+}
+
+/// Reads the process environment for a command. The server's settings may be there too; they are its own affair.
+fn load<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> Result<(T, Vec<SecretRead>), Faults> {
+    let mut reader = Reader::new(environment());
+    let found = read(&mut reader);
+    if reader.is_production() {
+        secrets::check(&mut reader);
+        reader.refuse_the_drivers();
+    }
+    let secrets_read = reader.secrets.reads();
+    let faults = reader.faults();
+    match found {
+        Some(found) if faults.0.is_empty() => Ok((found, secrets_read)),
+        _ => Err(faults),
     }
 }

@@ -33,7 +33,7 @@ use crate::{
 pub use authn::{ApiKeys, Penalty, Revocation, WhenLost};
 pub use internal::{CertificateName, Internal, Service};
 pub use keys::{KeyProvider, Keys, Vault};
-pub use login::LoginSettings;
+pub use login::{LoginSettings, RetirementSettings};
 pub use oidc::{ClaimPath, Issuer, Oidc, ServiceMark};
 pub use proxies::ProxyHeader;
 pub use quota::{Quota, SharedQuota};

@@ -2,17 +2,19 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx, audit::Entry, keyring::Keyring,
-    position::stored, traced::Traced,
+    Answer, Database, KeyedRequest, Position, ReadTx, Statements, StoreError, audit::Entry, keyring::Keyring,
+    keyring::open_row_key, position::stored, traced::Traced,
 };
 use crate::{
     authz::{
-        Action as _, ObjectPermit, Permit,
-        actions::{CreateCustomer, GetCustomer, ListCustomers, UpdateCustomer},
+        Action as _, Permit,
+        actions::{CreateCustomer, GetCustomer, ListCustomers},
     },
-    crypto::{BlindIndex, RowKey, SealError, Sealed},
+    crypto::{BlindIndex, DataKey, RowKey, SealError, Sealed},
     domain::{Customer, CustomerId, Email, SealedData, TaxId, TenantId},
 };
+
+mod changing;
 
 pub(super) const TABLE: &str = "customers";
 
@@ -25,7 +27,8 @@ pub(super) struct CustomerRow {
     pub(super) tax_id: Option<Vec<u8>>,
     pub(super) bank_account: Option<Vec<u8>>,
     pub(super) address: Option<Vec<u8>>,
-    pub(super) email_index: Vec<u8>,
+    /// A customer of a tenant whose data keys are destroyed has none.
+    pub(super) email_index: Option<Vec<u8>>,
     pub(super) tax_id_index: Option<Vec<u8>>,
     pub(super) data_key: i32,
     pub(super) wrapped_key: Vec<u8>,
@@ -39,7 +42,7 @@ macro_rules! select_customers {
         sqlx::query_as!(
             CustomerRow,
             r#"select id as "id!", name as "name!", email as "email!", phone, tax_id,
-                      bank_account, address, email_index as "email_index!", tax_id_index, data_key as "data_key!",
+                      bank_account, address, email_index, tax_id_index, data_key as "data_key!",
                       wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
                from "# + $from,
@@ -53,7 +56,14 @@ impl CustomerRow {
     /// Opens the key and nothing else. The tenant is the caller's, whatever the row says: that of another does not open,
     /// though a statement found it (CRYPTO-03).
     pub(super) async fn with_key(self, keyring: &Keyring, tenant: TenantId) -> Result<Customer, StoreError> {
-        let key = keyring.row_key(tenant, TABLE, (self.id, self.data_key), self.wrapped_key).await?;
+        let data_key = keyring.fetch(tenant, self.data_key).await?;
+        self.with_data_key(&data_key, tenant)
+    }
+
+    /// The same by the data key of its version, which waits for nobody.
+    pub(super) fn with_data_key(self, data_key: &DataKey, tenant: TenantId) -> Result<Customer, StoreError> {
+        let email_index = self.email_index.ok_or(StoreError::KeyDestroyed)?;
+        let key = open_row_key(data_key, tenant, (TABLE, self.id), self.wrapped_key)?;
         Ok(Customer {
             id: CustomerId::from_uuid(self.id),
             tenant,
@@ -64,7 +74,7 @@ impl CustomerRow {
                 tax_id: self.tax_id.map(Sealed::from_stored),
                 bank_account: self.bank_account.map(Sealed::from_stored),
                 address: self.address.map(Sealed::from_stored),
-                email_index: BlindIndex::from_stored(self.email_index),
+                email_index: BlindIndex::from_stored(email_index),
                 tax_id_index: self.tax_id_index.map(BlindIndex::from_stored),
             },
             key,
@@ -265,73 +275,5 @@ impl Statements<CreateCustomer> {
         .await?;
         entry.tell();
         Ok(())
-    }
-}
-
-impl Database {
-    /// A transaction with the customer of this id, locked until it ends: its key too, so that no rotation comes between the
-    /// two. Nothing is locked, and no connection taken, while a master key is waited for, unless a rotation
-    /// comes in between.
-    pub async fn lock_customer(
-        &self,
-        permit: &Permit<UpdateCustomer>,
-        id: CustomerId,
-    ) -> Result<(WriteTx<UpdateCustomer>, Option<Customer>), StoreError> {
-        let mut tx = self.write(permit).await?;
-        let (tenant, mut row) = (tx.tenant(), tx.locked_row(id).await?);
-        if let Some(version) = row.as_ref().map(|row| row.data_key)
-            && !self.keyring.remembers(tenant, version)
-        {
-            drop(tx);
-            self.keyring.remember(tenant, version).await?;
-            tx = self.write(permit).await?;
-            row = tx.locked_row(id).await?;
-        }
-        let customer = opened(row, &self.keyring, (tenant, id)).await?;
-        Ok((tx, customer))
-    }
-}
-
-impl WriteTx<UpdateCustomer> {
-    async fn locked_row(&mut self, id: CustomerId) -> Result<Option<CustomerRow>, StoreError> {
-        let tenant = self.tenant();
-        let row = select_customers!(
-            "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
-                            on k.of_tenant = tenant_id and k.customer_id = id
-             where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k",
-            tenant.uuid(),
-            id.uuid()
-        );
-        Ok(row.fetch_optional(self.connection()).await?)
-    }
-
-    /// Stores what a customer has become. Needs the permit narrowed to that customer.
-    pub async fn update_customer(
-        &mut self,
-        permit: &ObjectPermit<'_, UpdateCustomer, Customer>,
-        customer: &Customer,
-    ) -> Result<(), StoreError> {
-        StoreError::unless(customer.id == permit.id())?;
-        let data = &customer.data;
-        let done = sqlx::query!(
-            "update customers set name = $3, email = $4::bytea, phone = $5::bytea, tax_id = $6::bytea,
-                                  bank_account = $7::bytea, address = $8::bytea, email_index = $10::bytea,
-                                  tax_id_index = $11::bytea, updated_at = $9
-             where tenant_id = $1 and id = $2",
-            permit.tenant().uuid(),
-            permit.id().uuid(),
-            data.name.as_str(),
-            data.email.bytes(),
-            data.phone.as_ref().map(Sealed::bytes),
-            data.tax_id.as_ref().map(Sealed::bytes),
-            data.bank_account.as_ref().map(Sealed::bytes),
-            data.address.as_ref().map(Sealed::bytes),
-            customer.updated_at,
-            data.email_index.bytes(),
-            data.tax_id_index.as_ref().map(BlindIndex::bytes)
-        )
-        .execute(self.connection())
-        .await?;
-        StoreError::unless(done.rows_affected() == 1)
     }
 }

@@ -21,6 +21,14 @@ struct DataKeyRow {
     wrapped: Vec<u8>,
 }
 
+/// A key of blind indexes.
+pub(super) struct IndexKeyRow {
+    pub(super) version: i32,
+    pub(super) check_value: Vec<u8>,
+    /// No row has it, and none gets it again.
+    pub(super) forgotten: bool,
+}
+
 impl DataKeyRow {
     fn into_key(self) -> (TenantId, WrappedDataKey) {
         let Self { of_tenant, version, wrapped_by, wrapped } = self;
@@ -43,16 +51,16 @@ impl DataKeys {
         Ok(Some(WrappedDataKey { version: newest.version, wrapped_by: newest.wrapped_by, wrapped }))
     }
 
-    /// A data key of a tenant, unless it was destroyed.
-    pub(super) async fn get(&self, tenant: TenantId, version: i32) -> Result<Option<WrappedDataKey>, StoreError> {
-        let key = sqlx::query_as!(
-            WrappedDataKey,
-            r#"select version, wrapped_by, wrapped as "wrapped!" from data_keys
-               where of_tenant = $1 and version = $2 and wrapped is not null"#,
+    /// A data key of a tenant; an error if it was dropped, or destroyed.
+    pub(super) async fn get(&self, tenant: TenantId, version: i32) -> Result<WrappedDataKey, StoreError> {
+        let key = sqlx::query!(
+            "select wrapped_by, wrapped from data_keys where of_tenant = $1 and version = $2",
             tenant.uuid(),
             version
         );
-        Ok(key.fetch_optional(Traced(&mut *self.0.connection().await?)).await?)
+        let key = key.fetch_optional(Traced(&mut *self.0.connection().await?)).await?.ok_or(StoreError::KeyDropped)?;
+        let wrapped = key.wrapped.ok_or(StoreError::KeyDestroyed)?;
+        Ok(WrappedDataKey { version, wrapped_by: key.wrapped_by, wrapped })
     }
 
     /// Adds a data key, unless another replica added that version first, or the tenant's were destroyed.
@@ -114,15 +122,13 @@ impl DataKeys {
         Ok(())
     }
 
-    /// The keys of blind indexes that rows may have, by version, each with its check value.
-    pub(super) async fn index_keys(&self) -> Result<Vec<(i32, Vec<u8>)>, StoreError> {
-        let keys = sqlx::query!("select version, check_value from index_keys order by version");
-        Ok(keys
-            .fetch_all(Traced(&mut *self.0.connection().await?))
-            .await?
-            .into_iter()
-            .map(|key| (key.version, key.check_value))
-            .collect())
+    /// The keys of blind indexes that there were, by version.
+    pub(super) async fn index_keys(&self) -> Result<Vec<IndexKeyRow>, StoreError> {
+        let keys = sqlx::query_as!(
+            IndexKeyRow,
+            r#"select version, check_value, forgotten_at is not null as "forgotten!" from index_keys order by version"#
+        );
+        Ok(keys.fetch_all(Traced(&mut *self.0.connection().await?)).await?)
     }
 
     /// Notes the master key that new data keys get, unless one of its name is known.

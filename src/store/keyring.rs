@@ -1,7 +1,9 @@
 //! Data keys, unwrapped and remembered: so many, and for so long.
 
+mod checks;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +16,7 @@ use tokio::sync::Mutex;
 
 use super::{Retired, StoreError, UnfitDatabase, data_keys::DataKeys, login::Login};
 use crate::{
-    crypto::{DataKey, IndexKeys, MasterKeyError, MasterKeys, RowKey, WrappedDataKey},
+    crypto::{DataKey, IndexKeys, MasterKeyError, MasterKeys, RowKey, SealError, WrappedDataKey},
     domain::{Clock, TenantId},
     settings,
     telemetry::event,
@@ -67,121 +69,6 @@ impl Keyring {
             keys: Cache::new(REMEMBERED),
             newest: Cache::new(REMEMBERED),
         })
-    }
-
-    /// Checks the login, that a data key of each master key opens, and that every key of blind indexes is the one it
-    /// was: a service that finds out later has lost customers for as long as it lacks a key, and one that goes on
-    /// without seals and indexes new ones in a way that the others do not know.
-    pub(super) async fn check_fit(&self) -> Result<(), UnfitDatabase> {
-        self.stored.0.check_fit().await?;
-        let master = self.master.load_full();
-        self.check_master(&master).await?;
-        self.note_master(&master).await?;
-        self.check_index(&self.index.load_full()).await
-    }
-
-    /// One of a few data keys of each master key opens: one that somebody spoiled is no reason for all others to be without
-    /// service.
-    async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
-        let mut tried: BTreeMap<String, Result<(), MasterKeyError>> = BTreeMap::new();
-        for (tenant, key) in self.stored.some_of_each_master().await? {
-            if matches!(tried.get(&key.wrapped_by), Some(Ok(()))) {
-                continue;
-            }
-            match keys.open(tenant.uuid(), &key).await {
-                Ok(_) => drop(tried.insert(key.wrapped_by, Ok(()))),
-                Err(error) if error.is_of_one_key() => drop(tried.entry(key.wrapped_by).or_insert(Err(error))),
-                // Of no other is anything known either.
-                Err(error) => return Err(error.into()),
-            }
-        }
-        tried.into_values().collect::<Result<(), MasterKeyError>>()?;
-        // And that it can wrap.
-        keys.primary().await?;
-        Ok(())
-    }
-
-    /// Each master key is the one that was meant by its version before; and the first one is, from now on. To be asked last,
-    /// when nothing else is wrong with them.
-    async fn note_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
-        self.compare_master(keys).await?;
-        if let Some((name, check_value)) = keys.check_value()? {
-            self.stored.add_master_key(&name, &check_value).await?;
-        }
-        // Another replica may have been first, with another key.
-        self.compare_master(keys).await
-    }
-
-    async fn compare_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
-        for (name, check_value) in self.stored.master_keys().await? {
-            keys.check(&name, &check_value)?;
-        }
-        Ok(())
-    }
-
-    /// Every data key that opened must open: nobody but the keys themselves says which key was meant by a version.
-    async fn check_nothing_is_lost(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
-        let old = self.master.load_full();
-        let some = self.stored.some_of_each_master().await?;
-        let masters: BTreeSet<String> = some.into_iter().map(|(_, key)| key.wrapped_by).collect();
-        // A vault is the same as before.
-        for master in masters.iter().filter(|master| MasterKeys::is_here(master)) {
-            for (tenant, key) in self.stored.wrapped_by(master).await? {
-                match keys.open(tenant.uuid(), &key).await {
-                    Err(error) if old.open(tenant.uuid(), &key).await.is_ok() => return Err(error.into()),
-                    _ => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn check_index(&self, keys: &IndexKeys) -> Result<(), UnfitDatabase> {
-        self.compare_index(keys).await?;
-        // Only the one that new rows get: what no row has needs nobody yet.
-        self.stored.add_index_key(keys.primary(), &keys.check_value()).await?;
-        // Another replica may have been first, with another key.
-        self.compare_index(keys).await
-    }
-
-    async fn compare_index(&self, keys: &IndexKeys) -> Result<(), UnfitDatabase> {
-        for (version, check_value) in self.stored.index_keys().await? {
-            keys.check(version, &check_value)?;
-        }
-        Ok(())
-    }
-
-    /// Goes by the master keys of these settings from now on, if they do what is asked of those at the start (SECRET-04).
-    /// Which vault it is, and what wraps new data keys, is as at the start.
-    pub(super) async fn renew_master(&self, new: &settings::Keys) -> Result<(), UnfitDatabase> {
-        let mut made_of = self.made_of.lock().await;
-        let new = made_of.with_master(new).ok_or(UnfitDatabase::OtherProvider)?;
-        let keys = MasterKeys::new(&new)?;
-        self.check_master(&keys).await?;
-        self.check_nothing_is_lost(&keys).await?;
-        self.note_master(&keys).await?;
-        self.master.store(Arc::new(keys));
-        *made_of = new;
-        Ok(())
-    }
-
-    /// Goes by the token of these settings from now on, if the vault lets it wrap and open.
-    pub(super) async fn renew_token(&self, new: &settings::Keys) -> Result<(), UnfitDatabase> {
-        let mut made_of = self.made_of.lock().await;
-        let new = made_of.with_token(new).ok_or(UnfitDatabase::OtherProvider)?;
-        let keys = MasterKeys::new(&new)?;
-        // Not each data key: one that does not open is no reason to be without a token.
-        keys.try_vault().await?;
-        self.master.store(Arc::new(keys));
-        *made_of = new;
-        Ok(())
-    }
-
-    /// The same for keys of blind indexes.
-    pub(super) async fn renew_index(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
-        self.check_index(&keys).await?;
-        self.index.store(keys);
-        Ok(())
     }
 
     pub(super) async fn renew_login(&self, url: &SecretString) -> Result<Retired, UnfitDatabase> {
@@ -254,7 +141,8 @@ impl Keyring {
 
     /// Versions of the keys of blind indexes that rows may have.
     pub(super) async fn index_versions(&self) -> Result<Vec<i32>, StoreError> {
-        Ok(self.stored.index_keys().await?.into_iter().map(|(version, _)| version).collect())
+        let keys = self.stored.index_keys().await?.into_iter();
+        Ok(keys.filter(|key| !key.forgotten).map(|key| key.version).collect())
     }
 
     /// Makes the data key after the newest, from now on the newest here.
@@ -271,14 +159,27 @@ impl Keyring {
         self.stored.add(tenant, &wrapped, self.clock.now()).await
     }
 
-    /// Whether a data key is at hand.
-    pub(super) fn remembers(&self, tenant: TenantId, version: i32) -> bool {
-        self.keys.get(&(tenant, version)).is_some_and(|known| known.since.elapsed() < FOR)
+    /// A data key that is at hand, for who must not wait.
+    pub(super) fn at_hand(&self, tenant: TenantId, version: i32) -> Option<Arc<DataKey>> {
+        self.keys.get(&(tenant, version)).filter(|known| known.since.elapsed() < FOR).map(|known| known.key)
     }
 
-    /// Opens a data key, so that it is at hand.
-    pub(super) async fn remember(&self, tenant: TenantId, version: i32) -> Result<(), StoreError> {
-        self.data_key(tenant, version, None).await.map(drop)
+    /// A data key, wherever it is; an error if it was dropped, or destroyed.
+    pub(super) async fn fetch(&self, tenant: TenantId, version: i32) -> Result<Arc<DataKey>, StoreError> {
+        self.data_key(tenant, version, None).await
+    }
+
+    /// The data keys of a tenant that open, by version.
+    pub(super) async fn all_that_open(&self, tenant: TenantId) -> Result<BTreeMap<i32, Arc<DataKey>>, StoreError> {
+        let mut open = BTreeMap::new();
+        for stored in self.stored.all(tenant).await? {
+            match self.data_key(tenant, stored.version, Some(&stored)).await {
+                Ok(key) => drop(open.insert(stored.version, key)),
+                Err(StoreError::MasterKey(error)) if error.is_of_one_key() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(open)
     }
 
     /// The data key of this version; `stored` if it was just read. However many ask for one that is not remembered, it is
@@ -309,7 +210,7 @@ impl Keyring {
         let since = Instant::now();
         let stored = match stored {
             Some(stored) => stored.clone(),
-            None => self.stored.get(tenant, version).await?.ok_or(StoreError::KeyDestroyed)?,
+            None => self.stored.get(tenant, version).await?,
         };
         let opened = self.master.load_full().open(tenant.uuid(), &stored).await.inspect_err(|error| {
             if matches!(error, MasterKeyError::Unavailable { .. }) {
@@ -321,20 +222,18 @@ impl Keyring {
         });
         Ok(Remembered { key: Arc::new(opened?), since })
     }
+}
 
-    /// The key of a row.
-    pub(super) async fn row_key(
-        &self,
-        tenant: TenantId,
-        table: &'static str,
-        (row, version): (uuid::Uuid, i32),
-        wrapped: Vec<u8>,
-    ) -> Result<RowKey, StoreError> {
-        let key = self.data_key(tenant, version, None).await?;
-        Ok(key.open_row_key(table, row, wrapped).inspect_err(|_| {
-            event::sealed_key_invalid(&tenant.to_string(), table, &row.to_string(), version);
-        })?)
-    }
+/// The key of a row, by its data key.
+pub(super) fn open_row_key(
+    key: &DataKey,
+    tenant: TenantId,
+    (table, row): (&'static str, uuid::Uuid),
+    wrapped: Vec<u8>,
+) -> Result<RowKey, SealError> {
+    key.open_row_key(table, row, wrapped).inspect_err(|_| {
+        event::sealed_key_invalid(&tenant.to_string(), table, &row.to_string(), key.version());
+    })
 }
 
 impl fmt::Debug for Keyring {

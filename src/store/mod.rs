@@ -90,6 +90,9 @@ pub enum StoreError {
     /// A row that was just written is not there, or a change is of another object than its permit.
     #[error("what was read or is to be stored does not belong together")]
     Inconsistent,
+    /// A data key was dropped after a row was read that had it; the row has another by now.
+    #[error("the data key was dropped meanwhile")]
+    KeyDropped,
     /// A data key is not there any more, and what it sealed is gone.
     #[error("the data key of the tenant was destroyed")]
     KeyDestroyed,
@@ -275,6 +278,9 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(db) if db.constraint() == Some("live_api_keys") => Self::TooManyApiKeys,
             // The tenant's data key was dropped while this was being sealed with it: tried again it gets the next.
             sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
+            // This replica goes by an index key that was forgotten: others do not.
+            sqlx::Error::Database(db) if db.constraint() == Some("index_key_is_there") => Self::Unavailable(error),
+            sqlx::Error::Database(db) if db.constraint() == Some("data_keys_are_destroyed") => Self::KeyDestroyed,
             // Two requests with one key raced to store their answer: this is the loser.
             sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
             _ => Self::Broken(Arc::new(error)),

@@ -37,6 +37,15 @@ pub enum OperatorError {
     /// Customers are sealed with that data key, so it stays.
     #[error("customers are sealed with it")]
     KeyInUse,
+    /// Customers of this tenant have that key of blind indexes, so it stays.
+    #[error("customers of {0} have it: run `keys reseal` first, or `keys destroy` once more if that tenant has left")]
+    IndexKeyInUse(TenantId),
+    /// Without it no customer could be added.
+    #[error("it is the only index key there is")]
+    OnlyIndexKey,
+    /// There is no such key of blind indexes.
+    #[error("there is no index key of this version, or it was forgotten already")]
+    NoIndexKey,
     /// Nobody ever made a data key of that tenant: most likely it is called otherwise.
     #[error("there was never a data key of this tenant: nothing was destroyed")]
     NoKeys,
@@ -243,20 +252,36 @@ impl Operator {
         destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
-    /// Forgets a key of blind indexes; `false` if there is none of this version. Whether a row needs it is for the
-    /// caller to know.
-    pub async fn forget_index_key(&mut self, version: u16) -> Result<bool, OperatorError> {
+    /// Takes the index entries of up to a thousand customers of a tenant whose data keys are destroyed, and gives of how
+    /// many. The trail has them with the keys.
+    pub async fn clear_indexes(&mut self, tenant: TenantId) -> Result<i32, OperatorError> {
+        sqlx::query_scalar!(r#"select clear_indexes($1, 1000) as "cleared!""#, tenant.uuid())
+            .fetch_one(&mut self.0)
+            .await
+            .map_err(OperatorError::Refused)
+    }
+
+    /// Forgets a key of blind indexes that no customer has, for good: no row gets it again (CRYPTO-06).
+    pub async fn forget_index_key(&mut self, version: u16) -> Result<(), OperatorError> {
         let forget = async {
             let mut tx = self.0.begin().await?;
-            let forget = sqlx::query!("delete from index_keys where version = $1", i32::from(version));
-            let forgotten = forget.execute(&mut *tx).await?.rows_affected() > 0;
-            if forgotten {
-                note(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
-            }
+            // It asks every tenant, and keeps nobody waiting but who goes by that key still.
+            sqlx::query("set local statement_timeout = '1min'").execute(&mut *tx).await?;
+            let done = sqlx::query!(
+                r#"select known as "known!", only_one as "only_one!", needed_by from forget_index_key($1)"#,
+                i32::from(version)
+            );
+            let done = done.fetch_one(&mut *tx).await?;
             tx.commit().await?;
-            Ok(forgotten)
+            Ok(done)
         };
-        forget.await.map_err(OperatorError::Refused)
+        let done = forget.await.map_err(OperatorError::Refused)?;
+        match done.needed_by {
+            _ if !done.known => Err(OperatorError::NoIndexKey),
+            _ if done.only_one => Err(OperatorError::OnlyIndexKey),
+            Some(tenant) => Err(OperatorError::IndexKeyInUse(TenantId::from_uuid(tenant))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
                           and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',
-                                            'put_tenant_quota', 'note_measure')
+                                            'put_tenant_quota', 'note_measure', 'forget_index_key', 'clear_indexes')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )

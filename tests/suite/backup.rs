@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -44,9 +45,18 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str], variable: &str, url: &SecretString) -> Output {
+        self.run_with(&[], arguments, variable, url)
+    }
+
+    /// The same with this as standard input, which nobody can read twice.
+    fn run_with(&self, input: &[u8], arguments: &[&str], variable: &str, url: &SecretString) -> Output {
         let mut command = binary();
         command.current_dir(&self.folder).args(arguments).env("APP_PROFILE", "development");
-        command.env("APP_PG_BIN", &self.programs).env(variable, url.expose_secret()).output().unwrap()
+        command.env("APP_PG_BIN", &self.programs).env(variable, url.expose_secret());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may end before it has read all of it.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
     }
 
     fn backup(&self, urls: &Urls, arguments: &[&str]) -> Output {
@@ -129,11 +139,9 @@ async fn crypto_09_a_backup_is_told_from_another_by_its_digest() {
         let arguments = ["restore", "--identity", "key", "--sha256", digest, file];
         place.run(&arguments, "APP_DATABASE__OWNER_URL", &elsewhere.owner)
     };
-    for (file, says) in [
-        ("theirs", format!("is another backup: its SHA-256 is {}", digests[1])),
-        ("-", "name a file".to_owned()),
-        ("none", "none".to_owned()),
-    ] {
+    for (file, says) in
+        [("theirs", format!("is another backup: its SHA-256 is {}", digests[1])), ("none", "none".to_owned())]
+    {
         let refused = restore(&digests[0], file);
         assert!(!refused.status.success() && said(&refused).contains(&says), "{}", said(&refused));
     }
@@ -142,8 +150,19 @@ async fn crypto_09_a_backup_is_told_from_another_by_its_digest() {
         assert!(!refused.status.success() && said(&refused).contains("expected 64 hexadecimal"), "{}", said(&refused));
     }
     assert!(is_empty(&elsewhere).await);
+    let piped = |digest: &str, file: &str, to: &Urls| {
+        let arguments = ["restore", "--identity", "key", "--sha256", digest, "-"];
+        place.run_with(&fs::read(place.path(file)).unwrap(), &arguments, "APP_DATABASE__OWNER_URL", &to.owner)
+    };
+    let refused = piped(&digests[0], "theirs", &elsewhere);
+    assert!(!refused.status.success() && said(&refused).contains("input is another backup"), "{}", said(&refused));
+    assert!(is_empty(&elsewhere).await);
     let restored = restore(&digests[0].to_uppercase(), "ours");
     assert!(restored.status.success(), "{}", said(&restored));
+    // It is read once: what is restored is what was digested, whoever changes it meanwhile.
+    let elsewhere = empty_database().await;
+    let restored = piped(&digests[0], "ours", &elsewhere);
+    assert!(restored.status.success() && !is_empty(&elsewhere).await, "{}", said(&restored));
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod plans;
 mod quota;
 mod races;
 mod reload;
+mod retired_keys;
 mod rotation;
 mod runbooks;
 mod sealed;

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 use service::{app, authz::policy::Role, domain::Clock, ops::Keys, settings::Settings};
 
 use crate::{
+    retired_keys::retire,
     rotation::{add, all_is_there, keys, variables},
     support::{TestApp, UNTHROTTLED, Vault, keyset, query, run},
     vault::{alone, app_of, beside, refusal, version, wrapped_by},
@@ -77,8 +78,7 @@ async fn crypto_05_a_data_key_that_does_not_open_keeps_no_other_under_the_old_ma
     let told = keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
     assert!(told.contains("does not open with master key keyset:1"), "{told}");
     // It goes without being opened, and so does the old master key.
-    let destroy = Keys::Destroy { tenant: spoiled, reason: "it is none".to_owned() };
-    keys(&app, destroy, &[("APP_KEYS__MASTER", &new)]).await.unwrap();
+    retire(&app, &["destroy", &spoiled.to_string(), "--reason", "it is none"]).await.unwrap();
     let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
     replica.user(Role::Admin).get(&paths[0]).await.ok(200);
 }

@@ -1,0 +1,120 @@
+-- A key of blind indexes that was forgotten is not used again, and nothing has it (control CRYPTO-06). A tenant whose data
+-- keys are destroyed is found by nothing any more (control CRYPTO-08).
+
+-- The row stays, so that no replica that goes by it still stores what the others cannot find, or notes it anew.
+alter table index_keys add column forgotten_at timestamptz;
+
+-- Index entries of destroyed tenants go: nothing that they point at can be read, and they would keep their key for ever.
+alter table customers no force row level security;
+alter table customers drop constraint erased_is_empty;
+update customers c set email_index = null, tax_id_index = null
+where c.erased_at is null and exists (select from data_keys k where k.of_tenant = c.tenant_id and k.wrapped is null);
+-- That nobody else is without index entries, the trigger below sees to.
+alter table customers add constraint erased_is_empty check (
+    case when erased_at is not null
+             then coalesce(email, phone, tax_id, bank_account, address, email_index, tax_id_index) is null
+                  and name is null
+         when email_index is null then name is not null and email is not null and tax_id_index is null
+         else name is not null and email is not null and (tax_id is null) = (tax_id_index is null) end);
+alter table customers force row level security;
+
+-- A customer has index entries, by keys that are there, unless the tenant's data keys are destroyed; then it has none.
+-- Whoever forgets such a key or destroys those waits for the transactions that this has let through, and it for them.
+create function customer_is_indexed() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entry bytea;
+    destroyed boolean;
+begin
+    if new.erased_at is not null then
+        return new;
+    end if;
+    select k.wrapped is null into destroyed from public.data_keys k
+    where k.of_tenant = new.tenant_id order by k.version desc limit 1 for share;
+    if coalesce(destroyed, false) then
+        if coalesce(new.email_index, new.tax_id_index) is not null then
+            raise exception 'the data keys of the tenant are destroyed'
+                using errcode = 'check_violation', constraint = 'data_keys_are_destroyed';
+        end if;
+        return new;
+    end if;
+    if new.email_index is null then
+        raise exception 'a customer without index entries is found by nobody'
+            using errcode = 'check_violation', constraint = 'customer_is_indexed';
+    end if;
+    foreach entry in array array[new.email_index, new.tax_id_index]::bytea[] loop
+        continue when entry is null;
+        perform from public.index_keys k
+        where k.version = get_byte(entry, 0) * 256 + get_byte(entry, 1) and k.forgotten_at is null
+        for key share;
+        if not found then
+            raise exception 'the index key is not known, or was forgotten'
+                using errcode = 'foreign_key_violation', constraint = 'index_key_is_there';
+        end if;
+    end loop;
+    return new;
+end
+$$;
+create trigger customer_is_indexed before insert or update of email_index, tax_id_index, erased_at on customers
+    for each row execute function customer_is_indexed();
+
+-- Forgets a key, if it is known and not the only one and no customer of any tenant has it; says which of these is not so.
+create function forget_index_key(wanted integer, out known boolean, out only_one boolean, out needed_by uuid)
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_key bytea;
+    after_key bytea;
+    tenant uuid;
+begin
+    -- From here on nothing gets it, and what did get it is visible.
+    perform from public.index_keys k where k.version = wanted and k.forgotten_at is null for update;
+    known := found;
+    only_one := not exists (select from public.index_keys k where k.version <> wanted and k.forgotten_at is null);
+    if not known or only_one then
+        return;
+    end if;
+    of_key := decode(lpad(to_hex(wanted), 4, '0'), 'hex');
+    after_key := of_key || decode(repeat('ff', 17), 'hex');
+    -- Who has customers has data keys. Row-level security is for owners too, so each is asked as itself.
+    for tenant in select distinct k.of_tenant from public.data_keys k loop
+        perform set_config('app.tenant_id', tenant::text, true);
+        if exists (select from public.customers c where c.tenant_id = tenant and c.erased_at is null
+                   and c.email_index between of_key and after_key)
+           or exists (select from public.customers c where c.tenant_id = tenant and c.erased_at is null
+                      and c.tax_id_index between of_key and after_key) then
+            needed_by := tenant;
+            return;
+        end if;
+    end loop;
+    update public.index_keys k set forgotten_at = now() where k.version = wanted;
+    perform public.note_operator_act(null, 'index_key_forgotten', format('index key %s', wanted), '');
+end
+$$;
+
+-- Takes index entries from up to so many customers of a tenant whose data keys are destroyed, and says from how many.
+create function clear_indexes(tenant uuid, most integer) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    cleared integer;
+begin
+    if not exists (select from public.data_keys k where k.of_tenant = tenant)
+       or exists (select from public.data_keys k where k.of_tenant = tenant and k.wrapped is not null) then
+        raise exception 'the data keys of this tenant are not destroyed';
+    end if;
+    perform set_config('app.tenant_id', tenant::text, true);
+    update public.customers c set email_index = null, tax_id_index = null
+    where c.tenant_id = tenant and c.id in (
+        select i.id from public.customers i
+        where i.tenant_id = tenant and i.erased_at is null and i.email_index is not null limit most);
+    get diagnostics cleared = row_count;
+    return cleared;
+end
+$$;
+
+revoke all on function customer_is_indexed(), forget_index_key(integer), clear_indexes(uuid, integer) from public;
+grant execute on function forget_index_key(integer), clear_indexes(uuid, integer) to app_operator;
+-- Only through the function.
+revoke delete on index_keys from app_operator;
