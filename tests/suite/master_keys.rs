@@ -1,12 +1,18 @@
 //! Master keys that change (CRYPTO-05): another keyset, another version of the vault's, and what must not be lost by it.
 
 use secrecy::ExposeSecret;
-use service::{app, authz::policy::Role, domain::Clock, ops::Keys, settings::Settings};
+use service::{
+    app,
+    authz::policy::Role,
+    domain::Clock,
+    ops::{Keys, Pass},
+    settings::Settings,
+};
 
 use crate::{
-    retired_keys::retire,
-    rotation::{add, all_is_there, keys, variables},
-    support::{TestApp, UNTHROTTLED, Vault, keyset, query, run},
+    retired_keys::{as_superuser, retire},
+    rotation::{DATA_KEY, QUICK, add, all_is_there, keep, keys, put, under, variables},
+    support::{ACME, TestApp, UNTHROTTLED, Vault, eventually, keyset, query, run},
     vault::{alone, app_of, beside, refusal, version, wrapped_by},
 };
 
@@ -138,4 +144,35 @@ async fn crypto_05_a_vault_rotates_its_key_and_the_old_version_is_needed_no_more
     let other = keyset(1);
     let told = refusal(&app, &[&beside(&url)[..], &[("APP_KEYS__MASTER", &other)]].concat()).await;
     assert!(told.contains("master key keyset:1 is another one"), "{told}");
+}
+
+/// However long it takes, and whatever data key that is: callers would wait with it.
+#[tokio::test]
+async fn crypto_05_a_pass_holds_nothing_while_it_waits_for_the_vault() {
+    let vault = Vault::start().await;
+    let app = app_of(&vault).await;
+    let (patient, url) = ([("APP_KEYS__VAULT__TIMEOUT_MS", "4900")], vault.url());
+    let own = [&alone(&url)[..], &patient, &QUICK].concat();
+    let path = add(&app, 2).await.remove(0);
+    as_superuser(&app, keep("before", path.rsplit('/').next().unwrap())).await;
+    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &own).await.unwrap();
+    let reseal = async || keys(&app, Keys::Reseal { pass: Pass::of(Some(ACME.id.uuid())) }, &own).await;
+    vault.take_asked();
+    reseal().await.unwrap();
+    // The last that it asks for is the older of the two.
+    let asked = vault.take_asked().len();
+    as_superuser(&app, put("before")).await;
+    vault.silence_after(asked - 1);
+    let look = async {
+        eventually("it asks", async || vault.asked() == asked).await;
+        let open = "select count(*)::text from pg_stat_activity
+                    where datname = current_database() and state like 'idle in transaction%'";
+        let open = query(&app.database.owner, open).await;
+        vault.silence(false);
+        open
+    };
+    let (resealed, open) = tokio::join!(reseal(), look);
+    assert_eq!(open, ["0"]);
+    assert!(resealed.unwrap().concat().contains("1 customers sealed anew"));
+    assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
 }

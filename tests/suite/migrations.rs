@@ -7,14 +7,50 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOpti
 
 use crate::support::{ACME, GLOBEX, empty_database};
 
-/// Of whoever made several keys, what their newest token said counts; a subject of two tenants is two makers.
-#[tokio::test]
-async fn authn_12_keys_that_were_made_before_their_makers_were_noted_go_on_as_they_are() {
+/// A database as this migration left it, empty, and its owner.
+async fn migrated_to(migration: i64) -> (sqlx::migrate::Migrator, PgConnection) {
     let database = empty_database().await;
     let options = PgConnectOptions::from_str(database.owner.expose_secret()).unwrap();
     let mut owner = PgConnection::connect_with(&options).await.unwrap();
     let migrations = sqlx::migrate!();
-    migrations.run_to(11, &mut owner).await.unwrap();
+    migrations.run_to(migration, &mut owner).await.unwrap();
+    (migrations, owner)
+}
+
+/// What it had destroyed before went by nothing, and would go on being refused.
+#[tokio::test]
+async fn crypto_08_index_entries_of_tenants_that_were_destroyed_before_go_and_others_stay() {
+    let (migrations, mut owner) = migrated_to(13).await;
+    for (tenant, wrapped, destroyed) in [(ACME.id, "null", "now()"), (GLOBEX.id, "sealed.it", "null")] {
+        let insert = format!(
+            "set app.tenant_id = '{tenant}';
+             create temp table sealed as select '\\x01'::bytea || decode(repeat('00', 60), 'hex') as it;
+             insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at, destroyed_at)
+             select '{tenant}', 1, 'keyset:1', {wrapped}, now(), {destroyed} from sealed;
+             insert into customers (tenant_id, id, name, email, email_index, tax_id, tax_id_index, created_by, created_at,
+                                    updated_at)
+             select '{tenant}', gen_random_uuid(), 'Someone', it, '\\x0001' || substring(it for 16), it,
+                    '\\x0001' || substring(it for 16), 'old', now(), now() from sealed;
+             drop table sealed"
+        );
+        sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
+    }
+    migrations.run(&mut owner).await.unwrap();
+    for (tenant, entries) in [(ACME.id, "00"), (GLOBEX.id, "11")] {
+        let read = format!(
+            "set app.tenant_id = '{tenant}'; select concat(count(email_index), count(tax_id_index)) from customers"
+        );
+        let row = sqlx::raw_sql(AssertSqlSafe(read)).fetch_one(&mut owner).await.unwrap();
+        assert_eq!(sqlx::Row::get::<String, _>(&row, 0), entries);
+    }
+    let forced = "select relforcerowsecurity from pg_class where relname = 'customers'";
+    assert!(sqlx::query_scalar::<_, bool>(forced).fetch_one(&mut owner).await.unwrap());
+}
+
+/// Of whoever made several keys, what their newest token said counts; a subject of two tenants is two makers.
+#[tokio::test]
+async fn authn_12_keys_that_were_made_before_their_makers_were_noted_go_on_as_they_are() {
+    let (migrations, mut owner) = migrated_to(11).await;
     let (acme, globex) = (ACME.id, GLOBEX.id);
     let mut made = async |tenant, maker: &str, roles: &str, seen: &str, scopes: &str| {
         let insert = format!(

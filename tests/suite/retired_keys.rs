@@ -35,7 +35,8 @@ async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
     retire(app, &["destroy", &ACME.id.to_string(), "--reason", reason]).await
 }
 
-async fn as_superuser(app: &TestApp, sql: String) {
+/// Does it as somebody who may do everything.
+pub async fn as_superuser(app: &TestApp, sql: String) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut superuser(&app.database).await).await.unwrap();
 }
 

@@ -18,8 +18,8 @@ use service::{
 };
 
 use crate::{
-    retired_keys::retire,
-    support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, superuser},
+    retired_keys::{as_superuser, retire},
+    support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, superuser, wait_for_a_waiter},
 };
 
 /// The environment of a command beside this service, with other keys if need be.
@@ -97,7 +97,11 @@ async fn crypto_06_a_service_without_the_index_keys_that_rows_have_does_not_star
     TestApp::start_on(app.database.clone(), &[]).await;
 }
 
-const DATA_KEY: &str = "k.data_key";
+/// So that a rotation need not wait for long.
+pub const QUICK: [(&str, &str); 2] =
+    [("APP_DATABASE__STATEMENT_TIMEOUT_MS", "1000"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000")];
+
+pub const DATA_KEY: &str = "k.data_key";
 pub const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
 
 #[tokio::test]
@@ -171,7 +175,7 @@ async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_seal
     let spoil = format!(
         "update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{broken}'"
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(spoil)).execute(&mut superuser(&app.database).await).await.unwrap();
+    as_superuser(&app, spoil).await;
     let told = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap_err();
     assert!(told.starts_with("1 customers and 0 tenants could not be opened"), "{told}");
     assert_eq!(query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await, ["1"]);
@@ -186,6 +190,56 @@ async fn crypto_05_when_a_rotation_has_ended_no_replica_seals_with_the_key_befor
     keys(&app, Keys::Rotate { pass: Pass::of(None) }, &[]).await.unwrap();
     add(&app, 1).await;
     assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
+}
+
+/// Puts aside what is stored of a customer, in a schema of this name, with the first data keys.
+pub fn keep(name: &str, id: &str) -> String {
+    format!(
+        "create schema {name}; create table {name}.customers as select * from customers where id = '{id}';
+         create table {name}.keys as select * from customer_keys where customer_id = '{id}';
+         create table {name}.data_keys as select * from data_keys where version = 1"
+    )
+}
+
+/// Puts it back.
+pub fn put(name: &str) -> String {
+    format!(
+        "insert into data_keys select * from {name}.data_keys on conflict do nothing;
+         update customer_keys k set data_key = s.data_key, wrapped = s.wrapped from {name}.keys s
+         where k.customer_id = s.customer_id;
+         update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address
+         from {name}.customers s where c.id = s.id"
+    )
+}
+
+/// Who read a customer just before has no use for what was read, and the customer is there all the same.
+#[tokio::test]
+async fn crypto_05_a_customer_whose_data_key_is_dropped_right_now_is_not_taken_for_gone() {
+    let app = TestApp::start().await;
+    let path = add(&app, 1).await.remove(0);
+    let id = path.rsplit('/').next().unwrap();
+    as_superuser(&app, keep("before", id)).await;
+    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await.unwrap();
+    as_superuser(&app, keep("since", id)).await;
+    for (method, status) in [(Method::PATCH, 200), (Method::GET, 503)] {
+        as_superuser(&app, put("before")).await;
+        // It remembers no data key, and waits for the first.
+        let replica = TestApp::start_on(app.database.clone(), &[]).await;
+        let admin = replica.user(Role::Admin);
+        let request = admin.request(method.clone(), &path);
+        let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
+        let mut dropping = superuser(&app.database).await;
+        sqlx::raw_sql("begin; lock table data_keys in access exclusive mode").execute(&mut dropping).await.unwrap();
+        let finish = async {
+            wait_for_a_waiter(&app.database).await;
+            let rotated = format!("{}; delete from data_keys where version = 1; commit", put("since"));
+            sqlx::raw_sql(sqlx::AssertSqlSafe(rotated)).execute(&mut dropping).await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(admin.send(request), finish);
+        assert_eq!(reply.status, status, "{method}: {reply:#?}");
+        let read = admin.get(&path).await.ok(200);
+        assert_eq!((&read["name"], &read["email"]), (&json!("Changed"), &json!("person-0@example.com")));
+    }
 }
 
 /// It took its time for whatever reason: longer than its settings say.
@@ -217,9 +271,8 @@ async fn crypto_05_what_a_slow_replica_stores_after_the_last_pass_is_sealed_anew
              grant all on all tables in schema slow to app_writer",
             id = paths[0].rsplit('/').next().unwrap()
         );
-        sqlx::raw_sql(sqlx::AssertSqlSafe(slow)).execute(&mut superuser(&app.database).await).await.unwrap();
-        let quick = [("APP_DATABASE__STATEMENT_TIMEOUT_MS", "1000"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000")];
-        let rotated = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &quick).await;
+        as_superuser(&app, slow).await;
+        let rotated = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await;
         assert_eq!(rotated.err().as_deref(), told);
         let left = if told.is_none() { &["2: 5"][..] } else { &["1: 1", "2: 4"] };
         assert_eq!(under(&app, DATA_KEY).await, left);

@@ -78,6 +78,15 @@ async fn secret_05_each_reading_of_a_secret_is_told_and_never_its_value() {
         .unwrap();
     assert!(migrate.status.success(), "{migrate:?}");
     assert_eq!(read_by("migrate", &lines(&migrate.stderr)), ["APP_DATABASE__OWNER_URL environment"]);
+    // Of a tenant that is not there, so that nothing is to be done.
+    let rotate = binary()
+        .args(["incident", "rotate", "--tenant", &uuid::Uuid::nil().to_string(), "--reason", "leaked"])
+        .envs(TestApp::variables(&database, issuer.url()))
+        .env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret())
+        .output()
+        .unwrap();
+    let read = read_by("incident", &lines(&[rotate.stdout, rotate.stderr].concat()));
+    assert_eq!(read.len(), 9, "all that the service reads, and the operator's login: {read:?}");
 }
 
 #[tokio::test]
