@@ -30,8 +30,9 @@ begin
     if new.erased_at is not null then
         return new;
     end if;
+    -- Not stronger than what refers to it takes anyway: wrapping it anew need not wait.
     select k.wrapped is null into destroyed from public.data_keys k
-    where k.of_tenant = new.tenant_id order by k.version desc limit 1 for share;
+    where k.of_tenant = new.tenant_id order by k.version desc limit 1 for key share;
     if coalesce(destroyed, false) then
         if coalesce(new.email_index, new.tax_id_index) is not null then
             raise exception 'the data keys of the tenant are destroyed'

@@ -1,6 +1,9 @@
 //! Rotating the keys of sealed fields, from the command line. docs/keys.md says when to do what.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use thiserror::Error;
@@ -138,10 +141,12 @@ impl Keys {
 /// time. It takes a second for so many customers as the pace is, or some thirteen seconds if that is less; broken off, `keys reseal` goes on.
 pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
     let tenants = tenants(database, pass.tenant).await?;
+    let mut made = BTreeMap::new();
     for tenant in &tenants {
         let version = database.add_data_key(*tenant).await?;
         event::keys_rotated(&tenant.to_string(), &version.to_string());
         tell(format!("{tenant}: data key {version}"));
+        made.insert(*tenant, version);
     }
     // From now on, what replicas still seal with the one before is found by the last pass.
     let since = Instant::now();
@@ -151,7 +156,7 @@ pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(Stri
     let mut behind = 0;
     for _ in 0..LAST_PASSES {
         let left = reseal(database, &tenants, pass.pace, tell).await?;
-        behind = behind_the_newest(database, &tenants, &left).await?;
+        behind = left_behind(database, &made, &left).await?;
         if behind == 0 {
             return left.complete();
         }
@@ -159,15 +164,15 @@ pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(Stri
     Err(KeysError::Behind(behind))
 }
 
-/// Customers who do not have their tenant's newest data key, but for those that do not open.
-async fn behind_the_newest(database: &Database, tenants: &[TenantId], left: &Left) -> Result<i64, KeysError> {
+/// Customers with an older data key than was made, but for those that do not open.
+async fn left_behind(database: &Database, made: &BTreeMap<TenantId, i32>, left: &Left) -> Result<i64, KeysError> {
     let mut behind = 0;
-    for tenant in tenants.iter().filter(|tenant| !left.closed.contains(tenant)) {
-        let newest = database.data_keys(*tenant).await?.last().map_or(0, |key| key.version);
+    for (tenant, made) in made.iter().filter(|(tenant, _)| !left.closed.contains(tenant)) {
         let (uses, _) = database.key_uses(*tenant).await?;
-        behind += uses.iter().filter(|of| of.version < newest).map(|of| of.customers).sum::<i64>();
+        behind += uses.iter().filter(|of| of.version < *made).map(|of| of.customers).sum::<i64>();
     }
-    Ok(behind - i64::try_from(left.unreadable).unwrap_or(i64::MAX))
+    // Less than none, if one of those was erased or destroyed since.
+    Ok((behind - i64::try_from(left.unreadable).unwrap_or(i64::MAX)).max(0))
 }
 
 async fn tenants(database: &Database, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {

@@ -232,11 +232,12 @@ impl Operator {
             let mut tx = self.0.begin().await?;
             // Nobody adds a key between what this statement sees and what it does.
             sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
-            let any = sqlx::query_scalar!(
-                r#"select exists (select from data_keys where of_tenant = $1) as "any!""#,
+            // And who is storing a customer is waited for, the newest key first, as they do.
+            let keys = sqlx::query_scalar!(
+                "select version from data_keys where of_tenant = $1 order by version desc for update",
                 tenant.uuid()
             );
-            if !any.fetch_one(&mut *tx).await? {
+            if keys.fetch_all(&mut *tx).await?.is_empty() {
                 return Ok(None);
             }
             let destroy = sqlx::query!(

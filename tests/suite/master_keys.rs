@@ -175,4 +175,11 @@ async fn crypto_05_a_pass_holds_nothing_while_it_waits_for_the_vault() {
     assert_eq!(open, ["0"]);
     assert!(resealed.unwrap().concat().contains("1 customers sealed anew"));
     assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
+    // And does not take for unreadable what the vault only keeps to itself.
+    as_superuser(&app, put("before")).await;
+    let own = [&own[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "200")]].concat();
+    vault.silence_after(asked - 1);
+    let told = keys(&app, Keys::Reseal { pass: Pass::of(Some(ACME.id.uuid())) }, &own).await.unwrap_err();
+    assert!(told.starts_with("0 customers and 1 tenants could not be opened"), "{told}");
+    assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "2: 4"]);
 }

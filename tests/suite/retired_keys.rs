@@ -204,20 +204,22 @@ async fn crypto_06_a_replica_that_goes_by_a_forgotten_index_key_stores_nothing_a
     keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     // This one was overlooked, and is storing a customer right now.
     let mut storing = superuser(&app.database).await;
-    let store = format!(
-        "begin; update customers set email_index = '\\x0001' || substring(email_index from 3) where id = '{}'",
-        id_of(&paths[0])
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
     let forget = async || retire_beside(&app, &["forget-index", "1"], Some(&both)).await;
-    let finish = async {
-        wait_for_a_waiter(&app.database).await;
-        sqlx::raw_sql("commit").execute(&mut storing).await.unwrap();
-    };
-    let (refused, ()) = tokio::join!(forget(), finish);
-    let refused = refused.unwrap_err();
-    assert!(refused.contains(&format!("customers of {} have it: run `keys reseal`", ACME.id)), "{refused}");
-    keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
+    for entry in ["email_index", "tax_id_index"] {
+        let store = format!(
+            "begin; update customers set {entry} = '\\x0001' || substring({entry} from 3) where id = '{}'",
+            id_of(&paths[0])
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
+        let finish = async {
+            wait_for_a_waiter(&app.database).await;
+            sqlx::raw_sql("commit").execute(&mut storing).await.unwrap();
+        };
+        let (refused, ()) = tokio::join!(forget(), finish);
+        let refused = refused.unwrap_err();
+        assert!(refused.contains(&format!("customers of {} have it: run `keys reseal`", ACME.id)), "{refused}");
+        keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
+    }
     forget().await.unwrap();
     assert!(forget().await.unwrap_err().contains("no index key of this version, or it was forgotten"));
     let trail =
@@ -254,8 +256,13 @@ async fn crypto_08_a_tenant_that_was_destroyed_keeps_no_index_key() {
     let (old, new) = (app.database.index_keys.expose_secret().to_owned(), keyset(2));
     let both = format!("{new},{old}");
     // As if the command had been broken off, or been one of an older version.
-    let destroyed =
-        format!("update data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{}'", ACME.id);
+    let destroyed = format!(
+        "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
+         select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
+         from (select * from customers where tenant_id = '{0}' limit 1) c, generate_series(1, 2000) n;
+         update data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{0}'",
+        ACME.id
+    );
     as_superuser(&app, destroyed).await;
     let with_both = [("APP_KEYS__INDEX", both.as_str())];
     TestApp::start_on(app.database.clone(), &with_both).await;
@@ -263,7 +270,8 @@ async fn crypto_08_a_tenant_that_was_destroyed_keeps_no_index_key() {
     let forget = async || retire_beside(&app, &["forget-index", "1"], Some(&both)).await;
     let refused = forget().await.unwrap_err();
     assert!(refused.contains("or `keys destroy` once more if that tenant has left"), "{refused}");
-    destroy(&app, "they left").await.unwrap();
+    let done = destroy(&app, "they left").await.unwrap();
+    assert!(done.contains("2004 customers are found by nothing"), "{done}");
     forget().await.unwrap();
     let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     assert_eq!(last.user(Role::Admin).get("/v1/customers").await.problem(404), "not_found");

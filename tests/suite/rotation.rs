@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::Method;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::{
     app,
@@ -192,12 +193,12 @@ async fn crypto_05_when_a_rotation_has_ended_no_replica_seals_with_the_key_befor
     assert_eq!(under(&app, DATA_KEY).await, ["2: 5"]);
 }
 
-/// Puts aside what is stored of a customer, in a schema of this name, with the first data keys.
+/// Puts aside what is stored of a customer, in a schema of this name, with all data keys.
 pub fn keep(name: &str, id: &str) -> String {
     format!(
         "create schema {name}; create table {name}.customers as select * from customers where id = '{id}';
          create table {name}.keys as select * from customer_keys where customer_id = '{id}';
-         create table {name}.data_keys as select * from data_keys where version = 1"
+         create table {name}.data_keys as select * from data_keys"
     )
 }
 
@@ -240,6 +241,50 @@ async fn crypto_05_a_customer_whose_data_key_is_dropped_right_now_is_not_taken_f
         let read = admin.get(&path).await.ok(200);
         assert_eq!((&read["name"], &read["email"]), (&json!("Changed"), &json!("person-0@example.com")));
     }
+}
+
+/// It goes on with what it began with; what the other has sealed is the other's.
+#[tokio::test]
+async fn crypto_05_a_pass_leaves_alone_what_a_newer_rotation_has_sealed() {
+    let app = TestApp::start().await;
+    let path = add(&app, 1).await.remove(0);
+    let id = path.rsplit('/').next().unwrap();
+    as_superuser(&app, keep("before", id)).await;
+    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await.unwrap();
+    as_superuser(&app, keep("since", id)).await;
+    let alone = format!(
+        "{}; delete from customer_keys where customer_id <> '{id}'; delete from data_keys where version = 2",
+        put("before")
+    );
+    as_superuser(&app, alone).await;
+    // By another index key, which that customer does not have yet either way.
+    let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
+    let mut rotating = superuser(&app.database).await;
+    let locked = format!("begin; select from customers where id = '{id}' for update");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(locked)).execute(&mut rotating).await.unwrap();
+    let rotate = async {
+        wait_for_a_waiter(&app.database).await;
+        let rotated = format!("{}; commit", put("since"));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(rotated)).execute(&mut rotating).await.unwrap();
+    };
+    let own = [("APP_KEYS__INDEX", &*both)];
+    let pass = Pass::of(Some(ACME.id.uuid()));
+    let (resealed, ()) = tokio::join!(keys(&app, Keys::Reseal { pass }, &own), rotate);
+    let resealed = resealed.unwrap().concat();
+    assert!(resealed.contains("done, 0 customers"), "{resealed}");
+    assert_eq!(under(&app, DATA_KEY).await, ["2: 1"]);
+    // A data key that somebody spoiled since costs its customers, and nobody else.
+    keys(&app, Keys::Reseal { pass }, &own).await.unwrap();
+    let paths = add(&app, 1).await;
+    let spoil = format!(
+        "{}; update data_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where version = 1",
+        put("before")
+    );
+    as_superuser(&app, spoil).await;
+    let told = keys(&app, Keys::Rotate { pass }, &[&QUICK[..], &own].concat()).await.unwrap_err();
+    assert!(told.starts_with("1 customers and 0 tenants could not be opened"), "{told}");
+    assert_eq!(under(&app, DATA_KEY).await, ["1: 1", "3: 1"]);
+    assert_eq!(app.user(Role::Admin).get(&paths[0]).await.ok(200)["email"], "person-0@example.com");
 }
 
 /// It took its time for whatever reason: longer than its settings say.
