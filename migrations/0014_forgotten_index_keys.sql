@@ -1,24 +1,25 @@
 -- A key of blind indexes that was forgotten is not used again, and nothing has it (control CRYPTO-06). A tenant whose data
--- keys are destroyed is found by nothing any more (control CRYPTO-08).
+-- keys are destroyed is taken out of the indexes (control CRYPTO-08).
+
+-- Behind somebody who reads for long, everybody else would wait as well.
+set local lock_timeout = '5s';
 
 -- The row stays, so that no replica that goes by it still stores what the others cannot find, or notes it anew.
 alter table index_keys add column forgotten_at timestamptz;
+revoke insert on index_keys from app_keys;
+grant insert (version, check_value) on index_keys to app_keys;
 
--- Index entries of destroyed tenants go: nothing that they point at can be read, and they would keep their key for ever.
-alter table customers no force row level security;
+-- A customer without index entries is possible now; that nobody stores one, the trigger sees to. The next migration looks at
+-- what is there, without keeping anybody from it.
 alter table customers drop constraint erased_is_empty;
-update customers c set email_index = null, tax_id_index = null
-where c.erased_at is null and exists (select from data_keys k where k.of_tenant = c.tenant_id and k.wrapped is null);
--- That nobody else is without index entries, the trigger below sees to.
 alter table customers add constraint erased_is_empty check (
     case when erased_at is not null
              then coalesce(email, phone, tax_id, bank_account, address, email_index, tax_id_index) is null
                   and name is null
          when email_index is null then name is not null and email is not null and tax_id_index is null
-         else name is not null and email is not null and (tax_id is null) = (tax_id_index is null) end);
-alter table customers force row level security;
+         else name is not null and email is not null and (tax_id is null) = (tax_id_index is null) end) not valid;
 
--- A customer has index entries, by keys that are there, unless the tenant's data keys are destroyed; then it has none.
+-- Whoever is stored gets index entries, by keys that are there, unless the tenant's data keys are destroyed; then none.
 -- Whoever forgets such a key or destroys those waits for the transactions that this has let through, and it for them.
 create function customer_is_indexed() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -28,6 +29,12 @@ declare
     destroyed boolean;
 begin
     if new.erased_at is not null then
+        return new;
+    end if;
+    -- By the keys by which it was indexed before: nobody has forgotten those, and the row is seen by who is about to.
+    if tg_op = 'UPDATE'
+       and substring(new.email_index from 1 for 2) is not distinct from substring(old.email_index from 1 for 2)
+       and substring(new.tax_id_index from 1 for 2) is not distinct from substring(old.tax_id_index from 1 for 2) then
         return new;
     end if;
     -- Not stronger than what refers to it takes anyway: wrapping it anew need not wait.
@@ -60,24 +67,15 @@ $$;
 create trigger customer_is_indexed before insert or update of email_index, tax_id_index, erased_at on customers
     for each row execute function customer_is_indexed();
 
--- Forgets a key, if it is known and not the only one and no customer of any tenant has it; says which of these is not so.
-create function forget_index_key(wanted integer, out known boolean, out only_one boolean, out needed_by uuid)
+-- A tenant of whom some customer has an index key; null if there is none.
+create function index_key_is_needed_by(wanted integer) returns uuid
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    of_key bytea;
-    after_key bytea;
+    of_key bytea := decode(lpad(to_hex(wanted), 4, '0'), 'hex');
+    after_key bytea := of_key || decode(repeat('ff', 17), 'hex');
     tenant uuid;
 begin
-    -- From here on nothing gets it, and what did get it is visible.
-    perform from public.index_keys k where k.version = wanted and k.forgotten_at is null for update;
-    known := found;
-    only_one := not exists (select from public.index_keys k where k.version <> wanted and k.forgotten_at is null);
-    if not known or only_one then
-        return;
-    end if;
-    of_key := decode(lpad(to_hex(wanted), 4, '0'), 'hex');
-    after_key := of_key || decode(repeat('ff', 17), 'hex');
     -- Who has customers has data keys. Row-level security is for owners too, so each is asked as itself.
     for tenant in select distinct k.of_tenant from public.data_keys k loop
         perform set_config('app.tenant_id', tenant::text, true);
@@ -85,16 +83,46 @@ begin
                    and c.email_index between of_key and after_key)
            or exists (select from public.customers c where c.tenant_id = tenant and c.erased_at is null
                       and c.tax_id_index between of_key and after_key) then
-            needed_by := tenant;
-            return;
+            return tenant;
         end if;
     end loop;
+    return null;
+end
+$$;
+
+-- Forgets a key, if it is known and not the only one and no customer of any tenant has it; says which of these is not so.
+create function forget_index_key(wanted integer, out known boolean, out only_one boolean, out needed_by uuid)
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Else what was let through while this waited would not be seen.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'an index key is forgotten in a transaction that is read committed';
+    end if;
+    -- One at a time: of two keys, two operators could each forget the other one.
+    lock table public.index_keys in share update exclusive mode;
+    known := exists (select from public.index_keys k where k.version = wanted and k.forgotten_at is null);
+    only_one := not exists (select from public.index_keys k where k.version <> wanted and k.forgotten_at is null);
+    if not known or only_one then
+        return;
+    end if;
+    -- Most likely it is needed, if it is at all, by somebody who is there already: for that nobody waits.
+    needed_by := public.index_key_is_needed_by(wanted);
+    if needed_by is not null then
+        return;
+    end if;
+    -- From here on nothing gets it, and what did get it is visible.
+    perform from public.index_keys k where k.version = wanted for update;
+    needed_by := public.index_key_is_needed_by(wanted);
+    if needed_by is not null then
+        return;
+    end if;
     update public.index_keys k set forgotten_at = now() where k.version = wanted;
     perform public.note_operator_act(null, 'index_key_forgotten', format('index key %s', wanted), '');
 end
 $$;
 
--- Takes index entries from up to so many customers of a tenant whose data keys are destroyed, and says from how many.
+-- Takes up to so many customers of a tenant whose data keys are destroyed out of the indexes, and says how many.
 create function clear_indexes(tenant uuid, most integer) returns integer
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -115,7 +143,8 @@ begin
 end
 $$;
 
-revoke all on function customer_is_indexed(), forget_index_key(integer), clear_indexes(uuid, integer) from public;
+revoke all on function customer_is_indexed(), index_key_is_needed_by(integer), forget_index_key(integer),
+    clear_indexes(uuid, integer) from public;
 grant execute on function forget_index_key(integer), clear_indexes(uuid, integer) to app_operator;
 -- Only through the function.
 revoke delete on index_keys from app_operator;

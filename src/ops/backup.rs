@@ -92,8 +92,8 @@ pub enum BackupError {
         /// Of the file.
         sha256: String,
     },
-    /// There is no room for a copy, most likely.
-    #[error("the backup cannot be copied into {}, to be digested before it is restored", std::env::temp_dir().display())]
+    /// It cannot be read, or there is no room for a copy.
+    #[error("the backup cannot be read, or not copied into {} to be digested before it is restored", std::env::temp_dir().display())]
     Copy(#[source] io::Error),
     /// Bytes are for a file or for another program.
     #[error("a backup is not shown on a terminal")]

@@ -1,9 +1,6 @@
 //! Rotating the keys of sealed fields, from the command line. docs/keys.md says when to do what.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::{Args, Subcommand};
 use thiserror::Error;
@@ -18,7 +15,7 @@ use crate::{
     telemetry::event,
 };
 
-/// How often a rotation looks for what is still sealed with the key before, once everybody should know the new one.
+/// How often a rotation looks for who got the data key before, once everybody should know the new one.
 const LAST_PASSES: usize = 5;
 
 /// How keys are renewed.
@@ -74,8 +71,10 @@ pub enum KeysError {
     #[error(transparent)]
     Operator(#[from] OperatorError),
     /// Some replica goes on with an older data key, for longer than its settings would explain.
-    #[error("{0} customers have an older data key by now; `keys reseal` goes on")]
-    Behind(i64),
+    #[error(
+        "customers still get an older data key, {0} before the last pass: see that every replica answers; `keys reseal` goes on"
+    )]
+    Late(usize),
     /// A key is needed.
     #[error("{which} is needed: {why}")]
     Needed {
@@ -141,38 +140,25 @@ impl Keys {
 /// time. It takes a second for so many customers as the pace is, or some thirteen seconds if that is less; broken off, `keys reseal` goes on.
 pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
     let tenants = tenants(database, pass.tenant).await?;
-    let mut made = BTreeMap::new();
     for tenant in &tenants {
         let version = database.add_data_key(*tenant).await?;
         event::keys_rotated(&tenant.to_string(), &version.to_string());
         tell(format!("{tenant}: data key {version}"));
-        made.insert(*tenant, version);
     }
     // From now on, what replicas still seal with the one before is found by the last pass.
     let since = Instant::now();
     reseal(database, &tenants, pass.pace, tell).await?;
     tokio::time::sleep_until(since + database.settles_in()).await;
-    // Most likely once. A replica that is slower than its settings say has more to be found.
-    let mut behind = 0;
+    // Until nobody is found any more who got the one before, whoever was slower than that.
+    let mut late = 0;
     for _ in 0..LAST_PASSES {
         let left = reseal(database, &tenants, pass.pace, tell).await?;
-        behind = left_behind(database, &made, &left).await?;
-        if behind == 0 {
+        late = left.late;
+        if late == 0 {
             return left.complete();
         }
     }
-    Err(KeysError::Behind(behind))
-}
-
-/// Customers with an older data key than was made, but for those that do not open.
-async fn left_behind(database: &Database, made: &BTreeMap<TenantId, i32>, left: &Left) -> Result<i64, KeysError> {
-    let mut behind = 0;
-    for (tenant, made) in made.iter().filter(|(tenant, _)| !left.closed.contains(tenant)) {
-        let (uses, _) = database.key_uses(*tenant).await?;
-        behind += uses.iter().filter(|of| of.version < *made).map(|of| of.customers).sum::<i64>();
-    }
-    // Less than none, if one of those was erased or destroyed since.
-    Ok((behind - i64::try_from(left.unreadable).unwrap_or(i64::MAX)).max(0))
+    Err(KeysError::Late(late))
 }
 
 async fn tenants(database: &Database, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {
@@ -209,12 +195,14 @@ async fn status(database: &Database, tell: &mut impl FnMut(String)) -> Result<()
     left.complete()
 }
 
-/// What a pass could not open.
+/// What a pass came across.
 #[derive(Default)]
 struct Left {
-    /// Customers.
+    /// Customers who had an older data key, and have the newest now.
+    late: usize,
+    /// Customers that do not open.
     unreadable: usize,
-    /// Tenants none of whose customers was tried.
+    /// Tenants whose data keys do not open; not all of their customers were tried.
     closed: BTreeSet<TenantId>,
 }
 
@@ -247,10 +235,13 @@ async fn reseal(
                 Err(error) => return Err(error.into()),
             };
             total += batch.resealed;
+            left.late += batch.late;
             left.unreadable += batch.unreadable;
             next = batch.next;
-            let done = if next.is_none() { "done, " } else { "" };
-            tell(format!("{tenant}: {done}{total} customers sealed anew"));
+            if batch.resealed > 0 || next.is_none() {
+                let done = if next.is_none() { "done, " } else { "" };
+                tell(format!("{tenant}: {done}{total} customers sealed anew"));
+            }
             let customers = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
             tokio::time::sleep_until(began + Duration::from_secs(1) * customers / pace).await;
         }

@@ -3,7 +3,6 @@
 mod checks;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -167,19 +166,6 @@ impl Keyring {
     /// A data key, wherever it is; an error if it was dropped, or destroyed.
     pub(super) async fn fetch(&self, tenant: TenantId, version: i32) -> Result<Arc<DataKey>, StoreError> {
         self.data_key(tenant, version, None).await
-    }
-
-    /// The data keys of a tenant that open, by version.
-    pub(super) async fn all_that_open(&self, tenant: TenantId) -> Result<BTreeMap<i32, Arc<DataKey>>, StoreError> {
-        let mut open = BTreeMap::new();
-        for stored in self.stored.all(tenant).await? {
-            match self.data_key(tenant, stored.version, Some(&stored)).await {
-                Ok(key) => drop(open.insert(stored.version, key)),
-                Err(StoreError::MasterKey(error)) if error.is_of_one_key() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(open)
     }
 
     /// The data key of this version; `stored` if it was just read. However many ask for one that is not remembered, it is

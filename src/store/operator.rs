@@ -230,14 +230,11 @@ impl Operator {
     ) -> Result<u64, OperatorError> {
         let destroy = async {
             let mut tx = self.0.begin().await?;
-            // Nobody adds a key between what this statement sees and what it does.
+            // Who is storing a customer is waited for, with nothing held that other tenants need. From the next statement on nobody
+            // adds a key; who stores a customer with one that was added in between is waited for by the one after that.
+            lock_newest_data_key(&mut tx, tenant).await?;
             sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
-            // And who is storing a customer is waited for, the newest key first, as they do.
-            let keys = sqlx::query_scalar!(
-                "select version from data_keys where of_tenant = $1 order by version desc for update",
-                tenant.uuid()
-            );
-            if keys.fetch_all(&mut *tx).await?.is_empty() {
+            if !lock_newest_data_key(&mut tx, tenant).await? {
                 return Ok(None);
             }
             let destroy = sqlx::query!(
@@ -253,8 +250,8 @@ impl Operator {
         destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
-    /// Takes the index entries of up to a thousand customers of a tenant whose data keys are destroyed, and gives of how
-    /// many. The trail has them with the keys.
+    /// Takes up to a thousand customers of a tenant whose data keys are destroyed out of the indexes, and gives how many. That
+    /// the keys were destroyed is in the trail; this is not once more.
     pub async fn clear_indexes(&mut self, tenant: TenantId) -> Result<i32, OperatorError> {
         sqlx::query_scalar!(r#"select clear_indexes($1, 1000) as "cleared!""#, tenant.uuid())
             .fetch_one(&mut self.0)
@@ -266,8 +263,8 @@ impl Operator {
     pub async fn forget_index_key(&mut self, version: u16) -> Result<(), OperatorError> {
         let forget = async {
             let mut tx = self.0.begin().await?;
-            // It asks every tenant, and keeps nobody waiting but who goes by that key still.
-            sqlx::query("set local statement_timeout = '1min'").execute(&mut *tx).await?;
+            // It asks every tenant, and keeps nobody waiting but who goes by that key, once nobody is seen to have it.
+            sqlx::query("set local statement_timeout = '10min'").execute(&mut *tx).await?;
             let done = sqlx::query!(
                 r#"select known as "known!", only_one as "only_one!", needed_by from forget_index_key($1)"#,
                 i32::from(version)
@@ -284,6 +281,16 @@ impl Operator {
             None => Ok(()),
         }
     }
+}
+
+/// Locks the newest data key of a tenant, as who stores a customer does in part; `false` if there is none.
+async fn lock_newest_data_key(connection: &mut PgConnection, tenant: TenantId) -> Result<bool, sqlx::Error> {
+    let newest = sqlx::query_scalar!(
+        "select version from data_keys
+         where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1) for update",
+        tenant.uuid()
+    );
+    Ok(newest.fetch_optional(connection).await?.is_some())
 }
 
 /// Writes into the audit trail what is done: to a tenant, or to all.

@@ -26,6 +26,12 @@ impl Position {
         Self { at: DateTime::<Utc>::MAX_UTC, id: Uuid::max() }
     }
 
+    /// After everything there is.
+    #[must_use]
+    pub fn end() -> Self {
+        Self { at: DateTime::UNIX_EPOCH, id: Uuid::nil() }
+    }
+
     /// Before everything that is older than `at`.
     #[must_use]
     pub fn before(at: DateTime<Utc>) -> Self {

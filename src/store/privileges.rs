@@ -68,10 +68,13 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                    and c.relname in ('data_keys', 'index_keys', 'master_keys')
                                                    and (has_any_column_privilege(c.oid, 'update')
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
+                  or exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
+                             and p.proname in ('forget_index_key', 'index_key_is_needed_by', 'clear_indexes')
+                             and has_function_privilege(p.oid, 'execute'))
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
                           and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',
-                                            'put_tenant_quota', 'note_measure', 'forget_index_key', 'clear_indexes')
+                                            'put_tenant_quota', 'note_measure')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )

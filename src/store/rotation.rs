@@ -1,7 +1,11 @@
 //! What keeps the keys of sealed fields young: not an operation, so without a permit. Operators run it from the command
 //! line, with the master keys and the logins of the service.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Database, Position, StoreError,
@@ -16,12 +20,25 @@ use crate::{
 /// Rows that are resealed in one transaction, and so locked together, for some milliseconds.
 const BATCH: i64 = 50;
 
+/// Customers that are looked at for one batch at most, without a lock.
+const PAGE: i64 = 5_000;
+
+/// Where a batch may be, and what it takes.
+struct Page {
+    /// Which data keys customers have who are to be sealed anew.
+    data_keys: BTreeSet<i32>,
+    /// The last customer; `None` if there are no more.
+    end: Option<Position>,
+}
+
 /// One batch of a pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Batch {
     /// Customers that were sealed anew.
     pub resealed: usize,
-    /// Customers that do not open, and were left as they are. Each is an event.
+    /// How many of those had an older data key, and did not just lack an index entry.
+    pub late: usize,
+    /// Customers that do not open, and were left as they are. Each, or its data key, is an event.
     pub unreadable: usize,
     /// Where the next batch begins; `None` if this was the last.
     pub next: Option<Position>,
@@ -63,6 +80,8 @@ impl Database {
     /// How many customers need each data key, and how many each key of blind indexes.
     pub async fn key_uses(&self, tenant: TenantId) -> Result<(Vec<Use>, Vec<Use>), StoreError> {
         let mut tx = self.reader.begin("begin read only", tenant).await?;
+        // Of millions it takes a while, and nobody waits for it.
+        sqlx::query("set local statement_timeout = '1min'").execute(&mut *tx).await?;
         let data_keys = sqlx::query_as!(
             Use,
             r#"select data_key as version, count(*) as "customers!" from customer_keys where tenant_id = $1
@@ -97,53 +116,128 @@ impl Database {
     /// each with a new key of its own. All of a batch or nothing; two at once do nothing twice; who reads meanwhile reads
     /// what was there before, and who writes waits for the batch.
     pub async fn reseal_batch(&self, tenant: TenantId, from: Position) -> Result<Batch, StoreError> {
-        let data_key = self.keyring.newest(tenant).await?;
-        // All that may be needed, before anything is locked: who keeps a master key may take time.
-        let data_keys = self.keyring.all_that_open(tenant).await?;
-        let indexes = self.keyring.indexes();
+        let (newest, indexes) = (self.keyring.newest(tenant).await?, self.keyring.indexes());
         let index_key = indexes.primary().to_be_bytes();
+        let page = self.page(tenant, from, (newest.version(), &index_key)).await?;
+        // Before anything is locked: who keeps a master key may take time.
+        let old = self.opened(tenant, &page).await?;
+        let mut batch = Batch { next: page.end, ..Batch::default() };
+        if old.is_empty() {
+            return Ok(batch);
+        }
         let mut tx = self.writer.begin("begin", tenant).await?;
+        let until = page.end.unwrap_or(Position::end());
         let rows = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
                             on k.of_tenant = tenant_id and k.customer_id = id
-             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
-               and (data_key < $5 or substring(email_index from 1 for 2) <> $6
-                                  or substring(tax_id_index from 1 for 2) <> $6)
+             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3) and (created_at, id) >= ($7, $8)
+               and (data_key < $5 or data_key = $5 and (substring(email_index from 1 for 2) is distinct from $6
+                                                        or substring(tax_id_index from 1 for 2) <> $6))
              order by created_at desc, id desc limit $4 for no key update of customers, k",
             tenant.uuid(),
             from.time(),
             from.id,
             BATCH,
-            data_key.version(),
-            index_key.as_slice()
+            newest.version(),
+            index_key.as_slice(),
+            until.time(),
+            until.id
         )
         .fetch_all(&mut *tx)
         .await?;
-        let last = rows.last().map(|row: &CustomerRow| Position { at: row.created_at, id: row.id });
-        let full = i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH);
-        let (mut resealed, mut unreadable) = (0, 0);
+        if i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH) {
+            batch.next = rows.last().map(|row: &CustomerRow| Position { at: row.created_at, id: row.id });
+        }
         for row in rows {
-            // One that was made since is another rotation's, which comes this way too.
-            if row.data_key > data_key.version() {
-                continue;
-            }
-            let Some(old) = data_keys.get(&row.data_key) else {
-                unreadable += 1;
-                continue;
-            };
-            let customer = row.with_data_key(old, tenant);
-            match customer.and_then(|customer| Ok(resealed_customer(customer, &data_key, &indexes)?)) {
-                Ok(customer) => {
+            // Who was stored since goes with the next pass.
+            let Some(key) = old.get(&row.data_key) else { continue };
+            let late = row.data_key < newest.version();
+            match key.as_ref().map(|key| resealed(row, tenant, key, (&newest, &indexes))) {
+                Some(Ok(customer)) => {
                     store(&mut tx, &customer).await?;
-                    resealed += 1;
+                    batch.resealed += 1;
+                    batch.late += usize::from(late);
                 }
-                Err(StoreError::Sealed(_)) => unreadable += 1,
-                Err(error) => return Err(error),
+                None | Some(Err(StoreError::Sealed(_))) => batch.unreadable += 1,
+                Some(Err(error)) => return Err(error),
             }
         }
         tx.commit().await?;
-        Ok(Batch { resealed, unreadable, next: last.filter(|_| full) })
+        Ok(batch)
     }
+
+    /// What there is to do among the next customers. Of so many at most: a tenant may have millions, and nothing left to do.
+    async fn page(
+        &self,
+        tenant: TenantId,
+        from: Position,
+        (newest, index_key): (i32, &[u8]),
+    ) -> Result<Page, StoreError> {
+        let mut tx = self.writer.begin("begin read only", tenant).await?;
+        let found = sqlx::query!(
+            "select p.created_at, p.id, p.data_key from (
+                 select c.created_at, c.id, k.data_key, c.email_index, c.tax_id_index
+                 from customers c join customer_keys k on k.tenant_id = c.tenant_id and k.customer_id = c.id
+                 where c.tenant_id = $1 and c.erased_at is null and (c.created_at, c.id) < ($2, $3)
+                 order by c.created_at desc, c.id desc limit $6
+             ) p
+             where p.data_key < $4 or p.data_key = $4 and (substring(p.email_index from 1 for 2) is distinct from $5
+                                                           or substring(p.tax_id_index from 1 for 2) <> $5)
+             order by p.created_at desc, p.id desc limit $7",
+            tenant.uuid(),
+            from.time(),
+            from.id,
+            newest,
+            index_key,
+            PAGE,
+            BATCH
+        );
+        let found = found.fetch_all(&mut *tx).await?;
+        let last = found.last().map(|row| Position { at: row.created_at, id: row.id });
+        let full = i64::try_from(found.len()).is_ok_and(|found| found == BATCH);
+        let data_keys = found.into_iter().map(|row| row.data_key).collect();
+        if full {
+            return Ok(Page { data_keys, end: last });
+        }
+        let end = sqlx::query_as!(
+            Position,
+            "select created_at as at, id from customers
+             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
+             order by created_at desc, id desc offset $4 limit 1",
+            tenant.uuid(),
+            from.time(),
+            from.id,
+            PAGE - 1
+        );
+        Ok(Page { data_keys, end: end.fetch_optional(&mut *tx).await? })
+    }
+
+    /// The data keys of a page; `None` in place of one that does not open.
+    async fn opened(&self, tenant: TenantId, page: &Page) -> Result<BTreeMap<i32, Option<Arc<DataKey>>>, StoreError> {
+        let mut opened = BTreeMap::new();
+        for version in &page.data_keys {
+            match self.keyring.fetch(tenant, *version).await {
+                Ok(key) => drop(opened.insert(*version, Some(key))),
+                Err(StoreError::MasterKey(error)) if error.is_of_one_key() => drop(opened.insert(*version, None)),
+                // Somebody else has sealed those customers anew by now.
+                Err(StoreError::KeyDropped) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(opened)
+    }
+}
+
+/// Sealed with other keys. Also of a tenant that got back the data keys which had been destroyed, when its index entries are gone.
+fn resealed(
+    row: CustomerRow,
+    tenant: TenantId,
+    old: &DataKey,
+    (new, indexes): (&DataKey, &IndexKeys),
+) -> Result<Customer, StoreError> {
+    let email_index = Some(row.email_index.unwrap_or_default());
+    let customer = CustomerRow { email_index, ..row }.with_data_key(old, tenant)?;
+    Ok(resealed_customer(customer, new, indexes)?)
 }
 
 /// The customer with a new key, everything sealed with that, and indexes by the first index key.

@@ -10,7 +10,7 @@ use service::{
 };
 
 use crate::{
-    rotation::{INDEX_KEY, add, keys, person, refused_start, under},
+    rotation::{INDEX_KEY, add, all_is_there, keys, person, refused_start, under},
     support::{ACME, TestApp, binary, keyset, query, run, superuser, wait_for_a_waiter},
 };
 
@@ -42,6 +42,16 @@ pub async fn as_superuser(app: &TestApp, sql: String) {
 
 fn id_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
+}
+
+/// Stores so many more customers of Acme, whom nobody can open.
+fn copies(customers: usize) -> String {
+    format!(
+        "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
+         select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
+         from (select * from customers where tenant_id = '{}' limit 1) c, generate_series(1, {customers})",
+        ACME.id
+    )
 }
 
 /// Customers of Acme who are in an index.
@@ -132,14 +142,20 @@ async fn crypto_08_who_remembers_a_data_key_that_was_destroyed_stores_nothing_wi
     let paths = add(&app, 2).await;
     // Somebody is storing a customer right now, and is waited for.
     let mut storing = superuser(&app.database).await;
-    let store = format!("begin; update customers set email_index = email_index where id = '{}'", id_of(&paths[0]));
+    let store = format!("begin; {}", copies(1));
     sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
     let finish = async {
         wait_for_a_waiter(&app.database).await;
+        let there = "select (wrapped is not null)::text from data_keys where of_tenant = (select current_tenant())";
+        assert_eq!(query(&app.database.owner, there).await, ["true"], "nothing is destroyed yet");
+        // Other tenants get data keys meanwhile.
+        let add =
+            "insert into data_keys select gen_random_uuid(), 1, wrapped_by, wrapped, now() from data_keys limit 1";
+        run(&app.database.keys, add).await.unwrap();
         sqlx::raw_sql("commit").execute(&mut storing).await.unwrap();
     };
     let (destroyed, ()) = tokio::join!(destroy(&app, "they left"), finish);
-    assert!(destroyed.unwrap().contains("5 customers are found by nothing"));
+    assert!(destroyed.unwrap().contains("6 customers are found by nothing"));
     let (sales, admin) = (app.user(Role::Sales), app.user(Role::Admin));
     assert_eq!(sales.post("/v1/customers", &person(3)).await.problem(404), "not_found");
     let change = admin.request(Method::PATCH, &paths[1]).json(&json!({ "email": "other@example.com" }));
@@ -257,10 +273,8 @@ async fn crypto_08_a_tenant_that_was_destroyed_keeps_no_index_key() {
     let both = format!("{new},{old}");
     // As if the command had been broken off, or been one of an older version.
     let destroyed = format!(
-        "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
-         select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
-         from (select * from customers where tenant_id = '{0}' limit 1) c, generate_series(1, 2000) n;
-         update data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{0}'",
+        "{}; update data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{}'",
+        copies(2000),
         ACME.id
     );
     as_superuser(&app, destroyed).await;
@@ -275,4 +289,22 @@ async fn crypto_08_a_tenant_that_was_destroyed_keeps_no_index_key() {
     forget().await.unwrap();
     let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     assert_eq!(last.user(Role::Admin).get("/v1/customers").await.problem(404), "not_found");
+}
+
+/// They were destroyed by mistake, or it was the wrong tenant.
+#[tokio::test]
+async fn crypto_08_data_keys_that_come_back_from_a_backup_bring_their_customers_back() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 2).await;
+    as_superuser(&app, "create schema backup; create table backup.data_keys as select * from data_keys".to_owned())
+        .await;
+    destroy(&app, "the wrong one").await.unwrap();
+    let back = "update data_keys k set wrapped = b.wrapped, destroyed_at = null from backup.data_keys b
+                where b.of_tenant = k.of_tenant and b.version = k.version";
+    as_superuser(&app, back.to_owned()).await;
+    let replica = TestApp::start_on(app.database.clone(), &[]).await;
+    assert_eq!(replica.user(Role::Admin).get(&paths[0]).await.problem(404), "not_found");
+    let said = keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[]).await.unwrap().concat();
+    assert!(said.contains("done, 5 customers sealed anew"), "{said}");
+    all_is_there(&replica, &paths).await;
 }

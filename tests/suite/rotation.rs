@@ -290,8 +290,7 @@ async fn crypto_05_a_pass_leaves_alone_what_a_newer_rotation_has_sealed() {
 /// It took its time for whatever reason: longer than its settings say.
 #[tokio::test]
 async fn crypto_05_what_a_slow_replica_stores_after_the_last_pass_is_sealed_anew_or_told() {
-    for (times, told) in [(3, None), (1_000, Some("1 customers have an older data key by now; `keys reseal` goes on"))]
-    {
+    for (times, told) in [(3, None), (1_000, Some("customers still get an older data key, 1 before the last pass"))] {
         let app = TestApp::start().await;
         let paths = add(&app, 2).await;
         // Whenever that customer has the new key, it is what it was before, so many times.
@@ -318,7 +317,7 @@ async fn crypto_05_what_a_slow_replica_stores_after_the_last_pass_is_sealed_anew
         );
         as_superuser(&app, slow).await;
         let rotated = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await;
-        assert_eq!(rotated.err().as_deref(), told);
+        assert_eq!(rotated.err().as_deref().map(|error| error.split(':').next().unwrap()), told);
         let left = if told.is_none() { &["2: 5"][..] } else { &["1: 1", "2: 4"] };
         assert_eq!(under(&app, DATA_KEY).await, left);
         all_is_there(&app, &paths).await;

@@ -1,0 +1,15 @@
+-- Tenants whose data keys were destroyed before are taken out of the indexes too (control CRYPTO-08): nothing that these point at can
+-- be read, and they would need their index key for ever. In a transaction of its own, so that nobody waits for it.
+do $$
+declare
+    tenant uuid;
+begin
+    for tenant in select distinct k.of_tenant from data_keys k where k.wrapped is null loop
+        perform set_config('app.tenant_id', tenant::text, true);
+        update customers c set email_index = null, tax_id_index = null
+        where c.tenant_id = tenant and c.erased_at is null and c.email_index is not null;
+    end loop;
+    perform set_config('app.tenant_id', '', true);
+end
+$$;
+alter table customers validate constraint erased_is_empty;
