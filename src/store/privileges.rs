@@ -60,17 +60,14 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "does_more_than_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname in ('data_keys', 'index_keys', 'master_keys')
-                                                   and (has_any_column_privilege(c.oid, 'select, insert, update')
-                                                        or has_table_privilege(c.oid, 'delete, truncate')))
+                          and c.relname in ('data_keys', 'index_keys', 'master_keys') and
+                          (has_any_column_privilege(c.oid, 'select, insert, update') or has_table_privilege(c.oid, 'delete, truncate')))
                       as "reaches_data_keys!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
-                                                   and c.relname in ('data_keys', 'index_keys', 'master_keys')
-                                                   and (has_any_column_privilege(c.oid, 'update')
-                                                        or has_table_privilege(c.oid, 'delete, truncate')))
-                  or exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
-                             and p.proname in ('forget_index_key', 'index_key_is_needed_by', 'clear_indexes')
-                             and has_function_privilege(p.oid, 'execute'))
+                          and c.relname in ('data_keys', 'index_keys', 'master_keys') and
+                          (has_any_column_privilege(c.oid, 'update') or has_table_privilege(c.oid, 'delete, truncate')))
+                  or exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname in
+                             ('forget_index_key', 'clear_indexes') and has_function_privilege(p.oid, 'execute'))
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
                           and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',

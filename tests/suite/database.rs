@@ -156,6 +156,9 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
         ("truncate on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
         ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the use of keys"),
         ("delete on measures to app_authn", "app_authn: may write more than the use of keys"),
+        ("delete on index_keys to app_keys", "app_keys: may change or destroy data keys"),
+        ("execute on function forget_index_key to app_keys", "app_keys: may change or destroy data keys"),
+        ("execute on function clear_indexes to app_reader", "app_reader: may change or destroy data keys"),
     ] {
         let error = start_error_after(&format!("grant {grant}")).await;
         assert!(error.contains(excess), "{grant}: {error}");
