@@ -145,9 +145,6 @@ impl Database {
         )
         .fetch_all(&mut *tx)
         .await?;
-        if i64::try_from(rows.len()).is_ok_and(|rows| rows == BATCH) {
-            batch.next = rows.last().map(|row: &CustomerRow| Position { at: row.created_at, id: row.id });
-        }
         for row in rows {
             // Who was stored since goes with the next pass.
             let Some(key) = old.get(&row.data_key) else { continue };

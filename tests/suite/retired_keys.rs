@@ -8,6 +8,7 @@ use service::{
     authz::policy::Role,
     ops::{Keys, Pass},
 };
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     rotation::{INDEX_KEY, add, all_is_there, keys, person, refused_start, under},
@@ -45,7 +46,7 @@ fn id_of(path: &str) -> &str {
 }
 
 /// Stores so many more customers of Acme, whom nobody can open.
-fn copies(customers: usize) -> String {
+pub fn copies(customers: usize) -> String {
     format!(
         "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
          select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
@@ -187,9 +188,37 @@ async fn crypto_06_a_customer_has_index_entries_by_keys_that_are_there() {
         let told = refused(&app.database.operator, &format!("select clear_indexes('{tenant}', 1000)")).await;
         assert!(told.contains("are not destroyed"), "{told}");
     }
+    // What a snapshot does not show it would not miss.
+    let late = "set transaction isolation level repeatable read; select forget_index_key(1)";
+    assert!(run(&app.database.operator, late).await.unwrap_err().to_string().contains("that is read committed"));
     let told = refused(&app.database.operator, "delete from index_keys").await;
     assert!(told.contains("permission denied"), "{told}");
     assert_ne!(query(&app.database.owner, ENTRIES).await, ["0"]);
+    // Whom an older version indexed by a key that it had forgotten can be changed all the same.
+    as_superuser(&app, "delete from index_keys".to_owned()).await;
+    let same = "update customers set email_index = email_index, tax_id_index = tax_id_index";
+    run(&app.database.writer, &format!("set local app.tenant_id = '{}'; {same}", ACME.id)).await.unwrap();
+}
+
+/// Each sees that there is another key: the one that the other forgets.
+#[tokio::test]
+async fn crypto_06_two_operators_do_not_forget_the_last_two_index_keys() {
+    let app = TestApp::start().await;
+    let two = "update index_keys set forgotten_at = now(); insert into index_keys select v, check_value from index_keys, (values (7), (8)) n (v)";
+    as_superuser(&app, two.to_owned()).await;
+    let mut first = PgConnection::connect(app.database.operator.expose_secret()).await.unwrap();
+    sqlx::raw_sql("begin; select forget_index_key(7)").execute(&mut first).await.unwrap();
+    let finish = async {
+        wait_for_a_waiter(&app.database).await;
+        sqlx::raw_sql("commit").execute(&mut first).await.unwrap();
+    };
+    let other = keyset(2);
+    let (second, ()) = tokio::join!(retire_beside(&app, &["forget-index", "8"], Some(&other)), finish);
+    assert!(second.unwrap_err().contains("it is the only index key"));
+    assert_eq!(
+        query(&app.database.keys, "select version::text from index_keys where forgotten_at is null").await,
+        ["8"]
+    );
 }
 
 /// A command that is told of another list than the replicas have, or of none.
