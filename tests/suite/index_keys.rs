@@ -95,6 +95,16 @@ async fn crypto_05_a_pass_finds_who_is_far_down_and_first_on_a_page() {
         copies(5_000)
     );
     as_superuser(&app, much).await;
-    let said = keys(&app, Keys::Reseal { pass: Pass::of(Some(ACME.id.uuid())) }, &own).await.unwrap();
+    let pass = Pass::of(Some(ACME.id.uuid()));
+    let said = keys(&app, Keys::Reseal { pass }, &own).await.unwrap();
     assert_eq!(said, [format!("{}: done, 13 customers sealed anew", ACME.id)]);
+    // And who is the last of all.
+    let last = format!(
+        "update customers set email_index = '\\x0001' || substring(email_index from 3)
+                where (created_at, id) = (select created_at, id from customers where tenant_id = '{}' order by created_at, id limit 1)",
+        ACME.id
+    );
+    as_superuser(&app, last).await;
+    let said = keys(&app, Keys::Reseal { pass }, &own).await.unwrap();
+    assert_eq!(said, [format!("{}: done, 1 customers sealed anew", ACME.id)]);
 }
