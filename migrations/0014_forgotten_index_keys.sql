@@ -122,29 +122,37 @@ begin
 end
 $$;
 
--- Takes up to so many customers of a tenant whose data keys are destroyed out of the indexes, and says how many.
-create function clear_indexes(tenant uuid, most integer) returns integer
+-- Goes over up to so many customers of a tenant whose data keys are destroyed, in the order and with the locks of whoever seals
+-- anew, and takes them out of the indexes. Says how many that were, and which was the last; null after all of them.
+create function clear_indexes(tenant uuid, before_at timestamptz, before_id uuid, most integer,
+                              out cleared bigint, out last_at timestamptz, out last_id uuid)
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    cleared integer;
 begin
     if not exists (select from public.data_keys k where k.of_tenant = tenant)
        or exists (select from public.data_keys k where k.of_tenant = tenant and k.wrapped is not null) then
         raise exception 'the data keys of this tenant are not destroyed';
     end if;
     perform set_config('app.tenant_id', tenant::text, true);
-    update public.customers c set email_index = null, tax_id_index = null
-    where c.tenant_id = tenant and c.id in (
-        select i.id from public.customers i
-        where i.tenant_id = tenant and i.erased_at is null and i.email_index is not null limit most);
-    get diagnostics cleared = row_count;
-    return cleared;
+    with page as materialized (
+        select i.created_at, i.id from public.customers i
+        where i.tenant_id = tenant and i.erased_at is null and (i.created_at, i.id) < (before_at, before_id)
+        order by i.created_at desc, i.id desc limit most for no key update
+    ), done as (
+        update public.customers c set email_index = null, tax_id_index = null from page p
+        -- Nor whoever was erased, or cleared by another, while this waited.
+        where c.tenant_id = tenant and c.id = p.id and c.erased_at is null and c.email_index is not null
+        returning c.id
+    ), last as (
+        select p.created_at, p.id from page p order by p.created_at, p.id limit 1
+    )
+    select (select count(*) from done), l.created_at, l.id into cleared, last_at, last_id
+    from (select) one left join last l on true;
 end
 $$;
 
 revoke all on function customer_is_indexed(), index_key_is_needed_by(integer), forget_index_key(integer),
-    clear_indexes(uuid, integer) from public;
-grant execute on function forget_index_key(integer), clear_indexes(uuid, integer) to app_operator;
+    clear_indexes(uuid, timestamptz, uuid, integer) from public;
+grant execute on function forget_index_key(integer), clear_indexes(uuid, timestamptz, uuid, integer) to app_operator;
 -- Only through the function.
 revoke delete on index_keys from app_operator;

@@ -8,7 +8,7 @@ use super::{KeysError, check_reason};
 use crate::{
     domain::{Clock, TenantId},
     settings::RetirementSettings,
-    store::{Operator, OperatorError},
+    store::{Operator, OperatorError, Position},
     telemetry::event,
 };
 
@@ -102,12 +102,10 @@ async fn destroy(
     let gone = operator.destroy_data_keys(tenant, clock.now(), reason).await?;
     event::keys_destroyed(&tenant.to_string(), gone, reason);
     tell(format!("{gone} data keys destroyed; replicas forget them within a minute"));
-    let mut total = 0;
-    loop {
-        let cleared = operator.clear_indexes(tenant).await?;
-        if cleared == 0 {
-            break;
-        }
+    let (mut total, mut next) = (0, Some(Position::start()));
+    while let Some(from) = next {
+        let cleared;
+        (cleared, next) = operator.clear_indexes(tenant, from).await?;
         total += cleared;
     }
     tell(format!("{total} customers are found by nothing any more"));

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
 
+use super::Position;
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
     domain::{Measure, QuotaName, RevocationKind, TenantId},
@@ -229,12 +230,14 @@ impl Operator {
         reason: &str,
     ) -> Result<u64, OperatorError> {
         let destroy = async {
+            // Who is storing a customer is waited for: with nothing held that others need, so in a transaction that does nothing.
+            let mut waiting = self.0.begin().await?;
+            lock_data_keys(&mut waiting, tenant).await?;
+            waiting.rollback().await?;
             let mut tx = self.0.begin().await?;
-            // Who is storing a customer is waited for, with nothing held that other tenants need. From the next statement on nobody
-            // adds a key; who stores a customer with one that was added in between is waited for by the one after that.
-            lock_newest_data_key(&mut tx, tenant).await?;
+            // Nobody adds a key from here on, and who began to store in between is waited for too.
             sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
-            if !lock_newest_data_key(&mut tx, tenant).await? {
+            if lock_data_keys(&mut tx, tenant).await? == 0 {
                 return Ok(None);
             }
             let destroy = sqlx::query!(
@@ -250,13 +253,21 @@ impl Operator {
         destroy.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoKeys)
     }
 
-    /// Takes up to a thousand customers of a tenant whose data keys are destroyed out of the indexes, and gives how many. That
-    /// the keys were destroyed is in the trail; this is not once more.
-    pub async fn clear_indexes(&mut self, tenant: TenantId) -> Result<i32, OperatorError> {
-        sqlx::query_scalar!(r#"select clear_indexes($1, 1000) as "cleared!""#, tenant.uuid())
-            .fetch_one(&mut self.0)
-            .await
-            .map_err(OperatorError::Refused)
+    /// Takes the next thousand customers of a tenant whose data keys are destroyed out of the indexes. Gives how many were in
+    /// one, and where to go on. That the keys were destroyed is in the trail; this is not once more.
+    pub async fn clear_indexes(
+        &mut self,
+        tenant: TenantId,
+        from: Position,
+    ) -> Result<(i64, Option<Position>), OperatorError> {
+        let cleared = sqlx::query!(
+            r#"select cleared as "cleared!", last_at, last_id from clear_indexes($1, $2, $3, 1000)"#,
+            tenant.uuid(),
+            from.time(),
+            from.id
+        );
+        let cleared = cleared.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)?;
+        Ok((cleared.cleared, cleared.last_at.zip(cleared.last_id).map(|(at, id)| Position { at, id })))
     }
 
     /// Forgets a key of blind indexes that no customer has, for good: no row gets it again (CRYPTO-06).
@@ -283,14 +294,13 @@ impl Operator {
     }
 }
 
-/// Locks the newest data key of a tenant, as who stores a customer does in part; `false` if there is none.
-async fn lock_newest_data_key(connection: &mut PgConnection, tenant: TenantId) -> Result<bool, sqlx::Error> {
-    let newest = sqlx::query_scalar!(
-        "select version from data_keys
-         where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1) for update",
+/// Locks the data keys of a tenant, as who stores a customer does in part, the newest first like them. Gives how many there are.
+async fn lock_data_keys(connection: &mut PgConnection, tenant: TenantId) -> Result<usize, sqlx::Error> {
+    let keys = sqlx::query_scalar!(
+        "select version from data_keys where of_tenant = $1 order by -version for update",
         tenant.uuid()
     );
-    Ok(newest.fetch_optional(connection).await?.is_some())
+    Ok(keys.fetch_all(connection).await?.len())
 }
 
 /// Writes into the audit trail what is done: to a tenant, or to all.

@@ -17,7 +17,8 @@ use crate::{
     domain::{Address, BankAccount, Customer, Phone, TaxId, TenantId},
 };
 
-/// Rows that are resealed in one transaction, and so locked together, for some milliseconds.
+/// Rows that are resealed in one transaction, and so locked together, for some milliseconds. Those that were stored since
+/// they were found are too.
 const BATCH: i64 = 50;
 
 /// Customers that are looked at for one batch at most, without a lock.
@@ -130,23 +131,23 @@ impl Database {
         let rows = select_customers!(
             "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
                             on k.of_tenant = tenant_id and k.customer_id = id
-             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3) and (created_at, id) >= ($7, $8)
-               and (data_key < $5 or data_key = $5 and (substring(email_index from 1 for 2) is distinct from $6
-                                                        or substring(tax_id_index from 1 for 2) <> $6))
-             order by created_at desc, id desc limit $4 for no key update of customers, k",
+             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3) and (created_at, id) >= ($6, $7)
+               and (data_key < $4 or data_key = $4 and (substring(email_index from 1 for 2) is distinct from $5
+                                                        or substring(tax_id_index from 1 for 2) <> $5))
+             order by created_at desc, id desc limit $8 for no key update of customers, k",
             tenant.uuid(),
             from.time(),
             from.id,
-            BATCH,
             newest.version(),
             index_key.as_slice(),
             until.time(),
-            until.id
+            until.id,
+            PAGE
         )
         .fetch_all(&mut *tx)
         .await?;
         for row in rows {
-            // Who was stored since goes with the next pass.
+            // Who was stored since, with yet another key, goes with the next pass.
             let Some(key) = old.get(&row.data_key) else { continue };
             let late = row.data_key < newest.version();
             match key.as_ref().map(|key| resealed(row, tenant, key, (&newest, &indexes))) {
@@ -170,7 +171,8 @@ impl Database {
         from: Position,
         (newest, index_key): (i32, &[u8]),
     ) -> Result<Page, StoreError> {
-        let mut tx = self.writer.begin("begin read only", tenant).await?;
+        // Of one snapshot: else the end could be beyond what was looked at.
+        let mut tx = self.writer.begin("begin isolation level repeatable read read only", tenant).await?;
         let found = sqlx::query!(
             "select p.created_at, p.id, p.data_key from (
                  select c.created_at, c.id, k.data_key, c.email_index, c.tax_id_index

@@ -185,7 +185,9 @@ async fn crypto_06_a_customer_has_index_entries_by_keys_that_are_there() {
     }
     // Who operates takes the entries of nobody who is still there, nor of a tenant that never was.
     for tenant in [ACME.id.uuid(), uuid::Uuid::from_u128(7)] {
-        let told = refused(&app.database.operator, &format!("select clear_indexes('{tenant}', 1000)")).await;
+        let told =
+            refused(&app.database.operator, &format!("select clear_indexes('{tenant}', now(), '{tenant}', 1000)"))
+                .await;
         assert!(told.contains("are not destroyed"), "{told}");
     }
     // What a snapshot does not show it would not miss.
@@ -336,4 +338,43 @@ async fn crypto_08_data_keys_that_come_back_from_a_backup_bring_their_customers_
     let said = keys(&app, Keys::Reseal { pass: Pass::of(None) }, &[]).await.unwrap().concat();
     assert!(said.contains("done, 5 customers sealed anew"), "{said}");
     all_is_there(&replica, &paths).await;
+}
+
+/// Who is erased right now is not there to be taken out of an index.
+#[tokio::test]
+async fn crypto_08_destroying_and_erasing_do_not_keep_each_other_from_ending() {
+    let app = TestApp::start().await;
+    let paths = add(&app, 2).await;
+    let mut erasing = superuser(&app.database).await;
+    let erase = format!(
+        "begin; update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
+                                     address = null, email_index = null, tax_id_index = null, erased_at = now()
+         where id = '{}'",
+        id_of(&paths[1])
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(erase)).execute(&mut erasing).await.unwrap();
+    let finish = async {
+        wait_for_a_waiter(&app.database).await;
+        sqlx::raw_sql("commit").execute(&mut erasing).await.unwrap();
+    };
+    let (destroyed, ()) = tokio::join!(destroy(&app, "they left"), finish);
+    assert!(destroyed.unwrap().contains("4 customers are found by nothing"));
+    assert_eq!(query(&app.database.owner, ENTRIES).await, ["0"]);
+}
+
+/// As a rotation may have come since it began.
+#[tokio::test]
+async fn crypto_08_who_stores_with_a_data_key_that_is_not_the_newest_is_waited_for_too() {
+    let app = TestApp::start().await;
+    let mut storing = superuser(&app.database).await;
+    let store = format!("begin; {}", copies(1));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
+    let next = "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, now() from data_keys";
+    run(&app.database.keys, next).await.unwrap();
+    let finish = async {
+        wait_for_a_waiter(&app.database).await;
+        sqlx::raw_sql("commit").execute(&mut storing).await.unwrap();
+    };
+    let (destroyed, ()) = tokio::join!(destroy(&app, "they left"), finish);
+    assert!(destroyed.unwrap().contains("4 customers are found by nothing"));
 }
