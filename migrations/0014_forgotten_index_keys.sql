@@ -140,8 +140,7 @@ begin
         order by i.created_at desc, i.id desc limit most for no key update
     ), done as (
         update public.customers c set email_index = null, tax_id_index = null from page p
-        -- Nor whoever was erased, or cleared by another, while this waited.
-        where c.tenant_id = tenant and c.id = p.id and c.erased_at is null and c.email_index is not null
+        where c.tenant_id = tenant and c.id = p.id and c.email_index is not null
         returning c.id
     ), last as (
         select p.created_at, p.id from page p order by p.created_at, p.id limit 1
