@@ -20,6 +20,7 @@ mod catalog;
 mod cli;
 mod customers;
 mod database;
+mod destroyed_tenants;
 mod documents;
 mod edge;
 mod exports;

@@ -20,7 +20,7 @@ use service::{
 
 use crate::{
     retired_keys::{as_superuser, retire},
-    support::{ACME, TestApp, UNTHROTTLED, binary, keyset, query, superuser, wait_for_a_waiter},
+    support::{ACME, TestApp, UNTHROTTLED, binary, in_the_middle, keyset, query},
 };
 
 /// The environment of a command beside this service, with other keys if need be.
@@ -229,14 +229,9 @@ async fn crypto_05_a_customer_whose_data_key_is_dropped_right_now_is_not_taken_f
         let admin = replica.user(Role::Admin);
         let request = admin.request(method.clone(), &path);
         let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
-        let mut dropping = superuser(&app.database).await;
-        sqlx::raw_sql("begin; lock table data_keys in access exclusive mode").execute(&mut dropping).await.unwrap();
-        let finish = async {
-            wait_for_a_waiter(&app.database).await;
-            let rotated = format!("{}; delete from data_keys where version = 1; commit", put("since"));
-            sqlx::raw_sql(sqlx::AssertSqlSafe(rotated)).execute(&mut dropping).await.unwrap();
-        };
-        let (reply, ()) = tokio::join!(admin.send(request), finish);
+        let lock = "lock table data_keys in access exclusive mode";
+        let rotated = format!("{}; delete from data_keys where version = 1", put("since"));
+        let reply = in_the_middle(&app.database, lock, &rotated, admin.send(request)).await;
         assert_eq!(reply.status, status, "{method}: {reply:#?}");
         let read = admin.get(&path).await.ok(200);
         assert_eq!((&read["name"], &read["email"]), (&json!("Changed"), &json!("person-0@example.com")));
@@ -259,18 +254,11 @@ async fn crypto_05_a_pass_leaves_alone_what_a_newer_rotation_has_sealed() {
     as_superuser(&app, alone).await;
     // By another index key, which that customer does not have yet either way.
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
-    let mut rotating = superuser(&app.database).await;
-    let locked = format!("begin; select from customers where id = '{id}' for update");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(locked)).execute(&mut rotating).await.unwrap();
-    let rotate = async {
-        wait_for_a_waiter(&app.database).await;
-        let rotated = format!("{}; commit", put("since"));
-        sqlx::raw_sql(sqlx::AssertSqlSafe(rotated)).execute(&mut rotating).await.unwrap();
-    };
+    let lock = format!("select from customers where id = '{id}' for update");
     let own = [("APP_KEYS__INDEX", &*both)];
     let pass = Pass::of(Some(ACME.id.uuid()));
-    let (resealed, ()) = tokio::join!(keys(&app, Keys::Reseal { pass }, &own), rotate);
-    let resealed = resealed.unwrap().concat();
+    let resealed = keys(&app, Keys::Reseal { pass }, &own);
+    let resealed = in_the_middle(&app.database, &lock, &put("since"), resealed).await.unwrap().concat();
     assert!(resealed.contains("done, 0 customers"), "{resealed}");
     assert_eq!(under(&app, DATA_KEY).await, ["2: 1"]);
     // A data key that somebody spoiled since costs its customers, and nobody else.

@@ -37,7 +37,7 @@ pub use load::{Ask, Caller, Load, Stages};
 pub use logins::Logins;
 pub use odd_issuer::OddIssuer;
 pub use own_postgres::OwnPostgres;
-pub use postgres::{empty_database, programs, query, run, superuser, test_database, wait_for_a_waiter};
+pub use postgres::{empty_database, in_the_middle, programs, query, run, superuser, test_database, wait_for_a_waiter};
 pub use redis::Redis;
 pub use serving::{Serving, binary};
 pub use tokens::Forge;

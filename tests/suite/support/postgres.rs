@@ -92,6 +92,21 @@ pub async fn wait_for_a_waiter(urls: &Urls) {
     eventually("somebody waits", async || query(&urls.owner, waiting).await != ["0"]).await;
 }
 
+/// Does `act` while somebody is in the middle of `first`, who does `then` once they are waited for, and ends.
+pub fn in_the_middle<T>(urls: &Urls, first: &str, then: &str, act: impl Future<Output = T>) -> impl Future<Output = T> {
+    // Large, most of them.
+    let act = Box::pin(act);
+    async move {
+        let mut other = superuser(urls).await;
+        sqlx::raw_sql(AssertSqlSafe(format!("begin; {first}"))).execute(&mut other).await.unwrap();
+        let end = async {
+            wait_for_a_waiter(urls).await;
+            sqlx::raw_sql(AssertSqlSafe(format!("{then}; commit"))).execute(&mut other).await.unwrap();
+        };
+        tokio::join!(act, end).0
+    }
+}
+
 fn provider() -> &'static Provider {
     // In a thread of its own, with a runtime of its own: tests call this from theirs.
     PROVIDER.get_or_init(|| {
