@@ -29,7 +29,7 @@ impl Position {
     /// After everything there is.
     #[must_use]
     pub fn end() -> Self {
-        Self { at: DateTime::UNIX_EPOCH, id: Uuid::nil() }
+        Self::before(DateTime::UNIX_EPOCH)
     }
 
     /// Before everything that is older than `at`.

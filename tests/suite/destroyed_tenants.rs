@@ -9,9 +9,9 @@ use service::{
 };
 
 use crate::{
-    retired_keys::{ENTRIES, as_superuser, copies, id_of, retire, retire_beside},
+    retired_keys::{ENTRIES, copies, retire, retire_beside},
     rotation::{add, all_is_there, keys, person},
-    support::{ACME, TestApp, in_the_middle, keyset, query, run, superuser, wait_for_a_waiter},
+    support::{ACME, TestApp, as_superuser, id_of, in_the_middle, keyset, query, run, superuser, wait_for_a_waiter},
 };
 
 async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {

@@ -9,9 +9,9 @@ use service::{
 };
 
 use crate::{
-    retired_keys::{as_superuser, copies, retire_beside},
+    retired_keys::{copies, retire_beside},
     rotation::{DATA_KEY, INDEX_KEY, QUICK, add, all_is_there, keys, person, refused_start, under},
-    support::{ACME, TestApp, keyset, superuser},
+    support::{ACME, TestApp, as_superuser, keyset, superuser},
 };
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use service::{
 };
 
 use crate::{
-    retired_keys::{as_superuser, retire},
+    retired_keys::retire,
     rotation::{DATA_KEY, QUICK, add, all_is_there, keep, keys, put, under, variables},
-    support::{ACME, TestApp, UNTHROTTLED, Vault, eventually, keyset, query, run},
+    support::{ACME, TestApp, UNTHROTTLED, Vault, as_superuser, eventually, id_of, keyset, query, run},
     vault::{alone, app_of, beside, refusal, version, wrapped_by},
 };
 
@@ -154,7 +154,7 @@ async fn crypto_05_a_pass_holds_nothing_while_it_waits_for_the_vault() {
     let (patient, url) = ([("APP_KEYS__VAULT__TIMEOUT_MS", "4900")], vault.url());
     let own = [&alone(&url)[..], &patient, &QUICK].concat();
     let path = add(&app, 2).await.remove(0);
-    as_superuser(&app, keep("before", path.rsplit('/').next().unwrap())).await;
+    as_superuser(&app, keep("before", id_of(&path))).await;
     keys(&app, Keys::Rotate { pass: Pass::of(None) }, &own).await.unwrap();
     let reseal = async || keys(&app, Keys::Reseal { pass: Pass::of(Some(ACME.id.uuid())) }, &own).await;
     vault.take_asked();

@@ -11,7 +11,7 @@ use service::{
 
 use crate::{
     rotation::{INDEX_KEY, add, keys, person, refused_start, under},
-    support::{ACME, TestApp, binary, in_the_middle, keyset, query, run, superuser},
+    support::{ACME, TestApp, as_superuser, binary, id_of, in_the_middle, keyset, query, run, superuser},
 };
 
 /// Runs `keys` with these arguments, and gives what it says.
@@ -29,15 +29,6 @@ pub async fn retire_beside(app: &TestApp, arguments: &[&str], index: Option<&str
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let [said, faults] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     if output.status.success() { Ok(said) } else { Err(faults) }
-}
-
-/// Does it as somebody who may do everything.
-pub async fn as_superuser(app: &TestApp, sql: String) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut superuser(&app.database).await).await.unwrap();
-}
-
-pub fn id_of(path: &str) -> &str {
-    path.rsplit('/').next().unwrap()
 }
 
 /// Stores so many more customers of Acme, whom nobody can open.

@@ -19,8 +19,8 @@ use service::{
 };
 
 use crate::{
-    retired_keys::{as_superuser, retire},
-    support::{ACME, TestApp, UNTHROTTLED, binary, in_the_middle, keyset, query},
+    retired_keys::retire,
+    support::{ACME, TestApp, UNTHROTTLED, as_superuser, binary, id_of, in_the_middle, keyset, query},
 };
 
 /// The environment of a command beside this service, with other keys if need be.
@@ -172,7 +172,7 @@ async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_ne
 async fn crypto_05_who_cannot_be_opened_does_not_keep_the_others_from_being_sealed_anew() {
     let app = TestApp::start().await;
     let paths = add(&app, 60).await;
-    let broken = paths[30].rsplit('/').next().unwrap();
+    let broken = id_of(&paths[30]);
     let spoil = format!(
         "update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{broken}'"
     );
@@ -213,15 +213,20 @@ pub fn put(name: &str) -> String {
     )
 }
 
+/// The path of a customer who was put aside before a rotation and since.
+async fn kept_before_and_since(app: &TestApp) -> String {
+    let path = add(app, 1).await.remove(0);
+    as_superuser(app, keep("before", id_of(&path))).await;
+    keys(app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await.unwrap();
+    as_superuser(app, keep("since", id_of(&path))).await;
+    path
+}
+
 /// Who read a customer just before has no use for what was read, and the customer is there all the same.
 #[tokio::test]
 async fn crypto_05_a_customer_whose_data_key_is_dropped_right_now_is_not_taken_for_gone() {
     let app = TestApp::start().await;
-    let path = add(&app, 1).await.remove(0);
-    let id = path.rsplit('/').next().unwrap();
-    as_superuser(&app, keep("before", id)).await;
-    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await.unwrap();
-    as_superuser(&app, keep("since", id)).await;
+    let path = kept_before_and_since(&app).await;
     for (method, status) in [(Method::PATCH, 200), (Method::GET, 503)] {
         as_superuser(&app, put("before")).await;
         // It remembers no data key, and waits for the first.
@@ -242,11 +247,8 @@ async fn crypto_05_a_customer_whose_data_key_is_dropped_right_now_is_not_taken_f
 #[tokio::test]
 async fn crypto_05_a_pass_leaves_alone_what_a_newer_rotation_has_sealed() {
     let app = TestApp::start().await;
-    let path = add(&app, 1).await.remove(0);
-    let id = path.rsplit('/').next().unwrap();
-    as_superuser(&app, keep("before", id)).await;
-    keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await.unwrap();
-    as_superuser(&app, keep("since", id)).await;
+    let path = kept_before_and_since(&app).await;
+    let id = id_of(&path);
     let alone = format!(
         "{}; delete from customer_keys where customer_id <> '{id}'; delete from data_keys where version = 2",
         put("before")
@@ -301,7 +303,7 @@ async fn crypto_05_what_a_slow_replica_stores_after_the_last_pass_is_sealed_anew
              create trigger slow after update on customer_keys for each statement execute function slow.restore();
              grant usage on schema slow to app_writer;
              grant all on all tables in schema slow to app_writer",
-            id = paths[0].rsplit('/').next().unwrap()
+            id = id_of(&paths[0])
         );
         as_superuser(&app, slow).await;
         let rotated = keys(&app, Keys::Rotate { pass: Pass::of(None) }, &QUICK).await;

@@ -12,7 +12,9 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, TestApp, keyset, query, run, superuser, test_database};
+use crate::support::{
+    ACME, Actor, Fields, GLOBEX, Reply, TestApp, id_of, keyset, query, run, superuser, test_database,
+};
 
 /// Texts that occur nowhere else, one for each sealed field.
 fn canaries() -> Value {
@@ -24,10 +26,6 @@ fn canaries() -> Value {
 
 async fn add(actor: &Actor, body: &Value) -> String {
     format!("/v1/customers/{}", actor.post("/v1/customers", body).await.ok(201)["id"].as_str().unwrap())
-}
-
-fn id_of(path: &str) -> &str {
-    path.rsplit('/').next().unwrap()
 }
 
 /// Everything that is in any table, as text; bytes are in hexadecimal digits.

@@ -70,3 +70,8 @@ impl Books {
 pub fn id(created: &Value) -> String {
     created["id"].as_str().unwrap().to_owned()
 }
+
+/// What the path of something ends with.
+pub fn id_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}

@@ -26,7 +26,7 @@ mod wire;
 pub use actor::{Actor, Credential, Reply};
 pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, keyset, person, start_issuer};
 pub use authority::{Authority, PemFiles};
-pub use books::{Books, id};
+pub use books::{Books, id, id_of};
 pub use collector::{Collector, Record, Span};
 pub use door::Door;
 pub use events::Fields;
@@ -37,7 +37,9 @@ pub use load::{Ask, Caller, Load, Stages};
 pub use logins::Logins;
 pub use odd_issuer::OddIssuer;
 pub use own_postgres::OwnPostgres;
-pub use postgres::{empty_database, in_the_middle, programs, query, run, superuser, test_database, wait_for_a_waiter};
+pub use postgres::{
+    as_superuser, empty_database, in_the_middle, programs, query, run, superuser, test_database, wait_for_a_waiter,
+};
 pub use redis::Redis;
 pub use serving::{Serving, binary};
 pub use tokens::Forge;

@@ -76,6 +76,11 @@ pub async fn superuser(urls: &Urls) -> PgConnection {
     provider().cluster.connect_to(url.path().trim_start_matches('/')).await.unwrap()
 }
 
+/// Does it as somebody who may do everything, to the database of this app.
+pub async fn as_superuser(app: &super::TestApp, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut superuser(&app.database).await).await.unwrap();
+}
+
 /// The first column of a query about Acme's rows, as text.
 pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
     let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
