@@ -121,12 +121,10 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
     match command {
         Command::Serve => {
             let settings = Settings::load()?;
-            let exporting = telemetry::init_and_export(&settings.log, settings.otlp.as_ref())?;
+            let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
             settings::tell("serve", &settings.secrets_read);
             let outcome = serve(settings).await;
-            if let Some(exporting) = exporting {
-                exporting.finish().await;
-            }
+            telemetry.finish().await;
             outcome?;
         }
         Command::Migrate => {
@@ -199,8 +197,9 @@ async fn handle(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-async fn serve(settings: Settings) -> Result<(), Box<dyn StdError>> {
+async fn serve(mut settings: Settings) -> Result<(), Box<dyn StdError>> {
     let stop = stop_signal()?;
+    edge::provide_descriptors(&mut settings)?;
     look_at_hangup(settings.sources.clone())?;
     app::start(settings, Clock::system()).await?.run(stop).await?;
     Ok(())

@@ -162,13 +162,13 @@ fn quota_headers() -> Map<String, Value> {
 fn problem_schema() -> Value {
     json!({
         "type": "object",
-        "required": ["type", "title", "status", "instance", "code", "traceId"],
+        "required": ["type", "title", "status", "code", "traceId"],
         "properties": {
             "type": { "type": "string", "pattern": "^urn:problem-type:[a-z_]+$", "maxLength": 128 },
             "title": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 128 },
             "status": { "type": "integer", "format": "int32", "minimum": 400, "maximum": 599 },
             "detail": { "type": "string", "pattern": "^[ -~]+$", "maxLength": 512 },
-            "instance": { "type": "string", "pattern": "^[^\\u0000-\\u0020]*$", "maxLength": 65_535 },
+            "instance": { "type": "string", "pattern": "^[^\\u0000-\\u0020]*$", "maxLength": 256 },
             "code": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
             "traceId": { "type": "string", "pattern": "^[0-9a-f]{32}$", "maxLength": 32 },
             "limit": { "type": "string", "pattern": "^[a-z_]+$", "maxLength": 64 },
@@ -238,6 +238,9 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         {
             headers.extend(quota_headers());
         }
+    }
+    if let (true, Some(responses)) = (["/docs", "/openapi.json"].contains(&row.path), responses.as_object_mut()) {
+        responses.insert("304".to_owned(), json!({ "description": "The client's copy is current." }));
     }
     for status in statuses {
         if let Some(responses) = responses.as_object_mut() {

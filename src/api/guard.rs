@@ -27,7 +27,7 @@ use crate::{
     },
     domain::ApiKeyId,
     problem::{Kind, Problem, challenge, from_framework},
-    telemetry::{event, metrics, trace::inside},
+    telemetry::{event, metrics, repeats::coalesced, trace::inside},
 };
 
 /// The limit of refused credentials, as callers and events are told of it.
@@ -284,9 +284,10 @@ fn check_headers(headers: &http::HeaderMap) -> Result<(), Problem> {
 pub(super) fn unauthenticated(error: AuthnError, source: Source) -> Problem {
     let (kind, challenge) = match error {
         AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
-        AuthnError::Refused { reason, key } => {
+        AuthnError::Refused { reason, key, delay } => {
             tell(reason, key, source);
-            (Kind::Unauthenticated, challenge("Bearer error=\"invalid_token\""))
+            let challenge = challenge("Bearer error=\"invalid_token\"");
+            return Problem::new(Kind::Unauthenticated).header(challenge.0, challenge.1).after(delay);
         }
         AuthnError::Penalised { seconds, refused } => {
             if let Some((reason, key)) = refused {
@@ -299,7 +300,7 @@ pub(super) fn unauthenticated(error: AuthnError, source: Source) -> Problem {
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         AuthnError::Unavailable(what) => {
-            tracing::warn!(what, "cannot authenticate");
+            coalesced!(warn, "cannot authenticate", what);
             return Problem::new(Kind::Unavailable);
         }
     };

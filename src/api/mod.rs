@@ -50,6 +50,7 @@ use crate::{
     problem::{self, Kind, Problem},
     quota::Quotas,
     store::{Database, StoreError},
+    telemetry::repeats::coalesced,
 };
 
 /// What operations work with. One per server.
@@ -238,7 +239,7 @@ impl From<StoreError> for Problem {
         match &error {
             // With the right master key it works again, and tried again so does what was read before a rotation.
             StoreError::Unavailable(_) | StoreError::KeyDropped | StoreError::MasterKey(_) => {
-                tracing::warn!(%error, cause = ?source, "store unavailable");
+                coalesced!(warn, "store unavailable", %error, cause = ?source);
                 Self::new(Kind::Unavailable)
             }
             StoreError::InFlight => Self::new(Kind::InFlight),
@@ -247,7 +248,7 @@ impl From<StoreError> for Problem {
                 .detail("You have as many live API keys as one may have; revoke those that nobody needs."),
             StoreError::KeyDestroyed => Self::new(Kind::NotFound),
             StoreError::Broken(_) | StoreError::Inconsistent | StoreError::Sealed(_) => {
-                tracing::error!(%error, cause = ?source, "store error");
+                coalesced!(error, "store error", %error, cause = ?source);
                 Self::new(Kind::Internal)
             }
         }

@@ -24,6 +24,7 @@ use crate::{
     domain::{ApiKeyId, Clock, TenantId},
     settings,
     store::{Credentials, StoredApiKey},
+    telemetry::repeats::coalesced,
 };
 
 /// Most keys remembered.
@@ -105,7 +106,7 @@ impl ApiKeys {
         let outcome = outcome.and_then(|principal| {
             let revoked = |error| match error {
                 // An event names the key.
-                AuthnError::Refused { reason, .. } => AuthnError::Refused { reason, key: Some(key.id) },
+                AuthnError::Refused { reason, .. } => AuthnError::refused(reason, Some(key.id)),
                 error => error,
             };
             revocations.check(&principal).map_err(revoked).map(|()| principal)
@@ -169,10 +170,10 @@ impl ApiKeys {
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, i64), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
-            tracing::warn!(%error, cause = ?std::error::Error::source(&error), "an API key cannot be looked up");
+            coalesced!(warn, "could not look up an API key", %error, cause = ?std::error::Error::source(&error));
             AuthnError::Unavailable("store")
         })?;
-        let refused = |reason| AuthnError::Refused { reason, key: Some(key.id) };
+        let refused = |reason| AuthnError::refused(reason, Some(key.id));
         let stored = stored.ok_or(refused(Refused::ApiKeyUnknown))?;
         if stored.key.revoked_at.is_some() {
             return Err(refused(Refused::Revoked));

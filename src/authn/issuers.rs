@@ -16,6 +16,7 @@ use crate::{
     domain::Clock,
     settings::{Oidc, Profile},
     store::Credentials,
+    telemetry::repeats::coalesced,
 };
 
 const NO_KEYS: AuthnError = AuthnError::Unavailable("issuer_keys");
@@ -104,7 +105,7 @@ impl Issuers {
         let issued_at = DateTime::from_timestamp(principal.issued_at, 0).unwrap_or(DateTime::UNIX_EPOCH);
         let noted = self.store.note_roles(principal.tenant(), principal.subject(), &roles, issued_at).await;
         noted.map_err(|error| {
-            tracing::warn!(%error, "not noted what somebody may do");
+            coalesced!(warn, "could not record the subject's roles", %error);
             AuthnError::Unavailable("store")
         })
     }

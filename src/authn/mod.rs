@@ -33,6 +33,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use http::HeaderMap;
@@ -104,6 +105,8 @@ pub enum AuthnError {
         reason: Refused,
         /// Which API key was presented, if it was one.
         key: Option<ApiKeyId>,
+        /// How long the answer is to be held back, after many failures.
+        delay: Duration,
     },
     /// Too many failures came from the same source.
     #[error("shut out for {seconds} s")]
@@ -118,9 +121,16 @@ pub enum AuthnError {
     Unavailable(&'static str),
 }
 
+impl AuthnError {
+    /// A refusal that is given at once.
+    fn refused(reason: Refused, key: Option<ApiKeyId>) -> Self {
+        Self::Refused { reason, key, delay: Duration::ZERO }
+    }
+}
+
 impl From<Refused> for AuthnError {
     fn from(reason: Refused) -> Self {
-        Self::Refused { reason, key: None }
+        Self::refused(reason, None)
     }
 }
 
@@ -231,10 +241,10 @@ impl Authenticator {
         self.numbers.hash_one((tenant, subject))
     }
 
-    /// The principal behind a request's credential. A refusal may take up to a second, if there were many.
+    /// The principal behind a request's credential. After many failures a refusal carries a delay, up to a second.
     pub async fn authenticate(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
         let outcome = self.identify(shown, source).await;
-        let Err(AuthnError::Refused { reason, key }) = outcome else { return outcome };
+        let Err(AuthnError::Refused { reason, key, .. }) = outcome else { return outcome };
         if !reason.is_suspicious(key) {
             return outcome;
         }
@@ -244,10 +254,7 @@ impl Authenticator {
         };
         match verdict {
             Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds, refused: Some((reason, key)) }),
-            Verdict::Delay(delay) => {
-                tokio::time::sleep(delay).await;
-                outcome
-            }
+            Verdict::Delay(delay) => Err(AuthnError::Refused { reason, key, delay }),
         }
     }
 

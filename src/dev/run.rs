@@ -25,7 +25,7 @@ use crate::{
     domain::Clock,
     edge::EdgeService,
     settings::{self, Faults, Settings},
-    telemetry::{self, ExportError, Exporting},
+    telemetry::{self, ExportError, Telemetry},
 };
 
 const DATABASE: &str = "app";
@@ -120,12 +120,10 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         () = &mut stop => None,
     };
     let result = match service {
-        Some(Ok((app, renewal, exporting))) => {
+        Some(Ok((app, renewal, telemetry))) => {
             let ended = app.run(stop).await;
             renewal.abort();
-            if let Some(exporting) = exporting {
-                exporting.finish().await;
-            }
+            telemetry.finish().await;
             ended.map_err(DevError::from)
         }
         Some(Err(error)) => Err(error),
@@ -151,7 +149,7 @@ async fn start_service(
     held_ports: [TcpListener; 2],
     issuer_listener: TcpListener,
     started: Instant,
-) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>, Option<Exporting>), DevError> {
+) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>, Telemetry), DevError> {
     banner::step("creating logins, running migrations, adding demo data");
     let cluster = Cluster::new(server.url())?;
     let urls = cluster.provision(DATABASE).await?;
@@ -167,14 +165,14 @@ async fn start_service(
     let certificates = Certificates::write(&options.folder, &clock)?;
     let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
     let settings = Settings::from_variables(variables)?;
-    let exporting = telemetry::init_and_export(&settings.log, settings.otlp.as_ref())?;
+    let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
     // Given back an instant before the API takes them: they were held to fail early.
     drop(held_ports);
     let app = app::start(settings, clock).await?;
     let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
     let addresses = [app.address(), app.internal_address().unwrap_or(app.address())];
     banner::ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
-    Ok((app, tokens.keep_fresh(issuer), exporting))
+    Ok((app, tokens.keep_fresh(issuer), telemetry))
 }
 
 /// The configuration of the service, as anybody would write it in an environment.

@@ -1,4 +1,4 @@
-//! From hyper's request to poem's and back, with the body limited on the way.
+//! From hyper's request to poem's and back, with what is in work and what is unread limited on the way.
 
 use std::{
     convert::Infallible,
@@ -17,37 +17,52 @@ use poem::{
     Endpoint, RequestParts,
     web::{LocalAddr, RemoteAddr},
 };
+use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 use tower_http::timeout::TimeoutBody;
 
 use super::{
     Body,
-    client::{Client, Connection},
+    budget::{Budget, Callers, Limits, Share},
+    client::{Caller, Client, Connection},
     form,
-    places::{Place, Places},
     proxies::Untraceable,
+    unread::Unread,
 };
 use crate::{
     api::HasBody,
     authn::Source,
     problem::{Kind, Problem, from_framework},
     settings::Http,
+    telemetry::event,
 };
+
+/// Most refusals that are held back at once; further ones are given immediately.
+const MAX_DELAYED: usize = 64;
 
 /// Makes a [`Bridge`] to an endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct BridgeLayer {
     max_body: usize,
     body_timeout: Duration,
-    /// One for each request in work.
-    places: Arc<Places>,
+    /// Requests in work.
+    in_work: Arc<Budget>,
+    /// Bytes of responses that clients have not taken yet.
+    unread: Arc<Budget>,
+    delayed: Arc<Semaphore>,
 }
 
 impl BridgeLayer {
     pub(super) fn new(http: &Http) -> Self {
-        let of_one_network = http.max_concurrent_requests.div_ceil(4);
-        let places = Places::new(http.max_concurrent_requests, of_one_network);
-        Self { max_body: http.max_body_bytes, body_timeout: http.body_timeout, places }
+        let quarter = |total: usize, per_principal| Limits { total, per_network: total.div_ceil(4), per_principal };
+        let (requests, bytes) = (http.max_concurrent_requests, http.max_unread_bytes);
+        Self {
+            max_body: http.max_body_bytes,
+            body_timeout: http.body_timeout,
+            in_work: Budget::new(quarter(requests, requests.div_ceil(16))),
+            unread: Budget::new(quarter(bytes, bytes.div_ceil(8))),
+            delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
+        }
     }
 }
 
@@ -89,34 +104,37 @@ where
         let endpoint = Arc::clone(&self.endpoint);
         let limits = self.limits.clone();
         Box::pin(async move {
-            let (request, _place) = match limits.to_poem(request) {
-                Ok(request) => request,
+            let is_safe = request.method().is_safe();
+            let (request, callers, in_work) = match limits.to_poem(request) {
+                Ok(taken) => taken,
                 Err(problem) => return Ok(problem.into_response()),
             };
             let response = match endpoint.call(request).await {
                 Ok(response) => response,
                 Err(error) => return Ok(from_framework(error).into_response()),
             };
-            let response: Response<BoxBody<Bytes, io::Error>> = response.into();
-            Ok(response.map(Body::new))
+            drop(in_work);
+            Ok(limits.from_poem(response, callers, is_safe).await)
         })
     }
 }
 
 impl BridgeLayer {
-    /// The request as poem takes it, and its place among those in work.
-    fn to_poem<B>(&self, request: Request<B>) -> Result<(poem::Request, Option<Place>), Problem>
+    /// The request as poem takes it, the callers it counts for, and its share of what may be in work.
+    fn to_poem<B>(&self, request: Request<B>) -> Result<(poem::Request, Callers, Option<Share>), Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
         let (mut parts, body) = request.into_parts();
         if parts.extensions.get::<Untraceable>().is_some() {
-            return Err(Problem::new(Kind::Malformed).detail("It cannot be told whom the request is from."));
+            return Err(Problem::new(Kind::Malformed).detail("The proxy's header does not name the client."));
         }
         form::check(&parts)?;
         let ends = (parts.extensions.get::<Client>().copied(), parts.extensions.remove::<Connection>());
         let (Some(client), Some(connection)) = ends else { return Err(Problem::new(Kind::Internal)) };
-        let place = self.place(parts.uri.path(), client)?;
+        let principal = parts.extensions.get().copied().filter(|caller| matches!(caller, Caller::Principal(_)));
+        let callers = [Some(Caller::Network(client.network())), principal];
+        let in_work = self.begin(parts.uri.path(), callers)?;
         if !body.is_end_stream() {
             parts.extensions.insert(HasBody);
         }
@@ -135,18 +153,43 @@ impl BridgeLayer {
         // What was announced is not trusted: the limit counts the bytes that come.
         let timed = Box::pin(TimeoutBody::new(self.body_timeout, body));
         let limited = Limited::new(timed, self.max_body).map_err(body_error);
-        Ok((poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))), place))
+        Ok((poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))), callers, in_work))
     }
 
-    /// Sheds load: whoever would have to wait is told so at once, and what is in work gets done (RATE-09). Probes have no
-    /// need of a place, or an orchestrator would stop a service because it is busy.
-    fn place(&self, path: &str, client: Client) -> Result<Option<Place>, Problem> {
+    /// The response, within the budget of unread bytes. A refusal that slows an attacker down is held
+    /// back here, where the request is no longer in work.
+    async fn from_poem(&self, response: poem::Response, callers: Callers, is_safe: bool) -> Response<Body> {
+        let delay = response.extensions().get::<Problem>().map(Problem::delay).unwrap_or_default();
+        if !delay.is_zero()
+            && let Ok(_held_back) = self.delayed.try_acquire()
+        {
+            tokio::time::sleep(delay).await;
+        }
+        let response: Response<BoxBody<Bytes, io::Error>> = response.into();
+        let (parts, body) = response.into_parts();
+        match Unread::new(body, &self.unread, callers, is_safe) {
+            Some(body) => Response::from_parts(parts, Body::new(body)),
+            None => busy(callers, "unread_bytes", "Too many responses of this client are unread.").into_response(),
+        }
+    }
+
+    /// Sheds load: a request that would have to wait is refused at once, and what is in work gets done
+    /// (RATE-09). Probes do not count, or an orchestrator would stop a service because it is busy.
+    fn begin(&self, path: &str, callers: Callers) -> Result<Option<Share>, Problem> {
         if path.starts_with("/health/") {
             return Ok(None);
         }
-        let busy = || Problem::new(Kind::Unavailable).detail("The service is busy.");
-        self.places.take(Some(client.network())).map(Some).ok_or_else(busy)
+        let share = self.in_work.take(callers, 1);
+        share.map(Some).ok_or_else(|| busy(callers, "requests", "The service is busy."))
     }
+}
+
+/// The answer to a caller that used up its part of a budget.
+fn busy(callers: Callers, budget: &'static str, detail: &'static str) -> Problem {
+    if let [Some(network), _] = callers {
+        event::refused(network, budget);
+    }
+    Problem::new(Kind::Unavailable).detail(detail)
 }
 
 /// Keeps the reason in the kind of the error, which is what [`from_framework`] reads.

@@ -1,5 +1,12 @@
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+//! The client of a request, and what its limits count by.
 
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::activity::Activity;
 use crate::authn::Peer;
 
 /// The two ends of the connection. An extension of every request.
@@ -7,25 +14,49 @@ use crate::authn::Peer;
 pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     pub(super) local: SocketAddr,
-    /// What the other end showed.
+    /// The certificate of the remote end, if it showed one.
     pub(super) peer: Peer,
+    /// The requests of the connection.
+    pub(super) activity: Arc<Activity>,
 }
 
-/// Whom a request is from, through however many declared proxies. An extension of every request that
-/// [`context`](super::context) let in.
+/// The client's address, through however many declared proxies. An extension of each request whose
+/// proxies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Client(pub(super) IpAddr);
 
+/// What limits count by. An extension of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Caller {
+    /// The network of the client, as [`Client::network`] gives it.
+    Network(IpAddr),
+    /// A principal that was authenticated lately, by the number the authenticator has for it.
+    Principal(u64),
+    /// Clients that this declared proxy does not name. The proxy's own requests do not count as theirs.
+    Untraceable(IpAddr),
+}
+
 impl Client {
-    /// What limits count by: an IPv4 address, or the /64 of an IPv6 one, which is the least
-    /// anybody is given (RFC 6177) and so no way to get a bucket per address in it.
-    pub(super) fn network(&self) -> IpAddr {
+    /// An IPv4 address, or the /64 of an IPv6 one, which is the smallest network that a site gets
+    /// (RFC 6177). A limit per address would be one per each of 2^64.
+    pub(super) fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
                 IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
             }
             v4 @ IpAddr::V4(_) => v4,
+        }
+    }
+}
+
+/// As events name the source.
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Principal(_) => f.write_str("authenticated caller"),
+            Self::Untraceable(proxy) => write!(f, "unnamed client of proxy {proxy}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use tower::Service;
 
 use super::{
     Body,
-    client::{Client, Connection},
+    client::{Caller, Client, Connection},
     proxies::Proxies,
     throttle,
 };
@@ -44,6 +44,9 @@ const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
 /// browsers come with ask for.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
 
+/// Longest path that a problem echoes as its `instance`, in bytes.
+const MAX_INSTANCE: usize = 256;
+
 /// When it is worth to come back to what is away for now, in seconds.
 const SOON: HeaderValue = HeaderValue::from_static("1");
 
@@ -62,19 +65,22 @@ impl<S> RequestContext<S> {
         Self { inner, proxies, secure, believes }
     }
 
-    /// Notes whom a request is from. Without a connection, nobody; the throttle refuses it then. If a proxy says what
-    /// cannot be understood, it is held against the proxy, and refused behind the throttle.
-    fn note_client<B>(&self, request: &mut Request<B>) -> Option<Client> {
-        let peer = request.extensions().get::<Connection>()?.remote.ip();
-        let client = match self.proxies.client(peer, request.headers()) {
-            Ok(address) => Client(address),
+    /// Notes the client of a request, and what its limits count by: its network or, if a proxy does
+    /// not name the client, the proxy's unnamed ones. Neither without a connection; the throttle
+    /// refuses that.
+    fn note_client<B>(&self, request: &mut Request<B>) -> (Option<Client>, Option<Caller>) {
+        let Some(connection) = request.extensions().get::<Connection>() else { return (None, None) };
+        match self.proxies.client(connection.remote.ip(), request.headers()) {
+            Ok(address) => {
+                let client = Client(address);
+                request.extensions_mut().insert(client);
+                (Some(client), Some(Caller::Network(client.network())))
+            }
             Err(untraceable) => {
                 request.extensions_mut().insert(untraceable);
-                Client(peer)
+                (None, Some(Caller::Untraceable(untraceable.0)))
             }
-        };
-        request.extensions_mut().insert(client);
-        Some(client)
+        }
     }
 }
 
@@ -94,46 +100,57 @@ where
         let started = Instant::now();
         let parent = self.believes.then(|| Parent::of(request.headers())).flatten();
         let trace_id = parent.as_ref().map_or_else(TraceId::generate, Parent::trace_id);
-        let (client, secure) = (self.note_client(&mut request), self.secure);
+        let ((client, caller), secure) = (self.note_client(&mut request), self.secure);
         // Without the query, which can hold what must not be told.
         let path = request.uri().path().to_owned();
         // Whatever lines are filtered out, those of a request have its name.
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
-        let (method, sent_as) = (request.method().clone(), metrics::known_method(request.method()));
-        let traced = Traced::new(&span, &trace_id, sent_as, parent);
+        // A method that callers invent is named `_OTHER`: its text may have thousands of characters.
+        let method = metrics::known_method(request.method());
+        let traced = Traced::new(&span, &trace_id, method, parent);
         let own = traced.span();
-        let this = InRequest { id: trace_id.clone(), lines: span, traced };
+        let client = client.map(|client| client.0);
+        let this = InRequest { id: trace_id.clone(), client, lines: span, traced };
         let work = self.inner.call(request);
         let serve = async move {
             let Ok(response) = work.await;
             let of = response.extensions().get::<Operation>().copied();
-            let mut response = finish(response, &path, &trace_id, client);
+            let is_throttled = is_throttled(&response);
+            let mut response = finish(response, &path, &trace_id, caller);
             if secure {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
             }
             let took = started.elapsed();
             let operation = of.map(|of| of.name);
-            metrics::request(sent_as, operation, response.status(), took);
-            trace::answered(&own, sent_as, of.map(|of| (of.name, of.route)), response.status());
-            tracing::info!(
-                method = method.as_str(),
-                path = of.map(|of| loggable(&path, of.route, response.status())),
-                operation,
-                status = response.status().as_u16(),
-                client = client.map(|client| client.0.to_string()),
-                micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                "request"
-            );
+            metrics::request(method, operation, response.status(), took);
+            trace::answered(&own, method, of.map(|of| (of.name, of.route)), response.status());
+            // Beyond its limit a source is told of by the event, which is coalesced.
+            if !is_throttled {
+                tracing::info!(
+                    method,
+                    path = of.map(|of| loggable(&path, of.route, response.status())),
+                    operation,
+                    status = response.status().as_u16(),
+                    client = client.map(|client| client.to_string()),
+                    micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                    "request"
+                );
+            }
             response
         };
         // A task of its own: a caller that hangs up does not stop a change half-way, nor keep it out of the log.
         let served = tokio::spawn(this.scope(serve));
         Box::pin(async move {
             // Only a layer outside the panic fence could make this fail, and none should.
-            let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), client);
+            let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), caller);
             Ok(served.await.unwrap_or_else(fallen))
         })
     }
+}
+
+/// Whether the throttle refused the request.
+fn is_throttled(response: &Response<Body>) -> bool {
+    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit_name() == Some(throttle::LIMIT))
 }
 
 /// The path of an operation for the log: what stands for an object only if it is an identifier, or there is such an object, since
@@ -149,19 +166,23 @@ fn loggable(path: &str, route: &str, status: http::StatusCode) -> String {
 }
 
 /// Renders a problem, replaces an error that is none, and adds the headers.
-fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, client: Option<Client>) -> Response<Body> {
+fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, caller: Option<Caller>) -> Response<Body> {
+    let is_throttled = is_throttled(&response);
     let (mut parts, mut body) = response.into_parts();
     let made_here = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
         let problem = made_here.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if let (Some(throttle::LIMIT), Some(client)) = (problem.limit_name(), client) {
-            event::excess_rate_limit_exceeded(client.0, throttle::LIMIT);
+        if let (true, Some(caller)) = (is_throttled, caller) {
+            event::excess_rate_limit_exceeded(caller, throttle::LIMIT);
         }
         if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
             // Whoever knows better has said so (RFC 9110 section 15.6.4).
             parts.headers.entry(header::RETRY_AFTER).or_insert(SOON);
         }
-        body = Body::from(problem.body(path, trace_id.as_str()));
+        // A path is echoed only if it is short, and not to a source that is beyond its limit: it costs
+        // the caller one byte if it sent the same path before (RFC 7541), and the service all of it.
+        let instance = Some(path).filter(|path| !is_throttled && path.len() <= MAX_INSTANCE);
+        body = Body::from(problem.body(instance, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, problem::MEDIA_TYPE);
     }

@@ -1,12 +1,11 @@
+//! Accepts connections, and ends those that are silent, idle, stalled or old (RATE-09, FAIL-03).
+
 use std::{
     convert::Infallible,
     io,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::Request;
@@ -19,21 +18,23 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::Instant,
+    time::interval,
 };
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt as _;
 
 use super::{
     EdgeService,
-    client::{Client, Connection},
-    places::Places,
+    activity::{Activity, Status},
+    budget::{Budget, Limits},
+    client::{Caller, Client, Connection},
     proxies::Proxies,
     tls::Tls,
 };
 use crate::{
     authn::{Peer, PeerCertificate},
     settings::Http,
+    telemetry::{event, repeats::coalesced},
 };
 
 /// Most bytes of a request line and headers.
@@ -42,6 +43,12 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Most requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
+/// Most bytes of an HTTP/2 stream that wait to be written; further ones stay in the response.
+const MAX_SEND_BUFFER: usize = 64 * 1024;
+/// How often a connection is looked at, at most.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long an idle connection has to close after it was asked to.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Wait after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,14 +86,17 @@ pub struct Listener {
 /// for as long as the settings grant (control FAIL-03).
 pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
     let Listener { door, socket: listener, tls } = listener;
-    let connections = Places::new(http.max_connections, http.max_connections_per_address);
+    let (total, per_network) = (http.max_connections, http.max_connections_per_address);
+    let connections = Budget::new(Limits { total, per_network, per_principal: total });
     let (stops, stopping) = watch::channel(false);
     // Each connection holds a copy; when all are gone, so are they.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
     let terms = Terms {
         builder: Arc::new(connection_builder(http)),
         stopping,
-        patience: http.header_timeout,
+        silence: http.header_timeout,
+        stall: http.stall_timeout,
+        idle: http.idle_timeout,
         max_age: http.max_connection_age,
     };
     let proxies = door.proxies(http);
@@ -99,7 +109,7 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
             accepted = accept(&listener, door) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "accept failed");
+                    coalesced!(warn, "accept failed", %error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -107,19 +117,23 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
         };
         let peer = ends.remote.ip();
         if only_proxies && !proxies.trusts(peer) {
-            tracing::warn!(%peer, "plain HTTP from an address that is no declared proxy's");
+            event::refused(peer, "plain_http");
             continue;
         }
         // Over the limit a connection is closed at once: cheaper than any answer.
-        let network = (!proxies.trusts(peer)).then(|| Client(peer).network());
-        let Some(place) = connections.take(network) else { continue };
+        let network = Caller::Network(Client(peer).network());
+        let counted = (!proxies.trusts(peer)).then_some(network);
+        let Some(share) = connections.take([counted, None], 1) else {
+            event::refused(network, "connections");
+            continue;
+        };
         let (terms, service, open) = (terms.clone(), service.clone(), open.clone());
         let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            let (_place, _open) = (place, open);
+            let (_share, _open) = (share, open);
             match acceptor {
                 None => converse(stream, ends, service, terms).await,
-                Some(acceptor) => match tokio::time::timeout(terms.patience, acceptor.accept(stream)).await {
+                Some(acceptor) => match tokio::time::timeout(terms.silence, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let ends = ends.shown_by(&stream);
                         converse(stream, ends, service, terms).await;
@@ -143,30 +157,42 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
 struct Terms {
     builder: Arc<auto::Builder<TokioExecutor>>,
     stopping: watch::Receiver<bool>,
-    patience: Duration,
+    /// To the first request.
+    silence: Duration,
+    /// For the next piece of a response to be taken.
+    stall: Duration,
+    /// Without a request.
+    idle: Duration,
     max_age: Duration,
 }
 
-/// All requests of a connection. One that says nothing for `patience` is given up; one that is as old as `max_age`, or that
-/// is there when the service stops, ends after the requests in flight; at twice that age, whatever is in flight.
+impl Terms {
+    /// Often enough for the shortest of the times.
+    fn look_every(&self) -> Duration {
+        let shortest = self.silence.min(self.stall).min(self.idle).min(self.max_age);
+        (shortest / 4).clamp(Duration::from_millis(10), LOOK)
+    }
+}
+
+/// All requests of a connection. It ends at once if it sends no request within `silence`, or if
+/// nothing goes on but responses that are stalled; after the requests in flight if it is idle,
+/// as old as `max_age`, or there when the service stops; and at twice that age in any case.
 async fn converse<I, S>(stream: I, ends: Connection, service: S, terms: Terms)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: EdgeService,
 {
-    let Terms { builder, mut stopping, patience, max_age } = terms;
-    let spoke = Arc::new(AtomicBool::new(false));
-    let speaks = Arc::clone(&spoke);
+    let (began, mut look, mut stopping) = (Instant::now(), interval(terms.look_every()), terms.stopping.clone());
+    let (activity, network) = (Arc::clone(&ends.activity), Caller::Network(Client(ends.remote.ip()).network()));
+    let requests = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        speaks.store(true, Ordering::Relaxed);
+        let watched = requests.begin();
         request.extensions_mut().insert(ends.clone());
-        service.clone().oneshot(request)
+        let response = service.clone().oneshot(request);
+        async move { response.await.map(|response| response.map(|body| watched.deliver(body))) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).into_owned());
-    // hyper's own timer starts only when it knows the protocol; a caller who says nothing, or
-    // half a preface, would hold the connection for ever.
-    let (mut patience, mut age) = (pin!(tokio::time::sleep(patience)), pin!(tokio::time::sleep(max_age)));
-    let (mut waited, mut ending) = (false, false);
+    let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(stream), service).into_owned());
+    let mut closes_at = None;
     loop {
         tokio::select! {
             ended = &mut connection => {
@@ -175,24 +201,24 @@ where
                 }
                 return;
             }
-            () = &mut patience, if !waited => {
-                if !spoke.load(Ordering::Relaxed) {
-                    return;
-                }
-                waited = true;
-            }
-            () = &mut age => {
-                if ending {
-                    return;
+            _ = look.tick() => {
+                let status = activity.look(terms.stall);
+                match status {
+                    // hyper's own timer starts only when it knows the protocol.
+                    Status::Silent if began.elapsed() >= terms.silence => return,
+                    Status::Stalled => return event::refused(network, "stalled_response"),
+                    _ if closes_at.is_some_and(|at| Instant::now() >= at) => return,
+                    _ if closes_at.is_some() => continue,
+                    Status::Idle(since) if since.elapsed() >= terms.idle => closes_at = Some(Instant::now() + CLOSING),
+                    _ if began.elapsed() >= terms.max_age => closes_at = Some(Instant::now() + terms.max_age),
+                    _ => continue,
                 }
                 connection.as_mut().graceful_shutdown();
-                ending = true;
-                age.as_mut().reset(Instant::now() + max_age);
             }
             // Without a sender, too, the service is at its end.
-            _ = stopping.wait_for(|stopping| *stopping), if !ending => {
+            _ = stopping.wait_for(|stopping| *stopping), if closes_at.is_none() => {
+                closes_at = Some(Instant::now() + terms.max_age);
                 connection.as_mut().graceful_shutdown();
-                ending = true;
             }
         }
     }
@@ -203,7 +229,7 @@ async fn accept(listener: &TcpListener, door: Door) -> io::Result<(TcpStream, Co
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let peer = Peer { certificate: None, internal: door == Door::Internal };
-    Ok((stream, Connection { remote, local, peer }))
+    Ok((stream, Connection { remote, local, peer, activity: Activity::new() }))
 }
 
 impl Connection {
@@ -227,6 +253,7 @@ fn connection_builder(http: &Http) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));

@@ -1,6 +1,7 @@
 //! Everything a stranger's bytes meet before a handler.
 //!
-//! [`serve`] accepts connections, so many in all and from one address ([`places`]), by TLS ([`tls`]) or in plain text;
+//! [`serve`] accepts connections within a [`budget`], by TLS ([`tls`]) or in plain text, and ends those that are idle or
+//! whose responses are not read ([`activity`]);
 //! [`stack`] is the order of layers, outermost first:
 //!
 //! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
@@ -9,19 +10,24 @@
 //!    what an operator gave the address's range ([`ranges`], LOG-08)
 //! 4. timeout of the whole request (RATE-09)
 //! 5. [`form`]: one `Host`, a plain path, bounded headers; what HTTP lets be read in two ways is refused (INPUT-06)
-//! 6. [`bridge`]: so many requests at once and no more (RATE-09); body limit and body timeout, applied while reading (INPUT-04); then poem
+//! 6. [`bridge`]: requests at once and unread bytes within a [`budget`] (RATE-09); body limit and body timeout, applied while
+//!    reading (INPUT-04); then poem
 
+mod activity;
 mod bridge;
+mod budget;
 mod client;
 mod context;
+mod descriptors;
 mod form;
 mod listener;
-mod places;
 mod proxies;
 mod ranges;
 mod throttle;
 mod tls;
+mod unread;
 
+pub use descriptors::{TooFewDescriptors, provide as provide_descriptors};
 pub use listener::{Door, Listener, serve};
 pub use throttle::Recognise;
 pub use tls::{Tls, TlsError};
@@ -64,14 +70,15 @@ where
     };
     // A stranger could name the trace of somebody else; services of one's own have shown a certificate.
     let believes = door == Door::Internal;
-    let throttle = throttle::layer(&settings.throttle, recognise)?;
+    let throttle = throttle::layer(&settings.throttle)?;
     // Who shuts somebody out must not be shut out: ranges are the public listener's.
     let measures = (door == Door::Public).then(|| Arc::clone(measures));
+    let rules = ranges::Rules { recognise, proxies: Arc::clone(&proxies), measures };
     let stack = ServiceBuilder::new()
         .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure, believes))
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer_fn(move |inner| ranges::Ranges::new(inner, &throttle, measures.clone()))
+        .layer_fn(move |inner| ranges::Ranges::new(inner, &throttle, rules.clone()))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
         .layer(bridge::BridgeLayer::new(http))
         .service(Arc::new(app));

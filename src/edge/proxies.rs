@@ -1,11 +1,13 @@
-//! Whom a request is from, when it comes through proxies (RATE-07).
+//! The client of a request that comes through proxies (RATE-07).
 //!
-//! A proxy appends the address it was called from to a header. Whoever calls the first proxy can have written into it what
-//! they like, so it is read from the right, and only as far as the addresses are those of declared proxies.
+//! Each proxy appends the address that it was called from to a header. What stands left of the
+//! first declared proxy's own entry was written by the client, so the header is read from the right,
+//! element by element, and only as far as the addresses are those of declared proxies. Elements that
+//! are not reached may be anything.
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     domain::Network,
@@ -23,41 +25,44 @@ pub(super) struct Proxies {
     header: ProxyHeader,
 }
 
-/// A declared proxy says nothing that can be understood of whom it was called by.
+/// This declared proxy does not name its client in a way that can be read. An extension of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Untraceable;
+pub(super) struct Untraceable(pub(super) IpAddr);
 
 impl Proxies {
     pub(super) fn new(http: &Http) -> Self {
         Self { trusted: http.trusted_proxies.clone(), header: http.proxy_header }
     }
 
-    /// None: whoever calls is the caller.
+    /// None: the other end of the connection is the client.
     pub(super) fn none() -> Self {
         Self { trusted: Vec::new(), header: ProxyHeader::default() }
     }
 
-    /// The caller's address: the nearest one that is not a declared proxy's.
+    /// The client's address: the nearest one that is not a declared proxy's.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Result<IpAddr, Untraceable> {
         let mut nearest = peer.to_canonical();
         if !self.trusts(nearest) {
             return Ok(nearest);
         }
-        let mut chain = Vec::new();
-        match self.header {
-            ProxyHeader::XForwardedFor => x_forwarded_for(headers, &mut chain),
-            ProxyHeader::Forwarded => forwarded(headers, &mut chain),
-        }
-        for (hops, said) in chain.iter().rev().enumerate() {
-            nearest = said.and_then(address).ok_or(Untraceable)?;
+        // All lines together are one list (RFC 9110 section 5.3).
+        let (name, elements): (_, fn(&[u8]) -> Vec<Option<&[u8]>>) = match self.header {
+            ProxyHeader::XForwardedFor => (X_FORWARDED_FOR, x_forwarded_for),
+            ProxyHeader::Forwarded => (http::header::FORWARDED, forwarded),
+        };
+        let lines = headers.get_all(name);
+        let chain = lines.iter().rev().map(HeaderValue::as_bytes).flat_map(elements);
+        for (hops, element) in chain.enumerate() {
+            let named = element.and_then(address).ok_or(Untraceable(nearest))?;
+            if hops == MAX_HOPS {
+                return Err(Untraceable(nearest));
+            }
+            nearest = named;
             if !self.trusts(nearest) {
                 return Ok(nearest);
             }
-            if hops == MAX_HOPS {
-                return Err(Untraceable);
-            }
         }
-        // The proxies themselves: one that asks how the service is.
+        // A proxy's own request: a health probe, say.
         Ok(nearest)
     }
 
@@ -68,60 +73,57 @@ impl Proxies {
     }
 }
 
-/// All lines together are one list (RFC 9110 section 5.3). What cannot be read is nothing in it: to the left of the caller
-/// it was written by the caller, and does not matter.
-fn x_forwarded_for<'h>(headers: &'h HeaderMap, chain: &mut Vec<Option<&'h str>>) {
-    for line in headers.get_all(X_FORWARDED_FOR) {
-        match line.to_str() {
-            Ok(line) => chain.extend(line.split(',').map(|address| Some(address.trim()))),
-            Err(_) => chain.push(None),
-        }
-    }
+/// The addresses of a line, the last one first.
+fn x_forwarded_for(line: &[u8]) -> Vec<Option<&[u8]>> {
+    line.rsplit(|byte| *byte == b',').map(Some).collect()
 }
 
-/// The `for` of each element of `Forwarded` (RFC 7239 section 4).
-fn forwarded<'h>(headers: &'h HeaderMap, chain: &mut Vec<Option<&'h str>>) {
-    for line in headers.get_all(http::header::FORWARDED) {
-        match line.to_str().ok().and_then(|line| outside_quotes(line, ',')) {
-            Some(elements) => chain.extend(elements.into_iter().map(forwarded_for)),
-            None => chain.push(None),
-        }
-    }
+/// The `for` of each element of a line of `Forwarded` (RFC 7239 section 4), the last one first.
+fn forwarded(line: &[u8]) -> Vec<Option<&[u8]>> {
+    from_the_right(line, b',').into_iter().map(|element| forwarded_for(element?)).collect()
 }
 
-/// Of one element. One that does not say, or says it twice, says nothing.
-fn forwarded_for(element: &str) -> Option<&str> {
+/// Of one element. One that names no client, or two, cannot be read.
+fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     let mut clients = Vec::new();
-    for pair in outside_quotes(element, ';')? {
-        let (name, value) = pair.split_once('=')?;
-        if name.trim().eq_ignore_ascii_case("for") {
-            clients.push(value.trim());
+    for pair in from_the_right(element, b';') {
+        let pair = pair?;
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        if pair[..at].trim_ascii().eq_ignore_ascii_case(b"for") {
+            clients.push(pair[at + 1..].trim_ascii());
         }
     }
     let [client] = clients[..] else { return None };
-    match client.strip_prefix('"') {
-        Some(quoted) => quoted.strip_suffix('"'),
+    match client.strip_prefix(b"\"") {
+        Some(quoted) => quoted.strip_suffix(b"\""),
         None => Some(client),
     }
 }
 
-/// The parts between separators that stand outside quotes. No address has a quote or a backslash in it, so nothing is
-/// ever escaped.
-fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
-    if text.contains('\\') {
-        return None;
+/// The parts of a text between separators outside quotes, the last one first. Read from the right, since
+/// what is left of a separator may be a client's, with a quote that it never closes. A quoted part
+/// with a backslash before a quote cannot be read, and nor can what is left of it: no address
+/// needs one.
+fn from_the_right(text: &[u8], separator: u8) -> Vec<Option<&[u8]>> {
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, byte) in text.iter().enumerate().rev() {
+        if *byte == b'"' && text[..at].ends_with(b"\\") {
+            parts.push(None);
+            return parts;
+        } else if *byte == b'"' {
+            quoted = !quoted;
+        } else if *byte == separator && !quoted {
+            parts.push(Some(&text[at + 1..end]));
+            end = at;
+        }
     }
-    let mut quoted = false;
-    let parts = text.split(|character: char| {
-        quoted ^= character == '"';
-        character == separator && !quoted
-    });
-    let parts = parts.collect();
-    (!quoted).then_some(parts)
+    parts.push((!quoted).then_some(&text[..end]));
+    parts
 }
 
 /// An address with or without a port: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::1`, `[2001:db8::1]:80`.
-fn address(text: &str) -> Option<IpAddr> {
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse().or_else(|_| text.parse().map(|socket: std::net::SocketAddr| socket.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
@@ -131,20 +133,23 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(header: ProxyHeader, peer: &str, lines: &[&str]) -> Option<String> {
+    fn client(header: ProxyHeader, peer: &str, lines: &[&[u8]]) -> Option<String> {
         let trusted = ["10.0.0.0/8", "2001:db8:0:1::/64"].map(|network| network.parse().unwrap()).to_vec();
         let proxies = Proxies { trusted, header };
         let mut headers = HeaderMap::new();
         let name = if header == ProxyHeader::Forwarded { http::header::FORWARDED } else { X_FORWARDED_FOR };
         for line in lines {
-            headers.append(name.clone(), line.parse().unwrap());
+            headers.append(name.clone(), HeaderValue::from_bytes(line).unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).ok().map(|address| address.to_string())
     }
 
     #[test]
     fn rate_07_the_nearest_address_that_is_no_proxys_counts() {
-        let of = |peer, lines: &[&str]| client(ProxyHeader::XForwardedFor, peer, lines);
+        let read = |peer, lines: &[&str]| {
+            let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+            client(ProxyHeader::XForwardedFor, peer, &lines)
+        };
         for (peer, lines, expected) in [
             // A stranger may say what they like.
             ("203.0.113.9", &["192.0.2.1"][..], Some("203.0.113.9")),
@@ -164,14 +169,18 @@ mod tests {
             ("10.0.0.1", &["unknown"], None),
             ("10.0.0.1", &[""], None),
         ] {
-            assert_eq!(of(peer, lines).as_deref(), expected, "{peer} {lines:?}");
+            assert_eq!(read(peer, lines).as_deref(), expected, "{peer} {lines:?}");
         }
-        assert_eq!(of("10.0.0.1", &[&["10.0.0.2"; 40].join(",")]), None);
+        assert_eq!(read("10.0.0.1", &[&["10.0.0.2"; 40].join(",")]), None);
+        // A byte that is no text makes one element unreadable, and not the line.
+        let bytes = |line: &[u8]| client(ProxyHeader::XForwardedFor, "10.0.0.1", &[line]);
+        assert_eq!(bytes(b"\xc3\xa9\xff, 192.0.2.1").as_deref(), Some("192.0.2.1"));
+        assert_eq!(bytes(b"192.0.2.1, \xff"), None);
     }
 
     #[test]
     fn rate_07_forwarded_is_read_as_rfc_7239_has_it() {
-        let of = |line: &str| client(ProxyHeader::Forwarded, "10.0.0.1", &[line]);
+        let read = |line: &str| client(ProxyHeader::Forwarded, "10.0.0.1", &[line.as_bytes()]);
         for (line, expected) in [
             ("for=192.0.2.1", Some("192.0.2.1")),
             ("For=\"[2001:db8:9::1]:4711\";proto=https;by=10.0.0.1", Some("2001:db8:9::1")),
@@ -182,13 +191,16 @@ mod tests {
             ("for=_hidden", None),
             ("for=unknown", None),
             ("for=\"192.0.2.1", None),
-            ("for=\"192.0.2.66, for=192.0.2.1", None),
+            // A quote that the client opened and never closed, left of what the proxy appended.
+            ("for=\"192.0.2.66, for=192.0.2.1", Some("192.0.2.1")),
+            ("\", for=\"[2001:db8:9::1]\";host=\"a, for=192.0.2.66\"", Some("2001:db8:9::1")),
+            ("for=192.0.2.1;host=\"a\\\", for=192.0.2.66, for=\\\"b\"", None),
             ("for=\"\\192.0.2.1\"", None),
             ("for=192.0.2.1;for=192.0.2.66", None),
             ("proto=https", None),
             ("192.0.2.1", None),
         ] {
-            assert_eq!(of(line).as_deref(), expected, "{line}");
+            assert_eq!(read(line).as_deref(), expected, "{line}");
         }
     }
 }

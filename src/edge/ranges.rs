@@ -1,4 +1,5 @@
-//! Ranges of addresses that an operator gave a limit of their own, in place of the [`throttle`](super::throttle) (LOG-08).
+//! Finds which limit a request has: that of an address range that an operator set (LOG-08), or the
+//! [`throttle`](super::throttle).
 
 use std::{
     convert::Infallible,
@@ -13,26 +14,49 @@ use tower::{Layer, Service};
 
 use super::{
     Body,
-    client::Client,
-    throttle::{self, ThrottleLayer},
+    client::{Caller, Client, Connection},
+    proxies::{Proxies, Untraceable},
+    throttle::{self, Recognise, ThrottleLayer},
 };
-use crate::measures::Measures;
+use crate::{authn::Shown, measures::Measures};
+
+/// What decides which limit a request has.
+#[derive(Clone)]
+pub(super) struct Rules {
+    pub(super) recognise: Recognise,
+    pub(super) proxies: Arc<Proxies>,
+    /// None: no range counts here.
+    pub(super) measures: Option<Arc<Measures>>,
+}
 
 /// With the usual throttle, and without it.
 #[derive(Clone)]
 pub(super) struct Ranges<T, S> {
     throttled: T,
     inner: S,
-    /// None: no range counts here.
-    measures: Option<Arc<Measures>>,
+    rules: Rules,
 }
 
 impl<S: Clone> Ranges<<ThrottleLayer as Layer<S>>::Service, S>
 where
     ThrottleLayer: Layer<S>,
 {
-    pub(super) fn new(inner: S, throttle: &ThrottleLayer, measures: Option<Arc<Measures>>) -> Self {
-        Self { throttled: throttle.layer(inner.clone()), inner, measures }
+    pub(super) fn new(inner: S, throttle: &ThrottleLayer, rules: Rules) -> Self {
+        Self { throttled: throttle.layer(inner.clone()), inner, rules }
+    }
+}
+
+impl Rules {
+    /// What the request counts as. `None` without a connection; the throttle refuses it then.
+    fn caller<B>(&self, request: &Request<B>) -> Option<Caller> {
+        let extensions = request.extensions();
+        if let Some(Untraceable(proxy)) = extensions.get() {
+            return Some(Caller::Untraceable(*proxy));
+        }
+        let (client, connection) = (extensions.get::<Client>()?, extensions.get::<Connection>()?);
+        let query = request.uri().query().unwrap_or_default();
+        let principal = (self.recognise)(Shown { headers: request.headers(), query, peer: &connection.peer });
+        Some(principal.map_or_else(|| Caller::Network(client.network()), Caller::Principal))
     }
 }
 
@@ -50,15 +74,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    /// Everybody in a network has its limit, also who is known: somebody there may have stolen what they are known by. Probes
-    /// have none, or an orchestrator would stop a service because of who else is near.
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let probe = request.uri().path().starts_with("/health/");
-        let client = request.extensions().get::<Client>().filter(|_| !probe);
-        let taken = client
-            .zip(self.measures.as_ref())
-            .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()));
-        match taken {
+    /// An operator's limit holds for all of a network, recognised callers included: a credential may
+    /// be stolen there. Probes have none, or an orchestrator would stop a service because of its
+    /// neighbours; and probes that a declared proxy makes itself have no limit at all.
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let client = request.extensions().get::<Client>().copied();
+        if let Some(caller) = self.rules.caller(&request) {
+            request.extensions_mut().insert(caller);
+        }
+        let limited = if request.uri().path().starts_with("/health/") {
+            client.filter(|client| self.rules.proxies.trusts(client.0)).map(|_| Ok(()))
+        } else {
+            client
+                .zip(self.rules.measures.as_ref())
+                .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()))
+        };
+        match limited {
             None => Either::Left(self.throttled.call(request)),
             Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),
             Some(Err(wait)) => {

@@ -1,22 +1,19 @@
 //! A bucket per client address, or per caller who is known already, before anything is parsed (controls RATE-01, RATE-06).
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use governor::middleware::NoOpMiddleware;
 use http::{HeaderValue, Request, Response, header};
 use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor};
 
-use super::{
-    Body,
-    client::{Client, Connection},
-};
+use super::{Body, client::Caller};
 use crate::{
     authn::Shown,
     problem::{Kind, Problem},
     settings::Throttle,
 };
 
-/// What callers and events are told was hit.
+/// The limit, as callers and events name it.
 pub(super) const LIMIT: &str = "address";
 /// How often addresses that have been quiet are forgotten.
 const FORGET: Duration = Duration::from_mins(1);
@@ -27,35 +24,25 @@ pub type Recognise = Arc<dyn Fn(Shown<'_>) -> Option<u64> + Send + Sync>;
 
 pub(super) type ThrottleLayer = GovernorLayer<ByCaller, NoOpMiddleware, Body>;
 
-/// Counts by address; but whoever was let in lately has a bucket of their own, so that callers behind one
-/// address do not use up each other's (RATE-06).
-#[derive(Clone)]
-pub(super) struct ByCaller(Recognise);
-
-/// Whose bucket it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Caller {
-    Address(IpAddr),
-    Known(u64),
-}
+/// Counts by the [`Caller`] that [`ranges`](super::ranges) found: by network, but a principal that was
+/// authenticated lately has a bucket of its own, so that callers behind one address do not use up
+/// each other's (RATE-06).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByCaller;
 
 impl KeyExtractor for ByCaller {
     type Key = Caller;
 
     fn extract<T>(&self, request: &Request<T>) -> Result<Caller, GovernorError> {
-        let client = request.extensions().get::<Client>().ok_or(GovernorError::UnableToExtractKey)?;
-        let connection = request.extensions().get::<Connection>().ok_or(GovernorError::UnableToExtractKey)?;
-        let query = request.uri().query().unwrap_or_default();
-        let known = self.0(Shown { headers: request.headers(), query, peer: &connection.peer });
-        Ok(known.map_or_else(|| Caller::Address(client.network()), Caller::Known))
+        request.extensions().get().copied().ok_or(GovernorError::UnableToExtractKey)
     }
 }
 
 /// `None` if the settings allow nothing at all, which [`Settings`](crate::settings::Settings) excludes.
-pub(super) fn layer(settings: &Throttle, recognise: Recognise) -> Option<ThrottleLayer> {
+pub(super) fn layer(settings: &Throttle) -> Option<ThrottleLayer> {
     let period = Duration::try_from_secs_f64(settings.address_per_second.recip()).ok()?;
     let config = GovernorConfigBuilder::default()
-        .key_extractor(ByCaller(recognise))
+        .key_extractor(ByCaller)
         .period(period)
         .burst_size(settings.address_burst)
         .finish()?;

@@ -6,6 +6,7 @@ use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem_openapi::error::{ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError};
 
 use super::{Kind, Problem};
+use crate::telemetry::repeats::coalesced;
 
 /// The problem that stands for a framework error. Its text never leaves: it is logged if it is our fault.
 pub(crate) fn from_framework(error: poem::Error) -> Problem {
@@ -36,7 +37,7 @@ pub(crate) fn from_framework(error: poem::Error) -> Problem {
     }
     let status = error.status();
     if status.is_server_error() {
-        tracing::error!(error = %error, "unexpected framework error");
+        coalesced!(error, "unexpected framework error", %error);
     }
     Problem::new(Kind::of_status(status))
 }

@@ -9,6 +9,8 @@ mod framework;
 
 pub(crate) use framework::from_framework;
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
@@ -133,6 +135,7 @@ pub struct Problem {
     kind: Kind,
     detail: Option<&'static str>,
     limit: Option<&'static str>,
+    delay: Duration,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -141,7 +144,7 @@ impl Problem {
     /// A problem of this kind.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, limit: None, errors: Vec::new(), headers: Vec::new() }
+        Self { kind, detail: None, limit: None, delay: Duration::ZERO, errors: Vec::new(), headers: Vec::new() }
     }
 
     /// Adds a sentence for the developer at the other end. `'static`, so that it can hold nothing of the request.
@@ -161,6 +164,18 @@ impl Problem {
     /// The limit that was hit.
     pub(crate) const fn limit_name(&self) -> Option<&'static str> {
         self.limit
+    }
+
+    /// Asks the edge to give the answer after this long.
+    #[must_use]
+    pub(crate) const fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// How long the answer is to be held back.
+    pub(crate) const fn delay(&self) -> Duration {
+        self.delay
     }
 
     /// Adds the faults of the input, as many as are told.
@@ -219,8 +234,9 @@ impl Problem {
         self.into_response::<BoxBody<Bytes, std::io::Error>>().into()
     }
 
-    /// The body (RFC 9457 section 3), with the two members that only the edge knows.
-    pub(crate) fn body(&self, instance: &str, trace_id: &str) -> Vec<u8> {
+    /// The body (RFC 9457 section 3), with the two members that only the edge knows. `instance` is left
+    /// out where echoing the path would let callers make the service send more than they do.
+    pub(crate) fn body(&self, instance: Option<&str>, trace_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -229,7 +245,8 @@ impl Problem {
             status: u16,
             #[serde(skip_serializing_if = "Option::is_none")]
             detail: Option<&'a str>,
-            instance: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            instance: Option<&'a str>,
             code: &'a str,
             trace_id: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]

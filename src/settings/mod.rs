@@ -127,17 +127,28 @@ pub struct Http {
     pub trusted_proxies: Vec<Network>,
     /// `APP_HTTP__PROXY_HEADER`: `x-forwarded-for` (default) or `forwarded`, whichever the proxies write.
     pub proxy_header: ProxyHeader,
-    /// `APP_HTTP__DOCS`, default true: serve `/docs` and `/openapi.json`.
+    /// `APP_HTTP__DOCS`, default true in development and false in production: serve `/docs` and `/openapi.json`.
     pub docs: bool,
     /// `APP_HTTP__MAX_BODY_BYTES`, default 65536.
     pub max_body_bytes: usize,
-    /// `APP_HTTP__MAX_CONNECTIONS`, default 10000. Further connections are closed at once.
+    /// `APP_HTTP__MAX_CONNECTIONS`, default 4096. Further connections are closed at once. Each takes a file descriptor,
+    /// and some 45 KB once it has made a request.
     pub max_connections: usize,
     /// `APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS`, default 256: of one IPv4 address, or one /64 of IPv6. Declared proxies
     /// may have all.
     pub max_connections_per_address: usize,
-    /// `APP_HTTP__MAX_CONCURRENT_REQUESTS`, default 1024: requests in work; further ones are answered with 503 at once.
+    /// `APP_HTTP__MAX_CONCURRENT_REQUESTS`, default 1024: requests in work; further ones are answered with 503 at once. A
+    /// network may have a quarter of them, a principal a sixteenth.
     pub max_concurrent_requests: usize,
+    /// `APP_HTTP__MAX_UNREAD_BYTES`, default 33554432 (32 MiB): bytes of responses that clients have not taken yet; reads
+    /// of more than 16 KiB beyond it are answered with 503. A network may have a quarter of them, a principal an eighth.
+    pub max_unread_bytes: usize,
+    /// `APP_HTTP__STALL_TIMEOUT_MS`, default 10000: a client that does not take the next 10 KiB of a response within this
+    /// time is cut off, so it has to read 1 KiB a second.
+    pub stall_timeout: Duration,
+    /// `APP_HTTP__IDLE_TIMEOUT_MS`, default 30000: then an HTTP/2 connection without requests ends. One of HTTP/1.1 ends
+    /// after the header timeout.
+    pub idle_timeout: Duration,
     /// `APP_HTTP__HEADER_TIMEOUT_MS`, default 5000: from the start of a connection, or of a further
     /// request on it, to the last header.
     pub header_timeout: Duration,
@@ -239,11 +250,14 @@ impl Settings {
             public_url: r.optional("http.public_url"),
             trusted_proxies: r.list("http.trusted_proxies"),
             proxy_header: r.or("http.proxy_header", ProxyHeader::default()),
-            docs: r.or("http.docs", true),
+            docs: r.or("http.docs", profile == Profile::Development),
             max_body_bytes: r.within("http.max_body_bytes", 65_536, 1..=16 * 1024 * 1024),
-            max_connections: r.within("http.max_connections", 10_000, 1..=1_000_000),
+            max_connections: r.within("http.max_connections", 4_096, 1..=1_000_000),
             max_connections_per_address: r.within("http.max_connections_per_address", 256, 1..=1_000_000),
             max_concurrent_requests: r.within("http.max_concurrent_requests", 1_024, 1..=1_000_000),
+            max_unread_bytes: r.within("http.max_unread_bytes", 32 << 20, 65_536..=1 << 40),
+            stall_timeout: r.millis("http.stall_timeout_ms", 10_000),
+            idle_timeout: r.millis("http.idle_timeout_ms", 30_000),
             header_timeout: r.millis("http.header_timeout_ms", 5_000),
             body_timeout: r.millis("http.body_timeout_ms", 5_000),
             request_timeout: Duration::from_millis(r.within("http.request_timeout_ms", 10_000, 100..=3_600_000)),

@@ -2,18 +2,26 @@
 //!
 //! One function per event, so that its fields are the same wherever it is raised. All go
 //! out under the target `security` and are counted; when and in which request are part of every log line.
+//! What callers can cause at the rate of their requests is coalesced by origin: see [`repeats`].
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-use super::metrics;
+use super::{InRequest, metrics, repeats};
 use crate::{
     crypto::{self, MasterKeyError, RowKey},
     domain::AuditSeal,
     store::StoreError,
 };
 
-/// Counts an event and writes its line.
+/// Counts an event and writes its line. With `of source, reason`, repetitions of both within a few
+/// seconds share a line.
 macro_rules! raise {
+    ($level:ident, $event:literal of $source:expr, $reason:expr; $($rest:tt)+) => {{
+        metrics::event($event);
+        if repeats::is_first($event, $source, $reason) {
+            tracing::$level!(target: "security", event = $event, $($rest)+);
+        }
+    }};
     ($level:ident, $event:literal, $($rest:tt)+) => {{
         metrics::event($event);
         tracing::$level!(target: "security", event = $event, $($rest)+);
@@ -23,12 +31,12 @@ macro_rules! raise {
 /// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
 /// `key` is the API key, if one was presented.
 pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str>) {
-    raise!(warn, "authn_token_invalid", reason, %source, key, "credential refused");
+    raise!(warn, "authn_token_invalid" of source, reason; reason, %source, key, "credential refused");
 }
 
 /// A credential was presented that had been revoked.
 pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
-    raise!(warn, "authn_token_reuse", reason = "revoked", %source, key, "revoked credential");
+    raise!(warn, "authn_token_reuse" of source, "revoked"; reason = "revoked", %source, key, "revoked credential");
 }
 
 /// Too many failures with one API key, from wherever. Nobody is shut out because of it.
@@ -44,22 +52,31 @@ pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failur
 
 /// An authenticated caller was refused an operation.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
-    raise!(warn, "authz_fail", subject, tenant, operation, reason, "access denied");
+    raise!(warn, "authz_fail" of format_args!("{tenant} {subject}"), reason; subject, tenant, operation, reason, "access denied");
 }
 
-/// A limit was hit; `limit` names which.
-pub(crate) fn excess_rate_limit_exceeded(client: IpAddr, limit: &str) {
-    raise!(warn, "excess_rate_limit_exceeded", %client, limit, "throttled");
+/// A limit was hit by a network or another client; `limit` names which.
+pub(crate) fn excess_rate_limit_exceeded(client: impl fmt::Display + Copy, limit: &'static str) {
+    raise!(warn, "excess_rate_limit_exceeded" of client, limit; %client, limit, "throttled");
+}
+
+/// The edge refused or broke off something that is within no rate limit: a connection, a request, a response. `what`
+/// names which of its budgets was used up.
+pub(crate) fn refused(client: impl fmt::Display + Copy, what: &'static str) {
+    metrics::refusal(what);
+    excess_rate_limit_exceeded(client, what);
 }
 
 /// A caller used up a quota; `limit` names which.
 pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str, limit: &str) {
-    raise!(warn, "excess_rate_limit_exceeded", subject, tenant, operation, limit, "throttled");
+    raise!(warn, "excess_rate_limit_exceeded" of format_args!("{tenant} {subject}"), limit; subject, tenant, operation, limit, "throttled");
 }
 
 /// The input of an operation was refused.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
-    raise!(info, "input_validation_fail", code, faults, "input refused");
+    let client = InRequest::current().and_then(|request| request.client).map(|client| client.to_string());
+    let source = client.as_deref().unwrap_or_default();
+    raise!(info, "input_validation_fail" of source, code; code, faults, source, "input refused");
 }
 
 /// Something changed at the request of `subject`. `action` is the audit name of the operation.

@@ -63,7 +63,7 @@ pub enum ExportError {
 /// What is to be sent before the process ends.
 #[must_use = "what waits to be sent is lost without `finish`"]
 #[derive(Debug)]
-pub struct Exporting {
+pub(super) struct Exporting {
     tracers: SdkTracerProvider,
     loggers: SdkLoggerProvider,
 }
@@ -77,7 +77,7 @@ pub(super) struct Layers {
 
 impl Exporting {
     /// Sends what waits, for three seconds at most.
-    pub async fn finish(self) {
+    pub(super) async fn finish(self) {
         let (done, is_done) = tokio::sync::oneshot::channel();
         // In threads that nobody waits for longer: some of these take no limit. What fails was counted, and there is nobody
         // left to tell.

@@ -58,6 +58,7 @@ struct Metrics {
     authentications: Counter<u64>,
     connections: Gauge<u64>,
     telemetry: Counter<u64>,
+    refusals: Counter<u64>,
 }
 
 /// The page cannot be made.
@@ -98,7 +99,23 @@ impl Metrics {
             .u64_counter("telemetry.items")
             .with_description("Spans and log records that were made, sent, or lost on the way to the collector.")
             .build();
-        Ok(Self { registry, provider, requests, events, customers_shown, authentications, connections, telemetry })
+        let refusals = meter
+            .u64_counter("http.server.refusals")
+            .with_description(
+                "Connections, requests and responses that were refused or broken off, by the budget that was used up.",
+            )
+            .build();
+        Ok(Self {
+            registry,
+            provider,
+            requests,
+            events,
+            customers_shown,
+            authentications,
+            connections,
+            telemetry,
+            refusals,
+        })
     }
 }
 
@@ -116,6 +133,13 @@ pub(crate) fn request(method: &'static str, operation: Option<&'static str>, sta
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
     ];
     metrics.requests.record(took.as_secs_f64(), &labels);
+}
+
+/// A connection, request or response was refused, or broken off.
+pub(super) fn refusal(budget: &'static str) {
+    if let Some(metrics) = metrics() {
+        metrics.refusals.add(1, &[KeyValue::new("budget", budget)]);
+    }
 }
 
 /// A security event was raised.

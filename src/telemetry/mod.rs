@@ -2,14 +2,20 @@
 //!
 //! One JSON object per line in production, readable text in development. Every line of
 //! a request carries its trace id, the same that a problem body shows to the caller.
+//!
+//! The log of `serve` is bounded and never waited for: lines that standard error does not take are
+//! lost and counted ([`writer`]), and repeated ones are coalesced ([`repeats`]).
 
 pub mod event;
 mod export;
 pub(crate) mod metrics;
+pub(crate) mod repeats;
 pub(crate) mod trace;
 mod trace_id;
+mod writer;
 
-pub use export::{ExportError, Exporting};
+pub use export::ExportError;
+use export::Exporting;
 pub use trace_id::TraceId;
 pub(crate) use trace_id::{InRequest, Parent};
 
@@ -19,7 +25,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{LevelFilter, Targets},
-    fmt,
+    fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt,
@@ -72,15 +78,36 @@ impl FromStr for LogFilter {
 /// A panic becomes a log line as well, with its place and without its message, which may quote anything.
 pub fn init(format: LogFormat, filter: &LogFilter) {
     tell_panics();
-    begin(tracing_subscriber::registry().with(lines(filter)).with(written(format)));
+    begin(tracing_subscriber::registry().with(lines(filter)).with(written(format, std::io::stderr)));
 }
 
-/// The same, and sends spans, metrics and log records to a collector if there is one. To be called in the runtime that is to
-/// do it.
-pub fn init_and_export(log: &settings::Log, otlp: Option<&settings::Otlp>) -> Result<Option<Exporting>, ExportError> {
+/// What a server writes and sends. To be finished before the process ends.
+#[must_use = "what waits to be written or sent is lost without `finish`"]
+#[derive(Debug)]
+pub struct Telemetry {
+    exporting: Option<Exporting>,
+    writer: writer::Writer,
+}
+
+impl Telemetry {
+    /// Sends what waits, for three seconds at most, and writes what waits, for one second at most.
+    pub async fn finish(self) {
+        if let Some(exporting) = self.exporting {
+            exporting.finish().await;
+        }
+        self.writer.finish();
+    }
+}
+
+/// Logs as a server does: without ever waiting for standard error, and with repeated lines
+/// coalesced. Sends spans, metrics and log records to a collector if the settings name one. To be
+/// called in the runtime that is to send them.
+pub fn serve(log: &settings::Log, otlp: Option<&settings::Otlp>) -> Result<Telemetry, ExportError> {
+    let (output, writer) = writer::start();
     let Some(otlp) = otlp else {
-        init(log.format, &log.filter);
-        return Ok(None);
+        tell_panics();
+        begin(tracing_subscriber::registry().with(lines(&log.filter)).with(written(log.format, output)));
+        return Ok(Telemetry { exporting: None, writer });
     };
     let export::Layers { tracer, bridge, exporting } = export::start(otlp)?;
     let spans = tracing_opentelemetry::layer()
@@ -90,11 +117,11 @@ pub fn init_and_export(log: &settings::Log, otlp: Option<&settings::Otlp>) -> Re
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_filter(Targets::new().with_target(trace::TARGET, LevelFilter::INFO));
-    let written = written(log.format).with_filter(lines(&log.filter));
+    let written = written(log.format, output).with_filter(lines(&log.filter));
     let records = bridge.with_filter(lines(&log.filter));
     tell_panics();
     begin(tracing_subscriber::registry().with(written).with(records).with(spans));
-    Ok(Some(exporting))
+    Ok(Telemetry { exporting: Some(exporting), writer })
 }
 
 fn begin(subscriber: impl SubscriberInitExt) {
@@ -116,11 +143,12 @@ fn lines(filter: &LogFilter) -> EnvFilter {
 }
 
 /// Log lines as they are written.
-fn written<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+fn written<S, W>(format: LogFormat, output: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer().with_writer(output);
     match format {
         // JSON escapes line breaks and control characters, so that no value can forge a line (LOG-06).
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use opentelemetry::{
     Context,
@@ -24,6 +24,8 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub(crate) struct InRequest {
     pub(crate) id: TraceId,
+    /// The client's address, if it is known.
+    pub(crate) client: Option<IpAddr>,
     /// What its log lines are in.
     pub(crate) lines: Span,
     /// What is sent of it.

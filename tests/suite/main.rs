@@ -22,6 +22,7 @@ mod customers;
 mod database;
 mod destroyed_tenants;
 mod documents;
+mod drills;
 mod edge;
 mod exports;
 mod hostile;

@@ -7,7 +7,10 @@ use tokio::{
 };
 
 use super::{PATIENCE, still_serves};
-use crate::support::TestApp;
+use crate::support::{
+    TestApp,
+    h2::{GET, frame, preface},
+};
 
 /// A service that stops reading cannot be made to take more than it has a buffer for.
 async fn taken(app: &TestApp, head: &[u8], piece: &[u8], most: usize) -> usize {
@@ -37,20 +40,6 @@ async fn input_04_a_gigabyte_in_pieces_is_cut_off_early() {
     assert!(taken < 32 << 20, "{taken} bytes were taken");
     still_serves(app).await;
 }
-
-/// A frame of HTTP/2 (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// The preface, and the client's settings.
-fn preface() -> Vec<u8> {
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat()
-}
-
-/// `GET http://x/`, of entries of the static table (RFC 7541 appendix A).
-const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
 
 /// How many bytes of this are taken before the service closes the connection, if it does.
 async fn flood(app: &TestApp, pieces: impl Iterator<Item = Vec<u8>>) -> Option<usize> {

@@ -9,6 +9,7 @@ mod door;
 mod events;
 mod eventually;
 mod filed;
+pub mod h2;
 mod keys;
 mod load;
 mod logins;

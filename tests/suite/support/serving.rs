@@ -30,8 +30,14 @@ pub struct Serving {
 impl Serving {
     /// Started with these variables, and ready.
     pub async fn start(variables: &BTreeMap<String, String>) -> Self {
+        Self::start_as(binary(), variables).await
+    }
+
+    /// The same, of a command that becomes the binary.
+    pub async fn start_as(command: Command, variables: &BTreeMap<String, String>) -> Self {
         // From here on it is killed whatever happens.
-        let mut serving = Self::spawn(variables, ([127, 0, 0, 1], 0).into());
+        let mut serving = Self::spawn(command, variables, ([127, 0, 0, 1], 0).into());
+        serving.hear();
         let said = |seen: &[Value], what: &str| seen.iter().find(|line| line["message"] == what).cloned();
         while said(&serving.said, "listening").is_none() || said(&serving.said, "issuer keys loaded").is_none() {
             let line = tokio::time::timeout(Duration::from_secs(20), serving.log.recv()).await;
@@ -45,22 +51,41 @@ impl Serving {
 
     /// Started with these variables at this address, and ready, whether or not it says so.
     pub async fn start_at(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
-        let serving = Self::spawn(variables, address);
+        let mut serving = Self::spawn(binary(), variables, address);
+        serving.hear();
+        serving.is_ready().await;
+        serving
+    }
+
+    /// The same, with nothing that reads its log.
+    pub async fn start_unheard(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
+        let serving = Self::spawn(binary(), variables, address);
+        serving.is_ready().await;
+        serving
+    }
+
+    async fn is_ready(&self) {
+        let address = self.address;
         let anonymous = Actor::new(address, None);
         let ask = async || {
             let asked = anonymous.request(http::Method::GET, "/health/ready").send().await;
             asked.is_ok_and(|answer| answer.status().is_success())
         };
         eventually("ready", ask).await;
-        serving
     }
 
-    fn spawn(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
-        let mut child = binary().arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
+    fn spawn(mut command: Command, variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
+        let child = command.arg("serve").envs(variables).stderr(Stdio::piped()).spawn().unwrap();
+        let (_, log) = tokio::sync::mpsc::unbounded_channel();
+        Self { address, said: Vec::new(), child, log }
+    }
+
+    /// Reads its log from here on.
+    fn hear(&mut self) {
+        let lines = BufReader::new(self.child.stderr.take().unwrap());
         let (sender, log) = tokio::sync::mpsc::unbounded_channel();
         std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { address, said: Vec::new(), child, log }
+        self.log = log;
     }
 
     /// SIGHUP
