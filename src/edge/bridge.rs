@@ -114,7 +114,7 @@ where
                 Err(error) => return Ok(from_framework(error).into_response()),
             };
             drop(in_work);
-            Ok(limits.from_poem(response, callers, is_safe).await)
+            Ok(limits.respond(response, callers, is_safe).await)
         })
     }
 }
@@ -158,7 +158,7 @@ impl BridgeLayer {
 
     /// The response, within the budget of unread bytes. A refusal that slows an attacker down is held
     /// back here, where the request is no longer in work.
-    async fn from_poem(&self, response: poem::Response, callers: Callers, is_safe: bool) -> Response<Body> {
+    async fn respond(&self, response: poem::Response, callers: Callers, is_safe: bool) -> Response<Body> {
         let delay = response.extensions().get::<Problem>().map(Problem::delay).unwrap_or_default();
         if !delay.is_zero()
             && let Ok(_held_back) = self.delayed.try_acquire()

@@ -46,13 +46,11 @@ impl Proxies {
             return Ok(nearest);
         }
         // All lines together are one list (RFC 9110 section 5.3).
-        let (name, elements): (_, fn(&[u8]) -> Vec<Option<&[u8]>>) = match self.header {
-            ProxyHeader::XForwardedFor => (X_FORWARDED_FOR, x_forwarded_for),
-            ProxyHeader::Forwarded => (http::header::FORWARDED, forwarded),
+        let chain = match self.header {
+            ProxyHeader::XForwardedFor => elements(headers, &X_FORWARDED_FOR, x_forwarded_for),
+            ProxyHeader::Forwarded => elements(headers, &http::header::FORWARDED, forwarded),
         };
-        let lines = headers.get_all(name);
-        let chain = lines.iter().rev().map(HeaderValue::as_bytes).flat_map(elements);
-        for (hops, element) in chain.enumerate() {
+        for (hops, element) in chain.into_iter().enumerate() {
             let named = element.and_then(address).ok_or(Untraceable(nearest))?;
             if hops == MAX_HOPS {
                 return Err(Untraceable(nearest));
@@ -73,24 +71,35 @@ impl Proxies {
     }
 }
 
-/// The addresses of a line, the last one first.
-fn x_forwarded_for(line: &[u8]) -> Vec<Option<&[u8]>> {
+/// The client that an element names, if it can be read.
+type Element<'h> = Option<&'h [u8]>;
+
+/// The elements of all lines of a header, the last one first.
+fn elements<'h>(
+    headers: &'h HeaderMap,
+    name: &HeaderName,
+    of_line: fn(&'h [u8]) -> Vec<Element<'h>>,
+) -> Vec<Element<'h>> {
+    headers.get_all(name).iter().rev().map(HeaderValue::as_bytes).flat_map(of_line).collect()
+}
+
+fn x_forwarded_for(line: &[u8]) -> Vec<Element<'_>> {
     line.rsplit(|byte| *byte == b',').map(Some).collect()
 }
 
-/// The `for` of each element of a line of `Forwarded` (RFC 7239 section 4), the last one first.
-fn forwarded(line: &[u8]) -> Vec<Option<&[u8]>> {
+/// The `for` of each element (RFC 7239 section 4).
+fn forwarded(line: &[u8]) -> Vec<Element<'_>> {
     from_the_right(line, b',').into_iter().map(|element| forwarded_for(element?)).collect()
 }
 
 /// Of one element. One that names no client, or two, cannot be read.
-fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+fn forwarded_for(element: &[u8]) -> Element<'_> {
     let mut clients = Vec::new();
     for pair in from_the_right(element, b';') {
-        let pair = pair?;
-        let at = pair.iter().position(|byte| *byte == b'=')?;
-        if pair[..at].trim_ascii().eq_ignore_ascii_case(b"for") {
-            clients.push(pair[at + 1..].trim_ascii());
+        let mut sides = pair?.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
+        let (name, value) = (sides.next()?, sides.next()?);
+        if name.eq_ignore_ascii_case(b"for") {
+            clients.push(value);
         }
     }
     let [client] = clients[..] else { return None };
@@ -100,24 +109,23 @@ fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The parts of a text between separators outside quotes, the last one first. Read from the right, since
-/// what is left of a separator may be a client's, with a quote that it never closes. A quoted part
-/// with a backslash before a quote cannot be read, and nor can what is left of it: no address
-/// needs one.
+/// The parts of a text between separators outside quotes, the last one first. Read from the right,
+/// since what is left of a separator may be a client's, with a quote that it never closes. A part
+/// with a backslash cannot be read, and ends the list: it may escape a quote, and no address needs
+/// one.
 fn from_the_right(text: &[u8], separator: u8) -> Vec<Option<&[u8]>> {
-    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
-    for (at, byte) in text.iter().enumerate().rev() {
-        if *byte == b'"' && text[..at].ends_with(b"\\") {
-            parts.push(None);
-            return parts;
-        } else if *byte == b'"' {
-            quoted = !quoted;
-        } else if *byte == separator && !quoted {
-            parts.push(Some(&text[at + 1..end]));
-            end = at;
-        }
+    let mut quoted = false;
+    let separates = |byte: &u8| {
+        quoted ^= *byte == b'"';
+        *byte == separator && !quoted
+    };
+    let mut parts: Vec<_> = text.rsplit(separates).map(|part| (!part.contains(&b'\\')).then_some(part)).collect();
+    if let Some(unreadable) = parts.iter().position(Option::is_none) {
+        parts.truncate(unreadable + 1);
+    } else if quoted {
+        parts.pop();
+        parts.push(None);
     }
-    parts.push((!quoted).then_some(&text[..end]));
     parts
 }
 

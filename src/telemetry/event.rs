@@ -18,7 +18,7 @@ use crate::{
 macro_rules! raise {
     ($level:ident, $event:literal of $source:expr, $reason:expr; $($rest:tt)+) => {{
         metrics::event($event);
-        if repeats::is_first($event, $source, $reason) {
+        if repeats::is_first($event, &$source, $reason) {
             tracing::$level!(target: "security", event = $event, $($rest)+);
         }
     }};

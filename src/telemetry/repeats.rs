@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    mem,
+    fmt, mem,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -41,7 +41,7 @@ struct Repeats(Mutex<HashMap<&'static str, Counts>>);
 /// Logs a line that may come with each request: repetitions share a line, whatever their fields.
 macro_rules! coalesced {
     ($level:ident, $message:literal $(, $($fields:tt)+)?) => {
-        if $crate::telemetry::repeats::is_first($message, "", "") {
+        if $crate::telemetry::repeats::is_first($message, &"", "") {
             tracing::$level!($($($fields)+,)? $message);
         }
     };
@@ -55,7 +55,7 @@ pub(super) fn begin() {
 }
 
 /// Whether this occurrence gets a line of its own. Otherwise it has been counted.
-pub(crate) fn is_first(event: &'static str, source: impl ToString, reason: &str) -> bool {
+pub(crate) fn is_first(event: &'static str, source: &dyn fmt::Display, reason: &str) -> bool {
     let Some(repeats) = REPEATS.get() else { return true };
     repeats.is_first(event, Origin { source: source.to_string(), reason: reason.to_owned() })
 }

@@ -96,6 +96,23 @@ async fn input_08_an_error_nobody_made_a_problem_of_is_replaced() {
     assert!(!reply.text.contains("secret"), "{}", reply.text);
 }
 
+/// In HTTP/2 a path that was sent once costs one byte.
+#[tokio::test]
+async fn input_08_long_paths_are_not_echoed() {
+    let anonymous = TestApp::shared().anonymous();
+    let path = |length: usize| format!("/{}", "a".repeat(length - 1));
+    assert_eq!(anonymous.get(&path(256)).await.body["instance"], path(256));
+    for (length, status) in [(257, 404), (8_000, 404), (9_000, 414)] {
+        let reply = anonymous.get(&path(length)).await;
+        reply.problem(status);
+        assert!(reply.body["instance"].is_null() && reply.text.len() < 512, "{}", reply.text);
+    }
+    let sku = "A".repeat(5_000);
+    let reply = anonymous.get(&format!("/v1/products/{sku}")).await;
+    reply.problem(401);
+    assert!(!reply.text.contains(&sku));
+}
+
 #[tokio::test]
 async fn rate_09_a_connection_that_does_not_finish_its_headers_is_closed() {
     let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;

@@ -110,3 +110,31 @@ async fn the_docs_page_runs_no_script_but_its_own() {
     off.anonymous().get("/docs").await.problem(404);
     off.anonymous().get("/openapi.json").await.problem(404);
 }
+
+/// A small request does not buy a large answer again and again.
+#[tokio::test]
+async fn rate_09_documents_are_compressed_and_kept_by_clients() {
+    let app = TestApp::shared();
+    let anonymous = app.anonymous();
+    for (path, most) in [("/docs", 500_000), ("/openapi.json", 20_000)] {
+        let ask = async |name: &str, value: &str| {
+            anonymous.send(anonymous.request(http::Method::GET, path).header(name, value)).await
+        };
+        let plain = anonymous.get(path).await;
+        assert_eq!(plain.header("cache-control"), Some("public, max-age=300"));
+        assert_eq!(plain.header("vary"), Some("accept-encoding"));
+        assert_eq!(plain.header("content-encoding"), None);
+        let packed = ask("accept-encoding", "br, gzip").await;
+        assert_eq!(packed.header("content-encoding"), Some("gzip"));
+        let length: usize = packed.header("content-length").unwrap().parse().unwrap();
+        assert!(length < most, "{path}: {length} bytes");
+        assert_ne!(plain.header("etag"), packed.header("etag"));
+        let etag = plain.header("etag").unwrap();
+        for known in [etag.to_owned(), format!("\"other\", W/{etag}"), "*".to_owned()] {
+            let unchanged = ask("if-none-match", &known).await;
+            assert_eq!((unchanged.status.as_u16(), unchanged.text.len()), (304, 0), "{known}");
+            assert_eq!(unchanged.header("etag"), Some(etag));
+        }
+        ask("if-none-match", "\"other\"").await.ok(200);
+    }
+}

@@ -299,7 +299,18 @@ async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
         let direct = Forwarded { actor: &elsewhere, header };
         direct.get(&[&victim]).await.problem(401);
         eventually("used up", async || direct.get(&[&say("192.0.2.200")]).await.status == 429).await;
-        // What cannot be understood is held against the proxy, and not without end.
+        // What cannot be understood has a limit of its own. It is not held against the proxy, whose probes have none.
         eventually("used up", async || by_proxy.get(&["unknown"]).await.status == 429).await;
+        stranger.get("/v1/me").await.problem(401);
+        for _ in 0..12 {
+            stranger.get("/health/ready").await.ok(200);
+        }
+        // Bytes that are no text spoil one element, and not what the proxy appended.
+        let spoiled = [b"\xc3\xa9\xff\", ", say("203.0.113.12").as_bytes()].concat();
+        let spoiled = http::HeaderValue::from_bytes(&spoiled).unwrap();
+        let request = || stranger.request(Method::GET, "/v1/me").header(header, spoiled.clone());
+        stranger.send(request()).await.problem(401);
+        eventually("used up", async || stranger.send(request()).await.status == 429).await;
+        by_proxy.get(&[&say("203.0.113.13")]).await.problem(401);
     }
 }

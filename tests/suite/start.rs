@@ -1,10 +1,10 @@
 //! What a start refuses, and what it says while it cannot work.
 
-use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
+use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
 use service::settings::Settings;
 
-use crate::support::{TestApp, Wire, eventually, test_database};
+use crate::support::{TestApp, Wire, binary, eventually, test_database};
 
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
@@ -37,6 +37,35 @@ fn secret_03_a_sound_production_configuration_is_accepted() {
     let with = |profile| faults(&[&SOUND[..], &[("APP_PROFILE", profile)]].concat());
     assert_eq!(with("production"), Vec::<String>::new());
     assert_eq!(with("Production"), ["APP_PROFILE: expected `production` or `development`"]);
+}
+
+#[test]
+fn secret_03_documents_are_served_in_production_only_if_set() {
+    let docs = |more: &[(&str, &str)]| {
+        let variables = SOUND.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Settings::from_variables(variables.collect()).unwrap().http.docs
+    };
+    assert!(!docs(&[]) && docs(&[("APP_HTTP__DOCS", "true")]) && docs(&[("APP_PROFILE", "development")]));
+}
+
+/// A service that runs out of descriptors accepts nobody and loses its database.
+#[tokio::test]
+async fn rate_09_too_few_descriptors_stop_a_production_start() {
+    let run = |limit: &str, profile: &str| {
+        let mut command = Command::new("sh");
+        command.env_clear().envs(SOUND).env("APP_PROFILE", profile).env("APP_HTTP__LISTEN", "127.0.0.1:0");
+        command.args(["-c", "ulimit -n $1; exec \"$0\" serve", binary().get_program().to_str().unwrap(), limit]);
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "no database answers under that name");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let refused = run("1024", "production");
+    assert!(refused.contains("error: the descriptor limit is 1024") && refused.contains("LimitNOFILE"), "{refused}");
+    // The soft limit alone is raised.
+    let raised = run("-S 256", "production");
+    assert!(!raised.contains("descriptor limit"), "{raised}");
+    let lowered = run("1024", "development");
+    assert!(lowered.contains("fewer connections are accepted"), "{lowered}");
 }
 
 #[test]

@@ -49,12 +49,12 @@ async fn log_01_a_flood_beyond_the_limit_is_few_log_lines_with_exact_counts() {
     let honest = Actor::new(serving.address, None).at_address(address(2));
     let began = Instant::now();
     // Twice what fits in the table at once, so on two connections: one repeats its method, one its path.
-    let long = "A".repeat(3_900);
+    let text = "A".repeat(3_900);
     let (mut received, mut sent) = (0, 0);
     for (first, again) in [
-        ([&h2::indexed(2, &long)[..], &[0x86, 0x84], &h2::literal(":authority", "x")].concat(), vec![0xbe, 0x86, 0x84]),
+        ([&h2::indexed(2, &text)[..], &[0x86, 0x84], &h2::literal(":authority", "x")].concat(), vec![0xbe, 0x86, 0x84]),
         (
-            [&[0x82, 0x86], &h2::indexed(4, &format!("/{long}"))[..], &h2::literal(":authority", "x")].concat(),
+            [&[0x82, 0x86], &h2::indexed(4, &format!("/{text}"))[..], &h2::literal(":authority", "x")].concat(),
             vec![0x82, 0x86, 0xbe],
         ),
     ] {
