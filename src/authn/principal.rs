@@ -6,12 +6,28 @@ use crate::{
     domain::TenantId,
 };
 
-/// How subjects of API keys begin: no issuer may give such a one, nor the next two.
+/// Prefix of the subjects of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
-/// Of services that are known by certificate.
+/// Prefix of the subjects of services that a client certificate authenticates.
 pub(crate) const SERVICE_SUBJECT: &str = "service:";
-/// Of operators, in the audit trail.
-pub(super) const OPERATOR_SUBJECT: &str = "operator:";
+/// Prefix of the subjects of operators in the audit trail.
+const OPERATOR_SUBJECT: &str = "operator:";
+/// Prefix of the subjects and clients of further issuers: `issuer:<name>:<sub>`.
+const ISSUER_SUBJECT: &str = "issuer:";
+/// Prefixes that no `sub` and no client id of a token may have.
+const RESERVED: [&str; 4] = [API_KEY_SUBJECT, SERVICE_SUBJECT, OPERATOR_SUBJECT, ISSUER_SUBJECT];
+
+/// Whether a `sub` or a client id of a token begins with a reserved prefix, in any case.
+pub(super) fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|prefix| after_kind(name, prefix).is_some())
+}
+
+/// The subject or client of a token as this service records it. The names of a further issuer get
+/// a reserved prefix, and the issuer's name has no `:`. So two issuers never share a subject, and
+/// an issuer that is added later never takes over a subject that is already recorded.
+pub(super) fn qualified(issuer: Option<&str>, name: &str) -> String {
+    issuer.map_or_else(|| name.to_owned(), |issuer| format!("{ISSUER_SUBJECT}{issuer}:{name}"))
+}
 
 /// What follows how a subject of some kind begins, in letters of whatever case: none may look like another.
 pub(crate) fn after_kind<'s>(subject: &'s str, kind: &str) -> Option<&'s str> {
@@ -89,7 +105,8 @@ impl Principal {
         self.kind
     }
 
-    /// The `sub` of the token; of an API key, `api-key:` and its id; of a certificate, `service:` and the service's name.
+    /// The `sub` of the token, for a further issuer as `issuer:<name>:<sub>`; `api-key:` and the id
+    /// of an API key; `service:` and the name of a service with a certificate.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject

@@ -10,7 +10,7 @@ use super::{
     certificate::Thumbprint,
     claims::{Claims, Header, strings, words},
     keys::KeySet,
-    principal::{API_KEY_SUBJECT, CallerKind, OPERATOR_SUBJECT, Principal, SERVICE_SUBJECT, after_kind},
+    principal::{CallerKind, Principal, is_reserved, qualified},
 };
 use crate::{
     authz::{matrix::Scope, policy::Role},
@@ -35,18 +35,11 @@ pub(super) struct Verifier {
     clock: Clock,
     leeway: i64,
     issuer: Issuer,
-    /// What neither subjects nor clients may begin with: what those of further issuers, API keys and services do here.
-    reserved: Vec<String>,
 }
 
 impl Verifier {
     pub(super) fn new(issuer: &Issuer, oidc: &Oidc, clock: Clock) -> Self {
-        let further = oidc.issuers().filter_map(|issuer| issuer.name.as_deref());
-        let reserved = further
-            .map(|name| format!("{name}|"))
-            .chain([API_KEY_SUBJECT, OPERATOR_SUBJECT, SERVICE_SUBJECT].map(str::to_owned))
-            .collect();
-        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), reserved }
+        Self { clock, leeway: oidc.leeway, issuer: issuer.clone() }
     }
 
     /// Whether the claims name this verifier's issuer, exactly (AUTHN-04).
@@ -174,18 +167,13 @@ impl Verifier {
         }
     }
 
-    /// Whether it looks like somebody of another kind, in letters of whatever case.
-    fn is_reserved(&self, name: &str) -> bool {
-        self.reserved.iter().any(|own| after_kind(name, own).is_some())
-    }
-
-    /// A subject or client as it is known here: that of a further issuer begins with the issuer's name.
+    /// The subject or client of a token as this service records it, in at most 255 bytes.
     fn name(&self, name: &str) -> Result<String, Refused> {
         let plain = !name.trim().is_empty() && !name.chars().any(is_hidden_in_names);
-        if !plain || self.is_reserved(name) {
+        if !plain || is_reserved(name) {
             return Err(Refused::Claims);
         }
-        let name = self.issuer.name.as_ref().map_or_else(|| name.to_owned(), |issuer| format!("{issuer}|{name}"));
+        let name = qualified(self.issuer.name.as_deref(), name);
         if name.len() > MAX_NAME { Err(Refused::Claims) } else { Ok(name) }
     }
 }

@@ -30,8 +30,8 @@ pub struct Oidc {
 /// One issuer. Of a further one, audience, token type and lifetime default to the first one's.
 #[derive(Clone, Debug)]
 pub struct Issuer {
-    /// `None` for the first; for a further one `<NAME>` in lower case. Subjects and clients of a further issuer
-    /// are known here as `<name>|<sub>`, so that no two issuers' people are taken for each other.
+    /// `None` for the first; `<NAME>` in lower case for a further one: 1 to 32 of `a-z`, `0-9`, `-`
+    /// and `_`. The service records a further issuer's subjects and clients as `issuer:<name>:<sub>`.
     pub name: Option<String>,
     /// `…__ISSUER`, required: the issuer exactly as its tokens spell it in `iss`.
     pub url: String,
@@ -152,6 +152,12 @@ fn key_of(name: Option<&str>, leaf: &str) -> String {
     name.map_or_else(|| format!("oidc.{leaf}"), |name| format!("oidc.further.{name}.{leaf}"))
 }
 
+/// Subjects begin with the name, so that it holds no separator and has one spelling.
+fn is_issuer_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    (1..=32).contains(&name.len()) && name.bytes().all(plain)
+}
+
 impl Issuer {
     /// What a setting of it is called.
     pub(super) fn key(&self, leaf: &str) -> String {
@@ -162,6 +168,10 @@ impl Issuer {
     fn read(r: &mut Reader, name: Option<String>, first: Option<&Self>) -> Option<Self> {
         let key = |leaf: &str| key_of(name.as_deref(), leaf);
         let path = |text: &str| ClaimPath(text.to_owned());
+        if let Some(name) = name.as_deref().filter(|name| !is_issuer_name(name)) {
+            let key = format!("oidc.further.{name}");
+            r.fault(&key, "the name of a further issuer is 1 to 32 of `a-z`, `0-9`, `-` and `_`");
+        }
         let url: Option<String> = r.required(&key("issuer"));
         if let Some(url) = &url {
             let production = r.is_production();

@@ -198,6 +198,32 @@ fn secret_03_a_further_issuer_says_whose_tokens_it_may_issue() {
 }
 
 #[test]
+fn secret_03_a_further_issuer_has_a_plain_name() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("further-issuers.toml");
+    let (longest, longer) = ("x".repeat(32), "x".repeat(33));
+    let sound = ["auth0", "google-oauth2", "samlp", "a_1", &longest];
+    let wrong = ["Auth0", "a:b", "a|b", "ä", "a b", "\u{200b}", "", &longer];
+    for (names, is_sound) in [(&sound[..], true), (&wrong, false)] {
+        for name in names {
+            let tenants = "tenants = \"0190a000-0000-7000-8000-000000061063\"";
+            let table = format!("[oidc.further.\"{name}\"]\nissuer = \"https://login.partner.example\"\n{tenants}\n");
+            std::fs::write(&file, table).unwrap();
+            std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
+            let found = faults(&[&SOUND[..], &[("APP_CONFIG", file.to_str().unwrap())]].concat());
+            assert_eq!(found.is_empty(), is_sound, "{name:?}: {found:#?}");
+            std::fs::remove_file(&file).unwrap();
+        }
+    }
+    let longer = longer.to_uppercase();
+    let named = |leaf: &str| format!("APP_OIDC__FURTHER__{longer}__{leaf}");
+    let (issuer, tenants) = (named("ISSUER"), named("TENANTS"));
+    let more = [(&*issuer, "https://login.partner.example"), (&*tenants, "0190a000-0000-7000-8000-000000061063")];
+    let expected = format!("APP_OIDC__FURTHER__{longer}: the name of a further issuer is 1 to 32");
+    let found = faults(&[&SOUND[..], &more].concat());
+    assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:#?}");
+}
+
+#[test]
 fn secret_02_a_fault_quotes_no_secret() {
     let mut variables = SOUND.to_vec();
     variables.push(("APP_DATABASE__WRITER_URL", "postgres://postgres:hunter2hunter2@db.example/app"));

@@ -1,6 +1,6 @@
 //! Several issuers, and claims that are not where RFC 9068 has them.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
@@ -59,16 +59,21 @@ async fn authn_07_the_documented_examples_work_as_they_stand() {
     assert_eq!(tried, 6);
 }
 
-/// A service with a first issuer and a further one for Globex.
+/// A service with a first issuer and a further one for Globex, called `partner`.
 async fn two() -> (OddIssuer, OddIssuer, TestKey, TestKey, TestApp) {
+    two_with("PARTNER").await
+}
+
+async fn two_with(name: &str) -> (OddIssuer, OddIssuer, TestKey, TestKey, TestApp) {
     let (first_key, partner_key) = (TestKey::es256("same"), TestKey::es256("same"));
     let first = OddIssuer::with_keys(&[&first_key]).await;
     let partner = OddIssuer::with_keys(&[&partner_key]).await;
-    let globex = GLOBEX.id.to_string();
-    let mut variables = EVERY_SECOND.to_vec();
-    variables.push(("APP_OIDC__FURTHER__PARTNER__ISSUER", &partner.url));
-    variables.push(("APP_OIDC__FURTHER__PARTNER__TENANTS", &globex));
-    variables.push(("APP_OIDC__FURTHER__PARTNER__SERVICE_CLIENTS", "job"));
+    let setting = |leaf: &str| format!("APP_OIDC__FURTHER__{name}__{leaf}");
+    let further =
+        [("ISSUER", partner.url.clone()), ("TENANTS", GLOBEX.id.to_string()), ("SERVICE_CLIENTS", "job".into())];
+    let further = further.map(|(leaf, value)| (setting(leaf), value));
+    let further = further.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let variables: Vec<_> = EVERY_SECOND.into_iter().chain(further).collect();
     let app = first.app(&variables).await;
     app.wait_until_ready().await;
     (first, partner, first_key, partner_key, app)
@@ -96,7 +101,8 @@ async fn authn_04_each_issuer_speaks_for_its_own_tenants_and_people() {
     // The further issuer may be known a moment after the first.
     eventually("it is known", async || me(theirs.clone()).await.status != 503).await;
     let found = me(theirs).await.ok(200);
-    assert_eq!((&found["subject"], &found["clientId"]), (&json!("partner|alice"), &json!("partner|some-client")));
+    assert_eq!(found["subject"], "issuer:partner:alice");
+    assert_eq!(found["clientId"], "issuer:partner:some-client");
     let ours = me(signed(&first_key, &with(&first, json!({ "tenant_id": globex, "sub": "alice" })))).await.ok(200);
     assert_eq!(ours["subject"], "alice");
     let job = with(&partner, json!({ "tenant_id": globex, "sub": "job", "client_id": "job" }));
@@ -109,14 +115,71 @@ async fn authn_04_each_issuer_speaks_for_its_own_tenants_and_people() {
     assert_eq!(reason(&crossed), "signature");
     let crossed = me(signed(&partner_key, &with(&first, json!({ "tenant_id": acme })))).await;
     assert_eq!(reason(&crossed), "signature");
-    // Nobody's subject looks like another issuer's.
-    let posing = me(signed(&first_key, &with(&first, json!({ "sub": "partner|alice" })))).await;
-    assert_eq!(reason(&posing), "claims");
-    let posing = me(signed(&first_key, &with(&first, json!({ "client_id": "partner|job" })))).await;
-    assert_eq!(reason(&posing), "claims");
     // A client that may act for itself at one of them may not at the other.
     let posing = me(signed(&first_key, &with(&first, json!({ "sub": "job", "client_id": "job" })))).await;
     assert_eq!(reason(&posing), "service_client");
+}
+
+/// Each name is natural for an issuer whose users come from such a connection (`auth0|507f…`).
+#[tokio::test]
+async fn authn_04_subjects_of_two_issuers_never_collide() {
+    let (first, further, first_key, further_key, app) = two_with("AUTH0").await;
+    let now = app.clock.timestamp();
+    let me = async |is_first: bool, name: &str, value: &str| {
+        let (issuer, key) = if is_first { (&first, &first_key) } else { (&further, &further_key) };
+        let mut claims = issuer.claims(now);
+        claims["tenant_id"] = json!(GLOBEX.id.to_string());
+        claims[name] = json!(value);
+        app.bearer(signed(key, &claims)).get("/v1/me").await
+    };
+    eventually("the further issuer is known", async || me(false, "sub", "x").await.status == 200).await;
+    let accepted = [
+        "x",
+        "auth0|x",
+        "auth0|auth0|x",
+        "AUTH0|x",
+        "auth0:x",
+        "auth0",
+        "|x",
+        ":x",
+        "issuer",
+        "issuer|auth0|x",
+        "okta|connection|x",
+        "google-oauth2|x",
+        "@auth0:x",
+        "x@clients",
+    ];
+    for (name, shown) in [("sub", "subject"), ("client_id", "clientId")] {
+        let mut seen = BTreeSet::new();
+        for value in accepted {
+            for is_first in [true, false] {
+                let found = me(is_first, name, value).await.ok(200)[shown].as_str().unwrap().to_owned();
+                let expected = if is_first { value.to_owned() } else { format!("issuer:auth0:{value}") };
+                assert_eq!(found, expected);
+                assert!(seen.insert(found), "{value} is another issuer's {shown} too");
+            }
+        }
+        for value in [
+            "issuer:auth0:x",
+            "issuer:auth0:auth0|x",
+            "ISSUER:auth0:x",
+            "Issuer:",
+            "issuer:other:x",
+            "service:job",
+            "Service:job",
+            "api-key:0190a000-0000-7000-8000-00000000ac3e",
+            "operator:x",
+            "is\u{200b}suer:auth0:x",
+        ] {
+            for is_first in [true, false] {
+                assert_eq!(reason(&me(is_first, name, value).await), "claims", "{value}");
+            }
+        }
+    }
+    // The longest that is recorded has 255 bytes with its prefix.
+    let longest = "s".repeat(255 - "issuer:auth0:".len());
+    me(false, "sub", &longest).await.ok(200);
+    assert_eq!(reason(&me(false, "sub", &format!("{longest}s")).await), "claims");
 }
 
 #[tokio::test]
