@@ -63,6 +63,9 @@ pub enum Refused {
     /// A client acts for itself that is not listed as one that may.
     #[error("service_client")]
     ServiceClient,
+    /// The marks of the token do not show whether a user or a program calls (AUTHN-07).
+    #[error("caller_kind")]
+    CallerKind,
     /// Revoked before its end (AUTHN-11).
     #[error("revoked")]
     Revoked,

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     authz::{matrix::Scope, policy::Role},
     domain::{Clock, TenantId, is_hidden, is_shaping},
-    settings::{Issuer, Oidc, ServiceMark},
+    settings::{Issuer, Oidc},
 };
 
 /// Longest subject and client id, in bytes.
@@ -118,14 +118,7 @@ impl Verifier {
         let subject = claims.text("sub").ok_or(Refused::Claims)?;
         let claimed = issuer.client_claim.of(&claims.0);
         let client = claimed.or_else(|| claims.0.get("azp")).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
-        let acts_for_itself = match &issuer.service_mark {
-            // Only the client's own claim says so: `azp` is in tokens of people too.
-            ServiceMark::Subject => claimed.is_some() && client == subject,
-            ServiceMark::Claim(path, value) => path.of(&claims.0).is_some_and(|found| found == value.as_str()),
-        };
-        if acts_for_itself && !issuer.service_clients.contains(client) {
-            return Err(Refused::ServiceClient);
-        }
+        let acts_for_itself = self.acts_for_itself(claims, subject, client)?;
         let (kind, roles, scope_claim) = if acts_for_itself {
             (CallerKind::Service, vec![Role::Service], &issuer.service_scope_claim)
         } else {
@@ -151,6 +144,21 @@ impl Verifier {
             bound_to: None,
             issued_at,
         })
+    }
+
+    /// Whether the token is that of a listed program that acts for itself (true) or of a user
+    /// (false). Where the issuer's users have a mark, a token that does not prove its kind is
+    /// refused: an unmarked program must not become a user with the program's roles.
+    fn acts_for_itself(&self, claims: &Claims, subject: &str, client: &str) -> Result<bool, Refused> {
+        let issuer = &self.issuer;
+        let is_program = client == subject || issuer.service_marks.iter().any(|mark| mark.is_in(&claims.0));
+        let is_user = issuer.user_marks.iter().any(|mark| mark.is_in(&claims.0));
+        match (is_program, is_user) {
+            (true, _) if !issuer.service_clients.contains(client) => Err(Refused::ServiceClient),
+            (true, true) => Err(Refused::CallerKind),
+            (false, false) if !issuer.user_marks.is_empty() => Err(Refused::CallerKind),
+            _ => Ok(is_program),
+        }
     }
 
     /// The tenant, if this issuer may speak for it.

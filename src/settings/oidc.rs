@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, convert::Infallible, str::FromStr, time::Durati
 
 use serde_json::{Map, Value};
 
-use super::{Reader, checks};
+use super::{Mark, Reader, checks, marks};
 use crate::domain::TenantId;
 
 /// Whose tokens are accepted.
@@ -54,9 +54,15 @@ pub struct Issuer {
     pub service_scope_claim: ClaimPath,
     /// `…__CLIENT_CLAIM`, default `client_id`: what holds the client's id; `azp` if it is absent.
     pub client_claim: ClaimPath,
-    /// `…__SERVICE_MARK`, default `sub`: how a program that acts for itself is told from a person.
-    pub service_mark: ServiceMark,
-    /// `…__SERVICE_CLIENTS`, separated by commas, default none: the clients that may act for themselves.
+    /// `…__SERVICE_MARKS`, separated by commas, default none: claims that only tokens of programs
+    /// that act for themselves have. One is enough. A token whose subject is its client's id is a
+    /// program's in any case (RFC 9068 section 2.2).
+    pub service_marks: Vec<Mark>,
+    /// `…__USER_MARKS`, separated by commas, required with the former: claims that only tokens of
+    /// users have. One is enough. A token with marks of both kinds or of neither is refused.
+    pub user_marks: Vec<Mark>,
+    /// `…__SERVICE_CLIENTS`, separated by commas, default none: the programs that may act for
+    /// themselves, by client id.
     pub service_clients: BTreeSet<String>,
     /// `…__TENANTS`, separated by commas: whose tokens it may issue. Required for a further issuer; the first one
     /// speaks for every tenant unless it is set.
@@ -79,34 +85,19 @@ impl ClaimPath {
     }
 }
 
+impl From<&str> for ClaimPath {
+    /// A pointer to a claim itself is its name, so that equal paths are equal.
+    fn from(text: &str) -> Self {
+        let name = text.strip_prefix('/').filter(|name| !name.is_empty() && !name.contains(['/', '~']));
+        Self(name.unwrap_or(text).to_owned())
+    }
+}
+
 impl FromStr for ClaimPath {
     type Err = Infallible;
 
     fn from_str(s: &str) -> Result<Self, Infallible> {
-        Ok(Self(s.to_owned()))
-    }
-}
-
-/// How a program that acts for itself is told from a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServiceMark {
-    /// `sub`: its subject is its client id (RFC 9068 section 2.2).
-    Subject,
-    /// `<claim>=<value>`: a claim that only such tokens have.
-    Claim(ClaimPath, String),
-}
-
-impl FromStr for ServiceMark {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s.split_once('=') {
-            None if s == "sub" => Ok(Self::Subject),
-            Some((claim, value)) if !claim.is_empty() && !value.is_empty() => {
-                Ok(Self::Claim(ClaimPath(claim.to_owned()), value.to_owned()))
-            }
-            _ => Err("expected `sub` or `<claim>=<value>`"),
-        }
+        Ok(s.into())
     }
 }
 
@@ -167,7 +158,7 @@ impl Issuer {
     /// The first issuer, or a further one of this name.
     fn read(r: &mut Reader, name: Option<String>, first: Option<&Self>) -> Option<Self> {
         let key = |leaf: &str| key_of(name.as_deref(), leaf);
-        let path = |text: &str| ClaimPath(text.to_owned());
+        let path = |text: &str| ClaimPath::from(text);
         if let Some(name) = name.as_deref().filter(|name| !is_issuer_name(name)) {
             let key = format!("oidc.further.{name}");
             r.fault(&key, "the name of a further issuer is 1 to 32 of `a-z`, `0-9`, `-` and `_`");
@@ -190,7 +181,8 @@ impl Issuer {
         let roles_claim = r.or(&key("roles_claim"), path("roles"));
         let service_scope_claim = r.or(&key("service_scope_claim"), scope_claim.clone());
         let client_claim = r.or(&key("client_claim"), path("client_id"));
-        let service_mark = r.or(&key("service_mark"), ServiceMark::Subject);
+        let service_marks = r.list(&key("service_marks"));
+        let user_marks = r.list(&key("user_marks"));
         let service_clients = r.list(&key("service_clients")).into_iter().collect();
         let tenants: BTreeSet<TenantId> = r.list(&key("tenants")).into_iter().collect();
         if name.is_some() && tenants.is_empty() {
@@ -199,7 +191,7 @@ impl Issuer {
                 "is required: a further issuer speaks for the tenants that are named and no other",
             );
         }
-        Some(Self {
+        let issuer = Self {
             name,
             url: url?,
             audience: audience?,
@@ -211,9 +203,12 @@ impl Issuer {
             scope_claim,
             service_scope_claim,
             client_claim,
-            service_mark,
+            service_marks,
+            user_marks,
             service_clients,
             tenants: (!tenants.is_empty()).then_some(tenants),
-        })
+        };
+        marks::check(&issuer, r);
+        Some(issuer)
     }
 }

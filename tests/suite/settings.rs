@@ -53,11 +53,10 @@ const NUMBERS: [(&str, &str, &str); 42] = [
 ];
 
 /// Every word that a setting can be.
-const WORDS: [(&str, &[&str]); 8] = [
+const WORDS: [(&str, &[&str]); 7] = [
     ("PROFILE", &["production", "development"]),
     ("REVOCATION__WHEN_LOST", &["refuse", "serve"]),
     ("TLS__MIN_VERSION", &["1.3", "1.2"]),
-    ("OIDC__SERVICE_MARK", &["sub", "gty=client-credentials"]),
     ("HTTP__PROXY_HEADER", &["x-forwarded-for", "forwarded"]),
     ("KEYS__PROVIDER", &["keyset", "vault"]),
     ("LOG__FORMAT", &["json", "text"]),

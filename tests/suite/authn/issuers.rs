@@ -1,6 +1,6 @@
 //! Several issuers, and claims that are not where RFC 9068 has them.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
@@ -9,54 +9,10 @@ use crate::support::{ACME, GLOBEX, OddIssuer, Reply, TestApp, TestKey, eventuall
 
 use super::keys::{EVERY_SECOND, until};
 
-const EXAMPLES: &str = "docs/issuers.md";
-
-/// The blocks of one language in a section of the examples.
-fn blocks(section: &str, language: &str) -> Vec<String> {
-    let start = format!("```{language}\n");
-    section.split(&start).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
-
-fn reason(reply: &Reply) -> String {
+/// The reason in the event of a refusal.
+pub(super) fn reason(reply: &Reply) -> String {
     reply.problem(401);
     reply.events()[0]["reason"].clone()
-}
-
-#[tokio::test]
-async fn authn_07_the_documented_examples_work_as_they_stand() {
-    let text = fs::read_to_string(EXAMPLES).unwrap();
-    let mut tried = 0;
-    for section in text.split("\n## ").filter(|section| !blocks(section, "json").is_empty()) {
-        let name = section.lines().next().unwrap();
-        let key = TestKey::rs256("example");
-        let issuer = OddIssuer::with_keys(&[&key]).await;
-        let configuration = blocks(section, "toml").remove(0);
-        let own = configuration.split('"').nth(1).unwrap().to_owned();
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("issuer-{name}.toml"));
-        fs::write(&file, configuration.replace(&own, &issuer.url)).unwrap();
-        let from_file = [("APP_OIDC__AUDIENCE", ""), ("APP_OIDC__SERVICE_CLIENTS", ""), ("APP_OIDC__ISSUER", "")];
-        let mut variables = vec![("APP_CONFIG", file.to_str().unwrap())];
-        variables.extend(from_file);
-        let app = TestApp::start_with(&variables).await;
-        app.wait_until_ready().await;
-        let typ = if configuration.contains("token_type = \"JWT\"") { "JWT" } else { "at+jwt" };
-        let header = json!({ "alg": "RS256", "typ": typ, "kid": "example" }).to_string();
-        let examples: Vec<Value> =
-            blocks(section, "json").iter().map(|block| serde_json::from_str(block).expect(block)).collect();
-        for pair in examples.chunks(2) {
-            let [claims, expected] = pair else { panic!("{name}: a token without its meaning") };
-            assert_eq!(claims["iss"], own, "{name}");
-            let now = app.clock.timestamp();
-            let mut claims = claims.clone();
-            (claims["iss"], claims["iat"], claims["exp"]) = (json!(issuer.url), json!(now), json!(now + 300));
-            let me = app.bearer(key.sign_text(&header, &claims.to_string())).get("/v1/me").await.ok(200);
-            let mut expected = expected.clone();
-            expected["tenantId"] = json!(ACME.id.to_string());
-            assert_eq!(me, expected, "{name}");
-            tried += 1;
-        }
-    }
-    assert_eq!(tried, 6);
 }
 
 /// A service with a first issuer and a further one for Globex, called `partner`.
@@ -120,7 +76,7 @@ async fn authn_04_each_issuer_speaks_for_its_own_tenants_and_people() {
     assert_eq!(reason(&posing), "service_client");
 }
 
-/// Each name is natural for an issuer whose users come from such a connection (`auth0|507f…`).
+/// Subjects of an Auth0 database begin with `auth0|`, so the name of the issuer is a natural one.
 #[tokio::test]
 async fn authn_04_subjects_of_two_issuers_never_collide() {
     let (first, further, first_key, further_key, app) = two_with("AUTH0").await;

@@ -2,8 +2,10 @@
 
 mod api_keys;
 mod attacks;
+mod documented;
 mod issuers;
 mod keys;
+mod marks;
 mod penalties;
 mod revocation;
 
