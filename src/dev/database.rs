@@ -1,7 +1,11 @@
 //! Sets up a database for the service on a server whose superuser is known: logins, database, schema.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
+use aws_lc_rs::{
+    hmac,
+    pbkdf2::{self, PBKDF2_HMAC_SHA256},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -40,6 +44,9 @@ pub enum DatabaseError {
     /// What is sealed there was sealed with other keys, or cannot be sealed.
     #[error("the keys of the development database do not fit its data; start afresh with --fresh")]
     Keys,
+    /// There is no randomness.
+    #[error("nothing could be made at random")]
+    Random,
     /// The server's URL cannot be used.
     #[error("not a database URL with a user and a password")]
     Url,
@@ -93,6 +100,15 @@ impl Cluster {
         Ok(PgConnection::connect(self.superuser.as_str()).await?)
     }
 
+    /// Makes connecting as the superuser as cheap as it is for the logins. For a server that is the
+    /// caller's alone.
+    pub async fn cheapen_superuser(&self) -> Result<(), DatabaseError> {
+        let alter =
+            format!("alter role current_user password '{}'", verifier(self.superuser.password().unwrap_or(""))?);
+        sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut self.connect().await?).await?;
+        Ok(())
+    }
+
     /// A connection of the superuser to the database `name`.
     pub async fn connect_to(&self, name: &str) -> Result<PgConnection, DatabaseError> {
         let mut url = self.superuser.clone();
@@ -107,8 +123,8 @@ impl Cluster {
         sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut admin).await?;
         sqlx::raw_sql(ROLES).execute(&mut admin).await?;
         for role in LOGINS {
-            // The password is hexadecimal digits, so it needs no quoting.
-            let alter = format!("alter role {role} with login password '{}'", self.password(role));
+            // It has no quote in it: letters and digits of base64, and `$:+/=`.
+            let alter = format!("alter role {role} with login password '{}'", verifier(&self.password(role))?);
             sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut admin).await?;
         }
         let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
@@ -198,6 +214,20 @@ impl Cluster {
     pub fn derived(&self, purpose: &str) -> [u8; 32] {
         crypto::sha256(format!("{purpose} {}", self.superuser.password().unwrap_or_default()).as_bytes())
     }
+}
+
+/// What the server stores of a password (RFC 5803), after one round of PBKDF2 and not the usual 4096.
+/// Rounds slow guessing down, and 160 random bits are not guessed; in a debug build they are most of
+/// the time that connecting takes.
+fn verifier(password: &str) -> Result<String, DatabaseError> {
+    let salt = crypto::random::<16>().map_err(|_| DatabaseError::Random)?;
+    let mut salted = [0; 32];
+    pbkdf2::derive(PBKDF2_HMAC_SHA256, NonZeroU32::MIN, &salt, password.as_bytes(), &mut salted);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+    let (client, server) = (hmac::sign(&key, b"Client Key"), hmac::sign(&key, b"Server Key"));
+    let [salt, stored, server] =
+        [&salt[..], &crypto::sha256(client.as_ref()), server.as_ref()].map(|bytes| STANDARD.encode(bytes));
+    Ok(format!("SCRAM-SHA-256$1:{salt}${stored}:{server}"))
 }
 
 impl Urls {

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -15,6 +15,7 @@ use service::{
     dev::issuer::DevIssuer,
     domain::Clock,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     ACME, Actor, Forge, Serving, TestApp, as_superuser, binary, eventually, h2, h2::H2, person, start_issuer,
@@ -140,34 +141,60 @@ async fn rate_09_idle_connections_of_a_few_networks_keep_no_one_out_and_end() {
     honest.get("/v1/me").await.ok(200);
 }
 
-/// 30 lists of some 500 KB that are not read: a few are made, the rest are refused, and those end.
+/// 30 lists of some 500 KB that are not read: a few are made, and the rest are refused.
 #[tokio::test]
-async fn rate_09_unread_responses_are_bounded_and_broken_off() {
-    let more = [("APP_HTTP__MAX_UNREAD_BYTES", "8388608"), ("APP_HTTP__STALL_TIMEOUT_MS", "1000")];
+async fn rate_09_unread_responses_are_bounded_by_network() {
+    let more = [("APP_HTTP__MAX_UNREAD_BYTES", "8388608"), ("APP_HTTP__STALL_TIMEOUT_MS", "600000")];
     let app = TestApp::start_with(&more).await;
     as_superuser(&app, large_orders()).await;
-    let reader = |subject: &str| app.forge().claim("sub", subject).token();
-    let honest = app.bearer(reader("honest")).at_address(address(2));
-    let list = "/v1/orders?limit=100";
-    let size = honest.get(list).await.ok(200).to_string().len();
+    let reader = |subject: &str, last| app.bearer(app.forge().claim("sub", subject).token()).at_address(address(last));
+    let honest = reader("honest", 2);
+    let size = honest.get(LIST).await.ok(200).to_string().len();
     assert!(size > 300_000, "{size}");
     let mut unread = Vec::new();
     for n in 0..3 {
-        let mut connection = H2::connect(app.address, address(1), false).await.unwrap();
-        let token = reader(&format!("attacker-{n}"));
-        for _ in 0..10 {
-            connection.send(&h2::get(list, Some(&token))).await.unwrap();
-        }
-        connection.heads(10).await;
-        unread.push(connection);
+        let token = app.forge().claim("sub", format!("attacker-{n}")).token();
+        unread.push(leave_unread(&app, &token, 10).await);
     }
     // Its network's part is used up: for large answers only, and for no other network.
-    let neighbour = app.bearer(reader("neighbour")).at_address(address(1));
-    assert_eq!(neighbour.get(list).await.problem(503), "unavailable");
+    let neighbour = reader("neighbour", 1);
+    assert_eq!(neighbour.get(LIST).await.problem(503), "unavailable");
     neighbour.get("/v1/orders?limit=1").await.ok(200);
-    honest.get(list).await.ok(200);
-    eventually("unread connections end", async || unread.iter().all(H2::is_closed)).await;
-    eventually("the network is served again", async || neighbour.get(list).await.status == 200).await;
+    honest.get(LIST).await.ok(200);
+    drop(unread);
+    eventually("the network is served again", async || neighbour.get(LIST).await.status == 200).await;
+}
+
+#[tokio::test]
+async fn rate_09_a_connection_whose_responses_are_not_read_ends() {
+    let app = TestApp::start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    as_superuser(&app, large_orders()).await;
+    let token = app.forge().token();
+    let unread = leave_unread(&app, &token, 2).await;
+    eventually("it ends", async || unread.is_closed()).await;
+    // One that is read slowly, but fast enough, does not.
+    let mut reader = tokio::net::TcpStream::connect(app.address).await.unwrap();
+    let request =
+        format!("GET {LIST} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+    reader.write_all(request.as_bytes()).await.unwrap();
+    let (mut answer, mut piece) = (Vec::new(), vec![0; 16_384]);
+    while let Ok(length @ 1..) = reader.read(&mut piece).await {
+        answer.extend_from_slice(&piece[..length]);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(answer.len() > 300_000 && answer.ends_with(b"}"), "{} bytes", answer.len());
+}
+
+const LIST: &str = "/v1/orders?limit=100";
+
+/// So many lists on one connection, of whose responses the client reads the heads.
+async fn leave_unread(app: &TestApp, token: &str, lists: usize) -> H2 {
+    let mut connection = H2::connect(app.address, address(1), false).await.unwrap();
+    for _ in 0..lists {
+        connection.send(&h2::get(LIST, Some(token))).await.unwrap();
+    }
+    connection.heads(lists).await;
+    connection
 }
 
 /// 100 orders of 50 lines, in SQL.
@@ -210,7 +237,7 @@ async fn authn_17_slowed_refusals_hold_no_request_slot() {
     let served = async {
         for _ in 0..60 {
             honest.get("/v1/me").await.ok(200);
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     let (refused, ()) = tokio::join!(attack, served);

@@ -1,4 +1,7 @@
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
@@ -88,9 +91,11 @@ impl Actor {
     }
 }
 
-/// Reading the machine's certificates takes longer than most tests, and plain HTTP needs none.
+/// Reading the machine's certificates takes longer than most tests, and plain HTTP needs none. A
+/// connection is not used again when the service may be about to close it, after five seconds.
 fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().tls_certs_only([]).redirect(reqwest::redirect::Policy::none())
+    let client = reqwest::Client::builder().tls_certs_only([]).redirect(reqwest::redirect::Policy::none());
+    client.pool_idle_timeout(Duration::from_secs(2))
 }
 
 impl Reply {

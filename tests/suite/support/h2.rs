@@ -147,3 +147,10 @@ impl H2 {
         self.reader.is_finished()
     }
 }
+
+/// Closes the connection, also where its reader would go on.
+impl Drop for H2 {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

@@ -182,6 +182,7 @@ async fn private() -> Provider {
     let server = Server::start(&folder, &binaries, Durability::Disposable, Data::Kept).await.unwrap();
     announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
     let cluster = Cluster::new(server.url()).unwrap();
+    cluster.cheapen_superuser().await.unwrap();
     Provider { cluster, _server: Some(server), _container: None, _slot: Some(slot) }
 }
 
@@ -215,6 +216,7 @@ async fn container() -> Result<Provider, String> {
     for _ in 0..300 {
         if let Ok(connection) = cluster.connect().await {
             connection.close().await.unwrap();
+            cluster.cheapen_superuser().await.unwrap();
             announce(&format!("PostgreSQL in a container of {image}"));
             return Ok(Provider { cluster, _server: None, _container: Some((container, reaper)), _slot: None });
         }
