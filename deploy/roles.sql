@@ -5,7 +5,7 @@
 --   alter role app_writer with login password '…';
 --
 -- Logins can be rotated without downtime: `create role app_writer_b login password '…' in role
--- app_writer` gets the same rights.
+-- app_writer` gets the same rights, but no time-outs: repeat the `alter role` lines below for it.
 do $$
 declare
     role text;
@@ -19,6 +19,26 @@ begin
     end loop;
 end
 $$;
+
+-- Time-outs for sessions that set none: the service sets its own
+-- (`APP_DATABASE__STATEMENT_TIMEOUT_MS`), but a connection pooler may drop them. They end what a
+-- frozen replica left behind. They do not stop an attacker, who can set others:
+-- docs/runbooks/README.md has the statement that ends a session.
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['app_writer', 'app_reader', 'app_authn', 'app_keys', 'app_incidents'] loop
+        execute format('alter role %I set statement_timeout = ''5s''', role);
+        execute format('alter role %I set lock_timeout = ''5s''', role);
+        execute format('alter role %I set idle_in_transaction_session_timeout = ''5s''', role);
+    end loop;
+end
+$$;
+-- Operators' commands set time-outs for each statement. A forgotten transaction of an operator
+-- would block the others. Migrations, backups and audits take as long as they take.
+alter role app_operator set lock_timeout = '5s';
+alter role app_operator set idle_in_transaction_session_timeout = '1min';
 
 -- Who makes backups reads everything, of every tenant, and writes nothing.
 alter role app_backup bypassrls;

@@ -117,6 +117,25 @@ async fn authz_08_the_logins_can_do_no_more_than_they_must() {
         .unwrap();
 }
 
+/// Also when a connection pooler drops the options that the service sends.
+#[tokio::test]
+async fn authz_08_service_logins_have_time_outs_of_their_own() {
+    let urls = test_database().await;
+    let settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+    let service = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.incidents];
+    // Migrations, backups and audits have no limit; operators' commands set one for each statement.
+    let others = [&urls.owner, &urls.backup, &urls.auditor].map(|login| (login, ["0", "0", "0"]));
+    let all = service.map(|login| (login, ["5s"; 3])).into_iter().chain(others);
+    for (login, expected) in all.chain([(&urls.operator, ["0", "5s", "1min"])]) {
+        for (setting, expected) in settings.into_iter().zip(expected) {
+            let mut connection = PgConnection::connect(login.expose_secret()).await.unwrap();
+            let show = sqlx::AssertSqlSafe(format!("select current_user || ' ' || current_setting('{setting}')"));
+            let shown: String = sqlx::query_scalar(show).fetch_one(&mut connection).await.unwrap();
+            assert!(shown.ends_with(&format!(" {expected}")), "{setting}: {shown}");
+        }
+    }
+}
+
 /// What a start with these logins says.
 async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     let urls = test_database().await;

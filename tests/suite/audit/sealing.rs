@@ -9,6 +9,9 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use super::verify::{SEALING, sealed, tamper, until_all_is_sealed, verify};
 use crate::support::{ACME, Serving, TestApp, eventually, query, run, start_issuer, test_database};
 
+/// The time-out of the login would end a session that a test keeps idle.
+const NO_LIMIT: &str = "set idle_in_transaction_session_timeout = 0";
+
 /// Seals as the service does, in a transaction of its own. It may have to wait: transactions of all databases of the server
 /// count, those of other tests too.
 async fn seal(urls: &Urls) {
@@ -40,7 +43,7 @@ async fn note(writer: &SecretString, object: &str) {
 async fn log_05_what_is_under_way_is_sealed_when_it_is_over() {
     let urls = test_database().await;
     let mut slow = sqlx::PgConnection::connect(urls.writer.expose_secret()).await.unwrap();
-    let begin = format!("begin; set local app.tenant_id = '{}'; {}", ACME.id, an_event("slow"));
+    let begin = format!("{NO_LIMIT}; begin; set local app.tenant_id = '{}'; {}", ACME.id, an_event("slow"));
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut slow).await.unwrap();
     // It has the first position, and is not committed.
     for n in 0..3 {
@@ -102,7 +105,7 @@ async fn log_05_the_service_tells_if_seals_were_taken_back_or_cannot_be_made() {
     note(&urls.writer, "instead of it").await;
     serving.line("a number again", |line| line["event"] == "audit_trail_invalid").await;
     let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
-    sqlx::raw_sql("begin").execute(&mut idle).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("{NO_LIMIT}; begin"))).execute(&mut idle).await.unwrap();
     let held = sqlx::query_scalar::<_, String>("select pg_current_xact_id()::text").fetch_one(&mut idle).await.unwrap();
     // From now on nothing is sealed; what was under way would note another horizon after this one.
     let held_up = format!("select (noted_by > '{held}')::text from audit_horizon");
@@ -118,7 +121,8 @@ async fn log_05_the_service_tells_if_seals_were_taken_back_or_cannot_be_made() {
 async fn log_05_a_trail_that_cannot_be_sealed_is_told_and_a_long_one_is_sealed_in_stretches() {
     let urls = test_database().await;
     let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
-    sqlx::raw_sql("begin; select pg_current_xact_id()").execute(&mut idle).await.unwrap();
+    let begin = format!("{NO_LIMIT}; begin; select pg_current_xact_id()");
+    sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut idle).await.unwrap();
     seal(&urls).await;
     note(&urls.writer, "waits").await;
     seal(&urls).await;
@@ -128,6 +132,7 @@ async fn log_05_a_trail_that_cannot_be_sealed_is_told_and_a_long_one_is_sealed_i
     sqlx::raw_sql("rollback").execute(&mut idle).await.unwrap();
     let many = format!(
         "set local app.tenant_id = '{0}';
+         set local statement_timeout = 0;
          select note_audit_event('{0}', gen_random_uuid(), 'somebody', 'a client', 'product_put', n::text, '')
          from generate_series(1, 25000) n",
         ACME.id
