@@ -17,7 +17,7 @@ use super::{
     key_text::{self, KeyText},
     penalties::Penalties,
     principal::API_KEY_SUBJECT,
-    revocation::{Revocations, Standing},
+    revocation::Revocations,
 };
 use crate::{
     crypto::MacKey,
@@ -43,7 +43,7 @@ pub(super) struct ApiKeys {
     /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
     remembered: Cache<[u8; 32], Remembered>,
     /// Keys that were right when they were shown last, by the same digest.
-    proven: Cache<[u8; 32], ()>,
+    proven: Cache<[u8; 32], Proof>,
     digest_key: MacKey,
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
 }
@@ -52,8 +52,15 @@ pub(super) struct ApiKeys {
 struct Remembered {
     principal: Arc<Principal>,
     valid_until: i64,
-    /// The revocations that were known before it was read.
-    standing: Standing,
+    /// The count of key changes of the tenant before the row was read.
+    key_changes: u64,
+}
+
+/// A hash that a key was checked against. The row can be read again without hashing again.
+#[derive(Clone)]
+struct Proof {
+    secret_hash: String,
+    valid_until: i64,
 }
 
 impl ApiKeys {
@@ -87,9 +94,9 @@ impl ApiKeys {
         self.digest_key.tag("api key", text.as_bytes())
     }
 
-    fn counts(&self, known: &Remembered, key: ApiKeyId, revocations: &Revocations) -> bool {
-        let is_as_it_was = |maker: &String| !revocations.key_changed_since(known.standing, key, maker);
-        self.clock.timestamp() < known.valid_until && known.principal.creator.as_ref().is_some_and(is_as_it_was)
+    fn counts(&self, known: &Remembered, revocations: &Revocations) -> bool {
+        let key_changes = revocations.key_changes(known.principal.tenant);
+        self.clock.timestamp() < known.valid_until && known.key_changes == key_changes
     }
 
     /// The principal behind a key, if it was not revoked, nor whatever it was made by.
@@ -127,7 +134,7 @@ impl ApiKeys {
         revocations: &Revocations,
         penalties: &Penalties,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let counts = |known: &Remembered| self.counts(known, key.id, revocations);
+        let counts = |known: &Remembered| self.counts(known, revocations);
         // Of many calls at once with one key, one is checked and the others wait for it; but not one after the other for
         // a database that is away.
         let ask = async || loop {
@@ -143,32 +150,34 @@ impl ApiKeys {
             Err(_) => return Err(AuthnError::Unavailable("busy")),
         };
         // What was right before is no guess, whoever else guesses from the same address.
-        let proven = self.proven.get(&digest).is_some();
-        let asker = if proven { Asker::Proven(key.tenant) } else { Asker::Anybody(source) };
+        let proof = self.proven.get(&digest);
+        let asker = if proof.is_some() { Asker::Proven(key.tenant) } else { Asker::Anybody(source) };
         let admit = || match penalties.admit(source, key.id) {
-            Err(seconds) if !proven => Err(AuthnError::Penalised { seconds, refused: None }),
+            Err(seconds) if proof.is_none() => Err(AuthnError::Penalised { seconds, refused: None }),
             _ => Ok(()),
         };
         admit()?;
-        // Before the row is read: a change that overtakes the reading is noticed then.
-        let standing = revocations.standing();
-        let (principal, expires_at) = self.check(key, asker, revocations, admit).await?;
-        self.proven.insert(digest, ());
-        let valid_until = self.clock.timestamp().saturating_add(self.remembered_for).min(expires_at);
-        let remembered = Remembered { principal: Arc::clone(&principal), valid_until, standing };
+        // Before the row is read, so that a change during the reading makes the entry stale.
+        let key_changes = revocations.key_changes(key.tenant);
+        let (principal, proof) = self.check(key, proof.as_ref(), asker, revocations, admit).await?;
+        let valid_until = proof.valid_until;
+        self.proven.insert(digest, proof);
+        let remembered = Remembered { principal: Arc::clone(&principal), valid_until, key_changes };
         // Its place may be gone, if another took it for itself; then it is checked again next time.
         let _ = place.insert(remembered);
         Ok(principal)
     }
 
-    /// The principal of a key and its end in seconds since the epoch. What costs nothing comes first.
+    /// The principal of a key, and the proof that its secret is right. What costs nothing comes
+    /// first.
     async fn check(
         &self,
         key: &KeyText<'_>,
+        proof: Option<&Proof>,
         asker: Asker,
         revocations: &Revocations,
         admit: impl FnOnce() -> Result<(), AuthnError>,
-    ) -> Result<(Arc<Principal>, i64), AuthnError> {
+    ) -> Result<(Arc<Principal>, Proof), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
             coalesced!(warn, "could not look up an API key", %error, cause = ?std::error::Error::source(&error));
             AuthnError::Unavailable("store")
@@ -186,10 +195,16 @@ impl ApiKeys {
         if revocations.names(&principal) {
             return Err(refused(Refused::Revoked));
         }
-        if !self.hashing.verify(key.secret, secret_hash, asker, admit).await? {
-            return Err(refused(Refused::ApiKeySecret));
-        }
-        Ok((Arc::new(principal), expires_at))
+        let now = self.clock.timestamp();
+        let valid_until = match proof {
+            Some(proof) if now < proof.valid_until && proof.secret_hash == secret_hash => proof.valid_until,
+            _ if self.hashing.verify(key.secret, secret_hash.clone(), asker, admit).await? => {
+                self.clock.timestamp().saturating_add(self.remembered_for)
+            }
+            _ => return Err(refused(Refused::ApiKeySecret)),
+        };
+        let valid_until = valid_until.min(expires_at);
+        Ok((Arc::new(principal), Proof { secret_hash, valid_until }))
     }
 
     fn note_use(&self, tenant: TenantId, id: ApiKeyId) {

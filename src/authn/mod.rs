@@ -203,9 +203,15 @@ impl Authenticator {
         self.api_keys.issue(maker.tenant(), id).await
     }
 
-    /// Learns here and now what was just revoked. The other replicas are told by the database.
+    /// Reads all revocations. To be done once before the first request.
     pub async fn learn_revocations(&self) -> Result<(), StoreError> {
-        self.revocations.look().await
+        self.revocations.look(None).await
+    }
+
+    /// Reads the API keys of a tenant again from here on. The other replicas are notified by the
+    /// database.
+    pub fn keys_changed(&self, tenant: TenantId) {
+        self.revocations.keys_changed(tenant);
     }
 
     /// Whether somebody who was let in would be still: asked by what goes on for long.

@@ -17,18 +17,12 @@ text_enum! {
         Tenant = "tenant",
         /// All tokens and API keys there are.
         Everything = "everything",
-        /// Nothing: an API key changed, and what is remembered of it is out of date.
-        Key = "key",
-        /// Nothing: what somebody may do changed, and what is remembered of the API keys they made is out of date.
-        Maker = "maker",
     }
 }
 
 /// Something that is no longer accepted although it has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Its place in the order in which they were committed.
-    pub position: i64,
     /// What the value names.
     pub kind: RevocationKind,
     /// Which; empty for everything.

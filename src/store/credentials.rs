@@ -1,13 +1,14 @@
-//! What authentication looks up before there is a principal, and so without a permit.
+//! Queries of authentication, which run before there is a principal and so without a permit.
 //!
-//! It has a login of its own, `app_authn`, to which nothing else is open: an operation cannot read the hash of a
-//! secret, and a look-up cannot read an order. What operators decided is read with it too. All it writes is when a key was used, and what people may do as their tokens say.
+//! They use the login `app_authn`: operations cannot read the hash of a secret, and these queries
+//! cannot read an order. They also read revocations and overrides. They write when a key was last
+//! used, and the roles in tokens.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use sqlx::postgres::PgListener;
+use sqlx::{Acquire as _, PgConnection, postgres::PgListener};
 use uuid::Uuid;
 
 use super::{
@@ -23,20 +24,21 @@ use crate::{
     settings::{self, Settings},
 };
 
-/// Where replicas are told that something was revoked.
+/// Notifications of new revocations, with no payload, and of changes of API keys, with the tenant.
 const CHANNEL: &str = "revocations";
 
 /// Most revocations read in one message.
 const PAGE: usize = 10_000;
 
-/// How long the database may take to say what was revoked, a page of it.
+/// How long the database may take for one page of revocations.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Credentials, seen with the login that only looks them up. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     login: Login,
-    /// The one connection to look for revocations. Look-ups of keys do not keep it waiting.
+    /// One connection, for revocations at the start and while none can listen. Look-ups of keys do
+    /// not keep it waiting.
     revocations: Login,
     /// The same for what operators order.
     measures: Login,
@@ -60,14 +62,15 @@ struct RevocationRow {
     value: String,
     issued_before: DateTime<Utc>,
     expires_at: DateTime<Utc>,
+    horizon: String,
 }
 
 impl TryFrom<RevocationRow> for Revocation {
     type Error = StoreError;
 
     fn try_from(row: RevocationRow) -> Result<Self, StoreError> {
-        let RevocationRow { position, kind, value, issued_before, expires_at } = row;
-        Ok(Self { position, kind: stored(&kind)?, value, issued_before, expires_at })
+        let RevocationRow { kind, value, issued_before, expires_at, .. } = row;
+        Ok(Self { kind: stored(&kind)?, value, issued_before, expires_at })
     }
 }
 
@@ -93,11 +96,22 @@ impl MeasureRow {
     }
 }
 
-/// Told when something was revoked. Holds a connection.
+/// Listens for notifications, and reads new revocations on the same connection.
 #[derive(Debug)]
 pub struct RevocationFeed {
     listener: PgListener,
     renewed: Renewals,
+    /// Transactions before this one (`xid8`) had ended when revocations were last read.
+    horizon: String,
+}
+
+/// What a notification says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// There are new revocations.
+    Revoked,
+    /// An API key of this tenant changed, or the roles of its maker.
+    KeysChanged(TenantId),
 }
 
 impl Credentials {
@@ -181,36 +195,15 @@ impl Credentials {
         Ok(())
     }
 
-    /// What was revoked after a position and has not ended by itself, in order. Read in pages; of a database that does not
-    /// answer with one within two seconds, the connection is given up.
-    pub async fn revocations_after(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
-        let mut all = self.page_of_revocations(position).await?;
-        let mut read = all.len();
-        while read == PAGE
-            && let Some(last) = all.last()
-        {
-            let page = self.page_of_revocations(last.position).await?;
-            read = page.len();
-            all.extend(page);
-        }
-        Ok(all)
-    }
-
-    async fn page_of_revocations(&self, position: i64) -> Result<Vec<Revocation>, StoreError> {
+    /// All revocations in force. If the database does not answer with a page within two seconds,
+    /// the connection is given up.
+    pub async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
         let mut connection = in_time(self.revocations.connection()).await?;
-        let rows = sqlx::query_as!(
-            RevocationRow,
-            "select position, kind, value, issued_before, expires_at from revocations
-             where position > $1 and expires_at > now() order by position limit $2",
-            position,
-            i64::try_from(PAGE).unwrap_or(i64::MAX)
-        )
-        .fetch_all(Traced(&mut connection));
-        let rows = in_time(rows).await.inspect_err(|_| {
-            // Given back, it would be tested first, and a silent one keeps its place for as long as that takes.
+        revocations_since(&mut connection, &mut all_transactions()).await.inspect_err(|_| {
+            // The pool would test it first, and a silent one keeps its slot for as long as that
+            // takes.
             drop(connection.detach());
-        })?;
-        rows.into_iter().map(Revocation::try_from).collect()
+        })
     }
 
     /// Says how many connections there are.
@@ -245,10 +238,10 @@ impl Credentials {
         let own = now.options().clone().connect_lazy_with(now.connect_options().as_ref().clone());
         let listen = async {
             let mut listener = PgListener::connect_with(&own).await?;
-            // A lost connection is to be told, not mended: something may have been missed.
+            // A lost connection is an error, since notifications may have been missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
-            Ok(RevocationFeed { listener, renewed })
+            Ok(RevocationFeed { listener, renewed, horizon: all_transactions() })
         };
         in_time(listen).await
     }
@@ -265,15 +258,61 @@ async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     Ok(done?)
 }
 
+/// Before every transaction.
+fn all_transactions() -> String {
+    "0".to_owned()
+}
+
+/// Revocations in force that were written by transactions from `horizon` on, and moves it. What is
+/// written by a transaction that has not ended is read next time, whatever its position; some rows
+/// are read twice.
+async fn revocations_since(connection: &mut PgConnection, horizon: &mut String) -> Result<Vec<Revocation>, StoreError> {
+    let (mut all, mut position, from) = (Vec::new(), 0, horizon.clone());
+    loop {
+        let page = sqlx::query_as!(
+            RevocationRow,
+            r#"select position, kind, value, issued_before, expires_at,
+                      pg_snapshot_xmin(pg_current_snapshot())::text as "horizon!"
+               from revocations where written_by >= $1::text::xid8 and position > $2 and expires_at > now()
+               order by position limit $3"#,
+            from,
+            position,
+            i64::try_from(PAGE).unwrap_or(i64::MAX)
+        );
+        let page = in_time(page.fetch_all(Traced(&mut *connection))).await?;
+        let is_last = page.len() < PAGE;
+        for row in page {
+            if position == 0 {
+                // Of the first page: the others see more.
+                horizon.clone_from(&row.horizon);
+            }
+            position = row.position;
+            all.push(row.try_into()?);
+        }
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
 impl RevocationFeed {
-    /// Waits until something was revoked. An error if the connection was lost, or is one of a password from before:
-    /// something may have been missed.
-    pub async fn changed(&mut self) -> Result<(), StoreError> {
-        let told = tokio::select! {
-            told = self.listener.try_recv() => told?,
+    /// Waits for the next notification. An error if the connection was lost, or has a password from
+    /// before.
+    pub async fn next(&mut self) -> Result<Notice, StoreError> {
+        let notification = tokio::select! {
+            notification = self.listener.try_recv() => notification?,
             () = self.renewed.next() => None,
         };
-        told.map(|_| ()).ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))
+        let notification = notification.ok_or(StoreError::Unavailable(sqlx::Error::PoolClosed))?;
+        let tenant = notification.payload().parse().map(TenantId::from_uuid);
+        Ok(tenant.map_or(Notice::Revoked, Notice::KeysChanged))
+    }
+
+    /// Revocations since the last call; all that are in force, at the first. An error if the
+    /// database does not answer within two seconds.
+    pub async fn new_revocations(&mut self) -> Result<Vec<Revocation>, StoreError> {
+        let connection = in_time(self.listener.acquire()).await?;
+        revocations_since(connection, &mut self.horizon).await
     }
 }
 

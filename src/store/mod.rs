@@ -35,7 +35,7 @@ mod trail;
 mod tx;
 
 pub use audit::AuditFilter;
-pub use credentials::{Credentials, RevocationFeed, StoredApiKey};
+pub use credentials::{Credentials, Notice, RevocationFeed, StoredApiKey};
 pub use customers::CustomerFilter;
 pub use exports::{ExportedInvoice, Period};
 pub use idempotency::{Answer, Earlier, KeyedRequest};

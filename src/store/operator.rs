@@ -85,9 +85,9 @@ impl Operator {
         Ok(Self(connected.map_err(OperatorError::Connect)?))
     }
 
-    /// Revokes what `kind` and `value` name and was issued before an instant: now, unless another is given. Gives the position of
-    /// the entry.
-    /// Replicas know it as soon as this returns, or within two seconds if the notice is lost.
+    /// Revokes what `kind` and `value` name and was issued before an instant: now, unless another
+    /// is given. Gives the position of the entry. Replicas are notified, and find it within two
+    /// seconds if the notification is lost.
     pub async fn revoke(
         &mut self,
         kind: RevocationKind,
@@ -95,16 +95,19 @@ impl Operator {
         issued_before: Option<DateTime<Utc>>,
         reason: &str,
     ) -> Result<i64, OperatorError> {
-        sqlx::query_scalar!(
+        let position = sqlx::query_scalar!(
             r#"select note_revocation($1, $2, coalesce($3, now()), $4) as "position!""#,
             kind.as_str(),
             value,
             issued_before,
             reason
-        )
-        .fetch_one(&mut self.0)
-        .await
-        .map_err(OperatorError::Refused)
+        );
+        let position = position.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)?;
+        // After the commit, and it may fail: the queue of notifications can be filled by any login.
+        if let Err(error) = sqlx::query("select pg_notify('revocations', '')").execute(&mut self.0).await {
+            tracing::warn!(%error, "could not notify replicas: they find the revocation within two seconds");
+        }
+        Ok(position)
     }
 
     /// Has a measure taken for so many hours, and says until when. Replicas take it within two seconds.

@@ -45,10 +45,9 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                   exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
                           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
                             and (has_table_privilege(c.oid, 'update, truncate')
-                                 or c.relname <> 'roles_seen' and (has_any_column_privilege(c.oid, 'insert')
-                                                                   or has_table_privilege(c.oid, 'delete'))
-                                 or has_column_privilege(c.oid, a.attnum, 'update') and (c.relname, a.attname) not in
-                                    (('api_keys', 'last_used_at'), ('roles_seen', 'roles'), ('roles_seen', 'as_of'))))
+                                 or has_any_column_privilege(c.oid, 'insert') or has_table_privilege(c.oid, 'delete')
+                                 or has_column_privilege(c.oid, a.attnum, 'update')
+                                    and (c.relname, a.attname) <> ('api_keys', 'last_used_at')))
                       as "writes_more_than_key_use!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = 'roles_seen'
                                                    and (has_any_column_privilege(c.oid, 'insert, update')
@@ -70,8 +69,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                              ('forget_index_key', 'clear_indexes') and has_function_privilege(p.oid, 'execute'))
                       as "destroys_data_keys!",
                   exists (select from pg_proc p where p.pronamespace = 'public'::regnamespace
-                          and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'add_revocation',
-                                            'put_tenant_quota', 'note_measure')
+                          and p.proname in ('note_revocation', 'note_tenant_quota', 'note_operator_act', 'note_measure')
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )

@@ -171,7 +171,8 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
     for (grant, excess) in [
         ("update (roles) on roles_seen to app_writer", "app_writer: may change what API keys may do"),
         ("insert on roles_seen to app_keys", "app_keys: may change what API keys may do"),
-        ("update (makes_keys) on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
+        ("update (roles) on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
+        ("insert on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
         ("truncate on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
         ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the use of keys"),
         ("delete on measures to app_authn", "app_authn: may write more than the use of keys"),

@@ -157,7 +157,7 @@ impl ApiKeys {
             tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
         }
         tx.commit(&permit, view.id).await?;
-        self.learn().await;
+        self.0.authenticator.keys_changed(permit.tenant());
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
@@ -172,7 +172,7 @@ impl ApiKeys {
         let narrowed = permit.narrow(&key)?;
         tx.revoke_api_key(&narrowed, self.0.clock.now()).await?;
         tx.commit(&permit, key.id).await?;
-        self.learn().await;
+        self.0.authenticator.keys_changed(permit.tenant());
         Ok(Revoked::NoContent)
     }
 }
@@ -187,13 +187,6 @@ impl ApiKeys {
     ) -> Result<Option<Created<ApiKeyView>>, Problem> {
         let mut statements = self.0.database.statements(permit).await?;
         Created::earlier(statements.earlier_answer(permit, request).await?)
-    }
-
-    /// Learns of the change here and now. It is made already: should this fail, it is learnt as at other replicas.
-    async fn learn(&self) {
-        if let Err(error) = self.0.authenticator.learn_revocations().await {
-            tracing::warn!(%error, "a change of an API key is learnt later");
-        }
     }
 
     /// The text of a new key and the hash of its secret.

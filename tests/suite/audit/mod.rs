@@ -197,11 +197,8 @@ async fn log_05_no_login_changes_what_was_written() {
     let (of, urls) = (ACME.id, &app.database);
     let logins = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.operator, &urls.auditor, &urls.backup];
     let forged = format!("row ('{of}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::audit_events");
-    let mut attacks = vec![
-        format!("select write_audit_event({forged})"),
-        "select add_revocation('everything', '', now(), 'nobody knows')".to_owned(),
-        "update audit_horizon set upto = 0".to_owned(),
-    ];
+    let mut attacks =
+        vec![format!("select write_audit_event({forged})"), "update audit_horizon set upto = 0".to_owned()];
     for table in ["audit_events", "audit_journal", "audit_seals"] {
         attacks.push(format!("delete from {table}"));
         attacks.push(format!("truncate {table}"));

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod attacks;
+mod blocking;
 mod documented;
 mod issuers;
 mod keys;

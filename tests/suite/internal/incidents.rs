@@ -15,7 +15,7 @@ use service::{
 use uuid::Uuid;
 
 use super::{JOB, PROMETHEUS, Stage, dns, uri};
-use crate::support::{ACME, Actor, TestApp, eventually, query, test_database};
+use crate::support::{ACME, Actor, TestApp, eventually, query, superuser, test_database};
 
 const ONCALL: &str = "spiffe://acme.example/oncall";
 
@@ -231,6 +231,33 @@ async fn log_08_each_address_of_a_network_has_the_limit_that_was_ordered() {
     assert_eq!(from("198.51.100.1, 203.0.113.2").await.problem(429), "rate_limited");
     from("203.0.114.2").await.ok(200);
     sales.get("/v1/me").await.ok(200);
+}
+
+/// With as many networks as there may be, only a further one is refused.
+#[tokio::test]
+async fn log_08_the_limit_of_network_overrides_refuses_new_networks_only() {
+    let (stage, database) = stage().await;
+    let oncall = stage.named([uri(ONCALL)]);
+    let many = "insert into measures (kind, target, per_minute, reason, noted_by, noted_at, expires_at)
+                select 'address', format('10.%s.%s.0/24', n / 250, n % 250), 0, 'a test', 'a test', now(), now() + '1 hour'
+                from generate_series(0, 999) n";
+    sqlx::raw_sql(many).execute(&mut superuser(&database).await).await.unwrap();
+    let throttle = |whom: &str, limit: &str, calls: u32, hours: i32| json!({ "command": "throttle", "whom": whom, "limit": limit, "perMinute": calls, "hours": hours, "reason": "x" });
+    let new = throttle("192.0.2.0/24", "address", 0, 1);
+    let refused = async || oncall.post("/incidents", &new).await.status != 200;
+    assert!(refused().await);
+    for on in [true, false] {
+        order(&oncall, json!({ "command": "read-only", "on": on, "reason": "x" })).await;
+    }
+    order(&oncall, throttle("everyone", "read", 70, 1)).await;
+    order(&oncall, throttle("10.0.1.0/24", "address", 500, 1)).await;
+    // Ending one that does not exist adds none.
+    order(&oncall, throttle("198.51.100.0/24", "address", 0, 0)).await;
+    assert!(refused().await);
+    order(&oncall, throttle("10.0.2.0/24", "address", 0, 0)).await;
+    order(&oncall, new.clone()).await;
+    let in_force = "select count(*)::text from measures where kind = 'address' and expires_at > now()";
+    assert_eq!(query(&database.owner, in_force).await, ["1000"]);
 }
 
 #[tokio::test]

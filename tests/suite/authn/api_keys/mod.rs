@@ -52,6 +52,7 @@ async fn revoke_at(database: &Urls, kind: &str, value: &str) {
     let mut operator = sqlx::PgConnection::connect(database.operator.expose_secret()).await.unwrap();
     let note = "select note_revocation($1, $2, now(), 'a test')";
     sqlx::query(note).bind(kind).bind(value).execute(&mut operator).await.unwrap();
+    sqlx::query("select pg_notify('revocations', '')").execute(&mut operator).await.unwrap();
 }
 
 /// The same, and waits until the replica knows.
