@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use super::{
-    UnfitDatabase, migrate,
+    StoreError, UnfitDatabase, migrate,
     privileges::{self, Duty},
     tx,
 };
@@ -208,13 +208,15 @@ pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatab
     fit
 }
 
+/// On one connection: a pool would open one for nearly each check.
 async fn check_fit(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
-    privileges::check(pool, duty).await?;
-    privileges::check_tables(pool, duty).await?;
-    migrate::check_version(pool).await?;
-    privileges::check_powers(pool, duty).await?;
-    privileges::check_row_security(pool).await?;
-    privileges::check_append_only(pool).await
+    let mut connection = pool.acquire().await.map_err(StoreError::from)?;
+    privileges::check(&mut connection, duty).await?;
+    privileges::check_tables(&mut connection, duty).await?;
+    migrate::check_version(&mut connection).await?;
+    privileges::check_powers(&mut connection, duty).await?;
+    privileges::check_row_security(&mut connection).await?;
+    privileges::check_append_only(&mut connection).await
 }
 
 fn pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, UnfitDatabase> {

@@ -1,7 +1,7 @@
 use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{Connection, PgConnection, PgPool, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 use thiserror::Error;
 
 use super::{StoreError, UnfitDatabase};
@@ -32,10 +32,10 @@ fn needed_version() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-pub(super) async fn check_version(pool: &PgPool) -> Result<(), UnfitDatabase> {
+pub(super) async fn check_version(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
     let needed = needed_version();
     let applied = "select coalesce(max(version), 0) from _sqlx_migrations where success";
-    let found = match sqlx::query_scalar::<_, i64>(applied).fetch_one(pool).await {
+    let found = match sqlx::query_scalar::<_, i64>(applied).fetch_one(connection).await {
         Ok(version) => version,
         // 42P01: there is no such table, so nothing was ever migrated. 42501: nor granted.
         Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42P01" | "42501")) => 0,

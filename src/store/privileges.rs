@@ -1,4 +1,4 @@
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 use super::{StoreError, UnfitDatabase};
 
@@ -13,7 +13,7 @@ pub(super) enum Duty {
 }
 
 /// Refuses a login that could bypass row-level security or change the schema, or do what is another's duty (AUTHZ-08).
-pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
+pub(super) async fn check(connection: &mut PgConnection, duty: Duty) -> Result<(), UnfitDatabase> {
     let login = sqlx::query!(
         r#"select current_user::text as "name!",
                   session_user <> current_user as "switched!",
@@ -73,7 +73,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
                           and has_function_privilege(p.oid, 'execute')) as "operates!"
            "#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
     .await
     .map_err(StoreError::from)?;
     let excess = if login.superuser {
@@ -113,7 +113,7 @@ pub(super) async fn check(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase
 }
 
 /// Refuses a login of incidents that reaches more than the functions for those.
-pub(super) async fn check_tables(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
+pub(super) async fn check_tables(connection: &mut PgConnection, duty: Duty) -> Result<(), UnfitDatabase> {
     if duty != Duty::HandleIncidents {
         return Ok(());
     }
@@ -126,13 +126,13 @@ pub(super) async fn check_tables(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
                                                         or has_table_privilege(c.oid, 'delete, truncate')))
                       as "reaches_tables!""#
     );
-    let login = login.fetch_one(pool).await.map_err(StoreError::from)?;
+    let login = login.fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let excess = "may reach tables, and is for incidents";
     if login.reaches_tables { Err(UnfitDatabase::Privileged { login: login.name, excess }) } else { Ok(()) }
 }
 
 /// Refuses a login that lacks what its duty needs: with it every call would fail. The schema must be there.
-pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitDatabase> {
+pub(super) async fn check_powers(connection: &mut PgConnection, duty: Duty) -> Result<(), UnfitDatabase> {
     let login = sqlx::query!(
         r#"select current_user::text as "name!",
                   has_any_column_privilege('public.orders', 'select') as "reads!",
@@ -146,7 +146,7 @@ pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
                       and has_function_privilege('public.note_revocation(text, text, timestamptz, text)', 'execute')
                       as "handles_incidents!""#
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *connection)
     .await
     .map_err(StoreError::from)?;
     let (able, lacks) = match duty {
@@ -160,7 +160,7 @@ pub(super) async fn check_powers(pool: &PgPool, duty: Duty) -> Result<(), UnfitD
 }
 
 /// Refuses a database in which some table with a tenant is not kept apart by forced row-level security and the one policy (AUTHZ-07).
-pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabase> {
+pub(super) async fn check_row_security(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
     let open = sqlx::query_scalar!(
         r#"select c.relname::text as "name!"
            from pg_class c join pg_attribute a on a.attrelid = c.oid
@@ -173,14 +173,14 @@ pub(super) async fn check_row_security(pool: &PgPool) -> Result<(), UnfitDatabas
                      is distinct from '(tenant_id = current_tenant())(tenant_id = current_tenant())')
            order by 1 limit 1"#
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
     .await
     .map_err(StoreError::from)?;
     open.map_or(Ok(()), |table| Err(UnfitDatabase::RowSecurity { table }))
 }
 
 /// Refuses a database whose audit trail this login could change, or anybody by mistake (LOG-05).
-pub(super) async fn check_append_only(pool: &PgPool) -> Result<(), UnfitDatabase> {
+pub(super) async fn check_append_only(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
     let login = sqlx::query!(
         r#"select current_user::text as "name!",
                   exists (select from pg_class c where c.relnamespace = 'public'::regnamespace
@@ -190,7 +190,7 @@ pub(super) async fn check_append_only(pool: &PgPool) -> Result<(), UnfitDatabase
                                                         or has_table_privilege(c.oid, 'delete, truncate, trigger')))
                   or has_function_privilege('public.write_audit_event(public.audit_events)', 'execute') as "rewrites!""#
     );
-    let login = login.fetch_one(pool).await.map_err(StoreError::from)?;
+    let login = login.fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     if login.rewrites {
         let excess = "may change the audit trail, which is nobody's duty";
         return Err(UnfitDatabase::Privileged { login: login.name, excess });
@@ -205,7 +205,7 @@ pub(super) async fn check_append_only(pool: &PgPool) -> Result<(), UnfitDatabase
                  and t.tgfoid = to_regproc('public.audit_is_append_only'))
            order by 1 limit 1"#
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *connection)
     .await
     .map_err(StoreError::from)?;
     open.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))

@@ -143,7 +143,7 @@ async fn log_03_metrics_and_log_records_are_sent_whatever_is_sampled() {
             && collector.last("authentications", &[("credential", "token"), ("result", "refused")]) == 1
             && collector.last("authentications", &[("credential", "token"), ("result", "accepted")]) == 1
             && collector.last("authentications", &[("credential", "none"), ("result", "missing")]) == 1
-            && collector.last("db.client.connection.count", &[("login", "reader"), ("state", "max")]) == 10
+            && collector.last("db.client.connection.count", &[("login", "reader"), ("state", "max")]) == 2
             && collector.last("telemetry.items", none) > 0
     })
     .await;

@@ -245,6 +245,8 @@ fn spawn(
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", "", "-c", "max_connections=300"]);
     if durability == Durability::Disposable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
+        // Its workers visit each database in turn, and hundreds of short-lived ones keep them busy.
+        command.args(["-c", "autovacuum=off"]);
     }
     command.stdin(Stdio::piped()).stdout(out).stderr(err);
     command.spawn().map_err(while_trying("cannot start PostgreSQL"))

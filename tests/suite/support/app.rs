@@ -114,6 +114,8 @@ impl TestApp {
         let (mac_key, pepper) = (key(), key());
         let own = [
             ("APP_PROFILE", "development"),
+            // A connection costs PostgreSQL more than most tests ask of it.
+            ("APP_DATABASE__MAX_CONNECTIONS", "2"),
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
