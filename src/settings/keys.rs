@@ -21,6 +21,9 @@ pub struct Keys {
     /// `APP_KEYS__USUAL_PER_MINUTE`, default 300, 1 to 1000000: when somebody sees more customers than this in plain text
     /// at once, or faster than this a minute after that, at one replica, there is a security event (CRYPTO-07).
     pub usual_per_minute: u32,
+    /// `APP_KEYS__REFRESH_MS`, default 5000, 1 to 3600000, the same on all replicas: how long a replica takes the newest
+    /// data key that it knows of a tenant for the newest. `keys rotate` waits for that long, and for statements to end.
+    pub refresh: Duration,
 }
 
 /// Who wraps data keys.
@@ -77,6 +80,7 @@ impl Keys {
         let master = master.map(Arc::new);
         let index = r.secret_with("keys.index", IndexKeys::from_text);
         let usual_per_minute = r.within("keys.usual_per_minute", 300, 1..=1_000_000);
+        let refresh = r.millis("keys.refresh_ms", 5_000);
         let provider = match (wanted, &master, &vault) {
             (None, None, _) => KeyProvider::Vault,
             (None, Some(_), both) => {
@@ -94,7 +98,7 @@ impl Keys {
         if lacks_keyset {
             return None;
         }
-        Some(Self { master, vault, provider, index: Arc::new(index?), usual_per_minute })
+        Some(Self { master, vault, provider, index: Arc::new(index?), usual_per_minute, refresh })
     }
 
     /// With the keyset of others, if there is one in both.

@@ -25,8 +25,6 @@ use crate::{
 const REMEMBERED: usize = 10_000;
 /// How long one is remembered: so long a key that was destroyed may still be used by a replica.
 const FOR: Duration = Duration::from_mins(1);
-/// How long a tenant's newest data key is taken for its newest.
-pub(super) const NEWEST_FOR: Duration = Duration::from_secs(5);
 
 /// What opens the keys of rows.
 pub(super) struct Keyring {
@@ -38,6 +36,8 @@ pub(super) struct Keyring {
     clock: Clock,
     keys: Cache<(TenantId, i32), Remembered>,
     newest: Cache<TenantId, Remembered>,
+    /// How long a tenant's newest data key is taken for its newest.
+    pub(super) refresh: Duration,
 }
 
 /// A data key as it stands.
@@ -67,6 +67,7 @@ impl Keyring {
             clock,
             keys: Cache::new(REMEMBERED),
             newest: Cache::new(REMEMBERED),
+            refresh: keys.refresh,
         })
     }
 
@@ -80,7 +81,7 @@ impl Keyring {
         loop {
             tick.tick().await;
             self.keys.retain(|_, known| known.since.elapsed() < FOR);
-            self.newest.retain(|_, known| known.since.elapsed() < NEWEST_FOR);
+            self.newest.retain(|_, known| known.since.elapsed() < self.refresh);
         }
     }
 
@@ -101,8 +102,8 @@ impl Keyring {
     /// The tenant's data key for new rows; its first one is made by who asks first.
     pub(super) async fn newest(&self, tenant: TenantId) -> Result<Arc<DataKey>, StoreError> {
         match self.newest.get(&tenant) {
-            Some(known) if known.since.elapsed() < NEWEST_FOR => return Ok(known.key),
-            Some(_) => drop(self.newest.remove_if(&tenant, |known| known.since.elapsed() >= NEWEST_FOR)),
+            Some(known) if known.since.elapsed() < self.refresh => return Ok(known.key),
+            Some(_) => drop(self.newest.remove_if(&tenant, |known| known.since.elapsed() >= self.refresh)),
             None => {}
         }
         // In a box: it is large, and seldom needed.

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Database, Position, StoreError,
     customers::{CustomerRow, TABLE, select_customers},
-    keyring::{DataKeyState, NEWEST_FOR},
+    keyring::DataKeyState,
 };
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, RowKey, SealError, Sealable, Sealed},
@@ -60,7 +60,7 @@ impl Database {
         self.keyring.tenants().await
     }
 
-    /// Makes a further data key for a tenant and gives its version. New customers get it within five seconds.
+    /// Makes a further data key for a tenant and gives its version. New customers get it within `APP_KEYS__REFRESH_MS`.
     pub async fn add_data_key(&self, tenant: TenantId) -> Result<i32, StoreError> {
         self.keyring.add_next(tenant).await
     }
@@ -70,7 +70,7 @@ impl Database {
     /// and wait for no vault; `keys status` says what is left.
     #[must_use]
     pub fn settles_in(&self) -> Duration {
-        NEWEST_FOR.saturating_add(self.writer.longest_statement())
+        self.keyring.refresh.saturating_add(self.writer.longest_statement())
     }
 
     /// The data keys of a tenant, by version.

@@ -9,7 +9,6 @@
 #![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
 
 mod access;
-mod alerts;
 mod audit;
 mod authn;
 mod authz;
@@ -36,16 +35,13 @@ mod master_keys;
 mod matrix;
 mod messages;
 mod migrations;
-mod misuse;
 mod orders;
-mod outages;
 mod plans;
 mod quota;
 mod races;
 mod reload;
 mod retired_keys;
 mod rotation;
-mod runbooks;
 mod sealed;
 mod secrets;
 mod settings;

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use secrecy::ExposeSecret as _;
@@ -34,7 +35,8 @@ async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -
         assert_eq!(admin.get(&path).await.ok(200)["email"], "new@example.com");
         admin.get("/v1/orders?limit=5").await.ok(200);
         calls += 3;
-        if calls % 60 == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if calls % 30 == 0 {
             let key = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 1 });
             let made = admin.post("/v1/api-keys", &key).await.ok(201);
             let key = Credential::ApiKey(made["key"].as_str().unwrap().to_owned());

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     process::Stdio,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use http::Method;
@@ -102,6 +103,9 @@ async fn crypto_06_a_service_without_the_index_keys_that_rows_have_does_not_star
 pub const QUICK: [(&str, &str); 2] =
     [("APP_DATABASE__STATEMENT_TIMEOUT_MS", "1000"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000")];
 
+/// Between two calls of a caller under rotation: the machine is for other tests too.
+const PACE: Duration = Duration::from_millis(20);
+
 pub const DATA_KEY: &str = "k.data_key";
 pub const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
 
@@ -117,6 +121,7 @@ async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_ne
             let page = admin.get("/v1/customers?limit=100").await.ok(200);
             assert_eq!(page["items"][0]["masked"], false);
             pages += 1;
+            tokio::time::sleep(PACE).await;
         }
         pages
     };
@@ -132,6 +137,7 @@ async fn crypto_05_data_keys_rotate_under_reads_and_writes_and_the_old_one_is_ne
                 added += 1;
             }
             n += 1;
+            tokio::time::sleep(PACE).await;
         }
         added
     };

@@ -7,11 +7,14 @@ use service::settings::{Faults, Profile, Settings, WhenLost};
 use crate::start::SOUND;
 
 /// A number, the least and the greatest that it may be.
-const NUMBERS: [(&str, &str, &str); 42] = [
+const NUMBERS: [(&str, &str, &str); 46] = [
     ("HTTP__MAX_BODY_BYTES", "1", "16777216"),
     ("HTTP__MAX_CONNECTIONS", "1", "1000000"),
     ("HTTP__MAX_CONNECTIONS_PER_ADDRESS", "1", "1000000"),
     ("HTTP__MAX_CONCURRENT_REQUESTS", "1", "1000000"),
+    ("HTTP__MAX_UNREAD_BYTES", "65536", "1099511627776"),
+    ("HTTP__STALL_TIMEOUT_MS", "1", "3600000"),
+    ("HTTP__IDLE_TIMEOUT_MS", "1", "3600000"),
     ("HTTP__HEADER_TIMEOUT_MS", "1", "3600000"),
     ("HTTP__BODY_TIMEOUT_MS", "1", "3600000"),
     ("HTTP__REQUEST_TIMEOUT_MS", "100", "3600000"),
@@ -42,6 +45,7 @@ const NUMBERS: [(&str, &str, &str); 42] = [
     ("QUOTA__TENANT_PER_MINUTE", "1", "1000000"),
     ("QUOTA__REDIS_TIMEOUT_MS", "1", "5000"),
     ("KEYS__USUAL_PER_MINUTE", "1", "1000000"),
+    ("KEYS__REFRESH_MS", "1", "3600000"),
     ("KEYS__VAULT__TIMEOUT_MS", "1", "10000"),
     ("EXPORTS__MAX_ROWS", "1", "10000000"),
     ("IDEMPOTENCY__RETENTION_HOURS", "1", "720"),

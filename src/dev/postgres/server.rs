@@ -23,9 +23,12 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs the server and stops it when our end of the pipe on descriptor 3 closes, which happens
-/// however this program ends, `kill -9` included. That needs no unsafe code and no signal handler.
+/// however this program ends, `kill -9` included. That needs no unsafe code and no signal handler. A
+/// folder as the first argument is deleted when the server has ended.
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null
+disposable="$1"
+shift
 "$@" 3<&- &
 server=$!
 { read -r _ <&3; kill -INT "$server"; } 2>/dev/null &
@@ -33,6 +36,7 @@ watcher=$!
 wait "$server"
 status=$?
 kill "$watcher" 2>/dev/null
+[ -z "$disposable" ] || rm -rf "$disposable"
 exit "$status"
 "#;
 
@@ -41,7 +45,7 @@ exit "$status"
 pub enum Durability {
     /// Yes: data is kept between runs.
     Durable,
-    /// No: for tests, which make their own.
+    /// No, and it is deleted when the server ends: for tests, which make their own.
     Disposable,
 }
 
@@ -241,6 +245,7 @@ fn spawn(
     let mut command = account.command(Path::new("/bin/sh"));
     // A process group of its own: Ctrl-C reaches this program only, which then stops the server in order.
     command.current_dir("/").args(["-c", SUPERVISOR, "supervisor"]).process_group(0);
+    command.arg(if durability == Durability::Disposable { data } else { Path::new("") });
     command.arg(binaries.program("postgres")).arg("-D").arg(data);
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", "", "-c", "max_connections=300"]);
     if durability == Durability::Disposable {

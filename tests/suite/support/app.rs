@@ -114,6 +114,8 @@ impl TestApp {
         let (mac_key, pepper) = (key(), key());
         let own = [
             ("APP_PROFILE", "development"),
+            // A rotation waits for that long.
+            ("APP_KEYS__REFRESH_MS", "500"),
             // A connection costs PostgreSQL more than most tests ask of it.
             ("APP_DATABASE__MAX_CONNECTIONS", "2"),
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
@@ -157,6 +159,11 @@ impl TestApp {
         let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
         self.user(Role::Admin).post("/v1/api-keys", &key).await.ok(201)
+    }
+
+    /// Whatever was done to it, it answers.
+    pub async fn still_serves(&self) {
+        self.anonymous().get("/health/live").await.ok(200);
     }
 
     /// A person of Acme with this role and every scope.

@@ -23,7 +23,7 @@ use crate::support::{
 };
 
 const PROMETHEUS: &str = "prometheus.acme.example";
-const EVENTS: &str = include_str!("../../../src/telemetry/event.rs");
+const EVENTS: &str = include_str!("../../../../src/telemetry/event.rs");
 /// How many pages are read during an attack.
 const PORTIONS: u32 = 3;
 

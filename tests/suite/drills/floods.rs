@@ -1,4 +1,6 @@
-//! More than anybody has a use for.
+//! More frames and bytes than any client needs.
+
+use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -6,11 +8,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATIENCE, still_serves};
 use crate::support::{
     TestApp,
     h2::{GET, frame, preface},
 };
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A service that stops reading cannot be made to take more than it has a buffer for.
 async fn taken(app: &TestApp, head: &[u8], piece: &[u8], most: usize) -> usize {
@@ -38,7 +41,7 @@ async fn input_04_a_gigabyte_in_pieces_is_cut_off_early() {
     let taken = taken(app, head.as_bytes(), piece.as_bytes(), 1 << 30).await;
     // The limit is 64 KiB; the rest is what the two kernels' buffers hold.
     assert!(taken < 32 << 20, "{taken} bytes were taken");
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 /// How many bytes of this are taken before the service closes the connection, if it does.
@@ -92,7 +95,7 @@ async fn rate_09_no_connection_lasts_for_ever() {
                 }
             }
         };
-        let ended = timeout(std::time::Duration::from_secs(15), until_the_end).await;
+        let ended = timeout(Duration::from_secs(15), until_the_end).await;
         assert!(ended.is_ok(), "{what} is there still");
     }
 }
@@ -105,7 +108,7 @@ async fn rate_09_a_flood_of_resets_ends_the_connection() {
         [frame(1, 5, stream, &GET), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
     });
     flood(app, streams).await.expect("the connection is closed");
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 /// CVE-2024-27316 and others: headers that never end.
@@ -123,7 +126,7 @@ async fn rate_09_a_flood_of_continuations_ends_the_connection() {
     let rest = (0..10_000).map(|n| frame(9, 0, 1, &literal(n)));
     let sent = flood(app, first.chain(rest)).await.expect("the connection is closed");
     assert!(sent < 32 << 20, "{sent} bytes were taken");
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 #[tokio::test]
@@ -133,8 +136,8 @@ async fn rate_09_a_flood_of_pings_and_settings_is_no_more_than_a_nuisance() {
     let settings = (0..100_000).map(|_| frame(4, 0, 0, &[]));
     let (_, ()) = tokio::join!(flood(app, pings.chain(settings)), async {
         for _ in 0..20 {
-            still_serves(app).await;
+            app.still_serves().await;
         }
     });
-    still_serves(app).await;
+    app.still_serves().await;
 }

@@ -1,8 +1,6 @@
 //! Bytes that are no honest request, over raw sockets. Each ends in a stated status or a closed connection, and the
 //! service goes on.
 
-mod floods;
-
 use std::time::Duration;
 
 use serde_json::json;
@@ -36,10 +34,6 @@ fn assert_problem(answer: &str, wanted: u16, code: &str, what: &str) {
     assert_eq!(status(answer), wanted, "{what}: {answer}");
     assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{what}: {answer}");
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{what}: {answer}");
-}
-
-async fn still_serves(app: &TestApp) {
-    app.anonymous().get("/health/live").await.ok(200);
 }
 
 #[tokio::test]
@@ -92,7 +86,7 @@ async fn input_06_a_request_that_two_readers_could_take_for_two_is_refused() {
         assert!(matches!(status(&answer), 0 | 400), "{what}: {answer}");
         assert!(answer.matches("HTTP/1.1 ").count() <= 1 && !answer.contains("smuggled"), "{what}: {answer}");
     }
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 /// The coding counts then, and the length is as if it were not there (RFC 9112 section 6.3, rule 3).
@@ -182,7 +176,7 @@ async fn input_04_heads_are_bounded() {
         let answer = answer(app, &request("/health/live", &head)).await;
         assert!(matches!(status(&answer), 0 | 431), "{what}: {answer}");
     }
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 #[tokio::test]
@@ -240,7 +234,7 @@ async fn input_05_a_million_members_do_not_fit() {
     let reply = app.user(Role::Sales).post_raw("/v1/orders", "application/json", object(256)).await;
     assert_eq!(reply.problem(400), "invalid_input");
     assert!(reply.faults().len() <= 3, "{:?}", reply.faults());
-    still_serves(app).await;
+    app.still_serves().await;
 }
 
 #[tokio::test]
