@@ -1,9 +1,12 @@
-//! Heavy drills: floods, outages, alerts, runbooks, and misuse that must not compile. They take a third
-//! of the suite's time; `cargo test -- --skip drills::` leaves them out.
+//! Heavy drills: floods, outages, secrets that change under load, canaries, alerts, runbooks, query plans
+//! of large tables, and misuse that must not compile. `cargo test -- --skip drills::` leaves them out.
 
 mod abuse;
 mod alerts;
+mod canaries;
 mod floods;
 mod misuse;
 mod outages;
+mod plans;
+mod reload;
 mod runbooks;

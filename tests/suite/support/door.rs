@@ -1,4 +1,7 @@
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use tokio::{
     io::copy_bidirectional,
@@ -16,9 +19,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// At an address of its own, and shut.
+    /// At an address of its own, and shut. Nothing else listens on its IP address, so no other test gets the
+    /// port while it is shut.
     pub async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        static DOORS: AtomicU8 = AtomicU8::new(1);
+        let own = Ipv4Addr::new(127, 9, 0, DOORS.fetch_add(1, Ordering::Relaxed));
+        let listener = TcpListener::bind((own, 0)).await.unwrap();
         Self { address: listener.local_addr().unwrap(), relay: None }
     }
 

@@ -51,11 +51,11 @@ enum Holder {
     /// Nothing: the server is not ours.
     None,
     Private {
-        _server: Server,
+        _server: Box<Server>,
         _slot: File,
     },
     Container {
-        _container: ContainerAsync<GenericImage>,
+        _container: Box<ContainerAsync<GenericImage>>,
         _reaper: Option<Child>,
     },
 }
@@ -156,13 +156,12 @@ pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
         None => None,
     };
     // There is none yet, or its server or its test is gone.
-    let (connection, rows) = match known {
-        Some(answered) => answered,
-        None => {
-            let mut connection = PgConnection::connect(url).await.unwrap();
-            let rows = first_column(&mut connection, sql).await.unwrap();
-            (connection, rows)
-        }
+    let (connection, rows) = if let Some(answered) = known {
+        answered
+    } else {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let rows = first_column(&mut connection, sql).await.unwrap();
+        (connection, rows)
     };
     CONNECTIONS.with_borrow_mut(|connections| connections.insert(url.to_owned(), connection));
     rows
@@ -273,7 +272,7 @@ async fn private() -> Provider {
     announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
     let cluster = Cluster::new(server.url()).unwrap();
     cluster.cheapen_superuser().await.unwrap();
-    Provider::new(cluster, Holder::Private { _server: server, _slot: slot })
+    Provider::new(cluster, Holder::Private { _server: Box::new(server), _slot: slot })
 }
 
 /// A folder for this one in the memory of the machine, if a gigabyte of that is free.
@@ -328,7 +327,7 @@ async fn container() -> Result<Provider, String> {
             connection.close().await.unwrap();
             cluster.cheapen_superuser().await.unwrap();
             announce(&format!("PostgreSQL in a container of {image}"));
-            return Ok(Provider::new(cluster, Holder::Container { _container: container, _reaper: reaper }));
+            return Ok(Provider::new(cluster, Holder::Container { _container: Box::new(container), _reaper: reaper }));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
