@@ -19,6 +19,7 @@ mod postgres;
 pub mod promtool;
 mod redis;
 mod serving;
+mod sql;
 mod tokens;
 pub mod vault;
 mod wanted;
@@ -38,11 +39,10 @@ pub use load::{Ask, Caller, Load, Stages};
 pub use logins::Logins;
 pub use odd_issuer::OddIssuer;
 pub use own_postgres::OwnPostgres;
-pub use postgres::{
-    as_superuser, empty_database, in_the_middle, programs, query, run, superuser, test_database, wait_for_a_waiter,
-};
+pub use postgres::{empty_database, programs, test_database};
 pub use redis::Redis;
 pub use serving::{Serving, binary};
+pub use sql::{as_superuser, in_the_middle, query, run, superuser, wait_for_a_waiter};
 pub use tokens::Forge;
 pub use vault::Vault;
 pub use wanted::Wanted;
