@@ -5,7 +5,7 @@
 //! is left of it is dropped then, and its connection once nothing else goes on there.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Body;
 
@@ -35,6 +36,15 @@ struct State {
     spoke: bool,
     /// When the last request or response ended.
     last: Instant,
+    blocked: Option<Blocked>,
+}
+
+/// The socket does not take what there is to write.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    since: Instant,
+    /// Bytes that it took since.
+    taken: usize,
 }
 
 /// A request in work, or its response on the way.
@@ -61,7 +71,9 @@ pub(super) enum Status {
     Silent,
     /// Something goes on.
     Busy,
-    /// There is nothing but stalled responses.
+    /// Something goes on, beside responses that are stalled.
+    Slow,
+    /// There is nothing but stalled responses, or the connection takes no bytes at all.
     Stalled,
     /// Nothing goes on, since then.
     Idle(Instant),
@@ -69,7 +81,7 @@ pub(super) enum Status {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { exchanges: Vec::new(), spoke: false, last: Instant::now() };
+        let state = State { exchanges: Vec::new(), spoke: false, last: Instant::now(), blocked: None };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -83,14 +95,36 @@ impl Activity {
         Watched { activity: Arc::clone(self), exchange }
     }
 
+    /// The socket took so many of these bytes, or none for now.
+    fn wrote(&self, wanted: usize, polled: &Poll<io::Result<usize>>) {
+        let mut state = self.lock();
+        match polled {
+            Poll::Pending => {
+                state.blocked.get_or_insert(Blocked { since: Instant::now(), taken: 0 });
+            }
+            Poll::Ready(Ok(taken)) if *taken < wanted => {
+                state.blocked = state.blocked.map(|blocked| Blocked { taken: blocked.taken + taken, ..blocked });
+                state.blocked = state.blocked.filter(|blocked| blocked.taken < PIECE);
+            }
+            Poll::Ready(_) => state.blocked = None,
+        }
+    }
+
     /// What is going on. Drops what is left of responses that are stalled for longer than `patience`.
     pub(super) fn look(&self, patience: Duration) -> Status {
         let state = self.lock();
+        if state.blocked.is_some_and(|blocked| blocked.since.elapsed() >= patience) {
+            return Status::Stalled;
+        }
         if state.exchanges.is_empty() {
             return if state.spoke { Status::Idle(state.last) } else { Status::Silent };
         }
         let stalled = state.exchanges.iter().filter(|exchange| exchange.is_stalled(patience)).count();
-        if stalled == state.exchanges.len() { Status::Stalled } else { Status::Busy }
+        match stalled {
+            0 => Status::Busy,
+            all if all == state.exchanges.len() => Status::Stalled,
+            _ => Status::Slow,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,5 +199,57 @@ impl HttpBody for Watched {
             Delivery::Ready { body } | Delivery::Waiting { body, .. } => body.size_hint(),
             Delivery::Working | Delivery::Stalled => SizeHint::default(),
         }
+    }
+}
+
+/// The socket of a connection, whose writing is watched: what HTTP/2 has buffered is in no response any more.
+#[derive(Debug)]
+pub(super) struct Socket<I> {
+    io: I,
+    activity: Arc<Activity>,
+}
+
+impl<I> Socket<I> {
+    pub(super) fn new(io: I, activity: &Arc<Activity>) -> Self {
+        Self { io, activity: Arc::clone(activity) }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Socket<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Socket<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.activity.wrote(buf.len(), &polled);
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.activity.wrote(bufs.iter().map(|buf| buf.len()).sum(), &polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    /// Of TLS, which takes bytes before the socket does.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.activity.wrote(0, &if polled.is_pending() { Poll::Pending } else { Poll::Ready(Ok(0)) });
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

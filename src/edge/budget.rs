@@ -67,7 +67,7 @@ impl Budget {
     fn limit(&self, caller: &Caller) -> usize {
         match caller {
             Caller::Principal(_) => self.limits.per_principal,
-            Caller::Network(_) | Caller::Untraceable(_) => self.limits.per_network,
+            Caller::Network(_) | Caller::Probe(_) | Caller::Untraceable(_) => self.limits.per_network,
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Caller {
     Network(IpAddr),
     /// A principal that was authenticated lately, by the number the authenticator has for it.
     Principal(u64),
+    /// Health probes that this declared proxy makes itself.
+    Probe(IpAddr),
     /// Clients that this declared proxy does not name. The proxy's own requests do not count as theirs.
     Untraceable(IpAddr),
 }
@@ -54,7 +56,7 @@ impl Client {
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(network) => network.fmt(f),
+            Self::Network(network) | Self::Probe(network) => network.fmt(f),
             Self::Principal(_) => f.write_str("authenticated caller"),
             Self::Untraceable(proxy) => write!(f, "unnamed client of proxy {proxy}"),
         }

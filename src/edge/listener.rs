@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 
 use super::{
     EdgeService,
-    activity::{Activity, Status},
+    activity::{Activity, Socket, Status},
     budget::{Budget, Limits},
     client::{Caller, Client, Connection},
     proxies::Proxies,
@@ -44,11 +44,13 @@ const MAX_HEADERS: usize = 64;
 /// Most requests at once on an HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 /// Most bytes of an HTTP/2 stream that wait to be written; further ones stay in the response.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
+const MAX_SEND_BUFFER: usize = 16 * 1024;
 /// How often a connection is looked at, at most.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long an idle connection has to close after it was asked to.
+/// How long an idle or stalled connection has to close after it was asked to.
 const CLOSING: Duration = Duration::from_secs(5);
+/// The same of one on which some responses are stalled, and others are not.
+const SLOW_CLOSING: Duration = Duration::from_secs(45);
 /// Wait after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -174,9 +176,9 @@ impl Terms {
     }
 }
 
-/// All requests of a connection. It ends at once if it sends no request within `silence`, or if
-/// nothing goes on but responses that are stalled; after the requests in flight if it is idle,
-/// as old as `max_age`, or there when the service stops; and at twice that age in any case.
+/// All requests of a connection. It ends at once if it sends no request within `silence`. It takes no
+/// further ones, and ends soon, if it is idle or if responses are stalled; the same when it is as old as
+/// `max_age` or when the service stops, after the requests in flight, and at twice that age in any case.
 async fn converse<I, S>(stream: I, ends: Connection, service: S, terms: Terms)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -191,36 +193,44 @@ where
         let response = service.clone().oneshot(request);
         async move { response.await.map(|response| response.map(|body| watched.deliver(body))) }
     });
-    let mut connection = pin!(terms.builder.serve_connection(TokioIo::new(stream), service).into_owned());
+    let mut connection =
+        pin!(terms.builder.serve_connection(TokioIo::new(Socket::new(stream, &activity)), service).into_owned());
     let mut closes_at = None;
     loop {
-        tokio::select! {
+        let closing = tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "connection ended early");
                 }
                 return;
             }
-            _ = look.tick() => {
-                let status = activity.look(terms.stall);
-                match status {
-                    // hyper's own timer starts only when it knows the protocol.
-                    Status::Silent if began.elapsed() >= terms.silence => return,
-                    Status::Stalled => return event::refused(network, "stalled_response"),
-                    _ if closes_at.is_some_and(|at| Instant::now() >= at) => return,
-                    _ if closes_at.is_some() => continue,
-                    Status::Idle(since) if since.elapsed() >= terms.idle => closes_at = Some(Instant::now() + CLOSING),
-                    _ if began.elapsed() >= terms.max_age => closes_at = Some(Instant::now() + terms.max_age),
-                    _ => continue,
+            _ = look.tick() => match activity.look(terms.stall) {
+                // hyper's own timer starts only when it knows the protocol.
+                Status::Silent if began.elapsed() >= terms.silence => return,
+                // A request that came just before the connection was asked to close is still served.
+                Status::Busy if closes_at.is_some_and(|at| Instant::now() >= at && began + 2 * terms.max_age > at) => {
+                    closes_at = Some(began + 2 * terms.max_age);
+                    continue;
                 }
-                connection.as_mut().graceful_shutdown();
-            }
+                _ if closes_at.is_some_and(|at| Instant::now() >= at) => return,
+                status @ (Status::Stalled | Status::Slow) => {
+                    if closes_at.is_none() {
+                        event::refused(network, "stalled_response");
+                    }
+                    if status == Status::Stalled { CLOSING } else { SLOW_CLOSING }
+                }
+                Status::Idle(since) if since.elapsed() >= terms.idle => CLOSING,
+                _ if began.elapsed() >= terms.max_age => terms.max_age,
+                _ => continue,
+            },
             // Without a sender, too, the service is at its end.
-            _ = stopping.wait_for(|stopping| *stopping), if closes_at.is_none() => {
-                closes_at = Some(Instant::now() + terms.max_age);
-                connection.as_mut().graceful_shutdown();
-            }
+            _ = stopping.wait_for(|stopping| *stopping), if closes_at.is_none() => terms.max_age,
+        };
+        let at = Instant::now() + closing;
+        if closes_at.is_none() {
+            connection.as_mut().graceful_shutdown();
         }
+        closes_at = Some(closes_at.map_or(at, |sooner: Instant| sooner.min(at)));
     }
 }
 

@@ -20,6 +20,10 @@ use super::{
 };
 use crate::{authn::Shown, measures::Measures};
 
+fn is_probe<B>(request: &Request<B>) -> bool {
+    matches!(request.uri().path(), "/health/live" | "/health/ready")
+}
+
 /// What decides which limit a request has.
 #[derive(Clone)]
 pub(super) struct Rules {
@@ -54,6 +58,9 @@ impl Rules {
             return Some(Caller::Untraceable(*proxy));
         }
         let (client, connection) = (extensions.get::<Client>()?, extensions.get::<Connection>()?);
+        if is_probe(request) && self.proxies.trusts(client.0) {
+            return Some(Caller::Probe(client.0));
+        }
         let query = request.uri().query().unwrap_or_default();
         let principal = (self.recognise)(Shown { headers: request.headers(), query, peer: &connection.peer });
         Some(principal.map_or_else(|| Caller::Network(client.network()), Caller::Principal))
@@ -76,19 +83,16 @@ where
 
     /// An operator's limit holds for all of a network, recognised callers included: a credential may
     /// be stolen there. Probes have none, or an orchestrator would stop a service because of its
-    /// neighbours; and probes that a declared proxy makes itself have no limit at all.
+    /// neighbours; and probes that a declared proxy makes itself have a bucket of their own.
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let client = request.extensions().get::<Client>().copied();
         if let Some(caller) = self.rules.caller(&request) {
             request.extensions_mut().insert(caller);
         }
-        let limited = if request.uri().path().starts_with("/health/") {
-            client.filter(|client| self.rules.proxies.trusts(client.0)).map(|_| Ok(()))
-        } else {
-            client
-                .zip(self.rules.measures.as_ref())
-                .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()))
-        };
+        let limited = client
+            .filter(|_| !is_probe(&request))
+            .zip(self.rules.measures.as_ref())
+            .and_then(|(client, measures)| measures.take(client.0.to_canonical(), client.network()));
         match limited {
             None => Either::Left(self.throttled.call(request)),
             Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),

@@ -25,6 +25,8 @@ pub(super) struct Unread {
     /// The rest of the frame that is being handed on.
     rest: Bytes,
     share: Option<Share>,
+    /// Of a body whose size is not known before, each frame counts when it comes.
+    streams: Option<(Arc<Budget>, Callers)>,
 }
 
 impl Unread {
@@ -36,12 +38,15 @@ impl Unread {
         callers: Callers,
         is_safe: bool,
     ) -> Option<Self> {
-        let bytes = body.size_hint().exact().unwrap_or(0);
+        let Some(bytes) = body.size_hint().exact() else {
+            let streams = Some((Arc::clone(budget), callers));
+            return Some(Self { body, rest: Bytes::new(), share: None, streams });
+        };
         let share = budget.take(callers, usize::try_from(bytes).unwrap_or(usize::MAX));
         if share.is_none() && is_safe && bytes > ALWAYS {
             return None;
         }
-        Some(Self { body, rest: Bytes::new(), share })
+        Some(Self { body, rest: Bytes::new(), share, streams: None })
     }
 }
 
@@ -53,7 +58,14 @@ impl HttpBody for Unread {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
+                    Ok(data) => {
+                        if let Some((budget, callers)) = &self.streams {
+                            // An export breaks off, as it does when it fails.
+                            let share = budget.take(*callers, data.len()).ok_or(io::ErrorKind::QuotaExceeded)?;
+                            self.share = Some(share);
+                        }
+                        self.rest = data;
+                    }
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 other => return Poll::Ready(other),
@@ -79,5 +91,32 @@ impl HttpBody for Unread {
             hint.set_upper(upper.saturating_add(rest));
         }
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::{super::budget::Limits, *};
+
+    /// An export is such a body.
+    #[tokio::test]
+    async fn rate_09_a_body_of_unknown_size_counts_frame_by_frame() {
+        let budget = Budget::new(Limits { total: 100_000, per_network: 50_000, per_principal: 50_000 });
+        let frames = [30_000, 60_000].map(|length| Ok::<_, io::Error>(Frame::data(Bytes::from(vec![0; length]))));
+        let body = BoxBody::new(StreamBody::new(futures_util::stream::iter(frames)));
+        let callers = [Some(crate::edge::client::Caller::Principal(1)), None];
+        let mut unread = Unread::new(body, &budget, callers, false).unwrap();
+        let mut taken = 0;
+        let error = loop {
+            match unread.frame().await.unwrap() {
+                Ok(frame) => taken += frame.data_ref().unwrap().len(),
+                Err(error) => break error,
+            }
+            // What is not taken yet counts.
+            assert_eq!(budget.take(callers, 31_000).is_some(), taken > PIECE, "{taken}");
+        };
+        assert_eq!((taken, error.kind()), (30_000, io::ErrorKind::QuotaExceeded));
     }
 }

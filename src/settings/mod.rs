@@ -142,7 +142,7 @@ pub struct Http {
     /// `APP_HTTP__MAX_CONCURRENT_REQUESTS`, default 1024: requests in work; further ones are answered with 503 at once. A
     /// network may have a quarter of them, a principal a sixteenth.
     pub max_concurrent_requests: usize,
-    /// `APP_HTTP__MAX_UNREAD_BYTES`, default 33554432 (32 MiB): bytes of responses that clients have not taken yet; reads
+    /// `APP_HTTP__MAX_UNREAD_BYTES`, default 67108864 (64 MiB): bytes of responses that clients have not taken yet; reads
     /// of more than 16 KiB beyond it are answered with 503. A network may have a quarter of them, a principal an eighth.
     pub max_unread_bytes: usize,
     /// `APP_HTTP__STALL_TIMEOUT_MS`, default 10000: a client that does not take the next 10 KiB of a response within this
@@ -257,7 +257,7 @@ impl Settings {
             max_connections: r.within("http.max_connections", 4_096, 1..=1_000_000),
             max_connections_per_address: r.within("http.max_connections_per_address", 256, 1..=1_000_000),
             max_concurrent_requests: r.within("http.max_concurrent_requests", 1_024, 1..=1_000_000),
-            max_unread_bytes: r.within("http.max_unread_bytes", 32 << 20, 65_536..=1 << 40),
+            max_unread_bytes: r.within("http.max_unread_bytes", 64 << 20, 8 << 20..=1 << 40),
             stall_timeout: r.millis("http.stall_timeout_ms", 10_000),
             idle_timeout: r.millis("http.idle_timeout_ms", 30_000),
             header_timeout: r.millis("http.header_timeout_ms", 5_000),

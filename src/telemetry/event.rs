@@ -36,7 +36,8 @@ pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str
 
 /// A credential was presented that had been revoked.
 pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
-    raise!(warn, "authn_token_reuse" of source, "revoked"; reason = "revoked", %source, key, "revoked credential");
+    let origin = format!("{source} {}", key.unwrap_or_default());
+    raise!(warn, "authn_token_reuse" of origin, "revoked"; reason = "revoked", %source, key, "revoked credential");
 }
 
 /// Too many failures with one API key, from wherever. Nobody is shut out because of it.
@@ -52,7 +53,7 @@ pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failur
 
 /// An authenticated caller was refused an operation.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
-    raise!(warn, "authz_fail" of format_args!("{tenant} {subject}"), reason; subject, tenant, operation, reason, "access denied");
+    raise!(warn, "authz_fail" of format_args!("{tenant} {subject}"), &format!("{operation} {reason}"); subject, tenant, operation, reason, "access denied");
 }
 
 /// A limit was hit by a network or another client; `limit` names which.

@@ -14,29 +14,26 @@ use std::{
 
 /// How often repetitions are summarised.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
-/// Most origins told apart, for each event. An entry takes about 150 bytes.
+/// Most sources told apart, for each event and reason. An entry takes about 100 bytes.
 const MAX_ORIGINS: usize = 1_024;
 
 /// Set by `serve`. Without it, each occurrence is logged: a command raises few events.
 static REPEATS: OnceLock<Repeats> = OnceLock::new();
 
-/// Where an event comes from, and what kind of it: `203.0.113.9` and `signature`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Origin {
-    source: String,
-    reason: String,
-}
+/// An event and its reason: `authn_token_invalid` and `signature`. Neither is a caller's text. A flood
+/// for one reason takes no room from others.
+type Kind = (&'static str, String);
 
-/// Occurrences of one event in the current period that have no line of their own.
+/// Occurrences of one kind in the current period that have no line of their own.
 #[derive(Debug, Default)]
 struct Counts {
-    by_origin: HashMap<Origin, u64>,
-    /// Of origins that the table has no room for.
+    by_source: HashMap<String, u64>,
+    /// Of sources that the table has no room for.
     others: u64,
 }
 
 #[derive(Debug, Default)]
-struct Repeats(Mutex<HashMap<&'static str, Counts>>);
+struct Repeats(Mutex<HashMap<Kind, Counts>>);
 
 /// Logs a line that may come with each request: repetitions share a line, whatever their fields.
 macro_rules! coalesced {
@@ -57,56 +54,55 @@ pub(super) fn begin() {
 /// Whether this occurrence gets a line of its own. Otherwise it has been counted.
 pub(crate) fn is_first(event: &'static str, source: &dyn fmt::Display, reason: &str) -> bool {
     let Some(repeats) = REPEATS.get() else { return true };
-    repeats.is_first(event, Origin { source: source.to_string(), reason: reason.to_owned() })
+    repeats.is_first((event, reason.to_owned()), source.to_string())
 }
 
 /// Logs what was counted since the last call.
 pub(super) fn summarise() {
     let Some(repeats) = REPEATS.get() else { return };
-    for (event, origin, repeated) in repeats.take() {
-        let (source, reason) = origin.map(|origin| (origin.source, origin.reason)).unzip();
+    for ((event, reason), source, repeated) in repeats.take() {
         tracing::warn!(target: "security", event, source, reason, repeated, "repeated");
     }
 }
 
 impl Repeats {
-    fn is_first(&self, event: &'static str, origin: Origin) -> bool {
+    fn is_first(&self, kind: Kind, source: String) -> bool {
         let mut table = self.lock();
-        let counts = table.entry(event).or_default();
-        if let Some(repeated) = counts.by_origin.get_mut(&origin) {
+        let counts = table.entry(kind).or_default();
+        if let Some(repeated) = counts.by_source.get_mut(&source) {
             *repeated += 1;
             return false;
         }
-        if counts.by_origin.len() == MAX_ORIGINS {
+        if counts.by_source.len() == MAX_ORIGINS {
             counts.others += 1;
             return false;
         }
-        counts.by_origin.insert(origin, 0);
+        counts.by_source.insert(source, 0);
         true
     }
 
-    /// Ends the period. An origin that went on stays in the table, so that a lasting flood is one
-    /// line a period; one that was quiet makes room.
-    fn take(&self) -> Vec<(&'static str, Option<Origin>, u64)> {
+    /// Ends the period. A source that went on stays in the table, so that a lasting flood is one line a
+    /// period; one that was quiet makes room, and so do all if there was not room for each.
+    fn take(&self) -> Vec<(Kind, Option<String>, u64)> {
         let mut taken = Vec::new();
-        self.lock().retain(|event, counts| {
-            counts.by_origin.retain(|origin, repeated| {
+        self.lock().retain(|kind, counts| {
+            let is_full = counts.others > 0;
+            counts.by_source.retain(|source, repeated| {
                 let repeated = mem::take(repeated);
                 if repeated > 0 {
-                    taken.push((*event, Some(origin.clone()), repeated));
+                    taken.push((kind.clone(), Some(source.clone()), repeated));
                 }
-                repeated > 0
+                repeated > 0 && !is_full
             });
-            let others = mem::take(&mut counts.others);
-            if others > 0 {
-                taken.push((*event, None, others));
+            if is_full {
+                taken.push((kind.clone(), None, mem::take(&mut counts.others)));
             }
-            !counts.by_origin.is_empty()
+            !counts.by_source.is_empty()
         });
         taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Counts>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -115,30 +111,36 @@ impl Repeats {
 mod tests {
     use super::*;
 
-    fn origin(source: &str) -> Origin {
-        Origin { source: source.to_owned(), reason: "address".to_owned() }
+    fn throttled() -> Kind {
+        ("throttled", "address".to_owned())
     }
 
     #[test]
     fn log_01_repeated_events_are_counted_exactly() {
         let repeats = Repeats::default();
-        let logged = (0..5).filter(|_| repeats.is_first("throttled", origin("192.0.2.1"))).count();
+        let is_first = |source: &str| repeats.is_first(throttled(), source.to_owned());
+        let logged = (0..5).filter(|_| is_first("192.0.2.1")).count();
         assert_eq!(logged, 1);
-        assert!(repeats.is_first("throttled", origin("192.0.2.2")) && repeats.is_first("refused", origin("192.0.2.1")));
-        assert_eq!(repeats.take(), [("throttled", Some(origin("192.0.2.1")), 4)]);
+        assert!(is_first("192.0.2.2") && repeats.is_first(("refused", String::new()), "192.0.2.1".to_owned()));
+        assert_eq!(repeats.take(), [(throttled(), Some("192.0.2.1".to_owned()), 4)]);
         // Still going on: no line of its own, and in the next summary.
-        assert!(!repeats.is_first("throttled", origin("192.0.2.1")));
-        assert_eq!(repeats.take(), [("throttled", Some(origin("192.0.2.1")), 1)]);
+        assert!(!is_first("192.0.2.1"));
+        assert_eq!(repeats.take(), [(throttled(), Some("192.0.2.1".to_owned()), 1)]);
         assert_eq!(repeats.take(), []);
-        assert!(repeats.is_first("throttled", origin("192.0.2.1")));
+        assert!(is_first("192.0.2.1"));
     }
 
     #[test]
-    fn log_01_a_full_table_of_origins_counts_without_them() {
+    fn log_01_a_full_table_of_sources_counts_without_them_and_hides_no_other_reason() {
         let repeats = Repeats::default();
-        let logged = (0..2 * MAX_ORIGINS).filter(|n| repeats.is_first("throttled", origin(&n.to_string()))).count();
-        assert_eq!(logged, MAX_ORIGINS);
-        assert!(repeats.is_first("refused", origin("192.0.2.1")), "another event has room of its own");
-        assert_eq!(repeats.take(), [("throttled", None, MAX_ORIGINS as u64)]);
+        let is_first = |n: usize| repeats.is_first(throttled(), n.to_string());
+        assert_eq!((0..2 * MAX_ORIGINS).filter(|n| is_first(*n)).count(), MAX_ORIGINS);
+        assert!(repeats.is_first(("throttled", "read".to_owned()), "192.0.2.1".to_owned()));
+        assert!((0..MAX_ORIGINS).all(|n| !is_first(n)));
+        let taken = repeats.take();
+        assert_eq!(taken.iter().map(|(_, _, repeated)| repeated).sum::<u64>(), 2 * MAX_ORIGINS as u64);
+        assert_eq!(taken.iter().find(|(_, source, _)| source.is_none()).unwrap().2, MAX_ORIGINS as u64);
+        // Whoever filled it, others have room in the next period.
+        assert!(is_first(7 * MAX_ORIGINS));
     }
 }

@@ -270,7 +270,7 @@ async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
     for (header, of) in [("x-forwarded-for", ""), ("forwarded", "for=")] {
         let app = TestApp::start_with(&[
             ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-            ("APP_THROTTLE__ADDRESS_BURST", "10"),
+            ("APP_THROTTLE__ADDRESS_BURST", "60"),
             ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
             ("APP_HTTP__PROXY_HEADER", header),
         ])
@@ -299,10 +299,12 @@ async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
         let direct = Forwarded { actor: &elsewhere, header };
         direct.get(&[&victim]).await.problem(401);
         eventually("used up", async || direct.get(&[&say("192.0.2.200")]).await.status == 429).await;
-        // What cannot be understood has a limit of its own. It is not held against the proxy, whose probes have none.
+        // What cannot be understood has a limit of its own. It is not held against the proxy, nor are the proxy's other
+        // calls against its probes.
         eventually("used up", async || by_proxy.get(&["unknown"]).await.status == 429).await;
         stranger.get("/v1/me").await.problem(401);
-        for _ in 0..12 {
+        eventually("used up", async || stranger.get("/v1/me").await.status == 429).await;
+        for _ in 0..9 {
             stranger.get("/health/ready").await.ok(200);
         }
         // Bytes that are no text spoil one element, and not what the proxy appended.

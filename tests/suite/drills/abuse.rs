@@ -18,7 +18,7 @@ use service::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    ACME, Actor, Forge, Serving, TestApp, as_superuser, binary, eventually, h2, h2::H2, person, start_issuer,
+    ACME, Actor, Forge, Serving, TestApp, as_superuser, binary, events, eventually, h2, h2::H2, person, start_issuer,
     test_database,
 };
 
@@ -183,6 +183,32 @@ async fn rate_09_a_connection_whose_responses_are_not_read_ends() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(answer.len() > 300_000 && answer.ends_with(b"}"), "{} bytes", answer.len());
+}
+
+/// What is buffered for a client that reads nothing is in no response any more.
+#[tokio::test]
+async fn rate_09_a_connection_that_is_not_read_at_all_ends() {
+    let app = TestApp::start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    as_superuser(&app, large_orders()).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((address(77), 0).into()).unwrap();
+    let mut client = socket.connect(app.address).await.unwrap();
+    let token = app.forge().token();
+    let size = app.bearer(&*token).get(LIST).await.text.len();
+    let request = format!("GET {LIST} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
+    // More than the buffers of both ends hold.
+    let requests = (24 << 20) / size;
+    client.write_all(request.repeat(requests).as_bytes()).await.unwrap();
+    eventually("it is cut off", async || {
+        let of_no_request = events::of("");
+        of_no_request
+            .iter()
+            .any(|event| event["event"] == "excess_rate_limit_exceeded" && event["client"] == "127.0.1.77")
+    })
+    .await;
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest).await;
+    assert!(rest.len() < requests * size, "{} of {} bytes", rest.len(), requests * size);
 }
 
 const LIST: &str = "/v1/orders?limit=100";

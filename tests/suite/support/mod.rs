@@ -6,7 +6,7 @@ mod authority;
 mod books;
 mod collector;
 mod door;
-mod events;
+pub mod events;
 mod eventually;
 mod filed;
 pub mod h2;
