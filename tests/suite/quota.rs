@@ -270,7 +270,7 @@ async fn rate_07_what_declared_proxies_say_counts_and_nothing_else() {
     for (header, of) in [("x-forwarded-for", ""), ("forwarded", "for=")] {
         let app = TestApp::start_with(&[
             ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-            ("APP_THROTTLE__ADDRESS_BURST", "60"),
+            ("APP_THROTTLE__ADDRESS_BURST", "30"),
             ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
             ("APP_HTTP__PROXY_HEADER", header),
         ])
