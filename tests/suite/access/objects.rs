@@ -77,7 +77,8 @@ impl Objects {
     async fn create(&self, path: &str, body: &Value) -> String {
         let request = self.admin.request(Method::POST, path).header("idempotency-key", Uuid::now_v7().to_string());
         let request = if body.is_null() { request } else { request.json(body) };
-        self.admin.send(request).await.ok(201)["id"].as_str().unwrap().to_owned()
+        let created = self.admin.send_until_served(request).await;
+        created.ok(201)["id"].as_str().unwrap().to_owned()
     }
 
     async fn put_product(&self, sku: &str, price: i64) {

@@ -6,7 +6,10 @@ use std::{
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::events::{self, Fields};
+use super::{
+    events::{self, Fields},
+    eventually,
+};
 
 /// Somebody who calls the service.
 pub struct Actor {
@@ -80,6 +83,17 @@ impl Actor {
             Some(Credential::ApiKey(key)) => request.header("x-api-key", key),
             None => request,
         }
+    }
+
+    /// As a client does that is asked to come back: hashing an API key takes what processor time nothing else wants.
+    pub async fn send_until_served(&self, request: reqwest::RequestBuilder) -> Reply {
+        let mut reply = None;
+        eventually("served", async || {
+            reply = Some(self.send(request.try_clone().unwrap()).await);
+            reply.as_ref().is_some_and(|reply| reply.status != 503)
+        })
+        .await;
+        reply.unwrap()
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {

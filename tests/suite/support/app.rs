@@ -114,6 +114,8 @@ impl TestApp {
         let (mac_key, pepper) = (key(), key());
         let own = [
             ("APP_PROFILE", "development"),
+            // At a low priority, hashing waits for every other test.
+            ("APP_API_KEYS__CONCURRENT_HASHES", "8"),
             // A rotation waits for that long.
             ("APP_KEYS__REFRESH_MS", "500"),
             // A connection costs PostgreSQL more than most tests ask of it.
@@ -158,7 +160,8 @@ impl TestApp {
     pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
         let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
-        self.user(Role::Admin).post("/v1/api-keys", &key).await.ok(201)
+        let admin = self.user(Role::Admin);
+        admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
     }
 
     /// Whatever was done to it, it answers.
