@@ -1,4 +1,4 @@
-//! Migrations are embedded when the crate is compiled; a new one must cause that.
+//! Rebuilds the crate when a migration changes: the migrations are embedded in the binary.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

@@ -1,12 +1,12 @@
-//! What authentication costs: `cargo bench --bench authn`.
+//! Cost of authentication: `cargo bench --bench authn`.
 //!
-//! Against a PostgreSQL and an issuer on loopback, like everything else here. The figures are of whole calls of
-//! `Authenticator::authenticate`, revocation check included, on one thread.
+//! Measures whole calls of `Authenticator::authenticate`, including the revocation check, on one
+//! thread. PostgreSQL and the issuer run on the same machine and listen on loopback.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
-#![expect(clippy::indexing_slicing, reason = "a public key has the length that its kind has")]
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
+#![expect(clippy::indexing_slicing, reason = "the length of a public key follows from its type")]
 
-#[expect(dead_code, unreachable_pub, reason = "shared with the suite, which uses more of it")]
+#[expect(dead_code, unreachable_pub, reason = "shared with the test suite, which uses all of it")]
 #[path = "../tests/suite/support/keys.rs"]
 mod keys;
 
@@ -23,15 +23,15 @@ use poem::{Route, Server, endpoint::make_sync, listener::TcpAcceptor};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::{
-    authn::{Authenticator, Peer, Shown, Source},
+    authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork},
+    db::Credentials,
     dev::{
         database::Cluster,
         demo,
-        postgres::{Binaries, Data, Durability, Server as Postgres},
+        postgres::{Binaries, Durability, ExistingData, Server as Postgres},
     },
     domain::{ApiKeyId, Clock, TenantId},
     settings::Settings,
-    store::Credentials,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -39,37 +39,32 @@ use tokio::{net::TcpListener, runtime::Runtime};
 use keys::TestKey;
 
 const AUDIENCE: &str = "api://benchmark";
-const SOURCE: Source = Source(IpAddr::V4(Ipv4Addr::LOCALHOST));
+const SOURCE: SourceNetwork = SourceNetwork(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 fn main() {
     divan::main();
 }
 
-/// Everything a call needs, made once.
-struct Stage {
-    runtime: Runtime,
-    /// Remembers what it verified.
-    remembering: Authenticator,
-    /// Remembers nothing.
-    forgetting: Authenticator,
+/// The authenticators and one credential of each kind.
+struct Fixture {
+    /// Caches verified credentials.
+    cached: Authenticator,
+    /// Caches nothing.
+    uncached: Authenticator,
+    /// A request for each signature algorithm.
     tokens: Vec<(&'static str, HeaderMap)>,
     api_key: HeaderMap,
     _postgres: Postgres,
 }
 
-static STAGE: LazyLock<Stage> = LazyLock::new(|| {
-    let runtime = Runtime::new().unwrap();
-    let (remembering, forgetting, tokens, api_key, postgres) = runtime.block_on(set_up());
-    Stage { runtime, remembering, forgetting, tokens, api_key, _postgres: postgres }
-});
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| RUNTIME.block_on(set_up()));
 
-type Parts = (Authenticator, Authenticator, Vec<(&'static str, HeaderMap)>, HeaderMap, Postgres);
-
-async fn set_up() -> Parts {
+async fn set_up() -> Fixture {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let binaries = Binaries::find_or_fetch(&folder.join("postgres-binaries"), |_| {}).await.unwrap();
     let data = folder.join("postgres-benchmark");
-    let postgres = Postgres::start(&data, &binaries, Durability::Disposable, Data::Deleted).await.unwrap();
+    let postgres = Postgres::start(&data, &binaries, Durability::Disposable, ExistingData::Delete).await.unwrap();
     let urls = Cluster::new(postgres.url()).unwrap().provision("benchmark").await.unwrap();
 
     let keys = [TestKey::es256("es256"), TestKey::eddsa("eddsa"), TestKey::rs256("rs256"), TestKey::ps256("ps256")];
@@ -88,18 +83,19 @@ async fn set_up() -> Parts {
     }
     let settings = Settings::from_variables(variables.clone()).unwrap();
     variables.insert("APP_OIDC__CACHED_TOKENS".to_owned(), "0".to_owned());
-    variables.insert("APP_API_KEYS__REMEMBERED_SECONDS".to_owned(), "0".to_owned());
-    let forgetful = Settings::from_variables(variables).unwrap();
+    variables.insert("APP_API_KEYS__CACHE_SECONDS".to_owned(), "0".to_owned());
+    let uncached_settings = Settings::from_variables(variables).unwrap();
 
     let clock = Clock::system();
     let store = Credentials::new(&settings).unwrap();
-    let remembering = Authenticator::new(&settings, &store, &clock).unwrap();
-    let forgetting = Authenticator::new(&forgetful, &store, &clock).unwrap();
-    for authenticator in [&remembering, &forgetting] {
-        authenticator.learn_revocations().await.unwrap();
+    let cached = Authenticator::new(&settings, &store, &clock).unwrap();
+    let uncached = Authenticator::new(&uncached_settings, &store, &clock).unwrap();
+    for authenticator in [&cached, &uncached] {
+        authenticator.load_revocations().await.unwrap();
     }
 
-    let (tenant, id) = (demo::TENANTS[0].id, ApiKeyId::generate());
+    let tenant = demo::TENANTS[0].id;
+    let api_key = ApiKeyId::generate();
     let claims = claims(&issuer, tenant, clock.timestamp());
     let token = |key: &TestKey| {
         let header = json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id });
@@ -107,28 +103,29 @@ async fn set_up() -> Parts {
         (key.alg, headers("authorization", &format!("Bearer {token}")))
     };
     let tokens: Vec<_> = keys.iter().map(token).collect();
-    let shown = Shown { headers: &tokens[0].1, query: "", peer: &Peer::default() };
-    let program = remembering.authenticate(shown, SOURCE).await.unwrap();
-    let (text, hash) = remembering.issue_key(&program, id).await.unwrap();
+    let credentials = RequestCredentials { headers: &tokens[0].1, query: "", connection: &ConnectionInfo::default() };
+    let creator = cached.authenticate(credentials, SOURCE).await.unwrap();
+    let (text, hash) = cached.issue_api_key(&creator, api_key).await.unwrap();
     let insert = format!(
         "begin; set local app.tenant_id = '{tenant}';
-         insert into roles_seen (tenant_id, subject, roles, as_of) values ('{tenant}', 'somebody', '{{admin}}', now());
+         insert into roles_seen (tenant_id, subject, roles, as_of) values ('{tenant}', 'creator', '{{admin}}', now());
          insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
-         values ('{tenant}', '{id}', 'benchmark', '{hash}', '{{orders:read}}', 'somebody', now(), now(),
+         values ('{tenant}', '{api_key}', 'benchmark', '{hash}', '{{orders:read}}', 'creator', now(), now(),
                  now() + interval '1 day');
          commit"
     );
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
 
-    (remembering, forgetting, tokens, headers("x-api-key", text.expose_secret()), postgres)
+    let api_key = headers("x-api-key", text.expose_secret());
+    Fixture { cached, uncached, tokens, api_key, _postgres: postgres }
 }
 
 fn headers(name: &'static str, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
 }
 
-/// Of a program: what a person may do is noted, which is a message to the database.
+/// Claims of a service. For a person, authentication also records the roles in the database.
 fn claims(issuer: &str, tenant: TenantId, now: i64) -> Value {
     json!({
         "iss": issuer, "aud": AUDIENCE, "sub": "program", "client_id": "program", "iat": now, "exp": now + 900,
@@ -150,35 +147,34 @@ async fn serve_issuer(keys: &[TestKey]) -> String {
     url
 }
 
-fn call(bencher: Bencher<'_, '_>, authenticator: &Authenticator, headers: &HeaderMap) {
-    let stage = &*STAGE;
-    let shown = Shown { headers, query: "", peer: &Peer::default() };
-    let once = || stage.runtime.block_on(authenticator.authenticate(shown, SOURCE)).unwrap();
-    // The first one fetches the issuer's keys.
-    once();
-    bencher.bench(once);
+fn bench_authenticate(bencher: Bencher<'_, '_>, authenticator: &Authenticator, headers: &HeaderMap) {
+    let credentials = RequestCredentials { headers, query: "", connection: &ConnectionInfo::default() };
+    let authenticate = || RUNTIME.block_on(authenticator.authenticate(credentials, SOURCE)).unwrap();
+    // The first call fetches the issuer's keys.
+    authenticate();
+    bencher.bench(authenticate);
 }
 
 fn token(alg: &str) -> &'static HeaderMap {
-    &STAGE.tokens.iter().find(|(name, _)| *name == alg).unwrap().1
+    &FIXTURE.tokens.iter().find(|(name, _)| *name == alg).unwrap().1
 }
 
 #[divan::bench]
-fn token_known(bencher: Bencher<'_, '_>) {
-    call(bencher, &STAGE.remembering, token("ES256"));
+fn token_cached(bencher: Bencher<'_, '_>) {
+    bench_authenticate(bencher, &FIXTURE.cached, token("ES256"));
 }
 
 #[divan::bench(args = ["ES256", "EdDSA", "RS256", "PS256"])]
 fn token_verified(bencher: Bencher<'_, '_>, alg: &str) {
-    call(bencher, &STAGE.forgetting, token(alg));
+    bench_authenticate(bencher, &FIXTURE.uncached, token(alg));
 }
 
 #[divan::bench]
-fn api_key_known(bencher: Bencher<'_, '_>) {
-    call(bencher, &STAGE.remembering, &STAGE.api_key);
+fn api_key_cached(bencher: Bencher<'_, '_>) {
+    bench_authenticate(bencher, &FIXTURE.cached, &FIXTURE.api_key);
 }
 
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn api_key_hashed(bencher: Bencher<'_, '_>) {
-    call(bencher, &STAGE.forgetting, &STAGE.api_key);
+    bench_authenticate(bencher, &FIXTURE.uncached, &FIXTURE.api_key);
 }

@@ -1,10 +1,11 @@
-//! What the edge and quotas cost: `cargo bench --bench edge 2>/dev/null`.
+//! Cost of the edge and of quotas: `cargo bench --bench edge 2>/dev/null`.
 //!
-//! The edge as it ships, log lines included (they go to standard error), beside hyper alone, with the same handler and the
-//! same callers on loopback; `APP_LOG__FILTER=off` leaves the lines out. Quotas in this process with a million callers, and in a `redis-server` if there is one.
+//! Compares the complete edge, including its log lines on standard error, with plain hyper: same
+//! handler, same clients, on loopback. `APP_LOG__FILTER=off` turns the log lines off. Also measures
+//! quotas in this process with a million callers, and in a `redis-server` if one is installed.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
-#![expect(clippy::print_stdout, reason = "memory is a figure too")]
+#![expect(clippy::unwrap_used, reason = "a failure ends the benchmark")]
+#![expect(clippy::print_stdout, reason = "reports memory use")]
 
 use std::{
     convert::Infallible,
@@ -34,7 +35,7 @@ use service::{
     crypto::MacKey,
     domain::{Clock, QuotaName, TenantId},
     edge,
-    quota::{Buckets, Owner, Policy, SharedBuckets},
+    quota::{BucketId, LocalBuckets, QuotaPolicy, SharedBuckets},
     settings::{self, Settings},
     telemetry::{self, LogFormat},
 };
@@ -45,10 +46,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-const CALLERS: usize = 32;
-const CALLS: usize = 100;
-const KEYS: usize = 1_000_000;
-const READ: Policy = Policy { name: QuotaName::Read, quota: 1_000_000 };
+const CONNECTIONS: usize = 32;
+const REQUESTS_PER_CONNECTION: usize = 100;
+const QUOTA_CALLERS: usize = 1_000_000;
+const READ: QuotaPolicy = QuotaPolicy { name: QuotaName::Read, quota: 1_000_000 };
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
@@ -58,21 +59,21 @@ fn main() {
     divan::main();
 }
 
-/// Hyper and a handler that says `ok`.
+/// Plain hyper with a handler that returns `ok`.
 #[divan::bench(sample_count = 40, sample_size = 1)]
-fn requests_by_hyper_alone(bencher: Bencher) {
-    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| RUNTIME.block_on(serve_by_hyper()));
-    call(bencher, *ADDRESS);
+fn requests_plain_hyper(bencher: Bencher) {
+    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| RUNTIME.block_on(serve_with_hyper()));
+    bench_requests(bencher, *ADDRESS);
 }
 
 /// The same handler behind the whole edge.
 #[divan::bench(sample_count = 40, sample_size = 1)]
 fn requests_through_the_edge(bencher: Bencher) {
-    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| RUNTIME.block_on(serve_by_edge()));
-    call(bencher, *ADDRESS);
+    static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| RUNTIME.block_on(serve_with_edge()));
+    bench_requests(bencher, *ADDRESS);
 }
 
-async fn serve_by_hyper() -> SocketAddr {
+async fn serve_with_hyper() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -91,7 +92,7 @@ async fn serve_by_hyper() -> SocketAddr {
     address
 }
 
-async fn serve_by_edge() -> SocketAddr {
+async fn serve_with_edge() -> SocketAddr {
     let key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
     let database = |login: &str| format!("postgres://{login}:password@127.0.0.1:9/none");
     let variables = [
@@ -115,98 +116,102 @@ async fn serve_by_edge() -> SocketAddr {
     let app = poem::EndpointExt::map_to_response(app);
     let stack = edge::stack(
         app,
-        edge::Door::Public,
+        edge::ListenerKind::Public,
         settings,
         Arc::new(|_| None),
-        &Arc::new(service::measures::Measures::new(Clock::system())),
+        &Arc::new(service::quota::Overrides::new(Clock::system())),
     )
     .unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = edge::Listener { door: edge::Door::Public, socket, tls: None };
+    let listener = edge::Listener { kind: edge::ListenerKind::Public, socket, tls: None };
     tokio::spawn(edge::serve(listener, stack, &settings.http, std::future::pending()));
     address
 }
 
-/// Many connections at once, each asking again when it was answered.
-fn call(bencher: Bencher, address: SocketAddr) {
+/// Concurrent connections, each with one request at a time.
+fn bench_requests(bencher: Bencher, address: SocketAddr) {
     let connect = || async move {
         let mut connections = Vec::new();
-        for _ in 0..CALLERS {
+        for _ in 0..CONNECTIONS {
             connections.push(TcpStream::connect(address).await.unwrap());
         }
         connections
     };
-    bencher.counter(ItemsCount::new(CALLERS * CALLS)).with_inputs(|| RUNTIME.block_on(connect())).bench_values(
-        |connections| {
+    bencher
+        .counter(ItemsCount::new(CONNECTIONS * REQUESTS_PER_CONNECTION))
+        .with_inputs(|| RUNTIME.block_on(connect()))
+        .bench_values(|connections| {
             RUNTIME.block_on(async {
-                let calls: Vec<_> = connections.into_iter().map(|stream| tokio::spawn(ask(stream))).collect();
-                for call in calls {
-                    call.await.unwrap();
+                let tasks: Vec<_> = connections.into_iter().map(|stream| tokio::spawn(send_requests(stream))).collect();
+                for task in tasks {
+                    task.await.unwrap();
                 }
             });
-        },
-    );
+        });
 }
 
-async fn ask(mut stream: TcpStream) {
-    let mut answer = Vec::with_capacity(4_096);
-    for _ in 0..CALLS {
+async fn send_requests(mut stream: TcpStream) {
+    let mut response = Vec::with_capacity(4_096);
+    for _ in 0..REQUESTS_PER_CONNECTION {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        answer.clear();
-        while !answer.ends_with(b"ok") {
-            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the connection ended");
+        response.clear();
+        while !response.ends_with(b"ok") {
+            assert!(stream.read_buf(&mut response).await.unwrap() > 0, "the connection was closed");
         }
     }
 }
 
-/// One decision among a million callers who are remembered.
+/// One decision while a million callers have buckets.
 #[divan::bench(threads = [1, 2], sample_size = 1_000)]
 fn quota_in_process(bencher: Bencher) {
-    static BUCKETS: LazyLock<Buckets> = LazyLock::new(|| {
-        let before = resident();
-        let buckets = Buckets::new(Clock::system());
-        for key in 0..KEYS {
-            buckets.take(&key, READ);
+    static BUCKETS: LazyLock<LocalBuckets> = LazyLock::new(|| {
+        let before = resident_bytes();
+        let buckets = LocalBuckets::new(Clock::system());
+        for caller in 0..QUOTA_CALLERS {
+            buckets.take(&caller, READ);
         }
-        println!("{} bytes for each caller who is remembered", (resident() - before) / KEYS);
+        println!("{} bytes per caller", (resident_bytes() - before) / QUOTA_CALLERS);
         buckets
     });
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let buckets = &*BUCKETS;
     bencher
-        // Far apart in memory, one after the other.
-        .with_inputs(|| NEXT.fetch_add(7_919, Ordering::Relaxed) % KEYS)
-        .bench_values(|key| buckets.take(&key, READ));
+        // A large stride, so that successive callers are far apart in memory.
+        .with_inputs(|| NEXT.fetch_add(7_919, Ordering::Relaxed) % QUOTA_CALLERS)
+        .bench_values(|caller| buckets.take(&caller, READ));
 }
 
-/// Bytes of memory that this process has.
-fn resident() -> usize {
+/// Resident memory of this process, assuming pages of 4 KiB.
+fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4_096
 }
 
-struct Redis(Child, SharedBuckets);
+struct Redis {
+    server: Child,
+    buckets: SharedBuckets,
+}
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = self.server.kill();
     }
 }
 
-/// Both buckets of a call, in the shared store.
+/// Both buckets of a call, in the quota store.
 #[divan::bench]
 fn quota_in_redis(bencher: Bencher) {
-    let Some(redis) = RUNTIME.block_on(redis()) else { return println!("no redis-server, so no figure") };
+    let Some(redis) = RUNTIME.block_on(start_redis()) else { return println!("skipped: no redis-server") };
     let tenant = TenantId::from_uuid(Uuid::now_v7());
-    let asked = [
-        (Owner { tenant, name: QuotaName::Read, subject: Some("somebody@acme.example") }, READ),
-        (Owner { tenant, name: QuotaName::Tenant, subject: None }, Policy { name: QuotaName::Tenant, ..READ }),
+    let buckets = [
+        (BucketId { tenant, name: QuotaName::Read, subject: Some("alice@acme.example") }, READ),
+        (BucketId { tenant, name: QuotaName::Tenant, subject: None }, QuotaPolicy { name: QuotaName::Tenant, ..READ }),
     ];
-    bencher.bench_local(|| RUNTIME.block_on(redis.1.take(&asked)).unwrap());
+    bencher.bench_local(|| RUNTIME.block_on(redis.buckets.take(&buckets)).unwrap());
 }
 
-async fn redis() -> Option<Redis> {
+async fn start_redis() -> Option<Redis> {
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port().to_string();
     let mut server = Command::new("redis-server");
     server.args(["--save", "", "--bind", "127.0.0.1", "--port", &port]).stdout(Stdio::null());
@@ -217,9 +222,9 @@ async fn redis() -> Option<Redis> {
         prefix: "benchmark".to_owned(),
         timeout: Duration::from_secs(1),
     };
-    let redis = Redis(server, SharedBuckets::new(&settings, MacKey::generate().unwrap()).unwrap());
+    let redis = Redis { server, buckets: SharedBuckets::new(&settings, MacKey::generate().unwrap()).unwrap() };
     for _ in 0..100 {
-        if redis.1.connect().await.is_ok() {
+        if redis.buckets.connect().await.is_ok() {
             return Some(redis);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,5 +1,8 @@
-//! JSON, read strictly (RFC 8259 section 4 leaves duplicate names to the reader; two readers could differ).
-//! Bodies and tokens come in through here.
+//! Strict JSON parser for request bodies and tokens (INPUT-05, INPUT-06, AUTHN-08).
+//!
+//! RFC 8259 section 4 leaves duplicate names to the parser, so two parsers could read one body
+//! differently. This one rejects them, and bounds depth and breadth against resource exhaustion.
+//! [`crate::http`] and [`crate::authn`] call [`parse`].
 
 use std::fmt;
 
@@ -12,29 +15,31 @@ const MAX_DEPTH: usize = 16;
 /// Most members of an object, and most items of an array.
 const MAX_BREADTH: usize = 256;
 
-/// `None` if the bytes are not one JSON value in UTF-8 with distinct names, no deeper than 16 and no broader than 256, and
-/// nothing after it.
+/// Parses bytes that contain exactly one JSON value in UTF-8.
+///
+/// `None` if an object has duplicate names, the depth exceeds 16, or the breadth exceeds 256.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: MAX_DEPTH }.deserialize(&mut deserializer).ok()?;
+    let value = StrictVisitor { depth: MAX_DEPTH }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
     Some(value)
 }
 
-/// Builds a [`Value`] as `serde_json` does, but with an error where that keeps the last of two equal keys.
+/// Builds a [`Value`], but rejects duplicate names, of which `serde_json` would keep the last.
 #[derive(Clone, Copy)]
-struct Strict {
+struct StrictVisitor {
+    /// Levels of nesting that are still allowed.
     depth: usize,
 }
 
-impl Strict {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("too deep"))?;
+impl StrictVisitor {
+    fn descend<E: serde::de::Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nesting too deep"))?;
         Ok(Self { depth })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for StrictVisitor {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -42,7 +47,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for StrictVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,11 +83,11 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let inner = self.descend()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
             if items.len() == MAX_BREADTH {
-                return Err(A::Error::custom("too broad"));
+                return Err(A::Error::custom("too many members or items"));
             }
             items.push(item);
         }
@@ -90,15 +95,15 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
+        let inner = self.descend()?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
             if members.len() == MAX_BREADTH {
-                return Err(A::Error::custom("too broad"));
+                return Err(A::Error::custom("too many members or items"));
             }
             let value = map.next_value_seed(inner)?;
             if members.insert(name, value).is_some() {
-                return Err(A::Error::custom("duplicate key"));
+                return Err(A::Error::custom("duplicate name"));
             }
         }
         Ok(Value::Object(members))
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_01_duplicate_keys_are_refused_at_any_depth() {
+    fn input_01_duplicate_names_are_rejected_at_any_depth() {
         assert!(parse(br#"{"a":{"b":1}}"#).is_some());
         assert!(parse(br#"{"a":1,"a":1}"#).is_none());
         assert!(parse(br#"{"a":[{"b":1,"b":2}]}"#).is_none());
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn input_06_bytes_that_are_not_utf_8_and_trailing_bytes_are_refused() {
+    fn input_06_invalid_utf_8_and_trailing_bytes_are_rejected() {
         assert!(parse(b"\"\xff\"").is_none());
         assert!(parse(b"{} {}").is_none());
         assert!(parse(b"").is_none());

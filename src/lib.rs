@@ -1,43 +1,53 @@
 //! A secure orders and billing API for many tenants.
 //!
-//! # Layout
+//! # Modules
 //!
-//! The modules are rooms, listed in the order a request walks through them. A room calls
-//! only rooms further down; what travels down with the request are values that carry
-//! authority and that only one room can make: a [`Principal`](authn::Principal), a
-//! [`Permit`](authz::Permit), a tenant-scoped [transaction](store::ReadTx).
+//! From the bottom to the top; a module imports only modules that stand above it in this table.
+//! `tests/suite/architecture.rs` fails on an import in the other direction.
 //!
-//! | room | what happens there |
+//! | module | job |
 //! |---|---|
-//! | [`edge`] | the listener, limits, throttle per address, panic fence, headers |
-//! | [`authn`] | credential → `Principal` |
-//! | [`authz`] | `Principal` + operation → `Permit`, by the route matrix and the role policy |
-//! | [`quota`] | how much a principal and a tenant may ask for |
-//! | [`api`] | operations and schemas: strict parsing; no SQL, no policy |
-//! | [`domain`] | pure types and rules |
-//! | [`crypto`] | keys and what is done with them |
-//! | [`store`] | all SQL; opens a transaction only for a `Permit` |
+//! | [`problem`] | errors as RFC 9457 problem details |
+//! | [`domain`] | pure types and rules: orders, invoices, money, rights |
+//! | `json` | strict JSON reader: no duplicate keys, bounded depth |
+//! | [`telemetry`] | log, metrics, traces, security events |
+//! | [`crypto`] | keys, sealed fields, blind indexes |
+//! | [`settings`] | typed configuration, all faults reported at once |
+//! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
+//! | [`authn`] | credential → [`Principal`](authn::Principal) |
+//! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by the route matrix and the roles |
+//! | [`quota`] | token buckets per principal and tenant, operator overrides |
+//! | [`store`] | all SQL on tenant data; a transaction needs a permit |
+//! | [`http`] | request pipeline, strict parsing, OpenAPI document |
+//! | [`edge`] | listener, TLS, client address, limits, request validation |
+//! | [`api`] | operations and schemas; no SQL, no policy |
+//! | [`ops`] | operator commands: keys, audit, incidents, backup |
+//! | [`internal`] | operations of the internal listener |
+//! | [`app`] | composition root: settings in, running service out |
+//! | `dev` | feature `dev`: private PostgreSQL, development issuer, demo data |
 //!
-//! Beside the way: [`settings`] (typed configuration), [`telemetry`] (logs and security
-//! events), [`problem`] (every error as RFC 9457), `json` (read strictly), [`ops`] (what
-//! operators do in an incident), [`measures`] (what they ordered), `reload` (secrets that change), [`app`] (puts it all together), and, with the feature `dev`
-//! only, `dev` (private PostgreSQL, development issuer, demo data).
+//! # One request
+//!
+//! `edge` validates the request and finds the client address; `http` then authenticates
+//! (`authn`), counts (`quota`), authorizes (`authz`) and parses the body; the operation in `api`
+//! gets a `Permit` and calls `store`, which confines every statement to the tenant of that permit.
 
 pub mod api;
 pub mod app;
 pub mod authn;
 pub mod authz;
 pub mod crypto;
+pub mod db;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
 pub mod edge;
+pub mod http;
+pub mod internal;
 mod json;
-pub mod measures;
 pub mod ops;
 pub mod problem;
 pub mod quota;
-mod reload;
 pub mod settings;
 pub mod store;
 pub mod telemetry;

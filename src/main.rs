@@ -1,4 +1,8 @@
-//! The command line. `service --help` lists the commands.
+//! The command line: parses arguments, loads the settings that a command needs, and runs it.
+//!
+//! `service --help` lists the commands. `serve` runs the service ([`app`]); the others are operator
+//! commands ([`ops`]), checks, printed documents and, with the feature `dev`, the development
+//! stack.
 
 use std::{error::Error as StdError, process::ExitCode, sync::Arc};
 
@@ -10,18 +14,16 @@ use service::{
         matrix::{self, Scope},
     },
     crypto::MasterKeys,
+    db,
     domain::Clock,
-    edge,
-    measures::Measures,
-    ops,
-    quota::Quotas,
+    edge, ops,
+    quota::{Overrides, Quotas},
     settings::{self, LoginSettings, RetirementSettings, Settings, Sources},
-    store,
     telemetry::{self, LogFilter, LogFormat},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A secure orders and billing API. Configured by environment variables APP_…; see README.md.
+/// A secure orders and billing API, configured by environment variables APP_…; see README.md
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -31,37 +33,46 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the service until SIGTERM or SIGINT, then finish the requests in flight; SIGHUP has it read its secrets again
+    /// Run the service until SIGTERM or SIGINT, then finish the requests in flight; SIGHUP reloads
+    /// secrets
     Serve,
-    /// Bring the database schema up to date, as the login of `APP_DATABASE__OWNER_URL`
+    /// Update the database schema, with the login of `APP_DATABASE__OWNER_URL`
     Migrate,
-    /// Handle an incident, as the login of `APP_DATABASE__OPERATOR_URL`
+    /// Respond to an incident, with the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
     Incident(ops::Incident),
-    /// Look after the audit trail
+    /// Verify the audit trail
     #[command(subcommand)]
     Audit(Audit),
-    /// Rotate the keys of sealed fields; needs what `serve` needs, but for those that say otherwise
+    /// Rotate or remove keys of sealed fields; needs the settings of `serve` unless stated
+    /// otherwise
     #[command(subcommand)]
     Keys(Keys),
-    /// Write an encrypted backup, as the login of `APP_DATABASE__BACKUP_URL`
+    /// Write an encrypted backup, with the login of `APP_DATABASE__BACKUP_URL`
     Backup(ops::Backup),
-    /// Put a backup into an empty database, as the login of `APP_DATABASE__OWNER_URL`: all of it or nothing
+    /// Restore a backup into an empty database, with the login of `APP_DATABASE__OWNER_URL`, in one
+    /// transaction
     Restore(ops::Restore),
-    /// Check the configuration and list everything that is wrong with it
+    /// Check the configuration and list every fault
     CheckConfig,
-    /// Print the route matrix: who may call what
+    /// Print every setting: its variable, values and default
+    Settings {
+        /// Print docs/settings.md
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Print the route matrix: which callers may call which operation
     Routes {
-        /// As the table of SECURITY.md
+        /// Print it as the table of SECURITY.md
         #[arg(long)]
         markdown: bool,
     },
     /// Print the OpenAPI document
     Openapi {
-        /// The issuer whose tokens are accepted
+        /// URL of the issuer whose tokens are accepted
         #[arg(long, default_value = "https://login.example.com")]
         issuer: String,
-        /// Where callers reach the service
+        /// URL that callers use for the service
         #[arg(long, default_value = "https://api.example.com")]
         public_url: String,
     },
@@ -80,7 +91,7 @@ enum Command {
         /// Start with an empty database
         #[arg(long)]
         fresh: bool,
-        /// Where data is kept between runs
+        /// Directory that keeps data between runs
         #[arg(long, default_value = ".dev")]
         folder: std::path::PathBuf,
     },
@@ -89,28 +100,29 @@ enum Command {
 #[derive(Subcommand)]
 enum Keys {
     #[command(flatten)]
-    Renew(ops::Keys),
+    Rotate(ops::Keys),
     #[command(flatten)]
-    Retire(ops::RetiredKeys),
+    Retire(ops::RetireKeys),
 }
 
 #[derive(Subcommand)]
 enum Audit {
-    /// Find out whether it is what was written, as the login of `APP_DATABASE__BACKUP_URL`, which sees every tenant's
+    /// Verify that the audit trail of all tenants is unchanged, with the login of
+    /// `APP_DATABASE__BACKUP_URL`
     Verify(ops::Verify),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // In a box: it is as large as the largest of the commands.
+    // Boxed, because the future is as large as that of the largest command.
     match Box::pin(run(Arguments::parse().command)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
+            let mut source = error.source();
+            while let Some(error) = source {
+                eprintln!("  caused by: {error}");
+                source = error.source();
             }
             ExitCode::FAILURE
         }
@@ -122,56 +134,48 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
         Command::Serve => {
             let settings = Settings::load()?;
             let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
-            settings::tell("serve", &settings.secrets_read);
-            let outcome = serve(settings).await;
+            settings::log_secrets_read("serve", &settings.secrets_read);
+            let outcome = Box::pin(serve(settings)).await;
             telemetry.finish().await;
             outcome?;
         }
         Command::Migrate => {
-            store::migrate(&told("migrate", LoginSettings::owner()?).url).await?;
+            db::migrate(&with_logging("migrate", LoginSettings::owner()?).url).await?;
             println!("the schema is up to date");
         }
-        Command::Incident(incident) => handle(&incident).await?,
+        Command::Incident(incident) => run_incident(&incident).await?,
         Command::Audit(Audit::Verify(verify)) => {
-            verify.run(&told("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
+            verify.run(&with_logging("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
         }
-        Command::Keys(Keys::Renew(keys)) => {
-            let settings = all_settings("keys")?;
-            let operator = keys.is_for_operators().then(LoginSettings::operator).transpose()?;
-            let operator = operator.map(|operator| told("keys", operator));
+        Command::Keys(Keys::Rotate(keys)) => {
+            let settings = load_settings("keys")?;
+            let operator = keys.needs_operator().then(LoginSettings::operator).transpose()?;
+            let operator = operator.map(|operator| with_logging("keys", operator));
             keys.run(&settings, operator.as_ref(), &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::Keys(Keys::Retire(keys)) => {
             let mut settings = RetirementSettings::load(keys.needs_index_keys())?;
-            settings.operator = told("keys", settings.operator);
+            settings.operator = with_logging("keys", settings.operator);
             keys.run(&settings, &Clock::system(), |line| println!("{line}")).await?;
         }
         Command::Backup(backup) => {
-            let written = backup.write(&told("backup", LoginSettings::backup()?))?;
-            eprintln!("{} bytes, encrypted; SHA-256 of the file: {}", written.bytes, written.sha256);
+            let summary = backup.write(&with_logging("backup", LoginSettings::backup()?))?;
+            eprintln!("{} bytes, encrypted; SHA-256 of the file: {}", summary.bytes, summary.sha256);
         }
         Command::Restore(restore) => {
-            restore.run(&told("restore", LoginSettings::owner()?))?;
-            println!("restored; `migrate` brings the schema up to date");
+            restore.run(&with_logging("restore", LoginSettings::owner()?))?;
+            println!("restored; run `migrate` to update the schema");
         }
         Command::CheckConfig => {
-            let settings = Settings::load()?;
-            let internal = settings.internal.map(|internal| internal.tls);
-            for tls in settings.tls.into_iter().chain(internal) {
-                edge::Tls::load(tls, Clock::system())?;
-            }
-            Quotas::new(
-                settings.quota,
-                &settings.secrets.mac_key,
-                Clock::system(),
-                Arc::new(Measures::new(Clock::system())),
-            )?;
-            MasterKeys::new(&settings.keys)?;
-            println!("the configuration is sound");
+            check_config(Settings::load()?)?;
+            println!("the configuration is valid");
         }
+        Command::Settings { markdown: true } => print!("{}", settings::markdown()),
+        Command::Settings { markdown: false } => print!("{}", settings::plain()),
         Command::Routes { markdown: true } => print!("{}", matrix::markdown()),
         Command::Routes { markdown: false } => print!("{}", routes()),
         Command::Openapi { issuer, public_url } => {
+            api::check_schemas()?;
             println!("{}", serde_json::to_string_pretty(&api::document(&issuer, &public_url))?);
         }
         #[cfg(feature = "dev")]
@@ -183,46 +187,62 @@ async fn run(command: Command) -> Result<(), Box<dyn StdError>> {
     Ok(())
 }
 
-/// What it takes its time for is done here; at the internal listener the service does it.
-async fn handle(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
-    // Before it is written down that keys are rotated.
+/// Checks what needs more than parsing: certificates, the quota store's URL and master keys.
+fn check_config(settings: Settings) -> Result<(), Box<dyn StdError>> {
+    let clock = Clock::system();
+    let internal = settings.internal.map(|internal| internal.tls);
+    for tls in settings.tls.into_iter().chain(internal) {
+        edge::Tls::load(tls, clock.clone())?;
+    }
+    let overrides = Arc::new(Overrides::new(clock.clone()));
+    Quotas::new(settings.quota, &settings.secrets.mac_key, clock, overrides)?;
+    MasterKeys::new(&settings.keys.master)?;
+    Ok(())
+}
+
+/// Runs an incident command. Key rotation takes long and runs in the foreground here; the internal
+/// listener runs it in the background.
+async fn run_incident(incident: &ops::Incident) -> Result<(), Box<dyn StdError>> {
+    // Loaded first, so that the audit trail records no rotation that then fails for its settings.
     let rotates = matches!(incident, ops::Incident::Rotate(_));
-    let settings = rotates.then(|| all_settings("incident")).transpose()?;
-    let login = told("incident", LoginSettings::operator()?);
-    let done = incident.run(&login.url, "", Clock::system().now()).await?;
-    println!("{}", done.said);
-    if let (Some(pass), Some(settings)) = (done.rotate, settings) {
-        ops::Keys::Rotate { pass }.run(&settings, None, &Clock::system(), |line| println!("{line}")).await?;
+    let settings = rotates.then(|| load_settings("incident")).transpose()?;
+    let login = with_logging("incident", LoginSettings::operator()?);
+    let outcome = incident.run(&login.url, "", Clock::system().now()).await?;
+    println!("{}", outcome.message);
+    if let (Some(options), Some(settings)) = (outcome.rotation, settings) {
+        ops::Keys::Rotate { options }.run(&settings, None, &Clock::system(), |line| println!("{line}")).await?;
     }
     Ok(())
 }
 
 async fn serve(mut settings: Settings) -> Result<(), Box<dyn StdError>> {
     let stop = stop_signal()?;
-    edge::provide_descriptors(&mut settings)?;
-    look_at_hangup(settings.sources.clone())?;
+    edge::ensure_descriptor_limit(&mut settings)?;
+    reload_on_hangup(settings.sources.clone())?;
     app::start(settings, Clock::system()).await?.run(stop).await?;
     Ok(())
 }
 
-/// The settings of the service, for a command that does what it could do. Says which secrets were read.
-fn all_settings(component: &str) -> Result<Settings, settings::Faults> {
+/// Loads the settings of the service for a command that acts as the service. Starts logging, and
+/// logs which secrets were read.
+fn load_settings(component: &str) -> Result<Settings, settings::Faults> {
     let settings = Settings::load()?;
     telemetry::init(settings.log.format, &settings.log.filter);
-    settings::tell(component, &settings.secrets_read);
+    settings::log_secrets_read(component, &settings.secrets_read);
     Ok(settings)
 }
 
-/// Says that a login's password was read.
-fn told(component: &str, login: LoginSettings) -> LoginSettings {
+/// Starts logging for a command that needs one login, and logs that its password was read.
+fn with_logging(component: &str, login: LoginSettings) -> LoginSettings {
     telemetry::init(LogFormat::default(), &LogFilter::default());
-    settings::tell(component, &login.secrets_read);
+    settings::log_secrets_read(component, &login.secrets_read);
     login
 }
 
 /// Resolves at SIGTERM or SIGINT (Ctrl-C).
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -231,18 +251,18 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// At each SIGHUP, files of secrets and certificates are looked at.
-fn look_at_hangup(sources: Sources) -> std::io::Result<()> {
+/// Reloads the files of secrets and certificates at each SIGHUP.
+fn reload_on_hangup(sources: Sources) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            sources.look_now();
+            sources.reload_now();
         }
     });
     Ok(())
 }
 
-/// The matrix as aligned text.
+/// Renders the route matrix as aligned text.
 fn routes() -> String {
     use std::fmt::Write as _;
     let mut text = String::new();

@@ -1,4 +1,6 @@
-//! The audit trail of a tenant (control LOG-05).
+//! `GET /v1/audit-events`: the audit trail of the caller's tenant (LOG-05).
+//!
+//! Reads only. [`crate::store`] writes the events, each in the transaction of its change.
 
 use std::sync::Arc;
 
@@ -7,56 +9,60 @@ use poem::Result;
 use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
 use uuid::Uuid;
 
-use super::{
-    Context, Tag,
-    paging::Paging,
-    text::{Text, form},
-    values::Time,
-};
+use super::Tag;
 use crate::{
     authz::{Permit, actions::ListAuditEvents},
     domain::AuditEvent,
+    http::{
+        Context,
+        paging::Paging,
+        text::{Text, formats},
+        values::Time,
+    },
     store::{AuditFilter, Position},
 };
 
-/// Who changed what.
-pub(super) struct AuditEvents(pub(super) Arc<Context>);
+/// Operation on the audit trail.
+pub(super) struct AuditEvents {
+    pub(super) context: Arc<Context>,
+}
 
-/// Something that was changed.
+/// An event of the audit trail: a change of data, the start of an export, or an operator command.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct AuditEventView {
-    /// What identifies the event.
+    /// Event id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// When.
+    /// Time of the event by the clock of the database (RFC 3339, UTC).
     at: DateTime<Utc>,
-    /// Who: the `sub` of the credential, `api-key:` and its id, `service:` and its name, or `operator:` and a login.
-    subject: Text<form::Subject>,
-    /// Through which client; absent if an operator did it.
+    /// Subject of the caller: the `sub` of its token, `issuer:<name>:<sub>`, `api-key:<id>`,
+    /// `service:<name>`, or `operator:` and a PostgreSQL login.
+    subject: Text<formats::Subject>,
+    /// OAuth client of the caller; absent for operator commands.
     #[oai(skip_serializing_if_is_none)]
-    client: Option<Text<form::Subject>>,
-    /// What was done, as the route matrix calls it.
-    action: Text<form::Action>,
-    /// To which object.
-    object: Text<form::AuditObject>,
-    /// The request, as its answer and log lines name it; absent if an operator did it.
+    client: Option<Text<formats::Subject>>,
+    /// Name of the action, such as `order_created`.
+    action: Text<formats::Action>,
+    /// Object of the action, such as an order id or a SKU.
+    object: Text<formats::AuditObject>,
+    /// Trace id of the request, also in its response and log lines; absent for operator commands.
     #[oai(skip_serializing_if_is_none)]
-    trace_id: Option<Text<form::TraceId>>,
-    /// What the operator gave as one; absent for a request.
+    trace_id: Option<Text<formats::TraceId>>,
+    /// Reason that the operator gave; absent for requests.
     #[oai(skip_serializing_if_is_none)]
-    reason: Option<Text<form::OperatorReason>>,
+    reason: Option<Text<formats::OperatorReason>>,
 }
 
-/// One page of events, newest first.
+/// One page of audit events, newest first.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct AuditEventPage {
-    /// The events of the page.
+    /// Events of the page, at most 100.
     #[oai(validator(max_items = 100))]
     items: Vec<AuditEventView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    next_cursor: Option<Text<form::Cursor>>,
+    next_cursor: Option<Text<formats::Cursor>>,
 }
 
 impl From<AuditEvent> for AuditEventView {
@@ -77,33 +83,33 @@ impl From<AuditEvent> for AuditEventView {
 
 #[OpenApi(tag = "Tag::Audit")]
 impl AuditEvents {
-    /// List who changed what
+    /// List audit events
     ///
-    /// Newest first. Each change is here from the moment it is made, and stays.
+    /// Lists the events of the tenant's audit trail, newest first. Each change writes its event in
+    /// the same transaction. The trail is append-only.
     #[oai(path = "/v1/audit-events", method = "get", operation_id = "listAuditEvents")]
     async fn list(
         &self,
         permit: Permit<ListAuditEvents>,
-        /// Only what was done to this object.
-        object: Query<Option<Text<form::AuditObject>>>,
-        /// Only what was done at this time or later.
+        /// Only events of this object, by the exact value of `object`.
+        object: Query<Option<Text<formats::AuditObject>>>,
+        /// Only events at or after this time (RFC 3339).
         from: Query<Option<Time>>,
-        /// Only what was done before this time.
+        /// Only events before this time (RFC 3339).
         to: Query<Option<Time>>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<AuditEventPage>> {
-        let paging = Paging::new(&self.0.mac_key, "audit-events", permit.tenant(), limit.0);
-        let end = to.0.map_or_else(Position::start, |to| Position::before(to.0));
-        let start = paging.open(cursor.0.as_deref())?.map_or(end, |cursor: Position| cursor.later(end));
+        let paging = Paging::new(&self.context.mac_key, "audit-events", permit.tenant(), limit.0);
+        let newest = to.0.map_or_else(Position::start, |to| Position::before(to.0));
+        let start = paging.open(cursor.0.as_deref())?.map_or(newest, |cursor: Position| cursor.later(newest));
         let filter = AuditFilter { object: object.0.map(String::from), from: from.0.map(|from| from.0) };
-        let mut tx = self.0.database.read(&permit).await?;
+        let mut tx = self.context.database.read(&permit).await?;
         let mut events = tx.audit_events(start, &filter, paging.read_ahead()).await?;
-        let position = |event: &AuditEvent| Position { at: event.at, id: event.id.uuid() };
-        let next_cursor = paging.cut(&mut events, |event| position(event).to_string());
+        let next_cursor = paging.cut(&mut events, |event| Position { at: event.at, id: event.id.uuid() }.to_string());
         Ok(Json(AuditEventPage { items: events.into_iter().map(AuditEventView::from).collect(), next_cursor }))
     }
 }

@@ -1,3 +1,9 @@
+//! Liveness and readiness probes (FAIL-04).
+//!
+//! Liveness depends on nothing: restarting the process does not repair its database. Readiness
+//! checks the database and the authenticator. Both probes are public and have no quota, so the
+//! result of the database check is cached.
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -7,50 +13,52 @@ use poem::Result;
 use poem_openapi::{Enum, Object, OpenApi, payload::Json};
 use tokio::sync::Mutex;
 
-use super::{Context, Tag};
-use crate::problem::{Kind, Problem};
+use super::Tag;
+use crate::{
+    http::Context,
+    problem::{Kind, Problem},
+};
 
-/// For the database to answer.
-const LIMIT: Duration = Duration::from_millis(500);
-/// How long an answer is reused, so that a flood of probes is no flood of queries.
-const REUSE: Duration = Duration::from_millis(250);
+/// Time limit of the database check.
+const DATABASE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for which a database check is reused, so that a flood of probes is no flood of queries.
+const CACHE_TTL: Duration = Duration::from_millis(250);
 
 pub(super) struct Health {
     context: Arc<Context>,
-    database: Mutex<Option<(Instant, bool)>>,
+    /// Time and result of the last database check.
+    last_check: Mutex<Option<(Instant, bool)>>,
 }
 
-/// What is well.
+/// Health of the service: `up` (the process answers) or `ready` (the service can serve requests).
 #[derive(Debug, Enum)]
 #[oai(rename_all = "camelCase", rename = "HealthState")]
 enum State {
-    /// The process.
     Up,
-    /// The service.
     Ready,
 }
 
-/// The state of the service.
+/// Result of a health probe.
 #[derive(Debug, Object)]
 #[oai(rename = "HealthStatus")]
 struct Status {
-    /// Whether the process is alive, or the service can do its work.
+    /// `up` for the liveness probe, `ready` for the readiness probe.
     status: State,
 }
 
 impl Health {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context, database: Mutex::new(None) }
+        Self { context, last_check: Mutex::new(None) }
     }
 
-    async fn database_answers(&self) -> bool {
-        let mut known = self.database.lock().await;
-        match *known {
-            Some((at, answer)) if at.elapsed() < REUSE => answer,
+    async fn database_is_ready(&self) -> bool {
+        let mut last_check = self.last_check.lock().await;
+        match *last_check {
+            Some((checked_at, is_ready)) if checked_at.elapsed() < CACHE_TTL => is_ready,
             _ => {
-                let answer = self.context.database.is_ready(LIMIT).await;
-                *known = Some((Instant::now(), answer));
-                answer
+                let is_ready = self.context.database.is_ready(DATABASE_TIMEOUT).await;
+                *last_check = Some((Instant::now(), is_ready));
+                is_ready
             }
         }
     }
@@ -58,20 +66,22 @@ impl Health {
 
 #[OpenApi(tag = "Tag::Operations")]
 impl Health {
-    /// Is the process alive
+    /// Check liveness
     ///
-    /// Depends on nothing: restarting the service does not mend its database.
+    /// Returns 200 while the process can answer. The probe checks no dependency, so an outage of
+    /// the database causes no restart.
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Json<Status> {
         Json(Status { status: State::Up })
     }
 
-    /// Can the service do its work
+    /// Check readiness
     ///
-    /// 200 if the database answers and the keys of an issuer are known, else 503.
+    /// Returns 200 if the database answers within 500 ms, the keys of at least one issuer are
+    /// loaded, and revocations can be read. Otherwise returns 503 (`unavailable`).
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Json<Status>> {
-        if self.context.authenticator.is_ready() && self.database_answers().await {
+        if self.context.authenticator.is_ready() && self.database_is_ready().await {
             Ok(Json(Status { status: State::Ready }))
         } else {
             Err(Problem::new(Kind::Unavailable).into())

@@ -1,52 +1,61 @@
+//! `GET /v1/me`: the caller as the service authenticated it.
+//!
+//! The response shows the principal of the permit (AUTHZ-09); there is no database access.
+
 use poem::Result;
 use poem_openapi::{Object, OpenApi, payload::Json};
 
-use super::{
-    Tag, api_enum,
-    text::{Text, form},
-    values::AnyScope,
-};
+use super::Tag;
 use crate::{
     authn,
     authz::{Permit, actions::GetMe, policy},
+    http::{
+        api_enum,
+        text::{Text, formats},
+        values::AnyScope,
+    },
 };
 
 pub(super) struct Me;
 
 api_enum! {
-    /// A person; a program acting for itself; or a program acting for whoever made its API key.
+    /// Kind of caller: `user` (a person, through an OAuth client), `service` (a program acting for
+    /// itself) or `apiKey` (a program acting for the creator of its API key).
     CallerKind = authn::CallerKind { User, Service, ApiKey }
 }
 api_enum! {
-    /// What somebody is in a tenant.
+    /// Role inside a tenant. Programs acting for themselves have the role `service`; tokens cannot
+    /// name it.
     Role = policy::Role { Viewer, Sales, Billing, Auditor, Admin, Service }
 }
 
-/// Who the service takes the caller for.
+/// The authenticated caller.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Me")]
 struct MeView {
-    /// The credential's `sub`.
-    subject: Text<form::Subject>,
-    /// The OAuth client that presented it.
-    client_id: Text<form::Subject>,
-    /// What kind of caller it is.
+    /// Subject: `sub` of the access token, `issuer:<name>:<sub>` if a further issuer signed it,
+    /// `api-key:<id>` or `service:<name>`.
+    subject: Text<formats::Subject>,
+    /// OAuth client that presented the token. For API keys and client certificates: the `subject`.
+    client_id: Text<formats::Subject>,
+    /// Kind of caller.
     kind: CallerKind,
-    /// The tenant all calls are confined to.
+    /// Tenant of the caller (UUID). All calls are confined to it.
     tenant_id: uuid::Uuid,
-    /// Roles in that tenant.
+    /// Roles of the caller in the tenant, at most 16. An API key has the roles of its creator.
     #[oai(validator(max_items = 16))]
     roles: Vec<Role>,
-    /// Scopes of this API.
+    /// Scopes of this API that the credential carries, at most 64.
     #[oai(validator(max_items = 64))]
     scopes: Vec<AnyScope>,
 }
 
 #[OpenApi(tag = "Tag::Identity")]
 impl Me {
-    /// Who am I
+    /// Get the caller
     ///
-    /// Who the credential says the caller is, and what it may do.
+    /// Returns the caller's subject, client, tenant, roles and scopes. Any valid credential may
+    /// call this operation; it needs no scope.
     #[oai(path = "/v1/me", method = "get", operation_id = "getMe")]
     async fn get(&self, permit: Permit<GetMe>) -> Result<Json<MeView>> {
         let principal = permit.principal();
@@ -56,7 +65,7 @@ impl Me {
             kind: principal.kind().into(),
             tenant_id: principal.tenant().uuid(),
             roles: principal.roles().iter().copied().map(Role::from).collect(),
-            scopes: principal.scopes().filter_map(AnyScope::of).collect(),
+            scopes: principal.scopes().filter_map(AnyScope::from_scope).collect(),
         }))
     }
 }

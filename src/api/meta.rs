@@ -1,8 +1,8 @@
-//! The OpenAPI document and a page to read it on.
+//! `GET /openapi.json` and `GET /docs`: the OpenAPI document, and a Swagger UI page that shows it.
 //!
-//! Both are made at the first request for them, compressed once, and shared by all responses. Clients
-//! may keep them for five minutes and ask then by `ETag` whether they changed (RFC 9110 section
-//! 13.1.2), so that a small request seldom costs a large response.
+//! Both are rendered at the first request, compressed once, and shared by all responses. Clients
+//! may cache them for five minutes and then revalidate by `ETag` (RFC 9110 section 13.1.2). So a
+//! small request seldom costs a large response (RATE-09).
 
 use std::{
     io::Write as _,
@@ -23,44 +23,61 @@ use poem_openapi::{
 };
 use serde_json::Value;
 
-use super::{Context, Operations, Tag, document::complete, guard::Guarded};
+use super::{Operations, Tag};
 use crate::{
     crypto,
+    http::{Context, document::complete, guard::Guarded},
     problem::{Kind, Problem},
 };
 
 pub(super) const TITLE: &str = "Orders and billing";
-const DESCRIPTION: &str = "Orders and billing for many tenants. What this document does not allow is answered with 400, \
-                           what it allows and only the service can refuse with 422.";
+/// Conventions that hold for all operations, in Markdown.
+const DESCRIPTION: &str = "\
+Multi-tenant API for orders, invoices and payments. Each call is confined to the tenant of its credential.
 
-/// How long clients may keep a response without asking.
+**Errors** are problem documents (RFC 9457) with a stable `code`, a `traceId` and, for invalid input, `errors`. \
+Input that this document does not allow fails with 400; input that only the service can reject fails with 422. \
+An object of another tenant is answered with 404, like a missing object.
+
+**Formats**: JSON in UTF-8 (RFC 8259); ids are UUIDs (RFC 9562); times are RFC 3339; amounts are integers in minor \
+units of an ISO 4217 currency.
+
+**Lists** are paged. Send `nextCursor` as `cursor` to get the next page. A cursor is opaque and valid for one list \
+of one tenant.
+
+**Idempotency**: operations that create an object take `Idempotency-Key`; payments and refunds require it. A retry \
+with the same key returns the first response, marked by `Idempotent-Replayed: true`. Responses are kept for 24 hours \
+by default, per caller and operation. A retry fails with 409 (`request_in_flight`) while the first request is in \
+progress. The same key with a different request fails with 422 (`idempotency_key_reused`).";
+
+/// Time for which clients may use a response without revalidation.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// The OpenAPI document and a page to read it on.
+/// Operations that serve the document and its page.
 pub(super) struct Meta {
     context: Arc<Context>,
-    document: OnceLock<Published>,
-    page: OnceLock<Published>,
+    document: OnceLock<CachedText>,
+    page: OnceLock<CachedText>,
 }
 
-/// A text that all responses share: however many clients do not read theirs, it is in memory once.
-struct Published {
+/// A text that all responses share: it is in memory once, even if many clients read it slowly.
+struct CachedText {
     plain: Encoded,
     gzip: Encoded,
-    /// The Content-Security-Policy of a page.
+    /// `Content-Security-Policy` of the page; the document has none.
     policy: Option<HeaderValue>,
 }
 
 struct Encoded {
     bytes: Bytes,
-    /// Of the encoded bytes (RFC 9110 section 8.8.3.3).
+    /// Digest of the encoded bytes: it must differ between encodings (RFC 9110 section 8.8.3.3).
     etag: HeaderValue,
 }
 
-impl Published {
+impl CachedText {
     fn new(text: &str, policy: Option<&str>) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        // Writing to a Vec cannot fail; an empty text would be seen at once.
+        // Writing to a Vec cannot fail.
         let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
         Self {
             plain: Encoded::new(text.to_owned().into()),
@@ -69,11 +86,11 @@ impl Published {
         }
     }
 
-    /// The encoding that the client takes, or 304 if it has that.
-    fn answer<P>(&self, headers: &HeaderMap) -> Ready<P> {
-        let takes_gzip = takes_gzip(headers);
-        let encoded = if takes_gzip { &self.gzip } else { &self.plain };
-        let is_current = is_named(headers, &encoded.etag);
+    /// Responds in an encoding that the client accepts, or with 304 if its copy is current.
+    fn respond<P>(&self, headers: &HeaderMap) -> RenderedResponse<P> {
+        let use_gzip = accepts_gzip(headers);
+        let encoded = if use_gzip { &self.gzip } else { &self.plain };
+        let is_current = matches_etag(headers, &encoded.etag);
         let mut response = poem::Response::builder()
             .header(header::CACHE_CONTROL, CACHE)
             .header(header::ETAG, &encoded.etag)
@@ -83,48 +100,48 @@ impl Published {
         }
         let response = if is_current {
             response.status(StatusCode::NOT_MODIFIED).finish()
-        } else if takes_gzip {
+        } else if use_gzip {
             response.header(header::CONTENT_ENCODING, "gzip").body(encoded.bytes.clone())
         } else {
             response.body(encoded.bytes.clone())
         };
-        Ready { response, payload: PhantomData }
+        RenderedResponse { response, payload: PhantomData }
     }
 }
 
 impl Encoded {
     fn new(bytes: Bytes) -> Self {
         let digest = crypto::hex(&crypto::sha256(&bytes));
-        // Hexadecimal digits in quotes are a header value.
+        // Hexadecimal digits in quotes are always a valid header value.
         let etag = HeaderValue::try_from(format!("\"{digest:.32}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         Self { bytes, etag }
     }
 }
 
-/// Whether `Accept-Encoding` names gzip and does not refuse it by a weight of 0 (RFC 9110 section 12.5.3).
-fn takes_gzip(headers: &HeaderMap) -> bool {
+/// Whether `Accept-Encoding` names gzip with a weight above 0 (RFC 9110 section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        named && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
     })
 }
 
-/// Whether `If-None-Match` has this tag, by weak comparison (RFC 9110 section 13.1.2).
-fn is_named(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+/// Whether `If-None-Match` contains this tag, by weak comparison (RFC 9110 section 13.1.2).
+fn matches_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
-/// A response that is made already, as a payload of this type.
-struct Ready<P> {
+/// A complete response, documented as one with the payload `P`.
+struct RenderedResponse<P> {
     response: poem::Response,
     payload: PhantomData<fn() -> P>,
 }
 
-impl<P: Payload> IntoResponse for Ready<P> {
+impl<P: Payload> IntoResponse for RenderedResponse<P> {
     fn into_response(mut self) -> poem::Response {
         if self.response.status() == StatusCode::OK {
             self.response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(P::CONTENT_TYPE));
@@ -133,7 +150,7 @@ impl<P: Payload> IntoResponse for Ready<P> {
     }
 }
 
-impl<P: ApiResponse> ApiResponse for Ready<P> {
+impl<P: ApiResponse> ApiResponse for RenderedResponse<P> {
     fn meta() -> MetaResponses {
         P::meta()
     }
@@ -152,51 +169,56 @@ impl Meta {
         document(&self.context.issuer, &self.context.public_url)
     }
 
-    /// As if it did not exist, if the settings say so.
-    fn check_served(&self) -> Result<(), Problem> {
+    /// Fails with 404 if the settings turn the documentation off.
+    fn check_enabled(&self) -> Result<(), Problem> {
         if self.context.docs { Ok(()) } else { Err(Problem::new(Kind::NotFound)) }
     }
 }
 
 #[OpenApi(tag = "Tag::Operations")]
 impl Meta {
-    /// This document
+    /// Get the OpenAPI document
     ///
-    /// As OpenAPI 3.1. What it says of requests is what they are held to.
+    /// Returns this document (OpenAPI 3.1). Requests are checked against its schemas. Clients may
+    /// cache it for five minutes and then revalidate it by `ETag`. Returns 404 if the operator
+    /// turned the documentation off.
     #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
-    async fn openapi(&self, request: &Request) -> Result<Ready<Json<Any<Value>>>> {
-        self.check_served()?;
-        let made = self.document.get_or_init(|| Published::new(&self.document().to_string(), None));
-        Ok(made.answer(request.headers()))
+    async fn openapi(&self, request: &Request) -> Result<RenderedResponse<Json<Any<Value>>>> {
+        self.check_enabled()?;
+        let document = self.document.get_or_init(|| CachedText::new(&self.document().to_string(), None));
+        Ok(document.respond(request.headers()))
     }
 
-    /// A page to read this document on
+    /// Get the documentation page
     ///
-    /// Everything it needs is in the page; nothing is fetched from elsewhere.
+    /// Returns an HTML page (Swagger UI) that shows this document. The page contains all its
+    /// scripts and styles and loads nothing from other hosts. Caching and 404 are as for
+    /// `getOpenApi`.
     #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
-    async fn docs(&self, request: &Request) -> Result<Ready<Html<String>>> {
-        self.check_served()?;
-        Ok(self.page.get_or_init(|| page(&self.document())).answer(request.headers()))
+    async fn docs(&self, request: &Request) -> Result<RenderedResponse<Html<String>>> {
+        self.check_enabled()?;
+        Ok(self.page.get_or_init(|| render_page(&self.document())).respond(request.headers()))
     }
 }
 
-/// The OpenAPI document of the whole API, for a service at `public_url` that takes tokens of `issuer`.
+/// The OpenAPI document of the whole API, for a service at `public_url` that accepts tokens of
+/// `issuer`.
 #[must_use]
 pub fn document(issuer: &str, public_url: &str) -> Value {
-    complete(&bare().spec(), issuer, public_url)
+    complete(&service_without_routes().spec(), issuer, public_url)
 }
 
-fn bare() -> OpenApiService<Guarded<Operations>, ()> {
+fn service_without_routes() -> OpenApiService<Guarded<Operations>, ()> {
     OpenApiService::new(Guarded::<Operations>::without_routes(), TITLE, env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
 }
 
-/// Swagger UI with the document in it. Everything it needs is in the page: nothing is fetched from elsewhere.
-fn page(document: &Value) -> Published {
-    let bare = bare();
-    // Inside a script element, `</` would end it.
+/// Swagger UI with the document in it. Its policy allows exactly the scripts of the page, by hash.
+fn render_page(document: &Value) -> CachedText {
+    let service = service_without_routes();
+    // `</` in the document could end the script element.
     let json = document.to_string().replace("</", "<\\/");
-    let html = bare.swagger_ui_html().replacen(&bare.spec(), &json, 1);
+    let html = service.swagger_ui_html().replacen(&service.spec(), &json, 1);
     let hashes: Vec<String> = scripts(&html)
         .into_iter()
         .map(|script| format!("'sha256-{}'", STANDARD.encode(crypto::sha256(script.as_bytes()))))
@@ -206,22 +228,22 @@ fn page(document: &Value) -> Published {
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hashes.join(" ")
     );
-    Published::new(&html, Some(&policy))
+    CachedText::new(&html, Some(&policy))
 }
 
-/// The texts of the page's own script elements: those, and no others, may run. As a browser reads
-/// them: an element ends at the first end tag, and what looks like a start tag inside it is text.
+/// The texts of the script elements of the page. As in a browser, an element ends at the first end
+/// tag, and a start tag inside it is text.
 fn scripts(html: &str) -> Vec<&str> {
-    let mut found = Vec::new();
+    let mut scripts = Vec::new();
     let mut rest = html;
     while let Some((_, element)) = rest.split_once("<script")
         && let Some((_, content)) = element.split_once('>')
         && let Some((script, after)) = content.split_once("</script>")
     {
-        found.push(script);
+        scripts.push(script);
         rest = after;
     }
-    found
+    scripts
 }
 
 #[cfg(test)]
@@ -229,17 +251,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_03_gzip_is_sent_to_clients_that_name_it() {
-        let takes = |value: &'static str| {
-            takes_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]))
+    fn input_03_gzip_is_sent_only_to_clients_that_accept_it() {
+        let accepts = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]))
         };
-        assert!(["gzip", "br, GZIP;q=0.5", "deflate,gzip"].into_iter().all(takes));
-        assert!(!["", "identity", "gzip;q=0", "br", "xgzip", "gzip;q=x"].into_iter().any(takes));
-        assert!(!takes_gzip(&HeaderMap::new()));
+        assert!(["gzip", "br, GZIP;q=0.5", "deflate,gzip"].into_iter().all(accepts));
+        assert!(!["", "identity", "gzip;q=0", "br", "xgzip", "gzip;q=x"].into_iter().any(accepts));
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]
-    fn a_script_ends_where_a_browser_ends_it() {
+    fn script_elements_end_at_the_first_end_tag() {
         let html = "<p><script a>one(\"<script>\")</script>x<script>two</script>";
         assert_eq!(scripts(html), ["one(\"<script>\")", "two"]);
     }

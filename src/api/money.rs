@@ -1,39 +1,45 @@
-//! Amounts of money as callers send and see them.
+//! Amounts of money in requests and responses: integer minor units and an ISO 4217 currency code.
+//!
+//! The schemas bound every amount, so that no sum of accepted input overflows (INPUT-09). The
+//! conversions to [`Money`] check the currency code.
 
 use poem_openapi::Object;
 
-use super::text::{Text, form};
-use crate::domain::{Money, MoneyError};
+use crate::{
+    domain::{Money, MoneyError},
+    http::text::{Text, formats},
+};
 
-/// An amount of money in minor units (cents), never a fraction. No sum of what can be sent reaches the maximum.
+/// An amount of money in one currency: an integer number of minor units, never negative, never a
+/// fraction.
 #[derive(Debug, Object)]
 #[oai(rename = "Money")]
 pub(super) struct MoneyView {
-    /// Minor units of the currency.
+    /// Amount in minor units of the currency, such as cents: 0 to 9007199254740991 (2^53 - 1).
     #[oai(validator(minimum(value = "0"), maximum(value = "9007199254740991")))]
     pub(super) amount: i64,
-    /// ISO 4217 code.
-    pub(super) currency: Text<form::Currency>,
+    /// Currency code (ISO 4217): three upper-case letters, such as `EUR`.
+    pub(super) currency: Text<formats::Currency>,
 }
 
-/// The price of one unit: up to 10 million of most currencies, so that no order can overflow.
+/// Price of one unit. The limit keeps the total of every order (50 lines of 100 units) in range.
 #[derive(Debug, Object)]
 pub(super) struct Price {
-    /// Minor units of the currency.
+    /// Amount in minor units of the currency, such as cents: 0 to 1000000000.
     #[oai(validator(minimum(value = "0"), maximum(value = "1000000000")))]
     pub(super) amount: i64,
-    /// ISO 4217 code.
-    pub(super) currency: Text<form::Currency>,
+    /// Currency code (ISO 4217): three upper-case letters, such as `EUR`.
+    pub(super) currency: Text<formats::Currency>,
 }
 
-/// An amount of money to move: at least one minor unit.
+/// Amount of a payment or refund: at least one minor unit.
 #[derive(Debug, Object)]
 pub(super) struct PositiveMoney {
-    /// Minor units of the currency.
+    /// Amount in minor units of the currency, such as cents: 1 to 9007199254740991 (2^53 - 1).
     #[oai(validator(minimum(value = "1"), maximum(value = "9007199254740991")))]
     pub(super) amount: i64,
-    /// ISO 4217 code.
-    pub(super) currency: Text<form::Currency>,
+    /// Currency code (ISO 4217): three upper-case letters, such as `EUR`.
+    pub(super) currency: Text<formats::Currency>,
 }
 
 impl From<Money> for MoneyView {

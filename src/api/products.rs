@@ -1,3 +1,8 @@
+//! Operations on the tenant's product catalogue and their schemas.
+//!
+//! Reads accept a SKU in any case; the catalogue stores it in upper case. An order copies the price
+//! of its products, so a change here never reaches an order that was placed.
+
 use std::sync::Arc;
 
 use poem::Result;
@@ -9,12 +14,8 @@ use poem_openapi::{
 };
 
 use super::{
-    Context, Tag,
-    faults::Faults,
+    Tag,
     money::{MoneyView, Price},
-    paging::Paging,
-    strict_json::StrictJson,
-    text::{Text, form},
 };
 use crate::{
     authz::{
@@ -22,59 +23,67 @@ use crate::{
         actions::{GetProduct, ListProducts, PutProduct},
     },
     domain::{Money, Product, Sku},
+    http::{
+        Context,
+        field_errors::FieldErrors,
+        paging::Paging,
+        strict_json::StrictJson,
+        text::{Text, formats},
+    },
     problem::{Kind, Problem},
 };
 
-pub(super) struct Products(pub(super) Arc<Context>);
+pub(super) struct Products {
+    pub(super) context: Arc<Context>,
+}
 
-/// An entry of the tenant's catalogue.
+/// A product of the tenant's catalogue.
 #[derive(Debug, Object)]
 #[oai(rename = "Product")]
 struct ProductView {
-    /// Stock keeping unit, upper case.
-    sku: Text<form::Sku>,
-    /// For display.
-    name: Text<form::Name>,
-    /// Of one unit, now.
+    /// Stock keeping unit, unique in the tenant: 3 to 64 upper-case letters, digits and hyphens.
+    sku: Text<formats::Sku>,
+    /// Display name, 1 to 200 characters.
+    name: Text<formats::Name>,
+    /// Current price of one unit.
     price: MoneyView,
 }
 
-/// One page of the catalogue, by sku.
+/// One page of products, sorted by SKU.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "ProductPage")]
 struct ProductPage {
-    /// The products of the page.
+    /// Products of the page, at most 100.
     #[oai(validator(max_items = 100))]
     items: Vec<ProductView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    next_cursor: Option<Text<form::Cursor>>,
+    next_cursor: Option<Text<formats::Cursor>>,
 }
 
-/// What a product is to be.
+/// Name and price of a product.
 #[derive(Debug, Object)]
 #[oai(rename = "ProductData", example)]
 struct ProductData {
-    /// For display.
-    name: Text<form::Name>,
-    /// Of one unit. Orders that were placed keep theirs.
+    /// Display name, 1 to 200 characters.
+    name: Text<formats::Name>,
+    /// Price of one unit, for orders placed from now on.
     price: Price,
 }
 
 #[derive(ApiResponse)]
 enum Put {
-    /// The product was changed.
+    /// The product existed; its name and price were replaced.
     #[oai(status = 200)]
-    Changed(Json<ProductView>),
-    /// The product was added.
+    Replaced(Json<ProductView>),
+    /// The product was created.
     #[oai(status = 201)]
-    Added(Json<ProductView>),
+    Created(Json<ProductView>),
 }
 
 impl From<Product> for ProductView {
     fn from(product: Product) -> Self {
-        let (name, price) = (product.name.as_str().into(), product.price.into());
-        Self { sku: product.sku.as_str().into(), name, price }
+        Self { sku: product.sku.as_str().into(), name: product.name.as_str().into(), price: product.price.into() }
     }
 }
 
@@ -86,13 +95,15 @@ impl Example for ProductData {
 
 impl ProductData {
     fn into_domain(self, sku: &str) -> Result<Product, Problem> {
-        let mut faults = Faults::default();
-        let sku = faults.parse("sku", sku);
-        let name = faults.parse("/name", &self.name);
-        let price = faults.note("/price", "invalid", Money::try_from(&self.price));
-        let whole = || Some(Product { sku: sku?, name: name?, price: price? });
-        let whole = whole();
-        faults.finish(whole)
+        let mut errors = FieldErrors::default();
+        let sku = errors.parse("sku", sku);
+        let name = errors.parse("/name", &self.name);
+        let price = errors.note("/price", "invalid", Money::try_from(&self.price));
+        let product = match (sku, name, price) {
+            (Some(sku), Some(name), Some(price)) => Some(Product { sku, name, price }),
+            _ => None,
+        };
+        errors.finish(product)
     }
 }
 
@@ -100,56 +111,57 @@ impl ProductData {
 impl Products {
     /// List products
     ///
-    /// By the number they are kept under.
+    /// Lists the products of the tenant's catalogue, sorted by SKU.
     #[oai(path = "/v1/products", method = "get", operation_id = "listProducts")]
     async fn list(
         &self,
         permit: Permit<ListProducts>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<ProductPage>> {
-        let paging = Paging::new(&self.0.mac_key, "products", permit.tenant(), limit.0);
+        let paging = Paging::new(&self.context.mac_key, "products", permit.tenant(), limit.0);
         let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
-        let mut tx = self.0.database.read(&permit).await?;
+        let mut tx = self.context.database.read(&permit).await?;
         let mut products = tx.products(after.as_ref(), paging.read_ahead()).await?;
         let next_cursor = paging.cut(&mut products, |product| product.sku.to_string());
         Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
     }
 
-    /// Get one product
+    /// Get a product
     ///
-    /// By the number it is kept under, in upper or lower case.
+    /// Returns the product with this SKU at its current price.
     #[oai(path = "/v1/products/:sku", method = "get", operation_id = "getProduct")]
     async fn get(
         &self,
         permit: Permit<GetProduct>,
-        /// Stock keeping unit; lower case is taken for upper case.
-        sku: Path<Text<form::AnySku>>,
+        /// Stock keeping unit, case-insensitive: 3 to 64 letters, digits and hyphens.
+        sku: Path<Text<formats::AnySku>>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
-        let product = self.0.database.product(&permit, &sku).await?;
+        let product = self.context.database.product(&permit, &sku).await?;
         Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
-    /// Add a product, or change one
+    /// Create or replace a product
     ///
-    /// Orders that were placed keep the price they were placed at.
+    /// Creates the product (201) or replaces its name and price (200). Idempotent (RFC 9110 section
+    /// 9.2.2). Orders that are already placed keep their prices.
     #[oai(path = "/v1/products/:sku", method = "put", operation_id = "putProduct")]
     async fn put(
         &self,
         permit: Permit<PutProduct>,
-        /// Stock keeping unit; lower case is taken for upper case.
-        sku: Path<Text<form::AnySku>>,
+        /// Stock keeping unit, case-insensitive: 3 to 64 letters, digits and hyphens.
+        sku: Path<Text<formats::AnySku>>,
         body: StrictJson<ProductData>,
     ) -> Result<Put> {
         let product = body.value.into_domain(&sku.0)?;
-        let mut tx = self.0.database.write(&permit).await?;
-        let added = tx.put_product(&product).await?;
+        let mut tx = self.context.database.write(&permit).await?;
+        let is_new = tx.put_product(&product).await?;
         tx.commit(&permit, &product.sku).await?;
         let view = Json(product.into());
-        Ok(if added { Put::Added(view) } else { Put::Changed(view) })
+        Ok(if is_new { Put::Created(view) } else { Put::Replaced(view) })
     }
 }

@@ -1,4 +1,8 @@
-//! API keys: checked against their hash, remembered for a while, and bounded by their creator's rights (AUTHN-12).
+//! API key authentication: hash check, caches, and the limit by the creator's roles (AUTHN-12).
+//!
+//! [`super::Authenticator`] passes the text of an `X-Api-Key` field and gets a principal. Two
+//! caches keep the cost low: one of complete results, one of verified secrets. A key change makes a
+//! result stale; its database row is then read again, but its secret is not hashed again.
 
 use std::{
     collections::HashMap,
@@ -12,53 +16,57 @@ use quick_cache::sync::Cache;
 use secrecy::SecretString;
 
 use super::{
-    AuthnError, CallerKind, Principal, Refused, SetupError, Source,
-    hashing::{Asker, Hashing},
-    key_text::{self, KeyText},
-    penalties::Penalties,
+    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork,
+    api_key_format::{self, ApiKeyText},
+    failure_limiter::FailureLimiter,
+    hashing::{HashQueue, QueueClass},
     principal::API_KEY_SUBJECT,
     revocation::Revocations,
 };
 use crate::{
     crypto::MacKey,
+    db::{Credentials, StoredApiKey},
     domain::{ApiKeyId, Clock, TenantId},
     settings,
-    store::{Credentials, StoredApiKey},
     telemetry::repeats::coalesced,
 };
 
-/// Most keys remembered.
-const MAX_REMEMBERED: usize = 10_000;
-/// Longest wait for the answer to another call with the same key, which is checked at the time.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How often it is noted when keys were used last.
-const NOTE_USES: Duration = Duration::from_secs(30);
+/// Maximum number of entries in each cache.
+const MAX_CACHED_KEYS: usize = 10_000;
+/// Maximum time that a request waits for a concurrent check of the same API key.
+const MAX_WAIT: Duration = Duration::from_secs(3);
+/// Interval between writes of last-use times.
+const RECORD_USES_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Knows API keys.
+/// Authenticates API keys.
 pub(super) struct ApiKeys {
     store: Credentials,
-    hashing: Hashing,
+    hash_queue: HashQueue,
     clock: Clock,
-    remembered_for: i64,
-    /// By a digest that only this process can make: whoever reads its memory cannot try texts out against it.
-    remembered: Cache<[u8; 32], Remembered>,
-    /// Keys that were right when they were shown last, by the same digest.
-    proven: Cache<[u8; 32], Proof>,
+    /// How long a verified secret is not hashed again, in seconds.
+    cache_seconds: i64,
+    /// Results, by a MAC of the key's text under a random key of this process. The entries alone do
+    /// not let an attacker test guessed keys.
+    results: Cache<[u8; 32], CachedResult>,
+    /// Verified secrets, by the same MAC.
+    verified: Cache<[u8; 32], VerifiedSecret>,
     digest_key: MacKey,
+    /// Last-use times that are not written yet.
     uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
 }
 
 #[derive(Clone)]
-struct Remembered {
+struct CachedResult {
     principal: Arc<Principal>,
     valid_until: i64,
-    /// The count of key changes of the tenant before the row was read.
+    /// The tenant's count of key changes before the row was read.
     key_changes: u64,
 }
 
-/// A hash that a key was checked against. The row can be read again without hashing again.
+/// The hash that a secret was verified against. While it is valid, the row can be read again
+/// without another hash.
 #[derive(Clone)]
-struct Proof {
+struct VerifiedSecret {
     secret_hash: String,
     valid_until: i64,
 }
@@ -67,26 +75,26 @@ impl ApiKeys {
     pub(super) fn new(settings: &settings::Settings, store: Credentials, clock: Clock) -> Result<Self, SetupError> {
         Ok(Self {
             store,
-            hashing: Hashing::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes)?,
+            hash_queue: HashQueue::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes)?,
             clock,
-            remembered_for: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
-            remembered: Cache::new(MAX_REMEMBERED),
-            proven: Cache::new(MAX_REMEMBERED),
+            cache_seconds: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
+            results: Cache::new(MAX_CACHED_KEYS),
+            verified: Cache::new(MAX_CACHED_KEYS),
             digest_key: MacKey::generate()?,
             uses: Mutex::default(),
         })
     }
 
-    /// The text of a new key, which nobody will see again, and the hash to store.
+    /// Generates an API key. Returns its text, which is shown once, and the hash to store.
     pub(super) async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        let (text, secret) = key_text::issue(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
-        Ok((text, self.hashing.hash(&secret, tenant).await?))
+        let (text, secret) = api_key_format::generate(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
+        Ok((text, self.hash_queue.hash(&secret, tenant).await?))
     }
 
-    /// Whose a key is that was right when it was used last, although it may have to be checked again.
-    pub(super) fn proven(&self, text: &str) -> Option<(TenantId, String)> {
-        let key = key_text::parse(text).ok()?;
-        self.proven.get(&self.digest(text))?;
+    /// Tenant and subject of a key that verified when it was last checked, however long ago.
+    pub(super) fn lookup_verified(&self, text: &str) -> Option<(TenantId, String)> {
+        let key = api_key_format::parse(text).ok()?;
+        self.verified.get(&self.digest(text))?;
         Some((key.tenant, subject(key.id)))
     }
 
@@ -94,142 +102,143 @@ impl ApiKeys {
         self.digest_key.tag("api key", text.as_bytes())
     }
 
-    fn counts(&self, known: &Remembered, revocations: &Revocations) -> bool {
-        let key_changes = revocations.key_changes(known.principal.tenant);
-        self.clock.timestamp() < known.valid_until && known.key_changes == key_changes
+    fn is_fresh(&self, result: &CachedResult, revocations: &Revocations) -> bool {
+        let key_changes = revocations.key_changes(result.principal.tenant);
+        self.clock.timestamp() < result.valid_until && result.key_changes == key_changes
     }
 
-    /// The principal behind a key, if it was not revoked, nor whatever it was made by.
-    pub(super) async fn principal_of(
+    /// Authenticates an API key. Rejects it if it, or the credential that created it, is revoked.
+    pub(super) async fn authenticate(
         &self,
         text: &str,
-        source: Source,
+        source: SourceNetwork,
         revocations: &Revocations,
-        penalties: &Penalties,
+        failure_limiter: &FailureLimiter,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let key = key_text::parse(text)?;
+        let key = api_key_format::parse(text)?;
         let digest = self.digest(text);
-        let outcome = self.known_or_checked(&key, digest, source, revocations, penalties).await;
+        let outcome = self.cached_or_checked(&key, digest, source, revocations, failure_limiter).await;
         let outcome = outcome.and_then(|principal| {
-            let revoked = |error| match error {
-                // An event names the key.
-                AuthnError::Refused { reason, .. } => AuthnError::refused(reason, Some(key.id)),
+            let with_key_id = |error| match error {
+                // The security event names the API key.
+                AuthnError::Rejected { reason, .. } => AuthnError::rejected(reason, Some(key.id)),
                 error => error,
             };
-            revocations.check(&principal).map_err(revoked).map(|()| principal)
+            revocations.check(&principal).map_err(with_key_id).map(|()| principal)
         });
         match &outcome {
-            Ok(_) => self.note_use(key.tenant, key.id),
-            Err(AuthnError::Refused { .. }) => drop(self.proven.remove(&digest)),
+            Ok(_) => self.mark_used(key.tenant, key.id),
+            Err(AuthnError::Rejected { .. }) => drop(self.verified.remove(&digest)),
             Err(_) => {}
         }
         outcome
     }
 
-    async fn known_or_checked(
+    async fn cached_or_checked(
         &self,
-        key: &KeyText<'_>,
+        key: &ApiKeyText<'_>,
         digest: [u8; 32],
-        source: Source,
+        source: SourceNetwork,
         revocations: &Revocations,
-        penalties: &Penalties,
+        failure_limiter: &FailureLimiter,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let counts = |known: &Remembered| self.counts(known, revocations);
-        // Of many calls at once with one key, one is checked and the others wait for it; but not one after the other for
-        // a database that is away.
-        let ask = async || loop {
-            match self.remembered.get_value_or_guard_async(&digest).await {
-                Ok(known) if counts(&known) => break Ok(known.principal),
-                Ok(_) => drop(self.remembered.remove(&digest)),
-                Err(place) => break Err(place),
+        // Single-flight: of concurrent requests with one key, one checks it and the others wait.
+        // One timeout covers the whole wait. Without it, they would query a database that is down
+        // one after another.
+        let lookup = async || loop {
+            match self.results.get_value_or_guard_async(&digest).await {
+                Ok(result) if self.is_fresh(&result, revocations) => break Ok(result.principal),
+                Ok(_) => drop(self.results.remove(&digest)),
+                Err(guard) => break Err(guard),
             }
         };
-        let place = match tokio::time::timeout(PATIENCE, ask()).await {
+        let guard = match tokio::time::timeout(MAX_WAIT, lookup()).await {
             Ok(Ok(principal)) => return Ok(principal),
-            Ok(Err(place)) => place,
+            Ok(Err(guard)) => guard,
             Err(_) => return Err(AuthnError::Unavailable("busy")),
         };
-        // What was right before is no guess, whoever else guesses from the same address.
-        let proof = self.proven.get(&digest);
-        let asker = if proof.is_some() { Asker::Proven(key.tenant) } else { Asker::Anybody(source) };
-        let admit = || match penalties.admit(source, key.id) {
-            Err(seconds) if proof.is_none() => Err(AuthnError::Penalised { seconds, refused: None }),
+        // A key that was verified before is not a guess, so the source's lock-out does not apply.
+        let verified = self.verified.get(&digest);
+        let queue_class =
+            if verified.is_some() { QueueClass::Verified(key.tenant) } else { QueueClass::Unverified(source) };
+        let admit = || match failure_limiter.check_lockout(source, key.id) {
+            Err(seconds) if verified.is_none() => Err(AuthnError::LockedOut { seconds, rejected: None }),
             _ => Ok(()),
         };
         admit()?;
-        // Before the row is read, so that a change during the reading makes the entry stale.
+        // Read before the row, so that a change during the read makes the result stale.
         let key_changes = revocations.key_changes(key.tenant);
-        let (principal, proof) = self.check(key, proof.as_ref(), asker, revocations, admit).await?;
-        let valid_until = proof.valid_until;
-        self.proven.insert(digest, proof);
-        let remembered = Remembered { principal: Arc::clone(&principal), valid_until, key_changes };
-        // Its place may be gone, if another took it for itself; then it is checked again next time.
-        let _ = place.insert(remembered);
+        let (principal, verified) = self.check(key, verified.as_ref(), queue_class, revocations, admit).await?;
+        let valid_until = verified.valid_until;
+        self.verified.insert(digest, verified);
+        // Fails if the placeholder was replaced meanwhile; then the next request checks again.
+        let _ = guard.insert(CachedResult { principal: Arc::clone(&principal), valid_until, key_changes });
         Ok(principal)
     }
 
-    /// The principal of a key, and the proof that its secret is right. What costs nothing comes
-    /// first.
+    /// Checks a key against its database row. The hash comes last, because only it is expensive.
     async fn check(
         &self,
-        key: &KeyText<'_>,
-        proof: Option<&Proof>,
-        asker: Asker,
+        key: &ApiKeyText<'_>,
+        verified: Option<&VerifiedSecret>,
+        queue_class: QueueClass,
         revocations: &Revocations,
         admit: impl FnOnce() -> Result<(), AuthnError>,
-    ) -> Result<(Arc<Principal>, Proof), AuthnError> {
+    ) -> Result<(Arc<Principal>, VerifiedSecret), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
             coalesced!(warn, "could not look up an API key", %error, cause = ?std::error::Error::source(&error));
             AuthnError::Unavailable("store")
         })?;
-        let refused = |reason| AuthnError::refused(reason, Some(key.id));
-        let stored = stored.ok_or(refused(Refused::ApiKeyUnknown))?;
+        let rejected = |reason| AuthnError::rejected(reason, Some(key.id));
+        let stored = stored.ok_or(rejected(RejectReason::ApiKeyUnknown))?;
         if stored.key.revoked_at.is_some() {
-            return Err(refused(Refused::Revoked));
+            return Err(rejected(RejectReason::Revoked));
         }
         if !stored.key.is_live(self.clock.now()) {
-            return Err(refused(Refused::Expired));
+            return Err(rejected(RejectReason::Expired));
         }
-        let (secret_hash, expires_at) = (stored.secret_hash.clone(), stored.key.expires_at.timestamp());
+        let secret_hash = stored.secret_hash.clone();
+        let expires_at = stored.key.expires_at.timestamp();
         let principal = principal(stored);
-        if revocations.names(&principal) {
-            return Err(refused(Refused::Revoked));
+        if revocations.is_revoked(&principal) {
+            return Err(rejected(RejectReason::Revoked));
         }
         let now = self.clock.timestamp();
-        let valid_until = match proof {
-            Some(proof) if now < proof.valid_until && proof.secret_hash == secret_hash => proof.valid_until,
-            _ if self.hashing.verify(key.secret, secret_hash.clone(), asker, admit).await? => {
-                self.clock.timestamp().saturating_add(self.remembered_for)
+        let valid_until = match verified {
+            Some(secret) if now < secret.valid_until && secret.secret_hash == secret_hash => secret.valid_until,
+            _ if self.hash_queue.verify(key.secret, secret_hash.clone(), queue_class, admit).await? => {
+                self.clock.timestamp().saturating_add(self.cache_seconds)
             }
-            _ => return Err(refused(Refused::ApiKeySecret)),
+            _ => return Err(rejected(RejectReason::ApiKeySecret)),
         };
         let valid_until = valid_until.min(expires_at);
-        Ok((Arc::new(principal), Proof { secret_hash, valid_until }))
+        Ok((Arc::new(principal), VerifiedSecret { secret_hash, valid_until }))
     }
 
-    fn note_use(&self, tenant: TenantId, id: ApiKeyId) {
+    fn mark_used(&self, tenant: TenantId, id: ApiKeyId) {
         let at = self.clock.now();
         self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert((tenant, id), at);
     }
 
-    /// Notes now and then when keys were used last, for as long as it runs.
-    pub(super) async fn note_uses(self: Arc<Self>) {
+    /// Writes last-use times periodically, forever.
+    pub(super) async fn record_uses(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(NOTE_USES).await;
+            tokio::time::sleep(RECORD_USES_INTERVAL).await;
             self.flush_uses().await;
         }
     }
 
-    /// Notes it at once. What cannot be noted is forgotten: it is no more than a hint at keys that nobody needs.
+    /// Writes pending last-use times. Times that cannot be written are dropped: they only help
+    /// operators to find unused keys.
     pub(super) async fn flush_uses(&self) {
         let uses = mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut of_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
+        let mut by_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
         for ((tenant, id), at) in uses {
-            of_tenant.entry(tenant).or_default().push((id, at));
+            by_tenant.entry(tenant).or_default().push((id, at));
         }
-        for (tenant, uses) in of_tenant {
-            if let Err(error) = self.store.note_uses(tenant, &uses).await {
-                tracing::warn!(%error, "not noted when API keys were used last");
+        for (tenant, uses) in by_tenant {
+            if let Err(error) = self.store.record_key_uses(tenant, &uses).await {
+                tracing::warn!(%error, "could not record last-use times of API keys");
             }
         }
     }
@@ -239,7 +248,7 @@ fn subject(key: ApiKeyId) -> String {
     format!("{API_KEY_SUBJECT}{key}")
 }
 
-/// A key is its creator's: what it may do is what its scopes *and* the creator's roles allow.
+/// The principal of an API key. It may do what its scopes *and* its creator's roles allow.
 fn principal(stored: StoredApiKey) -> Principal {
     let StoredApiKey { key, creator_roles, authorized_by, .. } = stored;
     let subject = subject(key.id);
@@ -248,18 +257,18 @@ fn principal(stored: StoredApiKey) -> Principal {
         client: subject.clone(),
         subject,
         tenant: key.tenant,
-        // What is no role or scope any more gives nothing.
+        // Names of roles and scopes that no longer exist grant nothing.
         roles: creator_roles.iter().filter_map(|name| name.parse().ok()).collect(),
         scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
         creator: Some(key.created_by),
         token_id: authorized_by,
-        bound_to: None,
+        bound_certificate: None,
         issued_at: key.authorized_at.timestamp(),
     }
 }
 
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiKeys").field("remembered", &self.remembered.len()).finish_non_exhaustive()
+        f.debug_struct("ApiKeys").field("results", &self.results.len()).finish_non_exhaustive()
     }
 }

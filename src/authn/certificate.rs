@@ -1,6 +1,7 @@
-//! Client certificates: whom they name, and whether a token is theirs (AUTHN-18).
+//! Client certificates: the service a certificate names, and certificate-bound tokens (AUTHN-18).
 //!
-//! TLS has checked by then that an authority of the settings signed them, and that the caller has the key.
+//! `edge/listener.rs` makes a [`ConnectionInfo`] per connection. By then TLS has verified that a
+//! configured authority signed the certificate, and that the client has its private key.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,81 +12,84 @@ use x509_cert::{
 };
 
 use super::{
-    Refused,
+    RejectReason,
     principal::{CallerKind, Principal, SERVICE_SUBJECT},
 };
 use crate::{
-    authz::policy::Role,
     crypto,
-    domain::TenantId,
+    domain::{Role, TenantId},
     settings::{CertificateName, Service},
 };
 
-/// What a connection says of its other end. An extension of every request.
+/// The facts of a connection that authentication needs. An extension of every request.
 #[derive(Clone, Debug, Default)]
-pub struct Peer {
-    /// The certificate that was shown, if any.
-    pub certificate: Option<Arc<PeerCertificate>>,
-    /// Whether it came to the internal listener, where the certificate itself is a credential.
+pub struct ConnectionInfo {
+    /// The client certificate, if the client sent one.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// Whether it is a connection of the internal listener, where the certificate is a credential.
     pub internal: bool,
 }
 
-/// The longest that a certificate may be valid, in seconds: a year.
+/// Maximum lifetime of a service's certificate, in seconds: one year.
 const MAX_LIFETIME: i64 = 366 * 24 * 3_600;
 
-/// The digest by which tokens are bound to a certificate (RFC 8705 section 3.1): SHA-256 of its DER form.
+/// SHA-256 of a certificate in DER. Tokens are bound to it (RFC 8705 section 3.1).
 pub(super) type Thumbprint = [u8; 32];
 
-/// A certificate whose key the other end has.
+/// A client certificate that TLS has verified.
 #[derive(Debug)]
-pub struct PeerCertificate {
+pub struct ClientCertificate {
     thumbprint: Thumbprint,
+    /// URI and DNS names of the subject alternative name (SAN).
     names: Vec<CertificateName>,
-    /// In seconds since the epoch, as the next.
+    /// Start and end of validity, in seconds since the epoch.
     not_before: i64,
     not_after: i64,
 }
 
-impl PeerCertificate {
-    /// Reads the DER form; `None` if it cannot be understood, and then nobody is named.
+impl ClientCertificate {
+    /// Parses a certificate in DER; `None` if it cannot be parsed. Then it names no service.
     #[must_use]
-    pub fn read(der: &[u8]) -> Option<Self> {
+    pub fn from_der(der: &[u8]) -> Option<Self> {
         let certificate = Certificate::from_der(der).ok()?;
         let certificate = certificate.tbs_certificate();
-        // Of two extensions neither counts.
+        // A certificate with two SAN extensions is rejected.
         let names = certificate.get_extension::<SubjectAltName>().ok()?.map_or_else(Vec::new, |(_, names)| names.0);
-        let name = |name: &GeneralName| match name {
+        let uri_or_dns_name = |name: &GeneralName| match name {
             GeneralName::UniformResourceIdentifier(uri) => Some(CertificateName::Uri(uri.as_str().to_owned())),
             GeneralName::DnsName(name) => Some(CertificateName::dns(name.as_str())),
             _ => None,
         };
-        let seconds = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).ok();
+        let timestamp = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).ok();
         Some(Self {
             thumbprint: crypto::sha256(der),
-            names: names.iter().filter_map(name).collect(),
-            not_before: seconds(certificate.validity().not_before)?,
-            not_after: seconds(certificate.validity().not_after)?,
+            names: names.iter().filter_map(uri_or_dns_name).collect(),
+            not_before: timestamp(certificate.validity().not_before)?,
+            not_after: timestamp(certificate.validity().not_after)?,
         })
     }
 
-    /// Whether it is past its end, at this time in seconds since the epoch.
+    /// Whether the certificate has expired at `now`, in seconds since the epoch.
     #[must_use]
-    pub fn has_ended(&self, now: i64) -> bool {
+    pub fn has_expired(&self, now: i64) -> bool {
         now > self.not_after
     }
 }
 
-impl Peer {
-    /// Whether a token that is bound to this certificate, or to none, is the caller's to show, at this time in seconds since
-    /// the epoch. A certificate binds until its end, which TLS looked at when the connection began.
-    pub(super) fn may_show(&self, bound_to: Option<&Thumbprint>, now: i64) -> Result<(), Refused> {
-        let shown = self.certificate.as_ref().filter(|certificate| !certificate.has_ended(now));
-        let shown = shown.map(|certificate| &certificate.thumbprint);
-        if bound_to.is_none_or(|thumbprint| shown == Some(thumbprint)) { Ok(()) } else { Err(Refused::Binding) }
+impl ConnectionInfo {
+    /// Checks that a certificate-bound token came over a connection with its certificate (RFC 8705
+    /// section 3). Tokens without a binding pass.
+    ///
+    /// `now` is in seconds since the epoch. TLS checks a certificate's expiry only when the
+    /// connection starts, so it is checked again here.
+    pub(super) fn check_binding(&self, bound: Option<&Thumbprint>, now: i64) -> Result<(), RejectReason> {
+        let valid = self.certificate.as_ref().filter(|certificate| !certificate.has_expired(now));
+        let thumbprint = valid.map(|certificate| &certificate.thumbprint);
+        if bound.is_none() || bound == thumbprint { Ok(()) } else { Err(RejectReason::Binding) }
     }
 }
 
-/// Services that are known by certificate.
+/// Services that authenticate by certificate, by the names in their certificates.
 #[derive(Debug)]
 pub(super) struct Services(BTreeMap<CertificateName, Service>);
 
@@ -94,26 +98,31 @@ impl Services {
         Self(services)
     }
 
-    /// The one service that a certificate names, at this time in seconds since the epoch.
-    pub(super) fn named<'s>(&'s self, peer: &'s Peer, now: i64) -> Result<(&'s Service, &'s PeerCertificate), Refused> {
-        let certificate = peer.certificate.as_deref().ok_or(Refused::Certificate)?;
-        // TLS looked when the connection began, which may be long ago.
-        if certificate.has_ended(now) {
-            return Err(Refused::Expired);
+    /// Finds the one service that the connection's certificate names. `now` is in seconds since the
+    /// epoch.
+    pub(super) fn find<'s>(
+        &'s self,
+        connection: &'s ConnectionInfo,
+        now: i64,
+    ) -> Result<(&'s Service, &'s ClientCertificate), RejectReason> {
+        let certificate = connection.certificate.as_deref().ok_or(RejectReason::Certificate)?;
+        // TLS checked the expiry only when the connection started.
+        if certificate.has_expired(now) {
+            return Err(RejectReason::Expired);
         }
-        // A revocation is remembered for so long, and a certificate must not outlive its own.
+        // Revocations are kept for this long; a certificate must not outlive its revocation.
         if certificate.not_after.saturating_sub(certificate.not_before) > MAX_LIFETIME {
-            return Err(Refused::Lifetime);
+            return Err(RejectReason::Lifetime);
         }
-        let mut named = certificate.names.iter().filter_map(|name| self.0.get(name));
-        let service = named.next().ok_or(Refused::Certificate)?;
-        // Of two, it would be chance which one it is.
-        if named.any(|other| other != service) { Err(Refused::Certificate) } else { Ok((service, certificate)) }
+        let mut services = certificate.names.iter().filter_map(|name| self.0.get(name));
+        let service = services.next().ok_or(RejectReason::Certificate)?;
+        // A certificate that names two services is ambiguous.
+        if services.any(|other| other != service) { Err(RejectReason::Certificate) } else { Ok((service, certificate)) }
     }
 }
 
-/// The service as a caller.
-pub(super) fn principal(service: &Service, certificate: &PeerCertificate, tenant: TenantId) -> Principal {
+/// The principal of a service that a certificate authenticated.
+pub(super) fn principal(service: &Service, certificate: &ClientCertificate, tenant: TenantId) -> Principal {
     let subject = format!("{SERVICE_SUBJECT}{}", service.name);
     Principal {
         kind: CallerKind::Service,
@@ -124,7 +133,7 @@ pub(super) fn principal(service: &Service, certificate: &PeerCertificate, tenant
         scopes: service.scopes.clone(),
         creator: None,
         token_id: None,
-        bound_to: None,
+        bound_certificate: None,
         issued_at: certificate.not_before,
     }
 }

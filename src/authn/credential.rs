@@ -1,68 +1,71 @@
-//! Takes the one credential out of a request (RFC 6750 section 2.1).
+//! Extracts the one credential of a request from its headers (AUTHN-08).
+//!
+//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `X-Api-Key`. Rejects requests with two
+//! credentials, or with a token in the query string. It is the authenticator's first step.
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::Refused;
+use super::RejectReason;
 
 /// Longest token accepted, in bytes.
-const MAX_TOKEN: usize = 8 * 1024;
-/// Cookies that could carry a credential.
-const COOKIES: [&str; 2] = ["__Host-session", "access_token"];
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Cookies that could hold a credential. Beside a header credential they count as a second one.
+const CREDENTIAL_COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 
-/// Header of an API key.
-pub(super) const API_KEY: &str = "x-api-key";
+/// The header field of an API key.
+pub(super) const API_KEY_HEADER: &str = "x-api-key";
 
-/// What a request carries.
+/// A credential as it was received. Nothing of it is verified.
 #[derive(Clone, Copy)]
 pub(super) enum Credential<'h> {
-    /// An access token.
+    /// A bearer token.
     Token(&'h str),
     /// The text of an API key.
     ApiKey(&'h str),
 }
 
-/// The credential, `None` if the request carries none at all.
+/// Extracts the credential; `None` if the request has none.
 ///
-/// Only the headers count: a token in the query string is in every log on the way already
-/// (RFC 9700 section 4.3.2). Two credentials in one request are refused, since two readers could each pick another.
-pub(super) fn of<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<Credential<'h>>, Refused> {
+/// A token in the query string is rejected: every log on the way has it already (RFC 9700
+/// section 4.3.2). Two credentials are rejected: two components could each act on a different one.
+pub(super) fn extract<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<Credential<'h>>, RejectReason> {
     if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token") {
-        return Err(Refused::InQuery);
+        return Err(RejectReason::InQuery);
     }
-    let (tokens, keys) = (headers.get_all(header::AUTHORIZATION), headers.get_all(API_KEY));
-    if tokens.iter().chain(keys.iter()).count() > 1 {
-        return Err(Refused::TwoCredentials);
+    let tokens = headers.get_all(header::AUTHORIZATION);
+    let api_keys = headers.get_all(API_KEY_HEADER);
+    if tokens.iter().chain(api_keys.iter()).count() > 1 {
+        return Err(RejectReason::TwoCredentials);
     }
-    let found = match (tokens.iter().next(), keys.iter().next()) {
-        (Some(value), _) => Credential::Token(token(value)?),
-        (None, Some(value)) => Credential::ApiKey(value.to_str().map_err(|_| Refused::ApiKeyFormat)?),
+    let credential = match (tokens.iter().next(), api_keys.iter().next()) {
+        (Some(value), _) => Credential::Token(parse_bearer(value)?),
+        (None, Some(value)) => Credential::ApiKey(value.to_str().map_err(|_| RejectReason::ApiKeyFormat)?),
         (None, None) => return Ok(None),
     };
-    if has_cookie(headers) {
-        return Err(Refused::TwoCredentials);
+    if has_credential_cookie(headers) {
+        return Err(RejectReason::TwoCredentials);
     }
-    Ok(Some(found))
+    Ok(Some(credential))
 }
 
-/// The token of an `Authorization` header.
-fn token(value: &HeaderValue) -> Result<&str, Refused> {
-    let value = value.to_str().map_err(|_| Refused::Malformed)?;
-    let (scheme, token) = value.split_once(' ').ok_or(Refused::Malformed)?;
+/// Parses the value of an `Authorization` field. The scheme is compared in any letter case.
+fn parse_bearer(value: &HeaderValue) -> Result<&str, RejectReason> {
+    let value = value.to_str().map_err(|_| RejectReason::Malformed)?;
+    let (scheme, token) = value.split_once(' ').ok_or(RejectReason::Malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refused::Malformed);
+        return Err(RejectReason::Malformed);
     }
-    if token.len() > MAX_TOKEN {
-        return Err(Refused::TooLong);
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(RejectReason::TooLong);
     }
     Ok(token)
 }
 
-fn has_cookie(headers: &HeaderMap) -> bool {
-    let names = |value: &HeaderValue| {
-        let pairs = value.as_bytes().split(|byte| *byte == b';');
-        let name = |pair: &[u8]| pair.split(|byte| *byte == b'=').next().map(<[u8]>::trim_ascii).map(<[u8]>::to_vec);
-        pairs.filter_map(name).collect::<Vec<_>>()
-    };
-    let mut found = headers.get_all(header::COOKIE).iter().flat_map(names);
-    found.any(|name| COOKIES.iter().any(|cookie| name.eq_ignore_ascii_case(cookie.as_bytes())))
+fn has_credential_cookie(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::COOKIE).iter();
+    let mut pairs = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.any(|pair| {
+        let name = pair.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
+        CREDENTIAL_COOKIES.iter().any(|cookie| name.eq_ignore_ascii_case(cookie.as_bytes()))
+    })
 }

@@ -1,4 +1,9 @@
-//! Finds the issuer's keys by OpenID Connect Discovery 1.0 and keeps them fresh.
+//! Discovery and refresh of an issuer's JWKS (AUTHN-02, AUTHN-09, AUTHN-10, FAIL-01).
+//!
+//! Fetches the issuer's metadata (OpenID Connect Discovery 1.0), then the JWKS at its `jwks_uri`:
+//! periodically, and on demand when a token names an unknown key (key rollover). On-demand
+//! refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay valid
+//! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
 use std::{
     ops::RangeInclusive,
@@ -22,35 +27,37 @@ use crate::{
     settings::{Issuer, Oidc, Profile},
 };
 
-/// Longest document fetched, in bytes.
-const MAX_DOCUMENT: usize = 256 * 1024;
-/// For one fetch, connection included.
+/// Maximum size of a fetched document, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+/// Timeout of one HTTP request, including the connection.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
-/// However short `Cache-Control` says, no sooner than this; unless the settings say sooner.
-const MIN_REFRESH: Duration = Duration::from_secs(30);
-/// After a fetch, before requests may cause another (AUTHN-09).
-const DEMAND_COOL_DOWN: Duration = Duration::from_secs(5);
-/// Longest wait of a request for the fetch that it caused, or another did: an issuer that hangs holds nobody up longer.
-const DEMAND_PATIENCE: Duration = Duration::from_secs(2);
-/// Before trying again after a failure: the first pause, doubled up to the last.
-const RETRY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
+/// Minimum refresh interval, however short `Cache-Control` is. A shorter interval in the settings
+/// takes precedence.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// Minimum pause between two on-demand refreshes (AUTHN-09).
+const ON_DEMAND_COOL_DOWN: Duration = Duration::from_secs(5);
+/// Maximum time that a request waits for an on-demand refresh. An issuer that hangs does not delay
+/// requests for longer.
+const ON_DEMAND_MAX_WAIT: Duration = Duration::from_secs(2);
+/// Retry delay after a failed refresh: starts at the first value and doubles up to the last.
+const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
 /// Why the issuer's keys could not be fetched.
 #[derive(Debug, Error)]
 pub(super) enum DiscoveryError {
-    /// The issuer could not be asked, or answered with an error.
-    #[error("cannot fetch {0}")]
+    /// The issuer did not respond, or responded with an error.
+    #[error("could not fetch {0}")]
     Fetch(String, #[source] Option<reqwest::Error>),
-    /// The answer is longer than 256 KiB.
-    #[error("{0} is too long")]
+    /// The document is larger than 256 KiB.
+    #[error("{0} is larger than 256 KiB")]
     TooLong(String),
-    /// Not a discovery document.
+    /// The response is not a discovery document.
     #[error("the discovery document is malformed")]
     Malformed,
-    /// The document is another issuer's (OpenID Connect Discovery section 4.3).
-    #[error("the discovery document names another issuer")]
+    /// `issuer` in the document differs from the setting (OpenID Connect Discovery section 4.3).
+    #[error("`issuer` in the discovery document differs from the configured issuer")]
     IssuerMismatch,
-    /// The keys cannot be used.
+    /// The JWKS is not acceptable.
     #[error(transparent)]
     KeySet(#[from] KeySetError),
 }
@@ -61,26 +68,28 @@ struct Metadata {
     jwks_uri: String,
 }
 
-/// Holds one issuer's current keys.
+/// The JWKS of one issuer, and the state of its refreshes.
 #[derive(Debug)]
-pub(super) struct KeyService {
+pub(super) struct JwksCache {
     issuer: String,
     client: Client,
     clock: Clock,
-    refresh: Duration,
+    refresh_interval: Duration,
     max_staleness: i64,
     keys: ArcSwapOption<KeySet>,
     generation: AtomicU64,
-    /// When the issuer last gave its keys, in seconds since the epoch.
+    /// Time of the last successful refresh, in seconds since the epoch.
     confirmed_at: AtomicI64,
     fetching: Mutex<()>,
-    /// When the last fetch ended that a request caused; its lock makes them single-flight.
-    last_demand: Mutex<Option<Instant>>,
+    /// End of the last on-demand refresh. Its lock makes on-demand refreshes single-flight.
+    last_on_demand: Mutex<Option<Instant>>,
 }
 
-impl KeyService {
-    /// A service without keys yet. Redirects are not followed: a document has one place. Where the keys are is the
-    /// issuer's to say: its document may name any address, also one of this network, and it is only read.
+impl JwksCache {
+    /// Creates a cache without keys.
+    ///
+    /// Redirects are not followed: each document has one address. The issuer's metadata may name
+    /// any `jwks_uri`, even in the private network; the response is only parsed as a JWKS.
     pub(super) fn new(
         issuer: &Issuer,
         oidc: &Oidc,
@@ -90,7 +99,7 @@ impl KeyService {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(FETCH_TIMEOUT)
-            // The address of the keys too, which the issuer's document names.
+            // Applies to `jwks_uri` as well.
             .https_only(profile == Profile::Production)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .build()?;
@@ -98,35 +107,35 @@ impl KeyService {
             issuer: issuer.url.clone(),
             client,
             clock,
-            refresh: oidc.refresh,
+            refresh_interval: oidc.refresh,
             max_staleness: oidc.max_staleness,
             keys: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             confirmed_at: AtomicI64::new(0),
             fetching: Mutex::new(()),
-            last_demand: Mutex::new(None),
+            last_on_demand: Mutex::new(None),
         }))
     }
 
-    /// Fetches the keys again and again. A failed fetch keeps the keys known before, and is soon tried again.
-    pub(super) async fn keep_fresh(self: Arc<Self>) {
-        let mut retry = *RETRY.start();
+    /// Refreshes the keys forever. After a failure the previous keys stay, and a retry follows.
+    pub(super) async fn refresh_periodically(self: Arc<Self>) {
+        let mut retry_delay = *RETRY_DELAY.start();
         loop {
-            let pause = if let Ok(pause) = self.fetch_alone().await {
-                retry = *RETRY.start();
-                pause
+            let delay = if let Ok(interval) = self.refresh().await {
+                retry_delay = *RETRY_DELAY.start();
+                interval
             } else {
-                let pause = retry;
-                retry = (retry * 2).min(*RETRY.end());
-                pause
+                let delay = retry_delay;
+                retry_delay = (retry_delay * 2).min(*RETRY_DELAY.end());
+                delay
             };
-            tokio::time::sleep(pause.min(self.refresh)).await;
+            tokio::time::sleep(delay.min(self.refresh_interval)).await;
         }
     }
 
-    /// Fetches the keys. One at a time, so that no slow answer takes the place of a newer one.
-    async fn fetch_alone(&self) -> Result<Duration, DiscoveryError> {
-        let _alone = self.fetching.lock().await;
+    /// Refreshes the keys, one refresh at a time: a slow response must not replace a newer one.
+    async fn refresh(&self) -> Result<Duration, DiscoveryError> {
+        let _guard = self.fetching.lock().await;
         self.fetch_keys().await.inspect_err(|error| self.report(error))
     }
 
@@ -135,37 +144,39 @@ impl KeyService {
             issuer = self.issuer,
             %error,
             cause = ?std::error::Error::source(error),
-            "issuer keys not fetched"
+            "could not refresh issuer keys"
         );
     }
 
-    /// The keys, unless the issuer has not confirmed them for too long (AUTHN-10).
+    /// The current keys; `None` if the last successful refresh is older than the staleness limit
+    /// (AUTHN-10).
     pub(super) fn current(&self) -> Option<Arc<KeySet>> {
         let confirmed_at = self.confirmed_at.load(Ordering::Acquire);
         let age = self.clock.timestamp().saturating_sub(confirmed_at);
         if age > self.max_staleness { None } else { self.keys.load_full() }
     }
 
-    /// Fetches the keys because a token names one that is not known, or none are. However many tokens do, there is
-    /// one fetch at a time and at most one per cool-down: others get what that one brought.
+    /// Refreshes the keys because a token names an unknown key, or because there are no keys.
     ///
-    /// The fetch is a task of its own: a caller that hangs up neither ends it nor escapes the cool-down.
+    /// However many tokens do, one refresh runs at a time and at most one per cool-down; concurrent
+    /// requests share its result. The refresh is a separate task, so a client that disconnects
+    /// neither cancels it nor avoids the cool-down.
     pub(super) async fn refresh_on_demand(self: &Arc<Self>) -> Option<Arc<KeySet>> {
-        let service = Arc::clone(self);
-        let fetch = tokio::spawn(async move {
-            let mut last = service.last_demand.lock().await;
-            if last.is_none_or(|at| at.elapsed() >= DEMAND_COOL_DOWN) {
-                // A failure is in the log, and the keys known before still count.
-                let _ = service.fetch_alone().await;
-                *last = Some(Instant::now());
+        let cache = Arc::clone(self);
+        let refresh = tokio::spawn(async move {
+            let mut last_end = cache.last_on_demand.lock().await;
+            if last_end.is_none_or(|end| end.elapsed() >= ON_DEMAND_COOL_DOWN) {
+                // A failure is already logged, and the previous keys stay valid.
+                let _ = cache.refresh().await;
+                *last_end = Some(Instant::now());
             }
         });
-        // If it takes too long, or panicked, the keys known before still count.
-        let _ = tokio::time::timeout(DEMAND_PATIENCE, fetch).await;
+        // After a timeout or a panic the previous keys stay valid.
+        let _ = tokio::time::timeout(ON_DEMAND_MAX_WAIT, refresh).await;
         self.current()
     }
 
-    /// Discovery, then the key set it points to. Gives the time until it should be asked again.
+    /// Fetches the metadata, then the JWKS. Returns the time until the next refresh.
     async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
         let metadata: Metadata =
@@ -176,25 +187,25 @@ impl KeyService {
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let keys = KeySet::parse(&document, generation)?;
-        if !self.keys.load().as_ref().is_some_and(|known| known.same_document(&keys)) {
+        if !self.keys.load().as_ref().is_some_and(|previous| previous.same_document(&keys)) {
             tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
         self.confirmed_at.store(self.clock.timestamp(), Ordering::Release);
-        Ok(pause(max_age, self.refresh))
+        Ok(next_refresh(max_age, self.refresh_interval))
     }
 
-    /// The body of a successful answer, read no further than the limit, and how long it may be kept.
+    /// Fetches a document of limited size. Returns its body and its cache lifetime.
     async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Option<Duration>), DiscoveryError> {
-        let failed = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
-        let mut response = self.client.get(url).send().await.map_err(failed)?.error_for_status().map_err(failed)?;
+        let to_error = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
+        let mut response = self.client.get(url).send().await.map_err(to_error)?.error_for_status().map_err(to_error)?;
         if !response.status().is_success() {
             return Err(DiscoveryError::Fetch(url.to_owned(), None));
         }
         let max_age = max_age(response.headers());
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > MAX_DOCUMENT {
+        while let Some(chunk) = response.chunk().await.map_err(to_error)? {
+            if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
                 return Err(DiscoveryError::TooLong(url.to_owned()));
             }
             body.extend_from_slice(&chunk);
@@ -203,12 +214,12 @@ impl KeyService {
     }
 }
 
-/// Until the next fetch: what the answer says, within bounds.
-fn pause(max_age: Option<Duration>, longest: Duration) -> Duration {
-    max_age.map_or(longest, |age| age.clamp(MIN_REFRESH.min(longest), longest))
+/// Time until the next refresh: the response's `max-age` within bounds, or the configured interval.
+fn next_refresh(max_age: Option<Duration>, configured: Duration) -> Duration {
+    max_age.map_or(configured, |age| age.clamp(MIN_REFRESH_INTERVAL.min(configured), configured))
 }
 
-/// How long an answer may be kept (RFC 9111 section 5.2.2), if it says so.
+/// The cache lifetime of a response (RFC 9111 section 5.2.2); `None` if it has none.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
     let directives: Vec<String> =
@@ -225,25 +236,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_an_answer_may_be_kept_is_read_from_it() {
-        let read = |values: &[&'static str]| {
+    fn max_age_is_read_from_cache_control() {
+        let max_age_of = |values: &[&'static str]| {
             let values = values.iter().map(|value| (header::CACHE_CONTROL, http::HeaderValue::from_static(value)));
             max_age(&values.collect()).map(|age| age.as_secs())
         };
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&["public"]), None);
-        assert_eq!(read(&["max-age=60"]), Some(60));
-        assert_eq!(read(&["public, Max-Age=\"60\", must-revalidate"]), Some(60));
-        assert_eq!(read(&["public", "max-age=60"]), Some(60));
-        assert_eq!(read(&["max-age=60, no-store"]), Some(0));
-        assert_eq!(read(&["no-cache"]), Some(0));
-        assert_eq!(read(&["max-age=soon"]), None);
+        assert_eq!(max_age_of(&[]), None);
+        assert_eq!(max_age_of(&["public"]), None);
+        assert_eq!(max_age_of(&["max-age=60"]), Some(60));
+        assert_eq!(max_age_of(&["public, Max-Age=\"60\", must-revalidate"]), Some(60));
+        assert_eq!(max_age_of(&["public", "max-age=60"]), Some(60));
+        assert_eq!(max_age_of(&["max-age=60, no-store"]), Some(0));
+        assert_eq!(max_age_of(&["no-cache"]), Some(0));
+        assert_eq!(max_age_of(&["max-age=soon"]), None);
     }
 
     #[test]
-    fn keys_are_fetched_as_often_as_the_issuer_says_within_bounds() {
-        let seconds =
-            |age: Option<u64>, longest| pause(age.map(Duration::from_secs), Duration::from_secs(longest)).as_secs();
+    fn refresh_interval_follows_max_age_within_bounds() {
+        let seconds = |age: Option<u64>, configured| {
+            next_refresh(age.map(Duration::from_secs), Duration::from_secs(configured)).as_secs()
+        };
         assert_eq!(seconds(None, 300), 300);
         assert_eq!(seconds(Some(100), 300), 100);
         assert_eq!(seconds(Some(0), 300), 30);
@@ -252,14 +264,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn authn_02_in_production_keys_come_over_tls_only() {
+    async fn authn_02_production_fetches_keys_over_tls_only() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let variables = [("APP_OIDC__ISSUER", url.as_str()), ("APP_OIDC__AUDIENCE", "api://x")];
         let oidc = Oidc::from_variables(&variables);
-        let keys = KeyService::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
-        assert!(matches!(keys.fetch_keys().await, Err(DiscoveryError::Fetch(..))));
-        let asked = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
-        assert!(asked.is_err(), "an http address was asked");
+        let jwks = JwksCache::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
+        assert!(matches!(jwks.fetch_keys().await, Err(DiscoveryError::Fetch(..))));
+        let connection = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(connection.is_err(), "a plain HTTP address was contacted");
     }
 }

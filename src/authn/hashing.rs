@@ -1,3 +1,8 @@
+//! Queue for Argon2id hashing of API key secrets, with limits per tenant and per site (AUTHN-12).
+//!
+//! [`super::api_keys`] hashes new secrets and verifies presented ones here. The queue bounds memory
+//! and CPU: few hashes run at a time, few requests wait, and no tenant or site can fill the queue.
+
 use std::{
     collections::HashMap,
     io, mem,
@@ -9,167 +14,175 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{AuthnError, Source, workers::Workers};
+use super::{AuthnError, SourceNetwork, hash_pool::HashPool};
 use crate::{
     crypto::{Pepper, SecretHashError},
     domain::TenantId,
 };
 
-/// Most calls that wait for their turn, of those who make keys and of anybody; more are turned away at once. And most of them
-/// for one tenant, or from one site, so that one alone cannot keep the others out.
-const WAITING: Most = Most { each: 16, all: 64 };
-/// The same of those who show keys that were right before, and are all to be checked anew now and then: about as many as have
-/// their turn in time.
-const WAITING_PROVEN: Most = Most { each: 128, all: 256 };
-/// Longest wait for a turn.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Limits of waiting requests for creators of API keys, and for keys that were never verified. More
+/// requests are rejected at once.
+const LIMITS: QueueLimits = QueueLimits { per_share: 16, total: 64 };
+/// The same for previously verified keys, all of which are verified again from time to time. It is
+/// about the number of requests that can be served within [`MAX_WAIT`].
+const LIMITS_VERIFIED: QueueLimits = QueueLimits { per_share: 128, total: 256 };
+/// Maximum time that a request waits in the queue.
+const MAX_WAIT: Duration = Duration::from_secs(3);
 
-/// Hashes a few secrets at a time, so that no flood of them takes all memory or every processor (AUTHN-12).
+/// Hashes a limited number of secrets at a time.
 #[derive(Debug)]
-pub(super) struct Hashing {
+pub(super) struct HashQueue {
     pepper: Pepper,
-    workers: Workers,
-    turns: Arc<Semaphore>,
-    waiting: Mutex<HashMap<Share, usize>>,
+    pool: HashPool,
+    running: Arc<Semaphore>,
+    waiting: Mutex<HashMap<QueueShare, usize>>,
 }
 
-/// Who wants a secret hashed.
+/// The reason for a hash. It decides which share of the queue a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// Somebody of this tenant who was let in, and makes a key.
-    Maker(TenantId),
-    /// Somebody who shows a key of this tenant that was right before.
-    Proven(TenantId),
-    /// Anybody, from here.
-    Anybody(Source),
+pub(super) enum QueueClass {
+    /// An authenticated caller of this tenant creates an API key.
+    Creation(TenantId),
+    /// An API key of this tenant that was verified before.
+    Verified(TenantId),
+    /// An API key that was never verified, from this source.
+    Unverified(SourceNetwork),
 }
 
-impl Hashing {
-    /// An error if the operating system has no thread left.
+impl HashQueue {
+    /// Starts `concurrent` hashing threads.
+    ///
+    /// # Errors
+    /// The operating system could not start a thread.
     pub(super) fn new(pepper: Pepper, concurrent: usize) -> io::Result<Self> {
-        let workers = Workers::start(concurrent)?;
-        Ok(Self { pepper, workers, turns: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() })
+        let pool = HashPool::start(concurrent)?;
+        Ok(Self { pepper, pool, running: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() })
     }
 
-    /// The hash of a new secret, for this tenant.
+    /// Hashes the secret of a new API key of this tenant.
     pub(super) async fn hash(&self, secret: &SecretString, tenant: TenantId) -> Result<String, AuthnError> {
         let secret = secret.clone();
-        self.in_turn(Asker::Maker(tenant), || Ok(()), move |pepper| pepper.hash(secret.expose_secret())).await
+        let work = move |pepper: &Pepper| pepper.hash(secret.expose_secret());
+        self.run(QueueClass::Creation(tenant), || Ok(()), work).await
     }
 
-    /// Whether the hash is of the secret. `admit` is asked when the turn has come, since others may have failed
-    /// in the meantime.
+    /// Verifies a secret against a hash.
+    ///
+    /// `admit` is called after the wait, because failures of other requests may have locked the
+    /// source out meanwhile.
     pub(super) async fn verify(
         &self,
         secret: &str,
         hash: String,
-        asker: Asker,
+        class: QueueClass,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<bool, AuthnError> {
         let secret = SecretString::from(secret);
-        self.in_turn(asker, admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
+        self.run(class, admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn run<T: Send + 'static>(
         &self,
-        asker: Asker,
+        class: QueueClass,
         admit: impl FnOnce() -> Result<(), AuthnError>,
         work: impl FnOnce(&Pepper) -> Result<T, SecretHashError> + Send + 'static,
     ) -> Result<T, AuthnError> {
-        let turn = self.turn(asker).await.ok_or(AuthnError::Unavailable("busy"))?;
+        let permit = self.wait(class).await.ok_or(AuthnError::Unavailable("busy"))?;
         admit()?;
         let pepper = self.pepper.clone();
-        // The turn goes along: it ends with the work, also if the caller is gone before.
-        let work = move || {
-            let _turn = turn;
+        // The job owns the semaphore permit, so a client that disconnects does not free it early.
+        let job = move || {
+            let _permit = permit;
             work(&pepper)
         };
-        let done = self.workers.run(work).await;
-        done.and_then(Result::ok).ok_or_else(|| {
-            tracing::error!("a secret could not be hashed");
+        let result = self.pool.run(job).await;
+        result.and_then(Result::ok).ok_or_else(|| {
+            tracing::error!("could not hash an API key secret");
             AuthnError::Unavailable("hashing")
         })
     }
 
-    async fn turn(&self, asker: Asker) -> Option<OwnedSemaphorePermit> {
-        let _place = self.place(asker.share())?;
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+    /// Waits until a hash may run. `None` if the queue is full or the wait takes too long.
+    async fn wait(&self, class: QueueClass) -> Option<OwnedSemaphorePermit> {
+        let _slot = self.take_slot(class.share())?;
+        let permit = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.running).acquire_owned()).await;
         // The semaphore is never closed.
-        turn.ok().and_then(Result::ok)
+        permit.ok().and_then(Result::ok)
     }
 
-    /// A place among those who wait, if there is one left in the share.
-    fn place(&self, share: Share) -> Option<Place<'_>> {
+    /// Takes a slot of the queue, if the share has one left.
+    fn take_slot(&self, share: QueueShare) -> Option<QueueSlot<'_>> {
         let mut waiting = self.waiting();
-        let here = waiting.get(&share).copied().unwrap_or(0);
-        // Whoever is known finds a place however many come who are not, and however many make keys.
-        let alike = waiting.iter().filter(|(other, _)| mem::discriminant(*other) == mem::discriminant(&share));
-        let most = share.most();
-        if here >= most.each || alike.map(|(_, waiting)| waiting).sum::<usize>() >= most.all {
+        let taken = waiting.get(&share).copied().unwrap_or(0);
+        // Only shares of the same kind count: a flood of unverified keys, or of key creations,
+        // takes no slot from verified keys.
+        let same_kind = waiting.iter().filter(|(other, _)| mem::discriminant(*other) == mem::discriminant(&share));
+        let limits = share.limits();
+        if taken >= limits.per_share || same_kind.map(|(_, taken)| taken).sum::<usize>() >= limits.total {
             return None;
         }
-        waiting.insert(share, here + 1);
-        Some(Place { hashing: self, share })
+        waiting.insert(share, taken + 1);
+        Some(QueueSlot { queue: self, share })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Share, usize>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<QueueShare, usize>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whose share of the places somebody takes of.
+/// The tenant or site that shares a part of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Share {
-    Makers(TenantId),
-    Proven(TenantId),
-    Site(IpAddr),
+enum QueueShare {
+    Creation(TenantId),
+    Verified(TenantId),
+    Unverified(IpAddr),
 }
 
-/// How many wait at most, of each share and of all like it.
-struct Most {
-    each: usize,
-    all: usize,
+/// Maximum number of waiting requests, for one share and for all shares of the same kind.
+struct QueueLimits {
+    per_share: usize,
+    total: usize,
 }
 
-impl Share {
-    fn most(self) -> Most {
+impl QueueShare {
+    fn limits(self) -> QueueLimits {
         match self {
-            Self::Makers(_) | Self::Site(_) => WAITING,
-            Self::Proven(_) => WAITING_PROVEN,
+            Self::Creation(_) | Self::Unverified(_) => LIMITS,
+            Self::Verified(_) => LIMITS_VERIFIED,
         }
     }
 }
 
-impl Asker {
-    fn share(self) -> Share {
+impl QueueClass {
+    fn share(self) -> QueueShare {
         match self {
-            Self::Maker(tenant) => Share::Makers(tenant),
-            Self::Proven(tenant) => Share::Proven(tenant),
-            Self::Anybody(source) => Share::Site(site(source)),
+            Self::Creation(tenant) => QueueShare::Creation(tenant),
+            Self::Verified(tenant) => QueueShare::Verified(tenant),
+            Self::Unverified(source) => QueueShare::Unverified(site(source)),
         }
     }
 }
 
-/// Where a source is: itself, or of IPv6 the /48 around it, which is what one site gets and has 65 536 sources (RFC 6177
-/// section 2).
-fn site(source: Source) -> IpAddr {
+/// The site of a source: an IPv4 address itself, or the /48 of an IPv6 address. A /48 is what one
+/// site is assigned (RFC 6177 section 2) and has 65 536 source networks.
+fn site(source: SourceNetwork) -> IpAddr {
     match source.0 {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
         address @ IpAddr::V4(_) => address,
     }
 }
 
-/// Taken by one who waits.
-struct Place<'h> {
-    hashing: &'h Hashing,
-    share: Share,
+/// One waiting request in the queue. Dropping it frees the slot.
+struct QueueSlot<'q> {
+    queue: &'q HashQueue,
+    share: QueueShare,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.hashing.waiting();
+        let mut waiting = self.queue.waiting();
         match waiting.get_mut(&self.share) {
-            Some(here) if *here > 1 => *here -= 1,
+            Some(taken) if *taken > 1 => *taken -= 1,
             _ => {
                 waiting.remove(&self.share);
             }
@@ -182,34 +195,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authn_12_places_in_the_queue_are_few_in_all_and_for_each_and_are_given_back() {
+    fn authn_12_queue_slots_are_limited_per_share_and_in_total_and_are_freed() {
         let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-        let hashing = Hashing::new(pepper, 1).unwrap();
-        let site = |n: u8| Asker::Anybody(Source([192, 0, 2, n].into())).share();
+        let queue = HashQueue::new(pepper, 1).unwrap();
+        let unverified = |n: u8| QueueClass::Unverified(SourceNetwork([192, 0, 2, n].into())).share();
         let tenant = |n: u8| TenantId::from_uuid(uuid::Uuid::from_u128(n.into()));
-        let makers = |n: u8| Asker::Maker(tenant(n)).share();
-        let proven = |n: u8| Asker::Proven(tenant(n)).share();
-        let mut all = Vec::new();
-        // Those of one kind take none of the others'.
-        for (share, each, last) in [(&site as &dyn Fn(u8) -> Share, 16, 4), (&makers, 16, 4), (&proven, 128, 2)] {
-            let mut places = Vec::new();
+        let creation = |n: u8| QueueClass::Creation(tenant(n)).share();
+        let verified = |n: u8| QueueClass::Verified(tenant(n)).share();
+        let mut taken = Vec::new();
+        // Shares of one kind take no slot of another kind.
+        let kinds = [(&unverified as &dyn Fn(u8) -> QueueShare, 16, 4), (&creation, 16, 4), (&verified, 128, 2)];
+        for (share, per_share, last) in kinds {
+            let mut slots = Vec::new();
             for n in 1..=last {
-                places.extend((0..each).map(|_| hashing.place(share(n)).unwrap()));
-                assert!(hashing.place(share(n)).is_none(), "one has more than its share");
+                slots.extend((0..per_share).map(|_| queue.take_slot(share(n)).unwrap()));
+                assert!(queue.take_slot(share(n)).is_none(), "the limit per share was exceeded");
             }
-            assert!(hashing.place(share(last + 1)).is_none(), "more wait than may");
-            places.pop();
-            let again = hashing.place(share(last)).unwrap();
-            assert!(hashing.place(share(last)).is_none(), "one that was given back was given twice");
-            all.push((places, again));
+            assert!(queue.take_slot(share(last + 1)).is_none(), "the total limit was exceeded");
+            slots.pop();
+            let freed = queue.take_slot(share(last)).unwrap();
+            assert!(queue.take_slot(share(last)).is_none(), "a freed slot was given twice");
+            taken.push((slots, freed));
         }
-        drop(all);
-        assert!(hashing.waiting().is_empty(), "those are remembered that wait no more");
+        drop(taken);
+        assert!(queue.waiting().is_empty(), "entries of freed slots were kept");
     }
 
     #[test]
-    fn authn_12_the_networks_of_one_site_have_one_share() {
-        let site_of = |text: &str| site(Source(text.parse().unwrap())).to_string();
+    fn authn_12_networks_of_one_site_share_the_queue() {
+        let site_of = |text: &str| site(SourceNetwork(text.parse().unwrap())).to_string();
         assert_eq!(site_of("2001:db8:1:ffff::"), "2001:db8:1::");
         assert_eq!(site_of("2001:db8:2:ffff::"), "2001:db8:2::");
         assert_eq!(site_of("192.0.2.7"), "192.0.2.7");

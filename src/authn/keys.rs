@@ -1,4 +1,6 @@
-//! The issuer's public keys (RFC 7517), each bound to the algorithms it may be used with.
+//! JSON Web Key Set (JWKS, RFC 7517): parsing, and the algorithms of each key (AUTHN-03, AUTHN-09).
+//!
+//! [`super::discovery`] parses what it fetched. [`super::verify`] looks a key up by its `kid`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,19 +9,20 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{Deserialize, de::IgnoredAny};
 use thiserror::Error;
 
-/// Smallest RSA modulus accepted, in bits (RFC 7518 section 3.3).
+/// Minimum size of an RSA modulus, in bits (RFC 7518 section 3.3).
 const MIN_RSA_BITS: usize = 2048;
-/// Most keys in a set.
+/// Maximum number of keys in a set.
 const MAX_KEYS: usize = 64;
 
-/// One public key.
+/// One public key for signature verification.
 pub(super) struct Key {
     decoding: DecodingKey,
     algorithms: Vec<Algorithm>,
 }
 
 impl Key {
-    /// Whether the key's own type is for this algorithm: an RSA key never verifies `ES256`, nor an EC key `HS256`.
+    /// Whether the key's type fits the algorithm: an RSA key never verifies `ES256`, an EC key
+    /// never `HS256`.
     pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
@@ -29,45 +32,44 @@ impl Key {
     }
 }
 
-/// The keys of an issuer at one time.
+/// The usable keys of one JWKS document.
 pub(super) struct KeySet {
     keys: HashMap<String, Key>,
-    /// Digest of the document, to notice a change.
+    /// SHA-256 of the document, to detect changes.
     digest: [u8; 32],
     generation: u64,
 }
 
-/// Why a key set cannot be used. The old one stays in use.
+/// Why a JWKS document is rejected. The previous key set stays in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum KeySetError {
     /// Not a JWK set.
     #[error("not a JSON Web Key Set")]
     Malformed,
-    /// Two keys with one id: which one signed could not be told.
+    /// Two keys have the same id, so the signing key is ambiguous.
     #[error("two keys have the same id")]
     DuplicateKeyId,
-    /// A symmetric or private key, which has no place in a public document: whoever made it cannot be trusted
-    /// with the rest either.
-    #[error("a key that must not be public")]
+    /// The set publishes a symmetric or private key, so none of its keys can be trusted.
+    #[error("the key set contains a symmetric or private key; the issuer must revoke it")]
     SecretKey,
-    /// A key for something that RFC 7517 section 4.2 does not know.
-    #[error("a key of unknown use")]
+    /// A `use` that RFC 7517 section 4.2 does not define.
+    #[error("a key has an unknown `use`")]
     UnknownUse,
-    /// No key this API could use.
-    #[error("no usable key")]
+    /// No key is usable for signature verification.
+    #[error("the key set has no usable key")]
     NoUsableKey,
     /// More than 64 keys.
-    #[error("too many keys")]
+    #[error("the key set has more than 64 keys")]
     TooMany,
 }
 
 #[derive(Deserialize)]
-struct RawSet {
-    keys: Vec<RawKey>,
+struct JwkSet {
+    keys: Vec<Jwk>,
 }
 
 #[derive(Deserialize)]
-struct RawKey {
+struct Jwk {
     kty: String,
     kid: Option<String>,
     r#use: Option<String>,
@@ -83,22 +85,24 @@ struct RawKey {
 }
 
 impl KeySet {
-    /// Reads a JWK set. Keys without an id, for encryption, too short, or of other kinds are left out; a set with
-    /// a key that should not be in any is refused as a whole.
+    /// Parses a JWKS document.
+    ///
+    /// Skips keys without an id, encryption keys, short keys and keys of unsupported types. Rejects
+    /// the whole set if it has a key that no public set may have.
     pub(super) fn parse(json: &[u8], generation: u64) -> Result<Self, KeySetError> {
-        let raw: RawSet = serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
-        if raw.keys.len() > MAX_KEYS {
+        let set: JwkSet = serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
+        if set.keys.len() > MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
         let mut keys = HashMap::new();
         let mut ids = HashSet::new();
-        for raw in raw.keys {
-            raw.check()?;
-            // Whatever it is for: that one id names two keys is enough.
-            if raw.kid.as_ref().is_some_and(|kid| !ids.insert(kid.clone())) {
+        for jwk in set.keys {
+            jwk.check_public()?;
+            // Unusable keys count too: a duplicate id is ambiguous in any case.
+            if jwk.kid.as_ref().is_some_and(|kid| !ids.insert(kid.clone())) {
                 return Err(KeySetError::DuplicateKeyId);
             }
-            keys.extend(raw.usable());
+            keys.extend(jwk.into_verification_key());
         }
         if keys.is_empty() {
             return Err(KeySetError::NoUsableKey);
@@ -114,7 +118,7 @@ impl KeySet {
         self.keys.contains_key(kid)
     }
 
-    /// Changes whenever the issuer's keys do.
+    /// Number of this key set. It changes when the issuer's document changes.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -124,9 +128,9 @@ impl KeySet {
     }
 }
 
-impl RawKey {
-    /// Whether it may be in a public set at all.
-    fn check(&self) -> Result<(), KeySetError> {
+impl Jwk {
+    /// Rejects keys that a public set must not contain.
+    fn check_public(&self) -> Result<(), KeySetError> {
         if self.kty == "oct" || self.d.is_some() || self.k.is_some() {
             return Err(KeySetError::SecretKey);
         }
@@ -136,9 +140,10 @@ impl RawKey {
         }
     }
 
-    fn usable(self) -> Option<(String, Key)> {
-        let verifies = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if self.r#use.as_deref() == Some("enc") || !verifies {
+    /// The key and its id, if it can verify signatures with an allowed algorithm.
+    fn into_verification_key(self) -> Option<(String, Key)> {
+        let can_verify = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if self.r#use.as_deref() == Some("enc") || !can_verify {
             return None;
         }
         let (decoding, mut algorithms) = match (self.kty.as_str(), self.crv.as_deref()) {
@@ -152,12 +157,12 @@ impl RawKey {
             ("RSA", _) => {
                 let (n, e) = (self.n.as_deref()?, self.e.as_deref()?);
                 let modulus = URL_SAFE_NO_PAD.decode(n).ok()?;
-                if bits(&modulus) < MIN_RSA_BITS {
+                if bit_length(&modulus) < MIN_RSA_BITS {
                     return None;
                 }
                 (DecodingKey::from_rsa_components(n, e).ok()?, vec![Algorithm::RS256, Algorithm::PS256])
             }
-            // Not on the allowlist.
+            // Not on the allowlist of algorithms.
             _ => return None,
         };
         if let Some(alg) = &self.alg {
@@ -167,8 +172,8 @@ impl RawKey {
     }
 }
 
-/// Bits of a big-endian number, without its leading zeros.
-fn bits(number: &[u8]) -> usize {
+/// Length of a big-endian number in bits, without leading zeros.
+fn bit_length(number: &[u8]) -> usize {
     let significant = number.iter().skip_while(|byte| **byte == 0);
     let bytes = significant.clone().count();
     let leading = significant.clone().next().map_or(0, |first| first.leading_zeros() as usize);
@@ -193,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn authn_03_a_key_is_bound_to_the_algorithm_of_its_type() {
+    fn authn_03_key_is_bound_to_the_algorithm_of_its_type() {
         let set = parse(&format!(r#"{{{EC},"kid":"a"}}"#)).unwrap();
         assert!(set.get("a").unwrap().allows(Algorithm::ES256));
         for other in [Algorithm::RS256, Algorithm::PS256, Algorithm::EdDSA, Algorithm::HS256] {
@@ -202,25 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn authn_03_a_short_rsa_key_is_left_out() {
-        let rsa = |bytes: usize| {
-            let n = URL_SAFE_NO_PAD.encode(vec![0xff; bytes]);
-            parse(&format!(r#"{{"kty":"RSA","kid":"r","n":"{n}","e":"AQAB"}}"#)).map(|_| ())
-        };
-        assert_eq!(rsa(256), Ok(()));
-        assert_eq!(rsa(255), Err(KeySetError::NoUsableKey));
-        // Leading zeros, of bytes and of bits, make no key longer.
-        let of = |modulus: &[u8]| {
+    fn authn_03_short_rsa_key_is_skipped() {
+        let parse_rsa = |modulus: &[u8]| {
             let n = URL_SAFE_NO_PAD.encode(modulus);
             parse(&format!(r#"{{"kty":"RSA","kid":"r","n":"{n}","e":"AQAB"}}"#)).map(|_| ())
         };
-        assert_eq!(of(&[&[0; 8], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
-        assert_eq!(of(&[&[0x7f], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
-        assert_eq!(of(&[&[0, 0x80], [0xff; 255].as_slice()].concat()), Ok(()));
+        assert_eq!(parse_rsa(&[0xff; 256]), Ok(()));
+        assert_eq!(parse_rsa(&[0xff; 255]), Err(KeySetError::NoUsableKey));
+        // Leading zero bytes and zero bits do not count.
+        assert_eq!(parse_rsa(&[&[0; 8], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
+        assert_eq!(parse_rsa(&[&[0x7f], [0xff; 255].as_slice()].concat()), Err(KeySetError::NoUsableKey));
+        assert_eq!(parse_rsa(&[&[0, 0x80], [0xff; 255].as_slice()].concat()), Ok(()));
     }
 
     #[test]
-    fn keys_for_something_else_are_left_out() {
+    fn keys_for_other_purposes_are_skipped() {
         for key in [
             format!(r#"{{{EC},"kid":"e","use":"enc"}}"#),
             format!(r#"{{{EC},"kid":"h","alg":"HS256"}}"#),
@@ -233,12 +234,12 @@ mod tests {
             let set = parse(&format!(r#"{key},{{{EC},"kid":"good"}}"#)).unwrap();
             assert_eq!(set.keys.len(), 1, "{key}");
         }
-        let verifies = format!(r#"{{{EC},"kid":"v","use":"sig","key_ops":["sign","verify"],"alg":"ES256"}}"#);
-        assert!(parse(&verifies).unwrap().contains("v"));
+        let signing_key = format!(r#"{{{EC},"kid":"v","use":"sig","key_ops":["sign","verify"],"alg":"ES256"}}"#);
+        assert!(parse(&signing_key).unwrap().contains("v"));
     }
 
     #[test]
-    fn authn_09_a_set_with_a_key_that_must_not_be_in_it_is_refused_whole() {
+    fn authn_09_key_set_with_a_forbidden_key_is_rejected_as_a_whole() {
         let good = format!(r#"{{{EC},"kid":"good"}}"#);
         for (key, error) in [
             (r#"{"kty":"oct","kid":"o","k":"AAAA"}"#.to_owned(), KeySetError::SecretKey),
@@ -257,11 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_told_from_another_and_named_by_its_ids() {
+    fn key_sets_are_compared_by_document_and_logged_by_key_id() {
         let set = |kid: &str| parse(&format!(r#"{{{EC},"kid":"{kid}"}}"#)).unwrap();
         assert!(set("a").same_document(&set("a")));
         assert!(!set("a").same_document(&set("b")));
-        let told = format!("{:?}", set("a"));
-        assert!(told.contains("[\"a\"]") && !told.contains("f83OJ3D2"), "{told}");
+        let logged = format!("{:?}", set("a"));
+        assert!(logged.contains("[\"a\"]") && !logged.contains("f83OJ3D2"), "{logged}");
     }
 }

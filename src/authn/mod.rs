@@ -1,90 +1,91 @@
-//! Who is calling: credential → [`Principal`].
+//! Authentication: verifies a request's credential and makes the [`Principal`].
 //!
-//! [`credential`] takes the one credential out of a request.
+//! Controls: RATE-06, FAIL-01; the other files name theirs. `http/guard.rs` calls
+//! [`Authenticator::authenticate`] before it reads anything else of a request.
 //!
-//! The way of a token (RFC 9068): [`issuers`] finds whose it is; [`cache`] knows it, or [`claims`] reads it and
-//! [`verify`] checks it against a key from [`keys`], which [`discovery`] found and keeps fresh.
+//! - [`credential`] extracts the one credential of a request.
+//! - Access token (RFC 9068): [`issuers`] looks in the [`cache`]. On a miss, [`claims`] parses the
+//!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
+//!   [`discovery`] fetches and refreshes.
+//! - API key: [`api_key_format`] parses it. [`api_keys`] looks in its cache, or verifies the secret
+//!   against the stored hash; [`hashing`] queues that work for the threads of [`hash_pool`].
+//! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
-//! The way of an API key: [`key_text`] reads it; [`api_keys`] knows it, or checks it against the hash that is stored,
-//! as [`hashing`] lets it, on the threads of [`workers`].
-//!
-//! On the internal listener a client certificate is a credential too: [`certificate`] says whose.
-//!
-//! Whatever is found then passes [`revocation`], and failures are counted by [`penalties`].
+//! Every principal is then checked against the revocation list ([`revocation`]). Failures count
+//! towards the lock-out of their source ([`failure_limiter`]).
 
+mod api_key_format;
 mod api_keys;
 mod cache;
 mod certificate;
 mod claims;
 mod credential;
 mod discovery;
+mod error;
+mod failure_limiter;
+mod hash_pool;
 mod hashing;
 mod issuers;
-mod key_text;
 mod keys;
-mod penalties;
 mod principal;
-mod refused;
+mod reject_reason;
 mod revocation;
 mod verify;
-mod workers;
 
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
 };
 
 use http::HeaderMap;
 use secrecy::SecretString;
-use thiserror::Error;
 use tokio::task::JoinSet;
 
-pub use certificate::{Peer, PeerCertificate};
-pub(crate) use key_text::api_key_id;
-pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, after_kind};
+pub(crate) use api_key_format::parse_api_key_id;
+pub use certificate::{ClientCertificate, ConnectionInfo};
+pub use error::{AuthnError, SetupError};
+pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
-pub use refused::Refused;
+pub use reject_reason::RejectReason;
 
 use crate::{
-    authz::internal::ServiceRight,
-    crypto::RandomError,
-    domain::{ApiKeyId, Clock, TenantId},
+    db::{Credentials, DbError},
+    domain::{ApiKeyId, Clock, ServiceRight, TenantId},
     settings::{Service, Settings},
-    store::{Credentials, StoreError},
 };
 use api_keys::ApiKeys;
 use certificate::Services;
 use credential::Credential;
+use failure_limiter::{FailureLimiter, FailureOutcome};
 use issuers::Issuers;
-use penalties::{Penalties, Verdict};
 use revocation::Revocations;
 
-/// Where a call comes from: an IPv4 address, or the /64 of an IPv6 one. What failures are counted by.
+/// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
+/// Failed authentications are counted per source network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Source(pub IpAddr);
+pub struct SourceNetwork(pub IpAddr);
 
-/// What a request shows of who is calling.
+/// The parts of a request that can hold a credential.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<'r> {
-    /// Its headers.
+pub struct RequestCredentials<'r> {
+    /// The request's header fields.
     pub headers: &'r HeaderMap,
-    /// Its query, in which no credential may be.
+    /// The request's query string. A credential in it is rejected.
     pub query: &'r str,
-    /// The other end of its connection.
-    pub peer: &'r Peer,
+    /// The connection, with its client certificate.
+    pub connection: &'r ConnectionInfo,
 }
 
-impl Shown<'_> {
-    /// What kind of credential it shows, as metrics tell them apart.
+impl RequestCredentials<'_> {
+    /// The kind of credential, as a metric label.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         if self.headers.contains_key(http::header::AUTHORIZATION) {
             "token"
-        } else if self.headers.contains_key(credential::API_KEY) {
+        } else if self.headers.contains_key(credential::API_KEY_HEADER) {
             "api_key"
-        } else if self.peer.certificate.is_some() {
+        } else if self.connection.certificate.is_some() {
             "certificate"
         } else {
             "none"
@@ -92,224 +93,199 @@ impl Shown<'_> {
     }
 }
 
-/// Why a call could not be authenticated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AuthnError {
-    /// No credential was presented.
-    #[error("no credential")]
-    Missing,
-    /// What was presented is not one acceptable credential. Why is for logs, never for the caller.
-    #[error("credential refused: {reason}")]
-    Refused {
-        /// Why.
-        reason: Refused,
-        /// Which API key was presented, if it was one.
-        key: Option<ApiKeyId>,
-        /// How long the answer is to be held back, after many failures.
-        delay: Duration,
-    },
-    /// Too many failures came from the same source.
-    #[error("shut out for {seconds} s")]
-    Penalised {
-        /// For how long.
-        seconds: i64,
-        /// What it was refused for besides, if it was looked at.
-        refused: Option<(Refused, Option<ApiKeyId>)>,
-    },
-    /// Something that is needed to decide is missing: fail closed.
-    #[error("cannot authenticate without {0}")]
-    Unavailable(&'static str),
-}
-
-impl AuthnError {
-    /// A refusal that is given at once.
-    fn refused(reason: Refused, key: Option<ApiKeyId>) -> Self {
-        Self::Refused { reason, key, delay: Duration::ZERO }
-    }
-}
-
-impl From<Refused> for AuthnError {
-    fn from(reason: Refused) -> Self {
-        Self::refused(reason, None)
-    }
-}
-
-/// Why there is no authenticator.
-#[derive(Debug, Error)]
-pub enum SetupError {
-    /// The HTTP client for the issuers cannot be made.
-    #[error("cannot set up the HTTP client")]
-    HttpClient(#[from] reqwest::Error),
-    /// Nothing could be made at random.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// There is no thread left for hashing.
-    #[error("cannot start the threads that hash")]
-    Threads(#[from] std::io::Error),
-}
-
-/// Verifies credentials. One per server.
+/// Authenticates requests. Each replica has one.
 #[derive(Debug)]
 pub struct Authenticator {
     issuers: Issuers,
     api_keys: Arc<ApiKeys>,
     revocations: Arc<Revocations>,
-    penalties: Penalties,
+    failure_limiter: FailureLimiter,
     services: Services,
     clock: Clock,
-    /// With a secret of this process: nobody can choose a subject that gets another's number.
-    numbers: RandomState,
+    /// Hashes callers with a secret of this process: no client can choose a subject that collides
+    /// with another caller's hash.
+    caller_hasher: RandomState,
 }
 
 impl Authenticator {
-    /// An authenticator that knows neither the issuers' keys nor what was revoked yet.
+    /// Creates an authenticator that has no issuer keys and no revocations yet.
     pub fn new(settings: &Settings, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
         Ok(Self {
             issuers: Issuers::new(&settings.oidc, settings.profile, store.clone(), clock)?,
             api_keys: Arc::new(ApiKeys::new(settings, store.clone(), clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
-            penalties: Penalties::new(settings.penalty, clock.clone()),
+            failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: Services::new(settings.internal.clone().map(|internal| internal.services).unwrap_or_default()),
             clock: clock.clone(),
-            numbers: RandomState::new(),
+            caller_hasher: RandomState::new(),
         })
     }
 
-    /// Keeps what it knows fresh, until the tasks are dropped.
+    /// Starts the tasks that refresh issuer keys, follow revocations and record uses of API keys.
+    /// They end when the returned set is dropped.
     #[must_use]
-    pub fn keep_fresh(&self) -> JoinSet<()> {
+    pub fn start_background_tasks(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        self.issuers.keep_fresh(&mut tasks);
+        self.issuers.start_key_refresh(&mut tasks);
         tasks.spawn(Arc::clone(&self.revocations).follow());
-        tasks.spawn(Arc::clone(&self.api_keys).note_uses());
+        tasks.spawn(Arc::clone(&self.api_keys).record_uses());
         tasks
     }
 
-    /// Notes what it has not noted yet, before the service ends.
-    pub async fn finish(&self) {
+    /// Writes pending last-use times of API keys. Called at shutdown.
+    pub async fn flush(&self) {
         self.api_keys.flush_uses().await;
     }
 
-    /// Whether anybody could be let in.
+    /// Whether the replica can authenticate callers, for the readiness probe.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.issuers.is_ready() && !self.revocations.is_lost()
+        self.issuers.is_ready() && !self.revocations.is_stale()
     }
 
-    /// The text of a new API key, which nobody will see again, and the hash of its secret to store. What its maker may do
-    /// is noted first, once more: a database that took over may have lost it, and a key without it opens nothing.
-    pub async fn issue_key(&self, maker: &Principal, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        self.issuers.note_roles(maker).await?;
-        self.api_keys.issue(maker.tenant(), id).await
+    /// Creates a new API key. Returns its text, which is shown once, and the hash of its secret.
+    ///
+    /// Records the creator's roles again first. A database that took over after a failover may have
+    /// lost them, and without them the key would have no permissions.
+    pub async fn issue_api_key(&self, creator: &Principal, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
+        self.issuers.record_roles(creator).await?;
+        self.api_keys.issue(creator.tenant(), id).await
     }
 
-    /// Reads all revocations. To be done once before the first request.
-    pub async fn learn_revocations(&self) -> Result<(), StoreError> {
-        self.revocations.look(None).await
+    /// Loads all revocations. Called once, before the first request is served.
+    pub async fn load_revocations(&self) -> Result<(), DbError> {
+        self.revocations.load(None).await
     }
 
-    /// Reads the API keys of a tenant again from here on. The other replicas are notified by the
-    /// database.
-    pub fn keys_changed(&self, tenant: TenantId) {
-        self.revocations.keys_changed(tenant);
+    /// Makes the cached API keys of a tenant stale on this replica. The database notifies the other
+    /// replicas.
+    pub fn invalidate_api_keys(&self, tenant: TenantId) {
+        self.revocations.invalidate_api_keys(tenant);
     }
 
-    /// Whether somebody who was let in would be still: asked by what goes on for long.
+    /// Whether an authenticated principal is still accepted. Long-running responses check it.
     #[must_use]
     pub fn still_accepts(&self, principal: &Principal) -> bool {
         self.revocations.check(principal).is_ok()
     }
 
-    /// A number for whose the credential is, if it was accepted lately: a token that would be now, a key that was
-    /// right when it was checked last, or a certificate that names a service. Nothing is verified for it, so it opens nothing.
+    /// A hash of the caller, if this replica accepted the credential recently (RATE-06).
+    ///
+    /// The edge keys its rate limit per caller by it. Accepted are: a cached token that is still
+    /// valid, an API key that verified when it was last checked, and a service's certificate on the
+    /// internal listener. Nothing is verified here, so the hash authorizes nothing.
     #[must_use]
-    pub fn recognise(&self, shown: Shown<'_>) -> Option<u64> {
-        match credential::of(shown.headers, shown.query).ok()? {
+    pub fn lookup_cached(&self, credentials: RequestCredentials<'_>) -> Option<u64> {
+        let connection = credentials.connection;
+        match credential::extract(credentials.headers, credentials.query).ok()? {
+            None if !connection.internal => None,
             None => {
-                let (_, caller) = shown.peer.internal.then(|| self.named(shown.peer).ok())??;
-                Some(self.number(caller.tenant, &caller.subject))
+                let (_, caller) = self.identify_service(connection).ok()?;
+                Some(self.hash_caller(caller.tenant, &caller.subject))
             }
             Some(Credential::Token(token)) => {
-                let principal = self.issuers.remembered(token)?;
+                let principal = self.issuers.cached(token)?;
                 self.revocations.check(&principal).ok()?;
-                // Whoever stole it must not use up its holder's.
-                shown.peer.may_show(principal.bound_to.as_ref(), self.clock.timestamp()).ok()?;
-                Some(self.number(principal.tenant, &principal.subject))
+                // A stolen certificate-bound token must not use up its holder's rate limit.
+                connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
+                Some(self.hash_caller(principal.tenant, &principal.subject))
             }
             Some(Credential::ApiKey(text)) => {
-                let (tenant, subject) = self.api_keys.proven(text)?;
-                Some(self.number(tenant, &subject))
+                let (tenant, subject) = self.api_keys.lookup_verified(text)?;
+                Some(self.hash_caller(tenant, &subject))
             }
         }
     }
 
-    fn number(&self, tenant: TenantId, subject: &str) -> u64 {
-        self.numbers.hash_one((tenant, subject))
+    fn hash_caller(&self, tenant: TenantId, subject: &str) -> u64 {
+        self.caller_hasher.hash_one((tenant, subject))
     }
 
-    /// The principal behind a request's credential. After many failures a refusal carries a delay, up to a second.
-    pub async fn authenticate(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
-        let outcome = self.identify(shown, source).await;
-        let Err(AuthnError::Refused { reason, key, .. }) = outcome else { return outcome };
-        if !reason.is_suspicious(key) {
+    /// Verifies a request's credential and returns its principal.
+    ///
+    /// After many failures from `source`, a rejection carries a delay of up to one second, or
+    /// becomes a lock-out.
+    pub async fn authenticate(
+        &self,
+        credentials: RequestCredentials<'_>,
+        source: SourceNetwork,
+    ) -> Result<Arc<Principal>, AuthnError> {
+        let outcome = self.identify(credentials, source).await;
+        let Err(AuthnError::Rejected { reason, key, .. }) = outcome else { return outcome };
+        if !reason.counts_as_failure(key) {
             return outcome;
         }
-        let verdict = match key {
-            Some(key) => self.penalties.key_failed(source, key),
-            None => self.penalties.token_failed(source),
+        let failure = match key {
+            Some(key) => self.failure_limiter.record_api_key_failure(source, key),
+            None => self.failure_limiter.record_token_failure(source),
         };
-        match verdict {
-            Verdict::ShutOut(seconds) => Err(AuthnError::Penalised { seconds, refused: Some((reason, key)) }),
-            Verdict::Delay(delay) => Err(AuthnError::Refused { reason, key, delay }),
+        match failure {
+            FailureOutcome::LockedOut(seconds) => Err(AuthnError::LockedOut { seconds, rejected: Some((reason, key)) }),
+            FailureOutcome::Delayed(delay) => Err(AuthnError::Rejected { reason, key, delay }),
         }
     }
 
-    async fn identify(&self, shown: Shown<'_>, source: Source) -> Result<Arc<Principal>, AuthnError> {
-        let credential = credential::of(shown.headers, shown.query)?;
-        // To the internal listener nobody comes who is not known, or is no longer, whatever else they show.
-        let service = if shown.peer.internal { Some(self.named(shown.peer)?) } else { None };
+    async fn identify(
+        &self,
+        credentials: RequestCredentials<'_>,
+        source: SourceNetwork,
+    ) -> Result<Arc<Principal>, AuthnError> {
+        let credential = credential::extract(credentials.headers, credentials.query)?;
+        let connection = credentials.connection;
+        // The internal listener requires the certificate of a configured service that is not
+        // revoked, whatever other credential the request has.
+        let service = if connection.internal { Some(self.identify_service(connection)?) } else { None };
         if let Some((_, caller)) = &service {
             self.revocations.check(caller)?;
         }
         let principal = match (credential, service) {
             (Some(Credential::Token(token)), _) => {
-                self.issuers.principal_of(token, shown.peer, &self.revocations).await?
+                self.issuers.authenticate(token, connection, &self.revocations).await?
             }
             (Some(Credential::ApiKey(text)), _) => {
-                // Which has looked for revocations, and is bound to nothing.
-                return self.api_keys.principal_of(text, source, &self.revocations, &self.penalties).await;
+                // It checks revocations itself, and an API key is bound to no certificate.
+                return self.api_keys.authenticate(text, source, &self.revocations, &self.failure_limiter).await;
             }
             (None, Some((service, caller))) if service.tenant.is_some() => return Ok(Arc::new(caller)),
-            (None, Some(_)) => return Err(Refused::Tenant.into()),
+            (None, Some(_)) => return Err(RejectReason::Tenant.into()),
             (None, None) => return Err(AuthnError::Missing),
         };
-        shown.peer.may_show(principal.bound_to.as_ref(), self.clock.timestamp())?;
+        connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         self.revocations.check(&principal)?;
         Ok(principal)
     }
 
-    /// The service that a certificate names, and it as a caller. Without a tenant it is nobody's, and calls no operation
-    /// of the API.
-    fn named<'s>(&'s self, peer: &'s Peer) -> Result<(&'s Service, Principal), Refused> {
-        let (service, certificate) = self.services.named(peer, self.clock.timestamp())?;
+    /// Finds the service that the connection's certificate names, and makes its principal.
+    ///
+    /// A service without a tenant gets the nil tenant; it can call no operation of the API.
+    fn identify_service<'s>(
+        &'s self,
+        connection: &'s ConnectionInfo,
+    ) -> Result<(&'s Service, Principal), RejectReason> {
+        let (service, certificate) = self.services.find(connection, self.clock.timestamp())?;
         let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
         Ok((service, certificate::principal(service, certificate, tenant)))
     }
 
-    /// The service that a certificate names, for the operations that only the internal listener has, and whether it was
-    /// given this right. By what is known of revocations, however old: who watches the service must see it when
-    /// the database is away.
-    pub fn service(&self, shown: Shown<'_>, right: ServiceRight) -> Result<(String, bool), AuthnError> {
-        if !shown.peer.internal {
+    /// Authenticates the service that calls an operation of the internal listener.
+    ///
+    /// Returns its subject, and whether the settings give it `right`. A stale revocation list does
+    /// not block it: monitoring must work while the database is down.
+    pub fn authenticate_service(
+        &self,
+        credentials: RequestCredentials<'_>,
+        right: ServiceRight,
+    ) -> Result<(String, bool), AuthnError> {
+        if !credentials.connection.internal {
             return Err(AuthnError::Missing);
         }
-        // Another credential says nothing here, and two could be read in two ways.
-        if credential::of(shown.headers, shown.query)?.is_some() {
-            return Err(Refused::TwoCredentials.into());
+        // The certificate is the credential here; a second one would make the caller ambiguous.
+        if credential::extract(credentials.headers, credentials.query)?.is_some() {
+            return Err(RejectReason::TwoCredentials.into());
         }
-        let (service, caller) = self.named(shown.peer)?;
-        if self.revocations.names_subject(&caller) {
-            return Err(Refused::Revoked.into());
+        let (service, caller) = self.identify_service(credentials.connection)?;
+        if self.revocations.is_subject_revoked(&caller) {
+            return Err(RejectReason::Revoked.into());
         }
         Ok((caller.subject, service.rights.contains(&right)))
     }

@@ -1,48 +1,54 @@
+//! The authenticated caller, and the subjects under which it is recorded (AUTHN-04, AUTHZ-09).
+//!
+//! Only `authn` makes a [`Principal`], from a verified credential. Authorization, quotas, the audit
+//! trail and security events take the caller's identity from it.
+//!
+//! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
+
 use std::collections::BTreeSet;
 
 use super::certificate::Thumbprint;
-use crate::{
-    authz::{matrix::Scope, policy::Role},
-    domain::TenantId,
-};
+use crate::domain::{Role, Scope, TenantId};
 
-/// Prefix of the subjects of API keys.
+/// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
-/// Prefix of the subjects of services that a client certificate authenticates.
+/// Subject prefix of services that a client certificate authenticates.
 pub(crate) const SERVICE_SUBJECT: &str = "service:";
-/// Prefix of the subjects of operators in the audit trail.
+/// Subject prefix of operators in the audit trail.
 const OPERATOR_SUBJECT: &str = "operator:";
-/// Prefix of the subjects and clients of further issuers: `issuer:<name>:<sub>`.
+/// Prefix of subjects and clients of further issuers: `issuer:<name>:<sub>`.
 const ISSUER_SUBJECT: &str = "issuer:";
-/// Prefixes that no `sub` and no client id of a token may have.
-const RESERVED: [&str; 4] = [API_KEY_SUBJECT, SERVICE_SUBJECT, OPERATOR_SUBJECT, ISSUER_SUBJECT];
+/// Prefixes that a token's `sub` and client id must not have.
+const RESERVED_PREFIXES: [&str; 4] = [API_KEY_SUBJECT, SERVICE_SUBJECT, OPERATOR_SUBJECT, ISSUER_SUBJECT];
 
-/// Whether a `sub` or a client id of a token begins with a reserved prefix, in any case.
+/// Whether a token's `sub` or client id begins with a reserved prefix, in any letter case.
 pub(super) fn is_reserved(name: &str) -> bool {
-    RESERVED.iter().any(|prefix| after_kind(name, prefix).is_some())
+    RESERVED_PREFIXES.iter().any(|prefix| strip_subject_prefix(name, prefix).is_some())
 }
 
-/// The subject or client of a token as this service records it. The names of a further issuer get
-/// a reserved prefix, and the issuer's name has no `:`. So two issuers never share a subject, and
-/// an issuer that is added later never takes over a subject that is already recorded.
-pub(super) fn qualified(issuer: Option<&str>, name: &str) -> String {
+/// A token's subject or client as this service records it (AUTHN-04).
+///
+/// Names of a further issuer get a reserved prefix, and the issuer's name has no `:`. So two
+/// issuers never share a subject, and an issuer that is added later never takes over a subject
+/// that is already recorded.
+pub(super) fn qualify(issuer: Option<&str>, name: &str) -> String {
     issuer.map_or_else(|| name.to_owned(), |issuer| format!("{ISSUER_SUBJECT}{issuer}:{name}"))
 }
 
-/// What follows how a subject of some kind begins, in letters of whatever case: none may look like another.
-pub(crate) fn after_kind<'s>(subject: &'s str, kind: &str) -> Option<&'s str> {
-    let (begin, rest) = subject.split_at_checked(kind.len())?;
-    begin.eq_ignore_ascii_case(kind).then_some(rest)
+/// Strips a subject prefix, in any letter case: `API-KEY:` must not pass for another kind.
+pub(crate) fn strip_subject_prefix<'s>(subject: &'s str, prefix: &str) -> Option<&'s str> {
+    let (start, rest) = subject.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// What kind of caller a principal is.
+/// The kind of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallerKind {
-    /// A person, through some client.
+    /// A person, through an OAuth client.
     User,
-    /// A program acting for itself.
+    /// A program that acts for itself: client credentials (RFC 6749 section 4.4) or a certificate.
     Service,
-    /// A program acting for whoever made its API key.
+    /// A program that acts with an API key, within the rights of the key's creator.
     ApiKey,
 }
 
@@ -58,9 +64,10 @@ impl CallerKind {
     }
 }
 
-/// An authenticated caller. Its fields are private and only `authn/` makes one, so that holding
-/// a principal proves that a credential was verified. Identity comes from here and from nowhere
-/// else: not from a body, a query or a header (control AUTHZ-09).
+/// An authenticated caller (AUTHZ-09).
+///
+/// Its fields are private to `authn`, so a principal proves that a credential was verified. It is
+/// the only source of the caller's identity; bodies, queries and headers are not.
 #[derive(Debug)]
 pub struct Principal {
     pub(super) kind: CallerKind,
@@ -69,86 +76,88 @@ pub struct Principal {
     pub(super) tenant: TenantId,
     pub(super) roles: Vec<Role>,
     pub(super) scopes: BTreeSet<Scope>,
-    /// Whose rights bound it: of an API key, who made it.
+    /// For an API key: the subject of its creator. The creator's roles limit the key.
     pub(super) creator: Option<String>,
-    /// The `jti` of its token; of an API key, that of the token by which it was made.
+    /// The `jti` of the token; for an API key, of the token that authorized its creation.
     pub(super) token_id: Option<String>,
-    /// The certificate that its token is bound to.
-    pub(super) bound_to: Option<Thumbprint>,
-    /// When its credential was issued, in seconds since the epoch.
+    /// The certificate that the token is bound to (RFC 8705).
+    pub(super) bound_certificate: Option<Thumbprint>,
+    /// When the credential was issued, in seconds since the epoch.
     pub(super) issued_at: i64,
 }
 
 #[cfg(test)]
 impl Principal {
-    /// Somebody without roles and scopes, for unit tests.
-    pub(crate) fn nobody_of(tenant: TenantId) -> Self {
+    /// A user without roles and scopes, for unit tests.
+    pub(crate) fn without_rights(tenant: TenantId) -> Self {
         Self {
             kind: CallerKind::User,
-            subject: "nobody".to_owned(),
-            client: "none".to_owned(),
+            subject: "a-user".to_owned(),
+            client: "a-client".to_owned(),
             tenant,
             roles: Vec::new(),
             scopes: BTreeSet::new(),
             creator: None,
             token_id: None,
-            bound_to: None,
+            bound_certificate: None,
             issued_at: 0,
         }
     }
 }
 
 impl Principal {
-    /// A person, or a program acting for itself or for a person.
+    /// User, service or API key.
     #[must_use]
     pub fn kind(&self) -> CallerKind {
         self.kind
     }
 
-    /// The `sub` of the token, for a further issuer as `issuer:<name>:<sub>`; `api-key:` and the id
-    /// of an API key; `service:` and the name of a service with a certificate.
+    /// The recorded subject. For tokens: `<sub>`, or `issuer:<name>:<sub>` from a further issuer.
+    /// For API keys: `api-key:<id>`. For services with a certificate: `service:<name>`.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The OAuth client that presented it; of an API key or a certificate, the same as its subject.
+    /// The OAuth client of the token; for an API key or a certificate, the same as the subject.
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client
     }
 
-    /// The tenant all its calls are confined to.
+    /// The tenant that all calls are confined to.
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         self.tenant
     }
 
-    /// When its credential was issued; an API key's, when the one was by which it was made; a certificate's, when it begins. Seconds
-    /// since the epoch.
+    /// When the credential was issued, in seconds since the epoch.
+    ///
+    /// An API key counts as issued with the credential that created it. A certificate counts as
+    /// issued at its `notBefore`.
     #[must_use]
     pub fn issued_at(&self) -> i64 {
         self.issued_at
     }
 
-    /// The `jti` of its token, if it has one; of an API key, that of the token by which it was made.
+    /// The `jti` of the token, if any; for an API key, of the token that authorized its creation.
     #[must_use]
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
     }
 
-    /// Its roles in that tenant.
+    /// The roles in the principal's tenant.
     #[must_use]
     pub fn roles(&self) -> &[Role] {
         &self.roles
     }
 
-    /// The scopes of this API it was delegated. Scopes of other APIs are not kept.
+    /// The scopes that the credential has. Scopes of other APIs are dropped.
     pub fn scopes(&self) -> impl Iterator<Item = Scope> {
         self.scopes.iter().copied()
     }
 
-    /// Whether it was delegated the scope.
+    /// Whether the credential has the scope.
     #[must_use]
     pub fn has_scope(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)

@@ -1,7 +1,9 @@
-//! Revoked credentials and changes of API keys, kept up to date in memory (AUTHN-11, AUTHN-12).
+//! In-memory revocation list and counts of API key changes (AUTHN-11, AUTHN-12).
 //!
-//! One connection listens for notifications and reads new revocations every second, so a connection
-//! that went silent shows. Authentication asks here for every request, and waits for no message.
+//! One database connection listens for notifications, and polls for new revocations every second:
+//! a notification can be lost, and polling detects a dead connection. Authentication checks every
+//! principal here, without a database query. If the list is older than
+//! `APP_REVOCATION__MAX_FEED_AGE_SECONDS`, authentication fails closed (unless set to `serve`).
 
 use std::{
     collections::HashMap,
@@ -15,43 +17,46 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{AuthnError, Principal, Refused};
+use super::{AuthnError, Principal, RejectReason};
 use crate::{
+    db::{Credentials, DbError, Notification, RevocationFeed},
     domain::{Clock, Revocation, RevocationKind, TenantId},
-    settings::{self, WhenLost},
-    store::{Credentials, Notice, RevocationFeed, StoreError},
+    settings::{self, OnStaleFeed},
 };
 
-/// How often revocations are read, notified or not: a notification can be lost.
-const LOOK: Duration = Duration::from_secs(1);
-/// The same after a failure, or after the connection was lost.
-const RETRY: Duration = Duration::from_millis(100);
-/// Counters of key changes. Tenants that share one read a key once more than they need.
+/// Interval between reads of new revocations, even without a notification.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Delay before a retry after a failed read or a lost connection.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Number of key-change counters. A change in one tenant also invalidates the cached API keys of
+/// tenants that share its counter; they are only read again.
 const COUNTERS: usize = 1_024;
 
-/// The revocations in force, and how often API keys changed.
+/// The revocation list of this replica, and the counts of API key changes.
 #[derive(Debug)]
 pub(super) struct Revocations {
     store: Credentials,
     clock: Clock,
     settings: settings::Revocation,
-    revoked: ArcSwap<Revoked>,
-    /// By tenant. Cached keys are stale if it moved since their rows were read.
+    list: ArcSwap<RevocationList>,
+    /// Indexed by a hash of the tenant. A cached API key is stale if the count differs from the one
+    /// before its row was read.
     key_changes: Box<[AtomicU64]>,
     started: Instant,
-    /// When the last look began that succeeded, in milliseconds after the start; 0 if none did.
-    up_to_date_at: AtomicU64,
-    /// Whether the last look failed, so that it is logged once.
+    /// Start of the last successful load, in milliseconds after `started`; 0 if there was none.
+    loaded_at: AtomicU64,
+    /// Whether the last load failed, so that an outage is logged once.
     failing: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Revoked(HashMap<RevocationKind, HashMap<String, Cutoff>>);
+struct RevocationList(HashMap<RevocationKind, HashMap<String, Cutoff>>);
 
-/// Both in seconds since the epoch.
+/// A revocation of all credentials issued up to a time. Times are in seconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 struct Cutoff {
     issued_before: i64,
+    /// The revocation may be dropped after this time: the credentials have expired by then.
     expires_at: i64,
 }
 
@@ -61,56 +66,56 @@ impl Revocations {
             store,
             clock,
             settings,
-            revoked: ArcSwap::default(),
+            list: ArcSwap::default(),
             key_changes: (0..COUNTERS).map(|_| AtomicU64::default()).collect(),
             started: Instant::now(),
-            up_to_date_at: AtomicU64::new(0),
+            loaded_at: AtomicU64::new(0),
             failing: AtomicBool::new(false),
         })
     }
 
-    /// Follows the database for as long as it runs.
+    /// Keeps the list current, forever: listens and polls, and reconnects after failures.
     pub(super) async fn follow(self: Arc<Self>) {
         loop {
-            // Listens first and reads everything then, so that nothing is missed in between. It may
-            // be another database than before: a copy that took over, or a restored backup.
+            // Listens before it loads all revocations, so that none is missed in between. After a
+            // failover or a restore, this may be a different database.
             let mut feed = self.store.listen().await.ok();
-            if self.look(feed.as_mut()).await.is_ok() {
-                // Changes of keys may have been missed; without a feed, they are missed each time.
-                self.all_keys_changed();
+            if self.load(feed.as_mut()).await.is_ok() {
+                // Key changes may have been missed; without a feed, every one is.
+                self.invalidate_all_api_keys();
                 match &mut feed {
                     Some(feed) => self.follow_feed(feed).await,
-                    None => tokio::time::sleep(LOOK).await,
+                    None => tokio::time::sleep(POLL_INTERVAL).await,
                 }
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
     }
 
-    /// Until the connection is lost or silent.
+    /// Processes notifications and polls, until the connection is lost or stops responding.
     async fn follow_feed(&self, feed: &mut RevocationFeed) {
-        let mut look_at = Instant::now() + LOOK;
+        let mut poll_at = Instant::now() + POLL_INTERVAL;
         loop {
-            match tokio::time::timeout_at(look_at, feed.next()).await {
-                Ok(Ok(Notice::KeysChanged(tenant))) => {
-                    self.keys_changed(tenant);
-                    // However many of them come, the next look is in time.
-                    if Instant::now() < look_at {
+            match tokio::time::timeout_at(poll_at, feed.next()).await {
+                Ok(Ok(Notification::KeysChanged(tenant))) => {
+                    self.invalidate_api_keys(tenant);
+                    // A flood of these notifications must not delay the next poll.
+                    if Instant::now() < poll_at {
                         continue;
                     }
                 }
                 Ok(Err(_)) => return,
-                Ok(Ok(Notice::Revoked)) | Err(_) => {}
+                Ok(Ok(Notification::Revoked)) | Err(_) => {}
             }
-            if self.look(Some(&mut *feed)).await.is_err() {
+            if self.load(Some(&mut *feed)).await.is_err() {
                 return;
             }
-            look_at = Instant::now() + LOOK;
+            poll_at = Instant::now() + POLL_INTERVAL;
         }
     }
 
-    /// Reads what was revoked: by the feed, if there is one, only what is new to it.
-    pub(super) async fn look(&self, feed: Option<&mut RevocationFeed>) -> Result<(), StoreError> {
+    /// Loads revocations: all of them, or with a feed those that are new to the feed.
+    pub(super) async fn load(&self, feed: Option<&mut RevocationFeed>) -> Result<(), DbError> {
         let began = self.started.elapsed();
         let new = match feed {
             Some(feed) => feed.new_revocations().await,
@@ -118,100 +123,104 @@ impl Revocations {
         };
         let new = new.inspect_err(|error| self.report(error))?;
         let now = self.clock.timestamp();
-        if !new.is_empty() || self.revoked.load().has_ended(now) {
-            self.revoked.rcu(|revoked| revoked.with(&new, now));
+        if !new.is_empty() || self.list.load().has_expired(now) {
+            self.list.rcu(|list| list.updated(&new, now));
         }
-        let at = u64::try_from(began.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.up_to_date_at.fetch_max(at, Ordering::Release);
+        let loaded_at = u64::try_from(began.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.loaded_at.fetch_max(loaded_at, Ordering::Release);
         if self.failing.swap(false, Ordering::Relaxed) {
-            tracing::warn!("revocations can be read again");
+            tracing::warn!("revocation list is up to date again");
         }
         Ok(())
     }
 
-    fn report(&self, error: &StoreError) {
+    fn report(&self, error: &DbError) {
         if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, cause = ?std::error::Error::source(error), "revocations cannot be read");
+            let cause = std::error::Error::source(error);
+            tracing::error!(%error, ?cause, "could not load revocations; check the database connection");
         }
     }
 
-    /// Whether revocations may have been missed and that is reason to refuse.
-    pub(super) fn is_lost(&self) -> bool {
-        let at = self.up_to_date_at.load(Ordering::Acquire);
-        let age = self.started.elapsed().saturating_sub(Duration::from_millis(at));
-        // A replica that never read any refuses, whatever the setting.
-        at == 0 || (age > self.settings.max_feed_age && self.settings.when_lost == WhenLost::Refuse)
+    /// Whether the list is so old that credentials must be rejected.
+    pub(super) fn is_stale(&self) -> bool {
+        let loaded_at = self.loaded_at.load(Ordering::Acquire);
+        let age = self.started.elapsed().saturating_sub(Duration::from_millis(loaded_at));
+        // Before the first load the replica rejects all credentials, whatever the setting.
+        loaded_at == 0 || (age > self.settings.max_feed_age && self.settings.on_stale_feed == OnStaleFeed::Refuse)
     }
 
-    /// Refuses a principal whose credential was revoked.
+    /// Rejects a principal with a revoked credential, and every principal while the list is stale.
     pub(super) fn check(&self, principal: &Principal) -> Result<(), AuthnError> {
-        if self.is_lost() {
+        if self.is_stale() {
             return Err(AuthnError::Unavailable("revocations"));
         }
-        if self.names(principal) { Err(Refused::Revoked.into()) } else { Ok(()) }
+        if self.is_revoked(principal) { Err(RejectReason::Revoked.into()) } else { Ok(()) }
     }
 
-    /// Whether a principal's credential was revoked, as far as is known.
-    pub(super) fn names(&self, principal: &Principal) -> bool {
-        self.revoked.load().names(principal)
+    /// Whether the list revokes a principal's credential. Does not check the age of the list.
+    pub(super) fn is_revoked(&self, principal: &Principal) -> bool {
+        self.list.load().is_revoked(principal)
     }
 
-    /// Whether it was revoked by its subject: `revoke everything` must not lock out services that
-    /// handle incidents.
-    pub(super) fn names_subject(&self, principal: &Principal) -> bool {
-        self.revoked.load().is_before(RevocationKind::Subject, &principal.subject, principal.issued_at)
+    /// Whether the list revokes the principal's subject. Other kinds do not count: `revoke
+    /// everything` must not lock out services that handle incidents.
+    pub(super) fn is_subject_revoked(&self, principal: &Principal) -> bool {
+        self.list.load().has_cutoff(RevocationKind::Subject, &principal.subject, principal.issued_at)
     }
 
-    /// How often keys of a tenant changed, to compare with later.
+    /// The count of API key changes of a tenant, to detect stale cache entries.
     pub(super) fn key_changes(&self, tenant: TenantId) -> u64 {
-        self.key_changes_of(tenant).map_or(0, |changes| changes.load(Ordering::Acquire))
+        self.key_change_counter(tenant).map_or(0, |changes| changes.load(Ordering::Acquire))
     }
 
-    /// Makes cached keys of a tenant stale.
-    pub(super) fn keys_changed(&self, tenant: TenantId) {
-        if let Some(changes) = self.key_changes_of(tenant) {
+    /// Makes the cached API keys of a tenant stale.
+    pub(super) fn invalidate_api_keys(&self, tenant: TenantId) {
+        if let Some(changes) = self.key_change_counter(tenant) {
             changes.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn all_keys_changed(&self) {
+    fn invalidate_all_api_keys(&self) {
         for changes in &self.key_changes {
             changes.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    fn key_changes_of(&self, tenant: TenantId) -> Option<&AtomicU64> {
-        // The end of a UUID is random, also where its beginning is a time.
+    fn key_change_counter(&self, tenant: TenantId) -> Option<&AtomicU64> {
+        // The last bytes of a UUID are random; the first may be a timestamp (UUIDv7).
         let [.., high, low] = *tenant.uuid().as_bytes();
         self.key_changes.get(usize::from(u16::from_be_bytes([high, low])) % COUNTERS)
     }
 }
 
-impl Revoked {
-    fn names(&self, principal: &Principal) -> bool {
-        let before = |kind, value: &str| self.is_before(kind, value, principal.issued_at);
-        let named = |id: &String| self.cutoff(RevocationKind::Token, id).is_some();
+impl RevocationList {
+    fn is_revoked(&self, principal: &Principal) -> bool {
+        let is_cut_off = |kind, value: &str| self.has_cutoff(kind, value, principal.issued_at);
+        let is_listed = |id: &String| self.cutoff(RevocationKind::Token, id).is_some();
         !self.0.is_empty()
-            && (principal.token_id.as_ref().is_some_and(named)
-                || before(RevocationKind::Everything, "")
-                || before(RevocationKind::Subject, &principal.subject)
-                // An API key has a subject of its own, so it goes on.
-                || before(RevocationKind::Sessions, &principal.subject)
-                || principal.creator.as_ref().is_some_and(|creator| before(RevocationKind::Subject, creator))
-                || before(RevocationKind::Client, &principal.client)
-                || before(RevocationKind::Tenant, &principal.tenant.to_string()))
+            && (principal.token_id.as_ref().is_some_and(is_listed)
+                || is_cut_off(RevocationKind::Everything, "")
+                || is_cut_off(RevocationKind::Subject, &principal.subject)
+                // The subject of an API key is its own id, so ending a user's sessions spares keys.
+                || is_cut_off(RevocationKind::Sessions, &principal.subject)
+                || principal.creator.as_ref().is_some_and(|creator| is_cut_off(RevocationKind::Subject, creator))
+                || is_cut_off(RevocationKind::Client, &principal.client)
+                || is_cut_off(RevocationKind::Tenant, &principal.tenant.to_string()))
     }
 
     fn cutoff(&self, kind: RevocationKind, value: &str) -> Option<&Cutoff> {
         self.0.get(&kind).and_then(|cutoffs| cutoffs.get(value))
     }
 
-    fn is_before(&self, kind: RevocationKind, value: &str, issued_at: i64) -> bool {
+    fn has_cutoff(&self, kind: RevocationKind, value: &str, issued_at: i64) -> bool {
         self.cutoff(kind, value).is_some_and(|cutoff| issued_at <= cutoff.issued_before)
     }
 
-    /// With these as well, and without what has ended. A revocation stays that the database forgot.
-    fn with(&self, new: &[Revocation], now: i64) -> Self {
+    /// The list with `new` added and expired revocations removed.
+    ///
+    /// A revocation that is no longer in the database stays until it expires: a database that took
+    /// over after a failover may have lost it.
+    fn updated(&self, new: &[Revocation], now: i64) -> Self {
         let mut next = self.clone();
         for cutoffs in next.0.values_mut() {
             cutoffs.retain(|_, cutoff| cutoff.expires_at >= now);
@@ -226,7 +235,7 @@ impl Revoked {
         next
     }
 
-    fn has_ended(&self, now: i64) -> bool {
+    fn has_expired(&self, now: i64) -> bool {
         self.0.values().flat_map(HashMap::values).any(|cutoff| cutoff.expires_at < now)
     }
 }

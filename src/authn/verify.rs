@@ -1,3 +1,9 @@
+//! Token validation: signature, issuer, audience, times, token type and claims → [`Principal`].
+//!
+//! Controls: AUTHN-02, AUTHN-04, AUTHN-05, AUTHN-06, AUTHN-07. [`super::issuers`] calls
+//! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow RFC 8725
+//! and RFC 9068 section 4; certificate binding follows RFC 8705.
+
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,30 +12,29 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
-    Refused,
+    RejectReason,
     certificate::Thumbprint,
-    claims::{Claims, Header, strings, words},
+    claims::{Claims, Header, string_array, string_list},
     keys::KeySet,
-    principal::{CallerKind, Principal, is_reserved, qualified},
+    principal::{CallerKind, Principal, is_reserved, qualify},
 };
 use crate::{
-    authz::{matrix::Scope, policy::Role},
-    domain::{Clock, TenantId, is_hidden, is_shaping},
+    domain::{Clock, Role, Scope, TenantId, is_control_or_invisible, is_joiner_or_selector},
     settings::{Issuer, Oidc},
 };
 
-/// Longest subject and client id, in bytes.
-const MAX_NAME: usize = 255;
+/// Maximum length of subjects, client ids and token ids, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 
-/// A token that passed every check.
+/// The result of a successful token validation.
 #[derive(Debug)]
-pub(super) struct Verified {
+pub(super) struct ValidatedToken {
     pub(super) principal: Arc<Principal>,
-    /// When it stops being valid: `exp` plus the leeway, seconds since the epoch.
+    /// End of validity: `exp` plus the leeway, in seconds since the epoch.
     pub(super) valid_until: i64,
 }
 
-/// Checks tokens of one issuer for one audience.
+/// Validates the tokens of one issuer for this API's audience.
 #[derive(Debug)]
 pub(super) struct Verifier {
     clock: Clock,
@@ -42,50 +47,51 @@ impl Verifier {
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone() }
     }
 
-    /// Whether the claims name this verifier's issuer, exactly (AUTHN-04).
+    /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).
     pub(super) fn is_issuer_of(&self, claims: &Claims) -> bool {
         claims.text("iss") == Some(self.issuer.url.as_str())
     }
 
-    /// Type, algorithm, signature, issuer, audience, times, then the claims that make a principal.
+    /// Validates type, algorithm, signature, audience, issuer and times, then the caller's claims.
     pub(super) fn verify(
         &self,
         token: &str,
         header: &Header,
         claims: &Claims,
         keys: &KeySet,
-    ) -> Result<Verified, Refused> {
+    ) -> Result<ValidatedToken, RejectReason> {
         if !self.is_access_token_type(&header.typ) {
-            return Err(Refused::TokenType);
+            return Err(RejectReason::TokenType);
         }
-        let key = keys.get(&header.kid).ok_or(Refused::UnknownKey)?;
-        // The key says which algorithms it is for; the token only picks among them (RFC 8725 section 3.1).
+        let key = keys.get(&header.kid).ok_or(RejectReason::UnknownKey)?;
+        // The key determines the algorithms; the token only selects one (RFC 8725 section 3.1).
         if !key.allows(header.algorithm) {
-            return Err(Refused::Algorithm);
+            return Err(RejectReason::Algorithm);
         }
         let mut validation = Validation::new(header.algorithm);
         validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
         validation.set_audience(&[&self.issuer.audience]);
-        // The times are checked below, against a clock that tests can move.
+        // `check_times` checks the times below, against the clock that tests can set.
         validation.validate_exp = false;
-        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reason(e.kind()))?;
-        // From here on the claims are the issuer's: they are what was signed, read more strictly than the library does.
+        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reject_reason(e.kind()))?;
+        // The signature covers the parsed claims, so they can be trusted from here on.
         if !self.is_issuer_of(claims) {
-            return Err(Refused::Issuer);
+            return Err(RejectReason::Issuer);
         }
         let (issued_at, expires_at) = self.check_times(claims)?;
         if claims.is_other_token() {
-            return Err(Refused::TokenType);
+            return Err(RejectReason::TokenType);
         }
-        let bound_to = claims.0.get("cnf").map(thumbprint).transpose()?;
-        if bound_to.is_none() && self.issuer.require_bound_tokens {
-            return Err(Refused::Binding);
+        let bound_certificate = claims.0.get("cnf").map(parse_confirmation).transpose()?;
+        if bound_certificate.is_none() && self.issuer.require_bound_tokens {
+            return Err(RejectReason::Binding);
         }
-        let principal = Arc::new(Principal { bound_to, ..self.principal(claims, issued_at)? });
-        Ok(Verified { principal, valid_until: expires_at.saturating_add(self.leeway) })
+        let principal = Arc::new(Principal { bound_certificate, ..self.principal(claims, issued_at)? });
+        Ok(ValidatedToken { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }
 
-    /// `at+jwt` may be written `application/at+jwt`, in any case (RFC 9068 section 4, RFC 7515 section 4.1.9).
+    /// Whether `typ` is the issuer's access token type, normally `at+jwt` (RFC 9068 section 4).
+    /// The prefix `application/` is optional, and letter case is ignored (RFC 7515 section 4.1.9).
     fn is_access_token_type(&self, typ: &str) -> bool {
         let name = match typ.split_at_checked("application/".len()) {
             Some((prefix, name)) if prefix.eq_ignore_ascii_case("application/") => name,
@@ -94,118 +100,123 @@ impl Verifier {
         name.eq_ignore_ascii_case(&self.issuer.token_type)
     }
 
-    /// `iat` and `exp`, if they and `nbf` are sound (AUTHN-06).
-    fn check_times(&self, claims: &Claims) -> Result<(i64, i64), Refused> {
+    /// Checks `iat`, `exp` and `nbf`, and returns `iat` and `exp` (AUTHN-06).
+    fn check_times(&self, claims: &Claims) -> Result<(i64, i64), RejectReason> {
         let now = self.clock.timestamp();
-        let issued_at = claims.time("iat")?.ok_or(Refused::Claims)?;
-        let expires_at = claims.time("exp")?.ok_or(Refused::Claims)?;
+        let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims)?;
+        let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims)?;
         if expires_at.saturating_add(self.leeway) <= now {
-            return Err(Refused::Expired);
+            return Err(RejectReason::Expired);
         }
         let latest = now.saturating_add(self.leeway);
         if issued_at > latest || claims.time("nbf")?.is_some_and(|nbf| nbf > latest) {
-            return Err(Refused::NotYetValid);
+            return Err(RejectReason::NotYetValid);
         }
         let lifetime = expires_at.saturating_sub(issued_at);
         if lifetime <= 0 || lifetime > self.issuer.max_token_lifetime {
-            return Err(Refused::Lifetime);
+            return Err(RejectReason::Lifetime);
         }
         Ok((issued_at, expires_at))
     }
 
-    fn principal(&self, claims: &Claims, issued_at: i64) -> Result<Principal, Refused> {
+    /// Makes the principal from the claims, without its certificate binding.
+    fn principal(&self, claims: &Claims, issued_at: i64) -> Result<Principal, RejectReason> {
         let issuer = &self.issuer;
-        let subject = claims.text("sub").ok_or(Refused::Claims)?;
-        let claimed = issuer.client_claim.of(&claims.0);
-        let client = claimed.or_else(|| claims.0.get("azp")).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
-        let acts_for_itself = self.acts_for_itself(claims, subject, client)?;
-        let (kind, roles, scope_claim) = if acts_for_itself {
+        let subject = claims.text("sub").ok_or(RejectReason::Claims)?;
+        let client = issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"));
+        let client = client.and_then(|id| id.as_str()).ok_or(RejectReason::Claims)?;
+        let (kind, roles, scope_claim) = if self.is_service(claims, subject, client)? {
             (CallerKind::Service, vec![Role::Service], &issuer.service_scope_claim)
         } else {
-            // A role this API does not know gives nothing, so it is skipped rather than refused.
-            let named = strings(issuer.roles_claim.of(&claims.0))?.into_iter().filter_map(|name| name.parse().ok());
-            let distinct: BTreeSet<Role> = named.collect();
-            (CallerKind::User, distinct.into_iter().collect(), &issuer.scope_claim)
+            // A role that this API does not define grants nothing, so it is skipped, not rejected.
+            let names = string_array(issuer.roles_claim.find(&claims.0))?;
+            let roles: BTreeSet<Role> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
+            (CallerKind::User, roles.into_iter().collect(), &issuer.scope_claim)
         };
-        let granted = words(scope_claim.of(&claims.0))?;
-        // One that could not be named in a revocation is none.
-        let can_be_named = |id: &&str| (1..=MAX_NAME).contains(&id.len()) && !id.contains(char::is_control);
-        let token_id = claims.0.get("jti").map(|id| id.as_str().filter(can_be_named).ok_or(Refused::Claims));
+        let scopes = string_list(scope_claim.find(&claims.0))?;
+        // A `jti` that a revocation could not name is rejected.
+        let is_revocable = |id: &&str| (1..=MAX_NAME_BYTES).contains(&id.len()) && !id.contains(char::is_control);
+        let token_id = claims.0.get("jti").map(|id| id.as_str().filter(is_revocable).ok_or(RejectReason::Claims));
         let token_id = token_id.transpose()?;
         Ok(Principal {
             kind,
-            subject: self.name(subject)?,
-            client: self.name(client)?,
+            subject: self.qualified_name(subject)?,
+            client: self.qualified_name(client)?,
             tenant: self.tenant(claims)?,
             roles,
-            scopes: Scope::ALL.into_iter().filter(|scope| granted.contains(&scope.as_str())).collect(),
+            scopes: Scope::ALL.into_iter().filter(|scope| scopes.contains(&scope.as_str())).collect(),
             creator: None,
             token_id: token_id.map(str::to_owned),
-            bound_to: None,
+            bound_certificate: None,
             issued_at,
         })
     }
 
-    /// Whether the token is that of a listed program that acts for itself (true) or of a user
-    /// (false). Where the issuer's users have a mark, a token that does not prove its kind is
-    /// refused: an unmarked program must not become a user with the program's roles.
-    fn acts_for_itself(&self, claims: &Claims, subject: &str, client: &str) -> Result<bool, Refused> {
+    /// Whether the token is a service's (client credentials) or a user's (AUTHN-07).
+    ///
+    /// A service must be listed in the settings. If the issuer has user marks, a token with marks
+    /// of both kinds or of neither is rejected: a service must not pass for a user and get its
+    /// roles from the token.
+    fn is_service(&self, claims: &Claims, subject: &str, client: &str) -> Result<bool, RejectReason> {
         let issuer = &self.issuer;
-        let is_program = client == subject || issuer.service_marks.iter().any(|mark| mark.is_in(&claims.0));
-        let is_user = issuer.user_marks.iter().any(|mark| mark.is_in(&claims.0));
-        match (is_program, is_user) {
-            (true, _) if !issuer.service_clients.contains(client) => Err(Refused::ServiceClient),
-            (true, true) => Err(Refused::CallerKind),
-            (false, false) if !issuer.user_marks.is_empty() => Err(Refused::CallerKind),
-            _ => Ok(is_program),
+        let is_service = client == subject || issuer.service_claims.iter().any(|mark| mark.is_in(&claims.0));
+        let is_user = issuer.user_claims.iter().any(|mark| mark.is_in(&claims.0));
+        match (is_service, is_user) {
+            (true, _) if !issuer.service_clients.contains(client) => Err(RejectReason::ServiceClient),
+            (true, true) => Err(RejectReason::CallerKind),
+            (false, false) if !issuer.user_claims.is_empty() => Err(RejectReason::CallerKind),
+            _ => Ok(is_service),
         }
     }
 
-    /// The tenant, if this issuer may speak for it.
-    fn tenant(&self, claims: &Claims) -> Result<TenantId, Refused> {
-        let tenant = self.issuer.tenant_claim.of(&claims.0).and_then(|id| id.as_str()).ok_or(Refused::Claims)?;
-        let id = TenantId::from_str(tenant).map_err(|_| Refused::Claims)?;
-        // In the one spelling with hyphens. Nil is nobody: what operators did to all is under it in the audit trail.
+    /// The tenant, if the settings let this issuer authenticate its callers (AUTHN-04).
+    fn tenant(&self, claims: &Claims) -> Result<TenantId, RejectReason> {
+        let tenant = self.issuer.tenant_claim.find(&claims.0).and_then(|id| id.as_str()).ok_or(RejectReason::Claims)?;
+        let id = TenantId::from_str(tenant).map_err(|_| RejectReason::Claims)?;
+        // Only the hyphenated form, and not nil: the audit trail records operator acts on all
+        // tenants under the nil UUID.
         if !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
-            return Err(Refused::Claims);
+            return Err(RejectReason::Claims);
         }
         match &self.issuer.tenants {
-            Some(own) if !own.contains(&id) => Err(Refused::Tenant),
+            Some(allowed) if !allowed.contains(&id) => Err(RejectReason::Tenant),
             _ => Ok(id),
         }
     }
 
-    /// The subject or client of a token as this service records it, in at most 255 bytes.
-    fn name(&self, name: &str) -> Result<String, Refused> {
-        let plain = !name.trim().is_empty() && !name.chars().any(is_hidden_in_names);
-        if !plain || is_reserved(name) {
-            return Err(Refused::Claims);
+    /// A subject or client as this service records it, at most 255 bytes long.
+    fn qualified_name(&self, name: &str) -> Result<String, RejectReason> {
+        if name.trim().is_empty() || name.chars().any(is_invisible) || is_reserved(name) {
+            return Err(RejectReason::Claims);
         }
-        let name = qualified(self.issuer.name.as_deref(), name);
-        if name.len() > MAX_NAME { Err(Refused::Claims) } else { Ok(name) }
+        let name = qualify(self.issuer.name.as_deref(), name);
+        if name.len() > MAX_NAME_BYTES { Err(RejectReason::Claims) } else { Ok(name) }
     }
 }
 
-/// In a log, names would look like others. They are no prose, so what shapes others hides something too.
-fn is_hidden_in_names(c: char) -> bool {
-    is_hidden(c) || is_shaping(c)
+/// Whether a character could make one name look like another in a log. Names are no prose, so
+/// characters that only shape their neighbours are not allowed either.
+fn is_invisible(c: char) -> bool {
+    is_control_or_invisible(c) || is_joiner_or_selector(c)
 }
 
-/// The certificate that a token is bound to (RFC 8705 section 3.1). What is bound to anything else as well, such as a key
-/// by RFC 9449, is not taken: nothing here asks for its proof.
-fn thumbprint(cnf: &Value) -> Result<Thumbprint, Refused> {
+/// Parses `cnf`: the thumbprint of the bound certificate (RFC 8705 section 3.1).
+///
+/// Rejects every other or additional binding, such as a `DPoP` key (RFC 9449), because this
+/// service does not check its proof.
+fn parse_confirmation(cnf: &Value) -> Result<Thumbprint, RejectReason> {
     let members = cnf.as_object().filter(|members| members.len() == 1);
-    let text = members.and_then(|members| members.get("x5t#S256")?.as_str()).ok_or(Refused::Binding)?;
-    let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| Refused::Binding)?;
-    digest.try_into().map_err(|_| Refused::Binding)
+    let text = members.and_then(|members| members.get("x5t#S256")?.as_str()).ok_or(RejectReason::Binding)?;
+    let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| RejectReason::Binding)?;
+    digest.try_into().map_err(|_| RejectReason::Binding)
 }
 
-fn reason(kind: &jsonwebtoken::errors::ErrorKind) -> Refused {
+fn reject_reason(kind: &jsonwebtoken::errors::ErrorKind) -> RejectReason {
     use jsonwebtoken::errors::ErrorKind;
     match kind {
-        ErrorKind::InvalidSignature => Refused::Signature,
-        ErrorKind::InvalidAudience => Refused::Audience,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => Refused::Claims,
-        _ => Refused::Malformed,
+        ErrorKind::InvalidSignature => RejectReason::Signature,
+        ErrorKind::InvalidAudience => RejectReason::Audience,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => RejectReason::Claims,
+        _ => RejectReason::Malformed,
     }
 }

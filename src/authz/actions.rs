@@ -1,17 +1,20 @@
-//! One type per operation that touches data, so that a permit for one cannot stand for another.
+//! Actions: one type per operation that touches data (AUTHZ-04).
+//!
+//! The action is the type parameter of [`Permit`](super::Permit), so the compiler rejects a permit
+//! for one operation where another is demanded. [`Change`] marks the actions that may write.
 
 mod sealed {
-    /// Keeps other crates from declaring actions of their own.
+    /// Prevents other crates from implementing [`Action`](super::Action).
     pub trait Sealed {}
 }
 
-/// An operation as a type. Implemented in this file only.
+/// An operation as a type. Only this file implements it.
 pub trait Action: sealed::Sealed + Send + Sync + 'static {
-    /// The operation's name in the [matrix](super::matrix).
+    /// The `operationId` in the [matrix](super::matrix).
     const OPERATION: &'static str;
 }
 
-/// An action that may write. Only a permit for one opens a writing transaction.
+/// An action that may write. A write transaction requires a permit for such an action.
 pub trait Change: Action {}
 
 macro_rules! actions {
@@ -28,25 +31,25 @@ macro_rules! actions {
 }
 
 actions! {
-    /// See who one is.
+    /// Read the caller's own identity.
     GetMe = "getMe";
-    /// Read the catalogue.
+    /// List products.
     ListProducts = "listProducts";
     /// Read one product.
     GetProduct = "getProduct";
-    /// Add a product, or change one.
+    /// Create or replace a product.
     PutProduct = "putProduct": Change;
-    /// Read customers.
+    /// List customers.
     ListCustomers = "listCustomers";
     /// Read one customer.
     GetCustomer = "getCustomer";
-    /// Add a customer.
+    /// Create a customer.
     CreateCustomer = "createCustomer": Change;
-    /// Change a customer.
+    /// Update a customer.
     UpdateCustomer = "updateCustomer": Change;
-    /// Forget a customer.
+    /// Erase a customer.
     EraseCustomer = "eraseCustomer": Change;
-    /// Read orders.
+    /// List orders.
     ListOrders = "listOrders";
     /// Read one order.
     GetOrder = "getOrder";
@@ -54,30 +57,30 @@ actions! {
     CreateOrder = "createOrder": Change;
     /// Cancel an order.
     CancelOrder = "cancelOrder": Change;
-    /// Say that an order was delivered.
+    /// Mark an order as fulfilled.
     FulfilOrder = "fulfilOrder": Change;
     /// Issue the invoice of an order.
     CreateInvoice = "createInvoice": Change;
-    /// Read invoices.
+    /// List invoices.
     ListInvoices = "listInvoices";
     /// Read one invoice.
     GetInvoice = "getInvoice";
     /// Record a payment.
     CreatePayment = "createPayment": Change;
-    /// Take an invoice back.
+    /// Void an invoice.
     VoidInvoice = "voidInvoice": Change;
-    /// Make an API key.
+    /// Create an API key.
     CreateApiKey = "createApiKey": Change;
-    /// See the API keys there are.
+    /// List API keys.
     ListApiKeys = "listApiKeys";
-    /// Make an API key that takes the place of another.
+    /// Create an API key that replaces another.
     RotateApiKey = "rotateApiKey": Change;
-    /// End an API key.
+    /// Revoke an API key.
     RevokeApiKey = "revokeApiKey": Change;
     /// Read the audit trail.
     ListAuditEvents = "listAuditEvents";
-    /// Take the books out as a file.
+    /// Export the tenant's books as a file.
     CreateExport = "createExport";
-    /// Give money back.
+    /// Refund a payment.
     CreateRefund = "createRefund": Change;
 }

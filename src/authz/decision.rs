@@ -1,9 +1,15 @@
+//! Access decision for one operation: principal + matrix row → [`Grant`].
+//!
+//! Controls: AUTHN-13, AUTHZ-01, AUTHZ-02.
+//! `http/guard.rs` calls [`authorize`] for every authenticated request, after authentication and
+//! quota, and before it reads the handler's arguments.
+
 use std::sync::Arc;
 
 use super::matrix::{Callers, Row, Scope};
 use crate::authn::{CallerKind, Principal};
 
-/// The decision that this principal may call this operation. Made by [`authorize`] only.
+/// The decision that a principal may call an operation. Only [`authorize`] makes it.
 #[derive(Clone, Debug)]
 pub struct Grant {
     pub(super) row: &'static Row,
@@ -13,15 +19,20 @@ pub struct Grant {
 /// Why a principal may not call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// Its credential was not delegated this scope (AUTHZ-01).
+    /// The credential lacks this scope (AUTHZ-01).
     MissingScope(Scope),
     /// The operation is closed to API keys (AUTHN-13).
     ApiKey,
-    /// None of its roles gives the permission (AUTHZ-02).
+    /// None of the principal's roles allows the operation's permission (AUTHZ-02).
     MissingPermission,
 }
 
-/// Decides by the operation's row: the scope *and* the permission are needed, so neither widens the other.
+/// Decides whether a principal may call the operation of `row`.
+///
+/// The scope *and* the permission are required, so neither widens the other (AUTHZ-02).
+///
+/// # Errors
+/// [`Denied`] names the first check that failed.
 pub fn authorize(row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
     if row.callers == Callers::NoKeys && principal.kind() == CallerKind::ApiKey {
         return Err(Denied::ApiKey);

@@ -1,42 +1,12 @@
-//! What the internal listener has besides the operations of the API (AUTHN-18).
+//! Operations of the internal listener alone, and the service right that each requires (AUTHN-18).
+//!
+//! `internal/mod.rs` looks a request's path up here, before the operations of the public API.
 
-use std::str::FromStr;
+pub use crate::domain::ServiceRight;
 
 use super::matrix::Method;
 
-/// What a service may call on the internal listener besides the operations of the API, each a right of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServiceRight {
-    /// `incidents`: POST `/incidents`, which is as much as the operator's login at the command line.
-    Incidents,
-    /// `metrics`: GET `/metrics`.
-    Metrics,
-}
-
-impl ServiceRight {
-    /// Its name in the settings.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Incidents => "incidents",
-            Self::Metrics => "metrics",
-        }
-    }
-}
-
-impl FromStr for ServiceRight {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "incidents" => Ok(Self::Incidents),
-            "metrics" => Ok(Self::Metrics),
-            _ => Err("expected `metrics` or `incidents`"),
-        }
-    }
-}
-
-/// The operations that only the internal listener has, and the right that each needs.
+/// The operations that only the internal listener serves.
 pub static INTERNAL: [InternalRow; 2] = [
     InternalRow { method: Method::Get, path: "/metrics", operation: "getMetrics", right: ServiceRight::Metrics },
     InternalRow {
@@ -47,20 +17,20 @@ pub static INTERNAL: [InternalRow; 2] = [
     },
 ];
 
-/// One of them.
+/// One internal operation and the right it requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InternalRow {
-    /// The only method of the path; GET has HEAD.
+    /// The only method of the path; `GET` includes `HEAD`.
     pub method: Method,
-    /// The path.
+    /// The path, without parameters.
     pub path: &'static str,
-    /// Its name in events.
+    /// The operation's name in security events.
     pub operation: &'static str,
-    /// What the service's certificate must have been given.
+    /// The right that the settings must give to the calling service.
     pub right: ServiceRight,
 }
 
-/// The operation of a path, if only this listener has it.
+/// Finds the internal operation of a path; `None` if the path is not an internal one.
 #[must_use]
 pub fn find(path: &str) -> Option<&'static InternalRow> {
     INTERNAL.iter().find(|row| row.path == path)

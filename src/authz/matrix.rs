@@ -1,16 +1,17 @@
-//! The route matrix: one row per operation (controls THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02).
+//! Route matrix: one row per public operation, with its access rules, quota class and audit name.
 //!
-//! This table is the only place that says who may call what. The check itself, the OpenAPI
-//! document, the `routes` command and the tests all read it. An operation without a row
-//! stops the start and fails a test; see `api/guard.rs`.
+//! Controls: THREAT-01, THREAT-02, AUTHN-01, AUTHN-13, AUTHZ-01, AUTHZ-02, AUTHZ-05, RATE-08.
+//! This table is the only source of access rules. `http/guard.rs` enforces it; the OpenAPI
+//! document, the `routes` command and the tests read it. The service does not start if it serves
+//! an operation without a row.
 
 use std::fmt::Write as _;
 
 use super::{internal::INTERNAL, policy::Permission};
 
-pub use super::scope::{Scope, UnknownScope};
+pub use crate::domain::Scope;
 
-/// All operations of the public listener.
+/// All operations of the public listener. The internal listener serves them too.
 #[rustfmt::skip]
 pub static MATRIX: [Row; 30] = {
     use Callers::{Authenticated as Auth, NoKeys, Public};
@@ -56,32 +57,31 @@ pub static MATRIX: [Row; 30] = {
     ]
 };
 
-/// The row of a method and a path template, whatever the template calls its parameters.
+/// Finds the row of a method and a path template. Names of path parameters may differ.
 #[must_use]
 pub fn find(method: &http::Method, template: &str) -> Option<&'static Row> {
     let same_path = |row: &&Row| {
-        let (ours, theirs) = (row.path.split('/'), template.split('/'));
-        ours.clone().count() == theirs.clone().count()
-            && ours.zip(theirs).all(|(a, b)| a == b || (is_parameter(a) && is_parameter(b)))
+        row.path.split('/').count() == template.split('/').count()
+            && row.path.split('/').zip(template.split('/')).all(|(a, b)| a == b || (is_parameter(a) && is_parameter(b)))
     };
     MATRIX.iter().find(|row| row.method.as_str() == method.as_str() && same_path(row))
 }
 
-/// The methods of a path, as `Allow` lists them (RFC 9110 section 10.2.1); whatever has GET has HEAD.
+/// The value of an `Allow` field for a path (RFC 9110 section 10.2.1). `GET` includes `HEAD`.
 #[must_use]
 pub fn allowed(path: &str) -> String {
-    let fits = |row: &&Row| {
-        let (ours, theirs) = (row.path.split('/'), path.split('/'));
-        ours.clone().count() == theirs.clone().count() && ours.zip(theirs).all(|(a, b)| a == b || is_parameter(a))
+    let matches_path = |row: &&Row| {
+        row.path.split('/').count() == path.split('/').count()
+            && row.path.split('/').zip(path.split('/')).all(|(a, b)| a == b || is_parameter(a))
     };
-    let methods = MATRIX.iter().filter(fits).map(|row| match row.method {
+    let methods = MATRIX.iter().filter(matches_path).map(|row| match row.method {
         Method::Get => "GET, HEAD",
         method => method.as_str(),
     });
     methods.collect::<Vec<_>>().join(", ")
 }
 
-/// The matrix as a Markdown table, as it stands in `SECURITY.md`.
+/// The matrix as the Markdown tables of `SECURITY.md`.
 #[must_use]
 pub fn markdown() -> String {
     let mut table = String::from(
@@ -107,15 +107,15 @@ pub fn markdown() -> String {
             lower(row.outage),
             match row.quota {
                 QuotaClass::Health => "–",
-                class => match class.uncounted() {
-                    Uncounted::Local => "counted locally",
-                    Uncounted::Closed => "fails closed",
+                class => match class.on_store_down() {
+                    OnStoreDown::Local => "counted locally",
+                    OnStoreDown::Closed => "fails closed",
                 },
             },
             lower(row.read_only),
         );
     }
-    table.push_str("\nOn the internal listener alone, for services that were given the right:\n\n");
+    table.push_str("\nOnly on the internal listener, for services with the right:\n\n");
     table.push_str("| operation | right | name in events |\n|---|---|---|\n");
     for row in &INTERNAL {
         let _ = writeln!(
@@ -134,35 +134,35 @@ fn lower(value: impl std::fmt::Debug) -> String {
     format!("{value:?}").to_lowercase()
 }
 
-/// `{id}`, or `:id` as the router writes it.
+/// Whether a path segment is a parameter: `{id}` in the OpenAPI document, `:id` in the router.
 fn is_parameter(segment: &str) -> bool {
     segment.starts_with('{') || segment.starts_with(':')
 }
 
-/// One operation and everything that is decided about it in advance.
+/// One operation with all rules that apply to it before its handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// HTTP method.
     pub method: Method,
-    /// Path template as the OpenAPI document spells it.
+    /// Path template in OpenAPI notation.
     pub path: &'static str,
-    /// The `operationId`; also the name of the [`Action`](super::Action) its handler asks a permit for.
+    /// The `operationId`, which is also [`Action::OPERATION`](super::Action::OPERATION).
     pub operation: &'static str,
-    /// Who may call it.
+    /// Kinds of caller that may call it.
     pub callers: Callers,
-    /// The scope its credential must carry, if it needs one.
+    /// The scope that the caller's credential must have, if any.
     pub scope: Option<Scope>,
-    /// The permission the caller's role must give, if it needs one.
+    /// The permission that a role of the caller must allow, if any.
     pub permission: Option<Permission>,
-    /// How it counts against quotas.
+    /// The quota that a call counts against.
     pub quota: QuotaClass,
-    /// What its answer holds.
+    /// Class of the data in its response.
     pub data: DataClass,
-    /// Name in security events and the audit trail.
+    /// The operation's name in security events and the audit trail.
     pub audit: &'static str,
-    /// What it does when a dependency is down.
+    /// Behaviour while a dependency is down.
     pub outage: Outage,
-    /// What it does while the service is read-only.
+    /// Behaviour in read-only mode.
     pub read_only: ReadOnly,
 }
 
@@ -183,7 +183,7 @@ const fn row(
     Row { method, path, operation, callers, scope, permission, quota, data, audit, outage, read_only }
 }
 
-/// An HTTP method some operation has.
+/// An HTTP method of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `DELETE`
@@ -199,10 +199,10 @@ pub enum Method {
 }
 
 impl Method {
-    /// Every method there is.
+    /// All methods that operations have.
     pub const ALL: [Self; 5] = [Self::Delete, Self::Get, Self::Patch, Self::Post, Self::Put];
 
-    /// The method as it stands in a request line.
+    /// The method in the notation of a request line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -215,79 +215,79 @@ impl Method {
     }
 }
 
-/// What kinds of caller an operation is for.
+/// The kinds of caller that may call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
-    /// Anybody, without a credential.
+    /// Every client, without a credential.
     Public,
-    /// Users and services with an access token, and API keys.
+    /// Users, services and API keys.
     Authenticated,
-    /// Users and services with an access token; an API key never (AUTHN-13).
+    /// Users and services, but no API key, whatever its scopes (AUTHN-13).
     NoKeys,
 }
 
-/// How an operation counts against quotas, from loosest to strictest.
+/// The quota class of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaClass {
-    /// Probes and documents.
+    /// Probes and documentation: no quota.
     Health,
     /// Reads.
     Read,
-    /// Changes.
+    /// Ordinary changes.
     Write,
-    /// Whole books at once.
+    /// Exports of a tenant's books.
     Export,
-    /// Changes that move money or destroy something.
+    /// Calls that move money, erase data or manage API keys.
     Sensitive,
 }
 
-/// What becomes of calls while the shared store of quotas is down (RATE-08).
+/// Handling of calls while the shared quota store is down (RATE-08).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uncounted {
-    /// Each replica counts what it sees: a caller has at most the quota at each.
+pub enum OnStoreDown {
+    /// Each replica counts its own calls, so a caller has at most the quota per replica.
     Local,
-    /// 503.
+    /// Rejects the call with 503.
     Closed,
 }
 
 impl QuotaClass {
-    /// What becomes of calls that cannot be counted together.
+    /// Handling of this class while the shared quota store is down.
     #[must_use]
-    pub const fn uncounted(self) -> Uncounted {
+    pub const fn on_store_down(self) -> OnStoreDown {
         match self {
-            Self::Health | Self::Read | Self::Write => Uncounted::Local,
-            Self::Export | Self::Sensitive => Uncounted::Closed,
+            Self::Health | Self::Read | Self::Write => OnStoreDown::Local,
+            Self::Export | Self::Sensitive => OnStoreDown::Closed,
         }
     }
 }
 
-/// What an operation's answer holds.
+/// The class of data in an operation's response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataClass {
-    /// Nothing about anybody.
+    /// No data of a tenant or a person.
     Public,
-    /// About the caller itself.
+    /// Data about the caller itself.
     Own,
     /// A tenant's business data.
     Tenant,
-    /// Data about persons.
+    /// Personal data.
     Personal,
 }
 
-/// What an operation does when something it depends on is down.
+/// Behaviour of an operation while a dependency is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// Answers all the same: it depends on nothing.
+    /// Served: the operation depends on nothing.
     Open,
-    /// Refuses with 503.
+    /// Rejected with 503.
     Closed,
 }
 
-/// What an operation does while operators have made the service read-only (LOG-08).
+/// Behaviour of an operation while an operator has turned read-only mode on (LOG-08).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOnly {
-    /// Answers all the same: it changes nothing, or whoever calls it defends themselves.
+    /// Served: it changes no business data, or it contains an incident (revoking an API key).
     Served,
-    /// Refuses with 503.
+    /// Rejected with 503.
     Refused,
 }

@@ -1,20 +1,28 @@
-//! What a caller may do: principal + operation + object → [`Permit`].
+//! Authorization: decides what an authenticated caller may do (THREAT-01, AUTHZ-01 to AUTHZ-05).
 //!
-//! [`matrix`] says per operation who may call it and with which scope, [`policy`] what each
-//! role may do; [`authorize`] decides, before a handler's first argument is read. What a
-//! decision leaves behind is a [`Permit`]: a value nobody else can make, and which every
-//! function of [`crate::store`] asks for. Forgetting the check therefore does not compile.
+//! Four values carry the authority. Each can be made only from the one before it:
+//!
+//! 1. [`Principal`](crate::authn::Principal): an authenticated caller. Only `authn` makes one.
+//! 2. [`Grant`]: this principal may call this operation. [`authorize`] compares the operation's
+//!    row in the [`matrix`] with the principal's scopes and its roles' permissions ([`policy`]).
+//! 3. [`Permit<A>`](Permit): a grant with its operation in the type, `A` ([`actions`]). It is a
+//!    handler's first argument, and the query functions of [`crate::store`] demand it.
+//! 4. [`ObjectPermit`]: a permit for one loaded object. [`Permit::for_object`] checks the object's
+//!    tenant and state ([`ObjectRule`]). Functions that change a loaded object demand it.
+//!
+//! `http/guard.rs` calls [`authorize`] before it reads a handler's arguments, and makes the permit.
+//! Constructors are private, so a handler that skips a check does not compile (`tests/misuse/`).
 
 pub mod actions;
 mod decision;
 pub mod internal;
 pub mod matrix;
-mod narrow;
+mod object_rules;
 mod permit;
 pub mod policy;
 mod scope;
 
 pub use actions::{Action, Change};
 pub use decision::{Denied, Grant, authorize};
-pub use narrow::Narrow;
-pub use permit::{MaySee, ObjectPermit, Permit, Refusal};
+pub use object_rules::ObjectRule;
+pub use permit::{ObjectDenied, ObjectPermit, Permit};

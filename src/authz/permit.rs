@@ -1,19 +1,26 @@
+//! Permits: typed proof that a caller may act, in its tenant or on one loaded object (AUTHZ-04).
+//!
+//! `http/guard.rs` turns the [`Grant`] of a request into a [`Permit`] and passes it to the handler.
+//! The handler passes it to `store`, or first narrows it to a loaded object. The fields are
+//! private, so no code outside this module makes a permit.
+
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
-    Action, Change, Grant, Narrow,
+    Action, Change, Grant, ObjectRule,
     matrix::{DataClass, Row},
     policy::Permission,
 };
 use crate::{
     authn::{CallerKind, Principal},
+    crypto::PersonalDataAccess,
     domain::{TenantId, TenantObject},
 };
 
-/// The right to perform action `A` in one tenant, as decided by [`authorize`](super::authorize).
+/// Proof that [`authorize`](super::authorize) allowed action `A` to a principal, in its tenant.
 ///
-/// Only this module can make one. A handler gets it as its first argument, and the functions of
-/// [`crate::store`] ask for it; there is no way to the database without one.
+/// A handler receives it as its first argument. The functions of [`crate::store`] that serve
+/// requests demand it, and confine their queries to its tenant.
 pub struct Permit<A> {
     principal: Arc<Principal>,
     row: &'static Row,
@@ -21,7 +28,7 @@ pub struct Permit<A> {
 }
 
 impl<A: Action> Permit<A> {
-    /// The permit a grant gives, if the grant is for this very action.
+    /// Makes the permit, if the grant is for action `A`; `None` for a grant of another operation.
     pub(crate) fn from_grant(grant: &Grant) -> Option<Self> {
         (grant.row.operation == A::OPERATION).then(|| Self {
             principal: Arc::clone(&grant.principal),
@@ -30,83 +37,84 @@ impl<A: Action> Permit<A> {
         })
     }
 
-    /// Who may.
+    /// The authenticated caller that holds the permit.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.principal
     }
 
-    /// In which tenant.
+    /// The tenant that the permit is confined to.
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         self.principal.tenant()
     }
 
-    /// The right to see fields about a person, if the caller has it and the operation is for such data. Programs have it
-    /// in nobody's name: what leaves in plain text, a person answers for.
+    /// The right to see personal data in plain text, if the caller has it.
+    ///
+    /// It takes a role that allows [`Permission::SeePersonal`] and an operation of
+    /// [`DataClass::Personal`]. Services and API keys never have it, whatever their roles: an
+    /// identified user must be accountable for each plain-text disclosure.
     #[must_use]
-    pub fn may_see(&self) -> Option<MaySee> {
-        let person = self.principal.kind() == CallerKind::User;
-        let role = self.principal.roles().iter().any(|role| role.allows(Permission::SeePersonal));
-        (person && role && self.row.data == DataClass::Personal).then_some(MaySee(()))
+    pub fn personal_data_access(&self) -> Option<PersonalDataAccess> {
+        let is_user = self.principal.kind() == CallerKind::User;
+        let has_permission = self.principal.roles().iter().any(|role| role.allows(Permission::SeePersonal));
+        (is_user && has_permission && self.row.data == DataClass::Personal).then(PersonalDataAccess::grant)
     }
 
-    /// What the operation is called in security events and the audit trail.
+    /// The operation's name in security events and the audit trail.
     #[must_use]
     pub fn audit(&self) -> &'static str {
         self.row.audit
     }
 }
 
-/// The right to see fields about a person in plain text. Sealed fields ask for it
-/// ([`Sealed::open`](crate::crypto::Sealed::open)), and only a permit gives it.
-#[derive(Debug)]
-pub struct MaySee(());
-
 /// Why a permit does not hold for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is not one this caller may act on. Answered exactly as a missing one.
-    #[error("not an object of this caller")]
-    NotThisCaller,
-    /// Its state does not allow the action.
+pub enum ObjectDenied {
+    /// The object belongs to another tenant. The answer is the same as for a missing object.
+    #[error("the object belongs to another tenant")]
+    WrongTenant,
+    /// The object's state does not allow the action.
     #[error("the object's state does not allow this")]
     State,
 }
 
 impl<A: Change> Permit<A> {
-    /// The second check, after the fetch (control AUTHZ-04): narrows the permit to one loaded object, if it is
-    /// the tenant's and in a state that allows the action.
+    /// Narrows the permit to one loaded object: the second check, after the fetch (AUTHZ-04).
     ///
-    /// Functions that change an object ask for the narrowed permit, so the check cannot be skipped.
-    pub fn narrow<R: TenantObject>(&self, object: &R) -> Result<ObjectPermit<'_, A, R>, Refusal>
+    /// Functions that change a loaded object demand the narrowed permit, so a handler cannot skip
+    /// this check.
+    ///
+    /// # Errors
+    /// [`ObjectDenied`] if the object is another tenant's, or its state does not allow the action.
+    pub fn for_object<R: TenantObject>(&self, object: &R) -> Result<ObjectPermit<'_, A, R>, ObjectDenied>
     where
-        A: Narrow<R>,
+        A: ObjectRule<R>,
     {
         if object.tenant() != self.tenant() {
-            return Err(Refusal::NotThisCaller);
+            return Err(ObjectDenied::WrongTenant);
         }
         if !A::state_allows(object) {
-            return Err(Refusal::State);
+            return Err(ObjectDenied::State);
         }
         Ok(ObjectPermit { permit: self, id: object.id() })
     }
 }
 
-/// A permit that holds for one object only.
+/// A permit for one object only. [`Permit::for_object`] makes it.
 pub struct ObjectPermit<'p, A, R: TenantObject> {
     permit: &'p Permit<A>,
     id: R::Id,
 }
 
 impl<A: Action, R: TenantObject> ObjectPermit<'_, A, R> {
-    /// The object it holds for.
+    /// The id of the object that the permit is for.
     #[must_use]
     pub fn id(&self) -> R::Id {
         self.id
     }
 
-    /// In which tenant.
+    /// The tenant of the permit and of the object.
     #[must_use]
     pub fn tenant(&self) -> TenantId {
         self.permit.tenant()
@@ -138,13 +146,13 @@ mod tests {
 
     fn permit<A: Action>(tenant: TenantId) -> Permit<A> {
         let row = MATRIX.iter().find(|row| row.operation == A::OPERATION).unwrap();
-        let grant = Grant { row, principal: Arc::new(Principal::nobody_of(tenant)) };
-        assert!(Permit::<VoidInvoice>::from_grant(&grant).is_none(), "a grant gave the permit of another action");
+        let grant = Grant { row, principal: Arc::new(Principal::without_rights(tenant)) };
+        assert!(Permit::<VoidInvoice>::from_grant(&grant).is_none(), "a grant made a permit for another action");
         Permit::from_grant(&grant).unwrap()
     }
 
     #[test]
-    fn authz_04_a_permit_does_not_narrow_to_another_tenants_object() {
+    fn authz_04_permit_does_not_narrow_to_another_tenants_object() {
         let tenant = |n: u128| TenantId::from_uuid(uuid::Uuid::from_u128(n));
         let now = chrono::DateTime::UNIX_EPOCH;
         let key = ApiKey {
@@ -152,7 +160,7 @@ mod tests {
             tenant: tenant(1),
             name: "A key".parse().unwrap(),
             scopes: Vec::new(),
-            created_by: "somebody".to_owned(),
+            created_by: "a-user".to_owned(),
             replaces: None,
             authorized_at: now,
             created_at: now,
@@ -160,8 +168,9 @@ mod tests {
             revoked_at: None,
             last_used_at: None,
         };
-        let (ours, theirs) = (permit::<RevokeApiKey>(tenant(1)), permit::<RevokeApiKey>(tenant(2)));
-        assert_eq!(ours.narrow(&key).unwrap().id(), key.id);
-        assert_eq!(theirs.narrow(&key).unwrap_err(), Refusal::NotThisCaller);
+        let same_tenant = permit::<RevokeApiKey>(tenant(1));
+        let other_tenant = permit::<RevokeApiKey>(tenant(2));
+        assert_eq!(same_tenant.for_object(&key).unwrap().id(), key.id);
+        assert_eq!(other_tenant.for_object(&key).unwrap_err(), ObjectDenied::WrongTenant);
     }
 }

@@ -1,9 +1,14 @@
-//! What each role may do inside its tenant (control AUTHZ-02).
+//! Role policy: the permissions of each role inside its tenant (AUTHZ-02, AUTHZ-05).
+//!
+//! [`authorize`](super::authorize) looks up the permission that an operation's matrix row requires.
+//! Reviewers find all role rules in one function, [`Role::allows`].
 
-use std::str::FromStr;
+pub use crate::domain::Role;
 
-/// Something a role may do. Finer than a scope: a scope is what the *client* was
-/// delegated, a permission what the *person* may do; a call needs both.
+/// A right that a role can have.
+///
+/// A scope limits what a *client* was delegated; a permission limits what its *user* may do. A call
+/// needs both. Permissions are finer than scopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Read products.
@@ -12,11 +17,11 @@ pub enum Permission {
     WriteCatalog,
     /// Read customers; sensitive fields are masked.
     ReadCustomers,
-    /// See customers' fields about a person in plain text.
+    /// See customers' personal data in plain text.
     SeePersonal,
     /// Add and change customers.
     WriteCustomers,
-    /// Forget customers.
+    /// Erase customers.
     EraseCustomers,
     /// Read orders.
     ReadOrders,
@@ -26,56 +31,17 @@ pub enum Permission {
     ReadBilling,
     /// Issue and void invoices, and record payments.
     WriteBilling,
-    /// Give money back.
+    /// Refund payments.
     Refund,
-    /// Make, see, rotate and revoke API keys.
+    /// Create, list, rotate and revoke API keys.
     ManageKeys,
-    /// Take the books out as a file.
+    /// Export the tenant's books as a file.
     Export,
     /// Read the audit trail.
     ReadAudit,
 }
 
-/// A role inside a tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// Reads orders, products, and customers with sensitive fields masked.
-    Viewer,
-    /// A viewer who also writes orders and customers.
-    Sales,
-    /// Invoices, payments, refunds, and unmasked billing data.
-    Billing,
-    /// Reads everything, including the audit trail; writes nothing.
-    Auditor,
-    /// Everything inside the tenant.
-    Admin,
-    /// A program acting for itself (RFC 6749 section 4.4): the daily work of any role, within its scopes, but
-    /// nothing that takes an administrator, and no money given back: a person answers for that. Given by authentication, never read from a token's roles.
-    Service,
-}
-
-/// The text names no role a token can give.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role")]
-pub struct UnknownRole;
-
 impl Role {
-    /// Every role a token can give.
-    pub const ALL: [Self; 5] = [Self::Viewer, Self::Sales, Self::Billing, Self::Auditor, Self::Admin];
-
-    /// The role as it stands in a token's roles claim.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Sales => "sales",
-            Self::Billing => "billing",
-            Self::Auditor => "auditor",
-            Self::Admin => "admin",
-            Self::Service => "service",
-        }
-    }
-
     /// Whether the role gives the permission.
     #[must_use]
     pub const fn allows(self, permission: Permission) -> bool {
@@ -91,13 +57,5 @@ impl Role {
             P::Export | P::ReadAudit => matches!(self, Self::Auditor | Self::Admin),
             P::WriteCatalog | P::EraseCustomers | P::ManageKeys => matches!(self, Self::Admin),
         }
-    }
-}
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(s: &str) -> Result<Self, UnknownRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == s).ok_or(UnknownRole)
     }
 }

@@ -1,11 +1,14 @@
-//! Numbers in digits and letters, always of the same length: text that a double click selects whole.
+//! Base 62 encoding of 128-bit numbers: digits and letters only, always 22 characters.
+//!
+//! [`crate::authn`] writes the parts of API keys in it and parses them again. Text without
+//! punctuation is selected as a whole by a double click, and scanners for secrets can match it.
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Characters that any `u128` fits in.
+/// Length of an encoded number: the smallest that any `u128` fits in.
 pub const BASE62_CHARS: usize = 22;
 
-/// The number in 22 characters, the most significant first.
+/// Encodes a number, most significant digit first, padded with zeros.
 #[must_use]
 pub fn base62(number: u128) -> String {
     let mut digits = [b'0'; BASE62_CHARS];
@@ -18,7 +21,7 @@ pub fn base62(number: u128) -> String {
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// The number of 22 characters that [`base62`] made; `None` for any other text.
+/// Decodes text that [`base62`] made. `None` for any other text.
 #[must_use]
 pub fn from_base62(text: &str) -> Option<u128> {
     if text.len() != BASE62_CHARS {
@@ -35,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_has_one_text() {
+    fn base62_encoding_is_canonical() {
         for number in [0, 1, 61, 62, u128::MAX - 1, u128::MAX, 0x0190_a000_0000_7000_8000_0000_0000_ac3e] {
             let text = base62(number);
             assert_eq!((text.len(), from_base62(&text)), (22, Some(number)));

@@ -1,4 +1,8 @@
-//! The lower two of three layers of keys: a data key for each tenant, which wraps a key for each row.
+//! The lower two of the three key layers: a data key per tenant wraps a key per row (CRYPTO-03).
+//!
+//! [`super::MasterKeys`] unwraps data keys. Each wrapped row key and each sealed field is bound by
+//! associated data to tenant, table, column, row and data key version. [`crate::store`] creates and
+//! opens row keys; only [`super::Sealed`] seals and opens fields with them.
 
 use std::fmt;
 
@@ -7,17 +11,17 @@ use zeroize::Zeroizing;
 
 use super::{
     SealError, random,
-    sealing::{Place, SealingKey},
+    sealing::{AeadContext, SealingKey},
 };
 
-/// A tenant's data key, unwrapped. It seals nothing but keys.
+/// An unwrapped data key of a tenant. It encrypts row keys only.
 pub struct DataKey {
     tenant: Uuid,
     version: i32,
     key: SealingKey,
 }
 
-/// The key of one row: without it, nobody reads the row's sealed fields again (CRYPTO-08).
+/// The key of one row. Once it is destroyed, the sealed fields of the row are lost (CRYPTO-08).
 pub struct RowKey {
     tenant: Uuid,
     row: Uuid,
@@ -27,27 +31,27 @@ pub struct RowKey {
 }
 
 impl DataKey {
-    /// A data key from what its wrapping held.
+    /// Creates a data key from unwrapped key material.
     pub(super) fn new(tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<Self, SealError> {
         Ok(Self { tenant, version, key: SealingKey::new(bytes)? })
     }
 
-    /// Which of the tenant's data keys it is.
+    /// The version of the data key, unique in its tenant.
     #[must_use]
     pub fn version(&self) -> i32 {
         self.version
     }
 
-    /// A new key for a row of a table.
+    /// Generates a row key and wraps it.
     pub fn new_row_key(&self, table: &'static str, row: Uuid) -> Result<RowKey, SealError> {
         let bytes = Zeroizing::new(random::<32>().map_err(|_| SealError)?);
-        let wrapped = self.key.seal(&self.place(table, row), bytes.as_slice())?;
+        let wrapped = self.key.seal(&self.context(table, row), bytes.as_slice())?;
         self.row_key(row, &bytes, wrapped)
     }
 
-    /// The key of a row, as it is stored.
+    /// Unwraps a stored row key. An error if it belongs to another row, table or data key.
     pub fn open_row_key(&self, table: &'static str, row: Uuid, wrapped: Vec<u8>) -> Result<RowKey, SealError> {
-        let bytes = self.key.open(&self.place(table, row), &wrapped)?;
+        let bytes = self.key.open(&self.context(table, row), &wrapped)?;
         self.row_key(row, bytes.as_slice().try_into().map_err(|_| SealError)?, wrapped)
     }
 
@@ -55,26 +59,26 @@ impl DataKey {
         Ok(RowKey { tenant: self.tenant, row, version: self.version, key: SealingKey::new(bytes)?, wrapped })
     }
 
-    fn place(&self, table: &'static str, row: Uuid) -> Place {
-        Place { tenant: self.tenant, table, column: "key", row, version: self.version }
+    fn context(&self, table: &'static str, row: Uuid) -> AeadContext {
+        AeadContext { tenant: self.tenant, table, column: "key", row, version: self.version }
     }
 }
 
 impl RowKey {
-    /// Which data key of the tenant wraps it.
+    /// The version of the data key that wraps it.
     #[must_use]
-    pub fn data_key(&self) -> i32 {
+    pub fn data_key_version(&self) -> i32 {
         self.version
     }
 
-    /// As it is stored.
+    /// The wrapped key, for the column.
     #[must_use]
     pub fn wrapped(&self) -> &[u8] {
         &self.wrapped
     }
 
     pub(super) fn seal(&self, table: &'static str, column: &'static str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        self.key.seal(&self.place(table, column), plain)
+        self.key.seal(&self.context(table, column), plain)
     }
 
     pub(super) fn open(
@@ -83,11 +87,11 @@ impl RowKey {
         column: &'static str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        self.key.open(&self.place(table, column), sealed)
+        self.key.open(&self.context(table, column), sealed)
     }
 
-    fn place(&self, table: &'static str, column: &'static str) -> Place {
-        Place { tenant: self.tenant, table, column, row: self.row, version: self.version }
+    fn context(&self, table: &'static str, column: &'static str) -> AeadContext {
+        AeadContext { tenant: self.tenant, table, column, row: self.row, version: self.version }
     }
 }
 
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn crypto_03_a_rows_key_opens_for_its_row_only() {
+    fn crypto_03_row_key_opens_for_its_own_row_only() {
         let row = Uuid::from_u128(9);
         let fresh = data_key(1, 1, 7).new_row_key("customers", row).unwrap();
         let wrapped = fresh.wrapped().to_vec();
@@ -128,7 +132,7 @@ mod tests {
         ] {
             assert!(key.open_row_key(table, row, wrapped.clone()).is_err(), "{key:?} {table} {row}");
         }
-        // Nor does another row's key, or another of the same row.
+        // A second key for the same row does not open what the first one sealed.
         let other = data_key(1, 1, 7).new_row_key("customers", row).unwrap();
         assert!(other.open("customers", "email", &sealed).is_err());
     }

@@ -1,37 +1,43 @@
+//! HMAC-SHA-256 (RFC 2104) with domain separation, compared in constant time.
+//!
+//! Cursors, idempotency fingerprints, quota keys, cached API keys and blind indexes use it. The tag
+//! covers the context, so a tag that was made for one use is not valid in another.
+
 use aws_lc_rs::hmac;
 
-use super::{KeyTextError, RandomError, key_bytes, random};
+use super::{InvalidKeyText, RandomError, key_bytes, random};
 
-/// A key for HMAC-SHA-256 (RFC 2104): proves that a text the caller hands back came from here.
+/// A key for HMAC-SHA-256. Text that a caller returns with a valid tag was made by this service.
 #[derive(Clone)]
 pub struct MacKey(hmac::Key);
 
 impl MacKey {
-    /// Reads 32 random bytes of base64.
-    pub fn from_base64(text: &str) -> Result<Self, KeyTextError> {
+    /// Parses 32 random bytes in base64.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidKeyText> {
         Ok(Self::new(&key_bytes(text)?))
     }
 
-    /// A key of these bytes.
+    /// Creates a key from key material.
     pub(super) fn new(bytes: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// A new one, which ends with this process.
+    /// Generates a key that exists in this process only.
     pub fn generate() -> Result<Self, RandomError> {
         Ok(Self::new(&random::<32>()?))
     }
 
-    /// The tag of `message` in `context`. The context keeps a tag made for one use from being valid in another.
+    /// Computes the tag of `message` in `context`.
     #[must_use]
     pub fn tag(&self, context: &str, message: &[u8]) -> [u8; 32] {
         let mut out = [0; 32];
-        out.copy_from_slice(hmac::sign(&self.0, &framed(context, message)).as_ref());
+        out.copy_from_slice(hmac::sign(&self.0, &encode(context, message)).as_ref());
         out
     }
 
-    /// Whether `tag` is the beginning of the tag of `message` in `context`, in constant time.
-    /// At least 16 bytes are needed (RFC 2104 section 5 asks for 10 or more).
+    /// Whether `tag` is a prefix of the tag of `message` in `context`, compared in constant time.
+    ///
+    /// A prefix of less than 16 bytes is invalid (RFC 2104 section 5 asks for 10 or more).
     #[must_use]
     pub fn verify_prefix(&self, context: &str, message: &[u8], tag: &[u8]) -> bool {
         let expected = self.tag(context, message);
@@ -50,13 +56,13 @@ impl std::fmt::Debug for MacKey {
     }
 }
 
-/// Context and message in a form that cannot be read in two ways.
-fn framed(context: &str, message: &[u8]) -> Vec<u8> {
-    let mut framed = Vec::with_capacity(8 + context.len() + message.len());
-    framed.extend_from_slice(&(context.len() as u64).to_be_bytes());
-    framed.extend_from_slice(context.as_bytes());
-    framed.extend_from_slice(message);
-    framed
+/// Joins context and message unambiguously: the length of the context comes first.
+fn encode(context: &str, message: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + context.len() + message.len());
+    bytes.extend_from_slice(&(context.len() as u64).to_be_bytes());
+    bytes.extend_from_slice(context.as_bytes());
+    bytes.extend_from_slice(message);
+    bytes
 }
 
 #[cfg(test)]
@@ -66,9 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_bound_to_key_context_and_message() {
+    fn mac_depends_on_key_context_and_message() {
         let key = |first: u8| MacKey::from_base64(&STANDARD.encode((first..first + 32).collect::<Vec<_>>()));
-        let (key, other) = (key(0).unwrap(), key(64).unwrap());
+        let other = key(64).unwrap();
+        let key = key(0).unwrap();
         let tag = key.tag("a", b"bc");
         assert!(key.verify_prefix("a", b"bc", &tag));
         assert!(key.verify_prefix("a", b"bc", &tag[..16]));
@@ -80,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_random_is_refused() {
+    fn non_random_keys_are_rejected() {
         for bad in ["", "c2hvcnQ=", "!!", &STANDARD.encode([0; 32]), &STANDARD.encode([7; 33])] {
             assert!(MacKey::from_base64(bad).is_err(), "{bad:?}");
         }

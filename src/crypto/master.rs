@@ -1,16 +1,25 @@
+//! Master keys: they wrap the data keys of tenants, and nothing else (CRYPTO-04).
+//!
+//! This is envelope encryption: the database holds wrapped data keys only, the master keys stay in
+//! a keyset (environment or file) or in a vault. With both providers, one wraps new data keys and
+//! the other unwraps existing ones, so that keys can be moved between them. `db::keyring` unwraps
+//! data keys at run time; the operator command `keys rewrap` moves them to the primary master key.
+
 use std::{fmt, sync::Arc};
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{DataKey, MasterKeyset, SealError, master_keyset::NAME, random, transit::Transit};
-use crate::settings::{self, KeyProvider};
+use super::{
+    DataKey, KeyProvider, MasterKeySettings, MasterKeyset, SealError, master_keyset::NAME_PREFIX, random,
+    transit::Transit,
+};
 
-/// What wraps data keys (CRYPTO-04), and nothing else: a keyset, a vault, or one for what is new and the other for what is
-/// still there.
+/// The configured master keys: a keyset, a vault, or both.
 #[derive(Debug)]
 pub struct MasterKeys {
-    first: Provider,
+    /// Wraps new data keys.
+    primary: Provider,
     other: Option<Provider>,
 }
 
@@ -19,100 +28,108 @@ enum Provider {
     Vault(Box<Transit>),
 }
 
-/// A data key as it is stored.
+/// A wrapped data key, as `data_keys` stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrappedDataKey {
-    /// Which of the tenant's data keys.
+    /// The version of the data key, unique in its tenant.
     pub version: i32,
-    /// Which master key wraps it, such as `keyset:2` or `vault:transit/orders:v3`.
+    /// The name of the master key that wraps it, such as `keyset:2` or `vault:transit/orders:v3`.
     pub wrapped_by: String,
-    /// What only that master key opens.
+    /// The ciphertext. Only that master key opens it.
     pub wrapped: Vec<u8>,
 }
 
-/// Why a data key cannot be used. Nothing is lost by it: with the right master key it opens again.
+/// Why a data key cannot be wrapped or unwrapped. No data is lost: the right master key opens it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The master key is not among the configured ones.
-    #[error("a data key is wrapped by master key {0}, which the settings do not have")]
+    /// The master key is not configured.
+    #[error("a data key is wrapped by master key {0}, which the settings do not have; configure it")]
     Missing(String),
-    /// There is a master key of that version, and it is another one.
+    /// The master key of that name does not decrypt the data key.
     #[error(
-        "a data key does not open with master key {0}: it is another key under that version, or another's data key"
+        "a data key does not open with master key {0}: another key has that version, or the row of data_keys was \
+         changed; configure the right key, or restore the row"
     )]
-    Wrong(String),
-    /// There was another master key under that version.
-    #[error("master key {0} is another one than was there under that version")]
-    Another(String),
-    /// The vault decided that it does not open.
-    #[error("the vault opens no data key with {name}: {reason}")]
+    DoesNotOpen(String),
+    /// The check value of the master key differs from the recorded one.
+    #[error(
+        "master key {0} does not match the key previously registered under that version; configure that key, or give \
+         the new key a new version"
+    )]
+    VersionReused(String),
+    /// The vault answered that the ciphertext does not decrypt (status 400).
+    #[error(
+        "the vault cannot decrypt a data key with {name}: {reason}; check min_decryption_version, or restore the row \
+         of data_keys"
+    )]
     Refused {
-        /// The master key.
+        /// The name of the master key.
         name: String,
-        /// What the vault says.
+        /// The response of the vault.
         reason: String,
     },
-    /// The vault opens what it wrapped in any place.
-    #[error("the vault of {0} does not bind what it wraps (associated data needs Vault 1.13 or newer)")]
-    Unbound(String),
-    /// The vault does not do what it is asked, now.
-    #[error("the vault of {name}: {reason}")]
+    /// The vault decrypts a ciphertext with the associated data of another one.
+    #[error("the vault of {0} ignores associated data; use Vault 1.13 or newer, or OpenBao")]
+    AssociatedDataIgnored(String),
+    /// The vault is down, refuses the token, or answers with an error.
+    #[error("the vault of {name} is unavailable: {reason}; check the vault and its token")]
     Unavailable {
-        /// The master key.
+        /// The name of the master key.
         name: String,
-        /// What it says, or why it says nothing.
+        /// The response of the vault, or why there is none.
         reason: String,
     },
-    /// The vault cannot be asked as the settings say.
+    /// The settings of the vault are invalid.
     #[error("APP_KEYS__VAULT__… cannot be used: {0}")]
     Settings(String),
-    /// A key could not be made.
+    /// Key generation or local encryption failed.
     #[error(transparent)]
     Seal(#[from] SealError),
 }
 
 impl MasterKeyError {
-    /// Whether it is about the one data key, and another may open.
+    /// Whether the error concerns one data key only, so that other data keys may still open.
     #[must_use]
-    pub fn is_of_one_key(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Wrong(_) | Self::Refused { .. })
+    pub fn concerns_one_data_key(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::DoesNotOpen(_) | Self::Refused { .. })
     }
 }
 
 impl MasterKeys {
-    /// Those of the settings. A vault is not asked for anything yet.
-    pub fn new(keys: &settings::Keys) -> Result<Self, MasterKeyError> {
-        let keyset = keys.master.clone().map(Provider::Keyset);
-        let vault = keys.vault.as_ref().map(Transit::new).transpose()?.map(|vault| Provider::Vault(Box::new(vault)));
-        let (first, other) = match keys.provider {
+    /// Builds the providers of the settings. Sends no request to a vault.
+    pub fn new(settings: &MasterKeySettings) -> Result<Self, MasterKeyError> {
+        let keyset = settings.keyset.clone().map(Provider::Keyset);
+        let vault =
+            settings.vault.as_ref().map(Transit::new).transpose()?.map(|vault| Provider::Vault(Box::new(vault)));
+        let (primary, other) = match settings.provider {
             KeyProvider::Keyset => (keyset, vault),
             KeyProvider::Vault => (vault, keyset),
         };
-        let first = first.ok_or_else(|| MasterKeyError::Settings("there is no such provider".to_owned()))?;
-        Ok(Self { first, other })
+        let missing = || MasterKeyError::Settings("APP_KEYS__PROVIDER names a provider without settings".to_owned());
+        Ok(Self { primary: primary.ok_or_else(missing)?, other })
     }
 
-    /// Those of a keyset.
+    /// Builds the master keys from a keyset alone.
     #[must_use]
     pub fn from_keyset(keyset: Arc<MasterKeyset>) -> Self {
-        Self { first: Provider::Keyset(keyset), other: None }
+        Self { primary: Provider::Keyset(keyset), other: None }
     }
 
-    /// A new data key, and how it is stored. It was seen to open.
+    /// Generates a data key and wraps it with the primary master key.
     pub async fn generate(&self, tenant: Uuid, version: i32) -> Result<(DataKey, WrappedDataKey), MasterKeyError> {
         let bytes = Zeroizing::new(random::<32>().map_err(|_| SealError)?);
         let wrapped = self.wrap(tenant, version, &bytes).await?;
         Ok((DataKey::new(tenant, version, &bytes)?, wrapped))
     }
 
-    /// The data key that is stored.
+    /// Unwraps a stored data key.
     pub async fn open(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<DataKey, MasterKeyError> {
         let bytes = self.unwrap(tenant, stored).await?;
         Ok(DataKey::new(tenant, stored.version, &bytes)?)
     }
 
-    /// The same data key under the first master key, where it was seen to open; `None` if it is under `primary`, which
-    /// that is.
+    /// Wraps a stored data key with the primary master key. `None` if it is already wrapped by it;
+    /// `primary` is that key's name.
     pub async fn rewrap(
         &self,
         primary: &str,
@@ -126,80 +143,85 @@ impl MasterKeys {
         self.wrap(tenant, stored.version, &bytes).await.map(Some)
     }
 
-    /// What the first master key is called. A vault is tried out for it: nobody else knows its newest version.
+    /// The name of the primary master key. Checks a vault for it: only the vault knows its newest
+    /// key version.
     pub async fn primary(&self) -> Result<String, MasterKeyError> {
-        match &self.first {
+        match &self.primary {
             Provider::Keyset(keyset) => Ok(keyset.primary()),
-            Provider::Vault(vault) => try_out(vault).await,
+            Provider::Vault(vault) => check_vault(vault).await,
         }
     }
 
-    /// What tells the first master key from another under its version, and what it is called. A vault has but one.
+    /// The name and the check value of the primary master key. `None` for a vault, which never
+    /// gives one version to two keys.
     pub fn check_value(&self) -> Result<Option<(String, Vec<u8>)>, MasterKeyError> {
-        match &self.first {
+        match &self.primary {
             Provider::Keyset(keyset) => Ok(Some((keyset.primary(), keyset.check_value()?))),
             Provider::Vault(_) => Ok(None),
         }
     }
 
-    /// An error if there is a master key of this name, and it is another.
+    /// Checks that the master key of this name, if it is configured, has this check value.
     pub fn check(&self, name: &str, check_value: &[u8]) -> Result<(), MasterKeyError> {
-        let is_as_checked = |provider: &Provider| match provider {
-            Provider::Keyset(keyset) => keyset.is_as_checked(name, check_value),
+        let matches = |provider: &Provider| match provider {
+            Provider::Keyset(keyset) => keyset.matches_check_value(name, check_value),
             Provider::Vault(_) => true,
         };
-        let same = std::iter::once(&self.first).chain(&self.other).all(is_as_checked);
-        if same { Ok(()) } else { Err(MasterKeyError::Another(name.to_owned())) }
+        if self.providers().all(matches) { Ok(()) } else { Err(MasterKeyError::VersionReused(name.to_owned())) }
     }
 
-    /// Tries the vault out, if there is one, whether it is the first or not.
-    pub async fn try_vault(&self) -> Result<(), MasterKeyError> {
-        for provider in std::iter::once(&self.first).chain(&self.other) {
+    /// Checks the vault, if one is configured, whether it is the primary provider or not.
+    pub async fn check_vault(&self) -> Result<(), MasterKeyError> {
+        for provider in self.providers() {
             if let Provider::Vault(vault) = provider {
-                try_out(vault).await?;
+                check_vault(vault).await?;
             }
         }
         Ok(())
     }
 
-    /// Whether a master key is asked without a vault.
+    /// Whether this is the name of a master key of a keyset, which opens data keys without a
+    /// request.
     #[must_use]
-    pub fn is_here(name: &str) -> bool {
-        name.starts_with(NAME)
+    pub fn is_keyset_name(name: &str) -> bool {
+        name.starts_with(NAME_PREFIX)
     }
 
-    /// What does not open again would be lost: it is opened before anybody stores it.
+    fn providers(&self) -> impl Iterator<Item = &Provider> {
+        std::iter::once(&self.primary).chain(&self.other)
+    }
+
+    /// Wraps key material and unwraps it again: what does not open must not be stored.
     async fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
-        let wrapped = self.first.wrap(tenant, version, bytes).await?;
+        let wrapped = self.primary.wrap(tenant, version, bytes).await?;
         let opened = self.unwrap(tenant, &wrapped).await?;
-        if opened.as_slice() == bytes { Ok(wrapped) } else { Err(MasterKeyError::Wrong(wrapped.wrapped_by)) }
+        if opened.as_slice() == bytes { Ok(wrapped) } else { Err(MasterKeyError::DoesNotOpen(wrapped.wrapped_by)) }
     }
 
     async fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>, MasterKeyError> {
         let name = &stored.wrapped_by;
-        let mut providers = std::iter::once(&self.first).chain(&self.other);
-        let opened = match providers.find(|provider| provider.has(name)) {
+        let opened = match self.providers().find(|provider| provider.has(name)) {
             Some(Provider::Keyset(keyset)) => keyset.unwrap(tenant, stored)?,
             Some(Provider::Vault(vault)) => vault.unwrap(tenant, stored).await?,
             None => return Err(MasterKeyError::Missing(name.clone())),
         };
-        let bytes = opened.as_slice().try_into().map_err(|_| MasterKeyError::Wrong(name.clone()))?;
+        let bytes = opened.as_slice().try_into().map_err(|_| MasterKeyError::DoesNotOpen(name.clone()))?;
         Ok(Zeroizing::new(bytes))
     }
 }
 
-/// Has a vault wrap something and gives what the key is called that does. It must open that again, and only in its place,
-/// which a vault does not do that knows no associated data.
-async fn try_out(vault: &Transit) -> Result<String, MasterKeyError> {
+/// Checks that a vault wraps, unwraps and authenticates associated data: versions before 1.13
+/// ignore it. Returns the name of the key version that wraps.
+async fn check_vault(vault: &Transit) -> Result<String, MasterKeyError> {
     let trial = vault.wrap(Uuid::nil(), 0, &[0; 32]).await?;
     if vault.unwrap(Uuid::nil(), &trial).await?.as_slice() != [0; 32] {
-        return Err(MasterKeyError::Wrong(trial.wrapped_by));
+        return Err(MasterKeyError::DoesNotOpen(trial.wrapped_by));
     }
-    let elsewhere = WrappedDataKey { version: 1, ..trial.clone() };
-    match vault.unwrap(Uuid::nil(), &elsewhere).await {
+    let other_version = WrappedDataKey { version: 1, ..trial.clone() };
+    match vault.unwrap(Uuid::nil(), &other_version).await {
         Err(MasterKeyError::Refused { .. }) => Ok(trial.wrapped_by),
         Err(error) => Err(error),
-        Ok(_) => Err(MasterKeyError::Unbound(trial.wrapped_by)),
+        Ok(_) => Err(MasterKeyError::AssociatedDataIgnored(trial.wrapped_by)),
     }
 }
 
@@ -235,7 +257,7 @@ pub(super) mod tests {
     use super::*;
     use crate::crypto::MasterKeyset;
 
-    /// A part of a keyset.
+    /// One `version:key` part of a keyset.
     pub(in crate::crypto) fn part(version: u16, first: u8) -> String {
         format!("{version}:{}", STANDARD.encode((first..first + 32).collect::<Vec<_>>()))
     }
@@ -245,7 +267,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn crypto_05_a_data_key_moves_to_a_new_master_key_and_needs_the_old_no_more() {
+    async fn crypto_05_rewrapped_data_key_opens_without_the_old_master_key() {
         let tenant = Uuid::from_u128(1);
         let old = keys(&part(1, 0));
         let both = keys(&[part(2, 64), part(1, 0)].join(","));
@@ -258,26 +280,26 @@ pub(super) mod tests {
             new.rewrap(&new.primary().await.unwrap(), tenant, &stored).await,
             Err(MasterKeyError::Missing("keyset:1".to_owned()))
         );
-        let moved = both.rewrap(&both.primary().await.unwrap(), tenant, &stored).await.unwrap().unwrap();
-        assert_eq!((moved.version, moved.wrapped_by.as_str()), (5, "keyset:2"));
-        assert!(new.open(tenant, &moved).await.unwrap().open_row_key("customers", tenant, row).is_ok());
+        let rewrapped = both.rewrap(&both.primary().await.unwrap(), tenant, &stored).await.unwrap().unwrap();
+        assert_eq!((rewrapped.version, rewrapped.wrapped_by.as_str()), (5, "keyset:2"));
+        assert!(new.open(tenant, &rewrapped).await.unwrap().open_row_key("customers", tenant, row).is_ok());
     }
 
     #[tokio::test]
-    async fn crypto_04_a_data_key_opens_with_its_master_key_its_tenant_and_its_version_only() {
+    async fn crypto_04_data_key_is_bound_to_master_key_tenant_and_version() {
         let tenant = Uuid::from_u128(1);
         let both = keys(&[part(2, 64), part(1, 0)].join(","));
         let (_, stored) = both.generate(tenant, 5).await.unwrap();
         assert!(both.open(tenant, &stored).await.is_ok());
-        let wrong = |name: &str| MasterKeyError::Wrong(name.to_owned());
-        assert_eq!(both.open(Uuid::from_u128(2), &stored).await.unwrap_err(), wrong("keyset:2"));
+        let does_not_open = |name: &str| MasterKeyError::DoesNotOpen(name.to_owned());
+        assert_eq!(both.open(Uuid::from_u128(2), &stored).await.unwrap_err(), does_not_open("keyset:2"));
         let other = WrappedDataKey { version: 6, ..stored.clone() };
-        assert_eq!(both.open(tenant, &other).await.unwrap_err(), wrong("keyset:2"));
+        assert_eq!(both.open(tenant, &other).await.unwrap_err(), does_not_open("keyset:2"));
         let other = WrappedDataKey { wrapped_by: "keyset:1".to_owned(), ..stored.clone() };
-        assert_eq!(both.open(tenant, &other).await.unwrap_err(), wrong("keyset:1"));
-        let others = keys(&part(2, 128));
-        assert_eq!(others.open(tenant, &stored).await.unwrap_err(), wrong("keyset:2"));
-        let none = keys(&part(3, 64));
-        assert_eq!(none.open(tenant, &stored).await.unwrap_err(), MasterKeyError::Missing("keyset:2".to_owned()));
+        assert_eq!(both.open(tenant, &other).await.unwrap_err(), does_not_open("keyset:1"));
+        let different = keys(&part(2, 128));
+        assert_eq!(different.open(tenant, &stored).await.unwrap_err(), does_not_open("keyset:2"));
+        let without = keys(&part(3, 64));
+        assert_eq!(without.open(tenant, &stored).await.unwrap_err(), MasterKeyError::Missing("keyset:2".to_owned()));
     }
 }

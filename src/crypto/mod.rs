@@ -1,13 +1,15 @@
-//! Keys and what is done with them. All primitives are aws-lc's; nothing here invents one.
+//! Keys and cryptography. All primitives come from aws-lc, argon2 and age; none is defined here.
 //!
-//! Sealed fields have three layers of keys: [`MasterKeys`] wrap a [`DataKey`] for each tenant, that wraps a [`RowKey`] for
-//! each row, and that seals fields. Each wrapping and each field is bound to its place ([`Sealed`]).
+//! Sealed fields use envelope encryption with three layers of keys: [`MasterKeys`] wrap a
+//! [`DataKey`] per tenant, a data key wraps a [`RowKey`] per row, and a row key encrypts fields
+//! ([`Sealed`]). Each ciphertext is bound to its tenant, table, column, row and key version. Blind
+//! indexes ([`IndexKeys`]), MACs, secret hashes and age files have keys of their own.
 
+mod age_file;
 mod base62;
 mod blind_index;
+mod config;
 mod data_key;
-mod digest;
-mod envelope;
 mod keyset;
 mod mac;
 mod master;
@@ -15,20 +17,22 @@ mod master_keyset;
 mod sealed;
 mod sealing;
 mod secret_hash;
+mod sha256_writer;
 mod transit;
 
+pub use age_file::{AgeEncryptor, AgeError, Identity, Recipient};
 pub use base62::{BASE62_CHARS, base62, from_base62};
 pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
+pub use config::{KeyProvider, MasterKeySettings, VaultSettings};
 pub use data_key::{DataKey, RowKey};
-pub use digest::Digested;
-pub use envelope::{Envelope, EnvelopeError, Identity, Recipient};
 pub use keyset::KeysetError;
 pub use mac::MacKey;
 pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};
 pub use master_keyset::MasterKeyset;
-pub use sealed::{Sealable, Sealed};
+pub use sealed::{PersonalDataAccess, Sealable, Sealed};
 pub use sealing::SealError;
 pub use secret_hash::{Pepper, SecretHashError};
+pub use sha256_writer::Sha256Writer;
 
 use std::fmt::Write as _;
 
@@ -38,22 +42,23 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// The text is not a key.
+/// The text is not a valid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 32 random bytes in base64 (`openssl rand -base64 32` makes them)")]
-pub struct KeyTextError;
+#[error("expected 32 random bytes in base64; create them with `openssl rand -base64 32`")]
+pub struct InvalidKeyText;
 
-/// The 32 bytes of a key in base64. Refuses keys that cannot be random: fewer than 16 different bytes.
-fn key_bytes(text: &str) -> Result<[u8; 32], KeyTextError> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| KeyTextError)?;
+/// Parses a key of 32 bytes in base64. Rejects keys with fewer than 16 different bytes: they are
+/// not random.
+fn key_bytes(text: &str) -> Result<[u8; 32], InvalidKeyText> {
+    let bytes = STANDARD.decode(text.trim()).map_err(|_| InvalidKeyText)?;
     let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
     if different < 16 {
-        return Err(KeyTextError);
+        return Err(InvalidKeyText);
     }
-    bytes.try_into().map_err(|_| KeyTextError)
+    bytes.try_into().map_err(|_| InvalidKeyText)
 }
 
-/// SHA-256 of `bytes`.
+/// Computes the SHA-256 digest of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
@@ -61,7 +66,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
-/// Bytes as lower-case hexadecimal digits.
+/// Encodes bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -71,12 +76,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The operating system's generator gave nothing.
+/// The random generator of the operating system failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system's random generator failed")]
 pub struct RandomError;
 
-/// `N` bytes from the operating system's generator.
+/// Reads `N` bytes from the random generator of the operating system.
 pub fn random<const N: usize>() -> Result<[u8; N], RandomError> {
     let mut out = [0; N];
     SystemRandom::new().fill(&mut out).map_err(|_| RandomError)?;

@@ -1,3 +1,9 @@
+//! Hashes of API key secrets: argon2id with a salt and a pepper (AUTHN-12).
+//!
+//! In: the secret of an API key. Out: a hash in PHC string format for the database. The pepper is a
+//! key that no database holds, so a dump alone allows no guessing. [`crate::authn`] calls it on the
+//! threads of its hash pool, because one hash takes about 20 ms of processor time.
+
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
     password_hash::{Error, phc::PasswordHash},
@@ -5,30 +11,31 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error as ThisError;
 
-use super::{KeyTextError, key_bytes, random};
+use super::{InvalidKeyText, key_bytes, random};
 
-/// Memory of one hash, in KiB (OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane).
+/// Memory of one hash, in KiB. OWASP Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Hashes secrets for storage, with argon2id (RFC 9106) and a key of its own that no database holds.
+/// The key of argon2id hashes (RFC 9106 section 3.1: secret value K). No database holds it.
 #[derive(Clone)]
 pub struct Pepper(std::sync::Arc<SecretSlice<u8>>);
 
-/// A secret could not be hashed, or what is stored is no hash.
+/// Hashing failed, or a stored hash is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ThisError)]
-#[error("a secret cannot be hashed")]
+#[error("a secret cannot be hashed, or a stored hash is malformed")]
 pub struct SecretHashError;
 
 impl Pepper {
-    /// Reads 32 random bytes of base64.
-    pub fn from_base64(text: &str) -> Result<Self, KeyTextError> {
+    /// Parses 32 random bytes in base64.
+    pub fn from_base64(text: &str) -> Result<Self, InvalidKeyText> {
         Ok(Self(std::sync::Arc::new(key_bytes(text)?.to_vec().into())))
     }
 
-    /// The hash of a secret in PHC string format, with a salt of its own. Takes some 20 ms of a processor: not
-    /// to be called where other work waits for the thread.
+    /// Hashes a secret with a new random salt. Returns a PHC string.
+    ///
+    /// Blocks the thread for about 20 ms; do not call it on a thread of the async runtime.
     pub fn hash(&self, secret: &str) -> Result<String, SecretHashError> {
         let salt: [u8; 16] = random().map_err(|_| SecretHashError)?;
         let hash: PasswordHash =
@@ -36,7 +43,7 @@ impl Pepper {
         Ok(hash.to_string())
     }
 
-    /// Whether the hash is of this secret. As costly as making one.
+    /// Whether the hash was made from this secret. Takes as long as [`hash`](Self::hash).
     pub fn verify(&self, secret: &str, hash: &str) -> Result<bool, SecretHashError> {
         match self.argon2()?.verify_password(secret.as_bytes(), hash) {
             Ok(()) => Ok(true),
@@ -63,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn authn_12_a_hash_is_argon2id_salted_and_bound_to_the_pepper() {
+    fn authn_12_hash_is_argon2id_with_salt_and_pepper() {
         let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let other = Pepper::from_base64("Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=").unwrap();
         let hash = pepper.hash("secret").unwrap();

@@ -1,4 +1,8 @@
-//! What `dev` prints, and the token files that its commands read.
+//! Terminal output of `cargo dev`, and the token files that its printed commands read.
+//!
+//! [`run`](super::run) prints its progress here and, when the stack is ready, the addresses and
+//! commands to try. [`TokenFiles`] keeps one access token per tenant and role on disk and renews
+//! it in the background.
 
 use std::{
     fs,
@@ -19,18 +23,18 @@ use super::{
 };
 use crate::authz::matrix::Scope;
 
-/// Tokens end after 15 minutes; the files are written anew well before.
-const RENEW: Duration = Duration::from_mins(10);
+/// Interval between renewals of the token files. Tokens expire after 15 minutes.
+const RENEWAL_INTERVAL: Duration = Duration::from_mins(10);
 
-/// Says what is being done, for steps that can take a while.
-pub(super) fn step(what: &str) {
-    eprintln!("· {what}");
+/// Prints a line of progress to standard error, for steps that can take seconds.
+pub(super) fn print_step(step: &str) {
+    eprintln!("· {step}");
 }
 
-/// One file per tenant and role, with a token that is always fresh.
+/// One file per tenant and role, each with an access token that has not expired.
 pub(super) struct TokenFiles {
     folder: PathBuf,
-    /// Holds the URL of the login that revokes.
+    /// File with the connection URL of the operator login, for `incident` commands.
     operator_url: PathBuf,
 }
 
@@ -45,13 +49,13 @@ impl TokenFiles {
         Ok(files)
     }
 
-    /// Renews the files until aborted.
-    pub(super) fn keep_fresh(self, issuer: DevIssuer) -> JoinHandle<()> {
+    /// Spawns a task that renews the files until it is aborted.
+    pub(super) fn spawn_renewal(self, issuer: DevIssuer) -> JoinHandle<()> {
         tokio::spawn(async move {
             loop {
-                tokio::time::sleep(RENEW).await;
+                tokio::time::sleep(RENEWAL_INTERVAL).await;
                 if let Err(error) = self.renew(&issuer) {
-                    tracing::warn!(%error, "token files not renewed");
+                    tracing::warn!(%error, "could not renew token files");
                 }
             }
         })
@@ -71,20 +75,20 @@ impl TokenFiles {
     }
 }
 
-/// Everything a newcomer needs, with commands that work when pasted.
-pub(super) fn ready(
+/// Prints addresses, token files and commands that work when pasted.
+pub(super) fn print_ready(
     [api, internal]: [SocketAddr; 2],
     issuer: &DevIssuer,
     database: &str,
     tokens: &TokenFiles,
     certificates: &Certificates,
-    took: Duration,
+    elapsed: Duration,
 ) {
     let base = format!("http://{api}");
     let token = |name: &str| format!("$(cat {})", tokens.folder.join(name).display());
     let auth = |name: &str| format!("-H \"Authorization: Bearer {}\"", token(name));
     let order = demo::FIRST_ORDER;
-    println!("\nReady in {:.1} s.\n", took.as_secs_f64());
+    println!("\nReady in {:.1} s.\n", elapsed.as_secs_f64());
     println!("  API          {base}");
     println!("  docs         {base}/docs");
     println!("  internal     https://{internal}, by client certificate");
@@ -98,53 +102,56 @@ pub(super) fn ready(
     println!("\nTry (each prints its status last):\n");
     let body = r#"{"lines":[{"sku":"PAPER-A4","quantity":3}],"shippingSpeed":"express"}"#;
     let post = format!("-H 'Content-Type: application/json' -d '{body}' {base}/v1/orders");
-    let (sales, viewer, other) = (auth("acme-sales"), auth("acme-viewer"), auth("globex-admin"));
-    let (customer, invoice) = (demo::FIRST_CUSTOMER, demo::OPEN_INVOICE);
+    let sales = auth("acme-sales");
+    let viewer = auth("acme-viewer");
+    let other_tenant = auth("globex-admin");
+    let customer = demo::FIRST_CUSTOMER;
     let pay = format!(
         "{} -H 'Idempotency-Key: try-it' -H 'Content-Type: application/json' \
-         -d '{{\"amount\":{{\"amount\":100,\"currency\":\"EUR\"}}}}' {base}/v1/invoices/{invoice}/payments",
-        auth("acme-billing")
+         -d '{{\"amount\":{{\"amount\":100,\"currency\":\"EUR\"}}}}' {base}/v1/invoices/{}/payments",
+        auth("acme-billing"),
+        demo::OPEN_INVOICE
     );
-    for (status, why, arguments) in [
+    for (status, meaning, arguments) in [
         ("201", "place an order", format!("{sales} {post}")),
         ("200", "list orders", format!("{viewer} '{base}/v1/orders?limit=2'")),
-        ("200", "read one", format!("{viewer} {base}/v1/orders/{order}")),
-        ("200", "a customer: what is about the person is masked", format!("{sales} {base}/v1/customers/{customer}")),
-        ("201", "record a payment; again, and it is still one", pay),
+        ("200", "read one order", format!("{viewer} {base}/v1/orders/{order}")),
+        ("200", "read a customer; personal data is masked", format!("{sales} {base}/v1/customers/{customer}")),
+        ("201", "record a payment; a retry does not pay twice", pay),
         ("401", "no token", format!("{base}/v1/orders")),
         ("403", "a viewer may not place orders", format!("{viewer} {post}")),
-        ("404", "another tenant's order looks like a missing one", format!("{other} {base}/v1/orders/{order}")),
+        ("404", "another tenant's order looks like a missing one", format!("{other_tenant} {base}/v1/orders/{order}")),
         (
             "400",
-            "a field the schema does not have",
+            "a field that is not in the schema",
             format!("{sales} -H 'Content-Type: application/json' -d '{{\"price\":1}}' {base}/v1/orders"),
         ),
     ] {
-        println!("  # {status}: {why}");
+        println!("  # {status}: {meaning}");
         println!("  curl -s -w '\\n%{{http_code}}\\n' {arguments}");
     }
-    let key = "-d '{\"name\":\"try\",\"scopes\":[\"orders:read\"],\"validForDays\":30}'";
+    let new_key = "-d '{\"name\":\"try\",\"scopes\":[\"orders:read\"],\"validForDays\":30}'";
     println!("  # 201: an API key, for the header X-API-Key");
     println!(
-        "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {key} {base}/v1/api-keys",
+        "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {new_key} {base}/v1/api-keys",
         auth("acme-admin")
     );
     println!(
-        "\n  # as an operator: whoever is called so is refused within two seconds (their token file is renewed later)"
+        "\n  # as an operator: revoke a user; within two seconds its tokens get 401 (until the files are renewed)"
     );
     println!(
         "  APP_PROFILE=development APP_DATABASE__OPERATOR_URL_FILE={} cargo run --features dev -- \\\n    \
          incident revoke subject viewer@globex.example --reason 'trying it'",
         tokens.operator_url.display()
     );
-    println!("\n  # 200: a service of its own, by client credentials (needs jq)");
+    println!("\n  # 200: a token for a service, by client credentials (needs jq)");
     println!(
         "  curl -s -u {SERVICE_CLIENT}:{} -d grant_type=client_credentials -d scope=orders:read {}/token | jq -r \
          .access_token",
         issuer.service_secret(),
         issuer.url()
     );
-    println!("\n  # 200, on the internal listener: the certificate says who calls");
+    println!("\n  # 200, on the internal listener: the client certificate names the service");
     for (client, path) in [("prometheus", "/metrics"), ("job", "/v1/orders?limit=2")] {
         println!(
             "  curl -s -w '\\n%{{http_code}}\\n' --cacert {} --cert {} --key {} 'https://{internal}{path}'",

@@ -1,4 +1,8 @@
-//! An authority that is thrown away, for the internal listener and those who call it.
+//! Throw-away certificate authority for the internal listener's mutual TLS.
+//!
+//! Each start of `dev` creates a root, a server certificate and one client certificate per entry of
+//! [`CLIENTS`], writes them to a private folder, and returns the `APP_INTERNAL__…` settings that
+//! use them.
 
 use std::{
     io,
@@ -19,25 +23,25 @@ use super::{
 };
 use crate::domain::Clock;
 
-/// A service that may read the metrics, and one that may read Acme's orders.
+/// Services with a client certificate: one may read metrics, the other Acme's orders.
 pub(super) const CLIENTS: [&str; 2] = ["prometheus", "job"];
-/// They are new with every start.
-const VALID: Duration = Duration::from_hours(30 * 24);
+/// Validity of all certificates. Every start creates new ones.
+const VALIDITY: Duration = Duration::from_hours(30 * 24);
 
 /// The folder of the certificates and keys.
 pub(super) struct Certificates(PathBuf);
 
 impl Certificates {
-    /// Makes all of them anew. The authority's key is kept nowhere.
+    /// Creates all certificates. The authority's private key is never written to disk.
     pub(super) fn write(folder: &Path, clock: &Clock) -> Result<Self, DevError> {
         let certificates = Self(folder.join("tls"));
         certificates
-            .make(clock.now().into())
+            .create(clock.now().into())
             .map_err(|source| DevError::Files { folder: certificates.0.clone(), source })?;
         Ok(certificates)
     }
 
-    fn make(&self, now: SystemTime) -> io::Result<()> {
+    fn create(&self, now: SystemTime) -> io::Result<()> {
         private_folder(&self.0)?;
         let key = KeyPair::generate().map_err(io::Error::other)?;
         let mut authority = parameters("throw-away authority", now);
@@ -46,7 +50,7 @@ impl Certificates {
         write_private(&self.root(), &root.pem())?;
         let authority = Issuer::new(authority, key);
         let mut server = parameters("server", now);
-        server.subject_alt_names = vec![name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        server.subject_alt_names = vec![dns_name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("server", &server, &authority)?;
         for client in CLIENTS {
@@ -78,7 +82,7 @@ impl Certificates {
         self.0.join(format!("{name}-key.pem"))
     }
 
-    /// The settings of the internal listener.
+    /// Settings of the internal listener, as environment variables.
     pub(super) fn variables(&self, port: u16) -> Vec<(String, String)> {
         let [metrics, job] = CLIENTS.map(str::to_uppercase);
         let path = |path: PathBuf| path.display().to_string();
@@ -100,17 +104,20 @@ fn spiffe_id(client: &str) -> String {
     format!("spiffe://development.example/{client}")
 }
 
-fn name(name: &str) -> io::Result<SanType> {
+fn dns_name(name: &str) -> io::Result<SanType> {
     Ok(SanType::DnsName(Ia5String::try_from(name).map_err(io::Error::other)?))
 }
 
-/// An authority must not have the name of whom it signs for: some programs take that for a certificate that signed itself.
+/// Certificate parameters with `name` as the common name.
+///
+/// Issuer and subject must differ: some TLS libraries take a certificate whose issuer equals its
+/// subject for self-signed.
 fn parameters(name: &str, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.use_authority_key_identifier_extension = true;
     params.not_before = (now - Duration::from_mins(1)).into();
-    params.not_after = (now + VALID).into();
+    params.not_after = (now + VALIDITY).into();
     params
 }

@@ -1,4 +1,7 @@
-//! Sets up a database for the service on a server whose superuser is known: logins, database, schema.
+//! Provisions databases on a PostgreSQL server, given a superuser URL: logins, database, schema.
+//!
+//! Used by `dev` and by the tests. Passwords and keys are derived from the superuser's password, so
+//! that every process with the same superuser URL computes the same ones.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -14,7 +17,7 @@ use url::Url;
 
 use crate::{
     crypto,
-    store::{self, MigrateError},
+    db::{self, MigrateError},
 };
 
 const ROLES: &str = include_str!("../../deploy/roles.sql");
@@ -29,64 +32,64 @@ const LOGINS: [&str; 9] = [
     "app_auditor",
     "app_backup",
 ];
-/// Any number, the same in every process: one at a time sets up a server.
-const LOCK: i64 = 0x5e7_0b5e;
+/// Advisory lock: one process at a time provisions a server. The number is arbitrary but fixed.
+const PROVISION_LOCK: i64 = 0x5e7_0b5e;
 
 /// Why a database could not be set up.
 #[derive(Debug, Error)]
 pub enum DatabaseError {
-    /// The server refused.
-    #[error("the development database refused: {0}")]
+    /// PostgreSQL returned an error.
+    #[error("PostgreSQL error in the development database: {0}")]
     Sql(#[from] sqlx::Error),
-    /// The schema could not be brought up to date.
+    /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
-    /// What is sealed there was sealed with other keys, or cannot be sealed.
-    #[error("the keys of the development database do not fit its data; start afresh with --fresh")]
+    /// Existing fields are sealed with other keys, or the demo data cannot be sealed.
+    #[error("the keys of the development database do not match its data; delete it with --fresh")]
     Keys,
-    /// There is no randomness.
-    #[error("nothing could be made at random")]
+    /// The random number generator failed.
+    #[error("could not generate random bytes")]
     Random,
-    /// The server's URL cannot be used.
+    /// The superuser URL has no user or no password.
     #[error("not a database URL with a user and a password")]
     Url,
 }
 
-/// A PostgreSQL server, by a URL of its superuser.
+/// A PostgreSQL server, identified by its superuser URL.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     superuser: Url,
 }
 
-/// The URLs of a database, one per login, and the keys of what is sealed there.
+/// Connection URLs of one database, one per login, and the keys of its sealed fields.
 #[derive(Clone, Debug)]
 pub struct Urls {
-    /// For migrations.
+    /// Login `app_owner`: runs migrations.
     pub owner: SecretString,
-    /// For the service.
+    /// Login `app_writer`: the service's changes.
     pub writer: SecretString,
-    /// For the service.
+    /// Login `app_reader`: the service's reads.
     pub reader: SecretString,
-    /// For the service, to look up credentials.
+    /// Login `app_authn`: the service's lookups of credentials.
     pub authn: SecretString,
-    /// For the service, to keep data keys.
+    /// Login `app_keys`: the service's data keys.
     pub keys: SecretString,
-    /// For whoever revokes credentials.
+    /// Login `app_operator`: `incident` commands of operators.
     pub operator: SecretString,
-    /// For the service, where others may order it to handle incidents.
+    /// Login `app_incidents`: incident commands that arrive at the internal listener.
     pub incidents: SecretString,
-    /// For whoever audits the books.
+    /// Login `app_auditor`: verifies the audit trail.
     pub auditor: SecretString,
-    /// For backups.
+    /// Login `app_backup`: backups.
     pub backup: SecretString,
-    /// Master keys of what is sealed there.
+    /// Master keys that wrap the data keys of this database.
     pub master_keys: SecretString,
-    /// Keys of blind indexes there.
+    /// Index keys of the blind indexes in this database.
     pub index_keys: SecretString,
 }
 
 impl Cluster {
-    /// The server of a superuser's URL, `postgres://user:password@host:port/database`.
+    /// Parses a superuser URL, `postgres://user:password@host:port/database`.
     pub fn new(superuser: &str) -> Result<Self, DatabaseError> {
         let superuser = Url::parse(superuser).map_err(|_| DatabaseError::Url)?;
         if superuser.username().is_empty() || superuser.password().is_none() {
@@ -95,35 +98,38 @@ impl Cluster {
         Ok(Self { superuser })
     }
 
-    /// A connection of the superuser.
+    /// Connects as the superuser.
     pub async fn connect(&self) -> Result<PgConnection, DatabaseError> {
         Ok(PgConnection::connect(self.superuser.as_str()).await?)
     }
 
-    /// Makes connecting as the superuser as cheap as it is for the logins. For a server that is the
-    /// caller's alone.
-    pub async fn cheapen_superuser(&self) -> Result<(), DatabaseError> {
+    /// Stores the superuser's password with one SCRAM iteration, as [`verifier`] does for the
+    /// logins.
+    ///
+    /// Only for a server that no other program uses.
+    pub async fn lower_superuser_iterations(&self) -> Result<(), DatabaseError> {
         let alter =
             format!("alter role current_user password '{}'", verifier(self.superuser.password().unwrap_or(""))?);
         sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut self.connect().await?).await?;
         Ok(())
     }
 
-    /// A connection of the superuser to the database `name`.
+    /// Connects as the superuser to the database `name`.
     pub async fn connect_to(&self, name: &str) -> Result<PgConnection, DatabaseError> {
         let mut url = self.superuser.clone();
         url.set_path(name);
         Ok(PgConnection::connect(url.as_str()).await?)
     }
 
-    /// Creates the logins, and the database `name` with the current schema, unless they are there.
+    /// Creates the logins and the database `name` unless they exist, and migrates it to the current
+    /// schema.
     pub async fn provision(&self, name: &str) -> Result<Urls, DatabaseError> {
         let urls = self.urls(name);
         let mut admin = self.connect().await?;
-        sqlx::query("select pg_advisory_lock($1)").bind(LOCK).execute(&mut admin).await?;
+        sqlx::query("select pg_advisory_lock($1)").bind(PROVISION_LOCK).execute(&mut admin).await?;
         sqlx::raw_sql(ROLES).execute(&mut admin).await?;
         for role in LOGINS {
-            // It has no quote in it: letters and digits of base64, and `$:+/=`.
+            // The verifier contains no quote: only the base64 alphabet, `$`, `:` and `-`.
             let alter = format!("alter role {role} with login password '{}'", verifier(&self.password(role))?);
             sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut admin).await?;
         }
@@ -134,13 +140,13 @@ impl Cluster {
         if !exists {
             self.create_database(&mut admin, name, None).await?;
         }
-        store::migrate(&urls.owner).await?;
+        db::migrate(&urls.owner).await?;
         // Closing the connection releases the lock.
         admin.close().await?;
         Ok(urls)
     }
 
-    /// Creates the database `name` as a copy of `template`, which nobody may be connected to.
+    /// Creates the database `name` as a copy of `template`, which must have no open connections.
     pub async fn clone_database(&self, template: &str, name: &str) -> Result<Urls, DatabaseError> {
         let mut admin = self.connect().await?;
         self.create_database(&mut admin, name, Some(template)).await?;
@@ -165,22 +171,22 @@ impl Cluster {
         let copy = template.map(|template| format!(" template \"{template}\"")).unwrap_or_default();
         let create = format!("create database \"{name}\" owner app_owner{copy}");
         sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
-        let close = format!(
+        let restrict = format!(
             "revoke all on database \"{name}\" from public;
              grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator,
                                                   app_incidents, app_auditor, app_backup"
         );
-        sqlx::raw_sql(AssertSqlSafe(close)).execute(&mut *admin).await?;
+        sqlx::raw_sql(AssertSqlSafe(restrict)).execute(&mut *admin).await?;
         Ok(())
     }
 
-    /// The URLs of the database `name`.
+    /// The connection URLs and keys of the database `name`.
     #[must_use]
     pub fn urls(&self, name: &str) -> Urls {
         let url = |role: &str| {
             let mut url = self.superuser.clone();
             url.set_path(name);
-            // Both setters fail only for URLs without a host, and `connect` has used this one.
+            // Both setters fail only for URLs without a host, and `connect` used this URL.
             let _ = url.set_username(role);
             let _ = url.set_password(Some(&self.password(role)));
             SecretString::from(url.to_string())
@@ -200,7 +206,7 @@ impl Cluster {
         }
     }
 
-    /// The same for every process that knows the superuser's, so that several can share a server.
+    /// The password of a login. Derived, so that several processes can share a server.
     fn password(&self, role: &str) -> String {
         crypto::hex(&self.derived(role)).chars().take(40).collect()
     }
@@ -209,29 +215,33 @@ impl Cluster {
         format!("1:{}", STANDARD.encode(self.derived(purpose))).into()
     }
 
-    /// 32 bytes that stay the same as long as the server's data: a restart changes no key.
+    /// Derives 32 bytes from the superuser's password: they change only when the server's data is
+    /// deleted.
     #[must_use]
     pub fn derived(&self, purpose: &str) -> [u8; 32] {
         crypto::sha256(format!("{purpose} {}", self.superuser.password().unwrap_or_default()).as_bytes())
     }
 }
 
-/// What the server stores of a password (RFC 5803), after one round of PBKDF2 and not the usual 4096.
-/// Rounds slow guessing down, and 160 random bits are not guessed; in a debug build they are most of
-/// the time that connecting takes.
+/// The SCRAM verifier of a password (RFC 5803), with one PBKDF2 iteration instead of the usual
+/// 4096.
+///
+/// Iterations slow down guessing, but 160 random bits cannot be guessed. In a debug build they take
+/// most of the time of a connection.
 fn verifier(password: &str) -> Result<String, DatabaseError> {
     let salt = crypto::random::<16>().map_err(|_| DatabaseError::Random)?;
     let mut salted = [0; 32];
     pbkdf2::derive(PBKDF2_HMAC_SHA256, NonZeroU32::MIN, &salt, password.as_bytes(), &mut salted);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
-    let (client, server) = (hmac::sign(&key, b"Client Key"), hmac::sign(&key, b"Server Key"));
-    let [salt, stored, server] =
-        [&salt[..], &crypto::sha256(client.as_ref()), server.as_ref()].map(|bytes| STANDARD.encode(bytes));
-    Ok(format!("SCRAM-SHA-256$1:{salt}${stored}:{server}"))
+    let stored_key = crypto::sha256(hmac::sign(&key, b"Client Key").as_ref());
+    let server_key = hmac::sign(&key, b"Server Key");
+    let [salt, stored_key, server_key] =
+        [&salt[..], &stored_key, server_key.as_ref()].map(|bytes| STANDARD.encode(bytes));
+    Ok(format!("SCRAM-SHA-256$1:{salt}${stored_key}:{server_key}"))
 }
 
 impl Urls {
-    /// The settings of the service for this database.
+    /// Settings of the service for this database, as environment variables.
     #[must_use]
     pub fn variables(&self) -> BTreeMap<String, String> {
         let pair = |name: &str, url: &SecretString| (name.to_owned(), url.expose_secret().to_owned());

@@ -1,4 +1,7 @@
-//! Two demo tenants with people; [`demo_customers`](super::demo_customers) gives them customers, `demo.sql` the rest.
+//! Demo tenants and the people that can sign in to them.
+//!
+//! [`seed`] adds customers ([`demo_customers`](super::demo_customers)) and products, orders and
+//! invoices (`demo.sql`) to a database. `dev` runs it at each start; tests use the same tenants.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::{Uuid, uuid};
@@ -12,46 +15,46 @@ use crate::{authz::policy::Role, domain::TenantId};
 /// A demo tenant.
 #[derive(Clone, Copy, Debug)]
 pub struct Tenant {
-    /// Short name, used in file names and e-mail-like subjects.
+    /// Short name, used in file names and in subjects such as `viewer@acme.example`.
     pub name: &'static str,
-    /// Its identifier.
+    /// Tenant id.
     pub id: TenantId,
 }
 
-/// Somebody to sign in as.
+/// A demo user of the development issuer.
 #[derive(Clone, Debug)]
 pub struct Person {
-    /// The `sub` of their tokens.
+    /// The `sub` claim of the user's tokens.
     pub subject: String,
-    /// For display.
+    /// Display name.
     pub name: String,
-    /// Whose people they are.
+    /// The user's tenant.
     pub tenant: TenantId,
-    /// Its short name.
+    /// Short name of the tenant.
     pub tenant_name: String,
-    /// What they may do there.
+    /// Role within the tenant.
     pub role: Role,
 }
 
-/// The tenants. Their identifiers are fixed, so that bookmarks and scripts survive a restart.
+/// The demo tenants. Their ids are fixed, so that bookmarks and scripts survive a restart.
 pub const TENANTS: [Tenant; 2] = [
     Tenant { name: "acme", id: TenantId::from_uuid(uuid!("0190a000-0000-7000-8000-00000000ac3e")) },
     Tenant { name: "globex", id: TenantId::from_uuid(uuid!("0190a000-0000-7000-8000-000000061063")) },
 ];
 
-/// An order of the first tenant that always exists: the printed commands use it.
+/// An order of the first tenant. The printed commands use it, so it always exists.
 pub const FIRST_ORDER: Uuid = uuid!("0190a001-0000-7000-8000-000000000001");
 
-/// A customer of the first tenant, for the same reason.
+/// A customer of the first tenant; always exists.
 pub const FIRST_CUSTOMER: Uuid = uuid!("0190a011-0000-7000-8000-000000000001");
 
-/// An invoice of the first tenant of which something is outstanding, for the same reason.
+/// An invoice of the first tenant with an outstanding amount; always exists.
 pub const OPEN_INVOICE: Uuid = uuid!("0190a021-0000-7000-8000-000000000002");
 
-/// A payment of the first tenant, for the same reason.
+/// A payment of the first tenant; always exists.
 pub const FIRST_PAYMENT: Uuid = uuid!("0190a031-0000-7000-8000-000000000001");
 
-/// One person per tenant and role.
+/// One user per tenant and role.
 #[must_use]
 pub fn people() -> Vec<Person> {
     let person = |tenant: &Tenant, role: Role| Person {
@@ -69,8 +72,10 @@ fn capitalised(word: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Adds what is not there yet. Runs as the owner, which row-level security holds too: hence one
-/// transaction per tenant.
+/// Adds the demo data that does not exist yet.
+///
+/// Runs as `app_owner`. Row-level security applies to the owner too, hence one transaction per
+/// tenant.
 pub async fn seed(owner: &mut PgConnection, urls: &Urls) -> Result<(), DatabaseError> {
     for (tenant, number) in TENANTS.iter().zip(1..) {
         let begin = format!("begin; set local app.tenant_id = '{}'; set local demo.tenant = '{number}'", tenant.id);

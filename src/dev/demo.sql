@@ -1,5 +1,6 @@
--- What one demo tenant starts with, beside its customers: demo.tenant is its number, which its identifiers carry. Everything may be there
--- already. The ids of orders begin 0190a00N, of invoices 0190a02N, of payments 0190a03N.
+-- Demo data of one tenant, except its customers. The setting demo.tenant holds the tenant's number N, which is
+-- part of every id: orders begin with 0190a00N, invoices with 0190a02N, payments with 0190a03N. Rows that
+-- exist already stay as they are.
 
 create function pg_temp.demo_id(kind integer, n integer) returns uuid
     language sql

@@ -1,4 +1,7 @@
-//! The customers of a demo tenant. SQL cannot seal, so they are made here.
+//! Seeds the customers of a demo tenant.
+//!
+//! Customers have sealed fields, which SQL cannot encrypt: so Rust creates them, unlike the rest of
+//! the demo data in `demo.sql`. Called by [`demo::seed`](super::demo::seed).
 
 use std::sync::Arc;
 
@@ -10,10 +13,11 @@ use uuid::Uuid;
 use super::database::{DatabaseError, Urls};
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, MasterKeys, MasterKeyset, Sealed, WrappedDataKey},
-    domain::{Clock, Customer, CustomerData, CustomerId, TenantId},
+    domain::{Clock, CustomerData, CustomerId, TenantId},
+    store::CustomerRecord,
 };
 
-/// Name, e-mail address, telephone number, tax identifier, bank account, address; some without the last four.
+/// Name, e-mail address, and optionally phone, tax id, bank account and postal address.
 const CUSTOMERS: [(&str, &str, [Option<&str>; 4]); 3] = [
     (
         "Initech",
@@ -33,40 +37,44 @@ const CUSTOMERS: [(&str, &str, [Option<&str>; 4]); 3] = [
     ("Ada Example", "ada@example.com", [None; 4]),
 ];
 
-/// Adds those that are not there yet. Their ids begin 0190a01N, where N is the tenant's number.
+/// Adds the customers, unless demo customers exist. Ids begin with 0190a01N; N is the tenant's
+/// number.
 pub(super) async fn seed(
     owner: &mut PgConnection,
     urls: &Urls,
     tenant: TenantId,
     number: u128,
 ) -> Result<(), DatabaseError> {
-    let there: i64 =
+    let existing: i64 =
         sqlx::query_scalar("select count(*) from customers where created_by = 'demo'").fetch_one(&mut *owner).await?;
-    if there > 0 {
+    if existing > 0 {
         return Ok(());
     }
-    let unreadable = |_| DatabaseError::Keys;
-    let index = IndexKeys::from_text(urls.index_keys.expose_secret()).map_err(unreadable)?;
+    let index = IndexKeys::from_text(urls.index_keys.expose_secret()).map_err(|_| DatabaseError::Keys)?;
     sqlx::query("insert into index_keys (version, check_value) values ($1, $2) on conflict do nothing")
         .bind(i32::from(index.primary()))
         .bind(index.check_value())
         .execute(&mut *owner)
         .await?;
-    let data_key = data_key(owner, urls, tenant).await?;
-    for (n, (name, email, rest)) in (1_u32..).zip(CUSTOMERS) {
+    let data_key = load_or_create_data_key(owner, urls, tenant).await?;
+    for (n, (name, email, optional_fields)) in (1_u32..).zip(CUSTOMERS) {
         let id = Uuid::from_u128((0x0190_a010 + number) << 96 | 0x7000_8000 << 48 | u128::from(n));
         let id = CustomerId::from_uuid(id);
-        let data = data(name, email, rest).ok_or(DatabaseError::Keys)?;
+        let data = customer_data(name, email, optional_fields).ok_or(DatabaseError::Keys)?;
         let key = data_key.new_row_key("customers", id.uuid()).map_err(|_| DatabaseError::Keys)?;
-        let added = Clock::system().now() - TimeDelta::days(i64::from(10 - n));
+        let created_at = Clock::system().now() - TimeDelta::days(i64::from(10 - n));
         let customer =
-            Customer::new(id, &data, (key, &index), tenant, "demo", added).map_err(|_| DatabaseError::Keys)?;
+            CustomerRecord::new(id, &data, key, &index, tenant, "demo", created_at).map_err(|_| DatabaseError::Keys)?;
         insert(owner, &customer).await?;
     }
     Ok(())
 }
 
-fn data(name: &str, email: &str, [phone, tax_id, bank_account, address]: [Option<&str>; 4]) -> Option<CustomerData> {
+fn customer_data(
+    name: &str,
+    email: &str,
+    [phone, tax_id, bank_account, address]: [Option<&str>; 4],
+) -> Option<CustomerData> {
     Some(CustomerData {
         name: name.parse().ok()?,
         email: email.parse().ok()?,
@@ -77,8 +85,13 @@ fn data(name: &str, email: &str, [phone, tax_id, bank_account, address]: [Option
     })
 }
 
-/// The tenant's first data key. As the owner, who may do everything: nothing serves yet.
-async fn data_key(owner: &mut PgConnection, urls: &Urls, tenant: TenantId) -> Result<DataKey, DatabaseError> {
+/// Loads the tenant's newest data key, or creates its first. Runs as `app_owner`, before the API
+/// starts.
+async fn load_or_create_data_key(
+    owner: &mut PgConnection,
+    urls: &Urls,
+    tenant: TenantId,
+) -> Result<DataKey, DatabaseError> {
     let master = MasterKeyset::from_text(urls.master_keys.expose_secret()).map_err(|_| DatabaseError::Keys)?;
     let master = MasterKeys::from_keyset(Arc::new(master));
     let newest =
@@ -101,8 +114,8 @@ async fn data_key(owner: &mut PgConnection, urls: &Urls, tenant: TenantId) -> Re
     Ok(key)
 }
 
-async fn insert(owner: &mut PgConnection, customer: &Customer) -> Result<(), DatabaseError> {
-    let data = &customer.data;
+async fn insert(owner: &mut PgConnection, customer: &CustomerRecord) -> Result<(), DatabaseError> {
+    let data = &customer.fields;
     sqlx::query(
         "with c as (
              insert into customers (tenant_id, id, name, email, phone, tax_id, bank_account, address, email_index,
@@ -123,7 +136,7 @@ async fn insert(owner: &mut PgConnection, customer: &Customer) -> Result<(), Dat
     .bind(data.tax_id_index.as_ref().map(BlindIndex::bytes))
     .bind(&customer.created_by)
     .bind(customer.created_at)
-    .bind(customer.key.data_key())
+    .bind(customer.key.data_key_version())
     .bind(customer.key.wrapped())
     .execute(owner)
     .await?;

@@ -1,4 +1,5 @@
-//! Files that only the developer may read.
+//! Files and folders that only the current user may read: tokens, URLs with passwords, private
+//! keys. Used by the other modules of [`crate::dev`].
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -7,12 +8,12 @@ use std::{
     path::Path,
 };
 
-/// A folder that only its owner may look into.
+/// Creates a folder with mode 0700.
 pub(super) fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// A file that only its owner may read. One that is there already is replaced.
+/// Writes a file with mode 0600. Replaces an existing file: the mode applies to new files only.
 pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,7 +1,7 @@
-//! The development stack: everything the service needs on one machine, started by one command.
+//! The development stack: PostgreSQL, OIDC issuer, demo data and API, started by one command.
 //!
-//! Behind the feature `dev`, which a release build does not have: such a binary contains no
-//! issuer and no demo data. The tests use the same parts.
+//! The feature `dev` enables this module. Release builds do not have it, so a release binary
+//! contains neither the issuer nor the demo data. The tests use the same parts.
 
 mod banner;
 mod certificates;

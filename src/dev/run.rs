@@ -1,3 +1,8 @@
+//! Runs the development stack: private PostgreSQL, database, issuer, certificates, API.
+//!
+//! `cargo dev` calls [`run`]. Data is kept between runs in one folder (`.dev` by default); Ctrl-C
+//! stops the API first and PostgreSQL last.
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -18,7 +23,7 @@ use super::{
     database::{Cluster, DatabaseError, Urls},
     demo,
     issuer::{DevIssuer, IssuerError, SERVICE_CLIENT},
-    postgres::{Binaries, Data, Durability, PostgresError, Server},
+    postgres::{Binaries, Durability, ExistingData, PostgresError, Server},
 };
 use crate::{
     app::{self, App, BackgroundEnded, StartError},
@@ -28,12 +33,12 @@ use crate::{
     telemetry::{self, ExportError, Telemetry},
 };
 
-const DATABASE: &str = "app";
-/// Tells backup programs and template engines that the folder holds nothing worth copying
+const DATABASE_NAME: &str = "app";
+/// Content of `CACHEDIR.TAG`, which makes backup programs and template engines skip the folder
 /// (Cache Directory Tagging Specification).
 const CACHE_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n";
 
-/// How `dev` runs.
+/// Command-line options of `dev`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Port of the API.
@@ -42,16 +47,16 @@ pub struct Options {
     pub issuer_port: u16,
     /// Port of the internal listener.
     pub internal_port: u16,
-    /// Start with an empty database.
+    /// Delete the database of earlier runs first.
     pub fresh: bool,
-    /// Where data is kept between runs.
+    /// Folder for data that is kept between runs.
     pub folder: PathBuf,
 }
 
 /// Why the development stack does not start.
 #[derive(Debug, Error)]
 pub enum DevError {
-    /// A port is taken.
+    /// Another program listens on the port.
     #[error("port {port} is taken by another program; choose another with {option}")]
     PortTaken {
         /// The port.
@@ -59,7 +64,7 @@ pub enum DevError {
         /// The option that changes it.
         option: &'static str,
     },
-    /// A port cannot be used.
+    /// The operating system does not let this program listen on the port.
     #[error("cannot listen on port {port}")]
     Listen {
         /// The port.
@@ -71,7 +76,7 @@ pub enum DevError {
     /// A file cannot be written.
     #[error("cannot write below {folder}")]
     Files {
-        /// Where.
+        /// The folder.
         folder: PathBuf,
         /// What the operating system says.
         #[source]
@@ -92,18 +97,18 @@ pub enum DevError {
     /// The API does not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Nothing can be sent to the collector.
+    /// The exporter of telemetry could not be set up.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The API stopped.
+    /// A background task of the API ended.
     #[error(transparent)]
     Stopped(#[from] BackgroundEnded),
 }
 
-/// Starts everything, says where it is, and runs until `stop` resolves; then stops everything.
+/// Starts the stack, prints its addresses, runs until `stop` resolves, then stops the stack.
 pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), DevError> {
     let started = Instant::now();
-    // Ports first: a fault there should not cost a database start.
+    // Ports first: a taken port is found before PostgreSQL starts.
     let api_port = listen(options.port, "--port").await?;
     let issuer_port = listen(options.issuer_port, "--issuer-port").await?;
     let internal_port = listen(options.internal_port, "--internal-port").await?;
@@ -114,7 +119,7 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         server = start_postgres(&options) => server?,
         () = &mut stop => return Ok(()),
     };
-    // From here on the database is stopped in order whatever happens.
+    // From here on every path ends with `server.stop()`.
     let service = tokio::select! {
         service = start_service(&options, &server, [api_port, internal_port], issuer_port, started) => Some(service),
         () = &mut stop => None,
@@ -129,20 +134,21 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
-    banner::step("stopping PostgreSQL");
+    banner::print_step("stopping PostgreSQL");
     server.stop().await;
     result
 }
 
 async fn start_postgres(options: &Options) -> Result<Server, DevError> {
     let data = options.folder.join("postgres");
-    let binaries = Binaries::find_or_fetch(&options.folder.join("postgres-binaries"), banner::step).await?;
-    let earlier = if options.fresh { Data::Deleted } else { Data::Kept };
-    banner::step(&format!("starting PostgreSQL from {}", binaries.folder().display()));
-    Ok(Server::start(&data, &binaries, Durability::Durable, earlier).await?)
+    let binaries = Binaries::find_or_fetch(&options.folder.join("postgres-binaries"), banner::print_step).await?;
+    let existing_data = if options.fresh { ExistingData::Delete } else { ExistingData::Keep };
+    banner::print_step(&format!("starting PostgreSQL from {}", binaries.folder().display()));
+    Ok(Server::start(&data, &binaries, Durability::Durable, existing_data).await?)
 }
 
-/// Everything above the database: the API, ready to run, what renews the token files, and what is sent to a collector.
+/// Starts everything above PostgreSQL. Returns the API, ready to run, the task that renews the
+/// token files, and telemetry.
 async fn start_service(
     options: &Options,
     server: &Server,
@@ -150,32 +156,31 @@ async fn start_service(
     issuer_listener: TcpListener,
     started: Instant,
 ) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>, Telemetry), DevError> {
-    banner::step("creating logins, running migrations, adding demo data");
+    banner::print_step("creating logins, running migrations, adding demo data");
     let cluster = Cluster::new(server.url())?;
-    let urls = cluster.provision(DATABASE).await?;
+    let urls = cluster.provision(DATABASE_NAME).await?;
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.map_err(DatabaseError::from)?;
     demo::seed(&mut owner, &urls).await?;
     owner.close().await.map_err(DatabaseError::from)?;
 
     let clock = Clock::system();
     let audience = format!("api://{}", env!("CARGO_PKG_NAME"));
-    let tenant = demo::TENANTS.map(|tenant| tenant.id);
-    let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), tenant[0], clock.clone())?;
+    let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), demo::TENANTS[0].id, clock.clone())?;
 
     let certificates = Certificates::write(&options.folder, &clock)?;
     let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
     let settings = Settings::from_variables(variables)?;
     let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
-    // Given back an instant before the API takes them: they were held to fail early.
+    // Release the ports for the API. They were held so that a taken port fails early.
     drop(held_ports);
     let app = app::start(settings, clock).await?;
     let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
     let addresses = [app.address(), app.internal_address().unwrap_or(app.address())];
-    banner::ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
-    Ok((app, tokens.keep_fresh(issuer), telemetry))
+    banner::print_ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
+    Ok((app, tokens.spawn_renewal(issuer), telemetry))
 }
 
-/// The configuration of the service, as anybody would write it in an environment.
+/// The settings of the service, as environment variables.
 fn variables(
     options: &Options,
     cluster: &Cluster,
@@ -187,7 +192,7 @@ fn variables(
     let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
     let pepper = STANDARD.encode(cluster.derived("pepper"));
-    let own = [
+    let defaults = [
         ("APP_PROFILE", "development"),
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
         ("APP_OIDC__ISSUER", issuer.url()),
@@ -198,9 +203,9 @@ fn variables(
         ("APP_LOG__FORMAT", "text"),
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
-    variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.extend(certificates.variables(options.internal_port));
-    // What the developer sets themself wins.
+    // Variables in the developer's environment take precedence.
     variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
     variables
 }

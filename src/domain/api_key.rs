@@ -1,36 +1,42 @@
+//! API keys as the database stores them: everything but the secret.
+//!
+//! [`crate::authn`] checks them, [`crate::api`] creates, lists and revokes them.
+
 use chrono::{DateTime, Utc};
 
 use super::{ApiKeyId, Name, TenantId, TenantObject};
 
-/// A key by which a program calls for the one who made it. Its secret is nowhere: only a hash of it is stored.
+/// An API key. A program that shows it acts within the rights of the key's creator. Only a hash of
+/// the secret is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Also part of the key's text.
+    /// Identifier, which is also part of the key's text.
     pub id: ApiKeyId,
-    /// The tenant all its calls are confined to.
+    /// Tenant that all its calls are confined to.
     pub tenant: TenantId,
-    /// For people.
+    /// Display name.
     pub name: Name,
-    /// The names of the scopes it was given.
+    /// Names of its scopes.
     pub scopes: Vec<String>,
-    /// Who made it, and whose rights bound it.
+    /// Subject of its creator. The creator's roles limit its rights.
     pub created_by: String,
-    /// The key it was made to take the place of.
+    /// Key that it replaces, if it was made by a rotation.
     pub replaces: Option<ApiKeyId>,
-    /// When the credential was issued by which it was made: whatever revokes its maker up to then revokes this.
+    /// Time of issue of the credential that created it. A revocation of the creator's credentials
+    /// that were issued until then revokes the key too.
     pub authorized_at: DateTime<Utc>,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// Time of expiry.
     pub expires_at: DateTime<Utc>,
-    /// When it was revoked.
+    /// Time of revocation.
     pub revoked_at: Option<DateTime<Utc>>,
-    /// When it was used last, to within half a minute.
+    /// Time of the last use, accurate to half a minute.
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
 impl ApiKey {
-    /// Whether it opens anything at this time.
+    /// Whether it is neither revoked nor expired at this time.
     #[must_use]
     pub fn is_live(&self, at: DateTime<Utc>) -> bool {
         self.revoked_at.is_none() && at < self.expires_at

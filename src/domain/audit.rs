@@ -1,39 +1,46 @@
+//! Records of the audit trail: events, and the seals that chain the journal of events.
+//!
+//! [`crate::store`] writes and reads them, `ops::audit` verifies them; docs/audit.md explains the
+//! trail.
+
 use chrono::{DateTime, Utc};
 
 use super::{AuditEventId, TenantId};
 
-/// Something that was changed, as the audit trail keeps it (LOG-05).
+/// A change, as the audit trail records it (LOG-05).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEvent {
-    /// What identifies it.
+    /// Identifier.
     pub id: AuditEventId,
-    /// Whose.
+    /// Tenant that owns the object. The nil UUID for an operator's act on all tenants.
     pub tenant: TenantId,
-    /// When, by the database's clock.
+    /// Time of the transaction, by the clock of the database.
     pub at: DateTime<Utc>,
-    /// Who: the subject of the credential; of an act of an operator, `operator:` and the database login.
+    /// Subject of the credential. For an operator, `operator:` and the login of the database.
     pub subject: String,
-    /// Through which client; empty for an act of an operator.
+    /// OAuth client of the credential. For an operator, the service that sent the command to the
+    /// internal listener, or empty.
     pub client: String,
-    /// What was done, by its name in the route matrix.
+    /// Name of the operation, for requests the one in the route matrix.
     pub action: String,
-    /// To which object.
+    /// Object that was changed.
     pub object: String,
-    /// In which request; empty for an act of an operator.
+    /// Trace id of the request. Empty for an operator.
     pub trace_id: String,
-    /// Why, as the operator gave it; empty for a request.
+    /// Reason that the operator gave. Empty for a request.
     pub reason: String,
 }
 
-/// A stretch of the journal of the audit trail, and all before it, in one digest.
+/// A seal: one digest over a range of the journal and over the previous seal, and so over
+/// everything before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSeal {
-    /// Counts from 1.
+    /// Sequence number, from 1.
     pub number: i64,
-    /// The last position of the stretch, which begins behind that of the seal before.
+    /// Last position of the range. The range begins after the one of the previous seal.
     pub upto: i64,
-    /// How many events it has.
+    /// Number of events in the range.
     pub events: i64,
-    /// SHA-256 of the seal before, the number, `upto`, and the lines of the journal.
+    /// SHA-256 of the previous digest, `number`, `upto`, and the lines of the journal.
     pub digest: Vec<u8>,
 }

@@ -1,3 +1,5 @@
+//! The clock of the service. Tests move it; clippy forbids every other source of wall-clock time.
+
 use std::{
     sync::{
         Arc,
@@ -8,9 +10,9 @@ use std::{
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 
-/// The wall clock every decision about time reads, so that a test can move it.
+/// The wall clock that every decision about time reads.
 ///
-/// Clones share the shift. Production code never shifts it.
+/// Clones share the shift. Only tests shift it.
 #[derive(Clone, Debug)]
 pub struct Clock {
     started: Instant,
@@ -18,14 +20,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that follows the system's.
+    /// Creates a clock that follows the system clock.
     #[must_use]
     pub fn system() -> Self {
         Self { started: Instant::now(), shift_seconds: Arc::default() }
     }
 
-    /// Now, in UTC, in whole microseconds: the resolution of the database, so that a time
-    /// is the same before it was stored and after.
+    /// The current time in UTC, truncated to microseconds. That is the resolution of the database,
+    /// so a time does not change when it is stored.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let shift = self.shift_seconds.load(Ordering::Relaxed);
@@ -34,14 +36,15 @@ impl Clock {
         (now + TimeDelta::try_seconds(shift).unwrap_or_default()).trunc_subsecs(6)
     }
 
-    /// The time since the clock was made. It never goes back, whatever happens to the system's time.
+    /// The time since the clock was created. It is monotonic, even if the system time is set back.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         let shift = u64::try_from(self.shift_seconds.load(Ordering::Relaxed)).unwrap_or_default();
         self.started.elapsed() + Duration::from_secs(shift)
     }
 
-    /// Now, as a JWT `NumericDate` (RFC 7519 section 2): seconds since 1970-01-01T00:00:00Z.
+    /// The current time as a JWT `NumericDate` (RFC 7519 section 2): seconds since
+    /// 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn timestamp(&self) -> i64 {
         self.now().timestamp()

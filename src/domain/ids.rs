@@ -1,3 +1,5 @@
+//! Identifiers: one type per kind of object, so that an id of another kind does not compile.
+
 use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
@@ -9,13 +11,13 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Wraps an identifier that is already known to be one of this kind.
+            /// Wraps the identifier of an object of this kind.
             #[must_use]
             pub const fn from_uuid(id: Uuid) -> Self {
                 Self(id)
             }
 
-            /// The identifier without its kind.
+            /// The identifier as a plain UUID.
             #[must_use]
             pub const fn uuid(self) -> Uuid {
                 self.0
@@ -39,7 +41,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A customer of the service as a whole; every row and every caller belongs to exactly one.
+    /// An organisation that uses the service. Every row and every caller belongs to exactly one.
     TenantId
 }
 
@@ -48,7 +50,7 @@ macro_rules! generated {
         id! { $(#[$doc])* $name }
 
         impl $name {
-            /// A new identifier, a `UUIDv7` (RFC 9562 section 5.7).
+            /// Generates an identifier, a `UUIDv7` (RFC 9562 section 5.7): sorted by time.
             #[must_use]
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
@@ -74,14 +76,15 @@ generated! {
     RefundId,
 }
 
-/// Something that belongs to one tenant.
+/// An object that belongs to one tenant. [`crate::authz`] makes an object permit from a permit and
+/// one of these.
 pub trait TenantObject {
-    /// What identifies it inside the tenant.
+    /// Type of its identifier.
     type Id: Copy + fmt::Debug;
 
-    /// Its identifier.
+    /// The identifier, unique in the tenant.
     fn id(&self) -> Self::Id;
 
-    /// Whose it is.
+    /// The tenant that owns it.
     fn tenant(&self) -> TenantId;
 }

@@ -1,3 +1,9 @@
+//! Invoices, payments and refunds: their state machine and their arithmetic (INPUT-09, INPUT-11).
+//!
+//! Pure rules. An operation in [`crate::api`] locks the rows of order, invoice and payment, calls
+//! [`Invoice::pay`], [`Invoice::refund`] or [`Invoice::void`], and stores the result in the same
+//! transaction. So payments never exceed the total, and refunds never exceed their payment.
+
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
@@ -6,166 +12,168 @@ use super::{
     TenantId, TenantObject, TransitionError, text_enum::text_enum,
 };
 
-/// Most payments of one invoice.
+/// Maximum number of payments per invoice.
 pub const MAX_PAYMENTS: usize = 100;
-/// Most refunds of one payment.
+/// Maximum number of refunds per payment.
 pub const MAX_REFUNDS: usize = 100;
 
 text_enum! {
-    /// Where an invoice is in its life: `open → paid → refunded`, `open → void`.
+    /// State of an invoice. Transitions: `open → paid → refunded` and `open → void`.
     InvoiceStatus {
-        /// Issued, and something is still to be paid.
+        /// Issued, and not paid in full.
         Open = "open",
         /// Paid in full.
         Paid = "paid",
-        /// Taken back before money was kept. Final; its number is not used again.
+        /// Withdrawn before any net payment. Final; its number is not reused.
         Void = "void",
-        /// Paid, and all of it given back. Final.
+        /// Paid in full and refunded in full. Final.
         Refunded = "refunded",
     }
 }
 
-/// One line of an invoice, frozen when it was issued.
+/// One line of an invoice. It does not change after the issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvoiceLine {
-    /// What was ordered.
+    /// Stock keeping unit of the product.
     pub sku: Sku,
-    /// The product's name when the invoice was issued.
+    /// Name of the product at the time of issue.
     pub description: String,
-    /// How many units.
+    /// Number of units.
     pub quantity: Quantity,
-    /// Of one unit.
+    /// Price of one unit.
     pub unit_price: Money,
 }
 
-/// An invoice as it is stored.
+/// A stored invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invoice {
-    /// Its identifier.
+    /// Identifier.
     pub id: InvoiceId,
-    /// Whose it is.
+    /// Tenant that owns it.
     pub tenant: TenantId,
-    /// What it is for.
+    /// Order that it bills.
     pub order: OrderId,
-    /// Counts up by one in each tenant, without gaps.
+    /// Sequence number in the tenant, without gaps.
     pub number: i64,
-    /// Where it is in its life.
+    /// State.
     pub status: InvoiceStatus,
-    /// What it asks money for.
+    /// Billed lines.
     pub lines: Vec<InvoiceLine>,
-    /// The sum of the lines.
+    /// Sum of the lines.
     pub total: Money,
-    /// All payments, whether given back or not.
+    /// Sum of all payments, including refunded ones.
     pub paid: Money,
-    /// All refunds.
+    /// Sum of all refunds.
     pub refunded: Money,
-    /// Each payment.
+    /// Payments.
     pub payments: Vec<Payment>,
-    /// The `sub` of who issued it.
+    /// Subject of the principal that issued it.
     pub issued_by: String,
-    /// When it was issued.
+    /// Time of issue.
     pub issued_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Money that came in for an invoice.
+/// A payment for an invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
-    /// Its identifier.
+    /// Identifier.
     pub id: PaymentId,
-    /// Whose it is.
+    /// Tenant that owns it.
     pub tenant: TenantId,
-    /// What it was for.
+    /// Invoice that it pays.
     pub invoice: InvoiceId,
-    /// How much came.
+    /// Amount received.
     pub amount: Money,
-    /// How much of it was given back.
+    /// Sum of its refunds.
     pub refunded: Money,
-    /// How it is found elsewhere.
+    /// Reference in another system, such as the bank statement.
     pub reference: Option<Reference>,
-    /// Each refund of it.
+    /// Refunds.
     pub refunds: Vec<Refund>,
-    /// The `sub` of who recorded it.
+    /// Subject of the principal that recorded it.
     pub created_by: String,
-    /// When it was recorded.
+    /// Time of recording.
     pub created_at: DateTime<Utc>,
 }
 
-/// Money given back of a payment.
+/// A refund of a payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refund {
-    /// Its identifier.
+    /// Identifier.
     pub id: RefundId,
-    /// Of what.
+    /// Payment that it refunds.
     pub payment: PaymentId,
-    /// How much.
+    /// Amount paid back.
     pub amount: Money,
-    /// Why.
+    /// Reason.
     pub reason: Option<Reason>,
-    /// The `sub` of who gave it.
+    /// Subject of the principal that made it.
     pub created_by: String,
-    /// When it was given.
+    /// Time of recording.
     pub created_at: DateTime<Utc>,
 }
 
-/// Why money cannot be taken or given back.
+/// Why a payment or refund is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BillingError {
     /// The state of the invoice or its order does not allow it.
     #[error(transparent)]
     State(#[from] TransitionError),
-    /// Nothing at all is no amount.
+    /// The amount is zero.
     #[error("the amount is zero")]
     Zero,
     /// The invoice has [`MAX_PAYMENTS`] payments, or the payment [`MAX_REFUNDS`] refunds.
-    #[error("there are too many already")]
+    #[error("the maximum number of payments or refunds is reached")]
     TooMany,
-    /// More than is still to be paid, or more than is left of the payment.
-    #[error("the amount is too large")]
+    /// The amount exceeds what is outstanding, or what is refundable of the payment.
+    #[error("the amount exceeds what is outstanding or refundable")]
     TooMuch,
-    /// The amount is of another currency, or no amount at all.
+    /// The amount has another currency, or is out of range.
     #[error(transparent)]
     Money(#[from] MoneyError),
 }
 
 impl Invoice {
-    /// What is kept of the payments: what came less what was given back.
-    pub fn kept(&self) -> Result<Money, MoneyError> {
+    /// Payments minus refunds.
+    pub fn net_paid(&self) -> Result<Money, MoneyError> {
         self.paid.checked_sub(self.refunded)
     }
 
-    /// What is still to be paid.
+    /// The amount that is still to be paid.
     pub fn outstanding(&self) -> Result<Money, MoneyError> {
         match self.status {
-            InvoiceStatus::Open => self.total.checked_sub(self.kept()?),
+            InvoiceStatus::Open => self.total.checked_sub(self.net_paid()?),
             InvoiceStatus::Paid | InvoiceStatus::Void | InvoiceStatus::Refunded => Money::new(0, self.total.currency()),
         }
     }
 
-    /// Whether it can be taken back: while it is open and no money is kept.
+    /// Whether it can be voided: it is open, and its net payment is zero.
     #[must_use]
     pub fn can_be_voided(&self) -> bool {
-        self.status == InvoiceStatus::Open && self.kept().is_ok_and(|kept| kept.amount() == 0)
+        self.status == InvoiceStatus::Open && self.net_paid().is_ok_and(|net| net.amount() == 0)
     }
 
-    /// Takes it back. Its order can be invoiced anew.
+    /// Voids the invoice. The order returns to `placed` and can be invoiced again.
     pub fn void(&mut self, order: &mut Order, now: DateTime<Utc>) -> Result<(), TransitionError> {
         if !self.can_be_voided() {
             return Err(TransitionError);
         }
-        (self.status, self.updated_at) = (InvoiceStatus::Void, now);
-        (order.status, order.updated_at) = (order.status.void()?, now);
+        self.status = InvoiceStatus::Void;
+        self.updated_at = now;
+        order.status = order.status.void()?;
+        order.updated_at = now;
         Ok(())
     }
 
-    /// Takes `amount`, at most what is outstanding. The last payment makes the order paid too.
+    /// Records a payment of at most the outstanding amount. Full payment also makes the order paid.
     pub fn pay(
         &mut self,
         order: &mut Order,
         amount: Money,
         reference: Option<Reference>,
-        by: &str,
+        subject: &str,
         now: DateTime<Utc>,
     ) -> Result<Payment, BillingError> {
         if self.status != InvoiceStatus::Open {
@@ -174,67 +182,72 @@ impl Invoice {
         if self.payments.len() >= MAX_PAYMENTS {
             return Err(BillingError::TooMany);
         }
-        within(amount, self.outstanding()?)?;
+        check_amount(amount, self.outstanding()?)?;
         self.paid = self.paid.checked_add(amount)?;
         self.updated_at = now;
-        if self.kept()? == self.total {
+        if self.net_paid()? == self.total {
             self.status = InvoiceStatus::Paid;
             order.status = order.status.pay()?;
             order.updated_at = now;
         }
-        let (id, refunded) = (PaymentId::generate(), Money::new(0, amount.currency())?);
-        let (tenant, invoice, created_by) = (self.tenant, self.id, by.to_owned());
         Ok(Payment {
-            id,
-            tenant,
-            invoice,
+            id: PaymentId::generate(),
+            tenant: self.tenant,
+            invoice: self.id,
             amount,
-            refunded,
+            refunded: Money::new(0, amount.currency())?,
             reference,
             refunds: Vec::new(),
-            created_by,
+            created_by: subject.to_owned(),
             created_at: now,
         })
     }
 
-    /// Gives `amount` of a payment back, at most what is left of it. Giving the last of a paid invoice back makes
-    /// the invoice refunded, and the order too unless it was delivered already.
+    /// Records a refund of at most the refundable amount of a payment. A full refund of a paid
+    /// invoice makes the invoice refunded, and the order too unless it is already fulfilled.
     pub fn refund(
         &mut self,
         order: &mut Order,
         payment: &mut Payment,
         amount: Money,
         reason: Option<Reason>,
-        by: &str,
+        subject: &str,
         now: DateTime<Utc>,
     ) -> Result<Refund, BillingError> {
         if payment.refunds.len() >= MAX_REFUNDS {
             return Err(BillingError::TooMany);
         }
-        within(amount, payment.left()?)?;
+        check_amount(amount, payment.refundable()?)?;
         payment.refunded = payment.refunded.checked_add(amount)?;
         self.refunded = self.refunded.checked_add(amount)?;
         self.updated_at = now;
-        if self.status == InvoiceStatus::Paid && self.kept()?.amount() == 0 {
+        if self.status == InvoiceStatus::Paid && self.net_paid()?.amount() == 0 {
             self.status = InvoiceStatus::Refunded;
             if order.status == OrderStatus::Paid {
                 order.status = order.status.refund()?;
                 order.updated_at = now;
             }
         }
-        let created_by = by.to_owned();
-        Ok(Refund { id: RefundId::generate(), payment: payment.id, amount, reason, created_by, created_at: now })
+        Ok(Refund {
+            id: RefundId::generate(),
+            payment: payment.id,
+            amount,
+            reason,
+            created_by: subject.to_owned(),
+            created_at: now,
+        })
     }
 }
 
 impl Payment {
-    /// What was not given back yet.
-    pub fn left(&self) -> Result<Money, MoneyError> {
+    /// The amount that is not refunded yet.
+    pub fn refundable(&self) -> Result<Money, MoneyError> {
         self.amount.checked_sub(self.refunded)
     }
 }
 
-fn within(amount: Money, limit: Money) -> Result<(), BillingError> {
+/// Checks that an amount is above zero and at most `limit`.
+fn check_amount(amount: Money, limit: Money) -> Result<(), BillingError> {
     if amount.currency() != limit.currency() {
         return Err(MoneyError::CurrencyMismatch.into());
     }

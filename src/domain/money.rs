@@ -1,3 +1,8 @@
+//! Money as integer minor units of a currency, with checked arithmetic (INPUT-09).
+//!
+//! Prices, totals, payments and refunds use it. No operation rounds, wraps around or mixes
+//! currencies.
+
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
@@ -10,7 +15,7 @@ impl Currency {
     /// The code, such as `EUR`.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Always UTF-8. Were it not, the empty text is no currency anywhere, so nothing would be stored under it.
+        // Always UTF-8. If it were not, the empty text would be rejected everywhere as a currency.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -21,7 +26,7 @@ impl FromStr for Currency {
     fn from_str(s: &str) -> Result<Self, MoneyError> {
         match <[u8; 3]>::try_from(s.as_bytes()) {
             Ok(code) if code.iter().all(u8::is_ascii_uppercase) => Ok(Self(code)),
-            _ => Err(MoneyError::NotACurrency),
+            _ => Err(MoneyError::InvalidCurrency),
         }
     }
 }
@@ -45,25 +50,25 @@ pub struct Money {
     currency: Currency,
 }
 
-/// Why an amount cannot be.
+/// Why an amount or a currency is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MoneyError {
-    /// Not an ISO 4217 code.
-    #[error("not a currency code")]
-    NotACurrency,
-    /// Below zero.
+    /// Not three upper-case letters.
+    #[error("not an ISO 4217 currency code")]
+    InvalidCurrency,
+    /// The amount is below zero.
     #[error("an amount cannot be negative")]
     Negative,
-    /// Beyond `i64` minor units.
+    /// The amount exceeds `i64` minor units.
     #[error("the amount is too large")]
     Overflow,
-    /// Two currencies in one sum.
-    #[error("amounts of different currencies cannot be added")]
+    /// The amounts have different currencies.
+    #[error("amounts of different currencies cannot be added or subtracted")]
     CurrencyMismatch,
 }
 
 impl Money {
-    /// `amount` minor units of `currency`.
+    /// Creates an amount of minor units of `currency`. An error if it is negative.
     pub fn new(amount: i64, currency: Currency) -> Result<Self, MoneyError> {
         if amount < 0 {
             return Err(MoneyError::Negative);
@@ -71,7 +76,7 @@ impl Money {
         Ok(Self { amount, currency })
     }
 
-    /// Minor units.
+    /// The number of minor units.
     #[must_use]
     pub const fn amount(&self) -> i64 {
         self.amount
@@ -83,7 +88,7 @@ impl Money {
         self.currency
     }
 
-    /// The sum; an error if it overflows or mixes currencies.
+    /// Adds two amounts. An error if the sum overflows or the currencies differ.
     pub fn checked_add(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::CurrencyMismatch);
@@ -92,7 +97,7 @@ impl Money {
         Self::new(amount, self.currency)
     }
 
-    /// The difference; an error if it would be negative or mixes currencies.
+    /// Subtracts an amount. An error if the difference is negative or the currencies differ.
     pub fn checked_sub(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
             return Err(MoneyError::CurrencyMismatch);
@@ -101,9 +106,9 @@ impl Money {
         Self::new(amount, self.currency)
     }
 
-    /// The amount taken `times` times; an error if it overflows.
-    pub fn checked_mul(self, times: i64) -> Result<Self, MoneyError> {
-        let amount = self.amount.checked_mul(times).ok_or(MoneyError::Overflow)?;
+    /// Multiplies the amount. An error if the product overflows or is negative.
+    pub fn checked_mul(self, factor: i64) -> Result<Self, MoneyError> {
+        let amount = self.amount.checked_mul(factor).ok_or(MoneyError::Overflow)?;
         Self::new(amount, self.currency)
     }
 }
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_checked() {
+    fn input_09_overflow_and_mixed_currencies_are_errors() {
         assert_eq!(eur(199).checked_mul(3), Ok(eur(597)));
         assert_eq!(eur(i64::MAX).checked_mul(2), Err(MoneyError::Overflow));
         assert_eq!(eur(i64::MAX).checked_add(eur(1)), Err(MoneyError::Overflow));
@@ -129,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn currencies_are_three_upper_case_letters() {
+    fn currency_has_three_upper_case_letters() {
         for bad in ["", "eur", "EU", "EURO", "E\u{20ac}", "E1R"] {
-            assert_eq!(bad.parse::<Currency>(), Err(MoneyError::NotACurrency), "{bad:?}");
+            assert_eq!(bad.parse::<Currency>(), Err(MoneyError::InvalidCurrency), "{bad:?}");
         }
     }
 }

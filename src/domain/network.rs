@@ -1,25 +1,31 @@
+//! IP networks in CIDR notation, for trusted proxies and for network limits of operators.
+//!
+//! IPv4-mapped IPv6 networks are stored as IPv4 networks, so that they match canonical client
+//! addresses.
+
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// A network, as `10.0.0.0/8` or `2001:db8::/32`, or a single address.
+/// A network such as `10.0.0.0/8` or `2001:db8::/32`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether the address is one of its.
+    /// Whether the network contains the address.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// How many leading bits its addresses have in common.
+    /// The prefix length in bits.
     #[must_use]
     pub fn prefix_len(self) -> u8 {
         self.0.prefix_len()
     }
 
-    /// Whether it has so many addresses that naming it names nobody: more than a /8 of IPv4 or a /32 of IPv6.
+    /// Whether the network is too large to identify anything: more than a /8 of IPv4 or a /32 of
+    /// IPv6.
     #[must_use]
     pub fn is_too_wide(self) -> bool {
         match self.0 {
@@ -40,7 +46,7 @@ impl FromStr for Network {
     }
 }
 
-/// IPv4 addresses in the clothes of IPv6 (RFC 4291 section 2.5.5.2) are what addresses of callers are compared as.
+/// Turns a network of IPv4-mapped IPv6 addresses (RFC 4291 section 2.5.5.2) into an IPv4 network.
 fn canonical(network: IpNet) -> IpNet {
     let mapped = match network {
         IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
@@ -60,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_08_a_network_is_the_same_however_it_is_written() {
+    fn log_08_notations_of_one_network_parse_to_the_same_network() {
         for (text, network) in [
             ("192.0.2.7/24", "192.0.2.0/24"),
             ("192.0.2.7", "192.0.2.7/32"),

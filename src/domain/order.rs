@@ -1,3 +1,9 @@
+//! Orders: their state machine, and prices computed by the server (INPUT-09, INPUT-11).
+//!
+//! [`crate::api`] parses a [`NewOrder`] from the request, [`NewOrder::price`] computes the totals
+//! from catalogue prices, and [`crate::store`] stores the [`Order`]. Every change of state is a
+//! method of [`OrderStatus`], so no other transition exists.
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
@@ -8,12 +14,12 @@ use super::{
     text_enum::text_enum,
 };
 
-/// Most lines in one order.
+/// Maximum number of lines per order.
 pub const MAX_LINES: usize = 50;
-/// Most units in one line.
+/// Maximum number of units per line.
 pub const MAX_QUANTITY: i32 = 100;
 
-/// Units in a line: 1 to [`MAX_QUANTITY`].
+/// The number of units in a line: 1 to [`MAX_QUANTITY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantity(i32);
 
@@ -34,41 +40,42 @@ impl TryFrom<i32> for Quantity {
 }
 
 text_enum! {
-    /// How fast an order travels.
+    /// Shipping speed of an order.
     ShippingSpeed {
-        /// The slow, cheap way.
+        /// Slow and cheap.
         Standard = "standard",
-        /// The fast way.
+        /// Fast.
         Express = "express",
     }
 }
 
 text_enum! {
-    /// Where an order is in its life: `placed → invoiced → paid → fulfilled`;
-    /// `placed | invoiced → cancelled`; `paid → refunded`. Voiding the invoice leads back from `invoiced` to `placed`.
+    /// State of an order. Transitions: `placed → invoiced → paid → fulfilled`,
+    /// `placed | invoiced → cancelled`, `paid → refunded`, and `invoiced → placed` when the invoice
+    /// is voided.
     OrderStatus {
-        /// Accepted, not yet invoiced.
+        /// Accepted, and not invoiced.
         Placed = "placed",
-        /// An invoice was issued for it.
+        /// An invoice was issued.
         Invoiced = "invoiced",
-        /// Its invoice is paid in full.
+        /// The invoice is paid in full.
         Paid = "paid",
         /// Delivered. Final.
         Fulfilled = "fulfilled",
-        /// Given up before payment. Final.
+        /// Cancelled before payment. Final.
         Cancelled = "cancelled",
-        /// Paid back in full. Final.
+        /// Refunded in full before delivery. Final.
         Refunded = "refunded",
     }
 }
 
-/// The order's state does not allow the change.
+/// The state of the order or invoice does not allow the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the order's state does not allow this")]
+#[error("the state of the order or invoice does not allow this")]
 pub struct TransitionError;
 
 impl OrderStatus {
-    /// The state after cancelling, allowed until payment.
+    /// The state after cancellation, which is allowed until payment.
     pub const fn cancel(self) -> Result<Self, TransitionError> {
         match self {
             Self::Placed | Self::Invoiced => Ok(Self::Cancelled),
@@ -76,85 +83,85 @@ impl OrderStatus {
         }
     }
 
-    /// The state after an invoice was issued.
+    /// The state after the issue of an invoice.
     pub const fn invoice(self) -> Result<Self, TransitionError> {
-        self.step(Self::Placed, Self::Invoiced)
+        self.transition(Self::Placed, Self::Invoiced)
     }
 
-    /// The state after its invoice was taken back: a corrected one may be issued.
+    /// The state after the invoice was voided. A corrected one may be issued.
     pub const fn void(self) -> Result<Self, TransitionError> {
-        self.step(Self::Invoiced, Self::Placed)
+        self.transition(Self::Invoiced, Self::Placed)
     }
 
     /// The state after payment in full.
     pub const fn pay(self) -> Result<Self, TransitionError> {
-        self.step(Self::Invoiced, Self::Paid)
+        self.transition(Self::Invoiced, Self::Paid)
     }
 
     /// The state after delivery.
     pub const fn fulfil(self) -> Result<Self, TransitionError> {
-        self.step(Self::Paid, Self::Fulfilled)
+        self.transition(Self::Paid, Self::Fulfilled)
     }
 
-    /// The state after all money was given back.
+    /// The state after a full refund.
     pub const fn refund(self) -> Result<Self, TransitionError> {
-        self.step(Self::Paid, Self::Refunded)
+        self.transition(Self::Paid, Self::Refunded)
     }
 
-    const fn step(self, from: Self, to: Self) -> Result<Self, TransitionError> {
-        // `==` is not const for enumerations.
+    const fn transition(self, from: Self, to: Self) -> Result<Self, TransitionError> {
+        // `==` on enumerations is not const.
         if self as u8 == from as u8 { Ok(to) } else { Err(TransitionError) }
     }
 }
 
-/// One line of an order, at the price of the time it was placed.
+/// One line of an order. The price is the one at the time of placing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderLine {
-    /// What was ordered.
+    /// Stock keeping unit of the product.
     pub sku: Sku,
-    /// How many units.
+    /// Number of units.
     pub quantity: Quantity,
-    /// Of one unit.
+    /// Price of one unit.
     pub unit_price: Money,
 }
 
-/// An order as it is stored.
+/// A stored order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// Its identifier.
+    /// Identifier.
     pub id: OrderId,
-    /// Whose it is.
+    /// Tenant that owns it.
     pub tenant: TenantId,
-    /// Who it is for.
+    /// Customer that it is for.
     pub customer: Option<CustomerId>,
-    /// Where it is in its life.
+    /// State.
     pub status: OrderStatus,
-    /// How it travels.
+    /// Shipping speed.
     pub shipping_speed: ShippingSpeed,
-    /// What the caller wrote on it.
+    /// Free text of the caller.
     pub note: Option<String>,
-    /// What was ordered, in the caller's order.
+    /// Lines, in the sequence of the request.
     pub lines: Vec<OrderLine>,
-    /// The sum of the lines.
+    /// Sum of the lines.
     pub total: Money,
-    /// The `sub` of who placed it.
+    /// Subject of the principal that placed it.
     pub created_by: String,
-    /// When it was placed.
+    /// Time of placing.
     pub created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: DateTime<Utc>,
 }
 
-/// One line a caller asks for.
+/// One line of a requested order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrderLine {
-    /// What to order.
+    /// Stock keeping unit of the product.
     pub sku: Sku,
-    /// How many units.
+    /// Number of units.
     pub quantity: Quantity,
 }
 
-/// An order a caller asks for. Carries no price: prices are the server's (INPUT-09).
+/// A requested order. It has no prices: the server computes them from the catalogue (INPUT-09).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewOrder {
     customer: Option<CustomerId>,
@@ -163,31 +170,31 @@ pub struct NewOrder {
     note: Option<Note>,
 }
 
-/// Why an order cannot be placed.
+/// Why a requested order is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NewOrderError {
-    /// No line, or more than [`MAX_LINES`].
+    /// There is no line, or more than [`MAX_LINES`].
     #[error("an order has 1 to {MAX_LINES} lines")]
     LineCount,
-    /// Below 1 or above [`MAX_QUANTITY`].
+    /// A quantity is below 1 or above [`MAX_QUANTITY`].
     #[error("a quantity is 1 to {MAX_QUANTITY}")]
     Quantity,
-    /// The line at this index names a sku an earlier one named.
-    #[error("each sku may stand in one line only")]
+    /// The line at this index repeats the SKU of an earlier line.
+    #[error("a SKU appears in more than one line")]
     DuplicateSku(usize),
-    /// The line at this index names a sku the tenant's catalogue does not have.
+    /// The line at this index has a SKU that the tenant's catalogue does not have.
     #[error("no such product")]
     UnknownSku(usize),
-    /// The customer is none of the tenant's.
+    /// The tenant has no such customer.
     #[error("no such customer")]
     UnknownCustomer,
-    /// The sum cannot be computed.
+    /// The total overflows, or mixes currencies.
     #[error(transparent)]
     Money(#[from] MoneyError),
 }
 
 impl NewOrder {
-    /// Checks what no single field can know: the number of lines, and each sku once.
+    /// Checks the rules across fields: the number of lines, and that no SKU repeats.
     pub fn new(
         customer: Option<CustomerId>,
         lines: Vec<NewOrderLine>,
@@ -204,18 +211,18 @@ impl NewOrder {
         Ok(Self { customer, lines, shipping_speed, note })
     }
 
-    /// Who it is for.
+    /// The customer that the order is for.
     #[must_use]
     pub fn customer(&self) -> Option<CustomerId> {
         self.customer
     }
 
-    /// The skus, one per line.
+    /// The SKU of each line.
     pub fn skus(&self) -> impl Iterator<Item = &Sku> {
         self.lines.iter().map(|line| &line.sku)
     }
 
-    /// The order, priced from `catalogue`: totals are computed here and nowhere else.
+    /// Prices the order from `catalogue`. This is the only place that computes totals of orders.
     pub fn price(
         self,
         catalogue: &[Product],
@@ -251,17 +258,14 @@ impl NewOrder {
 }
 
 impl Order {
-    /// Moves on to the state after its invoice was issued, and says that invoice's: where there is nothing to
-    /// pay, both are paid at once.
+    /// Marks the order as invoiced. Returns the state of the new invoice. If the total is zero,
+    /// order and invoice are paid at once.
     pub fn invoice(&mut self, now: DateTime<Utc>) -> Result<InvoiceStatus, TransitionError> {
         let invoiced = self.status.invoice()?;
-        let (status, invoice) = if self.total.amount() == 0 {
-            (invoiced.pay()?, InvoiceStatus::Paid)
-        } else {
-            (invoiced, InvoiceStatus::Open)
-        };
-        (self.status, self.updated_at) = (status, now);
-        Ok(invoice)
+        let is_free = self.total.amount() == 0;
+        self.status = if is_free { invoiced.pay()? } else { invoiced };
+        self.updated_at = now;
+        Ok(if is_free { InvoiceStatus::Paid } else { InvoiceStatus::Open })
     }
 }
 
@@ -282,10 +286,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_11_each_step_has_its_states_and_no_other() {
+    fn input_11_only_listed_transitions_are_allowed() {
         use OrderStatus::{Cancelled, Fulfilled, Invoiced, Paid, Placed, Refunded};
-        type Step = fn(OrderStatus) -> Result<OrderStatus, TransitionError>;
-        let steps: [(Step, &[(OrderStatus, OrderStatus)]); 6] = [
+        type Transition = fn(OrderStatus) -> Result<OrderStatus, TransitionError>;
+        let transitions: [(Transition, &[(OrderStatus, OrderStatus)]); 6] = [
             (OrderStatus::cancel, &[(Placed, Cancelled), (Invoiced, Cancelled)]),
             (OrderStatus::invoice, &[(Placed, Invoiced)]),
             (OrderStatus::void, &[(Invoiced, Placed)]),
@@ -293,18 +297,18 @@ mod tests {
             (OrderStatus::fulfil, &[(Paid, Fulfilled)]),
             (OrderStatus::refund, &[(Paid, Refunded)]),
         ];
-        for (step, allowed) in steps {
+        for (transition, allowed) in transitions {
             for from in OrderStatus::ALL {
                 let to = allowed.iter().find(|(state, _)| state == from).map(|(_, to)| *to);
-                assert_eq!(step(*from).ok(), to, "{from}");
+                assert_eq!(transition(*from).ok(), to, "{from}");
             }
         }
     }
 
     #[test]
-    fn a_sku_stands_in_one_line_only_whatever_its_case() {
+    fn duplicate_sku_is_rejected_regardless_of_case() {
         let line = |sku: &str| NewOrderLine { sku: sku.parse().unwrap(), quantity: Quantity(1) };
-        let twice = NewOrder::new(None, vec![line("abc-1"), line("ABC-1")], ShippingSpeed::Standard, None);
-        assert_eq!(twice, Err(NewOrderError::DuplicateSku(1)));
+        let duplicate = NewOrder::new(None, vec![line("abc-1"), line("ABC-1")], ShippingSpeed::Standard, None);
+        assert_eq!(duplicate, Err(NewOrderError::DuplicateSku(1)));
     }
 }

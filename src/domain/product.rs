@@ -1,17 +1,19 @@
+//! Products of a tenant's catalogue, and their stock keeping units.
+
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
 use super::{Money, Name};
 
-/// A stock keeping unit: 3 to 64 of `[A-Z0-9-]`. Parsing upper-cases first, so
-/// `abc-1` and `ABC-1` are one product.
+/// A stock keeping unit (SKU): 3 to 64 characters of `[A-Z0-9-]`. Parsing converts to upper case,
+/// so `abc-1` and `ABC-1` are the same product.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sku(String);
 
 /// The text is not a stock keeping unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a sku is 3 to 64 letters, digits and hyphens")]
+#[error("a SKU has 3 to 64 letters, digits and hyphens")]
 pub struct SkuError;
 
 impl Sku {
@@ -41,13 +43,13 @@ impl fmt::Display for Sku {
     }
 }
 
-/// An entry of a tenant's catalogue.
+/// A product in a tenant's catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Product {
-    /// Unique inside the tenant.
+    /// Stock keeping unit, unique in the tenant.
     pub sku: Sku,
-    /// For display.
+    /// Display name.
     pub name: Name,
-    /// Of one unit, now. Orders copy it, so a later change does not reach them.
+    /// Current price of one unit. Orders copy it, so a change does not affect existing orders.
     pub price: Money,
 }

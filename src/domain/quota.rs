@@ -1,13 +1,15 @@
+//! Names of quotas. [`crate::quota`] counts by them, and operators override limits by them.
+
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// A quota, as callers and operators name it.
+    /// A quota of calls per minute.
     QuotaName {
         /// Reads of one principal.
         Read = "read",
         /// Changes of one principal.
         Write = "write",
-        /// Changes of one principal that move money or destroy something.
+        /// Sensitive changes of one principal: those that move money or destroy data.
         Sensitive = "sensitive",
         /// Exports of one principal.
         Export = "export",

@@ -1,28 +1,32 @@
-//! Texts that people write: in one form (Unicode NFC), trimmed, bounded, and without characters that hide something (INPUT-06).
+//! Free text of callers: normalised, trimmed, bounded, without deceptive characters (INPUT-06).
+//!
+//! Normalisation is Unicode NFC. Control characters, bidirectional overrides and invisible
+//! characters are rejected, because they forge log lines and make one text look like another
+//! (CVE-2021-42574).
 
 use std::str::FromStr;
 
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Why a text is refused.
+/// Why a text is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum TextError {
-    /// Nothing that could be seen.
+    /// The text has no visible character.
     #[error("the text is empty")]
     Empty,
-    /// Longer than allowed.
+    /// The text exceeds the maximum length.
     #[error("the text is too long")]
     TooLong,
-    /// Holds a character that could forge a log line, hide text or turn it around.
-    #[error("the text holds a character that hides something")]
-    Hidden,
+    /// The text contains a control character or an invisible character.
+    #[error("the text contains a control or invisible character")]
+    ForbiddenCharacter,
 }
 
-/// Control characters, and those that turn text around, take no place or look like a blank: with them a text looks like
-/// another one (CVE-2021-42574). Joiners and variation selectors are no such characters: they are part of how some
-/// languages and emoji are written.
-pub(crate) fn is_hidden(c: char) -> bool {
+/// Whether a character is a control character, a bidirectional control, invisible, or looks blank.
+///
+/// Joiners and variation selectors are not among them: some languages and emoji need them.
+pub(crate) fn is_control_or_invisible(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
@@ -33,25 +37,26 @@ pub(crate) fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
-/// Characters that shape those beside them, and nothing where they stand alone: joiners and variation selectors.
-pub(crate) fn is_shaping(c: char) -> bool {
+/// Whether a character is a joiner or a variation selector. It changes the characters beside it,
+/// and is invisible alone.
+pub(crate) fn is_joiner_or_selector(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}')
         || matches!(c, '\u{e0100}'..='\u{e01ef}')
 }
 
-/// The text in Unicode's composed form (UAX #15) and trimmed, if it has 1 to `max` characters then and hides nothing;
-/// where allowed, it has lines.
-pub(super) fn clean(text: &str, max: usize, line_feeds: bool) -> Result<String, TextError> {
+/// Normalises text to NFC (UAX #15) and trims it. An error unless 1 to `max_chars` characters
+/// remain and none is forbidden. `line_feeds` allows line feeds.
+pub(super) fn normalize(text: &str, max_chars: usize, line_feeds: bool) -> Result<String, TextError> {
     let text: String = text.nfc().collect();
     let text = text.trim();
-    if text.chars().all(|c| is_shaping(c) || c.is_whitespace()) {
+    if text.chars().all(|c| is_joiner_or_selector(c) || c.is_whitespace()) {
         return Err(TextError::Empty);
     }
-    if text.chars().count() > max {
+    if text.chars().count() > max_chars {
         return Err(TextError::TooLong);
     }
-    if text.chars().any(|c| is_hidden(c) && !(c == '\n' && line_feeds)) {
-        return Err(TextError::Hidden);
+    if text.chars().any(|c| is_control_or_invisible(c) && !(c == '\n' && line_feeds)) {
+        return Err(TextError::ForbiddenCharacter);
     }
     Ok(text.to_owned())
 }
@@ -63,7 +68,7 @@ macro_rules! text {
         pub struct $name(String);
 
         impl $name {
-            /// Most characters.
+            /// Maximum length in characters.
             pub const MAX_CHARS: usize = $max;
 
             /// The text.
@@ -77,7 +82,7 @@ macro_rules! text {
             type Err = TextError;
 
             fn from_str(s: &str) -> Result<Self, TextError> {
-                clean(s, $max, text!(@ $($line_feeds)?)).map(Self)
+                normalize(s, $max, text!(@ $($line_feeds)?)).map(Self)
             }
         }
     };
@@ -94,10 +99,10 @@ text! {
     Name, 200
 }
 text! {
-    /// How a payment is found elsewhere, such as on a bank statement.
+    /// The reference of a payment in another system, such as a bank statement.
     Reference, 100
 }
 text! {
-    /// Why money was given back.
+    /// The reason for a refund.
     Reason, 200
 }

@@ -1,4 +1,4 @@
-//! Enumerations that stand as text on the wire and in the database.
+//! A macro for enumerations that are text on the wire and in the database.
 
 use thiserror::Error;
 
@@ -9,7 +9,7 @@ macro_rules! text_enum {
         pub enum $name { $($(#[$vdoc])* $variant),+ }
 
         impl $name {
-            /// Every value there is.
+            /// All values.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The text used on the wire and in the database.
@@ -36,7 +36,7 @@ macro_rules! text_enum {
 }
 pub(super) use text_enum;
 
-/// The text is none of the values of its enumeration.
+/// The text is not a value of the enumeration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("unknown value")]
 pub struct UnknownValue;

@@ -1,8 +1,10 @@
-//! What a connection is doing: its requests, and whether their responses are being read (RATE-09).
+//! Tracks what each connection does, so that the listener can close idle connections and slow
+//! readers (RATE-09).
 //!
-//! [`super::listener`] asks every few seconds. A connection without requests is idle. A response is
-//! stalled if the next [`PIECE`] of it was not taken within the time that the settings grant; what
-//! is left of it is dropped then, and its connection once nothing else goes on there.
+//! A connection is idle while it has no request. A response is stalled (slow-read attack) if the
+//! client does not take its next chunk of [`MAX_CHUNK`] bytes within the timeout of the settings.
+//! [`super::listener`] checks each connection at least every two seconds. The check drops the rest
+//! of stalled responses; the listener closes the connection once it has no other request.
 
 use std::{
     io::{self, IoSlice},
@@ -17,13 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Body;
 
-/// Largest piece of a response that is handed to the connection at once, in bytes. With the default
-/// of ten seconds for each, a client has to read 1 KiB a second.
-pub(super) const PIECE: usize = 10 * 1024;
+/// Most bytes of a response that are passed to the connection at once. With the default timeout of
+/// ten seconds for each chunk, a client must read 1 KiB per second.
+pub(super) const MAX_CHUNK: usize = 10 * 1024;
 
 type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The requests of a connection.
+/// The requests and the write state of one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     state: Mutex<State>,
@@ -32,98 +34,98 @@ pub(super) struct Activity {
 #[derive(Debug)]
 struct State {
     exchanges: Vec<Arc<Exchange>>,
-    /// Whether there ever was a request.
-    spoke: bool,
-    /// When the last request or response ended.
-    last: Instant,
-    blocked: Option<Blocked>,
+    /// Whether the connection ever had a request.
+    had_request: bool,
+    /// End of the last exchange, or start of the connection.
+    last_ended: Instant,
+    blocked: Option<BlockedWrite>,
 }
 
-/// The socket does not take what there is to write.
+/// A socket write that is pending because the socket accepts no more bytes.
 #[derive(Clone, Copy, Debug)]
-struct Blocked {
+struct BlockedWrite {
     since: Instant,
-    /// Bytes that it took since.
-    taken: usize,
+    /// Bytes that partial writes transferred since then.
+    written: usize,
 }
 
-/// A request in work, or its response on the way.
+/// One request and its response.
 #[derive(Debug, Default)]
 struct Exchange(Mutex<Delivery>);
 
 #[derive(Debug, Default)]
 enum Delivery {
-    /// Nothing waits for the client.
+    /// The service handles the request; there is no response yet.
     #[default]
-    Working,
-    /// The client has not taken the last piece yet, since then.
+    Processing,
+    /// The client has not taken the last chunk of the response yet.
     Waiting { body: Body, since: Instant },
-    /// The client is ready for what comes next.
+    /// The client can take the next chunk of the response.
     Ready { body: Body },
-    /// It took too long: the rest was dropped.
+    /// The client exceeded the stall timeout; the rest of the response was dropped.
     Stalled,
 }
 
-/// What a look at a connection finds.
+/// The result of [`Activity::check`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
-    /// There was no request yet.
-    Silent,
-    /// Something goes on.
-    Busy,
-    /// Something goes on, beside responses that are stalled.
-    Slow,
-    /// There is nothing but stalled responses, or the connection takes no bytes at all.
+    /// No request has arrived yet.
+    NoRequest,
+    /// At least one exchange, none of them stalled.
+    Active,
+    /// Some exchanges are stalled, others are not.
+    PartlyStalled,
+    /// All exchanges are stalled, or the socket accepts no bytes.
     Stalled,
-    /// Nothing goes on, since then.
+    /// No exchange since this time.
     Idle(Instant),
 }
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { exchanges: Vec::new(), spoke: false, last: Instant::now(), blocked: None };
+        let state = State { exchanges: Vec::new(), had_request: false, last_ended: Instant::now(), blocked: None };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// A request begins.
-    pub(super) fn begin(self: &Arc<Self>) -> Watched {
+    /// Registers a new request.
+    pub(super) fn start_exchange(self: &Arc<Self>) -> TrackedExchange {
         let exchange = Arc::<Exchange>::default();
         let mut state = self.lock();
-        state.spoke = true;
+        state.had_request = true;
         state.exchanges.push(Arc::clone(&exchange));
         drop(state);
-        Watched { activity: Arc::clone(self), exchange }
+        TrackedExchange { activity: Arc::clone(self), exchange }
     }
 
-    /// The socket took so many of these bytes, or none for now.
-    fn wrote(&self, wanted: usize, polled: &Poll<io::Result<usize>>) {
+    /// Records the result of writing `requested` bytes to the socket.
+    fn record_write(&self, requested: usize, result: &Poll<io::Result<usize>>) {
         let mut state = self.lock();
-        match polled {
+        match result {
             Poll::Pending => {
-                state.blocked.get_or_insert(Blocked { since: Instant::now(), taken: 0 });
+                state.blocked.get_or_insert(BlockedWrite { since: Instant::now(), written: 0 });
             }
-            Poll::Ready(Ok(taken)) if *taken < wanted => {
-                state.blocked = state.blocked.map(|blocked| Blocked { taken: blocked.taken + taken, ..blocked });
-                state.blocked = state.blocked.filter(|blocked| blocked.taken < PIECE);
+            Poll::Ready(Ok(written)) if *written < requested => {
+                state.blocked = state.blocked.map(|block| BlockedWrite { written: block.written + written, ..block });
+                state.blocked = state.blocked.filter(|block| block.written < MAX_CHUNK);
             }
             Poll::Ready(_) => state.blocked = None,
         }
     }
 
-    /// What is going on. Drops what is left of responses that are stalled for longer than `patience`.
-    pub(super) fn look(&self, patience: Duration) -> Status {
+    /// The current status. Drops the rest of each response that exceeds `stall_timeout`.
+    pub(super) fn check(&self, stall_timeout: Duration) -> Status {
         let state = self.lock();
-        if state.blocked.is_some_and(|blocked| blocked.since.elapsed() >= patience) {
+        if state.blocked.is_some_and(|block| block.since.elapsed() >= stall_timeout) {
             return Status::Stalled;
         }
         if state.exchanges.is_empty() {
-            return if state.spoke { Status::Idle(state.last) } else { Status::Silent };
+            return if state.had_request { Status::Idle(state.last_ended) } else { Status::NoRequest };
         }
-        let stalled = state.exchanges.iter().filter(|exchange| exchange.is_stalled(patience)).count();
+        let stalled = state.exchanges.iter().filter(|exchange| exchange.check_stalled(stall_timeout)).count();
         match stalled {
-            0 => Status::Busy,
+            0 => Status::Active,
             all if all == state.exchanges.len() => Status::Stalled,
-            _ => Status::Slow,
+            _ => Status::PartlyStalled,
         }
     }
 
@@ -133,12 +135,13 @@ impl Activity {
 }
 
 impl Exchange {
-    fn is_stalled(&self, patience: Duration) -> bool {
-        let mut delivery = self.lock();
-        if matches!(&*delivery, Delivery::Waiting { since, .. } if since.elapsed() >= patience) {
-            *delivery = Delivery::Stalled;
+    /// Whether the client exceeded the timeout. Drops the rest of the response if it did.
+    fn check_stalled(&self, stall_timeout: Duration) -> bool {
+        let mut state = self.lock();
+        if matches!(&*state, Delivery::Waiting { since, .. } if since.elapsed() >= stall_timeout) {
+            *state = Delivery::Stalled;
         }
-        matches!(&*delivery, Delivery::Stalled)
+        matches!(&*state, Delivery::Stalled)
     }
 
     fn lock(&self) -> MutexGuard<'_, Delivery> {
@@ -146,41 +149,41 @@ impl Exchange {
     }
 }
 
-/// A request of a connection, and then the body of its response. The request ends when this is dropped.
+/// Registration of an exchange, and later the body of its response. Dropping it ends the exchange.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct TrackedExchange {
     activity: Arc<Activity>,
     exchange: Arc<Exchange>,
 }
 
-impl Watched {
-    /// The response begins.
-    pub(super) fn deliver(self, body: Body) -> Self {
+impl TrackedExchange {
+    /// Starts the response.
+    pub(super) fn start_response(self, body: Body) -> Self {
         *self.exchange.lock() = Delivery::Ready { body };
         self
     }
 }
 
-impl Drop for Watched {
+impl Drop for TrackedExchange {
     fn drop(&mut self) {
         let mut state = self.activity.lock();
         state.exchanges.retain(|exchange| !Arc::ptr_eq(exchange, &self.exchange));
-        state.last = Instant::now();
+        state.last_ended = Instant::now();
     }
 }
 
-impl HttpBody for Watched {
+impl HttpBody for TrackedExchange {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut delivery = self.exchange.lock();
-        let (Delivery::Ready { mut body } | Delivery::Waiting { mut body, .. }) = std::mem::take(&mut *delivery) else {
-            *delivery = Delivery::Stalled;
+        let mut state = self.exchange.lock();
+        let (Delivery::Ready { mut body } | Delivery::Waiting { mut body, .. }) = std::mem::take(&mut *state) else {
+            *state = Delivery::Stalled;
             return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
         };
         let polled = Pin::new(&mut body).poll_frame(cx);
-        *delivery = match &polled {
+        *state = match &polled {
             Poll::Ready(Some(Ok(_))) => Delivery::Waiting { body, since: Instant::now() },
             _ => Delivery::Ready { body },
         };
@@ -190,41 +193,42 @@ impl HttpBody for Watched {
     fn is_end_stream(&self) -> bool {
         match &*self.exchange.lock() {
             Delivery::Ready { body } | Delivery::Waiting { body, .. } => body.is_end_stream(),
-            Delivery::Working | Delivery::Stalled => false,
+            Delivery::Processing | Delivery::Stalled => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &*self.exchange.lock() {
             Delivery::Ready { body } | Delivery::Waiting { body, .. } => body.size_hint(),
-            Delivery::Working | Delivery::Stalled => SizeHint::default(),
+            Delivery::Processing | Delivery::Stalled => SizeHint::default(),
         }
     }
 }
 
-/// The socket of a connection, whose writing is watched: what HTTP/2 has buffered is in no response any more.
+/// A socket that reports its writes. Bytes that HTTP/2 has buffered belong to no response any more,
+/// so a stall of the whole connection shows only here.
 #[derive(Debug)]
-pub(super) struct Socket<I> {
+pub(super) struct TrackedSocket<I> {
     io: I,
     activity: Arc<Activity>,
 }
 
-impl<I> Socket<I> {
+impl<I> TrackedSocket<I> {
     pub(super) fn new(io: I, activity: &Arc<Activity>) -> Self {
         Self { io, activity: Arc::clone(activity) }
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Socket<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for TrackedSocket<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Socket<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for TrackedSocket<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.activity.wrote(buf.len(), &polled);
+        self.activity.record_write(buf.len(), &polled);
         polled
     }
 
@@ -234,7 +238,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Socket<I> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.activity.wrote(bufs.iter().map(|buf| buf.len()).sum(), &polled);
+        self.activity.record_write(bufs.iter().map(|buf| buf.len()).sum(), &polled);
         polled
     }
 
@@ -242,10 +246,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Socket<I> {
         self.io.is_write_vectored()
     }
 
-    /// Of TLS, which takes bytes before the socket does.
+    /// Also reports a pending flush: TLS accepts bytes into its own buffer before the socket does.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_flush(cx);
-        self.activity.wrote(0, &if polled.is_pending() { Poll::Pending } else { Poll::Ready(Ok(0)) });
+        self.activity.record_write(0, &if polled.is_pending() { Poll::Pending } else { Poll::Ready(Ok(0)) });
         polled
     }
 

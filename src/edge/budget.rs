@@ -1,17 +1,18 @@
-//! What callers may hold at once: connections, requests in work, bytes of unread responses (RATE-09).
+//! Concurrency limits for connections, requests in progress and unread response bytes (RATE-09).
 //!
-//! Three limits: in all, for one network, and for one authenticated caller. A network or caller may
-//! also never hold more than is still free, so the fuller the budget, the less one of them can
-//! add, and a newcomer finds room (the dynamic threshold of Choudhury and Hahne, 1998).
+//! A budget has three limits: in total, per network, and per authenticated caller. A network or
+//! caller may also never hold more than is still free. The fuller the budget, the less each of them
+//! can add, so a new client finds room without an eviction (the dynamic threshold of Choudhury and
+//! Hahne, 1998).
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::client::Caller;
+use super::client::LimitKey;
 
-/// The most that may be held at once.
+/// Most that callers may hold at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) total: usize,
@@ -19,98 +20,99 @@ pub(super) struct Limits {
     pub(super) per_principal: usize,
 }
 
-/// What one limit counts.
+/// A limited resource, shared by all callers.
 #[derive(Debug)]
 pub(super) struct Budget {
     limits: Limits,
-    held: Mutex<Held>,
+    usage: Mutex<Usage>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct Usage {
     total: usize,
-    by_caller: HashMap<Caller, usize>,
+    by_key: HashMap<LimitKey, usize>,
 }
 
-/// A part of a budget. Dropping it gives it back.
+/// A reserved part of a budget. Dropping it releases the part.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
-    callers: Callers,
+    keys: LimitKeys,
     amount: usize,
 }
 
-/// The network, and the authenticated caller, that hold a share. Without either, only the total counts.
-pub(super) type Callers = [Option<Caller>; 2];
+/// The network and the authenticated caller that a reservation counts against. Without either, only
+/// the total limit applies.
+pub(super) type LimitKeys = [Option<LimitKey>; 2];
 
 impl Budget {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { limits, held: Mutex::default() })
+        Arc::new(Self { limits, usage: Mutex::default() })
     }
 
-    /// Takes so much, if that stays within the limits.
-    pub(super) fn take(self: &Arc<Self>, callers: Callers, amount: usize) -> Option<Share> {
-        let mut held = self.lock();
-        let free = self.limits.total.saturating_sub(held.total);
-        let fits = |caller: &Caller| {
-            let limit = self.limit(caller).min(free);
-            held.by_caller.get(caller).copied().unwrap_or(0).saturating_add(amount) <= limit
+    /// Reserves `amount` if it stays within all limits.
+    pub(super) fn try_reserve(self: &Arc<Self>, keys: LimitKeys, amount: usize) -> Option<Reservation> {
+        let mut usage = self.lock();
+        let free = self.limits.total.saturating_sub(usage.total);
+        let fits = |key: &LimitKey| {
+            let limit = self.limit(key).min(free);
+            usage.by_key.get(key).copied().unwrap_or(0).saturating_add(amount) <= limit
         };
-        if amount > free || !callers.iter().flatten().all(fits) {
+        if amount > free || !keys.iter().flatten().all(fits) {
             return None;
         }
-        held.add(&callers, amount);
-        drop(held);
-        Some(Share { budget: Arc::clone(self), callers, amount })
+        usage.add(&keys, amount);
+        drop(usage);
+        Some(Reservation { budget: Arc::clone(self), keys, amount })
     }
 
-    fn limit(&self, caller: &Caller) -> usize {
-        match caller {
-            Caller::Principal(_) => self.limits.per_principal,
-            Caller::Network(_) | Caller::Probe(_) | Caller::Untraceable(_) => self.limits.per_network,
+    fn limit(&self, key: &LimitKey) -> usize {
+        match key {
+            LimitKey::Principal(_) => self.limits.per_principal,
+            LimitKey::Network(_) | LimitKey::Probe(_) | LimitKey::Unidentified(_) => self.limits.per_network,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
-    fn add(&mut self, callers: &Callers, amount: usize) {
+impl Usage {
+    fn add(&mut self, keys: &LimitKeys, amount: usize) {
         self.total += amount;
-        for caller in callers.iter().flatten() {
-            *self.by_caller.entry(*caller).or_default() += amount;
+        for key in keys.iter().flatten() {
+            *self.by_key.entry(*key).or_default() += amount;
         }
     }
 
-    fn remove(&mut self, callers: &Callers, amount: usize) {
+    fn subtract(&mut self, keys: &LimitKeys, amount: usize) {
         self.total = self.total.saturating_sub(amount);
-        for caller in callers.iter().flatten() {
-            match self.by_caller.get_mut(caller) {
-                Some(held) if *held > amount => *held -= amount,
+        for key in keys.iter().flatten() {
+            match self.by_key.get_mut(key) {
+                Some(used) if *used > amount => *used -= amount,
                 _ => {
-                    self.by_caller.remove(caller);
+                    self.by_key.remove(key);
                 }
             }
         }
     }
 }
 
-impl Share {
-    /// Gives a part of it back.
-    pub(super) fn give_back(&mut self, amount: usize) {
+impl Reservation {
+    /// Releases a part of the reservation.
+    pub(super) fn release(&mut self, amount: usize) {
         let amount = amount.min(self.amount);
         if amount > 0 {
             self.amount -= amount;
-            self.budget.lock().remove(&self.callers, amount);
+            self.budget.lock().subtract(&self.keys, amount);
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.give_back(self.amount);
+        self.release(self.amount);
     }
 }
 
@@ -120,38 +122,38 @@ mod tests {
 
     const LIMITS: Limits = Limits { total: 100, per_network: 30, per_principal: 10 };
 
-    fn network(last: u8) -> Callers {
-        [Some(Caller::Network([192, 0, 2, last].into())), None]
+    fn network(last: u8) -> LimitKeys {
+        [Some(LimitKey::Network([192, 0, 2, last].into())), None]
     }
 
     #[test]
-    fn rate_09_no_network_or_caller_holds_more_than_its_limit() {
+    fn rate_09_a_network_or_caller_never_exceeds_its_limit() {
         let budget = Budget::new(LIMITS);
-        let mut share = budget.take(network(1), 30).unwrap();
-        assert!(budget.take(network(1), 1).is_none());
-        share.give_back(1);
-        let one = budget.take(network(1), 1).unwrap();
-        drop((share, one));
-        let alice = [network(2)[0], Some(Caller::Principal(7))];
-        let held = budget.take(alice, 10).unwrap();
-        assert!(budget.take(alice, 1).is_none());
-        assert!(budget.take(network(2), 20).is_some(), "others of the network have the rest");
-        drop(held);
-        assert!(budget.lock().by_caller.is_empty());
+        let mut reservation = budget.try_reserve(network(1), 30).unwrap();
+        assert!(budget.try_reserve(network(1), 1).is_none());
+        reservation.release(1);
+        let second = budget.try_reserve(network(1), 1).unwrap();
+        drop((reservation, second));
+        let alice = [network(2)[0], Some(LimitKey::Principal(7))];
+        let reservation = budget.try_reserve(alice, 10).unwrap();
+        assert!(budget.try_reserve(alice, 1).is_none());
+        assert!(budget.try_reserve(network(2), 20).is_some(), "other callers of the network get the rest");
+        drop(reservation);
+        assert!(budget.lock().by_key.is_empty());
         assert_eq!(budget.lock().total, 0);
     }
 
     #[test]
-    fn rate_09_the_fuller_a_budget_the_less_one_network_can_add() {
+    fn rate_09_a_full_budget_leaves_room_for_a_new_client() {
         let budget = Budget::new(LIMITS);
-        let mut shares = Vec::new();
+        let mut reservations = Vec::new();
         for last in 0..4 {
-            while let Some(share) = budget.take(network(last), 1) {
-                shares.push(share);
+            while let Some(reservation) = budget.try_reserve(network(last), 1) {
+                reservations.push(reservation);
             }
         }
         assert!(budget.lock().total < 100);
-        assert!(budget.take(network(5), 1).is_some(), "a newcomer finds room");
-        assert!(budget.take([None, None], 50).is_none());
+        assert!(budget.try_reserve(network(5), 1).is_some(), "no room for a new client");
+        assert!(budget.try_reserve([None, None], 50).is_none());
     }
 }

@@ -1,4 +1,7 @@
-//! The client of a request, and what its limits count by.
+//! The client of a request, and the keys that rate limits and budgets count by (RATE-01, RATE-06).
+//!
+//! The listener makes a [`Connection`], [`super::context`] the [`ClientAddress`], and
+//! [`super::network_limits`] the [`LimitKey`]. Inner layers read them as request extensions.
 
 use std::{
     fmt,
@@ -7,40 +10,40 @@ use std::{
 };
 
 use super::activity::Activity;
-use crate::authn::Peer;
+use crate::authn::ConnectionInfo;
 
-/// The two ends of the connection. An extension of every request.
+/// The connection of a request. An extension of every request.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) remote: SocketAddr,
     pub(super) local: SocketAddr,
-    /// The certificate of the remote end, if it showed one.
-    pub(super) peer: Peer,
-    /// The requests of the connection.
+    /// The client certificate, if the client presented one, and the kind of the listener.
+    pub(super) info: ConnectionInfo,
     pub(super) activity: Arc<Activity>,
 }
 
-/// The client's address, through however many declared proxies. An extension of each request whose
-/// proxies name it.
+/// The client's address behind any number of trusted proxies. An extension of each request whose
+/// proxies name the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Client(pub(super) IpAddr);
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
-/// What limits count by. An extension of every request.
+/// The key that limits count by. An extension of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Caller {
-    /// The network of the client, as [`Client::network`] gives it.
+pub(super) enum LimitKey {
+    /// The network of the client, from [`ClientAddress::network`].
     Network(IpAddr),
-    /// A principal that was authenticated lately, by the number the authenticator has for it.
+    /// A recently authenticated principal: the authenticator's hash of its tenant and subject.
     Principal(u64),
-    /// Health probes that this declared proxy makes itself.
+    /// Health probes that this trusted proxy sends itself.
     Probe(IpAddr),
-    /// Clients that this declared proxy does not name. The proxy's own requests do not count as theirs.
-    Untraceable(IpAddr),
+    /// All clients that this trusted proxy does not name. The proxy's own requests have another
+    /// key.
+    Unidentified(IpAddr),
 }
 
-impl Client {
-    /// An IPv4 address, or the /64 of an IPv6 one, which is the smallest network that a site gets
-    /// (RFC 6177). A limit per address would be one per each of 2^64.
+impl ClientAddress {
+    /// The IPv4 address, or the /64 of an IPv6 address: the smallest network that a site gets
+    /// (RFC 6177). A limit per IPv6 address would give each site 2^64 of them.
     pub(super) fn network(self) -> IpAddr {
         match self.0.to_canonical() {
             IpAddr::V6(ip) => {
@@ -52,13 +55,13 @@ impl Client {
     }
 }
 
-/// As events name the source.
-impl fmt::Display for Caller {
+/// The source in security events.
+impl fmt::Display for LimitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(network) | Self::Probe(network) => network.fmt(f),
             Self::Principal(_) => f.write_str("authenticated caller"),
-            Self::Untraceable(proxy) => write!(f, "unnamed client of proxy {proxy}"),
+            Self::Unidentified(proxy) => write!(f, "unidentified client of proxy {proxy}"),
         }
     }
 }
@@ -68,11 +71,11 @@ mod tests {
     use super::*;
 
     fn network(address: &str) -> String {
-        Client(address.parse().unwrap()).network().to_string()
+        ClientAddress(address.parse().unwrap()).network().to_string()
     }
 
     #[test]
-    fn rate_01_addresses_count_by_the_network_a_client_is_given() {
+    fn rate_01_ipv4_counts_by_address_and_ipv6_by_64_prefix() {
         assert_eq!(network("192.0.2.7"), "192.0.2.7");
         assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");

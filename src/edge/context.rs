@@ -1,4 +1,9 @@
-//! The outermost layer: what every request gets and every response carries.
+//! The outermost layer: identifies the client, writes the log line, and completes every response.
+//!
+//! It adds the client address to the request and runs the request in its own task with a trace id
+//! (LOG-04). It renders problems, replaces error responses that are not problems (INPUT-08), and
+//! adds security headers. The log line names known methods and masked paths of operations only, so
+//! callers cannot write into it (LOG-02, LOG-06).
 
 use std::{
     convert::Infallible,
@@ -13,25 +18,25 @@ use tower::Service;
 
 use super::{
     Body,
-    client::{Caller, Client, Connection},
-    proxies::Proxies,
+    client::{ClientAddress, Connection, LimitKey},
+    proxies::TrustedProxies,
     throttle,
 };
 use crate::{
-    api::Operation,
     domain::Sku,
+    http::Operation,
     problem::{self, Kind, Problem},
     telemetry::{
-        InRequest, Parent, TraceId, event, metrics,
-        trace::{self, Traced},
+        RemoteParent, RequestTelemetry, TraceId, event, metrics,
+        trace::{self, RequestTrace},
     },
 };
 
-/// Names the request in a response header, so that a caller can report a success too.
+/// Carries the trace id, so that a caller can refer to a successful request too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Headers of every response, unless the handler set its own (OWASP REST Security Cheat Sheet).
-const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
+/// Headers of every response, unless the handler sets its own (OWASP REST Security Cheat Sheet).
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -40,45 +45,47 @@ const DEFAULTS: [(HeaderName, HeaderValue); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Browsers that saw this once speak TLS to the service, or not at all (RFC 6797): for two years, which is what lists that
-/// browsers come with ask for.
+/// Makes browsers use only TLS with the service (RFC 6797). The preload lists of browsers require
+/// an age of two years.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=63072000; includeSubDomains");
 
 /// Longest path that a problem echoes as its `instance`, in bytes.
 const MAX_INSTANCE: usize = 256;
 
-/// When it is worth to come back to what is away for now, in seconds.
-const SOON: HeaderValue = HeaderValue::from_static("1");
+/// `Retry-After` of a 503 response that sets none, in seconds.
+const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
+/// The layer as a tower service.
 #[derive(Clone, Debug)]
 pub(super) struct RequestContext<S> {
     inner: S,
-    proxies: Arc<Proxies>,
-    /// Whether callers reach the service by TLS.
-    secure: bool,
-    /// Whether a caller's word is taken for the trace it is in.
-    believes: bool,
+    proxies: Arc<TrustedProxies>,
+    /// Whether callers reach the service by TLS, directly or through a proxy.
+    https: bool,
+    /// Whether to continue the trace of a caller's `traceparent` header.
+    trusts_traceparent: bool,
 }
 
 impl<S> RequestContext<S> {
-    pub(super) fn new(inner: S, proxies: Arc<Proxies>, secure: bool, believes: bool) -> Self {
-        Self { inner, proxies, secure, believes }
+    pub(super) fn new(inner: S, proxies: Arc<TrustedProxies>, https: bool, trusts_traceparent: bool) -> Self {
+        Self { inner, proxies, https, trusts_traceparent }
     }
 
-    /// Notes the client of a request, and what its limits count by: its network or, if a proxy does
-    /// not name the client, the proxy's unnamed ones. Neither without a connection; the throttle
-    /// refuses that.
-    fn note_client<B>(&self, request: &mut Request<B>) -> (Option<Client>, Option<Caller>) {
+    /// Adds the client address, or the invalid forwarding header, to the request's extensions.
+    ///
+    /// Returns the address and the key for events. Both are `None` without a connection; the rate
+    /// limit rejects such a request.
+    fn identify_client<B>(&self, request: &mut Request<B>) -> (Option<ClientAddress>, Option<LimitKey>) {
         let Some(connection) = request.extensions().get::<Connection>() else { return (None, None) };
-        match self.proxies.client(connection.remote.ip(), request.headers()) {
+        match self.proxies.client_address(connection.remote.ip(), request.headers()) {
             Ok(address) => {
-                let client = Client(address);
+                let client = ClientAddress(address);
                 request.extensions_mut().insert(client);
-                (Some(client), Some(Caller::Network(client.network())))
+                (Some(client), Some(LimitKey::Network(client.network())))
             }
-            Err(untraceable) => {
-                request.extensions_mut().insert(untraceable);
-                (None, Some(Caller::Untraceable(untraceable.0)))
+            Err(invalid_header) => {
+                request.extensions_mut().insert(invalid_header);
+                (None, Some(LimitKey::Unidentified(invalid_header.proxy)))
             }
         }
     }
@@ -98,89 +105,100 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
-        let parent = self.believes.then(|| Parent::of(request.headers())).flatten();
-        let trace_id = parent.as_ref().map_or_else(TraceId::generate, Parent::trace_id);
-        let ((client, caller), secure) = (self.note_client(&mut request), self.secure);
-        // Without the query, which can hold what must not be told.
+        let parent = self.trusts_traceparent.then(|| RemoteParent::from_headers(request.headers())).flatten();
+        let trace_id = parent.as_ref().map_or_else(TraceId::generate, RemoteParent::trace_id);
+        let (client, limit_key) = self.identify_client(&mut request);
+        let https = self.https;
+        // Without the query, which can contain confidential values.
         let path = request.uri().path().to_owned();
-        // Whatever lines are filtered out, those of a request have its name.
+        // At level error, so that no log filter removes the trace id from the lines of a request.
         let span = tracing::error_span!("request", trace_id = trace_id.as_str());
-        // A method that callers invent is named `_OTHER`: its text may have thousands of characters.
-        let method = metrics::known_method(request.method());
-        let traced = Traced::new(&span, &trace_id, method, parent);
-        let own = traced.span();
+        // An unknown method becomes `_OTHER`: callers can send thousands of characters.
+        let method = metrics::method_label(request.method());
+        let trace = RequestTrace::new(&span, &trace_id, method, parent);
+        let trace_span = trace.span();
         let client = client.map(|client| client.0);
-        let this = InRequest { id: trace_id.clone(), client, lines: span, traced };
-        let work = self.inner.call(request);
+        let in_request = RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace };
+        let response = self.inner.call(request);
         let serve = async move {
-            let Ok(response) = work.await;
-            let of = response.extensions().get::<Operation>().copied();
+            let Ok(response) = response.await;
+            let operation = response.extensions().get::<Operation>().copied();
             let is_throttled = is_throttled(&response);
-            let mut response = finish(response, &path, &trace_id, caller);
-            if secure {
+            let mut response = complete(response, &path, &trace_id, limit_key);
+            if https {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
             }
-            let took = started.elapsed();
-            let operation = of.map(|of| of.name);
-            metrics::request(method, operation, response.status(), took);
-            trace::answered(&own, method, of.map(|of| (of.name, of.route)), response.status());
-            // Beyond its limit a source is told of by the event, which is coalesced.
+            let duration = started.elapsed();
+            let name = operation.map(|operation| operation.name);
+            metrics::record_request(method, name, response.status(), duration);
+            trace::record_response(
+                &trace_span,
+                method,
+                operation.map(|found| (found.name, found.route)),
+                response.status(),
+            );
+            // Requests over the rate limit are reported by its event, which is coalesced.
             if !is_throttled {
                 tracing::info!(
                     method,
-                    path = of.map(|of| loggable(&path, of.route, response.status())),
-                    operation,
+                    path = operation.map(|operation| mask_path(&path, operation.route, response.status())),
+                    operation = name,
                     status = response.status().as_u16(),
                     client = client.map(|client| client.to_string()),
-                    micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                    micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
                     "request"
                 );
             }
             response
         };
-        // A task of its own: a caller that hangs up does not stop a change half-way, nor keep it out of the log.
-        let served = tokio::spawn(this.scope(serve));
+        // In its own task: a caller that disconnects must not interrupt a change or skip its log
+        // line.
+        let task = tokio::spawn(in_request.scope(serve));
         Box::pin(async move {
-            // Only a layer outside the panic fence could make this fail, and none should.
-            let fallen = |_| finish(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), caller);
-            Ok(served.await.unwrap_or_else(fallen))
+            // Only a panic in this layer, outside the panic handler, can fail the task.
+            let failed =
+                |_| complete(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), limit_key);
+            Ok(task.await.unwrap_or_else(failed))
         })
     }
 }
 
-/// Whether the throttle refused the request.
+/// Whether the rate limit per client address rejected the request.
 fn is_throttled(response: &Response<Body>) -> bool {
-    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit_name() == Some(throttle::LIMIT))
+    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit_name() == Some(throttle::LIMIT_NAME))
 }
 
-/// The path of an operation for the log: what stands for an object only if it is an identifier, or there is such an object, since
-/// a caller can write anything there, such as a key. A path that is none of an operation's is not logged at all (LOG-02).
-fn loggable(path: &str, route: &str, status: http::StatusCode) -> String {
-    let shown = path.split('/').zip(route.split('/')).map(|(segment, template)| match template {
+/// The path of an operation for the log (LOG-02).
+///
+/// A caller can put anything into a path, such as an API key. So `{id}` is logged only if it is a
+/// UUID, and `{sku}` only if the request succeeded; other parameters become `*`. A path that
+/// belongs to no operation is not logged.
+fn mask_path(path: &str, route: &str, status: http::StatusCode) -> String {
+    let masked = path.split('/').zip(route.split('/')).map(|(segment, template)| match template {
         "{id}" if segment.len() == 36 && uuid::Uuid::try_parse(segment).is_ok() => segment,
         "{sku}" if status.is_success() && segment.parse::<Sku>().is_ok() => segment,
         _ if template.starts_with('{') => "*",
         literal => literal,
     });
-    shown.collect::<Vec<_>>().join("/")
+    masked.collect::<Vec<_>>().join("/")
 }
 
-/// Renders a problem, replaces an error that is none, and adds the headers.
-fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, caller: Option<Caller>) -> Response<Body> {
+/// Renders a problem, replaces an error response that is not a problem, and adds the headers.
+fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key: Option<LimitKey>) -> Response<Body> {
     let is_throttled = is_throttled(&response);
     let (mut parts, mut body) = response.into_parts();
-    let made_here = parts.extensions.remove::<Problem>();
+    let problem = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
-        let problem = made_here.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if let (true, Some(caller)) = (is_throttled, caller) {
-            event::excess_rate_limit_exceeded(caller, throttle::LIMIT);
+        let problem = problem.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
+        if let (true, Some(limit_key)) = (is_throttled, limit_key) {
+            event::excess_rate_limit_exceeded(limit_key, throttle::LIMIT_NAME);
         }
         if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
-            // Whoever knows better has said so (RFC 9110 section 15.6.4).
-            parts.headers.entry(header::RETRY_AFTER).or_insert(SOON);
+            // A handler that knows the duration has set the header (RFC 9110 section 15.6.4).
+            parts.headers.entry(header::RETRY_AFTER).or_insert(DEFAULT_RETRY_AFTER);
         }
-        // A path is echoed only if it is short, and not to a source that is beyond its limit: it costs
-        // the caller one byte if it sent the same path before (RFC 7541), and the service all of it.
+        // Long paths are not echoed, and none over the rate limit: repeating a path costs an HTTP/2
+        // client one byte (RFC 7541), but the response carries all of it.
         let instance = Some(path).filter(|path| !is_throttled && path.len() <= MAX_INSTANCE);
         body = Body::from(problem.body(instance, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);
@@ -191,7 +209,7 @@ fn finish(response: Response<Body>, path: &str, trace_id: &TraceId, caller: Opti
 }
 
 fn add_headers(headers: &mut HeaderMap, trace_id: &TraceId) {
-    for (name, value) in DEFAULTS {
+    for (name, value) in DEFAULT_HEADERS {
         headers.entry(name).or_insert(value);
     }
     if let Ok(value) = HeaderValue::from_str(trace_id.as_str()) {

@@ -1,4 +1,9 @@
-//! Accepts connections, and ends those that are silent, idle, stalled or old (RATE-09, FAIL-03).
+//! Accepts connections and closes those that are silent, idle, stalled or too old (RATE-09, INPUT-04).
+//!
+//! [`serve`] runs once for each listener. It enforces the connection limits, does the TLS
+//! handshake, and passes each request to the layers of [`super::stack`]. Plain HTTP over a network
+//! is for trusted proxies only (CRYPTO-01). A stop signal ends it after the requests in flight
+//! (FAIL-03).
 
 use std::{
     convert::Infallible,
@@ -25,228 +30,237 @@ use tower::ServiceExt as _;
 
 use super::{
     EdgeService,
-    activity::{Activity, Socket, Status},
+    activity::{Activity, Status, TrackedSocket},
     budget::{Budget, Limits},
-    client::{Caller, Client, Connection},
-    proxies::Proxies,
+    client::{ClientAddress, Connection, LimitKey},
+    proxies::TrustedProxies,
     tls::Tls,
 };
 use crate::{
-    authn::{Peer, PeerCertificate},
+    authn::{ClientCertificate, ConnectionInfo},
     settings::Http,
     telemetry::{event, repeats::coalesced},
 };
 
 /// Most bytes of a request line and headers.
-const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Most requests at once on an HTTP/2 connection.
+/// Most concurrent streams (requests) of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-/// Most bytes of an HTTP/2 stream that wait to be written; further ones stay in the response.
+/// Most bytes of an HTTP/2 stream in hyper's send buffer; the rest stays in the response body.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
-/// How often a connection is looked at, at most.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long an idle or stalled connection has to close after it was asked to.
-const CLOSING: Duration = Duration::from_secs(5);
-/// The same of one on which some responses are stalled, and others are not.
-const SLOW_CLOSING: Duration = Duration::from_secs(45);
-/// Wait after a failed accept, which is nearly always a lack of file descriptors.
+/// Longest interval between checks of a connection.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Time for an idle or stalled connection to close after the graceful shutdown begins.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// The same for a connection with stalled and healthy responses.
+const PARTLY_STALLED_GRACE: Duration = Duration::from_secs(45);
+/// Pause after a failed accept; its usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Whom a listener is for.
+/// The clients that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// Strangers, perhaps through proxies.
+pub enum ListenerKind {
+    /// Any client, directly or through proxies.
     Public,
-    /// Services of one's own, which show certificates (AUTHN-18).
+    /// Internal services, which present client certificates (AUTHN-18).
     Internal,
 }
 
-impl Door {
-    /// The proxies that are believed there.
-    pub(super) fn proxies(self, http: &Http) -> Proxies {
+impl ListenerKind {
+    /// The proxies whose forwarding headers this listener reads.
+    pub(super) fn trusted_proxies(self, http: &Http) -> TrustedProxies {
         match self {
-            Self::Public => Proxies::new(http),
-            Self::Internal => Proxies::none(),
+            Self::Public => TrustedProxies::new(http),
+            Self::Internal => TrustedProxies::none(),
         }
     }
 }
 
-/// Where and how connections are taken.
+/// A bound socket and its TLS.
 #[derive(Debug)]
 pub struct Listener {
-    /// Whom it is for.
-    pub door: Door,
+    /// The clients that it serves.
+    pub kind: ListenerKind,
     /// The socket.
     pub socket: TcpListener,
-    /// Without it, plain HTTP.
+    /// TLS, or `None` for plain HTTP.
     pub tls: Option<Arc<Tls>>,
 }
 
-/// Serves `service` on `listener` until `stop` resolves; then finishes the requests in flight,
-/// for as long as the settings grant (control FAIL-03).
+/// Serves `service` on `listener` until `stop` resolves.
+///
+/// Then finishes the requests in flight, for at most `http.shutdown_grace` (FAIL-03).
 pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, stop: impl Future<Output = ()>) {
-    let Listener { door, socket: listener, tls } = listener;
-    let (total, per_network) = (http.max_connections, http.max_connections_per_address);
-    let connections = Budget::new(Limits { total, per_network, per_principal: total });
-    let (stops, stopping) = watch::channel(false);
-    // Each connection holds a copy; when all are gone, so are they.
+    let Listener { kind, socket: listener, tls } = listener;
+    let total = http.max_connections;
+    let limits = Limits { total, per_network: http.max_connections_per_address, per_principal: total };
+    let connections = Budget::new(limits);
+    let (stopper, stopping) = watch::channel(false);
+    // Each connection holds a sender; `recv` returns when all of them are dropped.
     let (open, mut all_closed) = mpsc::channel::<Infallible>(1);
-    let terms = Terms {
+    let settings = ConnectionSettings {
         builder: Arc::new(connection_builder(http)),
         stopping,
-        silence: http.header_timeout,
-        stall: http.stall_timeout,
-        idle: http.idle_timeout,
+        header_timeout: http.header_timeout,
+        stall_timeout: http.stall_timeout,
+        idle_timeout: http.idle_timeout,
         max_age: http.max_connection_age,
     };
-    let proxies = door.proxies(http);
-    // In plain HTTP over a network, what a stranger says could be anybody's (CRYPTO-01).
+    let proxies = kind.trusted_proxies(http);
+    // An attacker on the network can read and forge plain HTTP (CRYPTO-01).
     let only_proxies = tls.is_none() && !http.listen.ip().is_loopback();
     tokio::pin!(stop);
     loop {
-        let (stream, ends) = tokio::select! {
+        let (stream, connection) = tokio::select! {
             () = &mut stop => break,
-            accepted = accept(&listener, door) => match accepted {
+            accepted = accept(&listener, kind) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    coalesced!(warn, "accept failed", %error);
+                    coalesced!(warn, "could not accept a connection", %error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
         };
-        let peer = ends.remote.ip();
-        if only_proxies && !proxies.trusts(peer) {
-            event::refused(peer, "plain_http");
+        let peer = connection.remote.ip();
+        if only_proxies && !proxies.contains(peer) {
+            event::edge_budget_exceeded(peer, "plain_http");
             continue;
         }
-        // Over the limit a connection is closed at once: cheaper than any answer.
-        let network = Caller::Network(Client(peer).network());
-        let counted = (!proxies.trusts(peer)).then_some(network);
-        let Some(share) = connections.take([counted, None], 1) else {
-            event::refused(network, "connections");
+        // Load shedding: closing a connection over the limit costs less than any response.
+        let network = LimitKey::Network(ClientAddress(peer).network());
+        let key = (!proxies.contains(peer)).then_some(network);
+        let Some(reservation) = connections.try_reserve([key, None], 1) else {
+            event::edge_budget_exceeded(network, "connections");
             continue;
         };
-        let (terms, service, open) = (terms.clone(), service.clone(), open.clone());
+        let guard = (reservation, open.clone());
+        let settings = settings.clone();
+        let service = service.clone();
         let acceptor = tls.as_ref().map(|tls| tls.acceptor());
         tokio::spawn(async move {
-            let (_share, _open) = (share, open);
+            let _guard = guard;
             match acceptor {
-                None => converse(stream, ends, service, terms).await,
-                Some(acceptor) => match tokio::time::timeout(terms.silence, acceptor.accept(stream)).await {
+                None => serve_connection(stream, connection, service, settings).await,
+                Some(acceptor) => match tokio::time::timeout(settings.header_timeout, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => {
-                        let ends = ends.shown_by(&stream);
-                        converse(stream, ends, service, terms).await;
+                        let connection = connection.with_certificate(&stream);
+                        serve_connection(stream, connection, service, settings).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
-                    Err(_) => tracing::debug!(%peer, "TLS took too long"),
+                    Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
                 },
             }
         });
     }
     drop((listener, open));
-    stops.send_replace(true);
+    stopper.send_replace(true);
     tokio::select! {
         _ = all_closed.recv() => {}
-        () = tokio::time::sleep(http.shutdown_grace) => tracing::warn!("requests in flight were cut off"),
+        () = tokio::time::sleep(http.shutdown_grace) => tracing::warn!("grace period over; requests aborted"),
     }
 }
 
-/// What holds for every connection of a listener.
+/// What all connections of a listener have in common.
 #[derive(Clone)]
-struct Terms {
+struct ConnectionSettings {
     builder: Arc<auto::Builder<TokioExecutor>>,
     stopping: watch::Receiver<bool>,
-    /// To the first request.
-    silence: Duration,
-    /// For the next piece of a response to be taken.
-    stall: Duration,
-    /// Without a request.
-    idle: Duration,
+    /// For the TLS handshake, and then for the first request.
+    header_timeout: Duration,
+    /// For the client to take the next chunk of a response.
+    stall_timeout: Duration,
+    /// From one request to the next.
+    idle_timeout: Duration,
     max_age: Duration,
 }
 
-impl Terms {
-    /// Often enough for the shortest of the times.
-    fn look_every(&self) -> Duration {
-        let shortest = self.silence.min(self.stall).min(self.idle).min(self.max_age);
-        (shortest / 4).clamp(Duration::from_millis(10), LOOK)
+impl ConnectionSettings {
+    /// A quarter of the shortest timeout, within 10 ms and [`MAX_CHECK_INTERVAL`].
+    fn check_interval(&self) -> Duration {
+        let shortest = self.header_timeout.min(self.stall_timeout).min(self.idle_timeout).min(self.max_age);
+        (shortest / 4).clamp(Duration::from_millis(10), MAX_CHECK_INTERVAL)
     }
 }
 
-/// All requests of a connection. It ends at once if it sends no request within `silence`. It takes no
-/// further ones, and ends soon, if it is idle or if responses are stalled; the same when it is as old as
-/// `max_age` or when the service stops, after the requests in flight, and at twice that age in any case.
-async fn converse<I, S>(stream: I, ends: Connection, service: S, terms: Terms)
+/// Serves all requests of a connection.
+///
+/// Closes it at once if the first request does not arrive within `header_timeout`. Shuts it down
+/// gracefully if it is idle, if responses are stalled, at `max_age`, or when the service stops.
+/// Requests in flight may then finish, but at twice `max_age` the connection closes in any case.
+async fn serve_connection<I, S>(stream: I, connection: Connection, service: S, settings: ConnectionSettings)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: EdgeService,
 {
-    let (began, mut look, mut stopping) = (Instant::now(), interval(terms.look_every()), terms.stopping.clone());
-    let (activity, network) = (Arc::clone(&ends.activity), Caller::Network(Client(ends.remote.ip()).network()));
-    let requests = Arc::clone(&activity);
+    let started = Instant::now();
+    let mut check = interval(settings.check_interval());
+    let mut stopping = settings.stopping.clone();
+    let activity = Arc::clone(&connection.activity);
+    let network = LimitKey::Network(ClientAddress(connection.remote.ip()).network());
+    let io = TokioIo::new(TrackedSocket::new(stream, &activity));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let watched = requests.begin();
-        request.extensions_mut().insert(ends.clone());
+        let exchange = connection.activity.start_exchange();
+        request.extensions_mut().insert(connection.clone());
         let response = service.clone().oneshot(request);
-        async move { response.await.map(|response| response.map(|body| watched.deliver(body))) }
+        async move { response.await.map(|response| response.map(|body| exchange.start_response(body))) }
     });
-    let mut connection =
-        pin!(terms.builder.serve_connection(TokioIo::new(Socket::new(stream, &activity)), service).into_owned());
-    let mut closes_at = None;
+    let mut serving = pin!(settings.builder.serve_connection(io, service).into_owned());
+    let latest_close = started + 2 * settings.max_age;
+    let mut close_at = None;
     loop {
-        let closing = tokio::select! {
-            ended = &mut connection => {
+        let grace = tokio::select! {
+            ended = &mut serving => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, "connection ended early");
+                    tracing::debug!(%error, "connection failed");
                 }
                 return;
             }
-            _ = look.tick() => match activity.look(terms.stall) {
-                // hyper's own timer starts only when it knows the protocol.
-                Status::Silent if began.elapsed() >= terms.silence => return,
-                // A request that came just before the connection was asked to close is still served.
-                Status::Busy if closes_at.is_some_and(|at| Instant::now() >= at && began + 2 * terms.max_age > at) => {
-                    closes_at = Some(began + 2 * terms.max_age);
+            _ = check.tick() => match activity.check(settings.stall_timeout) {
+                // hyper starts its own header timer only once it knows the protocol version.
+                Status::NoRequest if started.elapsed() >= settings.header_timeout => return,
+                // A request that arrived just before the graceful shutdown is still served.
+                Status::Active if close_at.is_some_and(|at| Instant::now() >= at && latest_close > at) => {
+                    close_at = Some(latest_close);
                     continue;
                 }
-                _ if closes_at.is_some_and(|at| Instant::now() >= at) => return,
-                status @ (Status::Stalled | Status::Slow) => {
-                    if closes_at.is_none() {
-                        event::refused(network, "stalled_response");
+                _ if close_at.is_some_and(|at| Instant::now() >= at) => return,
+                status @ (Status::Stalled | Status::PartlyStalled) => {
+                    if close_at.is_none() {
+                        event::edge_budget_exceeded(network, "stalled_response");
                     }
-                    if status == Status::Stalled { CLOSING } else { SLOW_CLOSING }
+                    if status == Status::Stalled { CLOSE_GRACE } else { PARTLY_STALLED_GRACE }
                 }
-                Status::Idle(since) if since.elapsed() >= terms.idle => CLOSING,
-                _ if began.elapsed() >= terms.max_age => terms.max_age,
+                Status::Idle(since) if since.elapsed() >= settings.idle_timeout => CLOSE_GRACE,
+                _ if started.elapsed() >= settings.max_age => settings.max_age,
                 _ => continue,
             },
-            // Without a sender, too, the service is at its end.
-            _ = stopping.wait_for(|stopping| *stopping), if closes_at.is_none() => terms.max_age,
+            // A dropped sender means a stop, too.
+            _ = stopping.wait_for(|stopping| *stopping), if close_at.is_none() => settings.max_age,
         };
-        let at = Instant::now() + closing;
-        if closes_at.is_none() {
-            connection.as_mut().graceful_shutdown();
+        let deadline = Instant::now() + grace;
+        if close_at.is_none() {
+            serving.as_mut().graceful_shutdown();
         }
-        closes_at = Some(closes_at.map_or(at, |sooner: Instant| sooner.min(at)));
+        close_at = Some(close_at.map_or(deadline, |earlier: Instant| earlier.min(deadline)));
     }
 }
 
-async fn accept(listener: &TcpListener, door: Door) -> io::Result<(TcpStream, Connection)> {
+async fn accept(listener: &TcpListener, kind: ListenerKind) -> io::Result<(TcpStream, Connection)> {
     let (stream, remote) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let peer = Peer { certificate: None, internal: door == Door::Internal };
-    Ok((stream, Connection { remote, local, peer, activity: Activity::new() }))
+    let info = ConnectionInfo { certificate: None, internal: kind == ListenerKind::Internal };
+    Ok((stream, Connection { remote, local, info, activity: Activity::new() }))
 }
 
 impl Connection {
-    /// With the certificate that was shown, if any. One that cannot be read names nobody.
-    fn shown_by<I>(mut self, stream: &TlsStream<I>) -> Self {
-        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        self.peer.certificate = shown.and_then(|der| PeerCertificate::read(der)).map(Arc::new);
+    /// Adds the client certificate, if any. A certificate that cannot be parsed counts as none.
+    fn with_certificate<I>(mut self, stream: &TlsStream<I>) -> Self {
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        self.info.certificate = certificate.and_then(|der| ClientCertificate::from_der(der)).map(Arc::new);
         self
     }
 }
@@ -257,14 +271,14 @@ fn connection_builder(http: &Http) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(http.header_timeout)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_send_buf_size(MAX_SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     builder

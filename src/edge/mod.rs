@@ -1,35 +1,37 @@
-//! Everything a stranger's bytes meet before a handler.
+//! The edge: everything between the socket and the router.
 //!
-//! [`serve`] accepts connections within a [`budget`], by TLS ([`tls`]) or in plain text, and ends those that are idle or
-//! whose responses are not read ([`activity`]);
-//! [`stack`] is the order of layers, outermost first:
+//! [`crate::app`] calls [`serve`], which accepts connections within a connection limit
+//! ([`budget`]), with TLS ([`tls`]) or without. It closes connections that are idle or stalled
+//! ([`activity`]). Each request passes the layers of [`stack`], outermost first:
 //!
-//! 1. [`context`]: whom it is from ([`proxies`]), trace id, log line, security headers, problems rendered (INPUT-08, LOG-04)
-//! 2. panic fence: a panic is a 500 problem and the next request is served (FAIL-02)
-//! 3. [`throttle`]: a bucket per client address, or caller who is known, before anything is parsed (RATE-01, RATE-06); or
-//!    what an operator gave the address's range ([`ranges`], LOG-08)
+//! 1. [`context`]: client address behind trusted proxies ([`proxies`]), trace id, log line,
+//!    security headers, problem bodies (INPUT-08, LOG-04)
+//! 2. panic handler: a panic becomes a 500 problem, and the next request is served (FAIL-02)
+//! 3. [`network_limits`]: the limit of an operator's override (LOG-08), else the rate limit per
+//!    client address or cached caller ([`throttle`]), before parsing (RATE-01, RATE-06)
 //! 4. timeout of the whole request (RATE-09)
-//! 5. [`form`]: one `Host`, a plain path, bounded headers; what HTTP lets be read in two ways is refused (INPUT-06)
-//! 6. [`bridge`]: requests at once and unread bytes within a [`budget`] (RATE-09); body limit and body timeout, applied while
-//!    reading (INPUT-04); then poem
+//! 5. [`request_validation`]: rejects ambiguous requests: one `Host`, a normalized path, bounded
+//!    headers (INPUT-06)
+//! 6. [`poem_adapter`]: limits concurrent requests and unread response bytes ([`budget`], RATE-09),
+//!    applies the body limit and body timeout while reading (INPUT-04), and calls poem
 
 mod activity;
-mod bridge;
 mod budget;
 mod client;
 mod context;
 mod descriptors;
-mod form;
 mod listener;
+mod network_limits;
+mod poem_adapter;
 mod proxies;
-mod ranges;
+mod request_validation;
 mod throttle;
 mod tls;
 mod unread;
 
-pub use descriptors::{TooFewDescriptors, provide as provide_descriptors};
-pub use listener::{Door, Listener, serve};
-pub use throttle::Recognise;
+pub use descriptors::{TooFewDescriptors, ensure_limit as ensure_descriptor_limit};
+pub use listener::{Listener, ListenerKind, serve};
+pub use throttle::CachedCallerLookup;
 pub use tls::{Tls, TlsError};
 
 use std::{any::Any, convert::Infallible, sync::Arc};
@@ -41,51 +43,54 @@ use tower::{Service, ServiceBuilder};
 use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use crate::{
-    measures::Measures,
     problem::{Kind, Problem},
+    quota::Overrides,
     settings::Settings,
     telemetry::event,
 };
 
-/// The body of every response. The type is axum's because `tower_governor` answers with no other.
+/// The body of every response. `tower_governor` supports only the body type of axum.
 pub(crate) type Body = axum::body::Body;
 
-/// The whole way of a request to a listener around `app`; `None` if the throttle would let nothing through.
+/// The layers around `app` for one listener.
+///
+/// Returns `None` if the settings of the rate limit would reject every request.
 pub fn stack<E>(
     app: E,
-    door: Door,
+    kind: ListenerKind,
     settings: &Settings,
-    recognise: Recognise,
-    measures: &Arc<Measures>,
+    lookup_cached: CachedCallerLookup,
+    overrides: &Arc<Overrides>,
 ) -> Option<impl EdgeService + use<E>>
 where
     E: Endpoint<Output = poem::Response> + 'static,
 {
     let http = &settings.http;
-    let proxies = Arc::new(door.proxies(http));
+    let proxies = Arc::new(kind.trusted_proxies(http));
     let public_url = http.public_url.as_ref();
-    let secure = match door {
-        Door::Public => settings.tls.is_some() || public_url.is_some_and(|url| url.scheme() == "https"),
-        Door::Internal => true,
+    let https = match kind {
+        ListenerKind::Public => settings.tls.is_some() || public_url.is_some_and(|url| url.scheme() == "https"),
+        ListenerKind::Internal => true,
     };
-    // A stranger could name the trace of somebody else; services of one's own have shown a certificate.
-    let believes = door == Door::Internal;
+    // A public client could name the trace of another client. Internal services have presented a
+    // certificate.
+    let trusts_traceparent = kind == ListenerKind::Internal;
     let throttle = throttle::layer(&settings.throttle)?;
-    // Who shuts somebody out must not be shut out: ranges are the public listener's.
-    let measures = (door == Door::Public).then(|| Arc::clone(measures));
-    let rules = ranges::Rules { recognise, proxies: Arc::clone(&proxies), measures };
+    // Operators must keep access while they block a network, so the internal listener has none.
+    let overrides = (kind == ListenerKind::Public).then(|| Arc::clone(overrides));
+    let rules = network_limits::Rules { lookup_cached, proxies: Arc::clone(&proxies), overrides };
     let stack = ServiceBuilder::new()
-        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), secure, believes))
+        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), https, trusts_traceparent))
         .map_response(|response: Response<_>| response.map(Body::new))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer_fn(move |inner| ranges::Ranges::new(inner, &throttle, rules.clone()))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer_fn(move |inner| network_limits::NetworkLimits::new(inner, &throttle, rules.clone()))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
-        .layer(bridge::BridgeLayer::new(http))
+        .layer(poem_adapter::PoemLayer::new(http))
         .service(Arc::new(app));
     Some(stack)
 }
 
-/// What a connection is served with.
+/// The service that handles all requests of a connection; every result of [`stack`] is one.
 pub trait EdgeService:
     Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
 {
@@ -100,8 +105,8 @@ impl<S> EdgeService for S where
 {
 }
 
-/// What the panic says stays inside: it may quote anything.
-fn panicked(_: Box<dyn Any + Send>) -> Response<Body> {
+/// Drops the panic message, which may contain any data.
+fn panic_response(_: Box<dyn Any + Send>) -> Response<Body> {
     event::sys_crash();
     Problem::new(Kind::Internal).into_response()
 }

@@ -1,4 +1,8 @@
-//! TLS of a listener: 1.3 unless the settings allow 1.2, and certificates that are changed under way (CRYPTO-01).
+//! TLS of a listener: version 1.3, or 1.2 if the settings allow it, with certificates that are
+//! reloaded while the service runs (CRYPTO-01).
+//!
+//! [`Tls::load`] reads the files at startup, [`Tls::reload_on_change`] afterwards. Listeners that
+//! request client certificates verify them against an authority from the settings (AUTHN-18).
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,14 +19,14 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    authn::PeerCertificate,
+    authn::ClientCertificate,
     crypto,
     domain::Clock,
-    settings::{self, Clients, Looks, TlsVersion, readable_by_all},
+    settings::{self, Clients, ReloadTicker, TlsVersion, file_mode_fault},
     telemetry::event,
 };
 
-/// The certificate that connections are made with from now on.
+/// The TLS configuration for new connections.
 #[derive(Debug)]
 pub struct Tls {
     settings: settings::Tls,
@@ -33,80 +37,82 @@ pub struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// Of the files.
+    /// SHA-256 of each file, to detect changes.
     digests: Vec<[u8; 32]>,
 }
 
-/// Why there is no TLS.
+/// A certificate or key file that cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file cannot be read.
+    /// The file is not readable.
     #[error("cannot read {path}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The file holds no certificate, or no key. What is in it is not told.
-    #[error("{path} holds no {what} in PEM form")]
+    /// The file contains no certificate or key. The error does not quote the file.
+    #[error("{path} contains no {expected} in PEM format")]
     Pem {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What should be in it.
-        what: &'static str,
+        /// The expected content.
+        expected: &'static str,
     },
-    /// Everybody can read the key.
+    /// All users of the machine can read the key file.
     #[error("{0}")]
-    Open(String),
-    /// Its certificate is past its end: callers would refuse it.
-    #[error("the certificate in {path} has ended")]
-    Ended {
-        /// Which.
+    KeyReadableByAll(String),
+    /// The certificate has expired, so clients would reject it.
+    #[error("the certificate in {path} has expired")]
+    Expired {
+        /// The file.
         path: PathBuf,
     },
-    /// They do not fit together, or cannot be used.
-    #[error("the certificate and the key cannot be used")]
+    /// The certificate and the key do not match, or rustls does not support them.
+    #[error("the certificate and the key cannot be used together")]
     Unusable(#[from] rustls::Error),
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files of the settings.
     pub fn load(settings: settings::Tls, clock: Clock) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(Loaded::new(&settings, &clock)?);
-        tell(&settings);
+        report_key_read(&settings);
         Ok(Arc::new(Self { settings, clock, current }))
     }
 
-    /// For the next connection. Those that are open keep what they have.
+    /// The acceptor for the next connection. Open connections keep their certificate.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.load().config))
     }
 
-    /// Reads the files again whenever they change, for as long as it runs. What cannot be used is told, and what was
-    /// used goes on.
-    pub async fn follow(self: Arc<Self>, mut looks: Looks) {
-        let mut told = None;
+    /// Reloads the files when they change. Runs until the service stops.
+    ///
+    /// If the new files cannot be used, logs the error once and keeps the current certificate.
+    pub async fn reload_on_change(self: Arc<Self>, mut ticker: ReloadTicker) {
+        let mut last_error = None;
         loop {
-            looks.next().await;
+            ticker.next().await;
             let this = Arc::clone(&self);
             let Ok(loaded) = tokio::task::spawn_blocking(move || Loaded::new(&this.settings, &this.clock)).await else {
                 continue;
             };
             match loaded {
                 Ok(loaded) if loaded.digests != self.current.load().digests => {
-                    tell(&self.settings);
-                    tracing::info!("a new certificate is used");
+                    report_key_read(&self.settings);
+                    tracing::info!("TLS certificate reloaded");
                     self.current.store(Arc::new(loaded));
-                    told = None;
+                    last_error = None;
                 }
-                Ok(_) => told = None,
+                Ok(_) => last_error = None,
                 Err(error) => {
                     let text = error.to_string();
-                    if told.as_ref() != Some(&text) {
-                        tracing::error!(%error, cause = ?std::error::Error::source(&error), "the certificate stays as it was");
-                        told = Some(text);
+                    if last_error.as_ref() != Some(&text) {
+                        let cause = std::error::Error::source(&error);
+                        tracing::error!(%error, ?cause, "could not reload the TLS certificate; keeping the current one");
+                        last_error = Some(text);
                     }
                 }
             }
@@ -114,9 +120,9 @@ impl Tls {
     }
 }
 
-/// Says that the key was read, once for each that is used (SECRET-05).
-fn tell(settings: &settings::Tls) {
-    event::secret_read("tls", "the key of the certificate", &format!("file {}", settings.key.display()));
+/// Records that the private key was read, once for each key taken into use (SECRET-05).
+fn report_key_read(settings: &settings::Tls) {
+    event::secret_read("tls", "certificate key", &format!("file {}", settings.key.display()));
 }
 
 impl Loaded {
@@ -125,24 +131,25 @@ impl Loaded {
             let read = std::fs::read(path).map(Zeroizing::new);
             read.map_err(|source| TlsError::File { path: path.clone(), source })
         };
-        let (certificate, key) = (read(&settings.certificate)?, read(&settings.key)?);
+        let certificate = read(&settings.certificate)?;
+        let key = read(&settings.key)?;
         if settings.guarded
-            && let Some(fault) = readable_by_all(&settings.key)
+            && let Some(fault) = file_mode_fault(&settings.key)
         {
-            return Err(TlsError::Open(fault));
+            return Err(TlsError::KeyReadableByAll(fault));
         }
         let mut digests = vec![crypto::sha256(&certificate), crypto::sha256(&key)];
-        let no = |path: &PathBuf, what| TlsError::Pem { path: path.clone(), what };
+        let missing = |path: &PathBuf, expected| TlsError::Pem { path: path.clone(), expected };
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
-        let chain =
-            chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| no(&settings.certificate, "certificate"))?;
-        let ended = |leaf: &CertificateDer<'_>| {
-            PeerCertificate::read(leaf).is_some_and(|leaf| leaf.has_ended(clock.timestamp()))
+        let chain = chain.ok().filter(|chain| !chain.is_empty());
+        let chain = chain.ok_or_else(|| missing(&settings.certificate, "certificate"))?;
+        let is_expired = |leaf: &CertificateDer<'_>| {
+            ClientCertificate::from_der(leaf).is_some_and(|leaf| leaf.has_expired(clock.timestamp()))
         };
-        if chain.first().is_some_and(ended) {
-            return Err(TlsError::Ended { path: settings.certificate.clone() });
+        if chain.first().is_some_and(is_expired) {
+            return Err(TlsError::Expired { path: settings.certificate.clone() });
         }
-        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| no(&settings.key, "private key"))?;
+        let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| missing(&settings.key, "private key"))?;
         let versions = match settings.min_version {
             TlsVersion::V1_3 => &[&TLS13][..],
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
@@ -154,11 +161,11 @@ impl Loaded {
             Clients::Asked(path) | Clients::Required(path) => {
                 let pem = read(path)?;
                 digests.push(crypto::sha256(&pem));
-                let roots = roots(&pem).ok_or_else(|| no(path, "certificate of an authority"))?;
-                let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let roots = roots(&pem).ok_or_else(|| missing(path, "certificate of an authority"))?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
                 let required = matches!(settings.clients, Clients::Required(_));
-                let clients = if required { clients } else { clients.allow_unauthenticated() };
-                config.with_client_cert_verifier(clients.build().map_err(|_| no(path, "usable authority"))?)
+                let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+                config.with_client_cert_verifier(verifier.build().map_err(|_| missing(path, "usable authority"))?)
             }
         };
         let mut config = config.with_single_cert(chain, key)?;
@@ -167,7 +174,7 @@ impl Loaded {
     }
 }
 
-/// The authorities of a PEM file; all of them, or it is no such file.
+/// The certificate authorities of a PEM file. `None` if there are none or one of them is invalid.
 fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

@@ -1,4 +1,8 @@
-//! Response bodies that count against the budget of unread bytes until the client takes them (RATE-09).
+//! Response bodies that count against the budget of unread bytes until the client reads them
+//! (RATE-09).
+//!
+//! [`super::poem_adapter`] wraps every response body. Without this limit, clients that request
+//! large responses and do not read them (slow-read attack) would fill the memory.
 
 use std::{
     io,
@@ -11,46 +15,46 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 
 use super::{
-    activity::PIECE,
-    budget::{Budget, Callers, Share},
+    activity::MAX_CHUNK,
+    budget::{Budget, LimitKeys, Reservation},
 };
 
-/// Responses up to this many bytes are always given. The limits of requests bound how many there are.
-const ALWAYS: u64 = 16 * 1024;
+/// Responses up to this many bytes are always sent. The request limits bound their number.
+const ALWAYS_SENT: u64 = 16 * 1024;
 
-/// A body that is handed on in pieces of at most [`PIECE`] bytes.
+/// A response body that yields chunks of at most [`MAX_CHUNK`] bytes.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct UnreadBody {
     body: BoxBody<Bytes, io::Error>,
-    /// The rest of the frame that is being handed on.
+    /// The rest of the current frame.
     rest: Bytes,
-    share: Option<Share>,
-    /// Of a body whose size is not known before, each frame counts when it comes.
-    streams: Option<(Arc<Budget>, Callers)>,
+    reservation: Option<Reservation>,
+    /// For a body of unknown size: the budget from which each frame reserves its bytes.
+    per_frame: Option<(Arc<Budget>, LimitKeys)>,
 }
 
-impl Unread {
-    /// `None` if the callers hold too many unread bytes already. A response that reports a change
-    /// is never withheld (`is_safe` is false then): its client would make the change again.
+impl UnreadBody {
+    /// `None` if the callers hold too many unread bytes already. The response to a change
+    /// (`is_safe` is false) is never withheld: its client would repeat the change.
     pub(super) fn new(
         body: BoxBody<Bytes, io::Error>,
         budget: &Arc<Budget>,
-        callers: Callers,
+        keys: LimitKeys,
         is_safe: bool,
     ) -> Option<Self> {
         let Some(bytes) = body.size_hint().exact() else {
-            let streams = Some((Arc::clone(budget), callers));
-            return Some(Self { body, rest: Bytes::new(), share: None, streams });
+            let per_frame = Some((Arc::clone(budget), keys));
+            return Some(Self { body, rest: Bytes::new(), reservation: None, per_frame });
         };
-        let share = budget.take(callers, usize::try_from(bytes).unwrap_or(usize::MAX));
-        if share.is_none() && is_safe && bytes > ALWAYS {
+        let reservation = budget.try_reserve(keys, usize::try_from(bytes).unwrap_or(usize::MAX));
+        if reservation.is_none() && is_safe && bytes > ALWAYS_SENT {
             return None;
         }
-        Some(Self { body, rest: Bytes::new(), share, streams: None })
+        Some(Self { body, rest: Bytes::new(), reservation, per_frame: None })
     }
 }
 
-impl HttpBody for Unread {
+impl HttpBody for UnreadBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -59,10 +63,10 @@ impl HttpBody for Unread {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        if let Some((budget, callers)) = &self.streams {
-                            // An export breaks off, as it does when it fails.
-                            let share = budget.take(*callers, data.len()).ok_or(io::ErrorKind::QuotaExceeded)?;
-                            self.share = Some(share);
+                        if let Some((budget, keys)) = &self.per_frame {
+                            // The export ends with an error, as it does on any failure.
+                            let reserved = budget.try_reserve(*keys, data.len());
+                            self.reservation = Some(reserved.ok_or(io::ErrorKind::QuotaExceeded)?);
                         }
                         self.rest = data;
                     }
@@ -71,10 +75,10 @@ impl HttpBody for Unread {
                 other => return Poll::Ready(other),
             }
         }
-        let piece = self.rest.len().min(PIECE);
-        let data = self.rest.split_to(piece);
-        if let Some(share) = &mut self.share {
-            share.give_back(piece);
+        let length = self.rest.len().min(MAX_CHUNK);
+        let data = self.rest.split_to(length);
+        if let Some(reservation) = &mut self.reservation {
+            reservation.release(length);
         }
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
@@ -84,7 +88,8 @@ impl HttpBody for Unread {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, inner) = (self.rest.len() as u64, self.body.size_hint());
+        let rest = self.rest.len() as u64;
+        let inner = self.body.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(inner.lower().saturating_add(rest));
         if let Some(upper) = inner.upper() {
@@ -100,23 +105,23 @@ mod tests {
 
     use super::{super::budget::Limits, *};
 
-    /// An export is such a body.
+    /// Exports have such bodies.
     #[tokio::test]
     async fn rate_09_a_body_of_unknown_size_counts_frame_by_frame() {
         let budget = Budget::new(Limits { total: 100_000, per_network: 50_000, per_principal: 50_000 });
         let frames = [30_000, 60_000].map(|length| Ok::<_, io::Error>(Frame::data(Bytes::from(vec![0; length]))));
         let body = BoxBody::new(StreamBody::new(futures_util::stream::iter(frames)));
-        let callers = [Some(crate::edge::client::Caller::Principal(1)), None];
-        let mut unread = Unread::new(body, &budget, callers, false).unwrap();
-        let mut taken = 0;
+        let keys = [Some(crate::edge::client::LimitKey::Principal(1)), None];
+        let mut unread = UnreadBody::new(body, &budget, keys, false).unwrap();
+        let mut read = 0;
         let error = loop {
             match unread.frame().await.unwrap() {
-                Ok(frame) => taken += frame.data_ref().unwrap().len(),
+                Ok(frame) => read += frame.data_ref().unwrap().len(),
                 Err(error) => break error,
             }
-            // What is not taken yet counts.
-            assert_eq!(budget.take(callers, 31_000).is_some(), taken > PIECE, "{taken}");
+            // Unread bytes count.
+            assert_eq!(budget.try_reserve(keys, 31_000).is_some(), read > MAX_CHUNK, "{read}");
         };
-        assert_eq!((taken, error.kind()), (30_000, io::ErrorKind::QuotaExceeded));
+        assert_eq!((read, error.kind()), (30_000, io::ErrorKind::QuotaExceeded));
     }
 }

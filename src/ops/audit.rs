@@ -1,5 +1,8 @@
-//! Verifies the audit trail (LOG-05): computes anew what the database says of itself, and compares it with what the log
-//! was told of it.
+//! `audit verify`: checks that the audit trail is unchanged (LOG-05).
+//!
+//! Reads events, journal and seals of all tenants with the backup login, recomputes every digest in
+//! Rust, and compares the seals with the `audit_sealed` lines of the log. Reports each difference
+//! as a finding; docs/audit.md explains them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,43 +18,45 @@ use uuid::Uuid;
 
 use crate::{
     crypto::{hex, sha256},
+    db::DbError,
     domain::AuditEvent,
     settings::LoginSettings,
-    store::{JournalLine, StoreError, StoredSeal, Trail},
+    store::maintenance::{AuditReader, JournaledEvent, StoredSeal},
     telemetry::event,
 };
 
-/// Bytes of a seal's note of a line: its position, and the beginning of its digest.
-const NOTE: usize = 16;
+/// Size of a seal's entry for one journal line: its position and the first 8 bytes of its digest.
+const ENTRY_LEN: usize = 16;
 
-/// Find out whether the audit trail is what was written, as the login of `APP_DATABASE__BACKUP_URL`.
+/// Verify that the audit trail is unchanged, with the login of `APP_DATABASE__BACKUP_URL`
 #[derive(Args, Clone, Debug)]
 pub struct Verify {
-    /// Log lines of the service, from where it sends them: each `audit_sealed` among them must be what the database says.
-    /// Without it, somebody who owns the database can have written the whole trail anew
+    /// File with log lines of the service, from where logs are kept. Its `audit_sealed` events are
+    /// compared with the database; without it, the owner of the database can have rewritten the
+    /// trail
     #[arg(long, value_name = "FILE")]
     pub anchors: Option<PathBuf>,
 }
 
-/// The digests that the log was told, in hexadecimal digits, by the number of the seal.
+/// Digests in the log, in hexadecimal, by the number of the seal.
 type Anchors = BTreeMap<i64, BTreeSet<String>>;
 
-/// What is wrong with the trail.
+/// One difference between the trail and what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Finding {
-    /// An event is not what was written.
+    /// An event was changed.
     Changed { position: i64, tenant: Uuid, event: Uuid },
-    /// An event is gone.
+    /// An event was removed.
     Removed { position: i64, tenant: Uuid, event: Uuid },
-    /// An event was never written by the service.
+    /// An event has no journal line: the service did not write it.
     Inserted { tenant: Uuid, event: Uuid },
-    /// A line of the journal is not what was sealed, is gone, or was put there later.
+    /// A journal line was changed, removed or added after it was sealed.
     Journal { seal: i64, position: i64, what: &'static str },
-    /// A seal does not follow from the one before and the journal.
+    /// A seal does not follow from the previous seal and the journal.
     Seal { number: i64 },
-    /// A seal is gone.
+    /// A seal was removed.
     NoSeal { number: i64 },
-    /// A seal is not what the log was told.
+    /// A seal differs from the log.
     Anchor { number: i64, what: &'static str },
 }
 
@@ -66,39 +71,40 @@ impl fmt::Display for Finding {
             }
             Self::Inserted { tenant, event } => write!(f, "event {event} of tenant {tenant} was inserted"),
             Self::Journal { seal, position, what } => write!(f, "line {position} of the journal (seal {seal}) {what}"),
-            Self::Seal { number } => write!(f, "seal {number} does not fit the journal and the seal before"),
+            Self::Seal { number } => write!(f, "seal {number} does not match the journal and the previous seal"),
             Self::NoSeal { number } => write!(f, "seal {number} was removed"),
             Self::Anchor { number, what } => write!(f, "seal {number} {what}"),
         }
     }
 }
 
-/// Why the trail is not found to be whole.
+/// Errors of the verification.
 #[derive(Debug, Error)]
 pub enum AuditError {
-    /// It could not be read.
+    /// The trail could not be read.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The log lines could not be read.
-    #[error("{}", .0.display())]
+    Store(#[from] DbError),
+    /// The log file could not be read.
+    #[error("cannot read {}", .0.display())]
     Anchors(PathBuf, #[source] io::Error),
-    /// There are no anchors in the file.
-    #[error("{} has no line `audit_sealed`", .0.display())]
+    /// The log file contains no `audit_sealed` event.
+    #[error("{} contains no `audit_sealed` event", .0.display())]
     NoAnchors(PathBuf),
-    /// It was changed; what, was told.
+    /// The trail was changed. Each finding was reported.
     #[error("the audit trail was changed: {0} findings")]
     Changed(usize),
 }
 
 impl Verify {
-    /// Verifies it, and says by `tell` what is found, a line at a time. Memory: 16 bytes for each event that is sealed.
-    pub async fn run(&self, login: &LoginSettings, mut tell: impl FnMut(String)) -> Result<(), AuditError> {
-        let anchors = self.anchors()?;
-        let mut check = Check::default();
+    /// Verifies the trail. Calls `report` with one line per finding, or with a summary. Uses 16
+    /// bytes of memory for each sealed event.
+    pub async fn run(&self, login: &LoginSettings, mut report: impl FnMut(String)) -> Result<(), AuditError> {
+        let anchors = self.read_anchors()?;
+        let mut verification = Verification::default();
         let mut inserted = Vec::new();
-        let mut trail = Trail::connect(&login.url).await?;
-        // The closures take turns, which the compiler cannot know.
-        let shared = std::cell::RefCell::new(&mut check);
+        let mut trail = AuditReader::connect(&login.url).await?;
+        // Two closures borrow it. They never run at the same time, which the compiler cannot prove.
+        let shared = std::cell::RefCell::new(&mut verification);
         trail
             .read(
                 |seals| shared.borrow_mut().begin(seals),
@@ -106,26 +112,26 @@ impl Verify {
                 |tenant, event| inserted.push(Finding::Inserted { tenant, event }),
             )
             .await?;
-        check.end();
-        check.findings.append(&mut inserted);
-        check.compare(&anchors);
-        let Check { findings, events, sealed, seals, .. } = check;
+        verification.end();
+        verification.findings.append(&mut inserted);
+        verification.compare(&anchors);
+        let Verification { findings, events, sealed, seals, .. } = verification;
         for finding in &findings {
-            tell(finding.to_string());
+            report(finding.to_string());
         }
         if !findings.is_empty() {
             event::audit_trail_invalid(findings.len());
             return Err(AuditError::Changed(findings.len()));
         }
-        tell(format!("{events} events, {sealed} of them under {} seals: nothing was changed", seals.len()));
+        report(format!("{events} events, {sealed} of them under {} seals: nothing was changed", seals.len()));
         if let Some(last) = seals.last() {
-            tell(format!("seal {}: {}", last.number, hex(&last.digest)));
+            report(format!("seal {}: {}", last.number, hex(&last.digest)));
         }
         Ok(())
     }
 
-    /// What the log was told: the digest of each seal, in hexadecimal digits.
-    fn anchors(&self) -> Result<Anchors, AuditError> {
+    /// Reads the `audit_sealed` events of the log file. Empty if no file was given.
+    fn read_anchors(&self) -> Result<Anchors, AuditError> {
         let Some(path) = &self.anchors else { return Ok(Anchors::new()) };
         let lines = fs::read_to_string(path).map_err(|error| AuditError::Anchors(path.clone(), error))?;
         let anchor = |line: &str| {
@@ -141,21 +147,23 @@ impl Verify {
     }
 }
 
-/// The trail as far as it was looked at.
+/// State of a verification: the findings, and the journal lines since the last complete seal.
 #[derive(Default)]
-struct Check {
+struct Verification {
     findings: Vec<Finding>,
     events: u64,
     sealed: u64,
     seals: Vec<StoredSeal>,
-    /// Which seal is the next to be complete.
-    at: usize,
-    /// What that covers, as far as it was seen.
+    /// Index of the seal that covers the current line.
+    current: usize,
+    /// Input of that seal's digest so far.
     content: Vec<u8>,
-    notes: Vec<u8>,
+    /// That seal's entries for its lines so far.
+    entries: Vec<u8>,
 }
 
-impl Check {
+impl Verification {
+    /// Takes the stored seals. Reports missing numbers.
     fn begin(&mut self, seals: Vec<StoredSeal>) {
         let mut expected = 1;
         for seal in &seals {
@@ -165,96 +173,100 @@ impl Check {
         self.seals = seals;
     }
 
-    fn line(&mut self, line: &JournalLine) {
+    /// Checks the next line of the journal and its event.
+    fn line(&mut self, line: &JournaledEvent) {
         self.events += 1;
-        while self.seals.get(self.at).is_some_and(|seal| seal.upto < line.position) {
-            self.close();
+        while self.seals.get(self.current).is_some_and(|seal| seal.upto < line.position) {
+            self.complete_seal();
         }
-        let JournalLine { position, tenant, event, .. } = *line;
-        match &line.now {
+        let JournaledEvent { position, tenant, event, .. } = *line;
+        match &line.current {
             None => self.findings.push(Finding::Removed { position, tenant, event }),
             Some(now) if digest(now) != line.digest.as_slice() => {
                 self.findings.push(Finding::Changed { position, tenant, event });
             }
             Some(_) => {}
         }
-        if self.seals.get(self.at).is_some() {
+        if self.seals.get(self.current).is_some() {
             self.sealed += 1;
             self.content.extend(position.to_be_bytes());
             self.content.extend(tenant.as_bytes().iter().chain(event.as_bytes()).chain(&line.digest));
-            self.notes.extend(position.to_be_bytes());
-            self.notes.extend(line.digest.iter().take(NOTE - 8));
+            self.entries.extend(position.to_be_bytes());
+            self.entries.extend(line.digest.iter().take(ENTRY_LEN - 8));
         }
     }
 
-    /// All that the next seal covers was seen.
-    fn close(&mut self) {
-        let (content, notes) = (std::mem::take(&mut self.content), std::mem::take(&mut self.notes));
-        let Some(seal) = self.seals.get(self.at) else { return };
-        let before = self.at.checked_sub(1).and_then(|before| self.seals.get(before));
-        let mut text = before.map_or_else(Vec::new, |before| before.digest.clone());
+    /// Recomputes the current seal from the lines it covers, and goes on to the next one.
+    fn complete_seal(&mut self) {
+        let content = std::mem::take(&mut self.content);
+        let entries = std::mem::take(&mut self.entries);
+        let Some(seal) = self.seals.get(self.current) else { return };
+        let previous = self.current.checked_sub(1).and_then(|previous| self.seals.get(previous));
+        let mut text = previous.map_or_else(Vec::new, |previous| previous.digest.clone());
         text.extend(seal.number.to_be_bytes().into_iter().chain(seal.upto.to_be_bytes()).chain(content));
-        let counted = i64::try_from(notes.len() / NOTE).unwrap_or(i64::MAX);
-        if sha256(&text) != seal.digest.as_slice() || seal.lines != notes || seal.events != counted {
-            let lines = differences(seal, &notes);
+        let events = i64::try_from(entries.len() / ENTRY_LEN).unwrap_or(i64::MAX);
+        if sha256(&text) != seal.digest.as_slice() || seal.lines != entries || seal.events != events {
+            let lines = differences(seal, &entries);
             if lines.is_empty() {
                 self.findings.push(Finding::Seal { number: seal.number });
             }
             self.findings.extend(lines);
         }
-        self.at += 1;
+        self.current += 1;
     }
 
+    /// Completes the remaining seals after the last line.
     fn end(&mut self) {
-        while self.at < self.seals.len() {
-            self.close();
+        while self.current < self.seals.len() {
+            self.complete_seal();
         }
     }
 
-    /// Compares the seals with what the log was told.
+    /// Compares the seals with the log.
     fn compare(&mut self, anchors: &Anchors) {
-        for (number, told) in anchors {
+        for (number, digests) in anchors {
             let what = match self.seals.iter().find(|seal| seal.number == *number) {
-                // Made twice: what was sealed first was changed, and sealed anew by the service itself.
-                _ if told.len() > 1 => "is in the log with two digests",
-                None => "is in the log and not in the database",
-                Some(seal) if !told.contains(&hex(&seal.digest)) => "is another in the log",
+                // The seal was removed, and the service sealed the changed trail again.
+                _ if digests.len() > 1 => "has two digests in the log",
+                None => "is in the log but not in the database",
+                Some(seal) if !digests.contains(&hex(&seal.digest)) => "has another digest in the log",
                 Some(_) => continue,
             };
             self.findings.push(Finding::Anchor { number: *number, what });
         }
-        // A seal vouches for all before it, so it is the last that counts; one may be on its way to the log.
-        let (known, last) = (anchors.last_key_value(), self.seals.last());
-        if let (Some((known, _)), Some(last)) = (known, last)
-            && *known < last.number - 1
+        // A seal covers all previous ones, so only the last must be in the log. One may be on its
+        // way.
+        if let (Some((logged, _)), Some(last)) = (anchors.last_key_value(), self.seals.last())
+            && *logged < last.number - 1
         {
-            self.findings
-                .push(Finding::Anchor { number: *known, what: "is the last that the log knows, and there are more" });
+            let what = "is the last one in the log, and the database has later seals";
+            self.findings.push(Finding::Anchor { number: *logged, what });
         }
     }
 }
 
-/// Which lines of the journal are not what a seal noted.
+/// Compares the entries of a seal with the journal lines that it covers now.
 fn differences(seal: &StoredSeal, now: &[u8]) -> Vec<Finding> {
-    let parse = |notes: &[u8]| -> BTreeMap<i64, Vec<u8>> {
-        let note = |note: &[u8]| {
-            let (position, digest) = note.split_first_chunk::<8>()?;
+    let parse = |entries: &[u8]| -> BTreeMap<i64, Vec<u8>> {
+        let entry = |entry: &[u8]| {
+            let (position, digest) = entry.split_first_chunk::<8>()?;
             Some((i64::from_be_bytes(*position), digest.to_vec()))
         };
-        notes.chunks(NOTE).filter_map(note).collect()
+        entries.chunks(ENTRY_LEN).filter_map(entry).collect()
     };
-    let (then, now) = (parse(&seal.lines), parse(now));
+    let sealed = parse(&seal.lines);
+    let now = parse(now);
     let finding = |position, what| Finding::Journal { seal: seal.number, position, what };
-    let gone_or_changed = then.iter().filter_map(|(position, digest)| match now.get(position) {
-        None => Some(finding(*position, "is gone")),
-        Some(now) if now != digest => Some(finding(*position, "is another")),
+    let removed_or_changed = sealed.iter().filter_map(|(position, digest)| match now.get(position) {
+        None => Some(finding(*position, "was removed")),
+        Some(now) if now != digest => Some(finding(*position, "was changed")),
         Some(_) => None,
     });
-    let new = now.keys().filter(|position| !then.contains_key(position)).map(|p| finding(*p, "was put there later"));
-    gone_or_changed.chain(new).collect()
+    let added = now.keys().filter(|position| !sealed.contains_key(position));
+    removed_or_changed.chain(added.map(|position| finding(*position, "was added after sealing"))).collect()
 }
 
-/// As `audit_digest` of `migrations/0010_audit.sql` has it.
+/// Digest of an event, computed as `audit_digest` in `migrations/0010_audit.sql` does.
 fn digest(event: &AuditEvent) -> [u8; 32] {
     let fields = [
         &event.tenant.to_string(),

@@ -1,5 +1,8 @@
-//! Backups that nobody can read who has no key for them (CRYPTO-09). `pg_dump` and `pg_restore` do the work, and what goes
-//! between them and the file passes through age. There is no way to write one plain.
+//! `backup` and `restore`: encrypted backups of the whole database (CRYPTO-09).
+//!
+//! `pg_dump` and `pg_restore` do the work; their data passes through age encryption in this
+//! process. There is no option for an unencrypted backup. `main` calls [`Backup::write`] and
+//! [`Restore::run`], which block until the program ends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -15,37 +18,38 @@ use thiserror::Error;
 use url::Url;
 
 use crate::{
-    crypto::{Digested, EnvelopeError, Identity, Recipient},
-    settings::{LoginSettings, decoded, readable_by_all},
+    crypto::{AgeError, Identity, Recipient, Sha256Writer},
+    settings::{LoginSettings, file_mode_fault, percent_decoded},
     telemetry::event,
 };
 
-/// Standard input or output, as a file's name.
+/// File name that stands for standard input or output.
 const STANDARD: &str = "-";
-/// Where the programs are looked for after `APP_PG_BIN` and `PATH`, which Debian leaves them out of.
+/// Where Debian installs the programs of each PostgreSQL version, outside `PATH`.
 const DEBIAN: &str = "/usr/lib/postgresql";
 
-/// Write everything that is in the database to an encrypted file, as the login of `APP_DATABASE__BACKUP_URL`.
+/// Write an encrypted backup of the database, with the login of `APP_DATABASE__BACKUP_URL`
 #[derive(Args, Clone, Debug)]
 pub struct Backup {
-    /// Who can read it: a recipient of age, `age1…`; may be repeated
+    /// A recipient of age (`age1…`) that can decrypt the backup; may be given several times
     #[arg(long = "to", required = true)]
     to: Vec<Recipient>,
-    /// The file, which must not be there yet; `-` is standard output
+    /// The file to create, which must not exist; `-` for standard output
     file: PathBuf,
 }
 
-/// Put a backup into an empty database, as the login of `APP_DATABASE__OWNER_URL`. All of it or nothing.
+/// Restore a backup into an empty database, with the login of `APP_DATABASE__OWNER_URL`, in one
+/// transaction
 #[derive(Args, Clone, Debug)]
 pub struct Restore {
-    /// A file with the key of somebody whom it was written to, as `age-keygen` makes it
+    /// File with the secret key of a recipient, as `age-keygen` writes it
     #[arg(long)]
     identity: PathBuf,
-    /// The SHA-256 of the backup, as `backup` said it: whoever has the recipient can write a backup, and this tells yours.
-    /// Takes a copy into the folder of temporary files (`TMPDIR`)
+    /// SHA-256 that `backup` printed. Any holder of the recipient can write a backup, and only this
+    /// identifies yours. Needs space for a copy in the temporary directory (`TMPDIR`)
     #[arg(long, value_parser = sha256)]
     sha256: Option<String>,
-    /// The backup; `-` is standard input
+    /// The backup; `-` for standard input
     file: PathBuf,
 }
 
@@ -54,78 +58,78 @@ fn sha256(text: &str) -> Result<String, &'static str> {
     if is_digest { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits") }
 }
 
-/// What was written.
+/// Size and digest of a backup.
 #[derive(Clone, Debug)]
-pub struct Written {
-    /// Its size before encryption.
+pub struct BackupSummary {
+    /// Size before encryption.
     pub bytes: u64,
-    /// Of the file.
+    /// SHA-256 of the encrypted file, in hexadecimal.
     pub sha256: String,
 }
 
-/// Why there is no backup, or nothing was restored.
+/// Errors of `backup` and `restore`.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    /// A program of PostgreSQL is missing.
-    #[error("{0} is not there: install PostgreSQL's client, or name its folder in APP_PG_BIN")]
+    /// A PostgreSQL program is not installed.
+    #[error("{0} not found; install the PostgreSQL client, or set APP_PG_BIN to its directory")]
     Program(&'static str),
-    /// A program of PostgreSQL failed, and said why.
+    /// A PostgreSQL program failed. It printed the reason.
     #[error("{0} failed ({1})")]
     Failed(&'static str, ExitStatus),
-    /// A file cannot be used.
-    #[error("{}", .0.display())]
+    /// A file cannot be read or written.
+    #[error("cannot use the file {}", .0.display())]
     File(PathBuf, #[source] io::Error),
-    /// It would be overwritten.
-    #[error("{} is there already", .0.display())]
+    /// The backup would overwrite a file.
+    #[error("{} already exists", .0.display())]
     Exists(PathBuf),
-    /// It is complete, and something else has its name.
-    #[error("the backup is complete, and is {}: it cannot get its name", .0.display())]
-    Unnamed(PathBuf),
-    /// Others could read the key.
+    /// The backup is complete under its temporary name, but its final name was taken meanwhile.
+    #[error("backup written to {}, but could not be renamed", .0.display())]
+    NotRenamed(PathBuf),
+    /// Other users can read the file with the secret key.
     #[error("{0}")]
-    Open(String),
-    /// It is not the one that was asked for.
-    #[error("{file} is another backup: its SHA-256 is {sha256}; nothing was restored")]
-    Another {
-        /// The file.
+    KeyFileReadable(String),
+    /// The SHA-256 differs from `--sha256`.
+    #[error("{file} has another SHA-256: {sha256}; nothing was restored")]
+    WrongDigest {
+        /// The backup.
         file: String,
-        /// Of the file.
+        /// Its actual SHA-256.
         sha256: String,
     },
-    /// It cannot be read, or there is no room for a copy.
-    #[error("the backup cannot be read, or not copied into {} to be digested before it is restored", std::env::temp_dir().display())]
+    /// The backup could not be copied to check its SHA-256.
+    #[error("could not copy the backup to {} to check its SHA-256", std::env::temp_dir().display())]
     Copy(#[source] io::Error),
-    /// Bytes are for a file or for another program.
-    #[error("a backup is not shown on a terminal")]
+    /// Standard output is a terminal.
+    #[error("standard output is a terminal; redirect it, or name a file")]
     Terminal,
     /// Encryption or decryption failed.
     #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// What is written or read breaks off.
-    #[error("the backup breaks off")]
+    Age(#[from] AgeError),
+    /// Reading or writing stopped before the end of the backup.
+    #[error("reading or writing the backup failed before its end")]
     Io(#[from] io::Error),
-    /// The URL of the login cannot be used.
-    #[error("the database's URL cannot be used")]
+    /// The URL of the login cannot be parsed.
+    #[error("the database URL cannot be parsed")]
     Url,
 }
 
 impl Backup {
-    /// Writes it.
-    pub fn write(&self, login: &LoginSettings) -> Result<Written, BackupError> {
-        let written = if self.file.as_os_str() == STANDARD {
+    /// Writes the backup to the file or to standard output.
+    pub fn write(&self, login: &LoginSettings) -> Result<BackupSummary, BackupError> {
+        let summary = if self.file.as_os_str() == STANDARD {
             if io::stdout().is_terminal() {
                 return Err(BackupError::Terminal);
             }
-            self.dump(login, io::stdout().lock()).map(|(written, _)| written)?
+            self.dump(login, io::stdout().lock()).map(|(summary, _)| summary)?
         } else {
             self.write_file(login)?
         };
-        event::backed_up(&self.file.display().to_string(), written.bytes, &written.sha256, self.to.len());
-        Ok(written)
+        event::data_backed_up(&self.file.display().to_string(), summary.bytes, &summary.sha256, self.to.len());
+        Ok(summary)
     }
 
-    /// A backup that is not finished has another name.
-    fn write_file(&self, login: &LoginSettings) -> Result<Written, BackupError> {
+    /// Writes to `<file>.partial`, which gets its final name once the backup is complete.
+    fn write_file(&self, login: &LoginSettings) -> Result<BackupSummary, BackupError> {
         if self.file.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(self.file.clone()));
         }
@@ -134,51 +138,52 @@ impl Backup {
         let partial = PathBuf::from(partial);
         let failed = |error| BackupError::File(partial.clone(), error);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
-        let written = self.dump(login, BufWriter::new(file)).and_then(|(written, output)| {
+        let summary = self.dump(login, BufWriter::new(file)).and_then(|(summary, output)| {
             output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            Ok(written)
+            Ok(summary)
         });
-        // Fails if somebody else made one meanwhile, where renaming would overwrite it.
-        if written.is_ok() && fs::hard_link(&partial, &self.file).is_err() {
-            return Err(BackupError::Unnamed(partial));
+        // A link instead of a rename: it fails if the file exists by now, and overwrites nothing.
+        if summary.is_ok() && fs::hard_link(&partial, &self.file).is_err() {
+            return Err(BackupError::NotRenamed(partial));
         }
         fs::remove_file(&partial).map_err(failed)?;
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all())?;
-        written
+        summary
     }
 
-    fn dump<W: Write>(&self, login: &LoginSettings, output: W) -> Result<(Written, W), BackupError> {
+    /// Runs `pg_dump` and writes its encrypted output to `output`.
+    fn dump<W: Write>(&self, login: &LoginSettings, output: W) -> Result<(BackupSummary, W), BackupError> {
         const PROGRAM: &str = "pg_dump";
-        let mut command = client(PROGRAM, &login.url)?;
+        let mut command = postgres_command(PROGRAM, &login.url)?;
         let mut dump = command.arg("--format=custom").stdout(Stdio::piped()).spawn()?;
         let stdout = dump.stdout.take();
         let copied = || -> Result<_, BackupError> {
             let mut from = stdout.ok_or(BackupError::Program(PROGRAM))?;
-            let mut envelope = Recipient::encrypt_to(&self.to, Digested::new(output))?;
+            let mut envelope = Recipient::encrypt_to(&self.to, Sha256Writer::new(output))?;
             Ok((io::copy(&mut from, &mut envelope)?, envelope))
         };
-        let (bytes, envelope) = ended(copied(), PROGRAM, &mut dump)?;
-        // Only now: what is not finished does not decrypt.
+        let (bytes, envelope) = finish_program(copied(), PROGRAM, &mut dump)?;
+        // Only after `pg_dump` succeeded: an envelope that is not finished does not decrypt.
         let (mut output, sha256) = envelope.finish()?.finish();
         output.flush()?;
-        Ok((Written { bytes, sha256 }, output))
+        Ok((BackupSummary { bytes, sha256 }, output))
     }
 }
 
 impl Restore {
-    /// Restores it, in one transaction.
+    /// Restores the backup in one transaction.
     pub fn run(&self, login: &LoginSettings) -> Result<(), BackupError> {
         const PROGRAM: &str = "pg_restore";
-        if let Some(fault) = readable_by_all(&self.identity) {
-            return Err(BackupError::Open(fault));
+        if let Some(fault) = file_mode_fault(&self.identity) {
+            return Err(BackupError::KeyFileReadable(fault));
         }
         let failed = |error| BackupError::File(self.identity.clone(), error);
         let identity = fs::read_to_string(&self.identity).map_err(failed).map(SecretString::from)?;
         let identity = Identity::from_text(&identity)?;
         event::secret_read("restore", "--identity", &format!("file {}", self.identity.display()));
         let mut plain = identity.decrypt(self.open()?)?;
-        let mut command = client(PROGRAM, &login.url)?;
+        let mut command = postgres_command(PROGRAM, &login.url)?;
         command.args(["--single-transaction", "--exit-on-error", "--no-owner"]).stdin(Stdio::piped());
         let mut restore = command.spawn()?;
         let stdin = restore.stdin.take();
@@ -186,62 +191,69 @@ impl Restore {
             let mut to = stdin.ok_or(BackupError::Program(PROGRAM))?;
             Ok(io::copy(&mut plain, &mut to)?)
         };
-        let bytes = ended(copied(), PROGRAM, &mut restore)?;
-        event::restored(&self.file.display().to_string(), bytes);
+        let bytes = finish_program(copied(), PROGRAM, &mut restore)?;
+        event::data_restored(&self.file.display().to_string(), bytes);
         Ok(())
     }
-}
 
-impl Restore {
-    /// The backup, if it is the one that was asked for. Of that a copy which has no name: nobody changes it any more.
+    /// Opens the backup. With `--sha256`, returns an unnamed copy, which no other process can
+    /// change between the check and the restore.
     fn open(&self) -> Result<Box<dyn Read>, BackupError> {
         let failed = |error| BackupError::File(self.file.clone(), error);
         let (name, mut input): (_, Box<dyn Read>) = if self.file.as_os_str() == STANDARD {
-            ("what comes by standard input".to_owned(), Box::new(io::stdin().lock()))
+            ("standard input".to_owned(), Box::new(io::stdin().lock()))
         } else {
             (self.file.display().to_string(), Box::new(File::open(&self.file).map_err(failed)?))
         };
         let Some(wanted) = &self.sha256 else { return Ok(input) };
-        let mut copy = Digested::new(tempfile::tempfile().map_err(BackupError::Copy)?);
+        let mut copy = Sha256Writer::new(tempfile::tempfile().map_err(BackupError::Copy)?);
         io::copy(&mut input, &mut copy).map_err(BackupError::Copy)?;
         let (mut copy, sha256) = copy.finish();
         copy.rewind().map_err(BackupError::Copy)?;
-        if sha256 == *wanted { Ok(Box::new(copy)) } else { Err(BackupError::Another { file: name, sha256 }) }
+        if sha256 == *wanted { Ok(Box::new(copy)) } else { Err(BackupError::WrongDigest { file: name, sha256 }) }
     }
 }
 
-/// What was copied, once the program has ended well. If copying failed, the program is stopped; if it failed because the
-/// program had ended, what that says counts.
-fn ended<T>(copied: Result<T, BackupError>, name: &'static str, program: &mut Child) -> Result<T, BackupError> {
-    let gone = matches!(&copied, Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe);
-    if copied.is_err() && !gone {
+/// Waits for a program after its data was copied, and returns the result of the copy. If copying
+/// failed, the program is killed. If it failed because the program ended, its exit status is the
+/// error.
+fn finish_program<T>(
+    copied: Result<T, BackupError>,
+    name: &'static str,
+    program: &mut Child,
+) -> Result<T, BackupError> {
+    let program_ended = matches!(&copied, Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe);
+    if copied.is_err() && !program_ended {
         program.kill()?;
     }
     let status = program.wait()?;
     match copied {
         Ok(copied) if status.success() => Ok(copied),
-        Err(error) if !gone || status.success() => Err(error),
+        Err(error) if !program_ended || status.success() => Err(error),
         _ => Err(BackupError::Failed(name, status)),
     }
 }
 
-/// A program of PostgreSQL's client for a database. The password is where no list of processes shows it; no other secret
-/// of the environment is any of its business, and what that says of databases does not count.
-fn client(program: &'static str, url: &SecretString) -> Result<Command, BackupError> {
+/// Command for a PostgreSQL program that connects to `url`.
+///
+/// The password goes into the environment, because other users can read arguments. The program gets
+/// no other variables of this process except a few harmless ones: no secrets, and no `PG…`
+/// variables that would change the connection.
+fn postgres_command(program: &'static str, url: &SecretString) -> Result<Command, BackupError> {
     let mut url = Url::parse(url.expose_secret()).map_err(|_| BackupError::Url)?;
-    let password = decoded(url.password().unwrap_or_default());
+    let password = percent_decoded(url.password().unwrap_or_default());
     url.set_password(None).map_err(|()| BackupError::Url)?;
-    let mut command = Command::new(find(program).ok_or(BackupError::Program(program))?);
+    let mut command = Command::new(find_program(program).ok_or(BackupError::Program(program))?);
     command.arg("--no-password").arg("--dbname").arg(url.as_str());
     command.env_clear().env("PGPASSWORD", password.expose_secret());
-    // Where the authorities of certificates are, and temporary files.
+    // For CA certificates below the home directory, and for temporary files.
     let kept = ["PATH", "HOME", "TMPDIR", "LANG"].into_iter();
     command.envs(kept.filter_map(|name| Some((name, std::env::var_os(name)?))));
     Ok(command)
 }
 
-/// In the folder of `APP_PG_BIN`; else on `PATH`; else the newest of Debian's.
-fn find(program: &str) -> Option<PathBuf> {
+/// Looks in `APP_PG_BIN` if set, otherwise in `PATH`, otherwise in the newest Debian directory.
+fn find_program(program: &str) -> Option<PathBuf> {
     let in_folder = |folder: PathBuf| Some(folder.join(program)).filter(|path| path.is_file());
     if let Some(folder) = std::env::var_os("APP_PG_BIN") {
         return in_folder(folder.into());

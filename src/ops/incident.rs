@@ -1,4 +1,8 @@
-//! What to do in an incident: the same from the command line and at the internal listener (LOG-08).
+//! Incident commands (LOG-08): revoke, end sign-ins, throttle, read-only mode, rotate keys.
+//!
+//! The same types are parsed by clap for `incident …` and by serde for `POST /incidents`. `main`
+//! and the internal listener call [`Incident::run`], which carries out the command with an operator
+//! login and records it in the audit trail. Overrides reach every replica within two seconds.
 
 use chrono::{DateTime, Utc};
 use clap::{ArgAction, Args, Subcommand};
@@ -7,68 +11,68 @@ use serde::Deserialize;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{Pass, Revocation, Throttle, check_reason};
+use super::{ResealOptions, Revocation, Throttle, check_reason};
 use crate::{
-    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, after_kind},
-    domain::{Measure, RevocationKind, TenantId},
-    store::{Operator, OperatorError},
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix},
+    domain::{Override, RevocationKind, TenantId},
+    store::maintenance::{Operator, OperatorError},
     telemetry::event,
 };
 
-/// Longest time that a measure may be in force, in hours: a year.
+/// Maximum duration of an override, in hours: a year.
 pub(super) const MAX_HOURS: i32 = 8_784;
 
-/// What to do. Each act is in the audit trail, with its reason.
+/// An incident command. The audit trail records each one, with its reason.
 #[derive(Clone, Debug, Subcommand, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Incident {
-    /// Refuse credentials before they end, at every replica within two seconds
+    /// Revoke tokens or API keys before they expire; effective on all replicas within 2 s
     Revoke(Revocation),
-    /// End the sign-ins of a person, at every replica within two seconds: they sign in again, and their API keys go on
+    /// End all sign-ins of a person on all replicas within 2 s; their API keys stay valid
     Sessions(Sessions),
-    /// Give a tenant, everyone or a range of addresses a limit of their own, at every replica within two seconds
+    /// Set a temporary rate limit for a tenant, for everyone or for a network, within 2 s
     Throttle(Throttle),
-    /// Have nobody change anything, at every replica within two seconds
+    /// Turn read-only mode on or off on all replicas, within 2 s
     ReadOnly(ReadOnly),
-    /// Give every tenant, or one, a new data key and seal everything anew with it
+    /// Create a new data key for one tenant or all, and re-encrypt customer data with it
     Rotate(Rotation),
 }
 
-/// Whose sign-ins end, and why.
+/// The person whose sign-ins end.
 #[derive(Args, Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sessions {
-    /// The person, as logs show them
+    /// The person's subject as it appears in logs
     pub subject: String,
-    /// Why, for whoever reads it later
+    /// Reason, recorded in the audit trail
     #[arg(long)]
     pub reason: String,
 }
 
-/// Whether anything may be changed, and why not.
+/// Read-only mode, on or off.
 #[derive(Args, Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReadOnly {
-    /// `true` for read-only, `false` for as usual
+    /// `true` turns read-only mode on, `false` turns it off
     #[arg(action = ArgAction::Set)]
     pub on: bool,
-    /// After so many hours it is as usual again
+    /// Hours until read-only mode ends by itself
     #[arg(long, default_value_t = one_day())]
     #[serde(default = "one_day")]
     pub hours: i32,
-    /// Why, for whoever reads it later
+    /// Reason, recorded in the audit trail
     #[arg(long)]
     pub reason: String,
 }
 
-/// Whose keys are rotated, and why.
+/// The tenant whose data keys are rotated, or all.
 #[derive(Args, Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rotation {
-    /// Only this tenant
+    /// UUID of the tenant; default: all tenants
     #[arg(long)]
     pub tenant: Option<Uuid>,
-    /// Why, for whoever reads it later
+    /// Reason, recorded in the audit trail
     #[arg(long)]
     pub reason: String,
 }
@@ -77,43 +81,50 @@ pub(super) const fn one_day() -> i32 {
     24
 }
 
-/// What was done.
+/// Result of an incident command.
 #[derive(Clone, Debug)]
-pub struct Done {
-    /// For whoever ordered it.
-    pub said: String,
-    /// What is to be done besides, and takes its time: see [`rotate`](super::rotate).
-    pub rotate: Option<Pass>,
+pub struct IncidentOutcome {
+    /// One line for the operator.
+    pub message: String,
+    /// Set if the caller must also re-encrypt customer data, which takes long: see
+    /// [`rotate`](super::rotate).
+    pub rotation: Option<ResealOptions>,
 }
 
-/// Why nothing was done.
+/// Errors of an incident command. Nothing was changed, as far as is known.
 #[derive(Debug, Error)]
-pub enum NotDone {
-    /// A value is out of bounds, or does not fit another.
+pub enum IncidentError {
+    /// A value is out of bounds, or contradicts another one.
     #[error("{0}")]
-    Value(&'static str),
-    /// The database did not do it.
+    Invalid(&'static str),
+    /// The database refused or did not answer.
     #[error(transparent)]
     Store(#[from] OperatorError),
 }
 
 impl Incident {
-    /// Does it with the operator's login, for `whom` if that is somebody else.
-    pub async fn run(&self, login: &SecretString, whom: &str, now: DateTime<Utc>) -> Result<Done, NotDone> {
-        let connect = async || Operator::connect_for(login, whom).await;
-        let (said, rotate) = match self {
+    /// Carries out the command with the operator's `login`. `actor` is the service that sent it,
+    /// which the audit trail names; empty at the command line.
+    pub async fn run(
+        &self,
+        login: &SecretString,
+        actor: &str,
+        now: DateTime<Utc>,
+    ) -> Result<IncidentOutcome, IncidentError> {
+        let connect = async || Operator::connect_for(login, actor).await;
+        let (message, rotation) = match self {
             Self::Revoke(revocation) => (revocation.run(connect, now).await?, None),
             Self::Sessions(sessions) => (sessions.run(connect).await?, None),
             Self::Throttle(throttle) => (throttle.run(connect).await?, None),
             Self::ReadOnly(read_only) => (read_only.run(connect).await?, None),
             Self::Rotate(rotation) => {
-                check_reason(&rotation.reason).map_err(NotDone::Value)?;
-                connect().await?.note_rotation(rotation.tenant.map(TenantId::from_uuid), &rotation.reason).await?;
-                ("keys are being rotated".to_owned(), Some(Pass::of(rotation.tenant)))
+                check_reason(&rotation.reason).map_err(IncidentError::Invalid)?;
+                connect().await?.record_rotation(rotation.tenant.map(TenantId::from_uuid), &rotation.reason).await?;
+                ("keys are being rotated".to_owned(), Some(ResealOptions::new(rotation.tenant)))
             }
         };
-        event::incident_handled(self.name(), whom, &said, self.reason());
-        Ok(Done { said, rotate })
+        event::incident_handled(self.name(), actor, &message, self.reason());
+        Ok(IncidentOutcome { message, rotation })
     }
 
     fn reason(&self) -> &str {
@@ -138,11 +149,16 @@ impl Incident {
 }
 
 impl Sessions {
-    async fn run(&self, connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>) -> Result<String, NotDone> {
-        check_reason(&self.reason).map_err(NotDone::Value)?;
+    async fn run(
+        &self,
+        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
+    ) -> Result<String, IncidentError> {
+        check_reason(&self.reason).map_err(IncidentError::Invalid)?;
         super::revocation::check_name(&self.subject)?;
-        if [SERVICE_SUBJECT, API_KEY_SUBJECT].iter().any(|kind| after_kind(&self.subject, kind).is_some()) {
-            return Err(NotDone::Value("only persons sign in; `revoke subject` shuts out a service or an API key"));
+        if [SERVICE_SUBJECT, API_KEY_SUBJECT].iter().any(|kind| strip_subject_prefix(&self.subject, kind).is_some()) {
+            return Err(IncidentError::Invalid(
+                "only people have sign-ins; use `revoke subject` for services and API keys",
+            ));
         }
         let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, None, &self.reason).await?;
         Ok(format!("sign-ins of {} ended (entry {entry})", self.subject))
@@ -150,23 +166,26 @@ impl Sessions {
 }
 
 impl ReadOnly {
-    async fn run(&self, connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>) -> Result<String, NotDone> {
+    async fn run(
+        &self,
+        connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
+    ) -> Result<String, IncidentError> {
         let hours = if self.on { checked_hours(self.hours)? } else { 0 };
-        check_reason(&self.reason).map_err(NotDone::Value)?;
-        let until = connect().await?.order(&Measure::ReadOnly, hours, &self.reason).await?;
+        check_reason(&self.reason).map_err(IncidentError::Invalid)?;
+        let until = connect().await?.apply_override(&Override::ReadOnly, hours, &self.reason).await?;
         Ok(if hours > 0 {
-            format!("{} until {}", Measure::ReadOnly, until.to_rfc3339())
+            format!("{} until {}", Override::ReadOnly, until.to_rfc3339())
         } else {
-            "not read-only".to_owned()
+            "read-only mode is off".to_owned()
         })
     }
 }
 
-/// How long a measure is in force.
-pub(super) fn checked_hours(hours: i32) -> Result<i32, NotDone> {
+/// Checks the duration of an override.
+pub(super) fn checked_hours(hours: i32) -> Result<i32, IncidentError> {
     if (0..=MAX_HOURS).contains(&hours) {
         Ok(hours)
     } else {
-        Err(NotDone::Value("a measure is in force for 0 to 8784 hours"))
+        Err(IncidentError::Invalid("an override lasts 0 to 8784 hours"))
     }
 }

@@ -1,4 +1,10 @@
-//! Rotating the keys of sealed fields, from the command line. docs/keys.md says when to do what.
+//! `keys …`: rotation of the keys of sealed fields (CRYPTO-05). docs/keys.md says when to use
+//! which.
+//!
+//! These commands need the settings of the service, because they open and seal customer data.
+//! `main` calls [`Keys::run`]; the internal listener calls [`rotate`] for an incident. An
+//! interrupted command can be run again. A customer that cannot be decrypted is skipped, counted
+//! and logged, and the command fails at the end.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,242 +15,257 @@ use uuid::Uuid;
 
 use crate::{
     crypto::MasterKeys,
+    db::{DbError, UnfitDatabase},
     domain::{Clock, TenantId},
     settings::{LoginSettings, Settings},
-    store::{Database, Operator, OperatorError, Position, Rewrapped, StoreError, UnfitDatabase},
+    store::{
+        self, Maintenance, Position,
+        maintenance::{Operator, OperatorError, Rewrapped},
+    },
     telemetry::event,
 };
 
-/// How often a rotation looks for who got the data key before, once everybody should know the new one.
-const LAST_PASSES: usize = 5;
+/// Maximum number of passes that wait for replicas to stop using an older data key.
+const MAX_LAST_PASSES: usize = 5;
 
-/// How keys are renewed.
+/// A command for master keys, data keys and index keys.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Keys {
-    /// Say which keys there are and how many customers need each; fails if a key is missing
+    /// List all keys and how many customers need each; fails if a key is missing
     Status,
-    /// Wrap every data key with the first master key, or that of the vault (with `APP_DATABASE__OPERATOR_URL`)
+    /// Wrap every data key with the first master key, or with the vault's key (uses
+    /// `APP_DATABASE__OPERATOR_URL` too)
     Rewrap,
-    /// Give every tenant, or one, a new data key and seal everything anew with it
+    /// Create a new data key for one tenant or all, and re-encrypt customer data with it
     Rotate {
-        /// Which, and how fast
+        /// Tenant and pace
         #[command(flatten)]
-        pass: Pass,
+        options: ResealOptions,
     },
-    /// Go on where a rotation was stopped; also brings blind indexes to the first key of `APP_KEYS__INDEX`
+    /// Continue an interrupted rotation; also updates blind indexes to the first key of
+    /// `APP_KEYS__INDEX`
     Reseal {
-        /// Which, and how fast
+        /// Tenant and pace
         #[command(flatten)]
-        pass: Pass,
+        options: ResealOptions,
     },
 }
 
-/// A pass over customers.
+/// Scope and pace of re-encryption.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct Pass {
-    /// Only this tenant
+pub struct ResealOptions {
+    /// UUID of the tenant; default: all tenants
     #[arg(long)]
     pub tenant: Option<Uuid>,
-    /// Customers a second at most, so that callers do not notice
+    /// Maximum number of customers per second, to spare the database for callers
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub pace: u32,
 }
 
-impl Pass {
-    /// Of all tenants, or one, as fast as usual.
+impl ResealOptions {
+    /// One tenant or all, at the default pace.
     #[must_use]
-    pub fn of(tenant: Option<Uuid>) -> Self {
+    pub fn new(tenant: Option<Uuid>) -> Self {
         Self { tenant, pace: 1_000 }
     }
 }
 
-/// Why nothing was done with keys, or not all of it; what was done stays.
+/// Errors of a key command. Work that was done before the error stays done.
 #[derive(Debug, Error)]
 pub enum KeysError {
-    /// The database is not fit, or a master key is missing.
+    /// The database fails a check, or a master key is missing.
     #[error(transparent)]
     Unfit(#[from] UnfitDatabase),
-    /// The database did not do it.
+    /// A query with a login of the service failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The operator's login did not do it.
+    Store(#[from] DbError),
+    /// A query with the operator's login failed.
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    /// Some replica goes on with an older data key, for longer than its settings would explain.
+    /// A replica still uses an older data key, for longer than its settings explain.
     #[error(
-        "customers still get an older data key, {0} before the last pass: see that every replica answers; `keys reseal` goes on"
+        "replicas still use an older data key, for {0} customers before the last pass; check that every replica responds, then run `keys reseal`"
     )]
-    Late(usize),
-    /// A key is needed.
-    #[error("{which} is needed: {why}")]
-    Needed {
-        /// Which.
-        which: String,
-        /// By what.
-        why: String,
+    OlderKeyInUse(usize),
+    /// The key cannot be removed.
+    #[error("cannot remove {key}: {reason}")]
+    InUse {
+        /// Kind and version of the key.
+        key: String,
+        /// What needs it.
+        reason: String,
     },
-    /// Everything else was done.
-    #[error("{customers} customers and {tenants} tenants could not be opened; the log says which and why")]
+    /// Some customers were skipped. All others were processed.
+    #[error("{customers} customers and {tenants} tenants could not be decrypted; the log names them and the reasons")]
     Unreadable {
-        /// Customers that do not open.
+        /// Customers that could not be decrypted.
         customers: usize,
-        /// Tenants whose data keys do not open.
+        /// Tenants with data keys that do not open.
         tenants: usize,
     },
-    /// All others were wrapped anew.
-    #[error("{0} data keys do not open with the master keys there are; each is an event `sealed_data_invalid`")]
-    Unopened(usize),
-    /// A value is not one.
+    /// Some data keys were skipped. All others were rewrapped.
+    #[error("{0} data keys do not open with the configured master keys; see the events `sealed_data_invalid`")]
+    NotRewrapped(usize),
+    /// An argument or setting is invalid.
     #[error("{0}")]
-    Value(&'static str),
+    Invalid(&'static str),
 }
 
 impl Keys {
-    /// Whether it takes the operator's login.
+    /// Whether the command needs the operator's login.
     #[must_use]
-    pub fn is_for_operators(&self) -> bool {
+    pub fn needs_operator(&self) -> bool {
         matches!(self, Self::Rewrap)
     }
 
-    /// Does it, and says by `tell` how it goes on, a line at a time.
+    /// Runs the command. Calls `report` with one line per step.
     pub async fn run(
         &self,
         settings: &Settings,
         operator: Option<&LoginSettings>,
         clock: &Clock,
-        mut tell: impl FnMut(String),
+        mut report: impl FnMut(String),
     ) -> Result<(), KeysError> {
-        let database = Database::new(settings, clock.clone())?;
-        database.check_fit().await?;
+        let (_, database) = store::open(settings, clock.clone())?;
+        database.validate().await?;
         match self {
-            Self::Status => status(&database, &mut tell).await,
+            Self::Status => status(&database, &mut report).await,
             Self::Rewrap => {
-                let operator = operator.ok_or(KeysError::Value("APP_DATABASE__OPERATOR_URL is required"))?;
-                let master = MasterKeys::new(&settings.keys).map_err(OperatorError::from)?;
+                let operator = operator.ok_or(KeysError::Invalid("APP_DATABASE__OPERATOR_URL is required"))?;
+                let master = MasterKeys::new(&settings.keys.master).map_err(OperatorError::from)?;
                 let rewrapped = Operator::connect(&operator.url).await?.rewrap(&master).await?;
                 let Rewrapped { primary, moved, unopened } = rewrapped;
-                event::keys_rotated("master", &primary);
-                tell(format!("{moved} data keys are now wrapped by {primary}"));
-                if unopened == 0 { Ok(()) } else { Err(KeysError::Unopened(unopened)) }
+                event::crypto_key_rotated("master", &primary);
+                report(format!("{moved} data keys are now wrapped by {primary}"));
+                if unopened == 0 { Ok(()) } else { Err(KeysError::NotRewrapped(unopened)) }
             }
-            Self::Rotate { pass } => rotate(&database, pass, &mut tell).await,
-            Self::Reseal { pass } => {
-                let tenants = tenants(&database, pass.tenant).await?;
-                reseal(&database, &tenants, pass.pace, &mut tell).await?.complete()
+            Self::Rotate { options } => rotate(&database, options, &mut report).await,
+            Self::Reseal { options } => {
+                let tenants = select_tenants(&database, options.tenant).await?;
+                reseal(&database, &tenants, options.pace, &mut report).await?.into_result()
             }
         }
     }
 }
 
-/// Gives every tenant, or one, a new data key and seals everything anew with it. Says by `tell` how it goes on, a line at a
-/// time. It takes a second for so many customers as the pace is, or some thirteen seconds if that is less; broken off, `keys reseal` goes on.
-pub async fn rotate(database: &Database, pass: &Pass, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
-    let tenants = tenants(database, pass.tenant).await?;
+/// Creates a new data key for one tenant or all, and re-encrypts customer data with it. Calls
+/// `report` with one line per step.
+///
+/// Takes one second per `pace` customers, and at least about 13 s: replicas use the older data key
+/// until they refresh. If it is interrupted, `keys reseal` continues.
+pub async fn rotate(
+    database: &Maintenance,
+    options: &ResealOptions,
+    report: &mut impl FnMut(String),
+) -> Result<(), KeysError> {
+    let tenants = select_tenants(database, options.tenant).await?;
     for tenant in &tenants {
         let version = database.add_data_key(*tenant).await?;
-        event::keys_rotated(&tenant.to_string(), &version.to_string());
-        tell(format!("{tenant}: data key {version}"));
+        event::crypto_key_rotated(&tenant.to_string(), &version.to_string());
+        report(format!("{tenant}: created data key {version}"));
     }
-    // From now on, what replicas still seal with the one before is found by the last pass.
-    let since = Instant::now();
-    reseal(database, &tenants, pass.pace, tell).await?;
-    tokio::time::sleep_until(since + database.settles_in()).await;
-    // Until nobody is found any more who got the one before, whoever was slower than that.
+    let created_at = Instant::now();
+    reseal(database, &tenants, options.pace, report).await?;
+    // Replicas seal with the older data key until then. The last passes find those customers.
+    tokio::time::sleep_until(created_at + database.propagation_delay()).await;
     let mut late = 0;
-    for _ in 0..LAST_PASSES {
-        let left = reseal(database, &tenants, pass.pace, tell).await?;
-        late = left.late;
+    for _ in 0..MAX_LAST_PASSES {
+        let outcome = reseal(database, &tenants, options.pace, report).await?;
+        late = outcome.late;
         if late == 0 {
-            return left.complete();
+            return outcome.into_result();
         }
     }
-    Err(KeysError::Late(late))
+    Err(KeysError::OlderKeyInUse(late))
 }
 
-async fn tenants(database: &Database, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {
+/// The tenants with data keys: one or all.
+async fn select_tenants(database: &Maintenance, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {
     let mut tenants = database.tenants_with_keys().await?;
     if let Some(only) = only.map(TenantId::from_uuid) {
         tenants.retain(|tenant| *tenant == only);
         if tenants.is_empty() {
-            return Err(KeysError::Value("there is no such tenant, or it has nothing sealed"));
+            return Err(KeysError::Invalid("the tenant does not exist, or has no encrypted data"));
         }
     }
     Ok(tenants)
 }
 
-async fn status(database: &Database, tell: &mut impl FnMut(String)) -> Result<(), KeysError> {
-    let mut left = Left::default();
+async fn status(database: &Maintenance, report: &mut impl FnMut(String)) -> Result<(), KeysError> {
+    let mut outcome = Outcome::default();
     for tenant in database.tenants_with_keys().await? {
-        let (data_keys, index_keys) = database.key_uses(tenant).await?;
-        let mut whole = true;
+        let (data_key_uses, index_key_uses) = database.key_uses(tenant).await?;
         for key in database.data_keys(tenant).await? {
-            let needed = data_keys.iter().find(|needed| needed.version == key.version);
-            let customers = needed.map_or(0, |needed| needed.customers);
-            let fault = key.fault.map_or_else(String::new, |fault| format!(", and does not open: {fault}"));
-            whole &= fault.is_empty();
-            let (version, master) = (key.version, key.wrapped_by);
-            tell(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers{fault}"));
+            let uses = data_key_uses.iter().find(|uses| uses.version == key.version);
+            let customers = uses.map_or(0, |uses| uses.customers);
+            if key.fault.is_some() {
+                outcome.unreadable_tenants.insert(tenant);
+            }
+            let fault = key.fault.map_or_else(String::new, |fault| format!(", does not open: {fault}"));
+            let version = key.version;
+            let master = key.wrapped_by;
+            report(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers{fault}"));
         }
-        if !whole {
-            left.closed.insert(tenant);
-        }
-        for needed in index_keys {
-            tell(format!("{tenant}: index key {}: {} customers", needed.version, needed.customers));
+        for uses in index_key_uses {
+            report(format!("{tenant}: index key {}: {} customers", uses.version, uses.customers));
         }
     }
-    left.complete()
+    outcome.into_result()
 }
 
-/// What a pass came across.
+/// Counts of one pass over the customers.
 #[derive(Default)]
-struct Left {
-    /// Customers who had an older data key, and have the newest now.
+struct Outcome {
+    /// Customers that still had an older data key. They have the newest one now.
     late: usize,
-    /// Customers that do not open.
+    /// Customers that could not be decrypted.
     unreadable: usize,
-    /// Tenants whose data keys do not open; not all of their customers were tried.
-    closed: BTreeSet<TenantId>,
+    /// Tenants with data keys that do not open. Some of their customers were not tried.
+    unreadable_tenants: BTreeSet<TenantId>,
 }
 
-impl Left {
-    fn complete(self) -> Result<(), KeysError> {
-        let (customers, tenants) = (self.unreadable, self.closed.len());
+impl Outcome {
+    fn into_result(self) -> Result<(), KeysError> {
+        let customers = self.unreadable;
+        let tenants = self.unreadable_tenants.len();
         if customers + tenants == 0 { Ok(()) } else { Err(KeysError::Unreadable { customers, tenants }) }
     }
 }
 
-/// Who cannot be opened is left as they are, counted, and does not keep the others from being sealed anew.
+/// Re-encrypts customers that have an older data key or index key, at most `pace` per second. A
+/// customer that cannot be decrypted stays as it is, is counted, and does not stop the pass.
 async fn reseal(
-    database: &Database,
+    database: &Maintenance,
     tenants: &[TenantId],
     pace: u32,
-    tell: &mut impl FnMut(String),
-) -> Result<Left, KeysError> {
-    let mut left = Left::default();
+    report: &mut impl FnMut(String),
+) -> Result<Outcome, KeysError> {
+    let mut outcome = Outcome::default();
     for tenant in tenants {
-        let (mut total, mut next) = (0, Some(Position::start()));
+        let mut total = 0;
+        let mut next = Some(Position::start());
         while let Some(from) = next {
-            let began = Instant::now();
+            let started = Instant::now();
             let batch = match database.reseal_batch(*tenant, from).await {
                 Ok(batch) => batch,
-                Err(error @ (StoreError::MasterKey(_) | StoreError::KeyDestroyed)) => {
-                    left.closed.insert(*tenant);
-                    tell(format!("{tenant}: {error}"));
+                Err(error @ (DbError::MasterKey(_) | DbError::KeyDestroyed)) => {
+                    outcome.unreadable_tenants.insert(*tenant);
+                    report(format!("{tenant}: {error}"));
                     break;
                 }
                 Err(error) => return Err(error.into()),
             };
             total += batch.resealed;
-            left.late += batch.late;
-            left.unreadable += batch.unreadable;
+            outcome.late += batch.had_older_key;
+            outcome.unreadable += batch.unreadable;
             next = batch.next;
             if batch.resealed > 0 || next.is_none() {
                 let done = if next.is_none() { "done, " } else { "" };
-                tell(format!("{tenant}: {done}{total} customers sealed anew"));
+                report(format!("{tenant}: {done}{total} customers re-encrypted"));
             }
             let customers = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
-            tokio::time::sleep_until(began + Duration::from_secs(1) * customers / pace).await;
+            tokio::time::sleep_until(started + Duration::from_secs(1) * customers / pace).await;
         }
     }
-    Ok(left)
+    Ok(outcome)
 }

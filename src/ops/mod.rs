@@ -1,4 +1,9 @@
-//! What operators do in an incident and with keys, from the command line and, in an incident, at the internal listener.
+//! Operator commands: incidents, keys of sealed fields, backups and verification of the audit
+//! trail.
+//!
+//! `main` parses each command from arguments and runs it with the database login it needs; the
+//! internal listener parses [`Incident`] from JSON. Commands report progress line by line through a
+//! callback, so that both callers decide where it goes.
 
 mod audit;
 mod backup;
@@ -9,20 +14,20 @@ mod revocation;
 mod throttle;
 
 pub use audit::{AuditError, Verify};
-pub use backup::{Backup, BackupError, Restore};
-pub use incident::{Done, Incident, NotDone, ReadOnly, Rotation, Sessions};
-pub use keys::{Keys, KeysError, Pass, rotate};
-pub use retired_keys::RetiredKeys;
-pub use revocation::{Kind, Revocation};
-pub use throttle::{Limit, Throttle, Whom};
+pub use backup::{Backup, BackupError, BackupSummary, Restore};
+pub use incident::{Incident, IncidentError, IncidentOutcome, ReadOnly, Rotation, Sessions};
+pub use keys::{Keys, KeysError, ResealOptions, rotate};
+pub use retired_keys::RetireKeys;
+pub use revocation::{Revocation, RevokeKind};
+pub use throttle::{LimitName, Throttle, ThrottleTarget};
 
-/// Longest reason, in characters.
+/// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 500;
 
-/// Every act has a reason, for whoever reads it later.
+/// Checks the reason that each operator command must give. The audit trail keeps it.
 fn check_reason(reason: &str) -> Result<(), &'static str> {
     if reason.trim().is_empty() || reason.chars().count() > MAX_REASON || reason.contains(char::is_control) {
-        return Err("a reason has 1 to 500 characters, in one line");
+        return Err("the reason must have 1 to 500 characters on one line");
     }
     Ok(())
 }

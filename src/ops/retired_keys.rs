@@ -1,5 +1,9 @@
-//! Keys that go for good, by the operator's login and no other. These need no master key: they must not wait for who keeps
-//! them, nor for one that does not open and is to go.
+//! `keys drop`, `keys forget-index` and `keys destroy`: removal of keys for good (CRYPTO-05,
+//! CRYPTO-08).
+//!
+//! `main` calls [`RetireKeys::run`] with the operator's login only. These commands need neither
+//! master keys nor the settings of the service, so they work while the vault is down, while the
+//! service does not start, and for a data key that does not open.
 
 use clap::Subcommand;
 use uuid::Uuid;
@@ -8,110 +12,118 @@ use super::{KeysError, check_reason};
 use crate::{
     domain::{Clock, TenantId},
     settings::RetirementSettings,
-    store::{Operator, OperatorError, Position},
+    store::{
+        Position,
+        maintenance::{Operator, OperatorError},
+    },
     telemetry::event,
 };
 
-/// Which keys go.
+/// A command that removes keys.
 #[derive(Clone, Debug, Subcommand)]
-pub enum RetiredKeys {
-    /// Drop a data key that nothing needs any more (with `APP_DATABASE__OPERATOR_URL`, and without the service's settings)
+pub enum RetireKeys {
+    /// Delete a data key that no customer needs any more (uses `APP_DATABASE__OPERATOR_URL`, and no
+    /// settings of the service)
     Drop {
-        /// The tenant's UUID
+        /// UUID of the tenant
         tenant: Uuid,
-        /// The version
+        /// Version of the data key
         version: i32,
     },
-    /// Forget a key of blind indexes that nothing needs any more, before it is left out of `APP_KEYS__INDEX` (with that and
-    /// `APP_DATABASE__OPERATOR_URL`). No row gets its version again
+    /// Retire an index key that no customer needs any more, before it is removed from
+    /// `APP_KEYS__INDEX`; its version cannot be used again (uses that setting and
+    /// `APP_DATABASE__OPERATOR_URL`)
     ForgetIndex {
-        /// The version
+        /// Version of the index key
         version: u16,
     },
-    /// Destroy all data keys of a tenant that has left: nobody reads or finds its customers in this database again, and it
-    /// can add none (with `APP_DATABASE__OPERATOR_URL`, and without the service's settings)
+    /// Destroy all data keys of a tenant that has left: its customers cannot be decrypted, searched
+    /// or added any more (uses `APP_DATABASE__OPERATOR_URL`, and no settings of the service)
     Destroy {
-        /// The tenant's UUID
+        /// UUID of the tenant
         tenant: Uuid,
-        /// Why, for whoever reads it later
+        /// Reason, recorded in the audit trail
         #[arg(long)]
         reason: String,
     },
 }
 
-impl RetiredKeys {
-    /// Whether it goes by the index keys that new rows get.
+impl RetireKeys {
+    /// Whether the command needs `APP_KEYS__INDEX`, to keep the index key that new customers get.
     #[must_use]
     pub fn needs_index_keys(&self) -> bool {
         matches!(self, Self::ForgetIndex { .. })
     }
 
-    /// Does it, and says by `tell` what was done, a line at a time.
+    /// Runs the command. Calls `report` with one line per step.
     pub async fn run(
         &self,
         settings: &RetirementSettings,
         clock: &Clock,
-        mut tell: impl FnMut(String),
+        mut report: impl FnMut(String),
     ) -> Result<(), KeysError> {
-        let operator = async || Operator::connect(&settings.operator.url).await;
+        let connect = async || Operator::connect(&settings.operator.url).await;
         match self {
             Self::Drop { tenant, version } => {
                 let tenant = TenantId::from_uuid(*tenant);
-                let needed = |why: &str| needed(format!("data key {version}"), why);
-                match operator().await?.drop_data_key(tenant, *version).await {
+                let in_use = |reason: &str| in_use(format!("data key {version}"), reason);
+                match connect().await?.drop_data_key(tenant, *version).await {
                     Ok(true) => {}
-                    Ok(false) => return Err(needed("it is the newest, or there is none like it")),
+                    Ok(false) => return Err(in_use("it is the newest one, or does not exist")),
                     Err(OperatorError::KeyInUse) => {
-                        return Err(needed("customers are sealed with it; run `keys reseal` first"));
+                        return Err(in_use("customers are encrypted with it; run `keys reseal` first"));
                     }
                     Err(error) => return Err(error.into()),
                 }
-                event::keys_destroyed(&tenant.to_string(), 1, "nothing needed it");
-                tell(format!("{tenant}: data key {version} dropped"));
+                event::crypto_key_destroyed(&tenant.to_string(), 1, "no longer in use");
+                report(format!("{tenant}: data key {version} dropped"));
             }
             Self::ForgetIndex { version } => {
-                let keys = settings.index.as_ref().ok_or(KeysError::Value("APP_KEYS__INDEX is required"))?;
+                let required = KeysError::Invalid("APP_KEYS__INDEX is required");
+                let keys = settings.index.as_ref().ok_or(required)?;
                 if *version == keys.primary() {
-                    return Err(needed(format!("index key {version}"), "new rows get it"));
+                    return Err(in_use(format!("index key {version}"), "new customers get it"));
                 }
-                match operator().await?.forget_index_key(*version).await {
+                match connect().await?.forget_index_key(*version).await {
                     Ok(()) => {}
                     Err(error @ (OperatorError::IndexKeyInUse(_) | OperatorError::OnlyIndexKey)) => {
-                        return Err(needed(format!("index key {version}"), &error.to_string()));
+                        return Err(in_use(format!("index key {version}"), &error.to_string()));
                     }
                     Err(error) => return Err(error.into()),
                 }
-                tell(format!("index key {version} forgotten; it can be left out of APP_KEYS__INDEX"));
+                report(format!("index key {version} forgotten; remove it from APP_KEYS__INDEX"));
             }
             Self::Destroy { tenant, reason } => {
-                check_reason(reason).map_err(KeysError::Value)?;
-                destroy(operator().await?, TenantId::from_uuid(*tenant), (clock, reason), &mut tell).await?;
+                check_reason(reason).map_err(KeysError::Invalid)?;
+                destroy(connect().await?, TenantId::from_uuid(*tenant), (clock, reason), &mut report).await?;
             }
         }
         Ok(())
     }
 }
 
-/// First what cannot be undone. Broken off after that, it goes on when it is run again.
+/// Destroys the data keys first, which is the irreversible step, then clears the search indexes. If
+/// it is interrupted, running it again continues.
 async fn destroy(
     mut operator: Operator,
     tenant: TenantId,
     (clock, reason): (&Clock, &str),
-    tell: &mut impl FnMut(String),
+    report: &mut impl FnMut(String),
 ) -> Result<(), KeysError> {
-    let gone = operator.destroy_data_keys(tenant, clock.now(), reason).await?;
-    event::keys_destroyed(&tenant.to_string(), gone, reason);
-    tell(format!("{gone} data keys destroyed; replicas forget them within a minute"));
-    let (mut total, mut next) = (0, Some(Position::start()));
+    let destroyed = operator.destroy_data_keys(tenant, clock.now(), reason).await?;
+    event::crypto_key_destroyed(&tenant.to_string(), destroyed, reason);
+    report(format!("{destroyed} data keys destroyed; replicas forget them within a minute"));
+    let mut total = 0;
+    let mut next = Some(Position::start());
     while let Some(from) = next {
         let cleared;
         (cleared, next) = operator.clear_indexes(tenant, from).await?;
         total += cleared;
     }
-    tell(format!("{total} customers are found by nothing any more"));
+    report(format!("removed {total} customers from the search indexes"));
     Ok(())
 }
 
-fn needed(which: String, why: &str) -> KeysError {
-    KeysError::Needed { which, why: why.to_owned() }
+fn in_use(key: String, reason: &str) -> KeysError {
+    KeysError::InUse { key, reason: reason.to_owned() }
 }

@@ -1,109 +1,120 @@
+//! `incident revoke`: ends credentials before they expire (AUTHN-11).
+//!
+//! Called by [`super::Incident`]. Checks that the value identifies something, since a misspelt
+//! value would revoke nothing without an error, and writes the revocation with the operator's
+//! login.
+
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::{NotDone, check_reason};
+use super::{IncidentError, check_reason};
 use crate::{
-    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, after_kind, api_key_id},
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, parse_api_key_id, strip_subject_prefix},
     domain::RevocationKind,
-    store::{Operator, OperatorError},
+    store::maintenance::{Operator, OperatorError},
 };
 
-/// How far ahead an instant may be: more than any issuer's clock is that is believed.
-const AHEAD: TimeDelta = TimeDelta::minutes(5);
+/// How far in the future `--before` may be: more than the accepted clock skew of an issuer.
+const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
 
-/// What is revoked, and why.
+/// The credentials that are revoked.
 #[derive(Args, Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Revocation {
-    /// What the value names
+    /// Type of the value
     #[arg(value_enum)]
-    pub kind: Kind,
-    /// The `jti`, the subject or client as logs show it, or the tenant's UUID; nothing for everything
+    pub kind: RevokeKind,
+    /// The `jti`, the subject or client as it appears in logs, or the UUID of the tenant; empty for
+    /// `everything`
     #[arg(default_value = "")]
     #[serde(default)]
     pub value: String,
-    /// Credentials issued at this time or earlier are refused, later ones accepted (RFC 3339). Default: now; at most five
-    /// minutes ahead, for an issuer whose clock is
+    /// Revoke credentials issued at this time or earlier (RFC 3339), at most five minutes in the
+    /// future in case the issuer's clock is ahead; default: now
     #[arg(long, value_name = "TIME")]
     pub before: Option<DateTime<Utc>>,
-    /// Why, for whoever reads it later
+    /// Reason, recorded in the audit trail
     #[arg(long)]
     pub reason: String,
 }
 
-/// What a revocation names (AUTHN-11).
+/// What the value of a revocation identifies (AUTHN-11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// One token, by its `jti`, and the API keys that were made by it
+pub enum RevokeKind {
+    /// One token by its `jti`, and the API keys that were created with it
     Token,
-    /// All tokens of a person or program, and the API keys they made; or one API key, as `api-key:<id>`, or with the part of its text
-    /// between the two `_` in place of the id
+    /// All tokens of a person or service, and the API keys they created; or one API key, as
+    /// `api-key:<id>`, where the part of the key's text between the two `_` may replace the id
     Subject,
-    /// All tokens that a client got; not the API keys
+    /// All tokens that were issued to a client, but no API keys
     Client,
     /// All tokens and API keys of a tenant
     Tenant,
-    /// All tokens and API keys there are
+    /// All tokens and API keys
     Everything,
 }
 
-impl From<Kind> for RevocationKind {
-    fn from(kind: Kind) -> Self {
+impl From<RevokeKind> for RevocationKind {
+    fn from(kind: RevokeKind) -> Self {
         match kind {
-            Kind::Token => Self::Token,
-            Kind::Subject => Self::Subject,
-            Kind::Client => Self::Client,
-            Kind::Tenant => Self::Tenant,
-            Kind::Everything => Self::Everything,
+            RevokeKind::Token => Self::Token,
+            RevokeKind::Subject => Self::Subject,
+            RevokeKind::Client => Self::Client,
+            RevokeKind::Tenant => Self::Tenant,
+            RevokeKind::Everything => Self::Everything,
         }
     }
 }
 
 impl Revocation {
-    /// Revokes. Every replica refuses the credentials within two seconds.
+    /// Revokes the credentials. Every replica rejects them within two seconds.
     pub(super) async fn run(
         &self,
         connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
         now: DateTime<Utc>,
-    ) -> Result<String, NotDone> {
+    ) -> Result<String, IncidentError> {
         let value = self.checked_value()?;
-        if self.before.is_some_and(|before| before > now + AHEAD) {
-            return Err(NotDone::Value("what is issued more than five minutes ahead cannot be revoked yet"));
+        if self.before.is_some_and(|before| before > now + MAX_AHEAD) {
+            return Err(IncidentError::Invalid(
+                "credentials issued more than five minutes in the future cannot be revoked yet",
+            ));
         }
-        if self.before.is_some() && self.kind == Kind::Token {
-            return Err(NotDone::Value("a token is revoked whenever it was issued: no instant is needed"));
+        if self.before.is_some() && self.kind == RevokeKind::Token {
+            return Err(IncidentError::Invalid(
+                "`before` does not apply to a token: it is revoked whenever it was issued",
+            ));
         }
-        let entry = connect().await?.revoke(self.kind.into(), &value, self.before, &self.reason).await?;
-        Ok(format!(
-            "revoked {} (entry {entry})",
-            [RevocationKind::from(self.kind).as_str(), &value].join(" ").trim_end()
-        ))
+        let kind = RevocationKind::from(self.kind);
+        let entry = connect().await?.revoke(kind, &value, self.before, &self.reason).await?;
+        Ok(format!("revoked {} (entry {entry})", [kind.as_str(), &value].join(" ").trim_end()))
     }
 
-    /// A value that names nothing would revoke nothing, and nobody would notice.
-    fn checked_value(&self) -> Result<String, NotDone> {
-        check_reason(&self.reason).map_err(NotDone::Value)?;
+    /// The value in the spelling that tokens and API keys are compared with.
+    fn checked_value(&self) -> Result<String, IncidentError> {
+        check_reason(&self.reason).map_err(IncidentError::Invalid)?;
         match self.kind {
-            Kind::Everything if self.value.is_empty() => Ok(String::new()),
-            Kind::Everything => Err(NotDone::Value("`everything` takes no value")),
-            // In the one spelling that is compared.
-            Kind::Tenant if !self.value.is_empty() => {
-                let id: uuid::Uuid = self.value.parse().map_err(|_| NotDone::Value("a tenant is named by its UUID"))?;
+            RevokeKind::Everything if self.value.is_empty() => Ok(String::new()),
+            RevokeKind::Everything => Err(IncidentError::Invalid("`everything` takes no value")),
+            // Lower case with hyphens, the spelling that is compared.
+            RevokeKind::Tenant if !self.value.is_empty() => {
+                let id: uuid::Uuid =
+                    self.value.parse().map_err(|_| IncidentError::Invalid("a tenant is identified by its UUID"))?;
                 Ok(id.to_string())
             }
-            Kind::Subject => {
+            RevokeKind::Subject => {
                 check_name(&self.value)?;
-                // No token has such a subject in letters of whatever case, so it is meant for one of these.
-                if let Some(named) = after_kind(&self.value, API_KEY_SUBJECT) {
-                    let id = api_key_id(named).ok_or(NotDone::Value(
-                        "an API key is named by its id, or by the part of its text between the two `_`",
+                // In any letter case, this prefix is reserved for API keys: no token has such a
+                // subject.
+                if let Some(named) = strip_subject_prefix(&self.value, API_KEY_SUBJECT) {
+                    let id = parse_api_key_id(named).ok_or(IncidentError::Invalid(
+                        "an API key is identified by its id, or by the part of its text between the two `_`",
                     ))?;
                     return Ok(format!("{API_KEY_SUBJECT}{id}"));
                 }
-                // The names of services are small, however they are written in the settings.
-                let is_service = after_kind(&self.value, SERVICE_SUBJECT).is_some();
+                // Service names are lower case, whatever case the settings use.
+                let is_service = strip_subject_prefix(&self.value, SERVICE_SUBJECT).is_some();
                 Ok(if is_service { self.value.to_ascii_lowercase() } else { self.value.clone() })
             }
             _ => check_name(&self.value).map(|()| self.value.clone()),
@@ -111,13 +122,13 @@ impl Revocation {
     }
 }
 
-/// What names somebody or something.
-pub(super) fn check_name(name: &str) -> Result<(), NotDone> {
+/// Checks a subject, client or token id.
+pub(super) fn check_name(name: &str) -> Result<(), IncidentError> {
     let fault = match name {
         "" => "a value is required",
-        _ if name.len() > 255 => "a value has at most 255 bytes",
-        _ if name.contains(char::is_control) => "a value has no control characters",
+        _ if name.len() > 255 => "a value must have at most 255 bytes",
+        _ if name.contains(char::is_control) => "a value must not contain control characters",
         _ => return Ok(()),
     };
-    Err(NotDone::Value(fault))
+    Err(IncidentError::Invalid(fault))
 }

@@ -1,72 +1,79 @@
+//! `incident throttle`: a temporary rate limit for a tenant, for everyone or for a network
+//! (RATE-03).
+//!
+//! Called by [`super::Incident`]. Checks that target and limit fit together and writes the override
+//! with the operator's login; `quota::Overrides` of every replica loads it within two seconds.
+
 use std::str::FromStr;
 
 use clap::Args;
 use serde::Deserialize;
 
 use super::{
-    NotDone, check_reason,
+    IncidentError, check_reason,
     incident::{MAX_HOURS, checked_hours, one_day},
 };
 use crate::{
-    domain::{Measure, Network, QuotaName, TenantId},
-    store::{Operator, OperatorError},
+    domain::{Network, Override, QuotaName, TenantId},
+    store::maintenance::{Operator, OperatorError},
 };
 
-/// A limit wider or narrower than that of the settings, for a while (RATE-03, LOG-08).
+/// A temporary limit, higher or lower than the configured one (RATE-03, LOG-08).
 #[derive(Args, Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Throttle {
-    /// A tenant's UUID; `everyone`, for tenants that have none of their own; or an address or network
-    pub whom: Whom,
-    /// `tenant` for all callers of a tenant together; `read`, `write`, `sensitive` or `export` for each of them; `address`
-    /// for each address of a network, in front of everything else
-    pub limit: Limit,
-    /// Calls per minute; 0, for addresses alone, to answer nobody there
+    /// The UUID of a tenant; `everyone`, for tenants without a limit of their own; or an IP address
+    /// or network
+    pub target: ThrottleTarget,
+    /// `tenant` limits all callers of a tenant together; `read`, `write`, `sensitive` and `export`
+    /// limit each of them; `address` limits each address of a network before authentication
+    pub limit: LimitName,
+    /// Calls per minute; 0 is allowed for the limit `address` only, and blocks the network
     #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub per_minute: u32,
-    /// After so many hours the settings count again; 0 for at once
+    /// Hours until the configured limit applies again; 0 ends the override at once
     #[arg(long, default_value_t = one_day(), value_parser = clap::value_parser!(i32).range(0..=MAX_HOURS as i64))]
     #[serde(default = "one_day")]
     pub hours: i32,
-    /// Why, for whoever reads it later; a tenant's auditors do
+    /// Reason, recorded in the audit trail, where auditors of the tenant can read it
     #[arg(long)]
     pub reason: String,
 }
 
-/// Whose limit it is.
+/// What a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Whom {
-    /// A tenant.
+pub enum ThrottleTarget {
+    /// One tenant.
     Tenant(TenantId),
-    /// All whose tenant has none of its own.
+    /// All tenants without a limit of their own.
     Everyone,
-    /// Whoever calls from there.
+    /// All addresses of a network.
     Network(Network),
 }
 
-/// Which limit it is.
+/// The limit that is overridden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Limit {
-    /// Of callers who are known.
+pub enum LimitName {
+    /// A quota of authenticated callers.
     Quota(QuotaName),
-    /// Of an address.
+    /// The limit per client address.
     Address,
 }
 
-impl FromStr for Whom {
+impl FromStr for ThrottleTarget {
     type Err = &'static str;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let tenant = || s.parse().ok().map(Self::Tenant);
         let network = || s.parse().ok().map(Self::Network);
         let everyone = (s == "everyone").then_some(Self::Everyone);
-        everyone.or_else(tenant).or_else(network).ok_or("expected a tenant's UUID, `everyone`, or a network")
+        everyone.or_else(tenant).or_else(network).ok_or("expected the UUID of a tenant, `everyone`, or a network")
     }
 }
 
-impl FromStr for Limit {
+impl FromStr for LimitName {
     type Err = &'static str;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
@@ -78,7 +85,7 @@ impl FromStr for Limit {
     }
 }
 
-impl TryFrom<String> for Whom {
+impl TryFrom<String> for ThrottleTarget {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -86,7 +93,7 @@ impl TryFrom<String> for Whom {
     }
 }
 
-impl TryFrom<String> for Limit {
+impl TryFrom<String> for LimitName {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
@@ -95,28 +102,28 @@ impl TryFrom<String> for Limit {
 }
 
 impl Throttle {
-    /// Sets it. Every replica goes by it within two seconds.
+    /// Sets the limit. Every replica applies it within two seconds.
     pub(super) async fn run(
         &self,
         connect: impl AsyncFnOnce() -> Result<Operator, OperatorError>,
-    ) -> Result<String, NotDone> {
-        check_reason(&self.reason).map_err(NotDone::Value)?;
+    ) -> Result<String, IncidentError> {
+        check_reason(&self.reason).map_err(IncidentError::Invalid)?;
         let hours = checked_hours(self.hours)?;
         let per_minute = self.per_minute;
-        let order = match (self.whom, self.limit) {
-            _ if per_minute > 1_000_000 => return Err(NotDone::Value("at most 1000000 calls per minute")),
-            (Whom::Network(network), Limit::Address) if network.is_too_wide() => {
-                return Err(NotDone::Value("a network is no wider than /8 of IPv4 or /32 of IPv6"));
+        let limit = match (self.target, self.limit) {
+            _ if per_minute > 1_000_000 => return Err(IncidentError::Invalid("at most 1000000 calls per minute")),
+            (ThrottleTarget::Network(network), LimitName::Address) if network.is_too_wide() => {
+                return Err(IncidentError::Invalid("a network must not be wider than /8 (IPv4) or /32 (IPv6)"));
             }
-            (Whom::Network(network), Limit::Address) => Measure::Address { network, per_minute },
-            (Whom::Network(_), _) | (_, Limit::Address) => {
-                return Err(NotDone::Value("a network has the limit `address`, and nobody else has"));
+            (ThrottleTarget::Network(network), LimitName::Address) => Override::Address { network, per_minute },
+            (ThrottleTarget::Network(_), _) | (_, LimitName::Address) => {
+                return Err(IncidentError::Invalid("a network has the limit `address`, and no other target has it"));
             }
-            _ if per_minute == 0 => return Err(NotDone::Value("only addresses may have 0 calls per minute")),
-            (Whom::Everyone, Limit::Quota(name)) => Measure::Class { name, per_minute },
-            (Whom::Tenant(tenant), Limit::Quota(name)) => Measure::Tenant { tenant, name, per_minute },
+            _ if per_minute == 0 => return Err(IncidentError::Invalid("only the limit `address` may be 0")),
+            (ThrottleTarget::Everyone, LimitName::Quota(name)) => Override::Class { name, per_minute },
+            (ThrottleTarget::Tenant(tenant), LimitName::Quota(name)) => Override::Tenant { tenant, name, per_minute },
         };
-        let until = connect().await?.order(&order, hours, &self.reason).await?;
-        Ok(format!("{order} until {}", until.to_rfc3339()))
+        let until = connect().await?.apply_override(&limit, hours, &self.reason).await?;
+        Ok(format!("{limit} until {}", until.to_rfc3339()))
     }
 }

@@ -1,13 +1,9 @@
-//! Every error a caller sees, as an RFC 9457 problem (control INPUT-08).
+//! Errors that callers see, as RFC 9457 problem details (INPUT-08).
 //!
-//! A layer that refuses a request answers with a [`Problem`]; the outermost layer of
-//! [`crate::edge`] turns it into a body and adds the trace id. An error response that is
-//! *not* a problem (a framework's own, say) is replaced there by a plain one of the same
-//! status, so that nothing of the inside leaves: no SQL, no type names, no versions.
-
-mod framework;
-
-pub(crate) use framework::from_framework;
+//! Any layer rejects a request with a [`Problem`]. The outermost layer of [`crate::edge`] renders
+//! it as the response body and adds the trace id. That layer also replaces error responses that are
+//! not problems, such as those of a framework, by a problem of the same status. So no response
+//! reveals SQL, type names or versions.
 
 use std::time::Duration;
 
@@ -16,74 +12,74 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
 use serde::Serialize;
 
-/// What went wrong, in the caller's terms. Each variant's comment gives its status.
+/// The kind of an error, in the caller's terms. Each comment begins with the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// 400. The request is not well-formed HTTP or JSON.
     Malformed,
-    /// 400. Well-formed, but a value is not what the schema allows; `errors` says where.
+    /// 400. A well-formed request with a value that the schema does not allow; `errors` says where.
     InvalidInput,
-    /// 401. No credential, or not a valid one. Never says which.
+    /// 401. The credential is missing or invalid. The response does not say which.
     Unauthenticated,
-    /// 403. The credential lacks the operation's scope (RFC 6750 section 3.1).
+    /// 403. The credential lacks the scope of the operation (RFC 6750 section 3.1).
     InsufficientScope,
     /// 403. The caller's role does not allow the operation.
     Forbidden,
-    /// 404. No such route, or no such object *for this caller*: the two look alike on purpose.
+    /// 404. No such route, or no such object *for this caller*: deliberately indistinguishable.
     NotFound,
-    /// 405. The path exists, the method does not.
+    /// 405. The path exists, but not with this method.
     MethodNotAllowed,
-    /// 406. The caller does not accept what the operation answers with.
+    /// 406. The caller does not accept the media type of the response.
     NotAcceptable,
-    /// 408. The request's body came too slowly.
+    /// 408. The request body arrived too slowly.
     RequestTimeout,
     /// 409. The object's state does not allow the change.
     Conflict,
-    /// 409. Another request with the same idempotency key is being served; repeat it later.
+    /// 409. Another request with the same idempotency key is in progress; retry later.
     InFlight,
-    /// 413. The body is longer than allowed.
+    /// 413. The body exceeds the size limit.
     PayloadTooLarge,
-    /// 414. The path and query are longer than allowed.
+    /// 414. The path and query exceed the size limit.
     UriTooLong,
-    /// 415. The body is not `application/json` in UTF-8, as it is.
+    /// 415. The body is not uncompressed `application/json` in UTF-8.
     UnsupportedMediaType,
-    /// 422. A well-formed request that the business rules refuse.
+    /// 422. A well-formed request that violates a business rule.
     Unprocessable,
-    /// 422. The idempotency key was used for a request that asked something else.
+    /// 422. The idempotency key was used for a different request.
     KeyReused,
-    /// 429. Too many requests; `Retry-After` says when to come back.
+    /// 429. Too many requests; `Retry-After` says when to retry.
     RateLimited,
-    /// 431. The headers are longer than allowed.
+    /// 431. The headers exceed the size limit.
     HeadersTooLarge,
-    /// 500. A fault of ours. The trace id finds it in the logs.
+    /// 500. A bug or failure in the service. The log has details under the trace id.
     Internal,
-    /// 503. Something this operation needs is down or too slow; it failed closed.
+    /// 503. A dependency is down, or the service is overloaded. The operation failed closed.
     Unavailable,
 }
 
 impl Kind {
-    /// Status, stable code, and title of the kind.
+    /// Status, stable code, and title.
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Malformed => (StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed"),
             Self::InvalidInput => (StatusCode::BAD_REQUEST, "invalid_input", "The input is invalid"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication is required"),
-            Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope", "A scope is missing"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Not allowed"),
+            Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope", "The scope is insufficient"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Access denied"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
-            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable", "The answer would not be accepted"),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The request came too slowly"),
+            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable media type"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The body arrived too slowly"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The object's state does not allow this"),
-            Self::InFlight => (StatusCode::CONFLICT, "request_in_flight", "A request with this key is in flight"),
+            Self::InFlight => (StatusCode::CONFLICT, "request_in_flight", "The idempotency key is in use"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large"),
-            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", "The target is too long"),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", "The request target is too long"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted")
             }
-            Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "The request cannot be done"),
+            Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "A business rule forbids this"),
             Self::KeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The key was used for another request")
+                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key was reused")
             }
             Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::HeadersTooLarge => {
@@ -94,7 +90,7 @@ impl Kind {
         }
     }
 
-    /// The kind that stands for a bare status, for responses no layer of ours made.
+    /// The kind for a status, for error responses that are not problems.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::UNAUTHORIZED => Self::Unauthenticated,
@@ -117,19 +113,20 @@ impl Kind {
     }
 }
 
-/// Most faults told of one request.
-pub(crate) const MAX_FAULTS: usize = 20;
+/// Most input errors that a problem lists.
+pub(crate) const MAX_FIELD_ERRORS: usize = 20;
 
-/// One fault of the input: where it is and what kind, never the value.
+/// One error in the input: its location and kind, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// JSON pointer (RFC 6901) into the body, which is empty or starts with `/`; or the name of a parameter.
+    /// JSON pointer (RFC 6901) into the body, empty or starting with `/`; or the name of a
+    /// parameter.
     pub pointer: String,
     /// Stable code, such as `required`, `unknown_field`, `too_long`.
     pub code: &'static str,
 }
 
-/// An error on its way to the caller.
+/// An error response: its kind, and details for the caller.
 #[derive(Clone, Debug)]
 pub struct Problem {
     kind: Kind,
@@ -147,46 +144,47 @@ impl Problem {
         Self { kind, detail: None, limit: None, delay: Duration::ZERO, errors: Vec::new(), headers: Vec::new() }
     }
 
-    /// Adds a sentence for the developer at the other end. `'static`, so that it can hold nothing of the request.
+    /// Adds an explanation for the developer of the client. `'static`, so it cannot quote the
+    /// request.
     #[must_use]
     pub const fn detail(mut self, detail: &'static str) -> Self {
         self.detail = Some(detail);
         self
     }
 
-    /// Names the limit that was hit.
+    /// Names the exceeded limit.
     #[must_use]
     pub(crate) const fn limit(mut self, limit: &'static str) -> Self {
         self.limit = Some(limit);
         self
     }
 
-    /// The limit that was hit.
+    /// The name of the exceeded limit.
     pub(crate) const fn limit_name(&self) -> Option<&'static str> {
         self.limit
     }
 
-    /// Asks the edge to give the answer after this long.
+    /// Makes the edge hold the response back for this time.
     #[must_use]
-    pub(crate) const fn after(mut self, delay: Duration) -> Self {
+    pub(crate) const fn delayed_by(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// How long the answer is to be held back.
+    /// The time for which the edge holds the response back.
     pub(crate) const fn delay(&self) -> Duration {
         self.delay
     }
 
-    /// Adds the faults of the input, as many as are told.
+    /// Sets the errors in the input, at most [`MAX_FIELD_ERRORS`].
     #[must_use]
     pub fn errors(mut self, mut errors: Vec<FieldError>) -> Self {
-        errors.truncate(MAX_FAULTS);
+        errors.truncate(MAX_FIELD_ERRORS);
         self.errors = errors;
         self
     }
 
-    /// Adds one fault of the input.
+    /// Adds one error in the input.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>, code: &'static str) -> Self {
         self.errors.push(FieldError { pointer: pointer.into(), code });
@@ -200,7 +198,7 @@ impl Problem {
         self
     }
 
-    /// What went wrong.
+    /// The kind of the error.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
@@ -212,13 +210,13 @@ impl Problem {
         self.kind.parts().0
     }
 
-    /// The stable code that programs match on.
+    /// The stable code, for programs.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.kind.parts().1
     }
 
-    /// The response: media type and headers now, the problem itself as an extension that the edge renders.
+    /// The response with status and headers. The edge renders the problem from its extensions.
     pub(crate) fn into_response<B: Default>(self) -> http::Response<B> {
         let mut response = http::Response::new(B::default());
         *response.status_mut() = self.status();
@@ -229,13 +227,14 @@ impl Problem {
         response
     }
 
-    /// The same as poem's own type.
+    /// The same as a poem response.
     pub(crate) fn into_poem(self) -> poem::Response {
         self.into_response::<BoxBody<Bytes, std::io::Error>>().into()
     }
 
-    /// The body (RFC 9457 section 3), with the two members that only the edge knows. `instance` is left
-    /// out where echoing the path would let callers make the service send more than they do.
+    /// The body (RFC 9457 section 3). The edge provides `instance`, the path, and the trace id.
+    ///
+    /// Without `instance` where its echo would make the response larger than the request.
     pub(crate) fn body(&self, instance: Option<&str>, trace_id: &str) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -291,7 +290,7 @@ impl poem::error::ResponseError for Problem {
 /// The media type of a problem (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// `WWW-Authenticate` for a call without a usable credential (RFC 6750 section 3).
+/// The `WWW-Authenticate` header of a 401 response (RFC 6750 section 3).
 pub(crate) fn challenge(value: &'static str) -> (HeaderName, HeaderValue) {
     (header::WWW_AUTHENTICATE, HeaderValue::from_static(value))
 }

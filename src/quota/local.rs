@@ -1,3 +1,9 @@
+//! Token buckets in this process, by the generic cell rate algorithm (GCRA, ITU-T I.371).
+//!
+//! [`super::Quotas`] uses them without a quota store or while it is down, and
+//! [`crate::http`] to monitor how much personal data a principal reads. A caller may use a whole
+//! quota at once; it refills evenly over the window.
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
@@ -9,26 +15,27 @@ use std::{
 use arc_swap::ArcSwap;
 use governor::{RateLimiter, clock, middleware::StateInformationMiddleware, state::keyed::DashMapStateStore};
 
-use super::{Policy, Standing, WINDOW};
+use super::{QuotaPolicy, QuotaStatus, WINDOW};
 use crate::domain::Clock;
 
-/// Keys are digests: 16 bytes for each that is remembered, whatever it is called.
-type Bucket = RateLimiter<u64, DashMapStateStore<u64>, Ticks, StateInformationMiddleware>;
+/// All buckets of one size, keyed by a digest of their owner: 16 bytes each, whatever its length.
+type SizedBuckets = RateLimiter<u64, DashMapStateStore<u64>, MonotonicClock, StateInformationMiddleware>;
 
-/// Buckets in this process, by the generic cell rate algorithm (ITU-T I.371): a quota may be used at once, and comes back
-/// evenly over the window.
-pub struct Buckets {
-    /// One for each quota there is; they are few.
-    by_quota: ArcSwap<HashMap<u32, Arc<Bucket>>>,
-    /// With a secret of this process, so that nobody can choose a name that shares another's digest.
+/// The token buckets of this process.
+pub struct LocalBuckets {
+    /// One set for each size of quota; there are few sizes.
+    by_quota: ArcSwap<HashMap<u32, Arc<SizedBuckets>>>,
+    /// Keyed with a secret of this process, so that no caller can choose a subject that collides
+    /// with the digest of another.
     digest: RandomState,
-    ticks: Ticks,
+    clock: MonotonicClock,
 }
 
+/// Adapts [`Clock`] to governor.
 #[derive(Clone, Debug)]
-struct Ticks(Clock);
+struct MonotonicClock(Clock);
 
-impl clock::Clock for Ticks {
+impl clock::Clock for MonotonicClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {
@@ -36,60 +43,60 @@ impl clock::Clock for Ticks {
     }
 }
 
-impl Buckets {
-    /// Full ones, by this clock.
+impl LocalBuckets {
+    /// No buckets yet; each starts full.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { by_quota: ArcSwap::default(), digest: RandomState::new(), ticks: Ticks(clock) }
+        Self { by_quota: ArcSwap::default(), digest: RandomState::new(), clock: MonotonicClock(clock) }
     }
 
-    /// Takes one call out of somebody's bucket.
-    pub fn take(&self, who: &impl Hash, policy: Policy) -> Standing {
-        let bucket = self.of(policy.quota);
-        match bucket.check_key(&self.digest.hash_one(who)) {
-            Ok(state) => Standing { policy, remaining: state.remaining_burst_capacity(), wait: None },
-            Err(not_yet) => {
-                let wait = not_yet.wait_time_from(clock::Clock::now(&self.ticks));
-                Standing { policy, remaining: 0, wait: Some(wait) }
+    /// Takes one token from the owner's bucket.
+    pub fn take(&self, owner: &impl Hash, policy: QuotaPolicy) -> QuotaStatus {
+        let buckets = self.buckets(policy.quota);
+        match buckets.check_key(&self.digest.hash_one(owner)) {
+            Ok(state) => QuotaStatus { policy, remaining: state.remaining_burst_capacity(), wait: None },
+            Err(not_until) => {
+                let wait = not_until.wait_time_from(clock::Clock::now(&self.clock));
+                QuotaStatus { policy, remaining: 0, wait: Some(wait) }
             }
         }
     }
 
-    /// Forgets whose bucket is full again.
-    pub fn forget(&self) {
-        for bucket in self.by_quota.load().values() {
-            bucket.retain_recent();
-            bucket.shrink_to_fit();
+    /// Removes full buckets.
+    pub fn evict_idle(&self) {
+        for buckets in self.by_quota.load().values() {
+            buckets.retain_recent();
+            buckets.shrink_to_fit();
         }
     }
 
-    fn of(&self, quota: u32) -> Arc<Bucket> {
-        if let Some(bucket) = self.by_quota.load().get(&quota) {
-            return Arc::clone(bucket);
+    fn buckets(&self, quota: u32) -> Arc<SizedBuckets> {
+        if let Some(buckets) = self.by_quota.load().get(&quota) {
+            return Arc::clone(buckets);
         }
-        let new = Arc::new(self.new_bucket(quota));
-        let before = self.by_quota.rcu(|buckets| {
-            let mut buckets = HashMap::clone(buckets);
-            buckets.entry(quota).or_insert_with(|| Arc::clone(&new));
-            buckets
+        let new = Arc::new(self.new_buckets(quota));
+        let previous = self.by_quota.rcu(|by_quota| {
+            let mut by_quota = HashMap::clone(by_quota);
+            by_quota.entry(quota).or_insert_with(|| Arc::clone(&new));
+            by_quota
         });
-        // Of two that made one at once, the first counts.
-        before.get(&quota).map_or(new, Arc::clone)
+        // If two threads created a set at the same time, the first one wins.
+        previous.get(&quota).map_or(new, Arc::clone)
     }
 
-    /// A quota of 0 would let nobody in for ever, so it counts as 1.
-    fn new_bucket(&self, quota: u32) -> Bucket {
+    /// A quota of 0 counts as 1, since a bucket of size 0 would reject every call for ever.
+    fn new_buckets(&self, quota: u32) -> SizedBuckets {
         let calls = NonZeroU32::new(quota).unwrap_or(NonZeroU32::MIN);
         let quota = governor::Quota::with_period(WINDOW / calls.get())
             .unwrap_or(governor::Quota::per_minute(calls))
             .allow_burst(calls);
-        RateLimiter::dashmap_with_clock(quota, self.ticks.clone()).with_middleware()
+        RateLimiter::dashmap_with_clock(quota, self.clock.clone()).with_middleware()
     }
 }
 
-impl std::fmt::Debug for Buckets {
+impl std::fmt::Debug for LocalBuckets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sizes: HashMap<u32, usize> = self.by_quota.load().iter().map(|(quota, b)| (*quota, b.len())).collect();
-        f.debug_tuple("Buckets").field(&sizes).finish()
+        f.debug_tuple("LocalBuckets").field(&sizes).finish()
     }
 }

@@ -1,12 +1,14 @@
-//! How much anybody may ask for: per principal and class of operation, and per tenant (RATE-02, RATE-03, RATE-04).
+//! Quotas: token buckets per principal and operation class (RATE-02, RATE-04) and per tenant
+//! (RATE-03).
 //!
-//! Asked after authentication, so users behind one address do not use up each other's quota (RATE-06). What is
-//! per address is the edge's, before anything is known of the caller.
-//!
-//! Counted in this process, or where all replicas count together (RATE-08).
+//! [`crate::http`] calls [`Quotas::take`] after authentication, so callers behind one address do
+//! not exhaust each other's quota (RATE-06). The rate limit per address, before authentication, is
+//! in [`crate::edge`]. Buckets are in this process ([`LocalBuckets`]) or shared by all replicas
+//! ([`SharedBuckets`], RATE-08). Responses report quotas in `RateLimit` headers (RATE-05).
 
-mod fields;
 mod local;
+mod overrides;
+mod ratelimit_headers;
 mod shared;
 
 use std::{sync::Arc, time::Duration};
@@ -16,131 +18,135 @@ use tracing::Instrument as _;
 
 use crate::{
     authn::Principal,
-    authz::matrix::{QuotaClass, Uncounted},
+    authz::matrix::{OnStoreDown, QuotaClass},
     crypto::MacKey,
     domain::{Clock, QuotaName, TenantId},
-    measures::Measures,
     problem::{Kind, Problem},
     settings,
-    telemetry::trace::inside,
+    telemetry::trace::child_span,
 };
-pub use local::Buckets;
-pub use shared::{NotRenewed, SharedBuckets, SharedQuotaError, StoreDown};
+pub use local::LocalBuckets;
+pub use overrides::Overrides;
+pub use shared::{RenewalError, SharedBuckets, SharedQuotaError, StoreDown};
 
-/// The time in which a quota is there again, once it was used up. It may be used up at any moment of it.
+/// The time in which an exhausted quota refills completely. A caller may use all of a quota at
+/// once.
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// Counts calls.
+/// All quotas of this replica.
 #[derive(Debug)]
 pub struct Quotas {
     settings: settings::Quota,
-    /// What operators gave instead.
-    measures: Arc<Measures>,
-    /// What this process counts: everything, or what the shared store cannot.
-    local: Buckets,
+    /// Operator overrides, which replace the quotas of the settings.
+    overrides: Arc<Overrides>,
+    /// Buckets in this process: the only ones, or the fallback while the quota store is down.
+    local: LocalBuckets,
     shared: Option<SharedBuckets>,
 }
 
-/// A quota, as callers are told of it.
+/// A quota policy, as responses report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Which.
+pub struct QuotaPolicy {
+    /// The name of the quota.
     pub name: QuotaName,
     /// Calls per minute.
     pub quota: u32,
 }
 
-/// Whose bucket it is: somebody's of a tenant, or all of the tenant's.
+/// Identifies a bucket: of one principal of a tenant, or of the whole tenant.
 #[derive(Clone, Copy, Debug, Hash)]
-pub struct Owner<'a> {
+pub struct BucketId<'a> {
     /// The tenant.
     pub tenant: TenantId,
-    /// Of which quota.
+    /// The name of the quota.
     pub name: QuotaName,
-    /// The principal, unless it is all of them together.
+    /// The subject of the principal; `None` for the whole tenant.
     pub subject: Option<&'a str>,
 }
 
-/// Where a caller stands in a quota after a call.
+/// The state of a quota after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// Which quota.
-    pub policy: Policy,
-    /// Calls that are left.
+pub struct QuotaStatus {
+    /// The quota.
+    pub policy: QuotaPolicy,
+    /// Remaining calls.
     pub remaining: u32,
-    /// If this call was one too many: how long until there is one again.
+    /// If this call exceeded the quota: the time until the next call is possible.
     pub wait: Option<Duration>,
 }
 
-/// What became of a call that asked for its share.
+/// The result of [`Quotas::take`].
 #[derive(Debug)]
-pub struct Decision {
-    standings: Vec<Standing>,
+pub struct QuotaDecision {
+    statuses: Vec<QuotaStatus>,
 }
 
-/// The shared store of quotas is down, and calls of this class must not go uncounted.
+/// The quota store is down, and calls of this class must not be counted locally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("calls cannot be counted")]
-pub struct Uncountable;
+#[error("the quota store is unavailable")]
+pub struct QuotaStoreUnavailable;
 
 impl Quotas {
-    /// Quotas that nobody has used yet, or those in the shared store. The MAC key makes the names of callers there.
+    /// Full local buckets, or those in the quota store. The MAC key pseudonymizes subjects there.
     pub fn new(
         settings: settings::Quota,
         mac_key: &MacKey,
         clock: Clock,
-        measures: Arc<Measures>,
+        overrides: Arc<Overrides>,
     ) -> Result<Self, SharedQuotaError> {
         let shared = settings.shared.as_ref().map(|shared| SharedBuckets::new(shared, mac_key.clone())).transpose()?;
-        Ok(Self { settings, measures, local: Buckets::new(clock), shared })
+        Ok(Self { settings, overrides, local: LocalBuckets::new(clock), shared })
     }
 
-    /// Takes one call out of the principal's quota for the class, and then one out of the tenant's. What is refused to
-    /// one caller is not held against the tenant's others.
-    pub async fn take(&self, principal: &Principal, class: QuotaClass) -> Result<Decision, Uncountable> {
+    /// Takes one token from the principal's bucket for the class, then one from the tenant's
+    /// bucket.
+    ///
+    /// A call that the first bucket rejects takes nothing from the tenant's bucket.
+    pub async fn take(&self, principal: &Principal, class: QuotaClass) -> Result<QuotaDecision, QuotaStoreUnavailable> {
         let tenant = principal.tenant();
-        let of = |name, subject| (Owner { tenant, name, subject }, self.policy(tenant, name));
-        let of_principal = of_class(class).map(|name| of(name, Some(principal.subject())));
-        let asked: Vec<_> = of_principal.into_iter().chain([of(QuotaName::Tenant, None)]).collect();
-        let Some(shared) = &self.shared else { return Ok(self.take_locally(&asked)) };
-        match shared.take(&asked).instrument(inside!("count")).await {
-            Ok(standings) => Ok(Decision { standings }),
-            Err(_) => match class.uncounted() {
-                Uncounted::Local => Ok(self.take_locally(&asked)),
-                Uncounted::Closed => Err(Uncountable),
+        let bucket = |name, subject| (BucketId { tenant, name, subject }, self.policy(tenant, name));
+        let per_principal = quota_of_class(class).map(|name| bucket(name, Some(principal.subject())));
+        let buckets: Vec<_> = per_principal.into_iter().chain([bucket(QuotaName::Tenant, None)]).collect();
+        let Some(shared) = &self.shared else { return Ok(self.take_locally(&buckets)) };
+        match shared.take(&buckets).instrument(child_span!("count")).await {
+            Ok(statuses) => Ok(QuotaDecision { statuses }),
+            Err(_) => match class.on_store_down() {
+                OnStoreDown::Local => Ok(self.take_locally(&buckets)),
+                OnStoreDown::Closed => Err(QuotaStoreUnavailable),
             },
         }
     }
 
-    fn take_locally(&self, asked: &[(Owner<'_>, Policy)]) -> Decision {
-        let mut standings = Vec::with_capacity(asked.len());
-        for (owner, policy) in asked {
-            let standing = self.local.take(owner, *policy);
-            standings.push(standing);
-            if standing.wait.is_some() {
+    fn take_locally(&self, buckets: &[(BucketId<'_>, QuotaPolicy)]) -> QuotaDecision {
+        let mut statuses = Vec::with_capacity(buckets.len());
+        for (bucket, policy) in buckets {
+            let status = self.local.take(bucket, *policy);
+            statuses.push(status);
+            if status.wait.is_some() {
                 break;
             }
         }
-        Decision { standings }
+        QuotaDecision { statuses }
     }
 
-    /// Connects to the shared store, if there is one. It may be down: then it is tried again beside the requests.
+    /// Connects to the quota store, if there is one. On failure, [`Self::stay_connected`] tries
+    /// again.
     pub async fn connect(&self) {
         if let Some(shared) = &self.shared {
-            // Whoever stays connected tells what is wrong.
+            // `stay_connected` logs the error.
             let _ = shared.connect().await;
         }
     }
 
-    /// Connects to the shared store with another password, once it is seen to be right (SECRET-04).
-    pub async fn renew(&self, settings: &settings::Quota) -> Result<(), NotRenewed> {
+    /// Replaces the password of the quota store, after a test with the new one (SECRET-04).
+    pub async fn renew(&self, settings: &settings::Quota) -> Result<(), RenewalError> {
         match (&self.shared, &settings.shared) {
             (Some(shared), Some(settings)) => shared.renew(settings).await,
-            _ => Err(NotRenewed::Elsewhere),
+            _ => Err(RenewalError::DifferentStore),
         }
     }
 
-    /// Stays connected to the shared store, for as long as it runs.
+    /// Keeps the connection to the quota store open. Runs until the service stops.
     pub async fn stay_connected(&self) {
         match &self.shared {
             Some(shared) => shared.stay_connected().await,
@@ -148,28 +154,28 @@ impl Quotas {
         }
     }
 
-    /// Forgets who has been quiet long enough to have all of a quota again. For as long as it runs.
-    pub async fn forget(&self) {
+    /// Removes full local buckets once per [`WINDOW`]. Runs until the service stops.
+    pub async fn evict_idle_periodically(&self) {
         loop {
             tokio::time::sleep(WINDOW).await;
-            self.local.forget();
+            self.local.evict_idle();
         }
     }
 
-    fn policy(&self, tenant: TenantId, name: QuotaName) -> Policy {
-        let usual = match name {
+    fn policy(&self, tenant: TenantId, name: QuotaName) -> QuotaPolicy {
+        let default = match name {
             QuotaName::Read => self.settings.read,
             QuotaName::Write => self.settings.write,
             QuotaName::Sensitive => self.settings.sensitive,
             QuotaName::Export => self.settings.export,
             QuotaName::Tenant => self.settings.tenant,
         };
-        Policy { name, quota: self.measures.quota(tenant, name).unwrap_or(usual) }
+        QuotaPolicy { name, quota: self.overrides.quota(tenant, name).unwrap_or(default) }
     }
 }
 
-/// Health is open to everybody, so nobody has a quota of it.
-fn of_class(class: QuotaClass) -> Option<QuotaName> {
+/// The quota of a class. Health operations are public and have none.
+fn quota_of_class(class: QuotaClass) -> Option<QuotaName> {
     match class {
         QuotaClass::Health => None,
         QuotaClass::Read => Some(QuotaName::Read),
@@ -179,17 +185,17 @@ fn of_class(class: QuotaClass) -> Option<QuotaName> {
     }
 }
 
-impl Decision {
-    /// The problem of a call that was one too many, and the name of the limit.
+impl QuotaDecision {
+    /// The problem and the name of the exhausted quota, if the call is rejected.
     #[must_use]
-    pub fn refusal(&self) -> Option<(Problem, &'static str)> {
-        let refused = self.standings.iter().find_map(|standing| Some((standing.policy.name, standing.wait?)));
-        let (name, wait) = refused?;
-        // Rounded up, and never 0, which would mean now (RFC 9110 section 10.2.3).
+    pub fn rejection(&self) -> Option<(Problem, &'static str)> {
+        let exhausted = self.statuses.iter().find_map(|status| Some((status.policy.name, status.wait?)));
+        let (name, wait) = exhausted?;
+        // Rounded up, and never 0, which would mean "now" (RFC 9110 section 10.2.3).
         let seconds = wait.as_millis().div_ceil(1_000).max(1);
         let detail = match name {
-            QuotaName::Tenant => "The tenant's quota of requests per minute is used up.",
-            _ => "Your quota of requests of this class per minute is used up.",
+            QuotaName::Tenant => "The tenant's quota of requests per minute is exhausted.",
+            _ => "Your quota of requests per minute for this operation class is exhausted.",
         };
         let problem = Problem::new(Kind::RateLimited)
             .detail(detail)
@@ -198,8 +204,8 @@ impl Decision {
         Some((problem, name.as_str()))
     }
 
-    /// Tells the caller where they stand.
-    pub fn tell(&self, headers: &mut http::HeaderMap) {
-        fields::add(&self.standings, headers);
+    /// Adds the `RateLimit` headers to a response (RATE-05).
+    pub fn add_headers(&self, headers: &mut http::HeaderMap) {
+        ratelimit_headers::add(&self.statuses, headers);
     }
 }

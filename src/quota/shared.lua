@@ -1,25 +1,27 @@
--- Takes one call out of each bucket of KEYS in turn, until one has none left (generic cell rate algorithm).
--- ARGV has two numbers for each: the microseconds after which there is a call more, and the calls of a full bucket.
--- A key holds the time at which its bucket is full again, by the clock of this server: those of the callers may differ.
--- Answers two numbers for each bucket that was asked: calls left, and microseconds until there is one, if there was none.
+-- Takes one token from each bucket of KEYS in turn, until one is empty (generic cell rate algorithm).
+-- ARGV holds two numbers per bucket: microseconds per token, and the size of the bucket in tokens.
+-- A key holds the time at which its bucket is full again. The clock is this server's, since the
+-- clocks of replicas may differ.
+-- Returns two numbers per bucket tried: remaining tokens, and microseconds until the next token if
+-- the bucket was empty, else 0.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local answer = {}
+local result = {}
 for i, key in ipairs(KEYS) do
-    local interval, calls = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-    -- What is no number was not written here, and is no bucket.
-    local full = tonumber(redis.call('GET', key) or now) or now
-    -- Never in the past; nor later than an empty bucket takes, should the clock have been put back.
-    full = math.min(math.max(full, now), now + interval * calls)
-    local left = now + interval * (calls - 1) - full
+    local interval, size = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+    -- A value that is not a number was not written by this script: the bucket counts as full.
+    local full_at = tonumber(redis.call('GET', key) or now) or now
+    -- Never in the past, and never later than for an empty bucket, in case the clock was set back.
+    full_at = math.min(math.max(full_at, now), now + interval * size)
+    local left = now + interval * (size - 1) - full_at
     if left < 0 then
-        table.insert(answer, 0)
-        table.insert(answer, -left)
+        table.insert(result, 0)
+        table.insert(result, -left)
         break
     end
-    full = full + interval
-    redis.call('SET', key, string.format('%.0f', full), 'PX', math.ceil((full - now) / 1000))
-    table.insert(answer, math.floor(left / interval))
-    table.insert(answer, 0)
+    full_at = full_at + interval
+    redis.call('SET', key, string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
+    table.insert(result, math.floor(left / interval))
+    table.insert(result, 0)
 end
-return answer
+return result

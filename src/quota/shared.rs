@@ -1,4 +1,8 @@
-//! Buckets that all replicas share, in Redis or Valkey (RATE-08).
+//! Token buckets that all replicas share, in Redis or Valkey (RATE-08, FAIL-01).
+//!
+//! [`super::Quotas`] counts here first. While the store is down, [`SharedBuckets::take`] fails at
+//! once instead of waiting, and the route matrix decides whether a call is counted locally or
+//! rejected. A background task reconnects. The script `shared.lua` is the algorithm.
 
 use std::{
     io,
@@ -15,200 +19,205 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::{Owner, Policy, Standing, WINDOW};
+use super::{BucketId, QuotaPolicy, QuotaStatus, WINDOW};
 use crate::{
     crypto::MacKey,
     domain::{QuotaName, TenantId},
     settings::{self, without_credentials},
 };
 
-/// The longest that making a connection may take.
-const CONNECT: Duration = Duration::from_secs(1);
-/// How long after a failure it is tried again.
-const RETRY: Duration = Duration::from_millis(200);
-/// How often it is tried whether the store still counts.
-const TRY: Duration = Duration::from_secs(1);
+/// Timeout of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause between connection attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between health checks of the store.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts in the shared store, or says at once that it cannot.
+/// The token buckets in the quota store.
 pub struct SharedBuckets {
     settings: settings::SharedQuota,
     client: ArcSwap<Client>,
     /// Held while the client or the connection is replaced.
-    changing: Mutex<()>,
-    connecting: AsyncConnectionConfig,
+    replacing: Mutex<()>,
+    connection_config: AsyncConnectionConfig,
     script: Script,
     prefix: String,
-    /// What a caller is called there says nothing to who reads it.
+    /// Pseudonymizes subjects in the store.
     mac_key: MacKey,
-    /// Empty while the store is down: nobody waits for what was seen to fail.
-    current: ArcSwapOption<MultiplexedConnection>,
-    lost: Notify,
+    /// Empty while the store is down, so that calls fail at once instead of waiting.
+    connection: ArcSwapOption<MultiplexedConnection>,
+    connection_lost: Notify,
 }
 
-/// The shared store does not answer.
+/// The quota store does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the shared store of quotas does not answer")]
+#[error("the quota store does not respond")]
 pub struct StoreDown;
 
-/// Why quotas cannot be shared as the settings want it.
+/// The settings of the quota store cannot be used.
 #[derive(Debug, Error)]
 pub enum SharedQuotaError {
-    /// The file of the authorities cannot be read.
-    #[error("cannot read APP_QUOTA__REDIS_CA_PATH")]
+    /// The file with the certificate authorities is not readable.
+    #[error("cannot read the file of APP_QUOTA__REDIS_CA_PATH")]
     Authorities(#[source] io::Error),
-    /// The client refuses the URL or the authorities. Its reason could quote the password.
-    #[error("APP_QUOTA__REDIS_URL or APP_QUOTA__REDIS_CA_PATH cannot be used")]
+    /// The client rejects the URL or the authorities. Its reason is dropped: it could quote the
+    /// password.
+    #[error("APP_QUOTA__REDIS_URL or APP_QUOTA__REDIS_CA_PATH is invalid")]
     Client,
 }
 
-/// Why another password of the shared store is not used.
+/// The new password of the quota store is not used; the old connection stays in use.
 #[derive(Debug, Error)]
-pub enum NotRenewed {
+pub enum RenewalError {
     /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] SharedQuotaError),
-    /// A password may change while the service runs, and nothing else of a URL but the user's name.
-    #[error("names another store, or another way there; that needs a restart")]
-    Elsewhere,
-    /// The store does not count for who has it.
-    #[error("the shared store of quotas: {0}")]
-    Refused(&'static str),
+    /// Only the user name and the password in the URL may change while the service runs.
+    #[error("host, port or database of the quota store changed; restart the service")]
+    DifferentStore,
+    /// The store rejects the new credentials, or they lack a permission.
+    #[error("the quota store rejects the new credentials: {0}")]
+    Rejected(&'static str),
 }
 
 impl SharedBuckets {
-    /// Buckets in the store of these settings. It is not connected to yet.
+    /// Buckets in the store of the settings, not connected yet.
     pub fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
         Ok(Self {
             settings: settings.clone(),
             client: ArcSwap::from_pointee(client(settings)?),
-            changing: Mutex::new(()),
-            connecting: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT))
+            replacing: Mutex::new(()),
+            connection_config: AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(settings.timeout)),
             script: Script::new(include_str!("shared.lua")),
             prefix: settings.prefix.clone(),
             mac_key,
-            current: ArcSwapOption::empty(),
-            lost: Notify::new(),
+            connection: ArcSwapOption::empty(),
+            connection_lost: Notify::new(),
         })
     }
 
-    /// Takes one call out of each bucket, in turn until one has none left, in one round trip.
-    pub async fn take(&self, asked: &[(Owner<'_>, Policy)]) -> Result<Vec<Standing>, StoreDown> {
-        let connection = self.current.load_full().ok_or(StoreDown)?;
-        match self.count(MultiplexedConnection::clone(&connection), asked).await {
-            Ok(standings) => Ok(standings),
+    /// Takes one token from each bucket in turn, until one is empty, in one round trip.
+    pub async fn take(&self, buckets: &[(BucketId<'_>, QuotaPolicy)]) -> Result<Vec<QuotaStatus>, StoreDown> {
+        let connection = self.connection.load_full().ok_or(StoreDown)?;
+        match self.run_script(MultiplexedConnection::clone(&connection), buckets).await {
+            Ok(statuses) => Ok(statuses),
             Err(error) => {
-                // An answer, if a bad one, is this call's alone: whether the store can still count is tried each second.
+                // An error response concerns this call alone; the health check tests the store each
+                // second.
                 if error.is_timeout() || error.is_io_error() || error.is_unrecoverable_error() {
-                    self.give_up(&connection, &error);
+                    self.drop_connection(&connection, &error);
                 }
                 Err(StoreDown)
             }
         }
     }
 
-    async fn count(
+    async fn run_script(
         &self,
         mut connection: MultiplexedConnection,
-        asked: &[(Owner<'_>, Policy)],
-    ) -> Result<Vec<Standing>, RedisError> {
-        let mut call = self.script.prepare_invoke();
-        for (owner, policy) in asked {
-            let calls = policy.quota.max(1);
-            call.key(self.key(owner, calls)).arg((WINDOW / calls).as_micros().to_string()).arg(calls);
+        buckets: &[(BucketId<'_>, QuotaPolicy)],
+    ) -> Result<Vec<QuotaStatus>, RedisError> {
+        let mut invocation = self.script.prepare_invoke();
+        for (bucket, policy) in buckets {
+            let size = policy.quota.max(1);
+            invocation.key(self.key(bucket, size)).arg((WINDOW / size).as_micros().to_string()).arg(size);
         }
-        let answer: Vec<(u32, u64)> = call.invoke_async(&mut connection).await?;
-        let standing = |((_, policy), (remaining, wait)): (&(_, Policy), (u32, u64))| Standing {
+        let results: Vec<(u32, u64)> = invocation.invoke_async(&mut connection).await?;
+        let status = |((_, policy), (remaining, wait)): (&(_, QuotaPolicy), (u32, u64))| QuotaStatus {
             policy: *policy,
             remaining,
             wait: (wait > 0).then(|| Duration::from_micros(wait)),
         };
-        let standings: Vec<_> = asked.iter().zip(answer).map(standing).collect();
-        let all = standings.len() == asked.len() || standings.last().is_some_and(|last| last.wait.is_some());
-        // What was not counted must not pass for counted.
-        if all { Ok(standings) } else { Err((ErrorKind::UnexpectedReturnType, "a bucket was not counted").into()) }
+        let statuses: Vec<_> = buckets.iter().zip(results).map(status).collect();
+        let complete = statuses.len() == buckets.len() || statuses.last().is_some_and(|last| last.wait.is_some());
+        // A call that was not counted in every bucket must not pass as counted.
+        if complete { Ok(statuses) } else { Err((ErrorKind::UnexpectedReturnType, "a bucket was not counted").into()) }
     }
 
-    /// Of another size, a quota is another bucket.
-    fn key(&self, owner: &Owner<'_>, calls: u32) -> String {
-        let Owner { tenant, name, subject } = owner;
+    /// The Redis key of a bucket. It contains the size: a changed quota starts a new bucket.
+    fn key(&self, bucket: &BucketId<'_>, size: u32) -> String {
+        let BucketId { tenant, name, subject } = bucket;
         let subject = subject.map_or_else(String::new, |subject| {
             let tag = self.mac_key.tag("quota", subject.as_bytes());
             URL_SAFE_NO_PAD.encode(tag.get(..16).unwrap_or(&tag))
         });
-        format!("{}:{tenant}:{name}:{calls}:{subject}", self.prefix)
+        format!("{}:{tenant}:{name}:{size}:{subject}", self.prefix)
     }
 
-    /// Stays connected, for as long as it runs.
+    /// Keeps the connection open. Runs until the service stops.
     pub(super) async fn stay_connected(&self) {
-        let mut told = false;
+        let mut is_reported = false;
         loop {
-            if self.current.load().is_none() {
+            if self.connection.load().is_none() {
                 match self.connect().await {
-                    Ok(()) => tracing::info!("the shared store of quotas can be used"),
+                    Ok(()) => tracing::info!("connected to the quota store"),
                     Err(error) => {
-                        if !std::mem::replace(&mut told, true) {
-                            tracing::error!(error = kind(&error), "the shared store of quotas cannot be used");
+                        if !std::mem::replace(&mut is_reported, true) {
+                            tracing::error!(error = describe(&error), "could not connect to the quota store");
                         }
-                        tokio::time::sleep(RETRY).await;
+                        tokio::time::sleep(RETRY_INTERVAL).await;
                         continue;
                     }
                 }
             }
-            told = false;
+            is_reported = false;
             self.until_lost().await;
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Connects, and counts something, so that a store that only answers is told from one that can count.
+    /// Connects and runs the script once: a store that responds may still reject scripts or writes.
     pub async fn connect(&self) -> Result<(), RedisError> {
         let client = self.client.load_full();
-        let connection = self.try_out(&client).await?;
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of a password that was replaced meanwhile, there is a newer one.
+        let connection = self.open_and_test(&client).await?;
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        // If the password was replaced meanwhile, there is a newer connection already.
         if Arc::ptr_eq(&client, &self.client.load()) {
-            self.current.store(Some(Arc::new(connection)));
+            self.connection.store(Some(Arc::new(connection)));
         }
         Ok(())
     }
 
-    async fn try_out(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
-        let connection = client.get_multiplexed_async_connection_with_config(&self.connecting).await?;
-        self.count(connection.clone(), &[TRIAL]).await?;
+    async fn open_and_test(&self, client: &Client) -> Result<MultiplexedConnection, RedisError> {
+        let connection = client.get_multiplexed_async_connection_with_config(&self.connection_config).await?;
+        self.run_script(connection.clone(), &[TEST_BUCKET]).await?;
         Ok(connection)
     }
 
-    /// Connects with another password, of the same store. The connection of the one before ends after what is asked on it.
-    pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), NotRenewed> {
+    /// Connects to the same store with a new password. The old connection closes after its pending
+    /// calls.
+    pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), RenewalError> {
         if without_credentials(&settings.url) != without_credentials(&self.settings.url) {
-            return Err(NotRenewed::Elsewhere);
+            return Err(RenewalError::DifferentStore);
         }
         let client = client(&settings::SharedQuota { url: settings.url.clone(), ..self.settings.clone() })?;
-        let connection = self.try_out(&client).await.map_err(|error| NotRenewed::Refused(kind(&error)))?;
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.open_and_test(&client).await.map_err(|error| RenewalError::Rejected(describe(&error)))?;
+        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.client.store(Arc::new(client));
-        self.current.store(Some(Arc::new(connection)));
+        self.connection.store(Some(Arc::new(connection)));
         Ok(())
     }
 
+    /// Checks the connection once per [`CHECK_INTERVAL`]. Returns when the connection is lost.
     async fn until_lost(&self) {
-        while let Some(connection) = self.current.load_full() {
-            if tokio::time::timeout(TRY, self.lost.notified()).await.is_err()
-                && let Err(error) = self.count(MultiplexedConnection::clone(&connection), &[TRIAL]).await
+        while let Some(connection) = self.connection.load_full() {
+            if tokio::time::timeout(CHECK_INTERVAL, self.connection_lost.notified()).await.is_err()
+                && let Err(error) = self.run_script(MultiplexedConnection::clone(&connection), &[TEST_BUCKET]).await
             {
-                self.give_up(&connection, &error);
+                self.drop_connection(&connection, &error);
             }
         }
     }
 
-    /// Of many that fail on a connection, the first gives it up; a newer one is not theirs.
-    fn give_up(&self, failed: &Arc<MultiplexedConnection>, error: &RedisError) {
-        let before = self.current.compare_and_swap(failed, None);
-        if before.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
-            tracing::error!(error = kind(error), "the shared store of quotas does not answer");
-            self.lost.notify_one();
+    /// Drops a failed connection, but not a newer one. Many calls may fail on one connection; only
+    /// the first of them logs the error.
+    fn drop_connection(&self, failed: &Arc<MultiplexedConnection>, error: &RedisError) {
+        let previous = self.connection.compare_and_swap(failed, None);
+        if previous.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
+            tracing::error!(error = describe(error), "lost the connection to the quota store");
+            self.connection_lost.notify_one();
         }
     }
 }
@@ -224,32 +233,32 @@ fn client(settings: &settings::SharedQuota) -> Result<Client, SharedQuotaError> 
     client.map_err(|_| SharedQuotaError::Client)
 }
 
-/// A bucket of nobody's.
-const TRIAL: (Owner<'static>, Policy) = (
-    Owner { tenant: TenantId::from_uuid(uuid::Uuid::nil()), name: QuotaName::Tenant, subject: Some("trial") },
-    Policy { name: QuotaName::Tenant, quota: 1_000_000 },
+/// The bucket of health checks. It belongs to no tenant.
+const TEST_BUCKET: (BucketId<'static>, QuotaPolicy) = (
+    BucketId { tenant: TenantId::from_uuid(uuid::Uuid::nil()), name: QuotaName::Tenant, subject: Some("trial") },
+    QuotaPolicy { name: QuotaName::Tenant, quota: 1_000_000 },
 );
 
-/// Codes of errors that say what to mend.
-const CODES: [&str; 7] = ["MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS", "LOADING"];
+/// Error codes of the server that tell an operator what to repair.
+const SERVER_ERROR_CODES: [&str; 7] = ["MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS", "LOADING"];
 
-/// What an error is, without what the server says: that could quote anything.
-fn kind(error: &RedisError) -> &'static str {
-    if let Some(code) = error.code().and_then(|code| CODES.into_iter().find(|known| *known == code)) {
+/// The kind of an error, without the server's text, which could quote any data.
+fn describe(error: &RedisError) -> &'static str {
+    if let Some(code) = error.code().and_then(|code| SERVER_ERROR_CODES.into_iter().find(|known| *known == code)) {
         code
     } else if error.is_timeout() {
         "timeout"
     } else if error.is_connection_refusal() {
         "connection refused"
     } else if error.is_io_error() || error.is_connection_dropped() {
-        "connection lost, or no TLS"
+        "connection lost, or TLS mismatch"
     } else {
-        "refused by the server"
+        "rejected by the server"
     }
 }
 
 impl std::fmt::Debug for SharedBuckets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedBuckets").field("connected", &self.current.load().is_some()).finish_non_exhaustive()
+        f.debug_struct("SharedBuckets").field("connected", &self.connection.load().is_some()).finish_non_exhaustive()
     }
 }

@@ -1,87 +1,98 @@
-//! What a production start refuses (SECRET-03).
+//! Faults of unsafe values and combinations (SECRET-03, CRYPTO-01), most of them in production only.
+//!
+//! Rows of the table name the functions for one value; [`check`] runs when all settings are read.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
-use super::{Clients, Profile, Reader, Settings, secrets};
+use super::{
+    Clients, Database, FailureLimit, Http, Issuer, Profile, Reader, Settings,
+    row::Key,
+    secrets,
+    table::{CommandLogins, InternalFiles, TlsFiles},
+};
+use crate::crypto::VaultSettings;
 
-/// Adds a fault for each unsafe combination. What is unsafe by itself is told where it is read.
+/// Adds a fault for each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
     let production = settings.profile == Profile::Production;
     let asks = settings.tls.as_ref().is_some_and(|tls| tls.clients != Clients::Unasked);
     for issuer in settings.oidc.issuers() {
         if issuer.require_bound_tokens && !asks && settings.internal.is_none() {
-            let key = issuer.key("require_bound_tokens");
-            r.fault(&key, "needs tls.client_ca_path, or the internal listener");
+            let key = Issuer::require_bound_tokens.key_of(issuer.name.as_deref());
+            r.fault(&key, "needs client certificates: set APP_TLS__CLIENT_CA_PATH, or the internal listener");
         }
     }
-    let database = &settings.database;
-    let mut logins = BTreeSet::new();
-    let incidents = settings.incidents.as_ref().map(|login| ("database.incidents_url", &login.url));
-    let others = [
-        ("database.writer_url", &database.writer_url),
-        ("database.reader_url", &database.reader_url),
-        ("database.authn_url", &database.authn_url),
-        ("database.keys_url", &database.keys_url),
-    ];
-    for (key, url) in others.into_iter().chain(incidents) {
-        let login = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
-        if login.is_ok_and(|login| !logins.insert(login)) {
-            r.fault(key, "must be a login of its own, and no other's");
-        }
-    }
+    check_roles(settings, r);
     if production {
-        check_key_files(settings, r);
-    }
-    // A connection that is lost at the last moment is followed by another.
-    if settings.keys.vault.as_ref().is_some_and(|vault| 2 * vault.timeout >= settings.http.request_timeout) {
-        r.fault("keys.vault.timeout_ms", "must be less than half of http.request_timeout_ms");
-    }
-    if production && settings.penalty.failures > 1_000 {
-        r.fault("penalty.failures", "must be 1 to 1000 in production");
+        let internal = settings.internal.as_ref().map(|internal| &internal.tls);
+        for (key, tls) in [(TlsFiles::key.key(), settings.tls.as_ref()), (InternalFiles::key.key(), internal)] {
+            if let Some(fault) = tls.and_then(|tls| secrets::file_mode_fault(&tls.key)) {
+                r.fault(&key, fault);
+            }
+        }
     }
     let http = &settings.http;
+    // The vault may be called twice: a connection that is lost at the last moment is replaced.
+    if settings.keys.master.vault.as_ref().is_some_and(|vault| 2 * vault.timeout >= http.request_timeout) {
+        let limit = format!("must be less than half of {}", Http::request_timeout.key());
+        r.fault(&VaultSettings::timeout.key(), limit);
+    }
+    if production && settings.failure_limit.max_failures > 1_000 {
+        r.fault(&FailureLimit::max_failures.key(), "must be 1 to 1000 in production");
+    }
     if settings.tls.is_none() && !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
-        r.fault(
-            "http.listen",
-            "plain HTTP is served on a loopback address, or to declared proxies; else set tls.certificate_path",
-        );
+        let message = "plain HTTP is only served on a loopback address or to proxies: set \
+                       APP_TLS__CERTIFICATE_PATH or APP_HTTP__TRUSTED_PROXIES";
+        r.fault(&Http::listen.key(), message);
     }
     if production && http.trusted_proxies.iter().any(|network| network.is_too_wide()) {
-        r.fault("http.trusted_proxies", "must name networks no wider than /8 of IPv4 or /32 of IPv6 in production");
+        let message = "must be networks no wider than /8 (IPv4) or /32 (IPv6) in production";
+        r.fault(&Http::trusted_proxies.key(), message);
     }
 }
 
-/// The keys of TLS, which are read by path.
-fn check_key_files(settings: &Settings, r: &mut Reader) {
-    let internal = settings.internal.as_ref().map(|internal| &internal.tls);
-    for (key, tls) in [("tls.key_path", settings.tls.as_ref()), ("internal.key_path", internal)] {
-        if let Some(fault) = tls.and_then(|tls| secrets::readable_by_all(&tls.key)) {
-            r.fault(key, fault);
+/// Each URL of the database needs its own PostgreSQL role.
+fn check_roles(settings: &Settings, r: &mut Reader) {
+    let database = &settings.database;
+    let incidents = settings.incidents.as_ref().map(|login| (CommandLogins::incidents_url.key(), &login.url));
+    let urls = [
+        (Database::writer_url.key(), &database.writer_url),
+        (Database::reader_url.key(), &database.reader_url),
+        (Database::authn_url.key(), &database.authn_url),
+        (Database::keys_url.key(), &database.keys_url),
+    ];
+    let mut roles = BTreeSet::new();
+    for (key, url) in urls.into_iter().chain(incidents) {
+        let role = Url::parse(url.expose_secret()).map(|url| url.username().to_owned());
+        if role.is_ok_and(|role| !roles.insert(role)) {
+            r.fault(&key, "must have its own role: another URL of the database has the same; see deploy/roles.sql");
         }
     }
 }
 
-pub(super) fn check_issuer(key: &str, issuer: &str, production: bool, r: &mut Reader) {
-    let Ok(url) = Url::parse(issuer) else {
+pub(super) fn issuer(key: &Key, issuer: &impl AsRef<str>, r: &mut Reader) {
+    let production = r.is_production();
+    let Ok(url) = Url::parse(issuer.as_ref()) else {
         return r.fault(key, "is not a URL");
     };
     let secure = url.scheme() == "https";
     let local = url.scheme() == "http" && is_loopback(&url);
     if !secure && (production || !local) {
-        r.fault(key, "must be an https URL (http is for a loopback address in development)");
+        r.fault(key, "must be an https URL (http only for a loopback address in development)");
     }
     if url.query().is_some() || url.fragment().is_some() {
         r.fault(key, "must have no query and no fragment (OpenID Connect Discovery section 3)");
     }
 }
 
-/// The driver lets parameters of the query override the host, the user and the password, and takes what
-/// is missing from its own environment: the URL must say all of it, in its proper place, once.
-pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r: &mut Reader) {
-    // Parse errors are not quoted: they could hold the password.
+/// Query parameters could override host, user and password in the PostgreSQL driver, and it takes
+/// missing parts from its own environment. So the URL must state each part once, in its place.
+pub(super) fn database(key: &Key, url: &SecretString, r: &mut Reader) {
+    let production = r.is_production();
+    // Parse errors are not quoted: they could contain the password.
     let Ok(url) = Url::parse(url.expose_secret()) else {
         return r.fault(key, "is not a URL");
     };
@@ -98,15 +109,15 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
         r.fault(key, "must name the database");
     }
     if url.username().is_empty() || url.username() == "postgres" {
-        r.fault(key, "must name a login of its own, not the superuser's");
+        r.fault(key, "must name a role that is not the superuser `postgres`; see deploy/roles.sql");
     }
-    let password = url.password().map(secrets::decoded);
+    let password = url.password().map(secrets::percent_decoded);
     let password = password.as_ref().map(ExposeSecret::expose_secret);
     if password.is_none_or(|password| password.is_empty() || (production && password.len() < 16)) {
         r.fault(key, "must have a password, in production of 16 characters or more");
     }
     if production && password.is_some_and(|password| secrets::is_guessable(password, url.username())) {
-        r.fault(key, "must have a random password, not one of words, of the login's name or of few characters");
+        r.fault(key, "must have a random password, without common words, the role's name or few characters");
     }
     let verified = url.query_pairs().any(|(name, value)| name == "sslmode" && value == "verify-full");
     if production && !is_loopback(&url) && !verified {
@@ -114,13 +125,12 @@ pub(super) fn check_database(key: &str, url: &SecretString, production: bool, r:
     }
 }
 
-/// The client's own options, some of which switch its checks off, are none of ours.
-/// Answers whether it is without TLS.
-pub(super) fn check_quota_store(key: &str, url: &SecretString, production: bool, r: &mut Reader) -> bool {
-    // Parse errors are not quoted: they could hold the password.
+/// Query and fragment are refused because options of the Redis client can switch its checks off.
+pub(super) fn quota_store(key: &Key, url: &SecretString, r: &mut Reader) {
+    let production = r.is_production();
+    // Parse errors are not quoted: they could contain the password.
     let Ok(url) = Url::parse(url.expose_secret()) else {
-        r.fault(key, "is not a URL");
-        return false;
+        return r.fault(key, "is not a URL");
     };
     if !matches!(url.scheme(), "redis" | "rediss") || url.host().is_none() {
         r.fault(key, "must be a rediss:// or redis:// URL with a host");
@@ -132,25 +142,26 @@ pub(super) fn check_quota_store(key: &str, url: &SecretString, production: bool,
         if url.scheme() != "rediss" {
             r.fault(key, "must be rediss:// unless it is on a loopback address");
         }
-        let password = url.password().map(secrets::decoded);
+        let password = url.password().map(secrets::percent_decoded);
         let is_weak = |password: &str| password.len() < 16 || secrets::is_guessable(password, url.username());
         if password.is_none_or(|password| is_weak(password.expose_secret())) {
             r.fault(key, "must have a random password of 16 characters or more unless it is on a loopback address");
         }
     }
-    url.scheme() == "redis"
 }
 
-/// A token of another service, which nobody must be able to try out.
-pub(super) fn check_token(key: &str, token: &SecretString, production: bool, r: &mut Reader) {
+/// Checks a bearer token for another service, which an attacker must not be able to guess.
+pub(super) fn token(key: &Key, token: &SecretString, r: &mut Reader) {
+    let production = r.is_production();
     let token = token.expose_secret();
     if production && (token.len() < 16 || secrets::is_guessable(token, "")) {
         r.fault(key, "must be random, of 16 characters or more in production");
     }
 }
 
-/// The token goes there.
-pub(super) fn check_service_url(key: &str, url: &Url, production: bool, r: &mut Reader) {
+/// Checks the URL of a service that receives a bearer token.
+pub(super) fn service_url(key: &Key, url: &Url, r: &mut Reader) {
+    let production = r.is_production();
     if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !production)) {
         r.fault(key, "must be an https URL, or http on a loopback address");
     }
@@ -159,11 +170,39 @@ pub(super) fn check_service_url(key: &str, url: &Url, production: bool, r: &mut 
     }
 }
 
+/// Checks the prefix of names in the quota store.
+pub(super) fn quota_prefix(key: &Key, prefix: &impl AsRef<str>, r: &mut Reader) {
+    let prefix = prefix.as_ref();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if prefix.len() > 64 || !prefix.chars().all(allowed) {
+        r.fault(key, "must be 1 to 64 letters, digits, `-`, `_`, `.` or `:` of ASCII");
+    }
+}
+
+pub(super) fn vault_key(key: &Key, name: &impl AsRef<str>, r: &mut Reader) {
+    check_path(key, name.as_ref(), "-_.", r);
+}
+
+pub(super) fn vault_mount(key: &Key, path: &impl AsRef<str>, r: &mut Reader) {
+    check_path(key, path.as_ref(), "-_./", r);
+}
+
+/// The parts of a path become parts of a URL, and dots could climb out of the mount.
+fn check_path(key: &Key, path: &str, punctuation: &str, r: &mut Reader) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || punctuation.contains(c);
+    let bad_part = path.split('/').any(|part| part.is_empty() || part.starts_with('.'));
+    if path.len() > 40 || bad_part || !path.chars().all(allowed) {
+        let message =
+            format!("must be 1 to 40 letters, digits or any of `{punctuation}`, and no part may begin with a dot");
+        r.fault(key, message);
+    }
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        // A non-special scheme such as postgres:// keeps addresses as names.
+        // For a non-special scheme such as postgres://, `url` keeps addresses as names.
         Some(Host::Domain(name)) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         None => false,
     }

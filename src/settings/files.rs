@@ -1,4 +1,4 @@
-//! Settings whose values are in files of their own, named by `APP_…_FILE` (SECRET-02).
+//! Settings whose value is in a file, named by `APP_…_FILE` (SECRET-02).
 
 use std::{
     collections::BTreeMap,
@@ -8,64 +8,62 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{
-    Fault,
-    reader::{is_ours, variable},
-};
+use super::{Fault, reader::is_setting, row::Key};
 
-/// The files, by the variable of the setting. Each is read when its setting is asked for, once: what a command has no use
-/// for, it does not read.
+/// The files by the variable of their setting. A file is read once, when its setting is read: a
+/// command does not read secrets that it does not use.
 #[derive(Default)]
-pub(super) struct Files(BTreeMap<String, One>);
+pub(super) struct Files(BTreeMap<String, ValueFile>);
 
-struct One {
+struct ValueFile {
     path: PathBuf,
     text: Option<Zeroizing<String>>,
 }
 
 impl Files {
-    /// Takes the files out of the variables, and leaves an empty value in place of each, so that its setting is known to be
-    /// there. Other programs' variables are dropped.
-    pub(super) fn take(
+    /// Removes the `_FILE` variables and puts an empty value in place of each, so that its setting
+    /// counts as present. Drops variables of other programs.
+    pub(super) fn extract(
         variables: BTreeMap<String, String>,
         faults: &mut Vec<Fault>,
     ) -> (Self, BTreeMap<String, String>) {
-        let (mut files, mut values) = (BTreeMap::new(), BTreeMap::new());
-        for (name, value) in variables.into_iter().filter(|(name, _)| is_ours(name)) {
+        let mut files = BTreeMap::new();
+        let mut values = BTreeMap::new();
+        for (name, value) in variables.into_iter().filter(|(name, _)| is_setting(name)) {
             match name.strip_suffix("_FILE") {
                 None => drop(values.insert(name, value)),
-                Some(target) => drop(files.insert(target.to_owned(), One { path: value.into(), text: None })),
+                Some(target) => drop(files.insert(target.to_owned(), ValueFile { path: value.into(), text: None })),
             }
         }
         for target in files.keys() {
             if values.insert(target.clone(), String::new()).is_some() {
-                let message = "is set both directly and by a file".to_owned();
+                let message = format!("is set both directly and by a file; remove this or {target}");
                 faults.push(Fault { variable: format!("{target}_FILE"), message });
             }
         }
         (Self(files), values)
     }
 
-    /// The content of the file of a setting, without the end of its last line; `None` if there is no file.
-    pub(super) fn text(&mut self, key: &str) -> Option<io::Result<Zeroizing<String>>> {
-        let one = self.0.get_mut(&variable(key))?;
-        if one.text.is_none() {
-            let text = match std::fs::read_to_string(&one.path) {
+    /// The content of a setting's file without the final line break; `None` if it has no file.
+    pub(super) fn text(&mut self, key: &Key) -> Option<io::Result<Zeroizing<String>>> {
+        let file = self.0.get_mut(&key.variable())?;
+        if file.text.is_none() {
+            let text = match std::fs::read_to_string(&file.path) {
                 Ok(text) => Zeroizing::new(text),
                 Err(error) => return Some(Err(error)),
             };
-            one.text = Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
+            file.text = Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()));
         }
-        one.text.clone().map(Ok)
+        file.text.clone().map(Ok)
     }
 
-    /// Where the file of a setting is.
-    pub(super) fn path(&self, key: &str) -> Option<&Path> {
-        self.0.get(&variable(key)).map(|one| one.path.as_path())
+    /// The path of a setting's file.
+    pub(super) fn path(&self, key: &Key) -> Option<&Path> {
+        self.0.get(&key.variable()).map(|file| file.path.as_path())
     }
 
-    /// Those that were read.
+    /// The files that were read.
     pub(super) fn read(&self) -> impl Iterator<Item = PathBuf> {
-        self.0.values().filter(|one| one.text.is_some()).map(|one| one.path.clone())
+        self.0.values().filter(|file| file.text.is_some()).map(|file| file.path.clone())
     }
 }

@@ -1,47 +1,26 @@
-//! The listener for services of one's own (AUTHN-18).
+//! The internal listener and its services (AUTHN-18). docs/internal.md has an example.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    str::FromStr,
-};
+use std::{collections::BTreeMap, net::SocketAddr, str::FromStr};
 
 use super::{
-    Reader,
+    Reader, Service,
+    table::InternalFiles,
     tls::{Clients, Tls, TlsVersion},
 };
-use crate::{
-    authz::{internal::ServiceRight, matrix::Scope},
-    domain::TenantId,
-};
 
-/// The internal listener: TLS 1.3, and nobody without a certificate.
+/// The internal listener: TLS 1.3 with a client certificate only.
 #[derive(Clone, Debug)]
 pub struct Internal {
-    /// `APP_INTERNAL__LISTEN`: its address. Without it there is no such listener, and the others may not be set.
+    /// Its address.
     pub listen: SocketAddr,
-    /// `APP_INTERNAL__CERTIFICATE_PATH`, `APP_INTERNAL__KEY_PATH` and `APP_INTERNAL__CLIENT_CA_PATH`, all required.
+    /// Its certificate, and the authorities of client certificates.
     pub tls: Tls,
-    /// Who may call, by the name in their certificate.
+    /// The services that may call, by the name in their certificate.
     pub services: BTreeMap<CertificateName, Service>,
 }
 
-/// `APP_INTERNAL__SERVICES__<NAME>__…`: a service that is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// `<NAME>` in lower case. Its subject, in logs and to operators, is `service:<name>`.
-    pub name: String,
-    /// `…__RIGHTS`, separated by commas, default none: what it may call besides the operations of the API.
-    pub rights: BTreeSet<ServiceRight>,
-    /// `…__TENANT`, default none: for whom it calls the operations of the API in its own name; without one it calls them
-    /// with tokens only, in the name of whose they are.
-    pub tenant: Option<TenantId>,
-    /// `…__SCOPES`, separated by commas, default none: the scopes with which it does.
-    pub scopes: BTreeSet<Scope>,
-}
-
-/// A subject alternative name (RFC 5280 section 4.2.1.6): `…__CERTIFICATE_NAME`, `spiffe://…` or another URI, or
-/// `dns:<name>`. Compared as a whole, and a DNS name without regard to case.
+/// A subject alternative name (RFC 5280 section 4.2.1.6), compared as a whole; a DNS name without
+/// regard to case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertificateName {
     /// A URI, such as a SPIFFE ID.
@@ -73,45 +52,48 @@ impl FromStr for CertificateName {
 }
 
 impl Internal {
-    /// `None` without an address.
+    /// `None` without an address, or if something is missing or invalid.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
-        let listen: Option<SocketAddr> = r.optional("internal.listen");
-        let files = ["certificate_path", "key_path", "client_ca_path"];
-        let services: Vec<_> = r.names("internal.services").into_iter().map(|name| Service::read(r, name)).collect();
+        let files = InternalFiles::read_rows(r, None);
+        // All of them before the first `?`, so that every fault is found.
+        let names = r.names(Service::SECTION.place);
+        let services: Vec<Option<Service>> = names.into_iter().map(|name| read_service(r, &name)).collect();
+        let InternalFiles { listen, certificate, key, client_ca } = files?;
         let Some(listen) = listen else {
-            let given = files.map(|file| r.optional::<String>(&format!("internal.{file}")).is_some());
-            if given.contains(&true) || !services.is_empty() {
-                r.fault("internal.listen", "is required, since there are other settings of the internal listener");
+            let others = certificate.is_some() || key.is_some() || client_ca.is_some() || !services.is_empty();
+            if others && !r.has(&InternalFiles::listen.key()) {
+                let message = "is required, since other settings of the internal listener are set";
+                r.fault(&InternalFiles::listen.key(), message);
             }
             return None;
         };
-        let [certificate, key, authorities] = files.map(|file| r.required(&format!("internal.{file}")));
-        let clients = Clients::Required(authorities?);
+        for file in [InternalFiles::certificate, InternalFiles::key, InternalFiles::client_ca] {
+            if !r.has(&file.key()) {
+                r.fault(&file.key(), "is required for the internal listener");
+            }
+        }
+        if services.is_empty() {
+            let message = "lists no service, so no client could connect; add one, or remove the listener";
+            r.fault(&Service::SECTION.place.names(), message);
+        }
+        let services = services.into_iter().collect::<Option<Vec<_>>>()?;
+        let count = services.len();
+        let services: BTreeMap<_, _> =
+            services.into_iter().map(|service| (service.certificate_name.clone(), service)).collect();
+        if services.len() != count {
+            r.fault(&Service::SECTION.place.names(), "has two services with the same certificate_name");
+        }
+        let clients = Clients::Required(client_ca?);
         let guarded = r.is_production();
         let tls = Tls { certificate: certificate?, key: key?, min_version: TlsVersion::V1_3, clients, guarded };
-        let services = services.into_iter().collect::<Option<Vec<_>>>()?;
-        if services.is_empty() {
-            r.fault("internal.services", "names nobody, so nobody could call");
-        }
-        let count = services.len();
-        let services: BTreeMap<_, _> = services.into_iter().collect();
-        if services.len() != count {
-            r.fault("internal.services", "gives two services the same certificate_name");
-        }
         Some(Self { listen, tls, services })
     }
 }
 
-impl Service {
-    fn read(r: &mut Reader, name: String) -> Option<(CertificateName, Self)> {
-        let key = |leaf: &str| format!("internal.services.{name}.{leaf}");
-        let certificate_name = r.required(&key("certificate_name"));
-        let tenant = r.optional(&key("tenant"));
-        let scopes: BTreeSet<Scope> = r.list(&key("scopes")).into_iter().collect();
-        let rights = r.list(&key("rights")).into_iter().collect();
-        if tenant.is_none() && !scopes.is_empty() {
-            r.fault(&key("tenant"), "is required, since there are scopes");
-        }
-        Some((certificate_name?, Self { name, rights, tenant, scopes }))
+fn read_service(r: &mut Reader, name: &str) -> Option<Service> {
+    let service = Service::read_rows(r, Some(name), Some(name.to_owned()))?;
+    if service.tenant.is_none() && !service.scopes.is_empty() {
+        r.fault(&Service::tenant.key_of(Some(name)), "is required, since scopes are set");
     }
+    Some(service)
 }

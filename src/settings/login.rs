@@ -1,64 +1,65 @@
+//! Settings of commands that need a PostgreSQL role and little else.
+//!
+//! The server's environment has none of these roles, except that of incidents if a service may
+//! send commands for them.
+
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::{Faults, Internal, Reader, SecretRead, checks, environment, secrets};
-use crate::{authz::internal::ServiceRight, crypto::IndexKeys};
+use super::{
+    Faults, Internal, Reader, SecretRead, environment,
+    row::Setting,
+    secrets,
+    table::{CommandLogins, KeyRows},
+};
+use crate::{crypto::IndexKeys, domain::ServiceRight};
 
-const OPERATOR: &str = "database.operator_url";
-
-/// The URL of a login, with a fault for all that is wrong with it.
-pub(super) fn url(r: &mut Reader, key: &str) -> Option<SecretString> {
-    let url = r.secret(key)?;
-    let production = r.is_production();
-    checks::check_database(key, &url, production, r);
-    Some(url)
-}
-
-/// What a command that works on the database needs to know: one login. The server's environment does not hold it, but
-/// for that of incidents, if a service may order them to be handled.
+/// The database URL of one PostgreSQL role.
 #[derive(Clone, Debug)]
 pub struct LoginSettings {
-    /// `postgres://login:…@host/db`.
+    /// `postgres://role:…@host/db`.
     pub url: SecretString,
     /// Where it was read (SECRET-05).
     pub secrets_read: Vec<SecretRead>,
 }
 
 impl LoginSettings {
-    /// `APP_DATABASE__OWNER_URL` of the process environment, for `migrate`.
+    /// Reads `APP_DATABASE__OWNER_URL` of the process environment, for `migrate` and `restore`.
     pub fn owner() -> Result<Self, Faults> {
-        Self::load("database.owner_url")
+        Self::load(&CommandLogins::owner_url)
     }
 
-    /// `APP_DATABASE__OPERATOR_URL` of the process environment, for `incident` and `keys rewrap`.
+    /// Reads `APP_DATABASE__OPERATOR_URL`, for `incident` and `keys rewrap`.
     pub fn operator() -> Result<Self, Faults> {
-        Self::load(OPERATOR)
+        Self::load(&CommandLogins::operator_url)
     }
 
-    /// `APP_DATABASE__BACKUP_URL` of the process environment, for `backup`.
+    /// Reads `APP_DATABASE__BACKUP_URL`, for `backup` and `audit verify`.
     pub fn backup() -> Result<Self, Faults> {
-        Self::load("database.backup_url")
+        Self::load(&CommandLogins::backup_url)
     }
 
-    /// That of incidents, if a service may order them to be handled.
-    pub(super) fn of_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
-        let wanted = internal?.services.values().any(|service| service.rights.contains(&ServiceRight::Incidents));
-        let url = wanted.then(|| url(r, "database.incidents_url")).flatten()?;
+    /// The role for incidents; `None` if no service has the right to send commands for them.
+    pub(super) fn for_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
+        let mut services = internal?.services.values();
+        let needed = services.any(|service| service.rights.contains(&ServiceRight::Incidents));
+        let url = needed.then(|| r.read(&CommandLogins::incidents_url, None)).flatten()?;
         Some(Self { url, secrets_read: Vec::new() })
     }
 
-    fn load(key: &str) -> Result<Self, Faults> {
-        load(|r| url(r, key)).map(|(url, secrets_read)| Self { url, secrets_read })
+    fn load(setting: &Setting<SecretString>) -> Result<Self, Faults> {
+        let (url, secrets_read) = load(|r| r.read(setting, None))?;
+        Ok(Self { url, secrets_read })
     }
 }
 
-/// What the commands that retire keys need to know, and no more: they are for when the service does not start, too.
+/// Settings of the commands that retire keys. They must also work if the service does not start.
 #[derive(Clone, Debug)]
 pub struct RetirementSettings {
-    /// `APP_DATABASE__OPERATOR_URL`.
+    /// The operator's role.
     pub operator: LoginSettings,
-    /// `APP_KEYS__INDEX`, where it was asked for: the first of them stays.
+    /// Index keys, for commands that need them: the first one stays.
     pub index: Option<Arc<IndexKeys>>,
 }
 
@@ -66,8 +67,8 @@ impl RetirementSettings {
     /// Reads the process environment.
     pub fn load(with_index_keys: bool) -> Result<Self, Faults> {
         let read = |r: &mut Reader| {
-            let url = url(r, OPERATOR);
-            let index = with_index_keys.then(|| r.secret_with("keys.index", IndexKeys::from_text).map(Arc::new));
+            let url = r.read(&CommandLogins::operator_url, None);
+            let index = with_index_keys.then(|| r.read(&KeyRows::index, None));
             Some((url?, index.map_or(Some(None), |index| index.map(Some))?))
         };
         let ((url, index), secrets_read) = load(read)?;
@@ -75,18 +76,15 @@ impl RetirementSettings {
     }
 }
 
-/// Reads the process environment for a command. The server's settings may be there too; they are its own affair.
+/// Reads the process environment for a command. It may also hold the server's settings, which are
+/// not checked.
 fn load<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> Result<(T, Vec<SecretRead>), Faults> {
     let mut reader = Reader::new(environment());
-    let found = read(&mut reader);
+    let settings = read(&mut reader);
     if reader.is_production() {
         secrets::check(&mut reader);
-        reader.refuse_the_drivers();
+        reader.reject_driver_variables();
     }
     let secrets_read = reader.secrets.reads();
-    let faults = reader.faults();
-    match found {
-        Some(found) if faults.0.is_empty() => Ok((found, secrets_read)),
-        _ => Err(faults),
-    }
+    Ok((reader.finish(settings)?, secrets_read))
 }

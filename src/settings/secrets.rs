@@ -1,8 +1,10 @@
-//! What is known of secrets without knowing them: where each came from, and which two are the same (SECRET-03,
-//! SECRET-05).
+//! Where each secret was read, whether two are the same, and whether one is guessable, without
+//! keeping any of them (SECRET-03, SECRET-05).
+//!
+//! The reader registers every secret here; `serve` and the commands log what was registered.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -12,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Reader, reader::variable};
+use super::{Reader, row::Key};
 use crate::{crypto::sha256, telemetry::event};
 
 /// Where a secret was read.
@@ -20,85 +22,83 @@ use crate::{crypto::sha256, telemetry::event};
 pub enum SecretSource {
     /// From a variable.
     Environment,
-    /// From a file of its own.
+    /// From a file named by an `APP_…_FILE` variable.
     File(PathBuf),
-    /// From the file of `APP_CONFIG`.
+    /// From the TOML file of `APP_CONFIG`.
     Config(PathBuf),
 }
 
-/// A secret that was read. Not the secret.
+/// A record that a secret was read, without its value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretRead {
     /// The variable of its setting.
     pub setting: String,
-    /// Where it was.
+    /// Where it was read.
     pub source: SecretSource,
-    /// What tells it from the one after it.
+    /// Changes when the secret does.
     digest: [u8; 32],
 }
 
-/// Raises the event of each secret that a component has read.
-pub fn tell(component: &str, reads: &[SecretRead]) {
+/// Logs a security event for each secret that a component has read.
+pub fn log_secrets_read(component: &str, reads: &[SecretRead]) {
     for read in reads {
         event::secret_read(component, &read.setting, &read.source.to_string());
     }
 }
 
-/// The secrets that a reader came across, by setting.
+/// Digests of the secrets that were read, by setting.
 #[derive(Default)]
-pub(super) struct Found(BTreeMap<String, One>);
+pub(super) struct SecretRegistry(BTreeMap<Key, SecretDigests>);
 
-struct One {
+struct SecretDigests {
     source: SecretSource,
-    /// Of all of the setting, and of each part that is secret.
-    digest: [u8; 32],
+    whole: [u8; 32],
+    /// One for each secret part; see [`secret_parts`].
     parts: Vec<[u8; 32]>,
 }
 
-impl Found {
-    /// Notes a secret of `key`.
-    pub(super) fn note(&mut self, key: &str, text: &str, source: SecretSource) {
-        let parts = parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect();
-        self.0.insert(key.to_owned(), One { source, digest: sha256(text.as_bytes()), parts });
+impl SecretRegistry {
+    pub(super) fn register(&mut self, key: &Key, text: &str, source: SecretSource) {
+        let parts = secret_parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect();
+        self.0.insert(key.clone(), SecretDigests { source, whole: sha256(text.as_bytes()), parts });
     }
 
-    /// Which there are.
+    /// The secrets that were read.
     pub(super) fn reads(&self) -> Vec<SecretRead> {
-        let read = |(key, one): (&String, &One)| SecretRead {
-            setting: variable(key),
-            source: one.source.clone(),
-            digest: one.digest,
+        let read = |(key, secret): (&Key, &SecretDigests)| SecretRead {
+            setting: key.variable(),
+            source: secret.source.clone(),
+            digest: secret.whole,
         };
         self.0.iter().map(read).collect()
     }
 }
 
-/// What is secret of a setting: the password of a URL, each key of a keyset, or all of it.
-fn parts(text: &str) -> Vec<Zeroizing<String>> {
+/// The secret parts of a setting: the password of a URL, each key of a keyset, or all of it.
+fn secret_parts(text: &str) -> Vec<Zeroizing<String>> {
     if let Ok(url) = Url::parse(text.trim())
         && url.has_host()
     {
-        let password = url.password().map(|password| Zeroizing::new(decoded(password).expose_secret().to_owned()));
-        return password.into_iter().collect();
+        let password = url.password().map(percent_decoded);
+        return password.map(|password| Zeroizing::new(password.expose_secret().to_owned())).into_iter().collect();
     }
     let key = |part: &str| part.split_once(':').map_or(part, |(_, key)| key).trim().to_owned();
     text.split(',').map(|part| Zeroizing::new(key(part))).collect()
 }
 
-/// Adds a fault for each secret that is another's too, and for each file of secrets that everybody can read.
+/// Adds a fault for each secret that another setting also has, and for each file of secrets that
+/// users other than its owner and group can access.
 pub(super) fn check(r: &mut Reader) {
     let mut faults = Vec::new();
-    for (key, one) in &r.secrets.0 {
-        let shares = |(other, theirs): &(&String, &One)| {
-            *other != key && one.parts.iter().any(|part| theirs.parts.contains(part))
+    for (key, secret) in &r.secrets.0 {
+        let same = |(other, theirs): &(&Key, &SecretDigests)| {
+            *other != key && secret.parts.iter().any(|part| theirs.parts.contains(part))
         };
-        if let Some((other, _)) = r.secrets.0.iter().find(shares) {
-            faults.push((key.clone(), format!("is the same secret as in {}", variable(other))));
+        if let Some((other, _)) = r.secrets.0.iter().find(same) {
+            faults.push((key.clone(), format!("is the same secret as in {other}; generate a separate one")));
         }
-        if let SecretSource::File(path) | SecretSource::Config(path) = &one.source
-            && let Some(fault) = readable_by_all(path)
-        {
-            faults.push((key.clone(), fault));
+        if let SecretSource::File(path) | SecretSource::Config(path) = &secret.source {
+            faults.extend(file_mode_fault(path).map(|fault| (key.clone(), fault)));
         }
     }
     for (key, fault) in faults {
@@ -106,56 +106,45 @@ pub(super) fn check(r: &mut Reader) {
     }
 }
 
-/// A fault if somebody who is neither the owner of the file nor of its group may do anything with it.
-pub(crate) fn readable_by_all(path: &Path) -> Option<String> {
+/// A fault if users other than the owner and the group of a file can access it.
+pub(crate) fn file_mode_fault(path: &Path) -> Option<String> {
     let Ok(metadata) = std::fs::metadata(path) else {
-        return Some("nobody can say who may read the file".to_owned());
+        return Some(format!("the mode of {} cannot be read", path.display()));
     };
-    let mode = metadata.permissions().mode();
-    let open = mode & 0o007 != 0;
-    open.then(|| format!("{} is open to everybody (mode {:03o}); make it 400 or 440", path.display(), mode & 0o777))
+    let mode = metadata.permissions().mode() & 0o777;
+    (mode & 0o007 != 0)
+        .then(|| format!("{} is accessible to all users (mode {mode:03o}); set its mode to 400 or 440", path.display()))
 }
 
-/// A URL without user and password: where it leads, and how. `None` if it is none.
+/// A URL without user and password; `None` if it is malformed.
 pub(crate) fn without_credentials(url: &SecretString) -> Option<Url> {
     let mut url = Url::parse(url.expose_secret()).ok()?;
     url.set_username("").and_then(|()| url.set_password(None)).ok()?;
     Some(url)
 }
 
-/// A password as it is, and not as a URL writes it.
-pub(crate) fn decoded(password: &str) -> SecretString {
-    // As a value of a form, but for the plus sign, which is itself here.
+/// The password that its percent-encoded form in a URL stands for.
+pub(crate) fn percent_decoded(password: &str) -> SecretString {
+    // Decoded as a form value, where a plus sign would be a space.
     let form = Zeroizing::new(format!("p={}", password.replace('+', "%2B").replace('&', "%26")));
     let value = url::form_urlencoded::parse(form.as_bytes()).next();
     SecretString::from(value.map(|(_, password)| password.into_owned()).unwrap_or_default())
 }
 
-/// What a password must not have: it is no random text then, or the one of an example.
-const WORDS: [&str; 11] = [
-    "password",
-    "passwort",
-    "changeme",
-    "change-me",
-    "change_me",
-    "secret",
-    "default",
-    "postgres",
-    "letmein",
-    "qwerty",
-    "example",
-];
+/// Words of common and of example passwords. A random one contains none.
+const COMMON_WORDS: &str =
+    "password passwort changeme change-me change_me secret default postgres letmein qwerty example";
 
-/// Whether somebody would try it out: a word that many take, the login's name, or few different characters.
+/// Whether an attacker would try the password: it contains a common word or the name of its login,
+/// or has fewer than six different characters.
 pub(super) fn is_guessable(password: &str, login: &str) -> bool {
     let lower = password.to_lowercase();
-    let different = lower.chars().collect::<std::collections::BTreeSet<_>>().len();
-    different < 6
-        || WORDS.iter().any(|word| lower.contains(word))
+    lower.chars().collect::<BTreeSet<_>>().len() < 6
+        || COMMON_WORDS.split(' ').any(|word| lower.contains(word))
         || (!login.is_empty() && lower.contains(&login.to_lowercase()))
 }
 
-/// Without the digest: what is easily guessed could be told from it.
+/// Without the digest, from which a weak secret could be guessed.
 impl fmt::Debug for SecretRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {}", self.setting, self.source)
@@ -177,8 +166,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secret_03_the_secret_part_of_a_setting_is_found() {
-        let parts = |text: &str| parts(text).iter().map(|part| part.to_string()).collect::<Vec<_>>();
+    fn secret_03_secret_parts_of_a_setting_are_found() {
+        let parts = |text: &str| secret_parts(text).iter().map(|part| part.to_string()).collect::<Vec<_>>();
         assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p,w"]);
         assert_eq!(parts("rediss://cache"), Vec::<String>::new());
         assert_eq!(parts(" 2:AAA=, 1:BBB= "), ["AAA=", "BBB="]);
@@ -186,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_03_a_password_that_many_take_is_known() {
+    fn secret_03_common_passwords_are_guessable() {
         for bad in [
             "Changeme-20261125",
             "xPASSWORDx0123456",

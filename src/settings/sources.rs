@@ -1,4 +1,4 @@
-//! Where settings come from, so that they can be read again.
+//! The sources of the settings, so that they can be read again when a file changes (SECRET-04).
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,65 +9,64 @@ use zeroize::Zeroizing;
 use super::{Faults, Settings};
 use crate::crypto::sha256;
 
-/// What settings were read from. Files may say something else by now (SECRET-04). Cheap to clone.
+/// Shortest time between two reloads.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The variables and files that settings were read from. Cheap to clone.
 #[derive(Clone)]
 pub struct Sources {
     variables: Arc<BTreeMap<String, SecretString>>,
-    /// Those that were read.
+    /// The files that were read.
     files: Arc<[PathBuf]>,
-    /// Rung when the files are to be looked at now.
-    bell: watch::Sender<()>,
+    /// Notified when the files are to be checked at once.
+    notify: watch::Sender<()>,
 }
 
-/// When files are to be looked at.
+/// Says when files are to be checked for changes: at an interval, and on request.
 #[derive(Debug)]
-pub struct Looks {
-    every: Duration,
-    bell: watch::Receiver<()>,
+pub struct ReloadTicker {
+    interval: Duration,
+    notified: watch::Receiver<()>,
 }
-
-/// Between two looks, however often the bell rings.
-const REST: Duration = Duration::from_millis(100);
 
 impl Sources {
     pub(super) fn new(variables: &BTreeMap<String, String>) -> Self {
-        let own = variables.iter().filter(|(name, _)| name.starts_with("APP_"));
-        let kept = own.map(|(name, value)| (name.clone(), SecretString::from(value.as_str())));
-        Self { variables: Arc::new(kept.collect()), files: Arc::default(), bell: watch::Sender::new(()) }
+        let variables = variables.iter().filter(|(name, _)| name.starts_with("APP_"));
+        let variables = variables.map(|(name, value)| (name.clone(), SecretString::from(value.as_str())));
+        Self { variables: Arc::new(variables.collect()), files: Arc::default(), notify: watch::Sender::new(()) }
     }
 
-    /// With the files that were read.
-    pub(super) fn of(self, files: Vec<PathBuf>) -> Self {
+    pub(super) fn with_files(self, files: Vec<PathBuf>) -> Self {
         Self { files: files.into(), ..self }
     }
 
-    /// The settings as they are there now.
+    /// Reads the settings again; files may have changed.
     pub fn read(&self) -> Result<Settings, Faults> {
         let variables = self.variables.iter();
-        let variables = variables.map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect();
-        Settings::from_variables(variables)
+        let variables = variables.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()));
+        Settings::from_variables(variables.collect())
     }
 
-    /// Has everybody who follows the files look at them now.
-    pub fn look_now(&self) {
-        self.bell.send_replace(());
+    /// Makes every ticker fire now.
+    pub fn reload_now(&self) {
+        self.notify.send_replace(());
     }
 
-    /// Whether anybody follows them.
+    /// Whether there is a ticker.
     #[must_use]
     pub fn are_followed(&self) -> bool {
-        self.bell.receiver_count() > 0
+        self.notify.receiver_count() > 0
     }
 
-    /// Follows the files, from what they are at the start on: they may have changed since they were read.
+    /// A ticker that fires first at once: files may have changed since they were read.
     #[must_use]
-    pub fn looks(&self, every: Duration) -> Looks {
-        let mut bell = self.bell.subscribe();
-        bell.mark_changed();
-        Looks { every, bell }
+    pub fn reload_ticker(&self, interval: Duration) -> ReloadTicker {
+        let mut notified = self.notify.subscribe();
+        notified.mark_changed();
+        ReloadTicker { interval, notified }
     }
 
-    /// Of all files that settings were read from. What cannot be read counts as empty.
+    /// Digest of all files that settings were read from. An unreadable file counts as empty.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let digests = self.files.iter().map(|path| {
@@ -78,16 +77,16 @@ impl Sources {
     }
 }
 
-impl Looks {
-    /// Waits for the next.
+impl ReloadTicker {
+    /// Waits until the files are to be checked.
     pub async fn next(&mut self) {
-        tokio::time::sleep(REST).await;
-        // At the end there is nobody to ring, and no harm in looking once more.
-        let _ = tokio::time::timeout(self.every, self.bell.changed()).await;
+        tokio::time::sleep(MIN_INTERVAL).await;
+        // An error means that the sources are gone; one more check does no harm.
+        let _ = tokio::time::timeout(self.interval, self.notified.changed()).await;
     }
 }
 
-/// Without what may be secret.
+/// Without values, which may be secret.
 impl fmt::Debug for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.variables.keys()).finish()

@@ -1,75 +1,56 @@
-use std::{path::PathBuf, str::FromStr};
+//! TLS of a listener (CRYPTO-01). `edge::Tls` loads the files and reloads them when they change.
 
-use super::Reader;
+use std::path::PathBuf;
 
-/// TLS of a listener (CRYPTO-01).
+use super::{Reader, table::TlsFiles};
+
+/// TLS of a listener.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// `APP_TLS__CERTIFICATE_PATH`: a PEM file of the certificate and those between it and the root, in this order. It is
-    /// read again when it changes, and so are the others.
+    /// PEM file of the certificate and the intermediate certificates.
     pub certificate: PathBuf,
-    /// `APP_TLS__KEY_PATH`: a PEM file of its key (PKCS #8, PKCS #1 or SEC 1).
+    /// PEM file of its key.
     pub key: PathBuf,
-    /// `APP_TLS__MIN_VERSION`: `1.3` (default) or `1.2`.
+    /// Oldest version that is accepted.
     pub min_version: TlsVersion,
-    /// Whether callers show certificates too.
+    /// Whether callers present certificates.
     pub clients: Clients,
-    /// Whether the key is refused if everybody can read it: in production.
+    /// Whether a key that all users can read is refused, as in production.
     pub guarded: bool,
 }
 
-/// Whether callers of a listener show certificates, signed by the authorities of a PEM file.
+/// Client certificates at a listener, signed by the authorities of a PEM file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// They are not asked for one.
+    /// Not requested.
     Unasked,
-    /// `APP_TLS__CLIENT_CA_PATH`: who has one may show it, so that tokens bound to it count (RFC 8705).
+    /// Requested, for tokens that are bound to one (RFC 8705).
     Asked(PathBuf),
-    /// `APP_INTERNAL__CLIENT_CA_PATH`: without one there is no connection (AUTHN-18).
+    /// Required for a connection (AUTHN-18).
     Required(PathBuf),
 }
 
-/// The oldest version that is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVersion {
-    /// RFC 5246, for callers that know no better.
+    /// RFC 5246, for callers that support nothing newer.
     V1_2,
     /// RFC 8446
-    #[default]
     V1_3,
 }
 
-impl FromStr for TlsVersion {
-    type Err = &'static str;
-
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        match s {
-            "1.2" => Ok(Self::V1_2),
-            "1.3" => Ok(Self::V1_3),
-            _ => Err("expected `1.3` or `1.2`"),
-        }
-    }
-}
-
 impl Tls {
-    /// Of the public listener; `None` without a certificate: plain HTTP.
+    /// TLS of the public listener; `None` without a certificate: plain HTTP.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
-        let certificate = r.optional("tls.certificate_path");
-        let key = r.optional("tls.key_path");
-        let min_version = r.or("tls.min_version", TlsVersion::default());
-        let clients = r.optional("tls.client_ca_path").map_or(Clients::Unasked, Clients::Asked);
-        let guarded = r.is_production();
-        match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Self { certificate, key, min_version, clients, guarded }),
-            (None, None) if clients == Clients::Unasked => None,
-            (None, _) => {
-                r.fault("tls.certificate_path", "is required, since there is a key or an authority");
-                None
-            }
-            (Some(_), None) => {
-                r.fault("tls.key_path", "is required, since there is a certificate");
-                None
-            }
+        let TlsFiles { certificate, key, min_version, client_ca } = TlsFiles::read_rows(r, None)?;
+        let (has_certificate, has_key) = (r.has(&TlsFiles::certificate.key()), r.has(&TlsFiles::key.key()));
+        if !has_certificate && (has_key || client_ca.is_some()) {
+            r.fault(&TlsFiles::certificate.key(), "is required, since a key or an authority is set");
         }
+        if has_certificate && !has_key {
+            r.fault(&TlsFiles::key.key(), "is required, since a certificate is set");
+        }
+        let clients = client_ca.map_or(Clients::Unasked, Clients::Asked);
+        Some(Self { certificate: certificate?, key: key?, min_version, clients, guarded: r.is_production() })
     }
 }

@@ -1,59 +1,30 @@
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
+//! SQL of API keys as their owners manage them: create, list, rotate and revoke.
+//!
+//! In: permits and domain values. Out: API keys without the hash of their secret, which the logins
+//! of operations cannot read; `db/credentials.rs` reads it for authentication. The handlers of
+//! `api/api_keys` call this.
 
-use super::{Position, ReadTx, StoreError, WriteTx, position::stored};
+use chrono::{DateTime, Utc};
+
+use super::{Position, ReadTx, WriteTx};
 use crate::{
     authz::{
         Change, ObjectPermit, Permit,
         actions::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
     },
-    domain::{ApiKey, ApiKeyId, TenantId},
+    db::{ApiKeyRow, DbError},
+    domain::{ApiKey, ApiKeyId},
 };
 
-/// All there is of a key but what it is checked with.
-pub(super) struct ApiKeyRow {
-    pub(super) tenant_id: Uuid,
-    pub(super) id: Uuid,
-    pub(super) name: String,
-    pub(super) scopes: Vec<String>,
-    pub(super) created_by: String,
-    pub(super) replaces: Option<Uuid>,
-    pub(super) authorized_at: DateTime<Utc>,
-    pub(super) created_at: DateTime<Utc>,
-    pub(super) expires_at: DateTime<Utc>,
-    pub(super) revoked_at: Option<DateTime<Utc>>,
-    pub(super) last_used_at: Option<DateTime<Utc>>,
-}
+/// Marks the actions that create an API key.
+pub trait CreatesKey: Change {}
+impl CreatesKey for CreateApiKey {}
+impl CreatesKey for RotateApiKey {}
 
-impl TryFrom<ApiKeyRow> for ApiKey {
-    type Error = StoreError;
-
-    fn try_from(row: ApiKeyRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: ApiKeyId::from_uuid(row.id),
-            tenant: TenantId::from_uuid(row.tenant_id),
-            name: stored(&row.name)?,
-            scopes: row.scopes,
-            created_by: row.created_by,
-            replaces: row.replaces.map(ApiKeyId::from_uuid),
-            authorized_at: row.authorized_at,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            revoked_at: row.revoked_at,
-            last_used_at: row.last_used_at,
-        })
-    }
-}
-
-/// Marks the actions that make a key.
-pub trait MakesKey: Change {}
-impl MakesKey for CreateApiKey {}
-impl MakesKey for RotateApiKey {}
-
-impl<A: MakesKey> WriteTx<A> {
-    /// Stores a new key of the permit's caller, with the hash of its secret.
-    pub async fn add_api_key(&mut self, permit: &Permit<A>, key: &ApiKey, secret_hash: &str) -> Result<(), StoreError> {
-        StoreError::unless(key.tenant == permit.tenant() && key.created_by == permit.principal().subject())?;
+impl<A: CreatesKey> WriteTx<A> {
+    /// Stores a new API key of the caller, with the hash of its secret.
+    pub async fn add_api_key(&mut self, permit: &Permit<A>, key: &ApiKey, secret_hash: &str) -> Result<(), DbError> {
+        DbError::unless(key.tenant == permit.tenant() && key.created_by == permit.principal().subject())?;
         sqlx::query!(
             "insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, authorized_by,
                                    replaces, created_at, expires_at)
@@ -77,8 +48,8 @@ impl<A: MakesKey> WriteTx<A> {
 }
 
 impl ReadTx<ListApiKeys> {
-    /// At most `limit` keys after a position, newest first.
-    pub async fn api_keys(&mut self, from: Position, limit: i64) -> Result<Vec<ApiKey>, StoreError> {
+    /// Reads a page of at most `limit` API keys after `from`, newest first.
+    pub async fn api_keys(&mut self, from: Position, limit: i64) -> Result<Vec<ApiKey>, DbError> {
         let tenant = self.tenant().uuid();
         let rows = sqlx::query_as!(
             ApiKeyRow,
@@ -98,14 +69,14 @@ impl ReadTx<ListApiKeys> {
     }
 }
 
-/// Marks the actions that end a key, at once or after a while.
-pub trait EndsKey: Change {}
-impl EndsKey for RotateApiKey {}
-impl EndsKey for RevokeApiKey {}
+/// Marks the actions that end an API key, at once or after an overlap.
+pub trait RevokesKey: Change {}
+impl RevokesKey for RotateApiKey {}
+impl RevokesKey for RevokeApiKey {}
 
-impl<A: EndsKey> WriteTx<A> {
-    /// The key of this id, locked until the transaction ends.
-    pub async fn lock_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+impl<A: RevokesKey> WriteTx<A> {
+    /// Reads the API key of this id and locks it until the transaction ends.
+    pub async fn lock_api_key(&mut self, id: ApiKeyId) -> Result<Option<ApiKey>, DbError> {
         let tenant = self.tenant().uuid();
         let row = sqlx::query_as!(
             ApiKeyRow,
@@ -122,12 +93,12 @@ impl<A: EndsKey> WriteTx<A> {
 }
 
 impl WriteTx<RotateApiKey> {
-    /// Lets the key go on until this time, unless it ends earlier.
-    pub async fn end_api_key(
+    /// Makes the API key expire at this time, unless it expires earlier.
+    pub async fn expire_api_key(
         &mut self,
         permit: &ObjectPermit<'_, RotateApiKey, ApiKey>,
         at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DbError> {
         sqlx::query!(
             "update api_keys set expires_at = $3 where tenant_id = $1 and id = $2 and expires_at > $3",
             permit.tenant().uuid(),
@@ -141,12 +112,12 @@ impl WriteTx<RotateApiKey> {
 }
 
 impl WriteTx<RevokeApiKey> {
-    /// Ends the key now. A second time changes nothing.
+    /// Revokes the API key now. If it is revoked already, nothing changes.
     pub async fn revoke_api_key(
         &mut self,
         permit: &ObjectPermit<'_, RevokeApiKey, ApiKey>,
         at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DbError> {
         sqlx::query!(
             "update api_keys set revoked_at = $3 where tenant_id = $1 and id = $2 and revoked_at is null",
             permit.tenant().uuid(),

@@ -1,27 +1,28 @@
-use std::{
-    fmt::Display,
-    time::{Duration, Instant},
-};
+//! Audit events: written in the transaction of the change they record (LOG-05), and listed.
+//!
+//! In: the permit of a change, and the changed objects. Out: a committed transaction with an audit
+//! event per object, and a line in the log. [`WriteTx`] has no other public way to commit. The
+//! handlers of `api/` call this; `maintenance` seals the trail.
+
+use std::fmt::Display;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, StoreError, WriteTx, position::storable, traced::Traced};
+use super::{Database, Position, ReadTx, WriteTx, keyset::clamp_time};
 use crate::{
     authz::{
         Action, Change, Permit,
         actions::{CreateExport, ListAuditEvents},
     },
-    domain::{AuditEvent, AuditEventId, AuditSeal, TenantId},
+    db::{DbError, TracingExecutor},
+    domain::{AuditEvent, AuditEventId, TenantId},
     telemetry::{TraceId, event},
 };
 
-/// How often it is told that the trail cannot be sealed.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
-
-/// What a permitted change is written down as, in the same transaction (LOG-05).
+/// The audit event of a permitted change, before it is written (LOG-05).
 #[derive(Debug)]
-pub(super) struct Entry<'p> {
+pub(super) struct AuditRecord<'p> {
     pub(super) tenant: TenantId,
     pub(super) id: Uuid,
     pub(super) subject: &'p str,
@@ -31,7 +32,7 @@ pub(super) struct Entry<'p> {
     pub(super) trace_id: String,
 }
 
-impl<'p> Entry<'p> {
+impl<'p> AuditRecord<'p> {
     pub(super) fn new<A: Action>(permit: &'p Permit<A>, action: &'p str, object: impl Display) -> Self {
         let principal = permit.principal();
         Self {
@@ -45,8 +46,8 @@ impl<'p> Entry<'p> {
         }
     }
 
-    /// In a transaction of its tenant.
-    async fn write_down(&self, connection: Traced<'_>) -> Result<(), StoreError> {
+    /// Writes the event in the current transaction, which is confined to the event's tenant.
+    async fn insert(&self, connection: TracingExecutor<'_>) -> Result<(), DbError> {
         sqlx::query!(
             "select note_audit_event($1, $2, $3, $4, $5, $6, $7)",
             self.tenant.uuid(),
@@ -62,43 +63,44 @@ impl<'p> Entry<'p> {
         Ok(())
     }
 
-    /// Says in the log that it happened. To be called after the commit.
-    pub(super) fn tell(&self) {
+    /// Logs the change. To be called after the commit.
+    pub(super) fn log(&self) {
         event::data_changed(self.subject, &self.tenant.to_string(), self.action, &self.object);
     }
 }
 
 impl<A: Change> WriteTx<A> {
-    /// Makes the changes lasting, with an entry in the audit trail for each object that was changed, and says so in the log.
-    /// Only after this succeeds may the caller be told.
-    pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), StoreError> {
+    /// Writes an audit event, commits, and logs the change. The response may be sent only after
+    /// this has succeeded.
+    pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), DbError> {
         self.commit_with(permit, object, &[]).await
     }
 
-    /// The same if more was changed than what the permit is for: what, and to which object.
+    /// Commits as [`commit`](Self::commit) does, for a change of more than the permit's object.
+    /// `more` has an action and an object for each further audit event.
     pub async fn commit_with(
         mut self,
         permit: &Permit<A>,
         object: impl Display,
         more: &[(&'static str, String)],
-    ) -> Result<(), StoreError> {
-        let more = more.iter().map(|(action, object)| Entry::new(permit, action, object));
-        let entries: Vec<_> = std::iter::once(Entry::new(permit, permit.audit(), object)).chain(more).collect();
-        for entry in &entries {
-            entry.write_down(self.connection()).await?;
+    ) -> Result<(), DbError> {
+        let more = more.iter().map(|(action, object)| AuditRecord::new(permit, action, object));
+        let records: Vec<_> = std::iter::once(AuditRecord::new(permit, permit.audit(), object)).chain(more).collect();
+        for record in &records {
+            record.insert(self.connection()).await?;
         }
-        self.finish().await?;
-        entries.iter().for_each(Entry::tell);
+        self.commit_unaudited().await?;
+        records.iter().for_each(AuditRecord::log);
         Ok(())
     }
 }
 
-/// Which events a list holds.
+/// Filter for a list of audit events. All conditions must hold.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Those of this object.
+    /// Only events of this object.
     pub object: Option<String>,
-    /// Those of then or later.
+    /// Only events at this time or later.
     pub from: Option<DateTime<Utc>>,
 }
 
@@ -131,16 +133,16 @@ impl From<EventRow> for AuditEvent {
 }
 
 impl ReadTx<ListAuditEvents> {
-    /// At most `limit` events after `from`, newest first.
+    /// Reads a page of at most `limit` events after `from`, newest first.
     pub async fn audit_events(
         &mut self,
         from: Position,
         filter: &AuditFilter,
         limit: i64,
-    ) -> Result<Vec<AuditEvent>, StoreError> {
+    ) -> Result<Vec<AuditEvent>, DbError> {
         let tenant = self.tenant().uuid();
-        let since = storable(filter.from.unwrap_or_default());
-        // One statement per set of filters, so that each has a plan of its own, by its own index.
+        let since = clamp_time(filter.from.unwrap_or_default());
+        // One statement per combination of filters, so that each has its own plan and index.
         let rows = match &filter.object {
             None => {
                 sqlx::query_as!(
@@ -178,48 +180,11 @@ impl ReadTx<ListAuditEvents> {
 }
 
 impl Database {
-    /// Seals it, for as long as it runs. A failure is told at once and then each minute.
-    pub async fn keep_sealing(&self, every: Duration) {
-        let (mut failing_since, mut told): (Option<Instant>, i64) = (None, 0);
-        loop {
-            tokio::time::sleep(every).await;
-            match self.seal_audit_journal().await {
-                Ok(seal) => {
-                    failing_since = None;
-                    if let Some(seal) = seal {
-                        event::audit_sealed(&seal);
-                        if seal.number <= told {
-                            // Somebody took back what was sealed.
-                            event::audit_trail_invalid(1);
-                        }
-                        told = told.max(seal.number);
-                    }
-                }
-                Err(error) if failing_since.is_none_or(|since| since.elapsed() > TELL_AGAIN) => {
-                    event::audit_not_sealed(&error);
-                    failing_since = Some(Instant::now());
-                }
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Writes down that somebody begins to take the books out: in a transaction of its own, as there is no change.
-    pub async fn write_down_export(&self, permit: &Permit<CreateExport>, object: &str) -> Result<(), StoreError> {
+    /// Writes the audit event of an export before its first row. It has its own transaction, since
+    /// an export changes nothing.
+    pub async fn record_export(&self, permit: &Permit<CreateExport>, object: &str) -> Result<(), DbError> {
         let mut tx = self.writer.begin("begin", permit.tenant()).await?;
-        Entry::new(permit, permit.audit(), object).write_down(Traced(&mut tx)).await?;
+        AuditRecord::new(permit, permit.audit(), object).insert(TracingExecutor(&mut tx)).await?;
         Ok(tx.commit().await?)
-    }
-
-    /// Seals what is final of the journal of the audit trail; `None` if there is nothing, or another replica does it.
-    pub async fn seal_audit_journal(&self) -> Result<Option<AuditSeal>, StoreError> {
-        let seal = sqlx::query_as!(
-            AuditSeal,
-            r#"select number as "number!", upto as "upto!", events as "events!", digest as "digest!"
-               from seal_audit_journal()"#
-        )
-        .fetch_optional(Traced(&mut *self.writer.connection().await?))
-        .await?;
-        Ok(seal)
     }
 }

@@ -1,52 +1,57 @@
-//! The books of a period, page by page. No connection is held while a caller reads slowly.
+//! SQL of exports: the orders and invoices of a period, page by page (CRYPTO-09).
+//!
+//! In: the permit of the export, a period and a position. Out: counts for the row limit, and pages
+//! in keyset pagination. Each page is a separate transaction, so a slow client holds no
+//! connection. `api/exports` calls this.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Database, Position, StoreError,
+    Database, Position,
+    keyset::clamp_time,
     orders::{LineRow, OrderRow, select_orders},
-    position::{storable, stored},
 };
 use crate::{
     authz::{Permit, actions::CreateExport},
+    db::{DbError, parse_stored},
     domain::{Currency, InvoiceStatus, Order},
 };
 
-/// From a time, to before another.
+/// A half-open interval of time.
 #[derive(Clone, Copy, Debug)]
 pub struct Period {
-    /// The first moment that counts.
+    /// Start, inclusive.
     pub from: DateTime<Utc>,
-    /// The first one that does not count any more.
+    /// End, exclusive.
     pub to: DateTime<Utc>,
 }
 
-/// An invoice without its lines.
+/// An invoice without its lines, as an export holds it.
 #[derive(Clone, Debug)]
 pub struct ExportedInvoice {
-    /// Its identifier.
+    /// The id of the invoice.
     pub id: Uuid,
-    /// Its number.
+    /// The number of the invoice, unique in its tenant.
     pub number: i64,
-    /// Of which order.
+    /// The id of the invoiced order.
     pub order: Uuid,
-    /// Where it is in its life.
+    /// The status of the invoice.
     pub status: InvoiceStatus,
-    /// In which currency the amounts are.
+    /// The currency of all amounts.
     pub currency: Currency,
-    /// What it is about, in minor units.
+    /// The invoiced amount, in minor units.
     pub total: i64,
-    /// What came in, in minor units.
+    /// The paid amount, in minor units.
     pub paid: i64,
-    /// What went back, in minor units.
+    /// The refunded amount, in minor units.
     pub refunded: i64,
-    /// Who issued it.
+    /// The subject of the principal that issued it.
     pub issued_by: String,
-    /// When.
+    /// The time of issue.
     pub issued_at: DateTime<Utc>,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -65,15 +70,15 @@ struct InvoiceRow {
 }
 
 impl TryFrom<InvoiceRow> for ExportedInvoice {
-    type Error = StoreError;
+    type Error = DbError;
 
-    fn try_from(row: InvoiceRow) -> Result<Self, StoreError> {
+    fn try_from(row: InvoiceRow) -> Result<Self, DbError> {
         Ok(Self {
             id: row.id,
             number: row.number,
             order: row.order_id,
-            status: stored(&row.status)?,
-            currency: stored(&row.total_currency)?,
+            status: parse_stored(&row.status)?,
+            currency: parse_stored(&row.total_currency)?,
             total: row.total_amount,
             paid: row.paid_amount,
             refunded: row.refunded_amount,
@@ -85,61 +90,62 @@ impl TryFrom<InvoiceRow> for ExportedInvoice {
 }
 
 impl Database {
-    /// How many orders of a period there are, counted up to `most`.
+    /// Counts the orders of a period, up to `limit`.
     pub async fn count_orders(
         &self,
         permit: &Permit<CreateExport>,
         period: Period,
-        most: i64,
-    ) -> Result<i64, StoreError> {
+        limit: i64,
+    ) -> Result<i64, DbError> {
         let tenant = permit.tenant().uuid();
         let mut tx = self.read(permit).await?;
         let count = sqlx::query_scalar!(
             r#"select count(*) as "count!" from (
                    select from orders where tenant_id = $1 and created_at >= $2 and created_at < $3 limit $4) o"#,
             tenant,
-            storable(period.from),
-            storable(period.to),
-            most
+            clamp_time(period.from),
+            clamp_time(period.to),
+            limit
         );
         Ok(count.fetch_one(tx.connection()).await?)
     }
 
-    /// How many invoices of a period there are, counted up to `most`.
+    /// Counts the invoices of a period, up to `limit`.
     pub async fn count_invoices(
         &self,
         permit: &Permit<CreateExport>,
         period: Period,
-        most: i64,
-    ) -> Result<i64, StoreError> {
+        limit: i64,
+    ) -> Result<i64, DbError> {
         let tenant = permit.tenant().uuid();
         let mut tx = self.read(permit).await?;
         let count = sqlx::query_scalar!(
             r#"select count(*) as "count!" from (
                    select from invoices where tenant_id = $1 and issued_at >= $2 and issued_at < $3 limit $4) i"#,
             tenant,
-            storable(period.from),
-            storable(period.to),
-            most
+            clamp_time(period.from),
+            clamp_time(period.to),
+            limit
         );
         Ok(count.fetch_one(tx.connection()).await?)
     }
 
-    /// At most `limit` orders after `position` that are not older than `from`, newest first.
+    /// Reads a page of at most `limit` orders after `position`, created at `from` or later, newest
+    /// first.
     pub async fn orders_from(
         &self,
         permit: &Permit<CreateExport>,
         from: DateTime<Utc>,
         position: Position,
         limit: i64,
-    ) -> Result<Vec<Order>, StoreError> {
+    ) -> Result<Vec<Order>, DbError> {
         let tenant = permit.tenant().uuid();
         let mut tx = self.read(permit).await?;
         let rows = select_orders!(
             ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4)
               order by created_at desc, id desc limit $5"],
             tenant,
-            storable(from),
+            clamp_time(from),
             position.time(),
             position.id,
             limit
@@ -147,14 +153,15 @@ impl Database {
         rows.fetch_all(tx.connection()).await?.into_iter().map(Order::try_from).collect()
     }
 
-    /// At most `limit` invoices after `position` that are not older than `from`, newest first.
+    /// Reads a page of at most `limit` invoices after `position`, issued at `from` or later, newest
+    /// first.
     pub async fn invoices_from(
         &self,
         permit: &Permit<CreateExport>,
         from: DateTime<Utc>,
         position: Position,
         limit: i64,
-    ) -> Result<Vec<ExportedInvoice>, StoreError> {
+    ) -> Result<Vec<ExportedInvoice>, DbError> {
         let tenant = permit.tenant().uuid();
         let mut tx = self.read(permit).await?;
         let rows = sqlx::query_as!(
@@ -165,7 +172,7 @@ impl Database {
              where tenant_id = $1 and issued_at >= $2 and (issued_at, id) < ($3, $4)
              order by issued_at desc, id desc limit $5",
             tenant,
-            storable(from),
+            clamp_time(from),
             position.time(),
             position.id,
             limit

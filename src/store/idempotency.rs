@@ -1,76 +1,87 @@
-//! Answers to requests that may be repeated (control INPUT-10).
+//! Stored responses of requests with an `Idempotency-Key` (home of INPUT-10 and FAIL-03).
 //!
-//! An answer is stored by the transaction whose change it tells of, under the tenant, the caller, the operation
-//! and the key; so a crash leaves either both or neither. The primary key decides between two requests that
-//! run at once: one commits, the other fails and changes nothing ([`StoreError::InFlight`]).
+//! An operation looks its key up ([`StoredOutcome`]), processes the request if the outcome is
+//! `None`, and stores the response in the transaction of the change: a crash leaves both or
+//! neither. Responses are stored by tenant, subject, client, operation and key, and only for
+//! successful requests.
+//!
+//! Of two concurrent requests with the same key, one commits. The other fails on the advisory lock
+//! or on the primary key, and changes nothing ([`DbError::InFlight`], 409).
 
 use chrono::{DateTime, Utc};
 
-use super::{Statements, StoreError, WriteTx};
-use crate::authz::{Change, Permit};
+use super::{SingleStatement, WriteTx};
+use crate::{
+    authz::{Change, Permit},
+    db::DbError,
+};
 
-/// A request with an idempotency key.
+/// A request with an idempotency key, as the store compares it with earlier ones.
 #[derive(Clone, Debug)]
 pub struct KeyedRequest {
-    /// What the caller chose.
+    /// The idempotency key that the caller chose.
     pub key: String,
-    /// A keyed digest of what is asked: path and body.
+    /// HMAC over operation, object id and canonical body. Tells a retry from another request.
     pub fingerprint: [u8; 32],
-    /// Now.
+    /// Time of the request.
     pub at: DateTime<Utc>,
-    /// Until when its answer counts.
+    /// End of the period in which a retry gets the stored response.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What was answered to the request that did the work: 201 with these.
+/// The stored part of a response. The status is always 201.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The body, in JSON.
+pub struct StoredResponse {
+    /// JSON body.
     pub body: String,
-    /// The `Location` header.
+    /// `Location` header.
     pub location: Option<String>,
 }
 
-/// Without the body, which may be about a person.
-impl std::fmt::Debug for Answer {
+/// Omits the body, which may contain personal data.
+impl std::fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("StoredResponse").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
-/// What is known about a key.
+/// Result of looking up an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Earlier {
-    /// Nothing: do the work.
-    Nothing,
-    /// The same request was answered with this.
-    Same(Answer),
-    /// The same request was answered, but what the answer told of was erased since.
-    Erased,
+pub enum StoredOutcome {
+    /// The key is unused: process the request.
+    None,
+    /// A retry: return the stored response, change nothing.
+    Replay(StoredResponse),
     /// The key was used for another request.
-    Different,
+    Mismatch,
+    /// A retry whose stored response was erased with the customer's personal data.
+    Erased,
 }
 
-impl Earlier {
-    /// From the columns of a row that may not be there.
-    pub(super) fn of(
+impl StoredOutcome {
+    /// Interprets the columns of a left join: without a fingerprint there is no row for the key.
+    pub(super) fn from_columns(
         request: &KeyedRequest,
         fingerprint: Option<Vec<u8>>,
         body: Option<String>,
         location: Option<String>,
     ) -> Self {
         match (fingerprint, body) {
-            (None, _) => Self::Nothing,
-            (Some(fingerprint), _) if fingerprint != request.fingerprint => Self::Different,
-            (Some(_), Some(body)) => Self::Same(Answer { body, location }),
+            (None, _) => Self::None,
+            (Some(fingerprint), _) if fingerprint != request.fingerprint => Self::Mismatch,
+            (Some(_), Some(body)) => Self::Replay(StoredResponse { body, location }),
             (Some(_), None) => Self::Erased,
         }
     }
 }
 
-impl<A: Change> Statements<A> {
-    /// What is known about the key, asked in one message.
-    pub async fn earlier_answer(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<Earlier, StoreError> {
+impl<A: Change> SingleStatement<A> {
+    /// Looks the key up in one message, without a transaction and without a lock.
+    pub async fn stored_outcome(
+        &mut self,
+        permit: &Permit<A>,
+        request: &KeyedRequest,
+    ) -> Result<StoredOutcome, DbError> {
         let row = sqlx::query!(
             r#"select fingerprint as "fingerprint!", body, location
                from read_earlier_answer($1, $2, $3, $4, $5, $6)"#,
@@ -83,13 +94,18 @@ impl<A: Change> Statements<A> {
         )
         .fetch_optional(self.connection())
         .await?;
-        Ok(row.map_or(Earlier::Nothing, |row| Earlier::of(request, Some(row.fingerprint), row.body, row.location)))
+        Ok(row.map_or(StoredOutcome::None, |row| {
+            StoredOutcome::from_columns(request, Some(row.fingerprint), row.body, row.location)
+        }))
     }
 }
 
 impl<A: Change> WriteTx<A> {
-    /// What is known about the key; and keeps other requests with it out until the transaction ends.
-    pub async fn earlier_answer(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<Earlier, StoreError> {
+    /// Looks the key up and locks it until the transaction ends.
+    ///
+    /// # Errors
+    /// [`DbError::InFlight`] if another transaction holds the lock.
+    pub async fn claim_key(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<StoredOutcome, DbError> {
         let row = sqlx::query!(
             r#"select alone as "alone!", fingerprint, body, location from claim_key($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
@@ -102,18 +118,18 @@ impl<A: Change> WriteTx<A> {
         .fetch_one(self.connection())
         .await?;
         if !row.alone {
-            return Err(StoreError::InFlight);
+            return Err(DbError::InFlight);
         }
-        Ok(Earlier::of(request, row.fingerprint, row.body, row.location))
+        Ok(StoredOutcome::from_columns(request, row.fingerprint, row.body, row.location))
     }
 
-    /// Stores the answer beside the change it tells of.
-    pub async fn store_answer(
+    /// Stores the response in the transaction of the change.
+    pub async fn store_response(
         &mut self,
         permit: &Permit<A>,
         request: &KeyedRequest,
-        answer: &Answer,
-    ) -> Result<(), StoreError> {
+        response: &StoredResponse,
+    ) -> Result<(), DbError> {
         sqlx::query!(
             "insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
                                            created_at, expires_at)
@@ -124,8 +140,8 @@ impl<A: Change> WriteTx<A> {
             A::OPERATION,
             request.key,
             &request.fingerprint,
-            answer.body,
-            answer.location,
+            response.body,
+            response.location,
             request.at,
             request.expires_at
         )

@@ -1,14 +1,21 @@
+//! SQL of invoices: list, read, issue, lock and void.
+//!
+//! In: permits and domain values. Out: invoices with their lines, payments and refunds. A change of
+//! an invoice locks the row of its order first (`orders.rs` says why). `payments` and the handlers
+//! of `api/invoices` and `api/orders` call this.
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, StoreError, WriteTx, position::stored, traced::Traced};
+use super::{Database, Position, ReadTx, WriteTx};
 use crate::{
     authz::{
-        Narrow, ObjectPermit, Permit,
+        ObjectPermit, ObjectRule, Permit,
         actions::{CreateInvoice, GetInvoice, ListInvoices, VoidInvoice},
     },
+    db::{DbError, TracingExecutor, parse_stored},
     domain::{
         Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity,
         Refund, RefundId, TenantId,
@@ -60,7 +67,8 @@ struct RefundRow {
     created_at: DateTime<Utc>,
 }
 
-/// `select` of whole invoices, each with its lines and payments, in one statement; `$from` says which.
+/// One `select` of invoices with their lines and payments. `$from` is the rest of the statement
+/// after `from`.
 macro_rules! select_invoices {
     ($from:tt, $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
@@ -77,11 +85,12 @@ macro_rules! select_invoices {
 }
 
 impl TryFrom<InvoiceRow> for Invoice {
-    type Error = StoreError;
+    type Error = DbError;
 
-    fn try_from(row: InvoiceRow) -> Result<Self, StoreError> {
-        let currency: Currency = stored(&row.total_currency)?;
-        let (id, tenant) = (InvoiceId::from_uuid(row.id), TenantId::from_uuid(row.tenant_id));
+    fn try_from(row: InvoiceRow) -> Result<Self, DbError> {
+        let currency: Currency = parse_stored(&row.total_currency)?;
+        let id = InvoiceId::from_uuid(row.id);
+        let tenant = TenantId::from_uuid(row.tenant_id);
         let lines = row.lines.0.into_iter().map(|line| line.into_domain(currency));
         let payments = row.payments.0.into_iter().map(|payment| payment.into_domain(tenant, id, currency));
         Ok(Self {
@@ -89,7 +98,7 @@ impl TryFrom<InvoiceRow> for Invoice {
             tenant,
             order: OrderId::from_uuid(row.order_id),
             number: row.number,
-            status: stored(&row.status)?,
+            status: parse_stored(&row.status)?,
             lines: lines.collect::<Result<_, _>>()?,
             total: money(row.total_amount, currency)?,
             paid: money(row.paid_amount, currency)?,
@@ -103,25 +112,25 @@ impl TryFrom<InvoiceRow> for Invoice {
 }
 
 impl LineRow {
-    fn into_domain(self, currency: Currency) -> Result<InvoiceLine, StoreError> {
+    fn into_domain(self, currency: Currency) -> Result<InvoiceLine, DbError> {
         Ok(InvoiceLine {
-            sku: stored(&self.sku)?,
+            sku: parse_stored(&self.sku)?,
             description: self.description,
-            quantity: Quantity::try_from(self.quantity).map_err(StoreError::broken)?,
+            quantity: Quantity::try_from(self.quantity).map_err(DbError::broken)?,
             unit_price: money(self.unit_price_amount, currency)?,
         })
     }
 }
 
 impl PaymentRow {
-    fn into_domain(self, tenant: TenantId, invoice: InvoiceId, currency: Currency) -> Result<Payment, StoreError> {
+    fn into_domain(self, tenant: TenantId, invoice: InvoiceId, currency: Currency) -> Result<Payment, DbError> {
         let id = PaymentId::from_uuid(self.id);
         let refunds = self.refunds.into_iter().map(|refund| {
             Ok(Refund {
                 id: RefundId::from_uuid(refund.id),
                 payment: id,
                 amount: money(refund.amount, currency)?,
-                reason: refund.reason.as_deref().map(stored).transpose()?,
+                reason: refund.reason.as_deref().map(parse_stored).transpose()?,
                 created_by: refund.created_by,
                 created_at: refund.created_at,
             })
@@ -132,21 +141,21 @@ impl PaymentRow {
             invoice,
             amount: money(self.amount, currency)?,
             refunded: money(self.refunded_amount, currency)?,
-            reference: self.reference.as_deref().map(stored).transpose()?,
-            refunds: refunds.collect::<Result<_, StoreError>>()?,
+            reference: self.reference.as_deref().map(parse_stored).transpose()?,
+            refunds: refunds.collect::<Result<_, DbError>>()?,
             created_by: self.created_by,
             created_at: self.created_at,
         })
     }
 }
 
-fn money(amount: i64, currency: Currency) -> Result<Money, StoreError> {
-    Money::new(amount, currency).map_err(StoreError::broken)
+fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
+    Money::new(amount, currency).map_err(DbError::broken)
 }
 
 impl ReadTx<ListInvoices> {
-    /// At most `limit` invoices after `from`, newest first.
-    pub async fn invoices(&mut self, from: Position, limit: i64) -> Result<Vec<Invoice>, StoreError> {
+    /// Reads a page of at most `limit` invoices after `from`, newest first.
+    pub async fn invoices(&mut self, from: Position, limit: i64) -> Result<Vec<Invoice>, DbError> {
         let tenant = self.tenant().uuid();
         let rows = select_invoices!(
             "invoice_documents where tenant_id = $1 and (issued_at, id) < ($2, $3)
@@ -163,18 +172,18 @@ impl ReadTx<ListInvoices> {
 }
 
 impl Database {
-    /// The invoice of this id, read in one message.
-    pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, StoreError> {
+    /// Reads the invoice of this id, in one round trip.
+    pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, DbError> {
         let row = select_invoices!("read_invoice($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(Traced(&mut *self.reader.connection().await?))
+            .fetch_optional(TracingExecutor(&mut *self.reader.connection().await?))
             .await?;
         row.map(Invoice::try_from).transpose()
     }
 }
 
 impl<A> WriteTx<A> {
-    /// An invoice as it is now. Its order is locked.
-    pub(super) async fn read_invoice(&mut self, id: Uuid) -> Result<Option<Invoice>, StoreError> {
+    /// Reads an invoice. The caller has locked its order.
+    pub(super) async fn read_invoice(&mut self, id: Uuid) -> Result<Option<Invoice>, DbError> {
         let tenant = self.tenant().uuid();
         let row = select_invoices!("invoice_documents where tenant_id = $1 and id = $2", tenant, id)
             .fetch_optional(self.connection())
@@ -183,27 +192,23 @@ impl<A> WriteTx<A> {
     }
 }
 
-impl<A: Narrow<Invoice>> WriteTx<A> {
-    /// The invoice of this id with its order, which is locked until the transaction ends.
-    pub async fn lock_invoice(&mut self, id: InvoiceId) -> Result<Option<(Order, Invoice)>, StoreError> {
+impl<A: ObjectRule<Invoice>> WriteTx<A> {
+    /// Reads the invoice of this id and its order, and locks the order until the transaction ends.
+    pub async fn lock_invoice(&mut self, id: InvoiceId) -> Result<Option<(Order, Invoice)>, DbError> {
         let tenant = self.tenant().uuid();
-        // An invoice never changes its order, so this needs no lock yet.
-        let order =
+        // The order of an invoice never changes, so this read needs no lock.
+        let order_id =
             sqlx::query_scalar!("select order_id from invoices where tenant_id = $1 and id = $2", tenant, id.uuid())
                 .fetch_optional(self.connection())
                 .await?;
-        let Some(order) = order else { return Ok(None) };
-        let Some(order) = self.lock(OrderId::from_uuid(order)).await? else { return Ok(None) };
+        let Some(order_id) = order_id else { return Ok(None) };
+        let Some(order) = self.lock_order_row(OrderId::from_uuid(order_id)).await? else { return Ok(None) };
         Ok(self.read_invoice(id.uuid()).await?.map(|invoice| (order, invoice)))
     }
 
-    /// Takes an invoice back. Needs the permit narrowed to that invoice.
-    pub async fn set_void(
-        &mut self,
-        permit: &ObjectPermit<'_, A, Invoice>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let done = sqlx::query!(
+    /// Voids the invoice of the permit.
+    pub async fn set_void(&mut self, permit: &ObjectPermit<'_, A, Invoice>, now: DateTime<Utc>) -> Result<(), DbError> {
+        let result = sqlx::query!(
             "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
             permit.tenant().uuid(),
             permit.id().uuid(),
@@ -212,13 +217,13 @@ impl<A: Narrow<Invoice>> WriteTx<A> {
         )
         .execute(self.connection())
         .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        DbError::unless(result.rows_affected() == 1)
     }
 }
 
-impl<A: Narrow<Invoice> + Narrow<Order>> WriteTx<A> {
-    /// The invoice that counts for a locked order, if one was issued.
-    pub async fn invoice_of(&mut self, order: &Order) -> Result<Option<Invoice>, StoreError> {
+impl<A: ObjectRule<Invoice> + ObjectRule<Order>> WriteTx<A> {
+    /// Reads the invoice of a locked order that is not void, if there is one.
+    pub async fn active_invoice(&mut self, order: &Order) -> Result<Option<Invoice>, DbError> {
         let tenant = self.tenant().uuid();
         let row = select_invoices!(
             "invoice_documents where tenant_id = $1 and order_id = $2 and status <> 'void'",
@@ -232,30 +237,31 @@ impl<A: Narrow<Invoice> + Narrow<Order>> WriteTx<A> {
 }
 
 impl WriteTx<VoidInvoice> {
-    /// Stores the new state of the order whose invoice was taken back.
-    pub async fn set_status_of(
+    /// Stores the new status of the order of a voided invoice.
+    pub async fn set_invoiced_order_status(
         &mut self,
         permit: &ObjectPermit<'_, VoidInvoice, Invoice>,
         invoice: &Invoice,
         order: &Order,
-    ) -> Result<(), StoreError> {
-        StoreError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
+    ) -> Result<(), DbError> {
+        DbError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
         self.write_status(order.id, order.status, order.updated_at).await
     }
 }
 
 impl WriteTx<CreateInvoice> {
-    /// Issues the invoice of an order, with the tenant's next number and the order's lines as they are now, and
-    /// stores the order's new state. Needs the permit narrowed to that order.
+    /// Issues the invoice of the permit's order, with the tenant's next number and the order's
+    /// current lines. Stores the new status of the order.
     pub async fn issue_invoice(
         &mut self,
         permit: &ObjectPermit<'_, CreateInvoice, Order>,
         order: &Order,
         status: InvoiceStatus,
         issued_by: &str,
-    ) -> Result<Invoice, StoreError> {
-        StoreError::unless(order.id == permit.id())?;
-        let (id, currency) = (InvoiceId::generate(), order.total.currency());
+    ) -> Result<Invoice, DbError> {
+        DbError::unless(order.id == permit.id())?;
+        let id = InvoiceId::generate();
+        let currency = order.total.currency();
         sqlx::query!(
             "with n as (
                  -- Locks the tenant's counter until the transaction ends: a rollback gives the number back.
@@ -286,7 +292,7 @@ impl WriteTx<CreateInvoice> {
         )
         .execute(self.connection())
         .await?;
-        // Read back, so that what is answered is what is stored.
-        self.read_invoice(id.uuid()).await?.ok_or(StoreError::Inconsistent)
+        // Read back, so that the response shows what is stored.
+        self.read_invoice(id.uuid()).await?.ok_or(DbError::Inconsistent)
     }
 }

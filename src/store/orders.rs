@@ -1,20 +1,25 @@
+//! SQL of orders: list, read, place, lock and change of status (INPUT-07, INPUT-11).
+//!
+//! In: permits and parsed domain values. Out: orders with their lines. Values of callers are
+//! arguments of statements, never part of their text. A change of an order, or of its invoices,
+//! payments and refunds, locks the row of the order first. `invoices`, `payments` and the handlers
+//! of `api/orders` call this.
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Answer, Database, Earlier, KeyedRequest, Position, ReadTx, Statements, StoreError, WriteTx,
-    audit::Entry,
-    position::{storable, stored},
-    products::ProductRow,
-    traced::Traced,
+    Database, KeyedRequest, Position, ReadTx, SingleStatement, StoredOutcome, StoredResponse, WriteTx,
+    audit::AuditRecord, keyset::clamp_time, products::ProductRow,
 };
 use crate::{
     authz::{
-        Action as _, Narrow, ObjectPermit, Permit,
+        Action as _, ObjectPermit, ObjectRule, Permit,
         actions::{CreateOrder, GetOrder, ListOrders},
     },
+    db::{DbError, TracingExecutor, parse_stored},
     domain::{
         Currency, CustomerId, Money, NewOrder, Order, OrderId, OrderLine, OrderStatus, Product, Quantity, TenantId,
     },
@@ -42,7 +47,7 @@ pub(super) struct LineRow {
     unit_price_amount: i64,
 }
 
-/// `select` of whole orders, each with its lines, in one statement; `$from` says which.
+/// One `select` of orders with their lines. `$from` is the rest of the statement after `from`.
 macro_rules! select_orders {
     ([$($from:tt)+], $($argument:expr),+ $(,)?) => {
         sqlx::query_as!(
@@ -60,26 +65,26 @@ macro_rules! select_orders {
 pub(super) use select_orders;
 
 impl TryFrom<OrderRow> for Order {
-    type Error = StoreError;
+    type Error = DbError;
 
-    fn try_from(row: OrderRow) -> Result<Self, StoreError> {
-        let currency: Currency = stored(&row.total_currency)?;
-        let line = |line: LineRow| -> Result<OrderLine, StoreError> {
+    fn try_from(row: OrderRow) -> Result<Self, DbError> {
+        let currency: Currency = parse_stored(&row.total_currency)?;
+        let line = |line: LineRow| -> Result<OrderLine, DbError> {
             Ok(OrderLine {
-                sku: stored(&line.sku)?,
-                quantity: Quantity::try_from(line.quantity).map_err(StoreError::broken)?,
-                unit_price: Money::new(line.unit_price_amount, currency).map_err(StoreError::broken)?,
+                sku: parse_stored(&line.sku)?,
+                quantity: Quantity::try_from(line.quantity).map_err(DbError::broken)?,
+                unit_price: Money::new(line.unit_price_amount, currency).map_err(DbError::broken)?,
             })
         };
         Ok(Self {
             id: OrderId::from_uuid(row.id),
             tenant: TenantId::from_uuid(row.tenant_id),
             customer: row.customer_id.map(CustomerId::from_uuid),
-            status: stored(&row.status)?,
-            shipping_speed: stored(&row.shipping_speed)?,
+            status: parse_stored(&row.status)?,
+            shipping_speed: parse_stored(&row.shipping_speed)?,
             note: row.note,
             lines: row.lines.0.into_iter().map(line).collect::<Result<_, _>>()?,
-            total: Money::new(row.total_amount, currency).map_err(StoreError::broken)?,
+            total: Money::new(row.total_amount, currency).map_err(DbError::broken)?,
             created_by: row.created_by,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -87,30 +92,30 @@ impl TryFrom<OrderRow> for Order {
     }
 }
 
-/// Which orders a list holds.
+/// Filter for a list of orders. All conditions must hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OrderFilter {
-    /// Those in this state.
+    /// Only orders with this status.
     pub status: Option<OrderStatus>,
-    /// Those for this customer.
+    /// Only orders for this customer.
     pub customer: Option<CustomerId>,
-    /// Those placed then or later.
+    /// Only orders placed at this time or later.
     pub created_from: Option<DateTime<Utc>>,
 }
 
 impl ReadTx<ListOrders> {
-    /// At most `limit` orders after `from`, newest first.
-    pub async fn orders(&mut self, from: Position, filter: OrderFilter, limit: i64) -> Result<Vec<Order>, StoreError> {
+    /// Reads a page of at most `limit` orders after `from`, newest first.
+    pub async fn orders(&mut self, from: Position, filter: OrderFilter, limit: i64) -> Result<Vec<Order>, DbError> {
         let tenant = self.tenant().uuid();
         let customer = filter.customer.map(CustomerId::uuid);
-        // One statement per set of filters, so that each has a plan of its own, by its own index.
+        // One statement per combination of filters, so that each has its own plan and index.
         macro_rules! page {
-            ($more:tt $(, $argument:expr)*) => {
+            ($filter:tt $(, $argument:expr)*) => {
                 select_orders!(
                     ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4) "
-                        + $more + " order by created_at desc, id desc limit $5"],
+                        + $filter + " order by created_at desc, id desc limit $5"],
                     tenant,
-                    storable(filter.created_from.unwrap_or_default()),
+                    clamp_time(filter.created_from.unwrap_or_default()),
                     from.time(),
                     from.id,
                     limit
@@ -132,36 +137,36 @@ impl ReadTx<ListOrders> {
     }
 }
 
-/// What has to be known before an order can be priced and placed.
+/// What the service needs to price and place an order.
 #[derive(Clone, Debug)]
 pub struct OrderInputs {
-    /// The catalogue's entries for what is ordered.
+    /// The ordered products that are in the tenant's catalogue.
     pub catalogue: Vec<Product>,
-    /// Whether the customer is one of the tenant's.
-    pub customer_known: bool,
-    /// What was answered to the same key before.
-    pub earlier: Earlier,
+    /// Whether the tenant has the customer of the order.
+    pub customer_exists: bool,
+    /// The outcome of an earlier request with the same idempotency key.
+    pub stored_outcome: StoredOutcome,
 }
 
 impl Database {
-    /// The order of this id, read in one message.
-    pub async fn order(&self, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, StoreError> {
+    /// Reads the order of this id, in one round trip.
+    pub async fn order(&self, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, DbError> {
         let row = select_orders!(["read_order($1, $2)"], permit.tenant().uuid(), id.uuid())
-            .fetch_optional(Traced(&mut *self.reader.connection().await?))
+            .fetch_optional(TracingExecutor(&mut *self.reader.connection().await?))
             .await?;
         row.map(Order::try_from).transpose()
     }
 }
 
-impl Statements<CreateOrder> {
-    /// What placing `order` needs to know, read in one message.
+impl SingleStatement<CreateOrder> {
+    /// Reads what the service needs to price and place `order`, in one round trip.
     pub async fn order_inputs(
         &mut self,
         permit: &Permit<CreateOrder>,
         order: &NewOrder,
         request: Option<&KeyedRequest>,
         now: DateTime<Utc>,
-    ) -> Result<OrderInputs, StoreError> {
+    ) -> Result<OrderInputs, DbError> {
         let skus: Vec<String> = order.skus().map(|sku| sku.as_str().to_owned()).collect();
         let row = sqlx::query!(
             r#"select catalogue as "catalogue!: Json<Vec<ProductRow>>", customer_known as "customer_known!",
@@ -178,26 +183,28 @@ impl Statements<CreateOrder> {
         )
         .fetch_one(self.connection())
         .await?;
-        let earlier = match request {
-            Some(request) => Earlier::of(request, row.fingerprint, row.body, row.location),
-            None => Earlier::Nothing,
+        let stored_outcome = match request {
+            Some(request) => StoredOutcome::from_columns(request, row.fingerprint, row.body, row.location),
+            None => StoredOutcome::None,
         };
         let catalogue = row.catalogue.0.into_iter().map(Product::try_from).collect::<Result<_, _>>()?;
-        Ok(OrderInputs { catalogue, customer_known: row.customer_known, earlier })
+        Ok(OrderInputs { catalogue, customer_exists: row.customer_known, stored_outcome })
     }
 
-    /// Stores a priced order, and the answer if the request had a key. One message, so all or nothing.
+    /// Stores a priced order with its audit event, and the response if the request has an
+    /// idempotency key. One statement, so all or nothing, in one round trip.
     pub async fn place_order(
         &mut self,
         permit: &Permit<CreateOrder>,
         order: &Order,
-        answer: Option<(&KeyedRequest, &Answer)>,
-    ) -> Result<(), StoreError> {
+        keyed: Option<(&KeyedRequest, &StoredResponse)>,
+    ) -> Result<(), DbError> {
         let skus: Vec<String> = order.lines.iter().map(|line| line.sku.as_str().to_owned()).collect();
         let quantities: Vec<i32> = order.lines.iter().map(|line| line.quantity.get()).collect();
         let prices: Vec<i64> = order.lines.iter().map(|line| line.unit_price.amount()).collect();
-        let (currency, (request, answer)) = (order.total.currency(), answer.unzip());
-        let entry = Entry::new(permit, permit.audit(), order.id);
+        let currency = order.total.currency();
+        let (request, response) = keyed.unzip();
+        let record = AuditRecord::new(permit, permit.audit(), order.id);
         sqlx::query!(
             "with o as (
                  insert into orders (tenant_id, id, customer_id, status, shipping_speed, note, total_amount,
@@ -236,27 +243,29 @@ impl Statements<CreateOrder> {
             permit.principal().client(),
             request.map(|request| request.key.as_str()),
             request.map(|request| request.fingerprint.as_slice()),
-            answer.map(|answer| answer.body.as_str()),
-            answer.and_then(|answer| answer.location.as_deref()),
+            response.map(|response| response.body.as_str()),
+            response.and_then(|response| response.location.as_deref()),
             request.map(|request| request.expires_at),
             CreateOrder::OPERATION,
-            entry.id,
-            entry.action,
-            entry.object,
-            entry.trace_id
+            record.id,
+            record.action,
+            record.object,
+            record.trace_id
         )
         .execute(self.connection())
         .await?;
-        entry.tell();
+        record.log();
         Ok(())
     }
 }
 
 impl<A> WriteTx<A> {
-    /// Locks the order's row, which stands for everything that hangs on the order: its invoices, their payments
-    /// and refunds. Whoever changes any of them takes this lock first, and only then reads, in a statement
-    /// of its own: so it sees what the one before it committed, and nobody waits in a circle.
-    pub(super) async fn lock(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
+    /// Locks the row of an order, then reads the order.
+    ///
+    /// The lock covers the invoices, payments and refunds of the order too. A change of any of them
+    /// takes this lock first, so there is no deadlock. The read is a separate statement: its
+    /// snapshot (read committed) holds what the previous owner of the lock committed.
+    pub(super) async fn lock_order_row(&mut self, id: OrderId) -> Result<Option<Order>, DbError> {
         let tenant = self.tenant().uuid();
         sqlx::query!("select id from orders where tenant_id = $1 and id = $2 for no key update", tenant, id.uuid())
             .fetch_optional(self.connection())
@@ -269,15 +278,16 @@ impl<A> WriteTx<A> {
 }
 
 impl<A> WriteTx<A> {
-    /// For functions that have checked a permit: for the order, or for an invoice of it.
+    /// Stores the status of an order. The caller has checked a permit for the order, or for an
+    /// invoice of it.
     pub(super) async fn write_status(
         &mut self,
         order: OrderId,
         status: OrderStatus,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DbError> {
         let tenant = self.tenant().uuid();
-        let done = sqlx::query!(
+        let result = sqlx::query!(
             "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
             tenant,
             order.uuid(),
@@ -286,23 +296,24 @@ impl<A> WriteTx<A> {
         )
         .execute(self.connection())
         .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        DbError::unless(result.rows_affected() == 1)
     }
 }
 
-impl<A: Narrow<Order>> WriteTx<A> {
-    /// The order of this id, locked until the transaction ends: whoever comes second sees what the first did.
-    pub async fn lock_order(&mut self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        self.lock(id).await
+impl<A: ObjectRule<Order>> WriteTx<A> {
+    /// Reads the order of this id and locks it until the transaction ends. A concurrent transaction
+    /// waits, and then sees the changes of this one.
+    pub async fn lock_order(&mut self, id: OrderId) -> Result<Option<Order>, DbError> {
+        self.lock_order_row(id).await
     }
 
-    /// Stores an order's new state. Needs the permit narrowed to that order.
+    /// Stores the new status of the order of the permit.
     pub async fn set_order_status(
         &mut self,
         permit: &ObjectPermit<'_, A, Order>,
         status: OrderStatus,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DbError> {
         self.write_status(permit.id(), status, now).await
     }
 }

@@ -1,24 +1,32 @@
-use super::{StoreError, WriteTx};
+//! SQL of payments and refunds.
+//!
+//! In: object permits, and domain values that the domain has computed. Each change is one statement
+//! that stores the payment or refund and the new amounts and statuses of invoice and order. The
+//! row of the order is locked first (`orders.rs` says why). The handlers of `api/invoices` call
+//! this.
+
+use super::WriteTx;
 use crate::{
     authz::{
         ObjectPermit,
         actions::{CreatePayment, CreateRefund},
     },
+    db::DbError,
     domain::{Invoice, Order, OrderId, Payment, PaymentId, Refund},
 };
 
 impl WriteTx<CreatePayment> {
-    /// Stores a payment, and what it makes of its invoice and order. Needs the permit narrowed to the invoice.
+    /// Stores a payment of the permit's invoice, and the new state of the invoice and its order.
     pub async fn record_payment(
         &mut self,
         permit: &ObjectPermit<'_, CreatePayment, Invoice>,
         payment: &Payment,
         invoice: &Invoice,
         order: &Order,
-    ) -> Result<(), StoreError> {
-        let belongs = payment.invoice == permit.id() && invoice.id == permit.id() && order.id == invoice.order;
-        StoreError::unless(belongs)?;
-        let done = sqlx::query!(
+    ) -> Result<(), DbError> {
+        let belong_together = payment.invoice == permit.id() && invoice.id == permit.id() && order.id == invoice.order;
+        DbError::unless(belong_together)?;
+        let result = sqlx::query!(
             "with p as (
                  insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
@@ -42,16 +50,18 @@ impl WriteTx<CreatePayment> {
         )
         .execute(self.connection())
         .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        DbError::unless(result.rows_affected() == 1)
     }
 }
 
 impl WriteTx<CreateRefund> {
-    /// The payment of this id with its invoice and order, which is locked until the transaction ends.
-    pub async fn lock_payment(&mut self, id: PaymentId) -> Result<Option<(Order, Invoice, Payment)>, StoreError> {
+    /// Reads the payment of this id, its invoice and its order, and locks the order until the
+    /// transaction ends.
+    pub async fn lock_payment(&mut self, id: PaymentId) -> Result<Option<(Order, Invoice, Payment)>, DbError> {
         let tenant = self.tenant().uuid();
-        // A payment never changes its invoice, nor an invoice its order, so this needs no lock yet.
-        let found = sqlx::query!(
+        // The invoice of a payment and the order of an invoice never change, so this read needs no
+        // lock.
+        let ids = sqlx::query!(
             "select i.order_id, i.id as invoice_id
              from payments p join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
              where p.tenant_id = $1 and p.id = $2",
@@ -60,14 +70,15 @@ impl WriteTx<CreateRefund> {
         )
         .fetch_optional(self.connection())
         .await?;
-        let Some(found) = found else { return Ok(None) };
-        let Some(order) = self.lock(OrderId::from_uuid(found.order_id)).await? else { return Ok(None) };
-        let Some(invoice) = self.read_invoice(found.invoice_id).await? else { return Ok(None) };
+        let Some(ids) = ids else { return Ok(None) };
+        let Some(order) = self.lock_order_row(OrderId::from_uuid(ids.order_id)).await? else { return Ok(None) };
+        let Some(invoice) = self.read_invoice(ids.invoice_id).await? else { return Ok(None) };
         let payment = invoice.payments.iter().find(|payment| payment.id == id).cloned();
         Ok(payment.map(|payment| (order, invoice, payment)))
     }
 
-    /// Stores a refund, and what it makes of payment, invoice and order. Needs the permit narrowed to the payment.
+    /// Stores a refund of the permit's payment, and the new state of the payment, its invoice and
+    /// its order.
     pub async fn record_refund(
         &mut self,
         permit: &ObjectPermit<'_, CreateRefund, Payment>,
@@ -75,10 +86,10 @@ impl WriteTx<CreateRefund> {
         payment: &Payment,
         invoice: &Invoice,
         order: &Order,
-    ) -> Result<(), StoreError> {
-        let of_payment = refund.payment == permit.id() && payment.id == permit.id();
-        StoreError::unless(of_payment && payment.invoice == invoice.id && order.id == invoice.order)?;
-        let done = sqlx::query!(
+    ) -> Result<(), DbError> {
+        let is_permitted = refund.payment == permit.id() && payment.id == permit.id();
+        DbError::unless(is_permitted && payment.invoice == invoice.id && order.id == invoice.order)?;
+        let result = sqlx::query!(
             "with r as (
                  insert into refunds (tenant_id, id, payment_id, amount, reason, created_by, created_at)
                  values ($1, $3, $2, $4, $5, $6, $7)
@@ -106,6 +117,6 @@ impl WriteTx<CreateRefund> {
         )
         .execute(self.connection())
         .await?;
-        StoreError::unless(done.rows_affected() == 1)
+        DbError::unless(result.rows_affected() == 1)
     }
 }

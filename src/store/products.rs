@@ -1,11 +1,17 @@
+//! SQL of products, the tenant's catalogue.
+//!
+//! In: permits and parsed domain values. Out: products. The handlers of `api/products` call this;
+//! `orders` reads products to price an order.
+
 use serde::Deserialize;
 
-use super::{Database, ReadTx, StoreError, WriteTx, position::stored, traced::Traced};
+use super::{Database, ReadTx, WriteTx};
 use crate::{
     authz::{
         Permit,
         actions::{GetProduct, ListProducts, PutProduct},
     },
+    db::{DbError, TracingExecutor, parse_stored},
     domain::{Currency, Money, Product, Sku},
 };
 
@@ -18,18 +24,18 @@ pub(super) struct ProductRow {
 }
 
 impl TryFrom<ProductRow> for Product {
-    type Error = StoreError;
+    type Error = DbError;
 
-    fn try_from(row: ProductRow) -> Result<Self, StoreError> {
-        let currency: Currency = stored(&row.price_currency)?;
-        let price = Money::new(row.price_amount, currency).map_err(StoreError::broken)?;
-        Ok(Self { sku: stored(&row.sku)?, name: stored(&row.name)?, price })
+    fn try_from(row: ProductRow) -> Result<Self, DbError> {
+        let currency: Currency = parse_stored(&row.price_currency)?;
+        let price = Money::new(row.price_amount, currency).map_err(DbError::broken)?;
+        Ok(Self { sku: parse_stored(&row.sku)?, name: parse_stored(&row.name)?, price })
     }
 }
 
 impl ReadTx<ListProducts> {
-    /// At most `limit` products whose sku comes after `after`, by sku.
-    pub async fn products(&mut self, after: Option<&Sku>, limit: i64) -> Result<Vec<Product>, StoreError> {
+    /// Reads a page of at most `limit` products with an SKU after `after`, in order of SKU.
+    pub async fn products(&mut self, after: Option<&Sku>, limit: i64) -> Result<Vec<Product>, DbError> {
         let tenant = self.tenant().uuid();
         let rows = sqlx::query_as!(
             ProductRow,
@@ -46,8 +52,8 @@ impl ReadTx<ListProducts> {
 }
 
 impl Database {
-    /// The product of this sku, read in one message.
-    pub async fn product(&self, permit: &Permit<GetProduct>, sku: &Sku) -> Result<Option<Product>, StoreError> {
+    /// Reads the product of this SKU, in one round trip.
+    pub async fn product(&self, permit: &Permit<GetProduct>, sku: &Sku) -> Result<Option<Product>, DbError> {
         let row = sqlx::query_as!(
             ProductRow,
             r#"select sku as "sku!", name as "name!", price_amount as "price_amount!",
@@ -56,16 +62,17 @@ impl Database {
             permit.tenant().uuid(),
             sku.as_str()
         )
-        .fetch_optional(Traced(&mut *self.reader.connection().await?))
+        .fetch_optional(TracingExecutor(&mut *self.reader.connection().await?))
         .await?;
         row.map(Product::try_from).transpose()
     }
 }
 
 impl WriteTx<PutProduct> {
-    /// Adds the product, or changes the one of this sku. True if it was added.
-    pub async fn put_product(&mut self, product: &Product) -> Result<bool, StoreError> {
-        let (tenant, currency) = (self.tenant().uuid(), product.price.currency());
+    /// Adds the product, or replaces the one with its SKU. True if it was added.
+    pub async fn put_product(&mut self, product: &Product) -> Result<bool, DbError> {
+        let tenant = self.tenant().uuid();
+        let currency = product.price.currency();
         let added = sqlx::query_scalar!(
             r#"insert into products (tenant_id, sku, name, price_amount, price_currency)
                values ($1, $2, $3, $4, $5)

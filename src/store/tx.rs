@@ -1,19 +1,24 @@
-//! Transactions confined to the tenant of a permit.
+//! Transactions that are confined to the tenant of a permit (AUTHZ-03, AUTHZ-07).
+//!
+//! In: a [`Permit`] and the pools of [`Database`]. Out: typed transactions; their queries are
+//! methods in the other files of this module. The handlers of `api/` open them. A transaction is
+//! for one action only, so a query of another action does not compile.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use sqlx::{AssertSqlSafe, Postgres, Transaction, pool::PoolConnection};
+use sqlx::{Postgres, Transaction, pool::PoolConnection};
 
-use super::{Database, StoreError, keyring::Keyring, traced::Traced};
+use super::Database;
 use crate::{
     authz::{Action, Change, Permit},
+    db::{DbError, Keyring, TracingExecutor},
     domain::TenantId,
 };
 
-/// A reading transaction for one action in one tenant, on the reader's login.
+/// A read-only transaction for one action in one tenant, with the reader's login.
 ///
-/// There is nothing to commit: dropped, it is rolled back before the connection serves anybody else, and
-/// the caller does not wait for that.
+/// There is nothing to commit. A dropped transaction rolls back before the connection is used
+/// again, and the caller does not wait for that.
 pub struct ReadTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
@@ -21,70 +26,64 @@ pub struct ReadTx<A> {
     action: PhantomData<fn() -> A>,
 }
 
-/// A writing transaction for one action in one tenant, on the writer's login.
-/// Rolls back unless committed. Isolation is read committed; rows to change are locked when read. It reaches no keys: it
-/// must not stay open while a master key is waited for.
+/// A writing transaction for one action in one tenant, with the writer's login.
+///
+/// Rolls back unless committed. The isolation level is read committed; rows to change are locked
+/// when they are read. It has no keyring: a transaction must not stay open while a master key is
+/// awaited.
 pub struct WriteTx<A> {
     tx: Transaction<'static, Postgres>,
     tenant: TenantId,
     action: PhantomData<fn() -> A>,
 }
 
-/// A connection of the writer for statements that are each a transaction of their own, and so one message each.
+/// A connection of the writer for autocommit: each statement is a transaction and one round trip.
 ///
-/// It is kept from the first to the last: the pool tests a connection that is given back, and the next
-/// statement need not wait for that.
-pub struct Statements<A> {
+/// It is kept for all statements of a request. The pool tests a returned connection, and the next
+/// statement would wait for that test.
+pub struct SingleStatement<A> {
     connection: PoolConnection<Postgres>,
     action: PhantomData<fn() -> A>,
 }
 
 impl Database {
-    /// Takes a connection, which needs the permit of an action that changes something. Sends nothing.
-    pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<Statements<A>, StoreError> {
-        Ok(Statements { connection: self.writer.connection().await?, action: PhantomData })
+    /// Takes a connection for single statements of a changing action. Sends nothing.
+    pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<SingleStatement<A>, DbError> {
+        Ok(SingleStatement { connection: self.writer.connection().await?, action: PhantomData })
     }
 
-    /// Opens a reading transaction.
-    pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, StoreError> {
+    /// Begins a read-only transaction.
+    pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, DbError> {
         let tenant = permit.tenant();
         let tx = self.reader.begin("begin read only", tenant).await?;
         Ok(ReadTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
     }
 
-    /// Opens a writing transaction, which needs the permit of an action that changes something.
-    pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, StoreError> {
+    /// Begins a writing transaction of a changing action.
+    pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, DbError> {
         let tenant = permit.tenant();
         let tx = self.writer.begin("begin", tenant).await?;
         Ok(WriteTx { tx, tenant, action: PhantomData })
     }
 }
 
-/// One message, so one round trip: `begin`, and the tenant for row-level security.
-///
-/// `set local` ends with the transaction, however that ends, so a pooled connection can never
-/// carry one tenant into another's request. The text holds nothing but a UUID's hexadecimal digits.
-pub(super) fn begin(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("{begin}; set local app.tenant_id = '{tenant}'"))
-}
-
-impl<A> Statements<A> {
-    pub(super) fn connection(&mut self) -> Traced<'_> {
-        Traced(&mut self.connection)
+impl<A> SingleStatement<A> {
+    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
+        TracingExecutor(&mut self.connection)
     }
 }
 
 impl<A> ReadTx<A> {
-    pub(super) fn connection(&mut self) -> Traced<'_> {
-        Traced(&mut self.tx)
+    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
+        TracingExecutor(&mut self.tx)
     }
 
     pub(super) fn keyring(&self) -> &Keyring {
         &self.keyring
     }
 
-    /// Gives the connection back.
-    pub(super) fn end(self) -> Arc<Keyring> {
+    /// Ends the transaction, returns its connection to the pool, and keeps the keyring.
+    pub(super) fn into_keyring(self) -> Arc<Keyring> {
         self.keyring
     }
 
@@ -94,23 +93,23 @@ impl<A> ReadTx<A> {
 }
 
 impl<A> WriteTx<A> {
-    pub(super) fn connection(&mut self) -> Traced<'_> {
-        Traced(&mut self.tx)
+    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
+        TracingExecutor(&mut self.tx)
     }
 
     pub(super) fn tenant(&self) -> TenantId {
         self.tenant
     }
 
-    /// Makes the changes lasting. For [`commit`](Self::commit), which writes down that they were made.
-    pub(super) async fn finish(self) -> Result<(), StoreError> {
+    /// Commits. Only for [`commit_with`](Self::commit_with), which writes the audit events first.
+    pub(super) async fn commit_unaudited(self) -> Result<(), DbError> {
         Ok(self.tx.commit().await?)
     }
 }
 
-impl<A> fmt::Debug for Statements<A> {
+impl<A> fmt::Debug for SingleStatement<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Statements").finish_non_exhaustive()
+        f.debug_struct("SingleStatement").finish_non_exhaustive()
     }
 }
 

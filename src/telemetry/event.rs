@@ -1,199 +1,208 @@
-//! Security events, in the OWASP logging vocabulary: who, what, from where, with what result.
+//! Security events in the vocabulary of the OWASP Logging Vocabulary Cheat Sheet (LOG-01).
 //!
-//! One function per event, so that its fields are the same wherever it is raised. All go
-//! out under the target `security` and are counted; when and in which request are part of every log line.
-//! What callers can cause at the rate of their requests is coalesced by origin: see [`repeats`].
+//! One function per event, so that an event has the same fields wherever it is raised. Each event
+//! is counted in the metric `security.events` and logged under the target `security`; time and
+//! trace id come with every log line. Events that callers can cause with each request are coalesced
+//! by origin (see [`repeats`]). Callers of these functions pass identifiers and reasons, never
+//! secrets.
 
-use std::{fmt, net::IpAddr};
+use std::{error::Error, fmt, net::IpAddr};
 
-use super::{InRequest, metrics, repeats};
-use crate::{
-    crypto::{self, MasterKeyError, RowKey},
-    domain::AuditSeal,
-    store::StoreError,
-};
+use super::{RequestTelemetry, metrics, repeats};
 
-/// Counts an event and writes its line. With `of source, reason`, repetitions of both within a few
-/// seconds share a line.
+/// Counts an event and logs it. With `of source, reason`, further events from the same source with
+/// the same reason share one summary line every ten seconds.
 macro_rules! raise {
     ($level:ident, $event:literal of $source:expr, $reason:expr; $($rest:tt)+) => {{
-        metrics::event($event);
+        metrics::record_event($event);
         if repeats::is_first($event, &$source, $reason) {
             tracing::$level!(target: "security", event = $event, $($rest)+);
         }
     }};
     ($level:ident, $event:literal, $($rest:tt)+) => {{
-        metrics::event($event);
+        metrics::record_event($event);
         tracing::$level!(target: "security", event = $event, $($rest)+);
     }};
 }
 
-/// A credential was presented and refused. `reason` is for the operator; the caller never sees it.
-/// `key` is the API key, if one was presented.
+/// A credential was rejected. `reason` is for operators; the caller never sees it.
+/// `key` is the id of the API key, if one was presented.
 pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str>) {
-    raise!(warn, "authn_token_invalid" of source, reason; reason, %source, key, "credential refused");
+    raise!(warn, "authn_token_invalid" of source, reason; reason, %source, key, "credential rejected");
 }
 
-/// A credential was presented that had been revoked.
+/// A revoked credential was presented.
 pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
     let origin = format!("{source} {}", key.unwrap_or_default());
     raise!(warn, "authn_token_reuse" of origin, "revoked"; reason = "revoked", %source, key, "revoked credential");
 }
 
-/// Too many failures with one API key, from wherever. Nobody is shut out because of it.
+/// Too many authentications with one API key failed, counted over all sources. Blocks no caller.
 pub(crate) fn authn_login_fail_max(key: &str, failures: u32) {
-    raise!(warn, "authn_login_fail_max", key, failures, "somebody guesses at an API key");
+    raise!(warn, "authn_login_fail_max", key, failures, "too many failed authentications with one API key");
 }
 
-/// A source is shut out for a while, from everything that costs or, with `key`, from that API key.
+/// A source is blocked for some seconds: from all costly work or, with `key`, from that API key.
 pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failures: u32, seconds: i64) {
     let source = source.map(|source| source.to_string());
-    raise!(warn, "authn_login_lock", source, key, failures, seconds, "source shut out");
+    raise!(warn, "authn_login_lock", source, key, failures, seconds, "source blocked after failed authentications");
 }
 
-/// An authenticated caller was refused an operation.
+/// An authenticated caller was denied an operation.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
-    raise!(warn, "authz_fail" of format_args!("{tenant} {subject}"), &format!("{operation} {reason}"); subject, tenant, operation, reason, "access denied");
+    raise!(
+        warn, "authz_fail" of format_args!("{tenant} {subject}"), &format!("{operation} {reason}");
+        subject, tenant, operation, reason, "access denied"
+    );
 }
 
-/// A limit was hit by a network or another client; `limit` names which.
+/// A client or network exceeded the limit named `limit`.
 pub(crate) fn excess_rate_limit_exceeded(client: impl fmt::Display + Copy, limit: &'static str) {
-    raise!(warn, "excess_rate_limit_exceeded" of client, limit; %client, limit, "throttled");
+    raise!(warn, "excess_rate_limit_exceeded" of client, limit; %client, limit, "rate limit exceeded");
 }
 
-/// The edge refused or broke off something that is within no rate limit: a connection, a request, a response. `what`
-/// names which of its budgets was used up.
-pub(crate) fn refused(client: impl fmt::Display + Copy, what: &'static str) {
-    metrics::refusal(what);
-    excess_rate_limit_exceeded(client, what);
+/// The edge rejected or aborted a connection, request or response because a budget that is not a
+/// rate limit was used up, such as the number of connections.
+pub(crate) fn edge_budget_exceeded(client: impl fmt::Display + Copy, budget: &'static str) {
+    metrics::record_refusal(budget);
+    excess_rate_limit_exceeded(client, budget);
 }
 
-/// A caller used up a quota; `limit` names which.
+/// A caller exceeded the quota named `limit`.
 pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str, limit: &str) {
-    raise!(warn, "excess_rate_limit_exceeded" of format_args!("{tenant} {subject}"), limit; subject, tenant, operation, limit, "throttled");
+    raise!(
+        warn, "excess_rate_limit_exceeded" of format_args!("{tenant} {subject}"), limit;
+        subject, tenant, operation, limit, "quota exceeded"
+    );
 }
 
-/// The input of an operation was refused.
+/// The input of an operation was rejected, with this many field errors.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
-    let client = InRequest::current().and_then(|request| request.client).map(|client| client.to_string());
+    let client = RequestTelemetry::current().and_then(|request| request.client).map(|client| client.to_string());
     let source = client.as_deref().unwrap_or_default();
-    raise!(info, "input_validation_fail" of source, code; code, faults, source, "input refused");
+    raise!(info, "input_validation_fail" of source, code; code, faults, source, "input rejected");
 }
 
-/// Something changed at the request of `subject`. `action` is the audit name of the operation.
+/// `subject` changed an object. `action` is the audit name of the operation.
 pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
-    raise!(info, "data_changed", subject, tenant, action, object, "changed");
+    raise!(info, "data_changed", subject, tenant, action, object, "data changed");
 }
 
-/// The audit trail was sealed up to there. Kept where the database's owner cannot change it, such lines show whether the
-/// trail was (LOG-05).
-pub(crate) fn audit_sealed(seal: &AuditSeal) {
-    let (number, upto, events, digest) = (seal.number, seal.upto, seal.events, crypto::hex(&seal.digest));
+/// The audit trail is sealed up to the journal position `upto`. `digest` is hexadecimal.
+///
+/// Kept where the owner of the database cannot write, these lines prove whether the trail was
+/// changed (LOG-05).
+pub(crate) fn audit_sealed(number: i64, upto: i64, events: i64, digest: &str) {
     raise!(info, "audit_sealed", number, upto, events, digest, "audit trail sealed");
 }
 
-/// The audit trail cannot be sealed: what is written from now on is only as safe as the database.
-pub(crate) fn audit_not_sealed(error: &StoreError) {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    raise!(error, "audit_not_sealed", %error, cause, "the audit trail cannot be sealed");
+/// The audit trail could not be sealed: events since the last seal are as safe as the database.
+pub(crate) fn audit_not_sealed(error: &dyn Error) {
+    let cause = error.source().map(ToString::to_string);
+    raise!(error, "audit_not_sealed", %error, cause, "could not seal the audit trail");
 }
 
-/// The audit trail is not what it was.
+/// Verification of the audit trail found changes.
 pub(crate) fn audit_trail_invalid(findings: usize) {
-    raise!(error, "audit_trail_invalid", findings, "somebody changed the audit trail");
+    raise!(error, "audit_trail_invalid", findings, "audit trail was changed");
 }
 
-/// What is stored does not open with the key of its row: somebody changed it, or moved it there (CRYPTO-03).
-pub(crate) fn sealed_data_invalid(key: &RowKey, table: &str, column: &str) {
-    raise!(error, "sealed_data_invalid", ?key, table, column, "what is stored does not open");
+/// A sealed field does not open with the key of its row: its bytes were changed, or moved to this
+/// row from another one (CRYPTO-03). `key` names the row and the data key version.
+pub(crate) fn sealed_data_invalid(key: &dyn fmt::Debug, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", ?key, table, column, "sealed field does not open");
 }
 
 /// The key of a row does not open with the data key of its tenant.
 pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key: i32) {
-    raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "the key of a row does not open");
+    raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "row key does not open");
 }
 
 /// A data key does not open with the master key that it names.
-pub(crate) fn data_key_invalid(tenant: &str, data_key: i32, error: &MasterKeyError) {
-    raise!(error, "sealed_data_invalid", tenant, data_key, %error, "a data key does not open");
+pub(crate) fn data_key_invalid(tenant: &str, data_key: i32, error: &dyn Error) {
+    raise!(error, "sealed_data_invalid", tenant, data_key, %error, "data key does not open");
 }
 
-/// A row was found by a value that it does not have: somebody moved its index there (CRYPTO-06).
-pub(crate) fn index_invalid(key: &RowKey, table: &str, column: &str) {
-    raise!(error, "sealed_data_invalid", ?key, table, column, "a blind index is of another value");
+/// A search found a row by a value that the row does not have: its blind index was changed or moved
+/// (CRYPTO-06). `key` names the row and the data key version.
+pub(crate) fn index_invalid(key: &dyn fmt::Debug, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", ?key, table, column, "blind index does not match its field");
 }
 
-/// Somebody saw fields about so many persons in plain text.
+/// A caller read personal data of this many customers in plain text (CRYPTO-07).
 pub(crate) fn sensitive_read(subject: &str, tenant: &str, operation: &str, customers: usize) {
-    raise!(info, "sensitive_read", subject, tenant, operation, customers, "seen in plain text");
+    raise!(info, "sensitive_read", subject, tenant, operation, customers, "personal data read");
 }
 
-/// Somebody sees more of them than is usual in a minute.
+/// A caller reads personal data of more customers in a minute than is usual (CRYPTO-07).
 pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str, per_minute: u32) {
-    raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more was read than is usual");
+    raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more personal data read than usual");
 }
 
-/// A backup was written, for so many to read: what is in it, and the SHA-256 of the file.
-pub(crate) fn backed_up(file: &str, bytes: u64, sha256: &str, recipients: usize) {
+/// A backup was written: plain size, SHA-256 of the encrypted file, and number of recipients.
+pub(crate) fn data_backed_up(file: &str, bytes: u64, sha256: &str, recipients: usize) {
     raise!(info, "data_backed_up", file, bytes, sha256, recipients, "backup written");
 }
 
-/// A backup was put into a database.
-pub(crate) fn restored(file: &str, bytes: u64) {
+/// A backup was restored into a database.
+pub(crate) fn data_restored(file: &str, bytes: u64) {
     raise!(warn, "data_restored", file, bytes, "backup restored");
 }
 
-/// A component read a secret: which setting, and where it was. Never what it is.
+/// A component read a secret: the setting and where it came from, never the value.
 pub(crate) fn secret_read(component: &str, setting: &str, source: &str) {
     raise!(info, "secret_read", component, setting, source, "secret read");
 }
 
-/// A secret that changed is used from now on.
+/// A changed secret is now in use.
 pub(crate) fn secret_renewed(setting: &str) {
-    raise!(info, "secret_renewed", setting, "a secret that changed is used");
+    raise!(info, "secret_renewed", setting, "changed secret in use");
 }
 
-/// A secret changed and is not used; what was used before is. Told once, and tried again.
+/// A changed secret cannot be used; the previous one stays in use. Raised once per reason, while
+/// the service keeps trying.
 pub(crate) fn secret_not_renewed(setting: &str, reason: &str) {
-    raise!(warn, "secret_not_renewed", setting, reason, "a secret that changed cannot be used");
+    raise!(warn, "secret_not_renewed", setting, reason, "changed secret cannot be used");
 }
 
-/// Nothing uses the password any more that this setting had before.
+/// No connection uses the previous password of this setting any more.
 pub(crate) fn secret_retired(setting: &str) {
-    raise!(info, "secret_retired", setting, "the password from before is not used any more");
+    raise!(info, "secret_retired", setting, "previous secret no longer in use");
 }
 
-/// Keys were rotated: those of `whose`, a tenant or `master`, to `version`.
-pub(crate) fn keys_rotated(whose: &str, version: &str) {
-    raise!(info, "crypto_key_rotated", whose, version, "keys rotated");
+/// Keys were rotated to `version`. `scope` is a tenant, or `master` for data keys that were
+/// rewrapped.
+pub(crate) fn crypto_key_rotated(scope: &str, version: &str) {
+    raise!(info, "crypto_key_rotated", scope, version, "keys rotated");
 }
 
-/// Data keys of a tenant are gone for good.
-pub(crate) fn keys_destroyed(tenant: &str, keys: u64, reason: &str) {
+/// Data keys of a tenant were deleted for good.
+pub(crate) fn crypto_key_destroyed(tenant: &str, keys: u64, reason: &str) {
     raise!(warn, "crypto_key_destroyed", tenant, keys, reason, "data keys destroyed");
 }
 
-/// Somebody began to take rows of the books out as a file.
-pub(crate) fn export_started(subject: &str, tenant: &str, what: &str, rows: i64) {
+/// A caller started an export of this many rows.
+pub(crate) fn data_export_started(subject: &str, tenant: &str, what: &str, rows: i64) {
     raise!(info, "data_export_started", subject, tenant, what, rows, "export started");
 }
 
-/// So many rows were given out; all of them if it is complete.
-pub(crate) fn export_ended(subject: &str, tenant: &str, what: &str, rows: usize, complete: bool) {
+/// An export ended after `rows` rows; `complete` is false if it was aborted.
+pub(crate) fn data_exported(subject: &str, tenant: &str, what: &str, rows: usize, complete: bool) {
     raise!(info, "data_exported", subject, tenant, what, rows, complete, "export ended");
 }
 
-/// Something was done in an incident, and for whom: nobody, if at the command line.
-pub(crate) fn incident_handled(command: &str, whom: &str, outcome: &str, reason: &str) {
-    raise!(warn, "incident_handled", command, whom, outcome, reason, "an operator's order");
+/// An incident command was carried out. `actor` is the service that sent it; empty at the command
+/// line.
+pub(crate) fn incident_handled(command: &str, actor: &str, outcome: &str, reason: &str) {
+    raise!(warn, "incident_handled", command, actor, outcome, reason, "incident command carried out");
 }
 
-/// So many measures that operators ordered cannot be read by this version, and are not taken.
-pub(crate) fn measure_unreadable(measures: usize) {
-    raise!(error, "measure_unreadable", measures, "what an operator ordered cannot be read");
+/// This many operator overrides cannot be parsed by this version and are ignored.
+pub(crate) fn override_unreadable(overrides: usize) {
+    raise!(error, "override_unreadable", overrides, "operator overrides cannot be parsed and are ignored");
 }
 
-/// A handler panicked. The message stays out: it may hold anything.
+/// A handler panicked. The panic message is not logged: it may contain anything.
 pub(crate) fn sys_crash() {
     raise!(error, "sys_crash", "a request handler panicked");
 }

@@ -1,7 +1,9 @@
-//! Sends spans, metrics and log records to a collector by OTLP over HTTP (LOG-03, LOG-04).
+//! Export of spans, metrics and log records to a collector by OTLP over HTTP (LOG-03, LOG-04).
 //!
-//! Nothing of it is in the way of a request: what cannot be sent waits in queues of bounded length, and what finds them
-//! full is lost and counted. Each queue has a thread of its own.
+//! [`start`] is called by [`super::serve`] if the settings name a collector. Export never delays a
+//! request: items wait in bounded queues, each emptied by a thread of its own. Items that find a
+//! queue full, or that the collector does not accept, are lost; the metric `telemetry.items` shows
+//! how many.
 
 use std::{error::Error as StdError, fmt, path::PathBuf, time::Duration};
 
@@ -26,119 +28,119 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use super::{
-    metrics::{self, Fate},
-    trace as trace_spans,
-    trace_id::Ids,
+    Otlp,
+    metrics::{self, Delivery},
+    trace as request_trace,
+    trace_id::RequestIdGenerator,
 };
-use crate::settings::Otlp;
 
-/// Most spans, and most log records, that wait; about a kilobyte each.
-const QUEUE: usize = 16_384;
-/// Most of them in one message.
-const BATCH: usize = 2_048;
-/// How long they wait for others to go with.
-const DELAY: Duration = Duration::from_secs(1);
-/// Longest answer of a collector that is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
-/// How long a service that stops waits for the collector.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Maximum number of queued spans, and of queued log records; about 1 KiB each.
+const QUEUE_LEN: usize = 16_384;
+/// Maximum number of items in one request to the collector.
+const BATCH_LEN: usize = 2_048;
+/// Maximum time that an item waits for its batch to fill.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+/// Maximum size of a collector response, in bytes.
+const MAX_RESPONSE: usize = 64 * 1024;
+/// Maximum time that shutdown waits for the collector.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why nothing can be sent.
+/// Errors that keep telemetry from being exported.
 #[derive(Debug, Error)]
 pub enum ExportError {
-    /// The authorities of the collector's certificate cannot be read.
-    #[error("{}", .0.display())]
+    /// The CA certificates for the collector cannot be read.
+    #[error("cannot read the CA certificates for the collector from {}", .0.display())]
     Authorities(PathBuf, #[source] Box<dyn StdError + Send + Sync>),
-    /// The token cannot be sent.
-    #[error("the collector's token has characters that no header can have")]
+    /// The token contains characters that HTTP does not allow in a header.
+    #[error("the collector token contains characters that are not allowed in a header")]
     Token,
-    /// There is no client.
-    #[error("there is no client for the collector")]
+    /// The HTTP client could not be created.
+    #[error("could not create the HTTP client for the collector")]
     Client(#[from] reqwest::Error),
-    /// A part of the library cannot be made.
+    /// An exporter could not be created.
     #[error(transparent)]
     Exporter(#[from] ExporterBuildError),
 }
 
-/// What is to be sent before the process ends.
-#[must_use = "what waits to be sent is lost without `finish`"]
+/// The providers behind the exporting layers. They own the queues of spans and log records.
+#[must_use = "queued spans and log records are lost without `finish`"]
 #[derive(Debug)]
-pub(super) struct Exporting {
+pub(super) struct Providers {
     tracers: SdkTracerProvider,
     loggers: SdkLoggerProvider,
 }
 
-/// The layers of the log that send.
+/// What [`start`] returns: parts for the `tracing` layers, and the providers to finish with.
 pub(super) struct Layers {
     pub(super) tracer: SdkTracer,
     pub(super) bridge: OpenTelemetryTracingBridge<SdkLoggerProvider, logs::SdkLogger>,
-    pub(super) exporting: Exporting,
+    pub(super) providers: Providers,
 }
 
-impl Exporting {
-    /// Sends what waits, for three seconds at most.
+impl Providers {
+    /// Exports what is queued, within [`SHUTDOWN_TIMEOUT`].
     pub(super) async fn finish(self) {
         let (done, is_done) = tokio::sync::oneshot::channel();
-        // In threads that nobody waits for longer: some of these take no limit. What fails was counted, and there is nobody
-        // left to tell.
+        // In threads, because not every shutdown keeps to its timeout. Errors need no report: what
+        // was lost is counted.
         std::thread::spawn(move || {
-            let (tracers, loggers) = (self.tracers, self.loggers);
-            let others = [
-                std::thread::spawn(move || drop(tracers.shutdown_with_timeout(LAST_WORDS))),
-                std::thread::spawn(move || drop(loggers.shutdown_with_timeout(LAST_WORDS))),
+            let Self { tracers, loggers } = self;
+            let threads = [
+                std::thread::spawn(move || drop(tracers.shutdown_with_timeout(SHUTDOWN_TIMEOUT))),
+                std::thread::spawn(move || drop(loggers.shutdown_with_timeout(SHUTDOWN_TIMEOUT))),
             ];
-            metrics::finish(LAST_WORDS);
-            for other in others {
-                drop(other.join());
+            metrics::finish(SHUTDOWN_TIMEOUT);
+            for thread in threads {
+                drop(thread.join());
             }
             let _ = done.send(());
         });
-        let _ = tokio::time::timeout(LAST_WORDS, is_done).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, is_done).await;
     }
 }
 
-/// Begins to send to the collector of these settings.
+/// Starts the export to the collector that the settings name.
 pub(super) fn start(otlp: &Otlp) -> Result<Layers, ExportError> {
     let collector = Collector::new(otlp)?;
     let resource = resource();
-    let to = |signal: &str| {
+    let endpoint = |signal: &str| {
         let base = otlp.endpoint.as_str().trim_end_matches('/');
         format!("{base}/v1/{signal}")
     };
-    let spans = SpanExporter::builder().with_http().with_http_client(collector.clone()).with_endpoint(to("traces"));
-    let spans = Counted(spans.with_timeout(otlp.timeout).build()?);
+    let spans = SpanExporter::builder().with_http().with_http_client(collector.clone());
+    let spans = Counted(spans.with_endpoint(endpoint("traces")).with_timeout(otlp.timeout).build()?);
     let batches = trace::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE)
-        .with_max_export_batch_size(BATCH)
-        .with_scheduled_delay(DELAY);
+        .with_max_queue_size(QUEUE_LEN)
+        .with_max_export_batch_size(BATCH_LEN)
+        .with_scheduled_delay(BATCH_DELAY);
     let spans = BatchSpanProcessor::builder(spans).with_batch_config(batches.build()).build();
     let tracers = SdkTracerProvider::builder()
         .with_span_processor(Counted(spans))
-        .with_id_generator(Ids::default())
-        // What is not to be sampled gets no span.
+        .with_id_generator(RequestIdGenerator::default())
+        // `RequestTrace` samples: a request that is not sampled has no spans.
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource.clone())
         .build();
-    let records = LogExporter::builder().with_http().with_http_client(collector.clone()).with_endpoint(to("logs"));
-    let records = Counted(records.with_timeout(otlp.timeout).build()?);
+    let records = LogExporter::builder().with_http().with_http_client(collector.clone());
+    let records = Counted(records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build()?);
     let batches = logs::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE)
-        .with_max_export_batch_size(BATCH)
-        .with_scheduled_delay(DELAY);
+        .with_max_queue_size(QUEUE_LEN)
+        .with_max_export_batch_size(BATCH_LEN)
+        .with_scheduled_delay(BATCH_DELAY);
     let records = BatchLogProcessor::builder(records).with_batch_config(batches.build()).build();
     let loggers = SdkLoggerProvider::builder().with_log_processor(Counted(records)).with_resource(resource).build();
-    let numbers = MetricExporter::builder().with_http().with_http_client(collector).with_endpoint(to("metrics"));
-    let numbers = numbers.with_timeout(otlp.timeout).build()?;
-    metrics::start(Some(PeriodicReader::builder(numbers).with_interval(otlp.metrics_every).build()));
-    trace_spans::begin(otlp.sample_ratio);
+    let metrics = MetricExporter::builder().with_http().with_http_client(collector);
+    let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
+    metrics::start(Some(PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build()));
+    request_trace::start(otlp.sample_ratio);
     Ok(Layers {
         tracer: tracers.tracer(env!("CARGO_PKG_NAME")),
         bridge: OpenTelemetryTracingBridge::new(&loggers),
-        exporting: Exporting { tracers, loggers },
+        providers: Providers { tracers, loggers },
     })
 }
 
-/// Who says all this.
+/// OpenTelemetry resource: name and version of this service.
 pub(super) fn resource() -> Resource {
     Resource::builder_empty()
         .with_attribute(opentelemetry::KeyValue::new("service.name", env!("CARGO_PKG_NAME")))
@@ -146,7 +148,8 @@ pub(super) fn resource() -> Resource {
         .build()
 }
 
-/// The collector, asked from the service's own runtime whatever thread it is that waits.
+/// HTTP client for the collector. Exporter threads wait for it, but requests run on the Tokio
+/// runtime.
 #[derive(Clone)]
 struct Collector {
     client: Client,
@@ -157,17 +160,17 @@ struct Collector {
 impl Collector {
     fn new(otlp: &Otlp) -> Result<Self, ExportError> {
         let mut builder = Client::builder()
-            // The token is for that address and no other.
+            // A redirect or proxy could send the token to another address.
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(otlp.timeout)
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &otlp.authorities {
-            let unreadable = |error: Box<dyn StdError + Send + Sync>| ExportError::Authorities(path.clone(), error);
-            let pem = std::fs::read(path).map_err(|error| unreadable(error.into()))?;
-            let roots = Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(error.into()))?;
+            let failed = |error: Box<dyn StdError + Send + Sync>| ExportError::Authorities(path.clone(), error);
+            let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
+            let roots = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into()))?;
             if roots.is_empty() {
-                return Err(unreadable("holds no certificate of an authority".into()));
+                return Err(failed("the file contains no CA certificate".into()));
             }
             builder = builder.tls_certs_only(roots);
         }
@@ -188,43 +191,43 @@ impl HttpClient for Collector {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
         let client = self.client.clone();
-        let ask = async move {
-            let mut answer = client.execute(request.try_into()?).await?;
+        let send = async move {
+            let mut received = client.execute(request.try_into()?).await?;
             let mut body = Vec::new();
-            while let Some(chunk) = answer.chunk().await? {
-                if body.len() + chunk.len() > MAX_ANSWER {
-                    return Err(HttpError::from("the collector's answer is too long"));
+            while let Some(chunk) = received.chunk().await? {
+                if body.len() + chunk.len() > MAX_RESPONSE {
+                    return Err(HttpError::from("the collector response exceeds 64 KiB"));
                 }
                 body.extend_from_slice(&chunk);
             }
             let mut response = Response::new(Bytes::from(body));
-            *response.status_mut() = answer.status();
-            *response.headers_mut() = answer.headers().clone();
+            *response.status_mut() = received.status();
+            *response.headers_mut() = received.headers().clone();
             Ok(response)
         };
-        self.runtime.spawn(ask).await?
+        self.runtime.spawn(send).await?
     }
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collector").finish_non_exhaustive()
     }
 }
 
-/// Counts what passes: what is made before the queue, and what was sent or lost behind it.
+/// Wrapper that counts items: `made` in front of a queue, `sent` or `lost` behind it.
 #[derive(Debug)]
 struct Counted<T>(T);
 
-/// The methods that are those of what is inside.
-macro_rules! as_inside {
+/// Methods that only call the wrapped value.
+macro_rules! delegate {
     (flush) => {
         fn force_flush(&self) -> OTelSdkResult {
             self.0.force_flush()
         }
 
-        as_inside!();
+        delegate!();
     };
     () => {
         fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
@@ -237,9 +240,9 @@ macro_rules! as_inside {
     };
 }
 
-fn count(signal: &'static str, items: usize, outcome: &OTelSdkResult) {
-    let outcome = if outcome.is_ok() { Fate::Sent } else { Fate::Lost };
-    metrics::telemetry(signal, outcome, items);
+fn record_export(signal: &'static str, items: usize, outcome: &OTelSdkResult) {
+    let outcome = if outcome.is_ok() { Delivery::Sent } else { Delivery::Lost };
+    metrics::record_telemetry(signal, outcome, items);
 }
 
 impl SpanProcessor for Counted<BatchSpanProcessor> {
@@ -249,41 +252,41 @@ impl SpanProcessor for Counted<BatchSpanProcessor> {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            metrics::telemetry("spans", Fate::Made, 1);
+            metrics::record_telemetry("spans", Delivery::Made, 1);
         }
         self.0.on_end(span);
     }
 
-    as_inside!(flush);
+    delegate!(flush);
 }
 
 impl trace::SpanExporter for Counted<SpanExporter> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let outcome = self.0.export(batch).await;
-        count("spans", spans, &outcome);
+        record_export("spans", spans, &outcome);
         outcome
     }
 
-    as_inside!();
+    delegate!();
 }
 
 impl LogProcessor for Counted<BatchLogProcessor> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        metrics::telemetry("logs", Fate::Made, 1);
+        metrics::record_telemetry("logs", Delivery::Made, 1);
         self.0.emit(record, scope);
     }
 
-    as_inside!(flush);
+    delegate!(flush);
 }
 
 impl logs::LogExporter for Counted<LogExporter> {
     async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
         let records = batch.iter().count();
         let outcome = self.0.export(batch).await;
-        count("logs", records, &outcome);
+        record_export("logs", records, &outcome);
         outcome
     }
 
-    as_inside!();
+    delegate!();
 }

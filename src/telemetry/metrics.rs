@@ -1,7 +1,9 @@
-//! What is counted, for the page that Prometheus reads on the internal listener.
+//! Metrics of the process (LOG-03): recorded by the modules above, exported in two ways.
 //!
-//! Labels take few values, whatever callers send: no path, no name, no address. Tenants are told apart, two thousand of them
-//! (the library's bound; further ones are counted together).
+//! [`render`] writes the page that Prometheus scrapes on the internal listener; with a collector,
+//! the same metrics are also sent by OTLP ([`export`]). Label values come from small fixed sets,
+//! never from callers: no path, name or address. The exception is the tenant, up to 2,000 of them
+//! (a limit of the OpenTelemetry SDK; further tenants are counted together).
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -16,19 +18,19 @@ use thiserror::Error;
 
 use super::export;
 
-/// Media type of the page (Prometheus text exposition format 0.0.4).
+/// Media type of the metrics page (Prometheus text exposition format 0.0.4).
 pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The methods that are told apart.
+/// Methods that have a label value of their own.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Bounds of the histogram of durations, in seconds, as the semantic conventions of OpenTelemetry have them.
-const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// Histogram bounds for request durations in seconds, from the OpenTelemetry semantic conventions.
+const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// One for the process, as its log is. `None` if it cannot be made, which would be a fault of this program.
+/// One instance per process. `None` if it could not be created, which is a bug.
 static METRICS: OnceLock<Option<Metrics>> = OnceLock::new();
 
-/// Makes them, if they are not there yet. With a reader they are sent too.
+/// Creates the metrics unless they exist. With a reader, they are also pushed to the collector.
 pub(super) fn start(reader: Option<PeriodicReader<MetricExporter>>) {
     metrics_with(reader);
 }
@@ -38,14 +40,14 @@ fn metrics() -> Option<&'static Metrics> {
 }
 
 fn metrics_with(reader: Option<PeriodicReader<MetricExporter>>) -> Option<&'static Metrics> {
-    let made = METRICS.get_or_init(|| {
-        let made = Metrics::new(reader);
-        if let Err(error) = &made {
-            tracing::error!(%error, "nothing is measured");
+    let metrics = METRICS.get_or_init(|| {
+        let metrics = Metrics::new(reader);
+        if let Err(error) = &metrics {
+            tracing::error!(%error, "could not create metrics; nothing is recorded");
         }
-        made.ok()
+        metrics.ok()
     });
-    made.as_ref()
+    metrics.as_ref()
 }
 
 struct Metrics {
@@ -54,17 +56,17 @@ struct Metrics {
     provider: SdkMeterProvider,
     requests: Histogram<f64>,
     events: Counter<u64>,
-    customers_shown: Counter<u64>,
+    customers_unmasked: Counter<u64>,
     authentications: Counter<u64>,
     connections: Gauge<u64>,
     telemetry: Counter<u64>,
     refusals: Counter<u64>,
 }
 
-/// The page cannot be made.
+/// The metrics page cannot be rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("there are no metrics")]
-pub(crate) struct NoMetrics;
+#[error("metrics are not available")]
+pub(crate) struct MetricsUnavailable;
 
 impl Metrics {
     fn new(reader: Option<PeriodicReader<MetricExporter>>) -> Result<Self, opentelemetry_sdk::error::OTelSdkError> {
@@ -79,30 +81,30 @@ impl Metrics {
         let requests = meter
             .f64_histogram("http.server.request.duration")
             .with_unit("s")
-            .with_description("From the last header of a request to the first of its response.")
-            .with_boundaries(SECONDS.to_vec())
+            .with_description("Time from the last request header to the first response header.")
+            .with_boundaries(DURATION_BOUNDS.to_vec())
             .build();
-        let events = meter.u64_counter("security.events").with_description("Security events, by name.").build();
-        let customers_shown = meter
-            .u64_counter("customers.shown")
-            .with_description("Customers whose fields were shown in plain text, by tenant.")
+        let events = meter.u64_counter("security.events").with_description("Security events by name.").build();
+        let customers_unmasked = meter
+            .u64_counter("customers.unmasked")
+            .with_description("Customers whose personal data was read in plain text, by tenant.")
             .build();
         let authentications = meter
             .u64_counter("authentications")
-            .with_description("Calls of operations that take a credential, by its kind and what became of it.")
+            .with_description("Calls of operations that require a credential, by credential kind and result.")
             .build();
         let connections = meter
             .u64_gauge("db.client.connection.count")
-            .with_description("Connections to the database, by login and state; `max` is how many there may be.")
+            .with_description("Database connections by login and state; `max` is the size of the pool.")
             .build();
         let telemetry = meter
             .u64_counter("telemetry.items")
-            .with_description("Spans and log records that were made, sent, or lost on the way to the collector.")
+            .with_description("Spans, log records and log lines that were made, sent or lost.")
             .build();
         let refusals = meter
             .u64_counter("http.server.refusals")
             .with_description(
-                "Connections, requests and responses that were refused or broken off, by the budget that was used up.",
+                "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
             )
             .build();
         Ok(Self {
@@ -110,7 +112,7 @@ impl Metrics {
             provider,
             requests,
             events,
-            customers_shown,
+            customers_unmasked,
             authentications,
             connections,
             telemetry,
@@ -119,54 +121,59 @@ impl Metrics {
     }
 }
 
-/// The method as a label: one of the caller's own invention would be a label of its own.
-pub(crate) fn known_method(method: &http::Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER")
+/// The label value for a method. Methods that callers invent share `_OTHER`.
+pub(crate) fn method_label(method: &http::Method) -> &'static str {
+    METHODS.into_iter().find(|label| *label == method.as_str()).unwrap_or("_OTHER")
 }
 
-/// A request was answered, of this operation if it was one.
-pub(crate) fn request(method: &'static str, operation: Option<&'static str>, status: http::StatusCode, took: Duration) {
+/// Records an answered request; `operation` is `None` if no operation matched its path.
+pub(crate) fn record_request(
+    method: &'static str,
+    operation: Option<&'static str>,
+    status: http::StatusCode,
+    duration: Duration,
+) {
     let Some(metrics) = metrics() else { return };
     let labels = [
         KeyValue::new("operation", operation.unwrap_or("none")),
         KeyValue::new("http.request.method", method),
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
     ];
-    metrics.requests.record(took.as_secs_f64(), &labels);
+    metrics.requests.record(duration.as_secs_f64(), &labels);
 }
 
-/// A connection, request or response was refused, or broken off.
-pub(super) fn refusal(budget: &'static str) {
+/// Records a connection, request or response that the edge rejected or aborted.
+pub(super) fn record_refusal(budget: &'static str) {
     if let Some(metrics) = metrics() {
         metrics.refusals.add(1, &[KeyValue::new("budget", budget)]);
     }
 }
 
-/// A security event was raised.
-pub(super) fn event(name: &'static str) {
+/// Records a security event.
+pub(super) fn record_event(name: &'static str) {
     if let Some(metrics) = metrics() {
         metrics.events.add(1, &[KeyValue::new("event", name)]);
     }
 }
 
-/// So many customers of a tenant were shown in plain text.
-pub(crate) fn customers_shown(tenant: &str, customers: usize) {
+/// Records that personal data of this many customers was read in plain text.
+pub(crate) fn record_customers_unmasked(tenant: &str, customers: usize) {
     if let Some(metrics) = metrics() {
         let customers = u64::try_from(customers).unwrap_or(u64::MAX);
-        metrics.customers_shown.add(customers, &[KeyValue::new("tenant", tenant.to_owned())]);
+        metrics.customers_unmasked.add(customers, &[KeyValue::new("tenant", tenant.to_owned())]);
     }
 }
 
-/// A credential of this kind was looked at.
-pub(crate) fn authentication(credential: &'static str, result: &'static str) {
+/// Records the result of an authentication with this kind of credential.
+pub(crate) fn record_authentication(credential: &'static str, result: &'static str) {
     if let Some(metrics) = metrics() {
         let labels = [KeyValue::new("credential", credential), KeyValue::new("result", result)];
         metrics.authentications.add(1, &labels);
     }
 }
 
-/// A login has so many connections that work, so many that wait for work, and at most so many.
-pub(crate) fn connections(login: &'static str, used: u64, idle: u64, max: u64) {
+/// Records the connection pool of a login: connections in use, idle connections and the pool size.
+pub(crate) fn record_connections(login: &'static str, used: u64, idle: u64, max: u64) {
     if let Some(metrics) = metrics() {
         for (state, connections) in [("used", used), ("idle", idle), ("max", max)] {
             let labels = [KeyValue::new("login", login), KeyValue::new("state", state)];
@@ -175,42 +182,42 @@ pub(crate) fn connections(login: &'static str, used: u64, idle: u64, max: u64) {
     }
 }
 
-/// What became of something that is sent to a collector.
+/// Delivery state of a span, log record or log line.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate {
-    /// It is there. What is neither sent nor lost yet, waits or found the queue full.
+pub(super) enum Delivery {
+    /// Created. Items that are neither sent nor lost are queued, or were dropped at a full queue.
     Made,
-    /// The collector took it.
+    /// Accepted by the collector.
     Sent,
-    /// The collector did not.
+    /// Not accepted by the collector, or not written to standard error.
     Lost,
 }
 
-/// So many spans or log records were made, sent or lost.
-pub(super) fn telemetry(signal: &'static str, outcome: Fate, items: usize) {
+/// Records spans, log records or log lines that were made, sent or lost.
+pub(super) fn record_telemetry(signal: &'static str, outcome: Delivery, items: usize) {
     if let Some(metrics) = metrics() {
         let outcome = match outcome {
-            Fate::Made => "made",
-            Fate::Sent => "sent",
-            Fate::Lost => "lost",
+            Delivery::Made => "made",
+            Delivery::Sent => "sent",
+            Delivery::Lost => "lost",
         };
         let labels = [KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)];
         metrics.telemetry.add(u64::try_from(items).unwrap_or(u64::MAX), &labels);
     }
 }
 
-/// Sends what was counted last.
-pub(super) fn finish(limit: Duration) {
+/// Sends the last values to the collector, within `timeout`.
+pub(super) fn finish(timeout: Duration) {
     if let Some(metrics) = metrics() {
-        // It is over, and there is nobody left to tell.
-        let _ = metrics.provider.shutdown_with_timeout(limit);
+        // The process ends, so an error could not be reported any more.
+        let _ = metrics.provider.shutdown_with_timeout(timeout);
     }
 }
 
-/// The page.
-pub(crate) fn page() -> Result<Vec<u8>, NoMetrics> {
-    let metrics = metrics().ok_or(NoMetrics)?;
+/// Renders the metrics page for Prometheus.
+pub(crate) fn render() -> Result<Vec<u8>, MetricsUnavailable> {
+    let metrics = metrics().ok_or(MetricsUnavailable)?;
     let mut page = Vec::new();
-    TextEncoder::new().encode(&metrics.registry.gather(), &mut page).map_err(|_| NoMetrics)?;
+    TextEncoder::new().encode(&metrics.registry.gather(), &mut page).map_err(|_| MetricsUnavailable)?;
     Ok(page)
 }

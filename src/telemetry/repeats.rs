@@ -1,9 +1,11 @@
-//! Coalesces repeated log lines, so that a flood of refusals is no flood of log lines (LOG-01).
+//! Coalesces repeated log lines, so that a flood of rejected requests does not flood the log
+//! (LOG-01).
 //!
-//! The first occurrence of an event from one origin is logged at once. Further ones within ten
-//! seconds are counted, and one line says how many there were. The table is bounded; what finds it
-//! full is counted without an origin. So the sum over the log stays exact: lines, plus `repeated`
-//! of the summaries. Called by [`super::event`] and by whatever logs once per request.
+//! The first occurrence of an event from one source is logged at once. Further ones within ten
+//! seconds are counted and logged as one summary line with the field `repeated`. The table is
+//! bounded: when it is full, further sources are counted together. So lines plus the sum of
+//! `repeated` is the exact number of occurrences. [`super::event`] and other code that logs once
+//! per request call this.
 
 use std::{
     collections::HashMap,
@@ -12,30 +14,30 @@ use std::{
     time::Duration,
 };
 
-/// How often repetitions are summarised.
+/// Interval between summaries.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
-/// Most sources told apart, for each event and reason. An entry takes about 100 bytes.
+/// Maximum number of sources counted separately for each event and reason, about 100 bytes each.
 const MAX_ORIGINS: usize = 1_024;
 
-/// Set by `serve`. Without it, each occurrence is logged: a command raises few events.
+/// Set by `serve`. Other commands raise few events, so every occurrence is logged there.
 static REPEATS: OnceLock<Repeats> = OnceLock::new();
 
-/// An event and its reason: `authn_token_invalid` and `signature`. Neither is a caller's text. A flood
-/// for one reason takes no room from others.
-type Kind = (&'static str, String);
+/// Event name and reason, such as `authn_token_invalid` and `signature`. Neither is text of a
+/// caller. Each has its own table, so a flood for one reason leaves room for the others.
+type EventKind = (&'static str, String);
 
-/// Occurrences of one kind in the current period that have no line of their own.
+/// Occurrences of one event kind in the current period that were counted instead of logged.
 #[derive(Debug, Default)]
 struct Counts {
     by_source: HashMap<String, u64>,
-    /// Of sources that the table has no room for.
+    /// Occurrences from sources that did not fit into the table.
     others: u64,
 }
 
 #[derive(Debug, Default)]
-struct Repeats(Mutex<HashMap<Kind, Counts>>);
+struct Repeats(Mutex<HashMap<EventKind, Counts>>);
 
-/// Logs a line that may come with each request: repetitions share a line, whatever their fields.
+/// Logs a line that may occur with each request. Repetitions are coalesced, whatever their fields.
 macro_rules! coalesced {
     ($level:ident, $message:literal $(, $($fields:tt)+)?) => {
         if $crate::telemetry::repeats::is_first($message, &"", "") {
@@ -45,19 +47,19 @@ macro_rules! coalesced {
 }
 pub(crate) use coalesced;
 
-/// Starts to coalesce in this process, which has to call [`summarise`] every [`PERIOD`].
-pub(super) fn begin() {
-    // A second call changes nothing, as with the log itself.
+/// Starts coalescing in this process. The caller must call [`summarise`] every [`PERIOD`].
+pub(super) fn start() {
+    // A second call has no effect, as for the log itself.
     let _ = REPEATS.set(Repeats::default());
 }
 
-/// Whether this occurrence gets a line of its own. Otherwise it has been counted.
+/// Whether to log this occurrence. If not, it has been counted for the next summary.
 pub(crate) fn is_first(event: &'static str, source: &dyn fmt::Display, reason: &str) -> bool {
     let Some(repeats) = REPEATS.get() else { return true };
     repeats.is_first((event, reason.to_owned()), source.to_string())
 }
 
-/// Logs what was counted since the last call.
+/// Logs one summary line for each source that repeated an event since the last call.
 pub(super) fn summarise() {
     let Some(repeats) = REPEATS.get() else { return };
     for ((event, reason), source, repeated) in repeats.take() {
@@ -66,7 +68,7 @@ pub(super) fn summarise() {
 }
 
 impl Repeats {
-    fn is_first(&self, kind: Kind, source: String) -> bool {
+    fn is_first(&self, kind: EventKind, source: String) -> bool {
         let mut table = self.lock();
         let counts = table.entry(kind).or_default();
         if let Some(repeated) = counts.by_source.get_mut(&source) {
@@ -81,9 +83,9 @@ impl Repeats {
         true
     }
 
-    /// Ends the period. A source that went on stays in the table, so that a lasting flood is one line a
-    /// period; one that was quiet makes room, and so do all if there was not room for each.
-    fn take(&self) -> Vec<(Kind, Option<String>, u64)> {
+    /// Ends the period and returns its counts. Active sources stay in the table, so a lasting flood
+    /// is one line per period. Quiet sources are removed; if the table was full, all sources are.
+    fn take(&self) -> Vec<(EventKind, Option<String>, u64)> {
         let mut taken = Vec::new();
         self.lock().retain(|kind, counts| {
             let is_full = counts.others > 0;
@@ -102,7 +104,7 @@ impl Repeats {
         taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Kind, Counts>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EventKind, Counts>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +113,7 @@ impl Repeats {
 mod tests {
     use super::*;
 
-    fn throttled() -> Kind {
+    fn throttled() -> EventKind {
         ("throttled", "address".to_owned())
     }
 
@@ -123,7 +125,7 @@ mod tests {
         assert_eq!(logged, 1);
         assert!(is_first("192.0.2.2") && repeats.is_first(("refused", String::new()), "192.0.2.1".to_owned()));
         assert_eq!(repeats.take(), [(throttled(), Some("192.0.2.1".to_owned()), 4)]);
-        // Still going on: no line of its own, and in the next summary.
+        // The source is still active: not logged, but part of the next summary.
         assert!(!is_first("192.0.2.1"));
         assert_eq!(repeats.take(), [(throttled(), Some("192.0.2.1".to_owned()), 1)]);
         assert_eq!(repeats.take(), []);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn log_01_a_full_table_of_sources_counts_without_them_and_hides_no_other_reason() {
+    fn log_01_full_source_table_counts_further_sources_together() {
         let repeats = Repeats::default();
         let is_first = |n: usize| repeats.is_first(throttled(), n.to_string());
         assert_eq!((0..2 * MAX_ORIGINS).filter(|n| is_first(*n)).count(), MAX_ORIGINS);
@@ -140,7 +142,7 @@ mod tests {
         let taken = repeats.take();
         assert_eq!(taken.iter().map(|(_, _, repeated)| repeated).sum::<u64>(), 2 * MAX_ORIGINS as u64);
         assert_eq!(taken.iter().find(|(_, source, _)| source.is_none()).unwrap().2, MAX_ORIGINS as u64);
-        // Whoever filled it, others have room in the next period.
+        // The next period starts with an empty table.
         assert!(is_first(7 * MAX_ORIGINS));
     }
 }

@@ -1,3 +1,10 @@
+//! Trace ids and the telemetry context of a request (LOG-04).
+//!
+//! A trace id is the name of a request in log lines, spans, problem bodies, `X-Request-Id` and the
+//! audit trail. The edge generates one per request, or takes it from the `traceparent` header on
+//! the internal listener, and runs the request within a [`RequestTelemetry`], which events and
+//! spans read.
+
 use std::{fmt, net::IpAddr};
 
 use opentelemetry::{
@@ -13,69 +20,71 @@ use opentelemetry_sdk::{
 
 use tracing::{Instrument as _, Span};
 
-use super::trace::Traced;
-use crate::crypto;
+use super::trace::RequestTrace;
 
 tokio::task_local! {
-    static CURRENT: InRequest;
+    static CURRENT: RequestTelemetry;
 }
 
-/// The request that is being served, for whatever is done in it, also after its answer has begun.
+/// Telemetry context of the request being served. It outlives the handler if the response streams.
 #[derive(Clone, Debug)]
-pub(crate) struct InRequest {
-    pub(crate) id: TraceId,
-    /// The client's address, if it is known.
+pub(crate) struct RequestTelemetry {
+    pub(crate) trace_id: TraceId,
+    /// The client's address, if known.
     pub(crate) client: Option<IpAddr>,
-    /// What its log lines are in.
-    pub(crate) lines: Span,
-    /// What is sent of it.
-    pub(crate) traced: Traced,
+    /// The span that log lines of the request carry.
+    pub(crate) log_span: Span,
+    /// How the request is exported to the collector.
+    pub(crate) trace: RequestTrace,
 }
 
-impl InRequest {
-    /// The one being served, if any is.
+impl RequestTelemetry {
+    /// The context of the current task, if it serves a request.
     pub(crate) fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Runs `work` as a part of the request.
+    /// Runs a future as part of the request.
     pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
-        let (lines, own, by_id) = (self.lines.clone(), self.traced.span(), self.traced.context());
-        // The span takes the id when it is first entered.
-        let work = CURRENT.scope(self, work.instrument(own).instrument(lines));
-        match by_id {
+        let log_span = self.log_span.clone();
+        let trace_span = self.trace.span();
+        let context = self.trace.context();
+        // `scope` is outermost, because the trace span reads the trace id when it is first entered.
+        let work = CURRENT.scope(self, work.instrument(trace_span).instrument(log_span));
+        match context {
             Some(context) => work.with_context(context).await,
             None => work.await,
         }
     }
 
-    /// The same of something that takes no time.
+    /// Runs a closure as part of the request.
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
-        let inside = || {
-            let _by_id = self.traced.context().map(Context::attach);
-            self.lines.in_scope(|| self.traced.span().in_scope(work))
+        let traced = || {
+            let _guard = self.trace.context().map(Context::attach);
+            self.log_span.in_scope(|| self.trace.span().in_scope(work))
         };
-        CURRENT.sync_scope(self.clone(), inside)
+        CURRENT.sync_scope(self.clone(), traced)
     }
 }
 
-/// The name of one request in traces, logs and problem bodies: 16 random bytes in the form of a
-/// W3C Trace Context `trace-id` (32 lower-case hexadecimal digits).
+/// Name of one request: 16 random bytes in the form of a W3C Trace Context `trace-id` (32
+/// lower-case hexadecimal digits).
 ///
-/// Taken from a caller only if that is a service of one's own ([`Parent`]): a stranger could confuse two requests.
+/// Taken over only from a caller on the internal listener (see [`RemoteParent`]): a stranger could
+/// make two requests look like one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceId(String);
 
-/// The span of another service in which a request is made (W3C Trace Context, section 3.2).
+/// The span of the calling service that a request belongs to (W3C Trace Context, section 3.2).
 #[derive(Clone, Debug)]
-pub(crate) struct Parent(Context);
+pub(crate) struct RemoteParent(Context);
 
-impl Parent {
-    /// What the headers say, if they say it well.
-    pub(crate) fn of(headers: &http::HeaderMap) -> Option<Self> {
-        // Two would be two parents, of which the library takes the first.
-        let mut parents = headers.get_all("traceparent").iter();
-        if parents.next().is_none() || parents.next().is_some() {
+impl RemoteParent {
+    /// Reads the `traceparent` header. `None` if it is missing, repeated or invalid.
+    pub(crate) fn from_headers(headers: &http::HeaderMap) -> Option<Self> {
+        // Of two headers the library would take the first, so a repeated header is ignored here.
+        let mut values = headers.get_all("traceparent").iter();
+        if values.next().is_none() || values.next().is_some() {
             return None;
         }
         let extractor = HeaderExtractor(headers);
@@ -84,20 +93,21 @@ impl Parent {
             &Context::new(),
             &extractor,
         );
-        let said = context.span().span_context().clone();
-        if !said.is_valid() {
+        let remote = context.span().span_context().clone();
+        if !remote.is_valid() {
             return None;
         }
-        // Its trace state is a text of the caller's, which would be sent with each span.
-        let own = SpanContext::new(said.trace_id(), said.span_id(), said.trace_flags(), true, TraceState::NONE);
-        Some(Self(Context::new().with_remote_span_context(own)))
+        // Drops the trace state: it is text of the caller, and each span would export it.
+        let parent =
+            SpanContext::new(remote.trace_id(), remote.span_id(), remote.trace_flags(), true, TraceState::NONE);
+        Some(Self(Context::new().with_remote_span_context(parent)))
     }
 
     pub(crate) fn trace_id(&self) -> TraceId {
         TraceId(self.0.span().span_context().trace_id().to_string())
     }
 
-    /// Whether that service traces it.
+    /// Whether the calling service samples this trace.
     pub(super) fn is_sampled(&self) -> bool {
         self.0.span().span_context().is_sampled()
     }
@@ -108,12 +118,10 @@ impl Parent {
 }
 
 impl TraceId {
-    /// A new, random one.
+    /// A new random trace id. It is a label, not a secret, so it needs no cryptographic generator.
     #[must_use]
     pub fn generate() -> Self {
-        // Only a label: with a broken generator all requests share one, and nothing is less safe.
-        let bytes: [u8; 16] = crypto::random().unwrap_or_default();
-        Self(crypto::hex(&bytes))
+        Self(RandomIdGenerator::default().new_trace_id().to_string())
     }
 
     /// The 32 hexadecimal digits.
@@ -122,15 +130,15 @@ impl TraceId {
         &self.0
     }
 
-    /// The trace id of the request being served, if any is.
+    /// The trace id of the request that the current task serves, if any.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(|request| request.id.clone()).ok()
+        CURRENT.try_with(|request| request.trace_id.clone()).ok()
     }
 
-    /// Whether the request being served is traced, if any is.
-    pub(crate) fn is_traced() -> bool {
-        CURRENT.try_with(|request| matches!(request.traced, Traced::By(_))).unwrap_or(false)
+    /// Whether the current task serves a request that is sampled.
+    pub(crate) fn is_sampled() -> bool {
+        CURRENT.try_with(|request| matches!(request.trace, RequestTrace::Sampled(_))).unwrap_or(false)
     }
 
     pub(super) fn to_otel(&self) -> opentelemetry::trace::TraceId {
@@ -138,11 +146,11 @@ impl TraceId {
     }
 }
 
-/// The trace of a request has the name that its log lines have.
+/// Gives the spans of a request the trace id that its log lines carry.
 #[derive(Debug, Default)]
-pub(super) struct Ids(RandomIdGenerator);
+pub(super) struct RequestIdGenerator(RandomIdGenerator);
 
-impl IdGenerator for Ids {
+impl IdGenerator for RequestIdGenerator {
     fn new_trace_id(&self) -> opentelemetry::trace::TraceId {
         TraceId::current().map_or_else(|| self.0.new_trace_id(), |id| id.to_otel())
     }

@@ -1,9 +1,9 @@
-//! Writes the log lines of a server without ever waiting for who reads them.
+//! Non-blocking writer for the log lines of `serve` (LOG-01).
 //!
-//! Lines go through a bounded queue to a thread that writes them to standard error. A reader that
-//! stops (a full disk behind a log driver, a pipe that nothing empties) costs lines, which are
-//! counted, and delays no request, no probe and no shutdown. The same thread that reports lost
-//! lines writes the summaries of [`super::repeats`].
+//! Lines go through a bounded queue to a thread that writes them to standard error. If standard
+//! error is not read fast enough (a full disk behind a log driver, a blocked pipe), lines are
+//! dropped and counted; no request, probe or shutdown waits. A second thread reports dropped lines
+//! and writes the summaries of [`super::repeats`].
 
 use std::{
     sync::mpsc::{self, RecvTimeoutError, Sender},
@@ -14,73 +14,73 @@ use std::{
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use super::{
-    metrics::{self, Fate},
+    metrics::{self, Delivery},
     repeats,
 };
 
-/// Most lines that wait to be written: about 8 MiB, since a line is bounded.
-const QUEUE: usize = 16_384;
-/// How long the end of the process waits for what is in the queue.
-const LAST_LINES: Duration = Duration::from_millis(1_500);
+/// Maximum number of queued lines: about 8 MiB, as the length of a line is bounded.
+const QUEUE_LEN: usize = 16_384;
+/// Maximum time that process exit waits for the queue to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The threads behind the log of a server.
+/// Handles of the two threads.
 #[derive(Debug)]
 pub(super) struct Writer {
     guard: WorkerGuard,
-    reports: Option<(Sender<()>, JoinHandle<()>)>,
+    reporter: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
-/// Starts the threads. Lines are written to what is returned first.
+/// Starts both threads. Returns where to write lines, and the handles to finish with.
 pub(super) fn start() -> (NonBlocking, Writer) {
     let (output, guard) = NonBlockingBuilder::default()
         .lossy(true)
-        .buffered_lines_limit(QUEUE)
+        .buffered_lines_limit(QUEUE_LEN)
         .thread_name("log")
         .finish(std::io::stderr());
-    repeats::begin();
+    repeats::start();
     let (stop, stopped) = mpsc::channel();
-    let lost = output.error_counter();
+    let dropped = output.error_counter();
     let report = move || {
         let mut reported = 0;
         loop {
-            let goes_on = matches!(stopped.recv_timeout(repeats::PERIOD), Err(RecvTimeoutError::Timeout));
+            let is_running = matches!(stopped.recv_timeout(repeats::PERIOD), Err(RecvTimeoutError::Timeout));
             repeats::summarise();
-            reported = report_lost(&lost, reported);
-            if !goes_on {
+            reported = report_dropped(&dropped, reported);
+            if !is_running {
                 return;
             }
         }
     };
-    // Without this thread, repeated lines would be counted and never reported.
-    let reports = thread::Builder::new().name("log-reports".to_owned()).spawn(report);
-    let reports = reports.inspect_err(|error| tracing::error!(%error, "repeated log lines are not reported")).ok();
-    (output, Writer { guard, reports: reports.map(|thread| (stop, thread)) })
+    // Without this thread, repeated lines would be counted but never reported.
+    let thread = thread::Builder::new().name("log-reports".to_owned()).spawn(report);
+    let thread = thread.inspect_err(|error| tracing::error!(%error, "repeated log lines are not reported")).ok();
+    (output, Writer { guard, reporter: thread.map(|thread| (stop, thread)) })
 }
 
-/// Reports the lines that were lost since `reported`. Gives how many were lost in all.
-fn report_lost(lost: &ErrorCounter, reported: usize) -> usize {
-    let all = lost.dropped_lines();
-    let new = all.saturating_sub(reported);
+/// Reports the lines that were dropped since `reported`. Returns the total number of dropped lines.
+fn report_dropped(dropped: &ErrorCounter, reported: usize) -> usize {
+    let total = dropped.dropped_lines();
+    let new = total.saturating_sub(reported);
     if new > 0 {
-        metrics::telemetry("lines", Fate::Lost, new);
+        metrics::record_telemetry("lines", Delivery::Lost, new);
         tracing::warn!(lost = new, "log lines were lost: standard error is not read fast enough");
     }
-    all
+    total
 }
 
 impl Writer {
-    /// Writes what waits, unless that takes too long.
+    /// Writes the queued lines, within [`FLUSH_TIMEOUT`].
     pub(super) fn finish(self) {
         let (done, is_done) = mpsc::channel();
-        // In a thread that nothing waits for longer: it may hang in a write.
+        // In a separate thread, because a write to a blocked standard error never returns.
         thread::spawn(move || {
-            if let Some((stop, reports)) = self.reports {
+            if let Some((stop, reporter)) = self.reporter {
                 drop(stop);
-                let _ = reports.join();
+                let _ = reporter.join();
             }
             drop(self.guard);
             let _ = done.send(());
         });
-        let _ = is_done.recv_timeout(LAST_LINES);
+        let _ = is_done.recv_timeout(FLUSH_TIMEOUT);
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo scaffold NAME`: a new service from this repository.
+//! `cargo scaffold NAME`: the command line of [`template::scaffold`].
 
 use std::{path::PathBuf, process::Command};
 
@@ -12,7 +12,7 @@ use template::{Scaffold, scaffold};
 struct Arguments {
     /// Name of the service, in kebab case: my-billing
     name: String,
-    /// Folder to put the service's own folder into [default: the one that holds this repository]
+    /// Folder in which to create the service's folder [default: the parent of this repository]
     #[arg(long)]
     path: Option<PathBuf>,
     /// Answer a question in advance: description, author, issuer, audience, license
@@ -21,23 +21,25 @@ struct Arguments {
     /// Take the default for every question not answered by -d
     #[arg(long)]
     silent: bool,
-    /// Do not start a git repository
+    /// Do not initialise a git repository
     #[arg(long)]
     no_git: bool,
 }
 
-/// cargo-generate asks the environment who is generating, and fails where it does not say, as in many containers.
-const WHO: [&str; 2] = ["USER", "USERNAME"];
+/// cargo-generate reads the user's name from these variables and fails without any, as in many
+/// containers.
+const USER_VARIABLES: [&str; 2] = ["USER", "USERNAME"];
 
 fn main() -> Result<()> {
-    if WHO.iter().all(|name| std::env::var_os(name).is_none()) {
-        // Said to a second process, since this one's environment is not to be written to.
+    if USER_VARIABLES.iter().all(|name| std::env::var_os(name).is_none()) {
+        // Sets the variable for a second process: writing to this one's environment would be
+        // unsafe.
         let status =
             Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env("USER", "you").status()?;
         std::process::exit(status.code().unwrap_or(1));
     }
     let Arguments { name, path, define, silent, no_git } = Arguments::parse();
-    // Nobody is there to answer.
+    // Without a terminal no one can answer questions.
     let silent = silent || !std::io::IsTerminal::is_terminal(&std::io::stdin());
     let project = scaffold(Scaffold { name, destination: path, answers: define, silent, git: !no_git })?;
     println!(

@@ -1,5 +1,5 @@
-//! A generated service is one that a team would be glad to start from: it is whole, it is theirs,
-//! and its suite is green before the first change.
+//! Tests of generated services: the answers are filled in, no trace of this repository is left, the
+//! service's own suite passes, and `cargo dev` runs.
 
 use std::{
     fs,
@@ -10,11 +10,12 @@ use std::{
 
 use template::{Scaffold, scaffold};
 
-/// What must not be left of this repository in a generated one.
+/// Texts of this repository that no generated file may contain, in lower case.
 const TRACES: [&str; 3] = ["palisade", "{%", "cargo scaffold"];
 
 fn generate(name: &str, answers: &[&str]) -> PathBuf {
-    // Inside `target`, which is inside the repository, cargo would take it for a part of the workspace.
+    // Inside `target`, and thus inside the repository, cargo would treat it as part of the
+    // workspace.
     let destination = std::env::temp_dir().join("scaffold-test");
     let _ = fs::remove_dir_all(destination.join(name));
     scaffold(Scaffold {
@@ -27,12 +28,13 @@ fn generate(name: &str, answers: &[&str]) -> PathBuf {
     .expect("generates")
 }
 
-/// Cargo as a user runs it in the project, but with the build of this repository to start from.
+/// Cargo in the project, as a user runs it, but with this repository's target folder, which already
+/// has the dependencies.
 fn cargo(project: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target folder");
     cargo.current_dir(project).env("CARGO_TARGET_DIR", target);
-    // Cargo sets these for this test; they are not the project's.
+    // Cargo has set these variables for this test.
     for (name, _) in
         std::env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST"))
     {
@@ -47,7 +49,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_generated_service_is_its_own_and_its_suite_is_green() {
+fn generated_service_has_its_answers_and_passes_its_suite() {
     let project = generate(
         "my-billing",
         &[
@@ -59,10 +61,10 @@ fn a_generated_service_is_its_own_and_its_suite_is_green() {
     for file in files(&project) {
         let text = String::from_utf8_lossy(&fs::read(&file).expect("readable")).to_lowercase();
         for trace in TRACES {
-            assert!(!text.contains(trace), "{} holds `{trace}`", file.display());
+            assert!(!text.contains(trace), "{} contains `{trace}`", file.display());
         }
     }
-    for gone in [
+    for excluded in [
         "template",
         "cargo-generate.toml",
         "LICENSE-MIT",
@@ -71,9 +73,9 @@ fn a_generated_service_is_its_own_and_its_suite_is_green() {
         ".dev",
         "target",
     ] {
-        assert!(!project.join(gone).exists(), "{gone} was copied");
+        assert!(!project.join(excluded).exists(), "{excluded} was copied");
     }
-    assert!(project.join(".git/HEAD").exists(), "no repository was started");
+    assert!(project.join(".git/HEAD").exists(), "no git repository was initialised");
     let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("a manifest");
     for line in
         ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "\"Example Ltd <dev@example.com>\""]
@@ -86,12 +88,12 @@ fn a_generated_service_is_its_own_and_its_suite_is_green() {
     assert!(example.contains("APP_OIDC__AUDIENCE=api://my-billing"), "{example}");
 
     let suite = cargo(&project).args(["test", "--locked", "--offline"]).status().expect("cargo runs");
-    assert!(suite.success(), "the generated suite is red");
-    dev_serves_and_stops(&project);
+    assert!(suite.success(), "the generated suite fails");
+    assert_dev_runs(&project);
 }
 
-/// `cargo dev`, until it says it is ready; then Ctrl-C.
-fn dev_serves_and_stops(project: &Path) {
+/// Runs `cargo dev` until it is ready, then interrupts it as Ctrl-C does.
+fn assert_dev_runs(project: &Path) {
     let mut dev = cargo(project)
         .args(["--locked", "--offline", "dev", "--port", "0", "--issuer-port", "0"])
         .stdout(Stdio::piped())
@@ -101,22 +103,22 @@ fn dev_serves_and_stops(project: &Path) {
     assert!(lines.any(|line| line.starts_with("Ready in ")), "`cargo dev` ended before it was ready");
     let interrupt = Command::new("kill").args(["-INT", &dev.id().to_string()]).status().expect("kill runs");
     assert!(interrupt.success());
-    // Reading on, so that nothing blocks it while it stops.
+    // Reads on, so that a full pipe does not block it while it stops.
     lines.for_each(drop);
     dev.wait().expect("it ends");
     assert!(project.join(".dev/tokens/acme-sales").exists());
 }
 
 #[test]
-fn a_name_that_cannot_be_one_is_refused() {
+fn invalid_names_are_rejected() {
     for name in ["", "My-Billing", "1st", "a_b", "a b", "../evil", "service", "tokio", "url", &"a".repeat(51)] {
-        let refused = scaffold(Scaffold {
+        let result = scaffold(Scaffold {
             name: name.to_owned(),
-            destination: Some(std::env::temp_dir().join("scaffold-refused")),
+            destination: Some(std::env::temp_dir().join("scaffold-rejected")),
             answers: Vec::new(),
             silent: true,
             git: false,
         });
-        assert!(refused.is_err(), "{name:?}");
+        assert!(result.is_err(), "{name:?}");
     }
 }

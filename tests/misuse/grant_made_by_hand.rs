@@ -1,4 +1,6 @@
 //! E0451: fields `row` and `principal` of struct `Grant` are private
+//! A grant comes from the decision of `authz` only.
+
 use std::sync::Arc;
 
 use service::{

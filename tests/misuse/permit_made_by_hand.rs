@@ -1,4 +1,6 @@
 //! E0451: fields `principal`, `row` and `action` of struct `Permit` are private
+//! A permit comes from a grant only.
+
 use std::{marker::PhantomData, sync::Arc};
 
 use service::{

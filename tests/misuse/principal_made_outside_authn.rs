@@ -1,4 +1,6 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `bound_to` and `issued_at` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `bound_certificate` and `issued_at` of struct `Principal` are private
+//! A principal comes from a verified credential only.
+
 use service::{
     authn::{CallerKind, Principal},
     domain::TenantId,
@@ -14,7 +16,7 @@ fn forge(tenant: TenantId) -> Principal {
         scopes: Default::default(),
         creator: None,
         token_id: None,
-        bound_to: None,
+        bound_certificate: None,
         issued_at: 0,
     }
 }

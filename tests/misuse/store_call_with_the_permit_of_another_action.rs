@@ -1,4 +1,6 @@
 //! E0308: expected `&Permit<GetOrder>`, found `&Permit<ListOrders>`
+//! A query takes the permit of its own action.
+
 use service::{
     authz::{Permit, actions::ListOrders},
     domain::OrderId,

@@ -1,4 +1,6 @@
 //! E0277: the trait bound `GetOrder: Change` is not satisfied
+//! Only actions that change something begin a writing transaction.
+
 use service::{
     authz::{Permit, actions::GetOrder},
     store::Database,

@@ -1,21 +1,12 @@
-//! What a caller may do.
+//! Scopes and roles (AUTHZ-02), and lists and cursors of one tenant (AUTHZ-03).
 
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
 
-use crate::support::{ACME, Actor, GLOBEX, TestApp};
-
-fn an_order() -> Value {
-    json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 2 }], "shippingSpeed": "standard" })
-}
-
-async fn place(actor: &Actor) -> String {
-    let order = actor.post("/v1/orders", &an_order()).await.ok(201);
-    order["id"].as_str().unwrap().to_owned()
-}
+use crate::support::{ACME, Actor, BillingFixture, GLOBEX, TestApp, order_body};
 
 #[tokio::test]
-async fn authz_02_a_scope_does_not_widen_a_role() {
+async fn authz_02_scope_does_not_widen_a_role() {
     let app = TestApp::shared();
     for (role, may_write) in [
         (Role::Viewer, false),
@@ -26,28 +17,28 @@ async fn authz_02_a_scope_does_not_widen_a_role() {
     ] {
         let user = app.user(role);
         user.get("/v1/orders").await.ok(200);
-        let reply = user.post("/v1/orders", &an_order()).await;
+        let reply = user.post("/v1/orders", &order_body("PAPER-A4", 2)).await;
         if may_write {
             reply.ok(201);
         } else {
             assert_eq!(reply.problem(403), "forbidden", "{role:?}");
         }
     }
-    // Nor does an unknown role, or none, give anything.
+    // Unknown roles give no rights, and neither does a token without roles.
     for roles in [json!([]), json!(["root"]), json!(["service"]), json!(["Admin"])] {
-        let forged = app.forge().claim("sub", "nobody-else").claim("roles", roles.clone()).token();
+        let forged = app.forge().claim("sub", "without-roles").claim("roles", roles.clone()).token();
         let reply = app.bearer(forged).get("/v1/orders").await;
         assert_eq!(reply.problem(403), "forbidden", "{roles}");
     }
 }
 
 #[tokio::test]
-async fn authz_02_a_role_does_not_widen_a_scope() {
+async fn authz_02_role_does_not_widen_a_scope() {
     let app = TestApp::shared();
     let admin = app.user_of(&ACME, Role::Admin, &[]);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(admin.get("/v1/orders").await.problem(403), "insufficient_scope");
-    // A scope counts only as a whole word of the claim.
+    // A scope must be a complete word of the claim (RFC 6749 section 3.3).
     for scope in ["orders:read:all", "xorders:read", "orders:*", "*", "orders:read,orders:write"] {
         let reply = app.bearer(app.forge().claim("scope", scope).token()).get("/v1/orders").await;
         assert_eq!(reply.problem(403), "insufficient_scope", "{scope}");
@@ -55,40 +46,40 @@ async fn authz_02_a_role_does_not_widen_a_scope() {
 }
 
 #[tokio::test]
-async fn authz_03_lists_hold_the_callers_tenant_only() {
+async fn authz_03_lists_contain_only_the_callers_tenant() {
     let app = TestApp::start().await;
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
-    let theirs = place(&globex).await;
+    let globex = BillingFixture::for_tenant(&app, &GLOBEX);
+    let globex_order = globex.order("PAPER-A4", 2).await;
     let ids = |page: Value| -> Vec<String> {
         page["items"].as_array().unwrap().iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect()
     };
-    let ours = ids(app.user(Role::Admin).get("/v1/orders?limit=100").await.ok(200));
-    assert!(!ours.is_empty() && !ours.contains(&theirs));
-    assert!(ids(globex.get("/v1/orders?limit=100").await.ok(200)).contains(&theirs));
+    let acme_orders = ids(app.user(Role::Admin).get("/v1/orders?limit=100").await.ok(200));
+    assert!(!acme_orders.is_empty() && !acme_orders.contains(&globex_order));
+    assert!(ids(globex.admin.get("/v1/orders?limit=100").await.ok(200)).contains(&globex_order));
 }
 
 #[tokio::test]
-async fn authz_03_a_cursor_of_another_tenant_or_list_is_refused() {
+async fn authz_03_cursors_of_another_tenant_or_list_are_rejected() {
     let app = TestApp::shared();
     let acme = app.user(Role::Admin);
     let next = async |actor: &Actor, path: &str| -> String {
         actor.get(path).await.ok(200)["nextCursor"].as_str().unwrap().to_owned()
     };
     let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
-    let own = next(&acme, "/v1/orders?limit=1").await;
-    let mut changed = own.clone().into_bytes();
+    let cursor = next(&acme, "/v1/orders?limit=1").await;
+    let mut changed = cursor.clone().into_bytes();
     changed[5] = if changed[5] == b'A' { b'B' } else { b'A' };
-    for cursor in [
+    for wrong in [
         next(&globex, "/v1/orders?limit=1").await,
         next(&acme, "/v1/products?limit=1").await,
         String::from_utf8(changed).unwrap(),
-        own[..own.len() - 4].to_owned(),
+        cursor[..cursor.len() - 4].to_owned(),
         "A".repeat(26),
         "A".repeat(29),
     ] {
-        let reply = acme.get(&format!("/v1/orders?limit=1&cursor={cursor}")).await;
+        let reply = acme.get(&format!("/v1/orders?limit=1&cursor={wrong}")).await;
         assert_eq!(reply.problem(422), "unprocessable");
         assert_eq!(reply.faults(), ["cursor invalid"]);
     }
-    acme.get(&format!("/v1/orders?limit=1&cursor={own}")).await.ok(200);
+    acme.get(&format!("/v1/orders?limit=1&cursor={cursor}")).await.ok(200);
 }

@@ -1,4 +1,5 @@
-//! Backups (CRYPTO-09): nobody reads one who has no key for it, and what is restored is what was there.
+//! Backups (CRYPTO-09): always encrypted for a recipient, complete or absent, and restored exactly.
+//! `pg_dump` gets no other secret.
 
 use std::{
     fs::{self, Permissions},
@@ -14,23 +15,23 @@ use service::{authz::policy::Role, dev::database::Urls};
 
 use crate::support::{ACME, TestApp, binary, empty_database, programs, query, superuser};
 
-/// A place for files, and somebody who can read backups.
-struct Place {
+/// A folder for backups, with the key of their recipient.
+struct BackupFolder {
     folder: PathBuf,
     programs: PathBuf,
     recipient: String,
 }
 
-impl Place {
+impl BackupFolder {
     async fn new() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("backup-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).unwrap();
-        let place = Self { folder, programs: programs().await, recipient: String::new() };
-        let recipient = place.add_key("key", 0o400);
-        Self { recipient, ..place }
+        let backups = Self { folder, programs: programs().await, recipient: String::new() };
+        let recipient = backups.add_key("key", 0o400);
+        Self { recipient, ..backups }
     }
 
-    /// Writes a key as `age-keygen` does, and gives its public half.
+    /// Writes an age identity as `age-keygen` does; its recipient.
     fn add_key(&self, name: &str, mode: u32) -> String {
         let key = age::x25519::Identity::generate();
         let text =
@@ -48,13 +49,13 @@ impl Place {
         self.run_with(&[], arguments, variable, url)
     }
 
-    /// The same with this as standard input, which nobody can read twice.
+    /// The same, with this standard input.
     fn run_with(&self, input: &[u8], arguments: &[&str], variable: &str, url: &SecretString) -> Output {
         let mut command = binary();
         command.current_dir(&self.folder).args(arguments).env("APP_PROFILE", "development");
         command.env("APP_PG_BIN", &self.programs).env(variable, url.expose_secret());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // It may end before it has read all of it.
+        // The command may exit before it has read all input.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }
@@ -68,11 +69,17 @@ impl Place {
     }
 }
 
-fn said(output: &Output) -> String {
+fn text_of(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
 }
 
-/// Whether nothing is there.
+#[track_caller]
+fn assert_fails(output: &Output, message: &str) {
+    let text = text_of(output);
+    assert!(!output.status.success() && text.contains(message), "{text}");
+}
+
+/// Whether the database has no tables.
 async fn is_empty(urls: &Urls) -> bool {
     let tables = "select count(*)::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'";
     let mut connection = superuser(urls).await;
@@ -81,112 +88,102 @@ async fn is_empty(urls: &Urls) -> bool {
 }
 
 #[tokio::test]
-async fn crypto_09_a_backup_is_read_by_whom_it_is_for_alone_and_restores_everything() {
+async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything() {
     let app = TestApp::start().await;
     let person = json!({ "name": "Backed Up", "email": "backed-up@example.com", "phone": "+4917712378945" });
     let created = app.user(Role::Admin).post("/v1/customers", &person).await.ok(201);
-    let place = Place::new().await;
-    let done = place.backup(&app.database, &["--to", &place.recipient, "backup.age"]);
-    assert!(done.status.success(), "{}", said(&done));
-    assert!(said(&done).contains("data_backed_up"), "{}", said(&done));
-    let file = fs::read(place.path("backup.age")).unwrap();
-    assert_eq!(fs::metadata(place.path("backup.age")).unwrap().permissions().mode() & 0o777, 0o600);
+    let backups = BackupFolder::new().await;
+    let output = backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]);
+    assert!(output.status.success(), "{}", text_of(&output));
+    assert!(text_of(&output).contains("data_backed_up"), "{}", text_of(&output));
+    let file = fs::read(backups.path("backup.age")).unwrap();
+    assert_eq!(fs::metadata(backups.path("backup.age")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(file.starts_with(b"age-encryption.org/v1\n") && file.len() > 10_000);
     for plain in ["PGDMP", "Backed Up", "customers", "app_writer"] {
         assert!(!file.windows(plain.len()).any(|window| window == plain.as_bytes()), "{plain}");
     }
-    assert!(!place.path("backup.age.partial").exists());
-    // Elsewhere, with the same keys, everything is there: rows, sealed fields, rights and row-level security.
-    let elsewhere = empty_database().await;
-    place.add_key("other-key", 0o400);
-    let refused = place.restore(&elsewhere, "other-key", "backup.age");
-    assert!(!refused.status.success() && said(&refused).contains("cannot decrypt"), "{}", said(&refused));
-    assert!(is_empty(&elsewhere).await);
-    let restored = place.restore(&elsewhere, "key", "backup.age");
-    assert!(restored.status.success(), "{}", said(&restored));
-    assert!(said(&restored).contains("data_restored"), "{}", said(&restored));
-    assert!(said(&restored).contains("file key"), "whose key it was is told: {}", said(&restored));
-    let again = TestApp::start_on(elsewhere.clone(), &[]).await;
+    assert!(!backups.path("backup.age.partial").exists());
+    // Another database with the same keys gets rows, sealed fields, rights and row-level security.
+    let target = empty_database().await;
+    backups.add_key("other-key", 0o400);
+    assert_fails(&backups.restore(&target, "other-key", "backup.age"), "cannot decrypt");
+    assert!(is_empty(&target).await);
+    let restored = backups.restore(&target, "key", "backup.age");
+    assert!(restored.status.success(), "{}", text_of(&restored));
+    assert!(text_of(&restored).contains("data_restored"), "{}", text_of(&restored));
+    assert!(text_of(&restored).contains("file key"), "the output names the identity: {}", text_of(&restored));
+    let again = TestApp::start_on(target.clone(), &[]).await;
     let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
     assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
     let rows = "select count(*)::text from orders";
-    assert_eq!(query(&elsewhere.owner, rows).await, query(&app.database.owner, rows).await);
+    assert_eq!(query(&target.owner, rows).await, query(&app.database.owner, rows).await);
     let owners = "select distinct relowner::regrole::text from pg_class where relnamespace = 'public'::regnamespace";
-    assert_eq!(query(&elsewhere.owner, owners).await, ["app_owner"]);
-    // What is there is not overwritten, neither a file nor a database.
-    let done = place.backup(&app.database, &["--to", &place.recipient, "backup.age"]);
-    assert!(!done.status.success() && said(&done).contains("is there already"), "{}", said(&done));
-    assert_eq!(fs::read(place.path("backup.age")).unwrap(), file);
-    let twice = place.restore(&elsewhere, "key", "backup.age");
-    assert!(!twice.status.success() && said(&twice).contains("pg_restore failed"), "{}", said(&twice));
+    assert_eq!(query(&target.owner, owners).await, ["app_owner"]);
+    // Existing files and databases are not overwritten.
+    assert_fails(&backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]), "already exists");
+    assert_eq!(fs::read(backups.path("backup.age")).unwrap(), file);
+    assert_fails(&backups.restore(&target, "key", "backup.age"), "pg_restore failed");
     assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
 }
 
-/// Whoever has the recipient can write a backup of something else.
+/// Anyone with the recipient can write another backup, so a restore compares the digest.
 #[tokio::test]
-async fn crypto_09_a_backup_is_told_from_another_by_its_digest() {
+async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
     let app = TestApp::start().await;
-    let place = Place::new().await;
+    let backups = BackupFolder::new().await;
     let mut digests = Vec::new();
     for name in ["ours", "theirs"] {
-        let done = said(&place.backup(&app.database, &["--to", &place.recipient, name]));
-        let digest = service::crypto::hex(&service::crypto::sha256(&fs::read(place.path(name)).unwrap()));
-        assert_eq!(done.matches(&digest).count(), 2, "told, and in the event: {done}");
+        let output = text_of(&backups.backup(&app.database, &["--to", &backups.recipient, name]));
+        let digest = service::crypto::hex(&service::crypto::sha256(&fs::read(backups.path(name)).unwrap()));
+        assert_eq!(output.matches(&digest).count(), 2, "in the output and in the event: {output}");
         digests.push(digest);
     }
-    let elsewhere = empty_database().await;
+    let target = empty_database().await;
     let restore = |digest: &str, file: &str| {
         let arguments = ["restore", "--identity", "key", "--sha256", digest, file];
-        place.run(&arguments, "APP_DATABASE__OWNER_URL", &elsewhere.owner)
+        backups.run(&arguments, "APP_DATABASE__OWNER_URL", &target.owner)
     };
-    for (file, says) in
-        [("theirs", format!("is another backup: its SHA-256 is {}", digests[1])), ("none", "none".to_owned())]
-    {
-        let refused = restore(&digests[0], file);
-        assert!(!refused.status.success() && said(&refused).contains(&says), "{}", said(&refused));
+    let other_digest = format!("theirs has another SHA-256: {}", digests[1]);
+    for (file, message) in [("theirs", &*other_digest), ("none", "none")] {
+        assert_fails(&restore(&digests[0], file), message);
     }
     for wrong in ["ab", &"g".repeat(64)] {
-        let refused = restore(wrong, "ours");
-        assert!(!refused.status.success() && said(&refused).contains("expected 64 hexadecimal"), "{}", said(&refused));
+        assert_fails(&restore(wrong, "ours"), "expected 64 hexadecimal");
     }
-    assert!(is_empty(&elsewhere).await);
+    assert!(is_empty(&target).await);
     let piped = |digest: &str, file: &str, to: &Urls| {
         let arguments = ["restore", "--identity", "key", "--sha256", digest, "-"];
-        place.run_with(&fs::read(place.path(file)).unwrap(), &arguments, "APP_DATABASE__OWNER_URL", &to.owner)
+        backups.run_with(&fs::read(backups.path(file)).unwrap(), &arguments, "APP_DATABASE__OWNER_URL", &to.owner)
     };
-    let refused = piped(&digests[0], "theirs", &elsewhere);
-    assert!(!refused.status.success() && said(&refused).contains("input is another backup"), "{}", said(&refused));
-    assert!(is_empty(&elsewhere).await);
+    assert_fails(&piped(&digests[0], "theirs", &target), "standard input has another SHA-256");
+    assert!(is_empty(&target).await);
     let restored = restore(&digests[0].to_uppercase(), "ours");
-    assert!(restored.status.success(), "{}", said(&restored));
-    // It is read once: what is restored is what was digested, whoever changes it meanwhile.
-    let elsewhere = empty_database().await;
-    let restored = piped(&digests[0], "ours", &elsewhere);
-    assert!(restored.status.success() && !is_empty(&elsewhere).await, "{}", said(&restored));
+    assert!(restored.status.success(), "{}", text_of(&restored));
+    // Standard input is read once, so the restored bytes are the verified ones.
+    let target = empty_database().await;
+    let restored = piped(&digests[0], "ours", &target);
+    assert!(restored.status.success() && !is_empty(&target).await, "{}", text_of(&restored));
 }
 
 #[tokio::test]
-async fn crypto_09_there_is_no_plain_backup_and_no_part_of_one() {
+async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
     let app = TestApp::start().await;
-    let place = Place::new().await;
-    let plain = place.backup(&app.database, &["plain"]);
-    assert!(!plain.status.success() && said(&plain).contains("--to"), "{}", said(&plain));
-    let nobody = place.backup(&app.database, &["--to", "nobody", "plain"]);
-    assert!(!nobody.status.success() && said(&nobody).contains("recipient of age"), "{}", said(&nobody));
-    // A login that may not read everything, and one that cannot connect.
+    let backups = BackupFolder::new().await;
+    assert_fails(&backups.backup(&app.database, &["plain"]), "--to");
+    assert_fails(&backups.backup(&app.database, &["--to", "nobody", "plain"]), "an age recipient");
+    // A login without the rights to read all tables, and one with a wrong password.
     let wrong = SecretString::from(app.database.backup.expose_secret().replace("app_backup:", "app_backup:0"));
     for url in [&app.database.reader, &wrong] {
-        let arguments = ["backup", "--to", &place.recipient, "part"];
-        let failed = place.run(&arguments, "APP_DATABASE__BACKUP_URL", url);
-        assert!(!failed.status.success() && said(&failed).contains("pg_dump failed"), "{}", said(&failed));
+        let arguments = ["backup", "--to", &backups.recipient, "part"];
+        assert_fails(&backups.run(&arguments, "APP_DATABASE__BACKUP_URL", url), "pg_dump failed");
     }
-    let left: Vec<_> = fs::read_dir(&place.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(&backups.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["key"]);
-    // To standard output, for another program to keep.
-    let piped = place.backup(&app.database, &["--to", &place.recipient, "-"]);
+    // A backup to standard output.
+    let piped = backups.backup(&app.database, &["--to", &backups.recipient, "-"]);
     assert!(piped.status.success() && piped.stdout.starts_with(b"age-encryption.org/v1\n"));
-    // A changed byte, or a missing end: nothing of it is restored, though the beginning of it is in order and has tables.
-    let much = format!(
+    // A backup with a changed byte or a missing end restores nothing; its beginning is valid.
+    let many_rows = format!(
         "begin; set local session_replication_role = replica; set local app.tenant_id = '{}';
          insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
                              created_at, updated_at)
@@ -196,42 +193,44 @@ async fn crypto_09_there_is_no_plain_backup_and_no_part_of_one() {
          commit",
         ACME.id
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(much)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let piped = place.backup(&app.database, &["--to", &place.recipient, "-"]);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(many_rows)).execute(&mut superuser(&app.database).await).await.unwrap();
+    let piped = backups.backup(&app.database, &["--to", &backups.recipient, "-"]);
     assert!(piped.stdout.len() > 300_000, "{}", piped.stdout.len());
-    let elsewhere = empty_database().await;
+    let target = empty_database().await;
     let mut changed = piped.stdout.clone();
     let last = changed.len() - 5;
     changed[last] ^= 1;
     for (name, bytes) in [("changed", changed.as_slice()), ("cut", &piped.stdout[..piped.stdout.len() / 2])] {
-        fs::write(place.path(name), bytes).unwrap();
-        let refused = place.restore(&elsewhere, "key", name);
-        assert!(!refused.status.success(), "{name}: {}", said(&refused));
-        assert!(is_empty(&elsewhere).await, "{name}");
+        fs::write(backups.path(name), bytes).unwrap();
+        let refused = backups.restore(&target, "key", name);
+        assert!(!refused.status.success(), "{name}: {}", text_of(&refused));
+        assert!(is_empty(&target).await, "{name}");
     }
-    // Nor with a key that everybody can read.
-    place.add_key("open-key", 0o644);
-    fs::write(place.path("whole"), &piped.stdout).unwrap();
-    let refused = place.restore(&elsewhere, "open-key", "whole");
-    assert!(!refused.status.success() && said(&refused).contains("open to everybody"), "{}", said(&refused));
+    // An identity file that all users can read is rejected.
+    backups.add_key("open-key", 0o644);
+    fs::write(backups.path("whole"), &piped.stdout).unwrap();
+    assert_fails(&backups.restore(&target, "open-key", "whole"), "accessible to all users");
 }
 
-/// It gets the one password that it needs, and nothing that this service's environment says.
+/// It gets one password and no other variable of the service's environment.
 #[tokio::test]
-async fn crypto_09_who_dumps_the_database_is_told_no_other_secret() {
-    let place = Place { programs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("told"), ..Place::new().await };
-    fs::create_dir_all(&place.programs).unwrap();
-    let program = place.programs.join("pg_dump");
-    fs::write(&program, "#!/bin/sh\nenv > told\nexit 1\n").unwrap();
+async fn crypto_09_pg_dump_gets_only_its_own_credentials() {
+    let backups = BackupFolder {
+        programs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("pg-dump-environment"),
+        ..BackupFolder::new().await
+    };
+    fs::create_dir_all(&backups.programs).unwrap();
+    let program = backups.programs.join("pg_dump");
+    fs::write(&program, "#!/bin/sh\nenv > environment\nexit 1\n").unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o500)).unwrap();
     let database = empty_database().await;
     let mut command = binary();
-    command.current_dir(&place.folder).args(["backup", "--to", &place.recipient, "out"]);
-    command.env("APP_PROFILE", "development").env("APP_PG_BIN", &place.programs).env("PGHOST", "elsewhere");
+    command.current_dir(&backups.folder).args(["backup", "--to", &backups.recipient, "out"]);
+    command.env("APP_PROFILE", "development").env("APP_PG_BIN", &backups.programs).env("PGHOST", "target");
     command.env("APP_DATABASE__BACKUP_URL", database.backup.expose_secret()).env("APP_SECRETS__PEPPER", "a secret");
     assert!(!command.output().unwrap().status.success());
-    let told = fs::read_to_string(place.path("told")).unwrap();
-    let names: Vec<&str> = told.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let environment = fs::read_to_string(backups.path("environment")).unwrap();
+    let names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert!(names.contains(&"PGPASSWORD"), "{names:?}");
     let others =
         names.iter().filter(|name| name.starts_with("APP_") || name.starts_with("PG") && **name != "PGPASSWORD");

@@ -1,4 +1,5 @@
-//! Invoices, payments and refunds, as a caller uses them.
+//! Invoices, payments and refunds: their state machine (INPUT-11), amounts (INPUT-09), limits
+//! (INPUT-02), roles (AUTHZ-02) and events (LOG-01).
 
 use serde_json::{Value, json};
 use service::{
@@ -6,122 +7,124 @@ use service::{
     dev::demo,
 };
 
-use crate::support::{ACME, Actor, Books, Serving, TestApp, id, person, query, run, start_issuer, test_database};
+use crate::support::{
+    ACME, Actor, BillingFixture, ServiceProcess, TestApp, id, person, query, run, start_issuer, test_database,
+};
 
 fn eur(amount: i64) -> Value {
     json!({ "amount": amount, "currency": "EUR" })
 }
 
 #[tokio::test]
-async fn an_order_is_invoiced_paid_in_parts_and_fulfilled() {
+async fn input_11_order_is_invoiced_paid_in_parts_and_fulfilled() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
-    let order = books.order("PAPER-A4", 3).await;
-    let reply = books.issue(&order).await;
+    let fixture = BillingFixture::new(&app);
+    let order = fixture.order("PAPER-A4", 3).await;
+    let reply = fixture.issue(&order).await;
     let location = reply.header("location").unwrap().to_owned();
     let invoice = reply.ok(201);
     assert_eq!(invoice["orderId"], order.as_str());
-    assert_eq!(invoice["number"], 3, "the demo has two");
+    assert_eq!(invoice["number"], 3, "the demo data has two invoices");
     assert_eq!(invoice["status"], "open");
     assert_eq!((&invoice["total"], &invoice["outstanding"]), (&eur(1647), &eur(1647)));
     assert_eq!(
         invoice["lines"],
         json!([{ "sku": "PAPER-A4", "description": "Paper A4, 500 sheets", "quantity": 3, "unitPrice": eur(549) }])
     );
-    assert_eq!(books.admin.get(&location).await.ok(200), invoice);
-    assert_eq!(books.order_status(&order).await, "invoiced");
+    assert_eq!(fixture.admin.get(&location).await.ok(200), invoice);
+    assert_eq!(fixture.order_status(&order).await, "invoiced");
 
-    let id = invoice["id"].as_str().unwrap();
-    let part = books.pay(id, 1000).await.ok(201);
+    let invoice_id = invoice["id"].as_str().unwrap();
+    let part = fixture.pay(invoice_id, 1000).await.ok(201);
     assert_eq!((&part["amount"], &part["refunded"]), (&eur(1000), &eur(0)));
-    let after = books.admin.get(&location).await.ok(200);
+    let after = fixture.admin.get(&location).await.ok(200);
     assert_eq!((&after["status"], &after["outstanding"]), (&json!("open"), &eur(647)));
     assert_eq!(after["payments"], json!([part]));
-    assert_eq!(books.pay(id, 648).await.faults(), ["/amount/amount exceeds_what_is_left"]);
-    books.pay(id, 647).await.ok(201);
-    let after = books.admin.get(&location).await.ok(200);
+    assert_eq!(fixture.pay(invoice_id, 648).await.faults(), ["/amount/amount exceeds_what_is_left"]);
+    fixture.pay(invoice_id, 647).await.ok(201);
+    let after = fixture.admin.get(&location).await.ok(200);
     assert_eq!((&after["status"], &after["outstanding"], &after["paid"]), (&json!("paid"), &eur(0), &eur(1647)));
-    assert_eq!(books.order_status(&order).await, "paid");
-    assert_eq!(books.pay(id, 1).await.problem(409), "conflict");
-    assert_eq!(books.change(&format!("/v1/orders/{order}/cancel")).await.problem(409), "conflict");
-    assert_eq!(books.change(&format!("{location}/void")).await.problem(409), "conflict");
-    assert_eq!(books.change(&format!("/v1/orders/{order}/fulfil")).await.ok(200)["status"], "fulfilled");
-    assert_eq!(books.change(&format!("/v1/orders/{order}/fulfil")).await.problem(409), "conflict");
-    let list = books.admin.get("/v1/invoices?limit=1").await.ok(200);
+    assert_eq!(fixture.order_status(&order).await, "paid");
+    assert_eq!(fixture.pay(invoice_id, 1).await.problem(409), "conflict");
+    assert_eq!(fixture.change(&format!("/v1/orders/{order}/cancel")).await.problem(409), "conflict");
+    assert_eq!(fixture.change(&format!("{location}/void")).await.problem(409), "conflict");
+    assert_eq!(fixture.change(&format!("/v1/orders/{order}/fulfil")).await.ok(200)["status"], "fulfilled");
+    assert_eq!(fixture.change(&format!("/v1/orders/{order}/fulfil")).await.problem(409), "conflict");
+    let list = fixture.admin.get("/v1/invoices?limit=1").await.ok(200);
     assert_eq!(list["items"][0]["id"], invoice["id"]);
 }
 
 #[tokio::test]
-async fn input_11_refunds_reach_the_total_and_no_further() {
+async fn input_11_refunds_never_exceed_the_payment() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
-    let (order, invoice) = books.invoice("PEN-BLUE", 10).await;
-    let payment = books.pay(&invoice, 1290).await.ok(201)["id"].as_str().unwrap().to_owned();
-    let refund = books.refund(&payment, 290).await.ok(201);
+    let fixture = BillingFixture::new(&app);
+    let (order, invoice) = fixture.invoice("PEN-BLUE", 10).await;
+    let payment = id(&fixture.pay(&invoice, 1290).await.ok(201));
+    let refund = fixture.refund(&payment, 290).await.ok(201);
     assert_eq!((&refund["paymentId"], &refund["amount"]), (&json!(payment), &eur(290)));
-    assert_eq!(books.refund(&payment, 1001).await.faults(), ["/amount/amount exceeds_what_is_left"]);
-    assert_eq!(books.order_status(&order).await, "paid");
-    books.refund(&payment, 1000).await.ok(201);
-    let after = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+    assert_eq!(fixture.refund(&payment, 1001).await.faults(), ["/amount/amount exceeds_what_is_left"]);
+    assert_eq!(fixture.order_status(&order).await, "paid");
+    fixture.refund(&payment, 1000).await.ok(201);
+    let after = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
     assert_eq!((&after["status"], &after["refunded"]), (&json!("refunded"), &eur(1290)));
     assert_eq!(after["payments"][0]["refunds"].as_array().unwrap().len(), 2);
-    assert_eq!(books.order_status(&order).await, "refunded");
-    assert_eq!(books.refund(&payment, 1).await.problem(409), "conflict");
-    assert_eq!(books.pay(&invoice, 1).await.problem(409), "conflict");
+    assert_eq!(fixture.order_status(&order).await, "refunded");
+    assert_eq!(fixture.refund(&payment, 1).await.problem(409), "conflict");
+    assert_eq!(fixture.pay(&invoice, 1).await.problem(409), "conflict");
 }
 
 #[tokio::test]
-async fn a_delivered_order_stays_delivered_when_its_money_goes_back() {
+async fn input_11_fulfilled_order_stays_fulfilled_after_a_refund() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    let (order, invoice) = books.invoice("PEN-BLUE", 1).await;
-    let payment = books.pay(&invoice, 129).await.ok(201)["id"].as_str().unwrap().to_owned();
-    books.change(&format!("/v1/orders/{order}/fulfil")).await.ok(200);
-    books.refund(&payment, 129).await.ok(201);
-    assert_eq!(books.order_status(&order).await, "fulfilled");
-    assert_eq!(books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200)["status"], "refunded");
+    let fixture = BillingFixture::new(app);
+    let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
+    let payment = id(&fixture.pay(&invoice, 129).await.ok(201));
+    fixture.change(&format!("/v1/orders/{order}/fulfil")).await.ok(200);
+    fixture.refund(&payment, 129).await.ok(201);
+    assert_eq!(fixture.order_status(&order).await, "fulfilled");
+    assert_eq!(fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200)["status"], "refunded");
 }
 
 #[tokio::test]
-async fn input_11_an_invoice_is_voided_only_while_no_money_is_kept() {
+async fn input_11_invoice_with_unrefunded_payments_cannot_be_voided() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    let (order, first) = books.invoice("PEN-BLUE", 2).await;
-    let payment = books.pay(&first, 100).await.ok(201)["id"].as_str().unwrap().to_owned();
+    let fixture = BillingFixture::new(app);
+    let (order, first) = fixture.invoice("PEN-BLUE", 2).await;
+    let payment = id(&fixture.pay(&first, 100).await.ok(201));
     let void = format!("/v1/invoices/{first}/void");
-    assert_eq!(books.change(&void).await.problem(409), "conflict");
-    assert_eq!(books.change(&format!("/v1/orders/{order}/cancel")).await.problem(409), "conflict");
-    books.refund(&payment, 100).await.ok(201);
-    assert_eq!(books.change(&void).await.ok(200)["status"], "void");
-    assert_eq!(books.change(&void).await.problem(409), "conflict");
-    assert_eq!(books.pay(&first, 258).await.problem(409), "conflict");
-    // A corrected one may follow, under a number of its own.
-    assert_eq!(books.order_status(&order).await, "placed");
-    let second = books.issue(&order).await.ok(201);
+    assert_eq!(fixture.change(&void).await.problem(409), "conflict");
+    assert_eq!(fixture.change(&format!("/v1/orders/{order}/cancel")).await.problem(409), "conflict");
+    fixture.refund(&payment, 100).await.ok(201);
+    assert_eq!(fixture.change(&void).await.ok(200)["status"], "void");
+    assert_eq!(fixture.change(&void).await.problem(409), "conflict");
+    assert_eq!(fixture.pay(&first, 258).await.problem(409), "conflict");
+    // A corrected invoice may follow, with a new number.
+    assert_eq!(fixture.order_status(&order).await, "placed");
+    let second = fixture.issue(&order).await.ok(201);
     assert_ne!(second["id"], first.as_str());
-    // Cancelling the order takes its invoice back.
-    assert_eq!(books.change(&format!("/v1/orders/{order}/cancel")).await.ok(200)["status"], "cancelled");
+    // Cancelling the order voids its invoice.
+    assert_eq!(fixture.change(&format!("/v1/orders/{order}/cancel")).await.ok(200)["status"], "cancelled");
     let path = format!("/v1/invoices/{}", second["id"].as_str().unwrap());
-    assert_eq!(books.admin.get(&path).await.ok(200)["status"], "void");
-    assert_eq!(books.issue(&order).await.problem(409), "conflict");
+    assert_eq!(fixture.admin.get(&path).await.ok(200)["status"], "void");
+    assert_eq!(fixture.issue(&order).await.problem(409), "conflict");
 }
 
 #[tokio::test]
-async fn input_09_what_costs_nothing_is_paid_at_once() {
+async fn input_09_invoice_of_zero_is_paid_at_once() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    books.put_product("GIFT-1", 0).await;
-    let (order, invoice) = books.invoice("GIFT-1", 100).await;
-    assert_eq!(books.order_status(&order).await, "paid");
-    let invoice = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+    let fixture = BillingFixture::new(app);
+    fixture.put_product("GIFT-1", 0).await;
+    let (order, invoice) = fixture.invoice("GIFT-1", 100).await;
+    assert_eq!(fixture.order_status(&order).await, "paid");
+    let invoice = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
     assert_eq!((&invoice["status"], &invoice["total"]), (&json!("paid"), &eur(0)));
 }
 
 #[tokio::test]
-async fn input_09_amounts_that_are_none_are_refused() {
+async fn input_09_invalid_amounts_are_rejected() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    let (_, invoice) = books.invoice("PEN-BLUE", 1).await;
+    let fixture = BillingFixture::new(app);
+    let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     for (amount, fault) in [
         (json!({ "amount": 0, "currency": "EUR" }), "/amount/amount too_small"),
         (json!({ "amount": -129, "currency": "EUR" }), "/amount/amount too_small"),
@@ -133,21 +136,21 @@ async fn input_09_amounts_that_are_none_are_refused() {
         (json!({ "amount": 129, "currency": "USD" }), "/amount/currency other_currency"),
         (json!({ "amount": 129 }), "/amount/currency required"),
     ] {
-        let reply = books.pay_with(&invoice, &json!({ "amount": amount }), None).await;
+        let reply = fixture.pay_with(&invoice, &json!({ "amount": amount }), None).await;
         assert_eq!(reply.faults(), [fault], "{amount}");
     }
-    let untouched = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+    let untouched = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
     assert_eq!(untouched["paid"], eur(0));
 }
 
 #[tokio::test]
-async fn input_09_a_total_beyond_all_numbers_is_an_error_and_no_order() {
+async fn input_09_overflowing_total_is_rejected() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
-    // The service itself allows no such price.
-    let dear = json!({ "name": "Moon", "price": eur(1_000_000_001) });
-    let put = books.admin.request(http::Method::PUT, "/v1/products/MOON-1").json(&dear);
-    assert_eq!(books.admin.send(put).await.faults(), ["/price/amount too_large"]);
+    let fixture = BillingFixture::new(&app);
+    // The API rejects such a price, so the test inserts it.
+    let expensive = json!({ "name": "Moon", "price": eur(1_000_000_001) });
+    let put = fixture.admin.request(http::Method::PUT, "/v1/products/MOON-1").json(&expensive);
+    assert_eq!(fixture.admin.send(put).await.faults(), ["/price/amount too_large"]);
     for (sku, price, currency) in [("MOON-1", i64::MAX / 2, "EUR"), ("MOON-2", 1, "USD")] {
         let insert = format!(
             "set local app.tenant_id = '{0}'; insert into products values ('{0}', '{sku}', 'Moon', {price}, '{currency}')",
@@ -155,7 +158,7 @@ async fn input_09_a_total_beyond_all_numbers_is_an_error_and_no_order() {
         );
         run(&app.database.owner, &insert).await.unwrap();
     }
-    let orders = query(&app.database.owner, "select count(*)::text from orders").await;
+    let order_count = query(&app.database.owner, "select count(*)::text from orders").await;
     let line = |sku: &str, quantity: i32| json!({ "sku": sku, "quantity": quantity });
     for lines in [
         json!([line("MOON-1", 3)]),
@@ -163,67 +166,67 @@ async fn input_09_a_total_beyond_all_numbers_is_an_error_and_no_order() {
         json!([line("PEN-BLUE", 1), line("MOON-2", 1)]),
     ] {
         let order = json!({ "lines": lines, "shippingSpeed": "standard" });
-        let reply = books.admin.post("/v1/orders", &order).await;
+        let reply = fixture.admin.post("/v1/orders", &order).await;
         assert_eq!(reply.problem(422), "unprocessable", "{lines}");
         assert_eq!(reply.faults(), ["/lines total"]);
     }
-    assert_eq!(query(&app.database.owner, "select count(*)::text from orders").await, orders);
+    assert_eq!(query(&app.database.owner, "select count(*)::text from orders").await, order_count);
 }
 
 #[tokio::test]
-async fn an_invoice_is_frozen_when_it_is_issued() {
+async fn input_11_issued_invoice_keeps_its_prices() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
-    let (order, invoice) = books.invoice("DESK-160", 1).await;
+    let fixture = BillingFixture::new(&app);
+    let (order, invoice) = fixture.invoice("DESK-160", 1).await;
     let path = format!("/v1/invoices/{invoice}");
-    let (before, placed) =
-        (books.admin.get(&path).await.ok(200), books.admin.get(&format!("/v1/orders/{order}")).await);
-    books.put_product("DESK-160", 1).await;
-    assert_eq!(books.admin.get(&path).await.ok(200), before);
-    assert_eq!(books.admin.get(&format!("/v1/orders/{order}")).await.body, placed.body);
+    let before = fixture.admin.get(&path).await.ok(200);
+    let placed = fixture.admin.get(&format!("/v1/orders/{order}")).await;
+    fixture.put_product("DESK-160", 1).await;
+    assert_eq!(fixture.admin.get(&path).await.ok(200), before);
+    assert_eq!(fixture.admin.get(&format!("/v1/orders/{order}")).await.body, placed.body);
     let change = format!("set local app.tenant_id = '{}'; update invoice_lines set unit_price_amount = 1", ACME.id);
     let error = run(&app.database.writer, &change).await.unwrap_err().to_string();
     assert!(error.contains("permission denied"), "{error}");
 }
 
 #[tokio::test]
-async fn input_02_an_invoice_has_so_many_payments_and_no_more() {
+async fn input_02_invoice_has_at_most_100_payments_and_100_refunds_each() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    let (_, invoice) = books.invoice("CHAIR-PRO", 1).await;
-    let payment = id(&books.pay(&invoice, 200).await.ok(201));
+    let fixture = BillingFixture::new(app);
+    let (_, invoice) = fixture.invoice("CHAIR-PRO", 1).await;
+    let payment = id(&fixture.pay(&invoice, 200).await.ok(201));
     for _ in 0..100 {
-        books.refund(&payment, 1).await.ok(201);
+        fixture.refund(&payment, 1).await.ok(201);
     }
-    assert_eq!(books.refund(&payment, 1).await.faults(), [" too_many"]);
+    assert_eq!(fixture.refund(&payment, 1).await.faults(), [" too_many"]);
     for _ in 1..100 {
-        books.pay(&invoice, 1).await.ok(201);
+        fixture.pay(&invoice, 1).await.ok(201);
     }
-    assert_eq!(books.pay(&invoice, 1).await.faults(), [" too_many"]);
+    assert_eq!(fixture.pay(&invoice, 1).await.faults(), [" too_many"]);
 }
 
 #[tokio::test]
-async fn sales_may_not_touch_money_and_auditors_only_look() {
+async fn authz_02_roles_without_billing_rights_cannot_record_payments() {
     let app = TestApp::shared();
-    let books = Books::of(app);
-    let (order, invoice) = books.invoice("PEN-BLUE", 1).await;
+    let fixture = BillingFixture::new(app);
+    let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let payment = json!({ "amount": eur(129) });
-    let paid = async |actor: &Actor| {
+    let pay = async |actor: &Actor| {
         let request = actor.request(http::Method::POST, &format!("/v1/invoices/{invoice}/payments"));
         actor.send(request.header("idempotency-key", "sales").json(&payment)).await
     };
     for role in [Role::Viewer, Role::Sales, Role::Auditor] {
-        assert_eq!(paid(&app.user(role)).await.problem(403), "forbidden", "{role:?}");
+        assert_eq!(pay(&app.user(role)).await.problem(403), "forbidden", "{role:?}");
     }
-    assert_eq!(books.order_status(&order).await, "invoiced");
+    assert_eq!(fixture.order_status(&order).await, "invoiced");
     app.user(Role::Auditor).get(&format!("/v1/invoices/{invoice}")).await.ok(200);
 }
 
 #[tokio::test]
-async fn cancelling_an_invoiced_order_leaves_an_event_for_each_of_the_two() {
+async fn log_01_cancelled_order_and_voided_invoice_have_an_event_each() {
     let database = test_database().await;
     let issuer = start_issuer(service::domain::Clock::system()).await;
-    let serving = Serving::start(&TestApp::variables(&database, issuer.url())).await;
+    let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
     let token = issuer.access_token(&person(&ACME, Role::Sales), &Scope::ALL);
     let sales = Actor::new(serving.address, Some(token));
     let order = "0190a001-0000-7000-8000-000000000004";
@@ -231,7 +234,7 @@ async fn cancelling_an_invoiced_order_leaves_an_event_for_each_of_the_two() {
     sales.send(sales.request(http::Method::POST, &path)).await.ok(200);
     let (_, log) = serving.terminate().await;
     for (action, object) in [("order_cancelled", order), ("invoice_voided", &demo::OPEN_INVOICE.to_string())] {
-        let said = |line: &&str| line.contains(&format!("\"{action}\"")) && line.contains(object);
-        assert!(log.lines().any(|line| said(&line) && line.contains("sales@acme.example")), "{action}: {log}");
+        let is_event = |line: &&str| line.contains(&format!("\"{action}\"")) && line.contains(object);
+        assert!(log.lines().any(|line| is_event(&line) && line.contains("sales@acme.example")), "{action}: {log}");
     }
 }

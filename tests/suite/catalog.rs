@@ -1,4 +1,5 @@
-//! What the database's own catalog says: whose rows are kept apart, and who has which right.
+//! The database catalog: every tenant table is isolated (AUTHZ-07), and every login has exactly the
+//! reviewed rights (AUTHZ-08, `rights.txt`).
 
 use secrecy::SecretString;
 
@@ -6,15 +7,15 @@ use crate::support::{query, run, test_database};
 
 const RIGHTS: &str = "tests/suite/rights.txt";
 
-/// Each row names something that must not be. A new table or function is in these as soon as it exists.
+/// Each row of each query is a violation. The queries cover a new table or function at once.
 const VIOLATIONS: [&str; 9] = [
-    // Tables that belong to everybody: only the one that says which migrations ran.
-    "select c.relname || ' has no tenant_id: say whose its rows are'
+    // `NAMES` lists the tables without a tenant.
+    "select c.relname || ' has no tenant_id: add it, or the table to NAMES'
      from user_tables c where not exists (
          select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and a.attnotnull)",
     "select c.relname || ' is not under forced row-level security'
      from user_tables c where not (c.relrowsecurity and c.relforcerowsecurity)",
-    // Policies add up: a second one could let in what the first keeps out.
+    // Permissive policies are combined with OR: a second one could allow what the first denies.
     "select c.relname || ' must have the policy tenant_isolation and no other'
      from user_tables c where (
          select coalesce(string_agg(concat_ws(' ', p.polname, p.polcmd, p.polpermissive, p.polroles::text,
@@ -26,7 +27,7 @@ const VIOLATIONS: [&str; 9] = [
      from user_tables c where not exists (
          select from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
          where k.conrelid = c.oid and k.contype = 'p' and a.attname = 'tenant_id')",
-    // A reference without the tenant could point at another tenant's row.
+    // A foreign key without the tenant could refer to a row of another tenant.
     "select format('%s: %s must refer by tenant_id too', c.relname, k.conname)
      from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
      where not exists (
@@ -34,7 +35,7 @@ const VIOLATIONS: [&str; 9] = [
          join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
          join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs
                               and b.attname in ('tenant_id', 'of_tenant'))",
-    // A unique index without the tenant tells one tenant what another has.
+    // A unique index without the tenant reveals to one tenant the values of another.
     "select format('%s: the unique index %s must begin with tenant_id', c.relname, i.indexrelid::regclass)
      from user_tables c join pg_index i on i.indrelid = c.oid and i.indisunique
      left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
@@ -46,17 +47,18 @@ const VIOLATIONS: [&str; 9] = [
     "select p.proname || ' runs with its owner''s rights and no fixed search_path'
      from user_functions p
      where p.prosecdef and not exists (select from unnest(p.proconfig) setting where setting like 'search_path=%')",
-    "select p.proname || ' may be called by everybody'
+    "select p.proname || ' can be called by PUBLIC'
      from user_functions p
      where p.proacl is null or exists (select from aclexplode(p.proacl) right_ where right_.grantee = 0)",
 ];
 
+/// The tenant tables, and the functions of this service.
 const NAMES: &str = "
     with user_tables as (
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          -- Nobody's: which migrations ran, and what operators decided, which every replica reads and no operation does.
-          -- Of the audit trail, what has digests and no rows of a tenant.
+          -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
+          -- audit trail. No operation of the API reads them.
           and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'measures', 'data_keys', 'index_keys', 'master_keys',
                                 'audit_journal', 'audit_seals', 'audit_horizon')
     ), user_functions as (
@@ -78,8 +80,8 @@ async fn authz_07_every_table_keeps_tenants_apart() {
 }
 
 #[tokio::test]
-async fn authz_07_a_table_that_would_not_is_found() {
-    let sound =
+async fn authz_07_violations_of_tenant_isolation_are_found() {
+    let isolated_table =
         "create table stray (tenant_id uuid not null, id uuid not null, order_id uuid, primary key (tenant_id, id));
                  alter table stray enable row level security; alter table stray force row level security;
                  create policy tenant_isolation on stray
@@ -105,7 +107,10 @@ async fn authz_07_a_table_that_would_not_is_found() {
             "create unique index stray_ids on stray (id)",
             Some("stray: the unique index stray_ids must begin with tenant_id"),
         ),
-        ("create table stray_too (id uuid primary key)", Some("stray_too has no tenant_id: say whose its rows are")),
+        (
+            "create table stray_too (id uuid primary key)",
+            Some("stray_too has no tenant_id: add it, or the table to NAMES"),
+        ),
         (
             "create view seen as select * from orders",
             Some("seen: a view must have security_invoker, else it reads with its owner's rights"),
@@ -114,11 +119,11 @@ async fn authz_07_a_table_that_would_not_is_found() {
             "create function power() returns int language sql security definer return 1",
             Some("power runs with its owner's rights and no fixed search_path"),
         ),
-        ("create function anybody() returns int language sql return 1", Some("anybody may be called by everybody")),
+        ("create function exposed() returns int language sql return 1", Some("exposed can be called by PUBLIC")),
     ] {
         let urls = test_database().await;
-        let sql = format!("{sound} {change}");
-        // A key's column cannot lose its `not null`: PostgreSQL itself refuses.
+        let sql = format!("{isolated_table} {change}");
+        // PostgreSQL itself refuses to drop `not null` from a column of the primary key.
         if run(&urls.owner, &sql).await.is_err() {
             assert!(change.contains("drop not null"), "{change}");
             continue;
@@ -131,10 +136,10 @@ async fn authz_07_a_table_that_would_not_is_found() {
     }
 }
 
-/// Every right that somebody other than the owner has, one per line.
+/// Every right of a role other than the owner, one per line.
 const EVERY_RIGHT: &str = "
     with grants as (
-        select 'table ' || c.relname as on_what, a.grantee, a.privilege_type as what, a.is_grantable
+        select 'table ' || c.relname as object, a.grantee, a.privilege_type as privilege, a.is_grantable
         from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) a
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> c.relowner
         union all
@@ -157,7 +162,7 @@ const EVERY_RIGHT: &str = "
         from pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
         where d.datname = current_database() and a.grantee <> d.datdba
         union all
-        select 'what is created later', a.grantee, a.privilege_type, a.is_grantable
+        select 'objects created later', a.grantee, a.privilege_type, a.is_grantable
         from pg_default_acl d, aclexplode(d.defaclacl) a
         union all
         select 'role ' || pg_get_userbyid(m.roleid), m.member, 'member', m.admin_option
@@ -171,13 +176,13 @@ const EVERY_RIGHT: &str = "
                                          (case when r.rolreplication then 'replication' end)) as v (attribute)
         where r.rolname ~ '^app_' and attribute is not null
     )
-    select format('%-12s %-34s %s', case grantee when 0 then 'PUBLIC' else pg_get_userbyid(grantee) end, on_what,
-                  string_agg(lower(what) || case when is_grantable then ' (and may pass it on)' else '' end, ', '
-                             order by what))
+    select format('%-12s %-34s %s', case grantee when 0 then 'PUBLIC' else pg_get_userbyid(grantee) end, object,
+                  string_agg(lower(privilege) || case when is_grantable then ' (with grant option)' else '' end, ', '
+                             order by privilege))
     from grants
-    -- The schema's own administrator.
+    -- Without the administrator of the server.
     where grantee = 0 or pg_get_userbyid(grantee) !~ '^(pg_|postgres$)'
-    group by grantee, on_what order by 1";
+    group by grantee, object order by 1";
 
 #[tokio::test]
 async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
@@ -187,17 +192,17 @@ async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
         std::fs::write(RIGHTS, &rights).unwrap();
     }
     let listed = std::fs::read_to_string(RIGHTS).unwrap_or_default();
-    let more: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|known| known == *right)).collect();
-    let less: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|has| has == *right)).collect();
+    let unlisted: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|row| row == *right)).collect();
+    let missing: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|row| row == *right)).collect();
     assert!(
         rights == listed,
-        "the rights in the database are not those in {RIGHTS}.\nnot listed: {more:#?}\nnot there: {less:#?}\n\
-         If a migration means it so: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
+        "the rights in the database differ from {RIGHTS}.\nnot listed: {unlisted:#?}\nmissing: {missing:#?}\n\
+         If a migration intends this: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
     );
 }
 
 #[tokio::test]
-async fn authz_08_the_auditor_reads_the_books_of_one_tenant_and_nothing_about_persons() {
+async fn authz_08_auditor_reads_billing_tables_of_one_tenant_and_no_personal_data() {
     let urls = test_database().await;
     for table in ["orders", "invoices", "payments"] {
         assert_ne!(query(&urls.auditor, &format!("select count(*)::text from {table}")).await, ["0"], "{table}");

@@ -1,13 +1,14 @@
-//! The binary, started as a user starts it.
+//! The command line: `check-config`, `migrate`, `routes` and `serve`, run as separate processes.
 
 use std::process::Output;
 
 use service::{
     authz::{internal, matrix, policy::Role},
     domain::Clock,
+    settings,
 };
 
-use crate::support::{Actor, Serving, TestApp, binary, start_issuer, test_database};
+use crate::support::{ACME, Actor, ServiceProcess, TestApp, binary, person, start_issuer, test_database};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
@@ -23,9 +24,9 @@ fn secret_03_check_config_lists_every_fault_and_fails() {
     }
 }
 
-/// The login of a command is looked at like those of the server, before anybody is called.
+/// The URL of a command is checked like those of the server, before it connects to the database.
 #[test]
-fn secret_03_a_command_takes_no_login_that_a_server_would_not() {
+fn secret_03_commands_reject_weak_database_urls() {
     let migrate = |profile: &str, url: &str| {
         let mut migrate = binary();
         migrate.arg("migrate").env("APP_PROFILE", profile).env("APP_DATABASE__OWNER_URL", url);
@@ -33,23 +34,33 @@ fn secret_03_a_command_takes_no_login_that_a_server_would_not() {
         assert!(!output.status.success());
         text(&output)
     };
-    let [weak, sound] =
+    let [weak, strong] =
         ["postgres://app_owner:short@127.0.0.1:9/app", "postgres://app_owner:0123456789abcdef@127.0.0.1:9/app"];
     let fault = "APP_DATABASE__OWNER_URL: must have a password, in production of 16 characters or more";
     assert!(migrate("production", weak).contains(fault), "{}", migrate("production", weak));
     let mut migrate_with = binary();
-    migrate_with.arg("migrate").env("APP_DATABASE__OWNER_URL", sound).env("PGOPTIONS", "-c statement_timeout=0");
+    migrate_with.arg("migrate").env("APP_DATABASE__OWNER_URL", strong).env("PGOPTIONS", "-c statement_timeout=0");
     let output = migrate_with.output().unwrap();
     assert!(text(&output).contains("PGOPTIONS: must not be set in production"), "{}", text(&output));
-    // These get as far as the database, which is not there.
-    for (profile, url) in [("development", weak), ("production", sound)] {
-        let said = migrate(profile, url);
-        assert!(!said.contains("APP_DATABASE__OWNER_URL:"), "{said}");
+    // These are accepted and fail at the database, which does not exist.
+    for (profile, url) in [("development", weak), ("production", strong)] {
+        let output = migrate(profile, url);
+        assert!(!output.contains("APP_DATABASE__OWNER_URL:"), "{output}");
     }
 }
 
 #[test]
-fn threat_02_routes_prints_the_matrix() {
+fn secret_03_settings_command_lists_every_setting() {
+    let output = binary().arg("settings").output().unwrap();
+    assert!(output.status.success());
+    let shown = text(&output);
+    for variable in settings::TABLE.iter().flat_map(|section| section.rows).flat_map(settings::Row::variables) {
+        assert!(shown.lines().any(|line| line.split(' ').next() == Some(&variable)), "{variable} is not in {shown}");
+    }
+}
+
+#[test]
+fn threat_02_routes_command_prints_the_matrix() {
     let output = binary().arg("routes").output().unwrap();
     assert!(output.status.success());
     let shown = text(&output);
@@ -59,14 +70,14 @@ fn threat_02_routes_prints_the_matrix() {
 }
 
 #[tokio::test]
-async fn fail_03_serve_logs_json_and_stops_in_order() {
+async fn fail_03_serve_stops_cleanly_on_sigterm() {
     let database = test_database().await;
     let issuer = start_issuer(Clock::system()).await;
-    let serving = Serving::start(&TestApp::variables(&database, issuer.url())).await;
-    let token = issuer.access_token(&crate::support::person(&crate::support::ACME, Role::Viewer), &[]);
-    Actor::new(serving.address, Some(token.clone())).get("/v1/me").await.ok(200);
-    let (status, rest) = serving.terminate().await;
+    let process = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
+    let token = issuer.access_token(&person(&ACME, Role::Viewer), &[]);
+    Actor::new(process.address, Some(token.clone())).get("/v1/me").await.ok(200);
+    let (status, log) = process.terminate().await;
     assert!(status.success(), "{status}");
-    assert!(rest.contains("\"stopped\""), "{rest}");
-    assert!(!rest.contains(&token), "a token is in the log");
+    assert!(log.contains("\"stopped\""), "{log}");
+    assert!(!log.contains(&token), "the log contains a token");
 }

@@ -1,4 +1,5 @@
-//! What holds when the code above the database is wrong.
+//! Protections of the database that hold even if the code above it is wrong: row-level security
+//! (AUTHZ-07), rights of the logins (AUTHZ-08), and a start that checks both.
 
 use secrecy::{ExposeSecret, SecretString};
 use service::{app, dev::demo, domain::Clock, settings::Settings};
@@ -6,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::support::{ACME, GLOBEX, TestApp, run, superuser, test_database};
 
-/// Counts without any condition, as a query would whose filter was forgotten.
+/// Counts a table's rows without a filter, as a query that forgot it would.
 async fn count(url: &SecretString, tenant: Option<&str>, table: &str) -> i64 {
     let mut connection = PgConnection::connect(url.expose_secret()).await.unwrap();
     let mut tx = connection.begin().await.unwrap();
@@ -21,10 +22,11 @@ async fn count(url: &SecretString, tenant: Option<&str>, table: &str) -> i64 {
 const TABLES: [&str; 3] = ["products", "orders", "order_lines"];
 
 #[tokio::test]
-async fn authz_07_a_query_without_a_filter_sees_its_tenant_only() {
+async fn authz_07_unfiltered_queries_see_their_tenant_only() {
     let urls = test_database().await;
-    let (acme, globex) = (ACME.id.to_string(), GLOBEX.id.to_string());
-    // A third order for one of them, so that the two cannot be mistaken for each other.
+    let acme = ACME.id.to_string();
+    let globex = GLOBEX.id.to_string();
+    // One more order for Acme, so that the counts of the tenants differ.
     let extra = format!(
         "set local app.tenant_id = '{acme}';
          insert into products values ('{acme}', 'EXTRA-1', 'extra', 1, 'EUR');
@@ -34,17 +36,18 @@ async fn authz_07_a_query_without_a_filter_sees_its_tenant_only() {
     run(&urls.owner, &extra).await.unwrap();
     for url in [&urls.writer, &urls.reader] {
         for table in TABLES {
-            let (ours, theirs) = (count(url, Some(&acme), table).await, count(url, Some(&globex), table).await);
-            assert!(theirs > 0, "{table} is empty, so this proves nothing");
-            assert_eq!(ours, theirs + 1, "{table}");
+            let acme_rows = count(url, Some(&acme), table).await;
+            let globex_rows = count(url, Some(&globex), table).await;
+            assert!(globex_rows > 0, "{table} is empty, so this proves nothing");
+            assert_eq!(acme_rows, globex_rows + 1, "{table}");
         }
     }
 }
 
 #[tokio::test]
-async fn authz_07_without_a_tenant_nothing_is_visible() {
+async fn authz_07_no_rows_are_visible_without_a_tenant() {
     let urls = test_database().await;
-    // The owner too: row-level security is forced.
+    // Forced row-level security applies to the owner too.
     for url in [&urls.writer, &urls.reader, &urls.owner] {
         for table in TABLES {
             assert_eq!(count(url, None, table).await, 0, "{table}");
@@ -54,35 +57,39 @@ async fn authz_07_without_a_tenant_nothing_is_visible() {
 }
 
 #[tokio::test]
-async fn authz_07_a_row_cannot_be_written_for_another_tenant() {
+async fn authz_07_rows_of_another_tenant_cannot_be_written() {
     let urls = test_database().await;
-    let (acme, globex) = (ACME.id, GLOBEX.id);
+    let acme = ACME.id;
+    let globex = GLOBEX.id;
     let insert = format!(
         "set local app.tenant_id = '{acme}';
-         insert into orders values ('{globex}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now())"
+         insert into orders
+         values ('{globex}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now())"
     );
-    assert_refused(run(&urls.writer, &insert).await, "42501");
-    let theirs = "0190a002-0000-7000-8000-000000000001";
-    let update = format!("set local app.tenant_id = '{acme}'; update orders set status = 'paid' where id = '{theirs}'");
+    assert_sql_error(run(&urls.writer, &insert).await, "42501");
+    let foreign = "0190a002-0000-7000-8000-000000000001";
+    let update =
+        format!("set local app.tenant_id = '{acme}'; update orders set status = 'paid' where id = '{foreign}'");
     assert_eq!(run(&urls.writer, &update).await.unwrap(), 0);
-    // A line of ours cannot point at an order of theirs, whatever the code does.
+    // The composite foreign key rejects an order line that refers to another tenant's order.
     let line = format!(
         "set local app.tenant_id = '{acme}';
-         insert into order_lines values ('{acme}', '{theirs}', 9, 'PEN-BLUE', 1, 1)"
+         insert into order_lines values ('{acme}', '{foreign}', 9, 'PEN-BLUE', 1, 1)"
     );
-    assert_refused(run(&urls.writer, &line).await, "23503");
+    assert_sql_error(run(&urls.writer, &line).await, "23503");
 }
 
+/// Asserts an error with this SQLSTATE, such as 42501 (insufficient privilege).
 #[track_caller]
-fn assert_refused(result: Result<u64, sqlx::Error>, code: &str) {
+fn assert_sql_error(result: Result<u64, sqlx::Error>, code: &str) {
     match result {
         Err(sqlx::Error::Database(error)) => assert_eq!(error.code().as_deref(), Some(code), "{error}"),
-        other => panic!("not refused: {other:?}"),
+        other => panic!("no SQL error: {other:?}"),
     }
 }
 
 #[tokio::test]
-async fn authz_08_the_logins_can_do_no_more_than_they_must() {
+async fn authz_08_logins_have_only_the_rights_they_need() {
     let urls = test_database().await;
     let acme = ACME.id;
     let tenant = format!("set local app.tenant_id = '{acme}'; ");
@@ -103,27 +110,28 @@ async fn authz_08_the_logins_can_do_no_more_than_they_must() {
         "insert into _sqlx_migrations select * from _sqlx_migrations",
         "set role app_owner",
     ] {
-        assert_refused(run(&urls.writer, &format!("{tenant}{denied}")).await, "42501");
+        assert_sql_error(run(&urls.writer, &format!("{tenant}{denied}")).await, "42501");
     }
     for denied in [
         "update orders set status = 'paid'",
         "insert into orders select * from orders",
         "select from orders for update",
     ] {
-        assert_refused(run(&urls.reader, &format!("{tenant}{denied}")).await, "42501");
+        assert_sql_error(run(&urls.reader, &format!("{tenant}{denied}")).await, "42501");
     }
     run(&urls.writer, &format!("{tenant}update orders set status = 'paid' where id = '{}'", demo::FIRST_ORDER))
         .await
         .unwrap();
 }
 
-/// Also when a connection pooler drops the options that the service sends.
+/// The timeouts hold even if a connection pooler drops the options that the service sends.
 #[tokio::test]
-async fn authz_08_service_logins_have_time_outs_of_their_own() {
+async fn authz_08_timeouts_are_set_on_the_logins() {
     let urls = test_database().await;
     let settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
     let service = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.incidents];
-    // Migrations, backups and audits have no limit; operators' commands set one for each statement.
+    // Migrations, backups and audits have no timeouts; operator commands set one for each
+    // statement.
     let others = [&urls.owner, &urls.backup, &urls.auditor].map(|login| (login, ["0", "0", "0"]));
     let all = service.map(|login| (login, ["5s"; 3])).into_iter().chain(others);
     for (login, expected) in all.chain([(&urls.operator, ["0", "5s", "1min"])]) {
@@ -136,7 +144,7 @@ async fn authz_08_service_logins_have_time_outs_of_their_own() {
     }
 }
 
-/// What a start with these logins says.
+/// The error of a start with these logins.
 async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     let urls = test_database().await;
     let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
@@ -147,7 +155,7 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     app::start(settings, Clock::system()).await.unwrap_err().to_string()
 }
 
-/// What a start says after the owner did this.
+/// The error of a start after the owner has run this SQL.
 async fn start_error_after(change: &str) -> String {
     let urls = test_database().await;
     run(&urls.owner, change).await.unwrap();
@@ -156,26 +164,26 @@ async fn start_error_after(change: &str) -> String {
 }
 
 #[tokio::test]
-async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
+async fn authz_08_excessive_login_rights_stop_the_start() {
     let urls = test_database().await;
     let error = start_error(&urls.owner, &urls.reader).await;
     assert!(error.contains("login app_owner: owns tables"), "{error}");
     let error = start_error(&urls.writer, &urls.owner).await;
     assert!(error.contains("login app_owner: owns tables"), "{error}");
     let error = start_error_after("grant insert on orders to app_reader").await;
-    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
+    assert!(error.contains("app_reader: may write, but is the reader"), "{error}");
     let error = start_error_after("grant update (status) on orders to app_reader").await;
-    assert!(error.contains("app_reader: may write, and is the reader"), "{error}");
+    assert!(error.contains("app_reader: may write, but is the reader"), "{error}");
     let error = start_error_after("grant create on schema public to app_writer").await;
     assert!(error.contains("app_writer: may create objects"), "{error}");
     for (grant, excess) in [
-        ("update (roles) on roles_seen to app_writer", "app_writer: may change what API keys may do"),
-        ("insert on roles_seen to app_keys", "app_keys: may change what API keys may do"),
-        ("update (roles) on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
-        ("insert on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
-        ("truncate on roles_seen to app_authn", "app_authn: may write more than the use of keys"),
-        ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the use of keys"),
-        ("delete on measures to app_authn", "app_authn: may write more than the use of keys"),
+        ("update (roles) on roles_seen to app_writer", "app_writer: may change the recorded roles"),
+        ("insert on roles_seen to app_keys", "app_keys: may change the recorded roles"),
+        ("update (roles) on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
+        ("insert on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
+        ("truncate on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
+        ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the last use of API keys"),
+        ("delete on measures to app_authn", "app_authn: may write more than the last use of API keys"),
         ("delete on index_keys to app_keys", "app_keys: may change or destroy data keys"),
         ("execute on function forget_index_key to app_keys", "app_keys: may change or destroy data keys"),
         ("execute on function clear_indexes to app_reader", "app_reader: may change or destroy data keys"),
@@ -189,7 +197,7 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
         let error = start_error_after(&format!("grant {grant} to app_writer")).await;
         assert!(error.contains("app_writer: may change the audit trail"), "{error}");
     }
-    // Of the cluster, so for a login of its own.
+    // Attributes of a role hold in the whole cluster, so this takes a new login.
     for (attribute, excess) in [("superuser", "is a superuser"), ("bypassrls", "bypasses row-level security")] {
         let mut admin = superuser(&urls).await;
         let role = format!("strong_{attribute}_{}", uuid::Uuid::now_v7().simple());
@@ -205,7 +213,7 @@ async fn authz_08_the_service_does_not_start_as_anybody_who_may_more() {
 }
 
 #[tokio::test]
-async fn authz_07_the_service_does_not_start_without_row_level_security() {
+async fn authz_07_missing_row_level_security_stops_the_start() {
     for change in [
         "alter table orders no force row level security",
         "alter table orders disable row level security",
@@ -214,17 +222,18 @@ async fn authz_07_the_service_does_not_start_without_row_level_security() {
         "alter policy tenant_isolation on orders using (true)",
     ] {
         let error = start_error_after(change).await;
-        assert!(error.contains("table orders does not keep tenants apart"), "{change}: {error}");
+        assert!(error.contains("table orders lacks forced row-level security"), "{change}: {error}");
     }
 }
 
 #[tokio::test]
-async fn log_05_the_service_does_not_start_with_a_trail_that_can_be_changed() {
+async fn log_05_changeable_audit_trail_stops_the_start() {
     for change in [
         "alter table audit_events disable trigger append_only",
         "drop trigger append_only on audit_journal",
         "drop trigger append_only on audit_seals;
-         create trigger append_only before delete on audit_seals for each statement execute function audit_is_append_only()",
+         create trigger append_only before delete on audit_seals
+         for each statement execute function audit_is_append_only()",
     ] {
         let error = start_error_after(change).await;
         assert!(error.contains("is not append-only"), "{change}: {error}");
@@ -232,7 +241,7 @@ async fn log_05_the_service_does_not_start_with_a_trail_that_can_be_changed() {
 }
 
 #[tokio::test]
-async fn authz_08_the_service_does_not_start_against_another_schema() {
+async fn authz_08_missing_migrations_stop_the_start() {
     let error = start_error_after("delete from _sqlx_migrations").await;
     assert!(error.contains("run `migrate`"), "{error}");
 }

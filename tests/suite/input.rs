@@ -1,4 +1,5 @@
-//! Hostile until parsed.
+//! Validation of requests (INPUT-01 to INPUT-08): fields and parameters, the published schema, body
+//! types, sizes, encodings, and errors without internals.
 
 use std::time::Duration;
 
@@ -7,19 +8,15 @@ use serde_json::{Value, json};
 use service::authz::policy::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::TestApp;
+use crate::support::{TestApp, order_body};
 
 const JSON: &str = "application/json";
 
-fn an_order() -> Value {
-    json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 2 }], "shippingSpeed": "standard" })
-}
-
 #[tokio::test]
-async fn input_01_an_unknown_field_is_refused_and_not_repeated() {
+async fn input_01_unknown_fields_are_rejected_and_not_echoed() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
-    let mut body = an_order();
+    let mut body = order_body("PAPER-A4", 2);
     body["surprise"] = json!(true);
     body["lines"][0]["price"] = json!(1);
     let reply = sales.post("/v1/orders", &body).await;
@@ -29,7 +26,7 @@ async fn input_01_an_unknown_field_is_refused_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn input_01_a_key_given_twice_is_refused() {
+async fn input_01_duplicate_json_keys_are_rejected() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for body in [
@@ -41,7 +38,7 @@ async fn input_01_a_key_given_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn input_01_unknown_and_repeated_query_parameters_are_refused() {
+async fn input_01_unknown_and_repeated_query_parameters_are_rejected() {
     let app = TestApp::shared();
     let viewer = app.user(Role::Viewer);
     for (path, fault) in [
@@ -58,7 +55,7 @@ async fn input_01_unknown_and_repeated_query_parameters_are_refused() {
 }
 
 #[tokio::test]
-async fn input_02_values_outside_the_schema_are_refused_with_their_place() {
+async fn input_02_values_outside_the_schema_are_rejected_with_their_pointer() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let line = |sku: &str, quantity: Value| json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" });
@@ -105,27 +102,28 @@ async fn input_02_values_outside_the_schema_are_refused_with_their_place() {
     }
 }
 
-/// What a schema of the document lacks. A text is bounded and has a form, a number has two ends, a list has one.
-fn unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {
+/// Collects the schemas without bounds. A text needs a maximum length and a form, a number a
+/// minimum and a maximum, a list a maximum length.
+fn collect_unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {
     let has = |names: &[&str]| names.iter().any(|name| !schema[*name].is_null());
-    // What may be null has two types.
+    // A nullable schema has two types.
     let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
-    let sound = match kind {
+    let is_bounded = match kind {
         Some("string") => has(&["enum"]) || has(&["maxLength"]) && has(&["pattern", "format"]),
         Some("integer" | "number") => has(&["minimum"]) && has(&["maximum"]),
         Some("array") => has(&["maxItems"]),
         _ => true,
     };
-    if !sound {
+    if !is_bounded {
         found.push(at.to_owned());
     }
     match schema {
         Value::Object(members) => {
-            // Examples are no schemas.
+            // Examples are not schemas.
             let members = members.iter().filter(|(name, _)| !["example", "examples"].contains(&name.as_str()));
-            members.for_each(|(name, member)| unbounded(&format!("{at}/{name}"), member, found));
+            members.for_each(|(name, member)| collect_unbounded(&format!("{at}/{name}"), member, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| unbounded(&format!("{at}/-"), item, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect_unbounded(&format!("{at}/-"), item, found)),
         _ => {}
     }
 }
@@ -134,33 +132,36 @@ fn unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {
 fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
     let document = service::api::document("https://login.example.com", "https://api.example.com");
     let mut found = Vec::new();
-    unbounded("", &document, &mut found);
+    collect_unbounded("", &document, &mut found);
     assert!(
         found.is_empty(),
-        "without bounds: {found:#?}\nA text is a `Text<form::…>` of src/api/text; a number has `minimum` and `maximum`, a list \
-         `max_items`."
+        "without bounds: {found:#?}\nA text is a `Text<formats::…>` of src/http/text; a number has `minimum` and \
+         `maximum`, a list `max_items`."
     );
     found.clear();
     let lacking = json!([{ "type": "string", "maxLength": 9 }, { "type": ["string", "null"], "pattern": "^a$" },
         { "type": "integer", "minimum": 1 }, { "type": "array", "items": { "type": "string" } }]);
-    unbounded("", &lacking, &mut found);
+    collect_unbounded("", &lacking, &mut found);
     assert_eq!(found, ["/-", "/-", "/-", "/-", "/-/items"]);
 }
 
-/// As the document's dialect has it: an integer is a number without a fraction, however it is written.
+/// In JSON Schema, an integer is any number without a fraction (draft 2020-12, section 6.1.1).
 #[tokio::test]
-async fn input_02_a_whole_number_is_an_integer() {
+async fn input_02_numbers_without_fraction_are_integers() {
     let app = TestApp::shared();
-    let whole = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.0}],"shippingSpeed":"standard"}"#;
-    let order = app.user(Role::Sales).post_raw("/v1/orders", "application/json", whole).await.ok(201);
+    let integer = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.0}],"shippingSpeed":"standard"}"#;
+    let order = app.user(Role::Sales).post_raw("/v1/orders", "application/json", integer).await.ok(201);
     assert_eq!(order["lines"][0]["quantity"], 3);
-    let half = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.5}],"shippingSpeed":"standard"}"#;
-    let half = app.user(Role::Sales).post_raw("/v1/orders", "application/json", half).await;
-    assert_eq!((half.problem(400), half.faults()), ("invalid_input", vec!["/lines/0/quantity wrong_type".to_owned()]));
+    let fraction = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.5}],"shippingSpeed":"standard"}"#;
+    let reply = app.user(Role::Sales).post_raw("/v1/orders", "application/json", fraction).await;
+    assert_eq!(
+        (reply.problem(400), reply.faults()),
+        ("invalid_input", vec!["/lines/0/quantity wrong_type".to_owned()])
+    );
 }
 
 #[tokio::test]
-async fn input_02_a_sku_stands_in_one_line_only() {
+async fn input_02_duplicate_skus_in_an_order_are_rejected() {
     let app = TestApp::shared();
     let body = json!({
         "lines": [{ "sku": "PAPER-A4", "quantity": 1 }, { "sku": "paper-a4", "quantity": 1 }],
@@ -172,7 +173,7 @@ async fn input_02_a_sku_stands_in_one_line_only() {
 }
 
 #[tokio::test]
-async fn input_03_only_json_in_utf_8_is_a_body() {
+async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for content_type in [
@@ -185,24 +186,24 @@ async fn input_03_only_json_in_utf_8_is_a_body() {
         "application/problem+json",
         "",
     ] {
-        let reply = sales.post_raw("/v1/orders", content_type, an_order().to_string()).await;
+        let reply = sales.post_raw("/v1/orders", content_type, order_body("PAPER-A4", 2).to_string()).await;
         assert_eq!(reply.problem(415), "unsupported_media_type", "{content_type:?}");
     }
-    let none = sales.request(Method::POST, "/v1/orders").body(an_order().to_string());
-    assert_eq!(sales.send(none).await.problem(415), "unsupported_media_type");
+    let without_type = sales.request(Method::POST, "/v1/orders").body(order_body("PAPER-A4", 2).to_string());
+    assert_eq!(sales.send(without_type).await.problem(415), "unsupported_media_type");
     for content_type in ["application/json; charset=utf-8", "Application/JSON;charset=\"UTF-8\""] {
-        sales.post_raw("/v1/orders", content_type, an_order().to_string()).await.ok(201);
+        sales.post_raw("/v1/orders", content_type, order_body("PAPER-A4", 2).to_string()).await.ok(201);
     }
 }
 
 #[tokio::test]
-async fn input_04_an_over_long_body_is_refused_announced_or_not() {
+async fn input_04_long_bodies_are_rejected_with_or_without_a_length() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
-    let announced = sales.post_raw("/v1/orders", JSON, " ".repeat(65_537)).await;
-    assert_eq!(announced.problem(413), "payload_too_large");
+    let with_length = sales.post_raw("/v1/orders", JSON, " ".repeat(65_537)).await;
+    assert_eq!(with_length.problem(413), "payload_too_large");
 
-    // Chunked: no length is announced, so it is the bytes themselves that count.
+    // A chunked body announces no length, so the received bytes count.
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     let token = app.forge().token();
     let head = format!(
@@ -212,19 +213,19 @@ async fn input_04_an_over_long_body_is_refused_announced_or_not() {
     socket.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("{:x}\r\n{}\r\n", 8192, " ".repeat(8192));
     for _ in 0..9 {
-        // The service may answer and close before all is sent.
+        // The service may respond and close before all is sent.
         if socket.write_all(chunk.as_bytes()).await.is_err() {
             break;
         }
     }
-    let mut answer = String::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut answer)).await;
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("payload_too_large"), "{answer}");
+    let mut response = String::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut response)).await;
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+    assert!(response.contains("payload_too_large"), "{response}");
 }
 
 #[tokio::test]
-async fn input_04_a_body_that_stalls_is_given_up_on() {
+async fn input_04_stalled_body_times_out() {
     let app = TestApp::start_with(&[("APP_HTTP__BODY_TIMEOUT_MS", "200")]).await;
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     let token = app.forge().token();
@@ -233,35 +234,35 @@ async fn input_04_a_body_that_stalls_is_given_up_on() {
          Content-Length: 100\r\nConnection: close\r\n\r\n{{"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut answer)).await.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let mut response = String::new();
+    tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut response)).await.unwrap().unwrap();
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
 }
 
 #[tokio::test]
-async fn input_05_deep_json_is_refused() {
+async fn input_05_deep_json_is_rejected() {
     let app = TestApp::shared();
     let body = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     assert_eq!(app.user(Role::Sales).post_raw("/v1/orders", JSON, body).await.problem(400), "malformed_request");
 }
 
 #[tokio::test]
-async fn input_06_what_is_not_utf_8_or_hides_control_characters_is_refused() {
+async fn input_06_invalid_utf_8_and_control_characters_are_rejected() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
-    let mut bytes = an_order().to_string().into_bytes();
+    let mut bytes = order_body("PAPER-A4", 2).to_string().into_bytes();
     let at = bytes.iter().position(|b| *b == b'P').unwrap();
     bytes[at] = 0xff;
     assert_eq!(sales.post_raw("/v1/orders", JSON, bytes).await.problem(400), "malformed_request");
     for note in ["a\u{0}b", "a\u{1b}[31mb", "a\rb", " "] {
-        let mut body = an_order();
+        let mut body = order_body("PAPER-A4", 2);
         body["note"] = json!(note);
         assert_eq!(sales.post("/v1/orders", &body).await.faults(), ["/note format"], "{note:?}");
     }
 }
 
 #[tokio::test]
-async fn input_07_metacharacters_are_data() {
+async fn input_07_metacharacters_are_stored_and_returned_as_data() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     for note in [
@@ -272,7 +273,7 @@ async fn input_07_metacharacters_are_data() {
         "../../etc/passwd",
         "%0d%0aX: y",
     ] {
-        let mut body = an_order();
+        let mut body = order_body("PAPER-A4", 2);
         body["note"] = json!(note);
         let order = sales.post("/v1/orders", &body).await.ok(201);
         let read = sales.get(&format!("/v1/orders/{}", order["id"].as_str().unwrap())).await.ok(200);
@@ -281,7 +282,7 @@ async fn input_07_metacharacters_are_data() {
 }
 
 #[tokio::test]
-async fn input_08_every_error_is_a_problem_that_says_nothing_of_the_inside() {
+async fn input_08_errors_are_problems_without_internals() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let replies = [
@@ -296,12 +297,12 @@ async fn input_08_every_error_is_a_problem_that_says_nothing_of_the_inside() {
     ];
     for (status, reply) in replies {
         reply.problem(status);
-        // What there is instead (RFC 9110 section 15.5.6).
+        // A 405 names the allowed methods (RFC 9110 section 15.5.6).
         let allow =
             (status == 405).then(|| if reply.body["instance"] == "/v1/orders" { "POST, GET, HEAD" } else { "POST" });
         assert_eq!(reply.header("allow"), allow);
-        for inside in ["serde", "poem", "sqlx", "expected", "line 1", "column", "src/", "panicked", "ninety"] {
-            assert!(!reply.text.contains(inside), "{inside} in {}", reply.text);
+        for internal in ["serde", "poem", "sqlx", "expected", "line 1", "column", "src/", "panicked", "ninety"] {
+            assert!(!reply.text.contains(internal), "{internal} in {}", reply.text);
         }
         assert_eq!(reply.header("server"), None);
         assert_eq!(reply.header("cache-control"), Some("no-store"));

@@ -1,4 +1,5 @@
-//! The development issuer is a real OpenID provider, so its tokens are really issued.
+//! The development issuer (`src/dev/issuer`): authorization code with PKCE, client credentials,
+//! refresh tokens and revocation, and tokens that are not access tokens (AUTHN-07).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use service::{
 
 use crate::support::{ACME, TestApp};
 
-const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+const REDIRECT_URI: &str = "http://127.0.0.1:7777/callback";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0123456789";
 
 struct Client {
@@ -18,7 +19,7 @@ struct Client {
 }
 
 impl Client {
-    async fn of(app: &TestApp) -> Self {
+    async fn discover(app: &TestApp) -> Self {
         let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         let url = format!("{}/.well-known/openid-configuration", app.issuer.url());
         let metadata: Value = http.get(url).send().await.unwrap().json().await.unwrap();
@@ -45,12 +46,12 @@ impl Client {
         (response.status().as_u16(), response.json().await.unwrap())
     }
 
-    /// An authorization request, and the code that picking a person gives.
+    /// Sends an authorization request and selects a user; the code.
     async fn code(&self, scope: &str) -> String {
         let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
         let mut request = vec![
             ("client_id", WEB_CLIENT),
-            ("redirect_uri", REDIRECT),
+            ("redirect_uri", REDIRECT_URI),
             ("response_type", "code"),
             ("scope", scope),
             ("state", "the-state"),
@@ -63,10 +64,10 @@ impl Client {
         assert_eq!(page.status(), 200);
         assert!(page.text().await.unwrap().contains("sales@acme.example"));
         request.push(("subject", "sales@acme.example"));
-        let picked = self.post("authorization_endpoint", &request).await;
-        assert_eq!(picked.status(), 303);
-        let target = url::Url::parse(picked.headers()["location"].to_str().unwrap()).unwrap();
-        assert!(target.as_str().starts_with(REDIRECT));
+        let selected = self.post("authorization_endpoint", &request).await;
+        assert_eq!(selected.status(), 303);
+        let target = url::Url::parse(selected.headers()["location"].to_str().unwrap()).unwrap();
+        assert!(target.as_str().starts_with(REDIRECT_URI));
         let parameter = |name: &str| target.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
         assert_eq!(parameter("state"), "the-state");
         assert_eq!(parameter("iss"), self.metadata["issuer"]);
@@ -79,7 +80,7 @@ impl Client {
             ("client_id", WEB_CLIENT),
             ("code", code),
             ("code_verifier", verifier),
-            ("redirect_uri", REDIRECT),
+            ("redirect_uri", REDIRECT_URI),
         ])
         .await
     }
@@ -94,27 +95,27 @@ fn text(value: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_person_signs_in_with_code_and_pkce() {
+async fn dev_issuer_signs_a_user_in_with_code_and_pkce() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let code = client.code("openid orders:read made:up").await;
     let (status, tokens) = client.exchange(&code, VERIFIER).await;
     assert_eq!((status, &tokens["scope"]), (200, &json!("openid orders:read")));
-    assert_eq!(tokens["refresh_token"], Value::Null, "offline_access was not asked for");
+    assert_eq!(tokens["refresh_token"], Value::Null, "without the scope offline_access");
     let me = app.bearer(text(&tokens["access_token"])).get("/v1/me").await.ok(200);
     assert_eq!((&me["subject"], &me["scopes"]), (&json!("sales@acme.example"), &json!(["orders:read"])));
 
     let (status, again) = client.exchange(&code, VERIFIER).await;
-    assert_eq!((status, &again["error"]), (400, &json!("invalid_grant")), "a code is used once");
-    let other = client.code("openid").await;
-    let (status, wrong) = client.exchange(&other, "not-the-verifier").await;
+    assert_eq!((status, &again["error"]), (400, &json!("invalid_grant")), "the code was used before");
+    let unused_code = client.code("openid").await;
+    let (status, wrong) = client.exchange(&unused_code, "not-the-verifier").await;
     assert_eq!((status, &wrong["error"]), (400, &json!("invalid_grant")));
 }
 
 #[tokio::test]
-async fn authn_07_an_id_token_and_a_refresh_token_open_nothing() {
+async fn authn_07_id_and_refresh_tokens_are_rejected() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let code = client.code("openid offline_access orders:read").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
     for name in ["id_token", "refresh_token"] {
@@ -124,9 +125,9 @@ async fn authn_07_an_id_token_and_a_refresh_token_open_nothing() {
 }
 
 #[tokio::test]
-async fn a_service_acts_for_itself_by_client_credentials() {
+async fn dev_issuer_issues_tokens_for_client_credentials() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let secret = app.issuer.service_secret();
     let request = |secret| {
         [
@@ -145,19 +146,19 @@ async fn a_service_acts_for_itself_by_client_credentials() {
     service.get("/v1/orders").await.ok(200);
     assert_eq!(service.get("/v1/products").await.problem(403), "insufficient_scope");
 
-    let (status, refused) = client.token(&request("wrong")).await;
-    assert_eq!((status, &refused["error"]), (401, &json!("invalid_client")));
-    // The public client has no secret, so it may not act for itself.
-    let (status, refused) = client
+    let (status, rejected) = client.token(&request("wrong")).await;
+    assert_eq!((status, &rejected["error"]), (401, &json!("invalid_client")));
+    // The public client has no secret, so it gets no token for itself.
+    let (status, rejected) = client
         .token(&[("grant_type", "client_credentials"), ("client_id", WEB_CLIENT), ("scope", "orders:read")])
         .await;
-    assert_eq!((status, &refused["error"]), (400, &json!("unauthorized_client")));
+    assert_eq!((status, &rejected["error"]), (400, &json!("unauthorized_client")));
 }
 
 #[tokio::test]
-async fn refresh_rotates_and_reuse_ends_the_family() {
+async fn dev_issuer_ends_the_family_of_a_reused_refresh_token() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let code = client.code("offline_access orders:read").await;
     let (_, first) = client.exchange(&code, VERIFIER).await;
     let old = text(&first["refresh_token"]);
@@ -173,9 +174,9 @@ async fn refresh_rotates_and_reuse_ends_the_family() {
 }
 
 #[tokio::test]
-async fn a_revoked_refresh_token_is_of_no_use() {
+async fn dev_issuer_rejects_revoked_refresh_tokens() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let code = client.code("offline_access").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
     let token = text(&tokens["refresh_token"]);
@@ -185,15 +186,15 @@ async fn a_revoked_refresh_token_is_of_no_use() {
 }
 
 #[tokio::test]
-async fn nobody_is_redirected_to_a_place_that_was_not_agreed() {
+async fn dev_issuer_rejects_unregistered_redirect_uris_and_plain_pkce() {
     let app = TestApp::shared();
-    let client = Client::of(app).await;
+    let client = Client::discover(app).await;
     let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
     for (redirect, method) in [
         ("https://evil.example/callback", "S256"),
         ("http://127.0.0.1.evil.example/", "S256"),
         ("javascript:alert(1)", "S256"),
-        (REDIRECT, "plain"),
+        (REDIRECT_URI, "plain"),
     ] {
         let request = [
             ("client_id", WEB_CLIENT),

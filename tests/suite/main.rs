@@ -1,14 +1,16 @@
-//! The security suite: one program, real parts.
+//! The security suite: one test program against real sockets, a real issuer and a real database.
 //!
-//! Every test talks to the service over a socket, with tokens of a real issuer and a database
-//! of its own. A control's test carries its id (`authn_05_…`); SECURITY.md leads from each
-//! control to its code and its tests. `support` is the vocabulary.
+//! A test of a control is named `<control>_<subject>_<behaviour>`, such as
+//! `authn_05_wrong_audience_is_rejected`; the table in SECURITY.md leads from each control to its
+//! code and its tests, and `controls` checks it. Each test has its own database, except those on
+//! `TestApp::shared()`. Helpers are in `support`; slow tests are in `drills`.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
-#![expect(unreachable_pub, reason = "one program has no outside")]
-#![expect(clippy::indexing_slicing, reason = "JSON values answer a missing member with null")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot continue fails")]
+#![expect(unreachable_pub, reason = "a test program exports nothing")]
+#![expect(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
 mod access;
+mod architecture;
 mod audit;
 mod authn;
 mod authz;
@@ -16,6 +18,7 @@ mod backup;
 mod billing;
 mod catalog;
 mod cli;
+mod controls;
 mod customers;
 mod database;
 mod destroyed_tenants;
@@ -32,13 +35,13 @@ mod interop;
 mod issuer;
 mod master_keys;
 mod matrix;
-mod messages;
 mod migrations;
 mod orders;
 mod quota;
 mod races;
 mod retired_keys;
 mod rotation;
+mod round_trips;
 mod sealed;
 mod secrets;
 mod settings;

@@ -1,4 +1,6 @@
-//! The route matrix is the whole truth about who may call what.
+//! The route matrix: every route has a row (THREAT-01), the OpenAPI document says the same
+//! (THREAT-02), and only documented routes are served (THREAT-03). Size and caching of the
+//! documents (RATE-09).
 
 use std::collections::BTreeSet;
 
@@ -8,13 +10,15 @@ use service::{api, authz::matrix};
 
 use crate::support::TestApp;
 
+/// The committed OpenAPI document.
 const DOCUMENT: &str = "docs/openapi.json";
 
+/// The path with `{}` for each parameter: router and document name them differently.
 fn template(path: &str) -> String {
     path.split('/').map(|part| if part.starts_with([':', '{']) { "{}" } else { part }).collect::<Vec<_>>().join("/")
 }
 
-fn documented(document: &Value) -> BTreeSet<String> {
+fn documented_routes(document: &Value) -> BTreeSet<String> {
     let paths = document["paths"].as_object().unwrap();
     let methods = |(path, methods): (&String, &Value)| {
         let methods = methods.as_object().unwrap().keys();
@@ -23,38 +27,48 @@ fn documented(document: &Value) -> BTreeSet<String> {
     paths.iter().flat_map(methods).collect()
 }
 
+fn served_routes(app: &TestApp) -> BTreeSet<String> {
+    app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect()
+}
+
+/// The routes that only one of the two sets has.
+fn differences(left: &BTreeSet<String>, left_name: &str, right: &BTreeSet<String>, right_name: &str) -> Vec<String> {
+    let left_only = left.difference(right).map(|route| format!("{route}: in {left_name} only"));
+    let right_only = right.difference(left).map(|route| format!("{route}: in {right_name} only"));
+    left_only.chain(right_only).collect()
+}
+
 async fn document(app: &TestApp) -> Value {
     app.anonymous().get("/openapi.json").await.ok(200)
 }
 
 #[tokio::test]
 async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
-    let app = TestApp::shared();
-    let served: BTreeSet<String> =
-        app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
+    let served = served_routes(TestApp::shared());
     let rows: BTreeSet<String> =
         matrix::MATRIX.iter().map(|row| format!("{} {}", row.method.as_str(), template(row.path))).collect();
-    assert_eq!(
-        served, rows,
-        "\nleft: what the router serves; right: the rows of MATRIX in src/authz/matrix.rs.\n\
-         Add the missing row, or remove the one without a route.\n"
+    let differences = differences(&served, "the router", &rows, "MATRIX (src/authz/matrix.rs)");
+    assert!(
+        differences.is_empty(),
+        "{}\nAdd the missing row, or remove the row without a route.",
+        differences.join("\n")
     );
-    assert_eq!(rows.len(), matrix::MATRIX.len(), "two rows speak of one route");
+    assert_eq!(rows.len(), matrix::MATRIX.len(), "two rows have the same route");
 }
 
 #[tokio::test]
-async fn threat_03_what_is_served_is_what_is_documented() {
+async fn threat_03_served_routes_are_the_documented_ones() {
     let app = TestApp::shared();
-    let served: BTreeSet<String> =
-        app.served.iter().map(|(method, path)| format!("{method} {}", template(path))).collect();
-    assert_eq!(documented(&document(app).await), served);
+    let documented = documented_routes(&document(app).await);
+    let differences = differences(&documented, "the document", &served_routes(app), "the router");
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
     for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/"] {
         app.anonymous().get(path).await.problem(404);
     }
 }
 
 #[test]
-fn threat_02_the_document_says_what_the_matrix_says() {
+fn threat_02_openapi_document_matches_the_matrix() {
     let document = api::document("https://login.example.com", "https://api.example.com");
     for row in &matrix::MATRIX {
         let operation = &document["paths"][row.path][row.method.as_str().to_lowercase()];
@@ -76,7 +90,7 @@ fn threat_02_the_document_says_what_the_matrix_says() {
 }
 
 #[test]
-fn the_published_document_is_current() {
+fn threat_02_published_openapi_document_is_current() {
     let document = api::document("https://login.example.com", "https://api.example.com");
     let current = format!("{}\n", serde_json::to_string_pretty(&document).unwrap());
     let published = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
@@ -87,7 +101,7 @@ fn the_published_document_is_current() {
 }
 
 #[tokio::test]
-async fn the_docs_page_runs_no_script_but_its_own() {
+async fn docs_page_allows_only_its_own_scripts() {
     let app = TestApp::shared();
     let reply = app.anonymous().get("/docs").await;
     let policy = reply.header("content-security-policy").unwrap().to_owned();
@@ -97,12 +111,12 @@ async fn the_docs_page_runs_no_script_but_its_own() {
     let longest =
         &document(app).await["paths"]["/docs"]["get"]["responses"]["200"]["content"]["text/html; charset=utf-8"];
     assert!(reply.text.chars().count() as u64 <= longest["schema"]["maxLength"].as_u64().unwrap());
-    // A browser ends an element at the first end tag; each must be allowed by the hash of its text.
+    // A browser ends an element at the first end tag. The policy allows each by its hash.
     let elements = reply.text.split("</script>").filter_map(|piece| piece.split_once("<script")?.1.split_once('>'));
     let hashes = elements.map(|(_, script)| STANDARD.encode(service::crypto::sha256(script.as_bytes())));
     let mut seen = 0;
     for hash in hashes {
-        assert!(policy.contains(&format!("'sha256-{hash}'")), "a script of the page may not run: {policy}");
+        assert!(policy.contains(&format!("'sha256-{hash}'")), "the policy blocks a script of the page: {policy}");
         seen += 1;
     }
     assert_eq!(seen, 2);
@@ -111,30 +125,30 @@ async fn the_docs_page_runs_no_script_but_its_own() {
     off.anonymous().get("/openapi.json").await.problem(404);
 }
 
-/// A small request does not buy a large answer again and again.
+/// Otherwise small requests could cause large responses any number of times.
 #[tokio::test]
-async fn rate_09_documents_are_compressed_and_kept_by_clients() {
+async fn rate_09_documents_are_compressed_and_cached() {
     let app = TestApp::shared();
     let anonymous = app.anonymous();
-    for (path, most) in [("/docs", 500_000), ("/openapi.json", 20_000)] {
-        let ask = async |name: &str, value: &str| {
+    for (path, max_bytes) in [("/docs", 500_000), ("/openapi.json", 20_000)] {
+        let get_with = async |name: &str, value: &str| {
             anonymous.send(anonymous.request(http::Method::GET, path).header(name, value)).await
         };
-        let plain = anonymous.get(path).await;
-        assert_eq!(plain.header("cache-control"), Some("public, max-age=300"));
-        assert_eq!(plain.header("vary"), Some("accept-encoding"));
-        assert_eq!(plain.header("content-encoding"), None);
-        let packed = ask("accept-encoding", "br, gzip").await;
-        assert_eq!(packed.header("content-encoding"), Some("gzip"));
-        let length: usize = packed.header("content-length").unwrap().parse().unwrap();
-        assert!(length < most, "{path}: {length} bytes");
-        assert_ne!(plain.header("etag"), packed.header("etag"));
-        let etag = plain.header("etag").unwrap();
-        for known in [etag.to_owned(), format!("\"other\", W/{etag}"), "*".to_owned()] {
-            let unchanged = ask("if-none-match", &known).await;
-            assert_eq!((unchanged.status.as_u16(), unchanged.text.len()), (304, 0), "{known}");
+        let uncompressed = anonymous.get(path).await;
+        assert_eq!(uncompressed.header("cache-control"), Some("public, max-age=300"));
+        assert_eq!(uncompressed.header("vary"), Some("accept-encoding"));
+        assert_eq!(uncompressed.header("content-encoding"), None);
+        let compressed = get_with("accept-encoding", "br, gzip").await;
+        assert_eq!(compressed.header("content-encoding"), Some("gzip"));
+        let length: usize = compressed.header("content-length").unwrap().parse().unwrap();
+        assert!(length < max_bytes, "{path}: {length} bytes");
+        assert_ne!(uncompressed.header("etag"), compressed.header("etag"));
+        let etag = uncompressed.header("etag").unwrap();
+        for cached in [etag.to_owned(), format!("\"other\", W/{etag}"), "*".to_owned()] {
+            let unchanged = get_with("if-none-match", &cached).await;
+            assert_eq!((unchanged.status.as_u16(), unchanged.text.len()), (304, 0), "{cached}");
             assert_eq!(unchanged.header("etag"), Some(etag));
         }
-        ask("if-none-match", "\"other\"").await.ok(200);
+        get_with("if-none-match", "\"other\"").await.ok(200);
     }
 }

@@ -1,4 +1,4 @@
-//! Migrations of databases that are in use already: what was stored is there afterwards, and means the same.
+//! Migrations of databases with data: the rows stay and keep their meaning (AUTHN-12, CRYPTO-08).
 
 use std::str::FromStr as _;
 
@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOpti
 
 use crate::support::{ACME, GLOBEX, empty_database};
 
-/// A database as this migration left it, empty, and its owner.
+/// An empty database at this migration; returns the migrator and a connection of the owner.
 async fn migrated_to(migration: i64) -> (sqlx::migrate::Migrator, PgConnection) {
     let database = empty_database().await;
     let options = PgConnectOptions::from_str(database.owner.expose_secret()).unwrap();
@@ -17,9 +17,9 @@ async fn migrated_to(migration: i64) -> (sqlx::migrate::Migrator, PgConnection) 
     (migrations, owner)
 }
 
-/// What it had destroyed before went by nothing, and would go on being refused.
+/// Entries that older versions kept for destroyed tenants would need their index key forever.
 #[tokio::test]
-async fn crypto_08_index_entries_of_tenants_that_were_destroyed_before_go_and_others_stay() {
+async fn crypto_08_migration_removes_index_entries_of_destroyed_tenants_only() {
     let (migrations, mut owner) = migrated_to(13).await;
     for (tenant, wrapped, destroyed) in [(ACME.id, "null", "now()"), (GLOBEX.id, "sealed.it", "null")] {
         let insert = format!(
@@ -27,18 +27,19 @@ async fn crypto_08_index_entries_of_tenants_that_were_destroyed_before_go_and_ot
              create temp table sealed as select '\\x01'::bytea || decode(repeat('00', 60), 'hex') as it;
              insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at, destroyed_at)
              select '{tenant}', 1, 'keyset:1', {wrapped}, now(), {destroyed} from sealed;
-             insert into customers (tenant_id, id, name, email, email_index, tax_id, tax_id_index, created_by, created_at,
-                                    updated_at)
+             insert into customers (tenant_id, id, name, email, email_index, tax_id, tax_id_index, created_by,
+                                    created_at, updated_at)
              select '{tenant}', gen_random_uuid(), 'Someone', it, '\\x0001' || substring(it for 16), it,
                     '\\x0001' || substring(it for 16), 'old', now(), now() from sealed;
              drop table sealed"
         );
         sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
     }
-    // One of them has got back the data key that is needed, and no other.
-    let back = "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, created_at from data_keys where wrapped is not null;
-                update data_keys set wrapped = null, destroyed_at = now() where version = 1";
-    sqlx::raw_sql(back).execute(&mut owner).await.unwrap();
+    // Globex keeps one intact data key (version 2), so it does not count as destroyed.
+    let add_key = "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, created_at from data_keys
+                   where wrapped is not null;
+                   update data_keys set wrapped = null, destroyed_at = now() where version = 1";
+    sqlx::raw_sql(add_key).execute(&mut owner).await.unwrap();
     migrations.run(&mut owner).await.unwrap();
     for (tenant, entries) in [(ACME.id, "00"), (GLOBEX.id, "11")] {
         let read = format!(
@@ -51,28 +52,30 @@ async fn crypto_08_index_entries_of_tenants_that_were_destroyed_before_go_and_ot
     assert!(sqlx::query_scalar::<_, bool>(forced).fetch_one(&mut owner).await.unwrap());
 }
 
-/// Of whoever made several keys, what their newest token said counts; a subject of two tenants is two makers.
+/// For a creator of several keys the roles of the newest token count. A subject of two tenants is
+/// two creators.
 #[tokio::test]
-async fn authn_12_keys_that_were_made_before_their_makers_were_noted_go_on_as_they_are() {
+async fn authn_12_migration_keeps_existing_api_keys_and_their_creators_roles() {
     let (migrations, mut owner) = migrated_to(11).await;
-    let (acme, globex) = (ACME.id, GLOBEX.id);
-    let mut made = async |tenant, maker: &str, roles: &str, seen: &str, scopes: &str| {
+    let acme = ACME.id;
+    let globex = GLOBEX.id;
+    let mut create_key = async |tenant, creator: &str, roles: &str, seen: &str, scopes: &str| {
         let insert = format!(
             "set app.tenant_id = '{tenant}';
              insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, creator_roles,
                                    creator_roles_as_of, authorized_at, created_at, expires_at)
-             values ('{tenant}', gen_random_uuid(), 'old', '$argon2id$v=19$m=19456,t=2,p=1$of a test', '{scopes}', '{maker}', '{roles}',
-                     '{seen}', '2026-01-01', '2026-01-01', '2026-12-31')"
+             values ('{tenant}', gen_random_uuid(), 'old', '$argon2id$v=19$m=19456,t=2,p=1$of a test', '{scopes}',
+                     '{creator}', '{roles}', '{seen}', '2026-01-01', '2026-01-01', '2026-12-31')"
         );
         sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut owner).await.unwrap();
     };
-    made(acme, "alice", "{admin,billing}", "2026-01-01", "{orders:read}").await;
-    made(acme, "alice", "{viewer}", "2026-01-03", "{orders:write}").await;
-    made(acme, "alice", "{admin}", "2026-01-02", "{catalog:read}").await;
-    // Of one second, what says less.
-    made(acme, "bob", "{admin,billing}", "2026-01-01", "{orders:read}").await;
-    made(acme, "bob", "{billing}", "2026-01-01", "{orders:read}").await;
-    made(globex, "alice", "{admin}", "2026-01-01", "{orders:read}").await;
+    create_key(acme, "alice", "{admin,billing}", "2026-01-01", "{orders:read}").await;
+    create_key(acme, "alice", "{viewer}", "2026-01-03", "{orders:write}").await;
+    create_key(acme, "alice", "{admin}", "2026-01-02", "{catalog:read}").await;
+    // Of two tokens of the same second, the roles common to both count.
+    create_key(acme, "bob", "{admin,billing}", "2026-01-01", "{orders:read}").await;
+    create_key(acme, "bob", "{billing}", "2026-01-01", "{orders:read}").await;
+    create_key(globex, "alice", "{admin}", "2026-01-01", "{orders:read}").await;
     migrations.run(&mut owner).await.unwrap();
 
     let mut seen = async |tenant| {

@@ -1,101 +1,102 @@
-//! Changes that meet: exactly one wins, and the books add up. Each test runs its race many times.
+//! Concurrent changes (INPUT-11): exactly one of them succeeds, and the amounts add up. Each test
+//! repeats its race.
 //!
-//! Isolation is read committed; every change to an order, its invoices and their payments first locks the
-//! order's row (`src/store/orders.rs`).
+//! The isolation level is read committed. Every change of an order, its invoices or their payments
+//! first locks the row of the order (`src/store/orders.rs`).
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use service::authz::policy::Role;
 
-use crate::support::{Books, Reply, TestApp, id, query};
+use crate::support::{BillingFixture, Reply, TestApp, id, query};
 
 const ROUNDS: usize = 15;
 
-/// How many succeeded; the others must have failed with this status.
+/// The number of successes; the other replies must have this status.
 #[track_caller]
-fn winners(replies: &[Reply], loser: u16) -> usize {
-    let (won, lost): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status.is_success());
-    for reply in lost {
-        reply.problem(loser);
+fn count_successes(replies: &[Reply], failure: u16) -> usize {
+    let (succeeded, failed): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status.is_success());
+    for reply in failed {
+        reply.problem(failure);
     }
-    won.len()
+    succeeded.len()
 }
 
 #[tokio::test]
-async fn input_11_an_order_is_cancelled_once_however_many_try() {
+async fn input_11_concurrent_cancellations_succeed_once() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
-        let path = format!("/v1/orders/{}/cancel", books.order("PEN-BLUE", 1).await);
-        let (a, b, c) = tokio::join!(books.change(&path), books.change(&path), books.change(&path));
-        assert_eq!(winners(&[a, b, c], 409), 1);
+        let path = format!("/v1/orders/{}/cancel", fixture.order("PEN-BLUE", 1).await);
+        let (a, b, c) = tokio::join!(fixture.change(&path), fixture.change(&path), fixture.change(&path));
+        assert_eq!(count_successes(&[a, b, c], 409), 1);
     }
 }
 
 #[tokio::test]
-async fn input_11_an_invoice_is_paid_once_however_many_try() {
+async fn input_11_concurrent_payments_succeed_once() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
-        let (order, invoice) = books.invoice("PEN-BLUE", 1).await;
-        let pay = || books.pay(&invoice, 129);
+        let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
+        let pay = || fixture.pay(&invoice, 129);
         let (a, b, c, d) = tokio::join!(pay(), pay(), pay(), pay());
-        assert_eq!(winners(&[a, b, c, d], 409), 1);
-        let after = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+        assert_eq!(count_successes(&[a, b, c, d], 409), 1);
+        let after = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
         assert_eq!(after["paid"]["amount"], 129);
         assert_eq!(after["payments"].as_array().unwrap().len(), 1);
-        assert_eq!(books.order_status(&order).await, "paid");
+        assert_eq!(fixture.order_status(&order).await, "paid");
     }
 }
 
 #[tokio::test]
-async fn input_11_parallel_refunds_never_give_back_more_than_came() {
+async fn input_11_concurrent_refunds_never_exceed_the_payment() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
-        let (_, invoice) = books.invoice("PEN-BLUE", 1).await;
-        let payment = id(&books.pay(&invoice, 129).await.ok(201));
-        let refund = || books.refund(&payment, 80);
+        let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
+        let payment = id(&fixture.pay(&invoice, 129).await.ok(201));
+        let refund = || fixture.refund(&payment, 80);
         let (a, b, c, d) = tokio::join!(refund(), refund(), refund(), refund());
-        assert_eq!(winners(&[a, b, c, d], 422), 1);
-        let after = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+        assert_eq!(count_successes(&[a, b, c, d], 422), 1);
+        let after = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
         assert_eq!(after["refunded"]["amount"], 80);
     }
 }
 
 #[tokio::test]
-async fn input_11_an_invoice_is_paid_or_voided_but_not_both() {
+async fn input_11_invoice_is_paid_or_voided_but_not_both() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
-        let (_, invoice) = books.invoice("PEN-BLUE", 1).await;
+        let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
         let void = format!("/v1/invoices/{invoice}/void");
-        let (paid, voided) = tokio::join!(books.pay(&invoice, 129), books.change(&void));
+        let (paid, voided) = tokio::join!(fixture.pay(&invoice, 129), fixture.change(&void));
         let paid_first = paid.status.is_success();
-        assert_eq!(winners(&[paid, voided], 409), 1);
-        let after = books.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+        assert_eq!(count_successes(&[paid, voided], 409), 1);
+        let after = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
         assert_eq!(after["status"], if paid_first { "paid" } else { "void" });
         assert_eq!(after["paid"]["amount"], if paid_first { 129 } else { 0 });
     }
 }
 
 #[tokio::test]
-async fn input_11_no_open_invoice_is_left_of_an_order_that_is_cancelled() {
+async fn input_11_cancelled_order_has_no_open_invoice() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     let mut invoice_first = 0;
     for _ in 0..ROUNDS {
-        let order = books.order("PEN-BLUE", 1).await;
+        let order = fixture.order("PEN-BLUE", 1).await;
         let cancel = format!("/v1/orders/{order}/cancel");
-        let (issued, cancelled) = tokio::join!(books.issue(&order), books.change(&cancel));
-        // Either the invoice came first and was taken back, or it was never issued.
+        let (issued, cancelled) = tokio::join!(fixture.issue(&order), fixture.change(&cancel));
+        // Either the invoice was issued first and then voided, or it was never issued.
         cancelled.ok(200);
-        assert_eq!(books.order_status(&order).await, "cancelled");
+        assert_eq!(fixture.order_status(&order).await, "cancelled");
         if issued.status.is_success() {
             invoice_first += 1;
             let invoice = format!("/v1/invoices/{}", id(&issued.body));
-            assert_eq!(books.admin.get(&invoice).await.ok(200)["status"], "void");
+            assert_eq!(fixture.admin.get(&invoice).await.ok(200)["status"], "void");
         } else {
             issued.problem(409);
         }
@@ -104,32 +105,35 @@ async fn input_11_no_open_invoice_is_left_of_an_order_that_is_cancelled() {
 }
 
 #[tokio::test]
-async fn input_11_a_cancelled_order_keeps_no_money() {
+async fn input_11_cancelled_order_has_no_payment() {
     let app = TestApp::shared();
-    let books = Books::of(app);
+    let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
-        let (order, invoice) = books.invoice("PEN-BLUE", 1).await;
+        let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
         let cancel = format!("/v1/orders/{order}/cancel");
-        let (paid, cancelled) = tokio::join!(books.pay(&invoice, 100), books.change(&cancel));
+        let (paid, cancelled) = tokio::join!(fixture.pay(&invoice, 100), fixture.change(&cancel));
         let paid_first = paid.status.is_success();
-        assert_eq!(winners(&[paid, cancelled], 409), 1);
-        assert_eq!(books.order_status(&order).await, if paid_first { "invoiced" } else { "cancelled" });
+        assert_eq!(count_successes(&[paid, cancelled], 409), 1);
+        assert_eq!(fixture.order_status(&order).await, if paid_first { "invoiced" } else { "cancelled" });
     }
 }
 
 #[tokio::test]
-async fn input_11_invoice_numbers_have_no_gaps_whoever_fails() {
+async fn input_11_invoice_numbers_have_no_gaps_after_failures() {
     let app = TestApp::start().await;
-    let books = Books::of(&app);
+    let fixture = BillingFixture::new(&app);
     let mut numbers = BTreeSet::from([1, 2]);
     for _ in 0..ROUNDS {
-        let orders =
-            [books.order("PEN-BLUE", 1).await, books.order("PEN-BLUE", 1).await, books.order("PEN-BLUE", 1).await];
-        // Each is tried twice at once, so three of these six fail.
-        let [one, two, three] = orders.each_ref().map(|order| async || books.issue(order).await);
-        let tried = tokio::join!(one(), two(), three(), one(), two(), three());
-        let replies: [Reply; 6] = tried.into();
-        assert_eq!(winners(&replies, 409), 3);
+        let orders = [
+            fixture.order("PEN-BLUE", 1).await,
+            fixture.order("PEN-BLUE", 1).await,
+            fixture.order("PEN-BLUE", 1).await,
+        ];
+        // Two concurrent attempts for each order: three of the six fail.
+        let [one, two, three] = orders.each_ref().map(|order| async || fixture.issue(order).await);
+        let attempts = tokio::join!(one(), two(), three(), one(), two(), three());
+        let replies: [Reply; 6] = attempts.into();
+        assert_eq!(count_successes(&replies, 409), 3);
         let issued = replies.iter().filter_map(|reply| reply.body["number"].as_i64());
         numbers.extend(issued);
     }
@@ -140,7 +144,7 @@ async fn input_11_invoice_numbers_have_no_gaps_whoever_fails() {
 }
 
 #[tokio::test]
-async fn input_11_changes_of_different_fields_both_stay() {
+async fn input_11_concurrent_changes_of_different_fields_are_both_kept() {
     let app = TestApp::shared();
     let sales = app.user(Role::Sales);
     let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
@@ -149,7 +153,7 @@ async fn input_11_changes_of_different_fields_both_stay() {
         let change = async |body: Value| sales.send(sales.request(http::Method::PATCH, &path).json(&body)).await;
         let name = format!("Somebody {round}");
         let (a, b) = tokio::join!(change(json!({ "name": name })), change(json!({ "taxId": "TAX-12345678" })));
-        assert_eq!(winners(&[a, b], 409), 2);
+        assert_eq!(count_successes(&[a, b], 409), 2);
         let after = sales.get(&path).await.ok(200);
         assert_eq!((&after["name"], &after["taxId"]), (&json!(name), &json!("****5678")));
     }

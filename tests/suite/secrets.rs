@@ -1,4 +1,5 @@
-//! Where secrets are read from, who is told, and who else could read them (SECRET-03, SECRET-05).
+//! Sources of secrets: the events that name them (SECRET-05), permissions of their files
+//! (SECRET-03) and the digest by which reloads detect changes (SECRET-04).
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +12,11 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use service::{domain::Clock, settings::Settings};
 
-use crate::{
-    start::SOUND,
-    support::{Authority, PemFiles, Serving, TestApp, binary, start_issuer, test_database},
+use crate::support::{
+    Authority, PRODUCTION_SETTINGS, PemFiles, ServiceProcess, TestApp, binary, start_issuer, test_database,
 };
 
-/// A file in a folder of this test's, with this mode.
+/// A file with this mode, in a new folder.
 fn secret_file(name: &str, text: &str, mode: u32) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("secrets-{}", uuid::Uuid::now_v7()));
     fs::create_dir(&folder).unwrap();
@@ -26,11 +26,11 @@ fn secret_file(name: &str, text: &str, mode: u32) -> PathBuf {
     file
 }
 
-/// `setting source` of each event, for one component.
-fn read_by(component: &str, lines: &[Value]) -> Vec<String> {
-    let read = |line: &&Value| line["event"] == "secret_read" && line["component"] == component;
-    let told = |line: &Value| format!("{} {}", line["setting"].as_str().unwrap(), line["source"].as_str().unwrap());
-    lines.iter().filter(read).map(told).collect()
+/// The `secret_read` events of a component, each as `setting source`.
+fn secrets_read(component: &str, lines: &[Value]) -> Vec<String> {
+    let is_read = |line: &&Value| line["event"] == "secret_read" && line["component"] == component;
+    let text = |line: &Value| format!("{} {}", line["setting"].as_str().unwrap(), line["source"].as_str().unwrap());
+    lines.iter().filter(is_read).map(text).collect()
 }
 
 fn lines(output: &[u8]) -> Vec<Value> {
@@ -38,16 +38,16 @@ fn lines(output: &[u8]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn secret_05_each_reading_of_a_secret_is_told_and_never_its_value() {
+async fn secret_05_each_secret_read_is_logged_without_its_value() {
     let database = test_database().await;
     let issuer = start_issuer(Clock::system()).await;
     let mut variables = TestApp::variables(&database, issuer.url());
     let reader = variables.remove("APP_DATABASE__READER_URL").unwrap();
     let file = secret_file("reader-url", &reader, 0o400);
     variables.insert("APP_DATABASE__READER_URL_FILE".to_owned(), file.to_str().unwrap().to_owned());
-    let serving = Serving::start(&variables).await;
-    let told = read_by("serve", &serving.said);
-    assert!(told.contains(&format!("APP_DATABASE__READER_URL file {}", file.display())), "{told:?}");
+    let process = ServiceProcess::start(&variables).await;
+    let read = secrets_read("serve", &process.log_lines);
+    assert!(read.contains(&format!("APP_DATABASE__READER_URL file {}", file.display())), "{read:?}");
     for name in [
         "DATABASE__WRITER_URL",
         "DATABASE__AUTHN_URL",
@@ -57,19 +57,19 @@ async fn secret_05_each_reading_of_a_secret_is_told_and_never_its_value() {
         "SECRETS__MAC_KEY",
         "SECRETS__PEPPER",
     ] {
-        assert!(told.contains(&format!("APP_{name} environment")), "{name}: {told:?}");
+        assert!(read.contains(&format!("APP_{name} environment")), "{name}: {read:?}");
     }
-    assert_eq!(told.len(), 8, "{told:?}");
-    let read = serving.said.iter().find(|line| line["event"] == "secret_read").unwrap();
-    assert!(read["timestamp"].is_string(), "{read}");
-    let said = serde_json::to_string(&serving.said).unwrap();
+    assert_eq!(read.len(), 8, "{read:?}");
+    let event = process.log_lines.iter().find(|line| line["event"] == "secret_read").unwrap();
+    assert!(event["timestamp"].is_string(), "{event}");
+    let log = serde_json::to_string(&process.log_lines).unwrap();
     for secret in [&database.writer, &database.reader, &database.master_keys, &database.index_keys] {
         let secret = secret.expose_secret();
-        // The password, or the key.
+        // The password of a URL, or the key of a keyset.
         let part = secret.split(['@', ',']).next().unwrap().rsplit(':').next().unwrap();
-        assert!(part.len() >= 16 && !said.contains(part), "a secret is in the log");
+        assert!(part.len() >= 16 && !log.contains(part), "the log contains a secret");
     }
-    // The commands of operators say so as well.
+    // Operator commands log it too.
     let migrate = binary()
         .arg("migrate")
         .env("APP_PROFILE", "development")
@@ -77,44 +77,45 @@ async fn secret_05_each_reading_of_a_secret_is_told_and_never_its_value() {
         .output()
         .unwrap();
     assert!(migrate.status.success(), "{migrate:?}");
-    assert_eq!(read_by("migrate", &lines(&migrate.stderr)), ["APP_DATABASE__OWNER_URL environment"]);
-    // Of a tenant that is not there, so that nothing is to be done.
+    assert_eq!(secrets_read("migrate", &lines(&migrate.stderr)), ["APP_DATABASE__OWNER_URL environment"]);
+    // The tenant does not exist, so the command does nothing.
     let rotate = binary()
         .args(["incident", "rotate", "--tenant", &uuid::Uuid::nil().to_string(), "--reason", "leaked"])
         .envs(TestApp::variables(&database, issuer.url()))
         .env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret())
         .output()
         .unwrap();
-    let read = read_by("incident", &lines(&[rotate.stdout, rotate.stderr].concat()));
-    assert_eq!(read.len(), 9, "all that the service reads, and the operator's login: {read:?}");
+    let read = secrets_read("incident", &lines(&[rotate.stdout, rotate.stderr].concat()));
+    assert_eq!(read.len(), 9, "the service's secrets and the operator's URL: {read:?}");
 }
 
 #[tokio::test]
-async fn secret_05_the_key_of_tls_is_told_too() {
+async fn secret_05_reading_the_tls_key_is_logged() {
     let database = test_database().await;
     let issuer = start_issuer(Clock::system()).await;
     let files = PemFiles::new(Authority::new().sign());
     let mut variables = TestApp::variables(&database, issuer.url());
     variables.insert("APP_TLS__CERTIFICATE_PATH".to_owned(), files.certificate().to_str().unwrap().to_owned());
     variables.insert("APP_TLS__KEY_PATH".to_owned(), files.key().to_str().unwrap().to_owned());
-    let serving = Serving::start(&variables).await;
-    assert_eq!(read_by("tls", &serving.said), [format!("the key of the certificate file {}", files.key().display())]);
+    let process = ServiceProcess::start(&variables).await;
+    let expected = format!("certificate key file {}", files.key().display());
+    assert_eq!(secrets_read("tls", &process.log_lines), [expected]);
 }
 
-/// A secret may be in it, and so may what else changes with one.
+/// The settings file may contain a secret, or a setting that changes together with one.
 #[test]
-fn secret_04_the_file_of_settings_is_followed_with_those_of_secrets() {
+fn secret_04_settings_file_changes_are_detected_like_secret_files() {
     let file = secret_file("settings.toml", "[http]\ndocs = true\n", 0o600);
-    let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let mut variables = BTreeMap::from(PRODUCTION_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.insert("APP_CONFIG".to_owned(), file.display().to_string());
     let sources = Settings::from_variables(variables.clone()).unwrap().sources;
     let before = sources.digest();
     assert_eq!(sources.digest(), before);
     fs::write(&file, "[http]\ndocs = false\n").unwrap();
     assert_ne!(sources.digest(), before);
-    // It is the file of this very name, or none.
+    // No other extension is tried.
     variables.insert("APP_CONFIG".to_owned(), file.with_extension("").display().to_string());
-    assert_eq!(faults(variables), ["APP_CONFIG: cannot be read"]);
+    assert_eq!(faults(variables), ["APP_CONFIG: the file cannot be read"]);
 }
 
 fn faults(variables: BTreeMap<String, String>) -> Vec<String> {
@@ -123,7 +124,7 @@ fn faults(variables: BTreeMap<String, String>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn secret_03_production_refuses_files_of_secrets_that_everybody_can_read() {
+async fn secret_03_production_rejects_world_readable_secret_files() {
     let database = test_database().await;
     let variables = |profile: &str, mode| {
         let mut variables = TestApp::variables(&database, "https://login.example.com");
@@ -134,7 +135,9 @@ async fn secret_03_production_refuses_files_of_secrets_that_everybody_can_read()
     };
     for (mode, expected) in [(0o400, 0), (0o440, 0), (0o600, 0), (0o444, 1), (0o604, 1), (0o402, 1)] {
         let found = faults(variables("production", mode));
-        let open = found.iter().filter(|fault| fault.starts_with("APP_KEYS__MASTER: ") && fault.contains("everybody"));
+        let open = found
+            .iter()
+            .filter(|fault| fault.starts_with("APP_KEYS__MASTER: ") && fault.contains("accessible to all users"));
         assert_eq!(open.count(), expected, "{mode:o}: {found:#?}");
     }
     assert_eq!(faults(variables("development", 0o644)), Vec::<String>::new());
@@ -143,28 +146,31 @@ async fn secret_03_production_refuses_files_of_secrets_that_everybody_can_read()
     with_tls.insert("APP_TLS__CERTIFICATE_PATH".to_owned(), key.to_str().unwrap().to_owned());
     with_tls.insert("APP_TLS__KEY_PATH".to_owned(), key.to_str().unwrap().to_owned());
     assert!(
-        faults(with_tls).iter().any(|fault| fault.starts_with("APP_TLS__KEY_PATH: ") && fault.contains("everybody"))
+        faults(with_tls)
+            .iter()
+            .any(|fault| fault.starts_with("APP_TLS__KEY_PATH: ") && fault.contains("accessible to all users"))
     );
 }
 
 #[tokio::test]
-async fn secret_03_settings_of_a_vault_are_whole_and_safe_or_refused() {
+async fn secret_03_incomplete_or_unsafe_vault_settings_are_rejected() {
     let database = test_database().await;
-    let found = |own: &[(&str, &str)]| {
+    let faults = |settings: &[(&str, &str)]| {
         let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
-        all.extend(own.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
+        all.extend(settings.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
         Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
     let url = ("KEYS__VAULT__URL", "https://vault.example.com:8200");
-    let (token, provider) = (("KEYS__VAULT__TOKEN", "hvs.0f3b5f0e7c1d4a52"), ("KEYS__PROVIDER", "vault"));
-    assert_eq!(found(&[url, token, provider]), "");
-    assert_eq!(found(&[url, token, ("KEYS__MASTER", "")]), "");
-    for (own, fault) in [
+    let token = ("KEYS__VAULT__TOKEN", "hvs.0f3b5f0e7c1d4a52");
+    let provider = ("KEYS__PROVIDER", "vault");
+    assert_eq!(faults(&[url, token, provider]), "");
+    assert_eq!(faults(&[url, token, ("KEYS__MASTER", "")]), "");
+    for (settings, fault) in [
         (&[url, token][..], "APP_KEYS__PROVIDER: is required, since there are both"),
         (&[url, provider], "APP_KEYS__VAULT__TOKEN: is required"),
-        (&[provider], "APP_KEYS__PROVIDER: is `vault`, so keys.vault.url is required"),
-        (&[token], "APP_KEYS__VAULT__TOKEN: is of no use without keys.vault.url"),
+        (&[provider], "APP_KEYS__PROVIDER: is `vault`, so APP_KEYS__VAULT__URL is required"),
+        (&[token], "APP_KEYS__VAULT__TOKEN: has no effect without APP_KEYS__VAULT__URL"),
         (&[("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
         (&[url, token, ("KEYS__PROVIDER", "keyset"), ("KEYS__MASTER", "")], "APP_KEYS__MASTER: is required"),
         (&[url, token, ("KEYS__PROVIDER", "kms")], "APP_KEYS__PROVIDER: expected `keyset` or `vault`"),
@@ -179,6 +185,6 @@ async fn secret_03_settings_of_a_vault_are_whole_and_safe_or_refused() {
             "APP_KEYS__VAULT__URL: must be an https URL",
         ),
     ] {
-        assert!(found(own).contains(fault), "{own:?}: {}", found(own));
+        assert!(faults(settings).contains(fault), "{settings:?}: {}", faults(settings));
     }
 }

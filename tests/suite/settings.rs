@@ -1,74 +1,18 @@
-//! What each setting may be, at the ends of what it may.
+//! Settings: bounds and words of each row of the table, and rules that involve several settings.
 
 use std::collections::BTreeMap;
 
-use service::settings::{Faults, Profile, Settings, WhenLost};
+use service::{
+    db,
+    settings::{self, Bounds, OnStaleFeed, Profile, Row, Settings},
+};
 
-use crate::start::SOUND;
+use crate::support::{PRODUCTION_SETTINGS, empty_database, superuser};
 
-/// A number, the least and the greatest that it may be.
-const NUMBERS: [(&str, &str, &str); 46] = [
-    ("HTTP__MAX_BODY_BYTES", "1", "16777216"),
-    ("HTTP__MAX_CONNECTIONS", "1", "1000000"),
-    ("HTTP__MAX_CONNECTIONS_PER_ADDRESS", "1", "1000000"),
-    ("HTTP__MAX_CONCURRENT_REQUESTS", "1", "1000000"),
-    ("HTTP__MAX_UNREAD_BYTES", "8388608", "1099511627776"),
-    ("HTTP__STALL_TIMEOUT_MS", "1", "3600000"),
-    ("HTTP__IDLE_TIMEOUT_MS", "1", "3600000"),
-    ("HTTP__HEADER_TIMEOUT_MS", "1", "3600000"),
-    ("HTTP__BODY_TIMEOUT_MS", "1", "3600000"),
-    ("HTTP__REQUEST_TIMEOUT_MS", "100", "3600000"),
-    ("HTTP__MAX_CONNECTION_AGE_MS", "1", "3600000"),
-    ("HTTP__SHUTDOWN_GRACE_MS", "1", "3600000"),
-    ("DATABASE__MAX_CONNECTIONS", "1", "1000"),
-    ("DATABASE__ACQUIRE_TIMEOUT_MS", "1", "3600000"),
-    ("DATABASE__STATEMENT_TIMEOUT_MS", "1", "3600000"),
-    ("OIDC__LEEWAY_SECONDS", "0", "30"),
-    ("OIDC__REFRESH_SECONDS", "1", "43200"),
-    ("OIDC__MAX_STALENESS_SECONDS", "60", "86400"),
-    ("OIDC__CACHED_TOKENS", "0", "10000000"),
-    ("OIDC__MAX_TOKEN_LIFETIME_SECONDS", "1", "86400"),
-    ("OIDC__FURTHER__PARTNER__MAX_TOKEN_LIFETIME_SECONDS", "1", "86400"),
-    ("API_KEYS__MAX_LIFETIME_DAYS", "1", "365"),
-    ("API_KEYS__REMEMBERED_SECONDS", "0", "300"),
-    ("API_KEYS__CONCURRENT_HASHES", "1", "64"),
-    ("REVOCATION__MAX_FEED_AGE_SECONDS", "2", "3600"),
-    ("PENALTY__FREE_FAILURES", "0", "1000000"),
-    ("PENALTY__FAILURES", "1", "1000"),
-    ("PENALTY__SECONDS", "1", "3600"),
-    ("THROTTLE__ADDRESS_PER_SECOND", "0.01", "1000000"),
-    ("THROTTLE__ADDRESS_BURST", "1", "1000000"),
-    ("QUOTA__READ_PER_MINUTE", "1", "1000000"),
-    ("QUOTA__WRITE_PER_MINUTE", "1", "1000000"),
-    ("QUOTA__SENSITIVE_PER_MINUTE", "1", "1000000"),
-    ("QUOTA__EXPORT_PER_MINUTE", "1", "1000000"),
-    ("QUOTA__TENANT_PER_MINUTE", "1", "1000000"),
-    ("QUOTA__REDIS_TIMEOUT_MS", "1", "5000"),
-    ("KEYS__USUAL_PER_MINUTE", "1", "1000000"),
-    ("KEYS__REFRESH_MS", "1", "3600000"),
-    ("KEYS__VAULT__TIMEOUT_MS", "1", "10000"),
-    ("EXPORTS__MAX_ROWS", "1", "10000000"),
-    ("IDEMPOTENCY__RETENTION_HOURS", "1", "720"),
-    ("SECRETS__LOOK_EVERY_MS", "1", "3600000"),
-    ("AUDIT__SEAL_EVERY_MS", "1", "3600000"),
-    ("OTLP__SAMPLE_RATIO", "0", "1"),
-    ("OTLP__METRICS_EVERY_MS", "1", "3600000"),
-    ("OTLP__TIMEOUT_MS", "1", "3600000"),
-];
+const REFERENCE: &str = "docs/settings.md";
 
-/// Every word that a setting can be.
-const WORDS: [(&str, &[&str]); 7] = [
-    ("PROFILE", &["production", "development"]),
-    ("REVOCATION__WHEN_LOST", &["refuse", "serve"]),
-    ("TLS__MIN_VERSION", &["1.3", "1.2"]),
-    ("HTTP__PROXY_HEADER", &["x-forwarded-for", "forwarded"]),
-    ("KEYS__PROVIDER", &["keyset", "vault"]),
-    ("LOG__FORMAT", &["json", "text"]),
-    ("HTTP__DOCS", &["true", "false"]),
-];
-
-/// What makes all of these of use.
-const AROUND: [(&str, &str); 10] = [
+/// Settings that others need to have an effect.
+const CONTEXT: [(&str, &str); 17] = [
     ("QUOTA__REDIS_URL", "rediss://:Zk3v9QwXb7Lm2RtY@redis.example"),
     ("KEYS__VAULT__URL", "https://vault.example"),
     ("KEYS__VAULT__TOKEN", "89abcdef01234567"),
@@ -79,59 +23,141 @@ const AROUND: [(&str, &str); 10] = [
     ("OIDC__FURTHER__PARTNER__ISSUER", "https://partner.example"),
     ("OIDC__FURTHER__PARTNER__TENANTS", "0190a000-0000-7000-8000-0000000000aa"),
     ("OIDC__MAX_STALENESS_SECONDS", "86400"),
+    ("INTERNAL__SERVICES__PARTNER__CERTIFICATE_NAME", "spiffe://acme.example/job"),
+    ("INTERNAL__SERVICES__PARTNER__RIGHTS", "incidents"),
+    ("INTERNAL__LISTEN", "127.0.0.1:0"),
+    ("INTERNAL__CERTIFICATE_PATH", "certificate.pem"),
+    ("INTERNAL__KEY_PATH", "key.pem"),
+    ("INTERNAL__CLIENT_CA_PATH", "ca.pem"),
+    ("DATABASE__INCIDENTS_URL", "postgres://app_incidents:short@localhost/app"),
 ];
 
-fn with(name: &str, value: &str) -> Result<Settings, Faults> {
-    let around = AROUND.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned()));
-    let mut variables: BTreeMap<_, _> = around.collect();
-    variables.extend(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    variables.insert(format!("APP_{name}"), value.to_owned());
-    Settings::from_variables(variables)
+/// The variables of a valid production configuration.
+fn valid() -> BTreeMap<String, String> {
+    BTreeMap::from(PRODUCTION_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())))
 }
 
-fn assert_accepted(name: &str, value: &str) {
-    if let Err(faults) = with(name, value) {
-        panic!("{name} = {value}: {faults}");
-    }
+/// Faults of one setting that is added to `CONTEXT` in the development profile.
+fn faults_with(variable: &str, value: &str) -> Vec<String> {
+    let mut variables = valid();
+    variables.insert("APP_PROFILE".to_owned(), "development".to_owned());
+    variables.extend(CONTEXT.map(|(name, value)| (format!("APP_{name}"), value.to_owned())));
+    variables.insert(variable.to_owned(), value.to_owned());
+    let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
+    faults.into_iter().filter(|fault| fault.variable == variable).map(|fault| fault.message).collect()
 }
 
-fn assert_refused(name: &str, value: &str) {
-    let faults = with(name, value).unwrap_err().0;
-    let [fault] = faults.as_slice() else { panic!("{name} = {value}: {faults:#?}") };
-    assert_eq!(fault.variable, format!("APP_{name}"), "{value}");
+/// Every variable of the table with its row.
+fn table() -> impl Iterator<Item = (String, &'static Row)> {
+    let rows = settings::TABLE.iter().flat_map(|section| section.rows);
+    rows.flat_map(|row| row.variables().into_iter().map(move |name| (name.replace("<NAME>", "PARTNER"), row)))
 }
 
 #[test]
-fn secret_03_a_number_is_accepted_within_its_bounds_and_nowhere_else() {
-    for (name, least, greatest) in NUMBERS {
-        assert_accepted(name, least);
-        assert_accepted(name, greatest);
-        let [least, greatest] = [least, greatest].map(|bound| bound.parse::<f64>().unwrap());
+fn secret_03_numbers_are_accepted_within_their_bounds_only() {
+    for (variable, row) in table() {
+        let Some(Bounds { min, max, .. }) = row.bounds else { continue };
+        for accepted in [min, max] {
+            assert_eq!(faults_with(&variable, accepted), [""; 0], "{variable}={accepted}");
+        }
+        let [least, greatest] = [min, max].map(|bound| bound.parse::<f64>().unwrap());
         let step = if least.fract() == 0.0 { 1.0 } else { least / 2.0 };
-        for outside in [(least - step).to_string(), (greatest + step).to_string(), "many".to_owned()] {
-            assert_refused(name, &outside);
+        for rejected in [(least - step).to_string(), (greatest + step).to_string(), "many".to_owned()] {
+            let faults = faults_with(&variable, &rejected);
+            let [fault] = faults.as_slice() else { panic!("{variable}={rejected}: {faults:?}") };
+            assert!(fault.starts_with(&format!("must be {min} to {max}")), "{variable}={rejected}: {fault}");
         }
     }
 }
 
 #[test]
-fn secret_03_a_word_is_accepted_as_it_is_written_and_no_other() {
-    for (name, words) in WORDS {
-        for word in words {
-            assert_accepted(name, word);
+fn secret_03_words_are_accepted_exactly_as_listed() {
+    for (variable, row) in table().filter(|(_, row)| !row.shape.words.is_empty()) {
+        for word in row.shape.words {
+            assert_eq!(faults_with(&variable, word), [""; 0], "{variable}={word}");
         }
-        for other in ["other", &format!("{}x", words[0])] {
-            assert_refused(name, other);
+        for rejected in ["other", &format!("{}x", row.shape.words[0])] {
+            assert_eq!(faults_with(&variable, rejected).len(), 1, "{variable}={rejected}");
         }
     }
 }
 
+/// A row that no code reads would be accepted with any value.
 #[test]
-fn secret_03_nothing_said_is_the_safe_choice() {
-    let sound = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let settings = Settings::from_variables(sound).unwrap();
+fn secret_03_every_setting_is_read() {
+    let commands = ["APP_DATABASE__OWNER_URL", "APP_DATABASE__OPERATOR_URL", "APP_DATABASE__BACKUP_URL"];
+    for (variable, _) in table().filter(|(variable, _)| !commands.contains(&variable.as_str())) {
+        assert_eq!(faults_with(&variable, " "), ["is empty"], "{variable}");
+    }
+}
+
+#[test]
+fn secret_03_the_reference_of_settings_is_current() {
+    let published = std::fs::read_to_string(REFERENCE).unwrap_or_default();
+    assert!(
+        published == settings::markdown(),
+        "{REFERENCE} is not current: run `cargo run --features dev -- settings --markdown > {REFERENCE}` and review \
+         the difference"
+    );
+}
+
+/// Also of the generated project, whose placeholders are filled here.
+#[test]
+fn secret_03_example_environments_are_accepted_in_production() {
+    let paths = ["deploy/example.env", "template/project/deploy/example.env"];
+    for path in paths.into_iter().filter(|path| std::path::Path::new(path).exists()) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.replace("{{issuer}}", "https://login.example.com").replace("{{audience}}", "api://orders");
+        let mut variables = BTreeMap::new();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let Some(start) = name.find("APP_").filter(|start| name[..*start].trim_matches(['#', ' ']).is_empty())
+            else {
+                continue;
+            };
+            let variable = name[start..].trim_end_matches("_FILE");
+            assert!(table().any(|(known, _)| known == variable), "{path}: there is no setting {variable}");
+            let secret = PRODUCTION_SETTINGS.iter().find(|(name, _)| *name == variable).map(|(_, value)| *value);
+            let value = if name.ends_with("_FILE") { secret.unwrap_or(value) } else { value };
+            if start == 0 {
+                variables.insert(variable.to_owned(), value.to_owned());
+            }
+        }
+        for (required, _) in PRODUCTION_SETTINGS {
+            assert!(variables.contains_key(required), "{path}: {required} is missing");
+        }
+        let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
+        assert_eq!(faults, [], "{path}");
+    }
+}
+
+/// The comparison with other stacks (benches/product) names settings and tables of this service.
+#[tokio::test]
+async fn the_start_of_the_comparison_fits_settings_and_tables() {
+    let read = |name: &str| std::fs::read_to_string(format!("benches/product/{name}")).unwrap();
+    for line in read("start.sh").lines().filter(|line| line.starts_with("APP_")) {
+        let (variable, _) = line.split_once('=').unwrap();
+        assert!(table().any(|(known, _)| known == variable), "there is no setting {variable}");
+    }
+    let database = empty_database().await;
+    db::migrate(&database.owner).await.unwrap();
+    // Fewer orders, and what only psql can do.
+    let seed = read("seed.sql").replace("generate_series(1, 100000)", "generate_series(1, 100)");
+    let seed = seed.replace("vacuum analyze;", "").replace(":'tenant_a'", "'0190a000-0000-7000-8000-00000000aaaa'");
+    let seed = seed.replace(":'tenant_b'", "'0190a000-0000-7000-8000-00000000bbbb'");
+    let mut superuser = superuser(&database).await;
+    for script in [seed, read("reset.sql")] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut superuser).await.unwrap();
+    }
+    let orders = "select count(*)::text || ' of ' || count(*) filter (where created_by = 'seed') from orders";
+    let counted: String = sqlx::query_scalar(orders).fetch_one(&mut superuser).await.unwrap();
+    assert_eq!(counted, "100 of 100");
+}
+
+#[test]
+fn secret_03_defaults_are_safe() {
+    let settings = Settings::from_variables(valid()).unwrap();
     assert_eq!(settings.profile, Profile::Production);
-    assert_eq!(settings.revocation.when_lost, WhenLost::Refuse);
+    assert_eq!(settings.revocation.on_stale_feed, OnStaleFeed::Refuse);
     assert_eq!(settings.oidc.first.token_type, "at+jwt");
     assert_eq!(settings.oidc.first.max_token_lifetime, 900);
     assert!(settings.http.listen.ip().is_loopback());
@@ -139,12 +165,12 @@ fn secret_03_nothing_said_is_the_safe_choice() {
     assert_eq!(settings.api_keys.concurrent_hashes, (processors / 2).max(1));
 }
 
-/// Some settings beside the sound ones, and the one fault that they have: of which, and what it says.
+/// Settings added to a valid configuration, and the setting and message of the only fault, if any.
 type Case<'a> = (&'a [(&'a str, &'a str)], Option<(&'a str, &'a str)>);
 
 fn assert_each(cases: &[Case<'_>]) {
     for (given, expected) in cases {
-        let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let mut variables = valid();
         variables.extend(given.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
         let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
         match (faults.as_slice(), expected) {
@@ -161,8 +187,8 @@ fn assert_each(cases: &[Case<'_>]) {
 const DEVELOPMENT: (&str, &str) = ("PROFILE", "development");
 
 #[test]
-fn secret_03_what_is_missing_hides_no_other_fault() {
-    let mut variables = BTreeMap::from(SOUND.map(|(name, value)| (name.to_owned(), value.to_owned())));
+fn secret_03_missing_setting_hides_no_other_fault() {
+    let mut variables = valid();
     variables.remove("APP_SECRETS__PEPPER");
     for (name, value) in [
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@localhost/app"),
@@ -187,7 +213,7 @@ fn secret_03_what_is_missing_hides_no_other_fault() {
 }
 
 #[test]
-fn secret_03_a_password_is_judged_as_it_is_and_not_as_a_url_writes_it() {
+fn secret_03_passwords_are_decoded_before_they_are_checked() {
     let (writer, redis) = ("DATABASE__WRITER_URL", "QUOTA__REDIS_URL");
     let url = |password: &str| format!("postgres://app_writer:{password}@localhost/app");
     let short = url("%21%40%23%24%25%5E");
@@ -205,20 +231,29 @@ fn secret_03_a_password_is_judged_as_it_is_and_not_as_a_url_writes_it() {
 }
 
 #[test]
-fn secret_03_keys_are_fetched_twice_before_they_end() {
+fn secret_03_production_limits_failed_authentications() {
+    let failures = "FAILURE_LIMIT__MAX_FAILURES";
+    assert_each(&[
+        (&[(failures, "1000")], None),
+        (&[(failures, "1001")], Some((failures, "must be 1 to 1000 in production"))),
+    ]);
+}
+
+#[test]
+fn secret_03_issuer_keys_are_refreshed_twice_before_they_expire() {
     let (refresh, staleness) = ("OIDC__REFRESH_SECONDS", "OIDC__MAX_STALENESS_SECONDS");
     let fault = Some((refresh, "must be at most half of max_staleness_seconds"));
     assert_each(&[
         (&[(refresh, "300"), (staleness, "600")], None),
         (&[(refresh, "301"), (staleness, "601")], fault),
         (&[(refresh, "1801")], fault),
-        // The default goes by it.
+        // The default is half the staleness.
         (&[(staleness, "60")], None),
     ]);
 }
 
 #[test]
-fn secret_03_an_issuer_is_reached_over_tls_and_named_by_nothing_but_its_url() {
+fn secret_03_issuer_requires_https_without_query_or_fragment() {
     let url = "OIDC__ISSUER";
     let (https, rest) = (Some((url, "must be an https URL")), Some((url, "must have no query and no fragment")));
     assert_each(&[
@@ -234,7 +269,7 @@ fn secret_03_an_issuer_is_reached_over_tls_and_named_by_nothing_but_its_url() {
 }
 
 #[test]
-fn secret_03_a_database_elsewhere_is_who_its_certificate_names() {
+fn secret_03_remote_database_requires_verify_full() {
     let url = "DATABASE__WRITER_URL";
     let tls = Some((url, "must have sslmode=verify-full"));
     assert_each(&[
@@ -251,7 +286,7 @@ fn secret_03_a_database_elsewhere_is_who_its_certificate_names() {
 }
 
 #[test]
-fn secret_03_what_a_service_is_sent_goes_over_tls_unless_it_is_near() {
+fn secret_03_remote_services_require_https() {
     let url = "OTLP__ENDPOINT";
     let (https, rest) =
         (Some((url, "must be an https URL")), Some((url, "must have no user, no query and no fragment")));
@@ -265,15 +300,15 @@ fn secret_03_what_a_service_is_sent_goes_over_tls_unless_it_is_near() {
         (&[(url, "https://:secret@collector.example")], rest),
         (&[(url, "https://collector.example/?a=b")], rest),
         (&[(url, "https://collector.example/#b")], rest),
-        (&[("OTLP__TOKEN", "x")], Some(("OTLP__TOKEN", "is of no use without otlp.endpoint"))),
-        (&[("KEYS__VAULT__TOKEN", "x")], Some(("KEYS__VAULT__TOKEN", "is of no use without keys.vault.url"))),
+        (&[("OTLP__TOKEN", "x")], Some(("OTLP__TOKEN", "has no effect without APP_OTLP__ENDPOINT"))),
+        (&[("KEYS__VAULT__TOKEN", "x")], Some(("KEYS__VAULT__TOKEN", "has no effect without APP_KEYS__VAULT__URL"))),
     ]);
 }
 
 #[test]
-fn secret_03_a_token_for_another_service_is_random() {
-    let (collector, weak) = (AROUND[6], "must be random");
-    for (name, around) in [("OTLP__TOKEN", &[collector][..]), ("KEYS__VAULT__TOKEN", &[AROUND[1], AROUND[3]])] {
+fn secret_03_service_tokens_must_be_random() {
+    let (collector, weak) = (CONTEXT[6], "must be random");
+    for (name, around) in [("OTLP__TOKEN", &[collector][..]), ("KEYS__VAULT__TOKEN", &[CONTEXT[1], CONTEXT[3]])] {
         let with = |value: &str, more: &[(&str, &str)], expected: Option<(&str, &str)>| {
             assert_each(&[(&[around, &[(name, value)], more].concat(), expected)]);
         };
@@ -284,17 +319,17 @@ fn secret_03_a_token_for_another_service_is_random() {
     }
 }
 
-/// Else it would be the request that ends, and nobody would know that it was the vault.
+/// Otherwise the request would time out first, and its error would not mention the vault.
 #[test]
-fn secret_03_a_vault_may_take_less_time_than_a_request() {
-    let vault = |millis, request| [AROUND[1], AROUND[2], AROUND[3], ("KEYS__VAULT__TIMEOUT_MS", millis), request];
+fn secret_03_vault_timeout_is_below_half_the_request_timeout() {
+    let vault = |millis, request| [CONTEXT[1], CONTEXT[2], CONTEXT[3], ("KEYS__VAULT__TIMEOUT_MS", millis), request];
     let request = ("HTTP__REQUEST_TIMEOUT_MS", "1000");
-    let wrong = Some(("KEYS__VAULT__TIMEOUT_MS", "must be less than half of http.request_timeout_ms"));
+    let wrong = Some(("KEYS__VAULT__TIMEOUT_MS", "must be less than half of APP_HTTP__REQUEST_TIMEOUT_MS"));
     assert_each(&[(&vault("499", request), None), (&vault("500", request), wrong)]);
 }
 
 #[test]
-fn secret_03_what_the_store_of_quotas_is_called_and_verified_by() {
+fn secret_03_quota_store_prefix_and_authorities_are_checked() {
     let url = ("QUOTA__REDIS_URL", "rediss://:Zk3v9QwXb7Lm2RtY@redis.example");
     let near = ("QUOTA__REDIS_URL", "redis://127.0.0.1");
     let (prefix, authorities) = ("QUOTA__REDIS_PREFIX", ("QUOTA__REDIS_CA_PATH", "r.pem"));
@@ -306,15 +341,15 @@ fn secret_03_what_the_store_of_quotas_is_called_and_verified_by() {
         (&[url, (prefix, &longer)], wrong),
         (&[url, (prefix, "a b")], wrong),
         (&[near], None),
-        (&[near, authorities], Some((authorities.0, "is of no use unless quota.redis_url is rediss://"))),
-        (&[authorities], Some((authorities.0, "is of no use without quota.redis_url"))),
+        (&[near, authorities], Some((authorities.0, "has no effect unless the URL is rediss://"))),
+        (&[authorities], Some((authorities.0, "has no effect without APP_QUOTA__REDIS_URL"))),
     ]);
 }
 
 #[test]
-fn secret_03_what_a_vault_calls_its_keys() {
+fn secret_03_vault_key_and_mount_names_are_checked() {
     let vault = |name: &str, value: &str, expected: Option<(&str, &str)>| {
-        let whole = [AROUND[1], AROUND[2], AROUND[3], (name, value)];
+        let whole = [CONTEXT[1], CONTEXT[2], CONTEXT[3], (name, value)];
         assert_each(&[(&whole, expected)]);
     };
     for name in ["KEYS__VAULT__KEY", "KEYS__VAULT__MOUNT"] {
@@ -330,14 +365,11 @@ fn secret_03_what_a_vault_calls_its_keys() {
 }
 
 #[test]
-fn secret_03_half_an_internal_listener_is_told() {
+fn secret_03_incomplete_internal_listener_is_rejected() {
     let needs = Some(("INTERNAL__LISTEN", "is required"));
     assert_each(&[
         (&[("INTERNAL__KEY_PATH", "k.pem")], needs),
         (&[("INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", "spiffe://acme.example/job")], needs),
-        (
-            &[("OIDC__REQUIRE_BOUND_TOKENS", "true")],
-            Some(("OIDC__REQUIRE_BOUND_TOKENS", "needs tls.client_ca_path, or the internal listener")),
-        ),
+        (&[("OIDC__REQUIRE_BOUND_TOKENS", "true")], Some(("OIDC__REQUIRE_BOUND_TOKENS", "needs client certificates"))),
     ]);
 }

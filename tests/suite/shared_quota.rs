@@ -1,4 +1,5 @@
-//! Quotas that replicas share, and what becomes of calls when the store is down (RATE-08).
+//! Quotas that replicas share in Redis (RATE-08): one count, outages, corrupt entries, TLS, and
+//! safe settings in production (SECRET-03).
 
 use std::{
     collections::HashMap,
@@ -7,7 +8,7 @@ use std::{
 
 use service::{
     authz::{
-        matrix::{Callers, MATRIX, QuotaClass, Scope, Uncounted},
+        matrix::{Callers, MATRIX, OnStoreDown, QuotaClass, Scope},
         policy::Role,
     },
     settings::Settings,
@@ -24,164 +25,167 @@ impl Replicas {
         let keys: Vec<(String, String)> = TestApp::variables(&database, "http://127.0.0.1:9").into_iter().collect();
         let keys = keys.iter().filter(|(name, _)| name.starts_with("APP_SECRETS__"));
         let mut all: Vec<(&str, &str)> = keys.map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        // Patient: a machine that is busy must not count locally here.
+        // With a short timeout, a busy machine would count locally.
         all.extend([("APP_QUOTA__REDIS_URL", redis), ("APP_QUOTA__REDIS_TIMEOUT_MS", "5000")]);
         all.extend(variables);
         Self([TestApp::start_on(database.clone(), &all).await, TestApp::start_on(database, &all).await])
     }
 
-    /// The same user at each.
+    /// The same user on each replica.
     fn user(&self, role: Role) -> [Actor; 2] {
         self.0.each_ref().map(|app| app.user(role))
     }
 }
 
-/// A change of class sensitive, of something that is not there.
+/// Calls an operation of the class sensitive on a missing object.
 async fn sensitive(user: &Actor) -> u16 {
     user.post("/v1/invoices/0190a001-0000-7000-8000-00000000ffff/void", &serde_json::Value::Null).await.status.as_u16()
 }
 
 #[tokio::test]
-async fn rate_08_two_replicas_keep_one_quota() {
+async fn rate_08_replicas_share_one_quota() {
     let Some(redis) = Redis::start().await else { return };
     let quota = 300.0;
     let replicas = Replicas::start(&redis.url(), &[("APP_QUOTA__READ_PER_MINUTE", "300")]).await;
     let users = replicas.user(Role::Viewer);
-    let began = Instant::now();
+    let started = Instant::now();
     let count = async |user: &Actor| {
-        let (mut accepted, mut refused) = (0, 0);
-        while refused < 20 {
+        let mut accepted = 0;
+        let mut rejected = 0;
+        while rejected < 20 {
             match user.get("/v1/me").await.status.as_u16() {
                 200 => accepted += 1,
-                429 => refused += 1,
+                429 => rejected += 1,
                 other => panic!("{other}"),
             }
         }
         accepted
     };
-    // Both are asked at once, and the caller takes all that there is.
-    let (here, there) = tokio::join!(count(&users[0]), count(&users[1]));
-    let back = began.elapsed().as_secs_f64() * quota / 60.0;
-    let accepted = f64::from(here + there);
-    assert!(accepted >= quota * 0.99, "{here} + {there}");
-    assert!(accepted <= (quota + back) * 1.01 + 1.0, "{here} + {there}, of which {back} came back");
-    assert!(here > 20 && there > 20, "{here} + {there}: one of them was not asked");
-    // Others are others there too.
+    // The user exhausts the quota on both replicas at the same time.
+    let (first, second) = tokio::join!(count(&users[0]), count(&users[1]));
+    let refilled = started.elapsed().as_secs_f64() * quota / 60.0;
+    let accepted = f64::from(first + second);
+    assert!(accepted >= quota * 0.99, "{first} + {second}");
+    assert!(accepted <= (quota + refilled) * 1.01 + 1.0, "{first} + {second}, refilled {refilled}");
+    assert!(first > 20 && second > 20, "{first} + {second}: one replica got too few requests");
+    // Other principals have separate quotas in the store too.
     replicas.0[0].user(Role::Sales).get("/v1/me").await.ok(200);
     replicas.0[1].user_of(&GLOBEX, Role::Viewer, &Scope::ALL).get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
-async fn rate_08_the_tenants_quota_is_shared_and_what_is_refused_to_one_does_not_count() {
+async fn rate_08_tenant_quota_is_shared_and_excludes_rejected_requests() {
     let Some(redis) = Redis::start().await else { return };
     let quotas = [("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")];
     let replicas = Replicas::start(&redis.url(), &quotas).await;
-    let (one, another) = (replicas.user(Role::Viewer), replicas.user(Role::Sales));
-    for (at, left) in [(0, 2), (1, 1), (0, 0)] {
-        let reply = one[at].get("/v1/me").await;
+    let viewer = replicas.user(Role::Viewer);
+    let sales = replicas.user(Role::Sales);
+    for (replica, left) in [(0, 2), (1, 1), (0, 0)] {
+        let reply = viewer[replica].get("/v1/me").await;
         assert_eq!(reply.header("ratelimit-policy"), Some("\"read\";q=3;w=60, \"tenant\";q=5;w=60"));
-        let stands = reply.header("ratelimit").unwrap();
-        assert!(stands.starts_with(&format!("\"read\";r={left};")), "{stands}");
-        assert!(stands.contains(&format!("\"tenant\";r={};", left + 2)), "{stands}");
+        let remaining = reply.header("ratelimit").unwrap();
+        assert!(remaining.starts_with(&format!("\"read\";r={left};")), "{remaining}");
+        assert!(remaining.contains(&format!("\"tenant\";r={};", left + 2)), "{remaining}");
         reply.ok(200);
     }
-    for at in [0, 1, 0, 1] {
-        let reply = one[at].get("/v1/me").await;
+    for replica in [0, 1, 0, 1] {
+        let reply = viewer[replica].get("/v1/me").await;
         assert_eq!((reply.problem(429), &reply.body["limit"]), ("rate_limited", &"read".into()));
         let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=20).contains(&seconds), "{seconds}");
     }
-    for at in [0, 1] {
-        another[at].get("/v1/me").await.ok(200);
+    for replica in [0, 1] {
+        sales[replica].get("/v1/me").await.ok(200);
     }
-    let reply = another[0].get("/v1/me").await;
+    let reply = sales[0].get("/v1/me").await;
     assert_eq!((reply.problem(429), &reply.body["limit"]), ("rate_limited", &"tenant".into()));
-    // Nothing there says who calls.
+    // The keys in the store do not contain the caller.
     let keys = redis.keys().await;
     assert!(
         keys.iter().any(|key| key.starts_with(&format!("{}:{}:read:3:", env!("CARGO_PKG_NAME"), ACME.id))),
         "{keys:?}"
     );
     assert!(!keys.concat().contains('@'), "{keys:?}");
-    // Nor does it stay.
+    // They expire.
     for key in keys {
         assert!((1..=60).contains(&redis.expires_in(&key).await), "{key}");
     }
 }
 
 #[tokio::test]
-async fn rate_08_when_the_store_dies_each_class_does_as_the_matrix_says() {
+async fn rate_08_classes_behave_as_the_matrix_says_while_the_store_is_down() {
     let Some(mut redis) = Redis::start().await else { return };
     let quotas = [("APP_QUOTA__READ_PER_MINUTE", "40"), ("APP_QUOTA__REDIS_TIMEOUT_MS", "1000")];
     let app = TestApp::start_with(&[&quotas[..], &[("APP_QUOTA__REDIS_URL", &redis.url())]].concat()).await;
     let admin = app.user(Role::Admin);
-    // Counted there: what is left goes down.
+    // The store counts: the remaining quota decreases.
     let reply = admin.get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
     assert_eq!(sensitive(&admin).await, 404);
 
-    // It dies while calls are made; none of them is answered with a failure that is not the matrix's.
+    // The store stops during requests; only the failures that the matrix allows occur.
     let load = async {
-        let mut seen = HashMap::new();
+        let mut statuses = HashMap::new();
         for call in 0..30 {
             if call == 10 {
                 redis.kill();
             }
-            *seen.entry(app.user(Role::Sales).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
+            *statuses.entry(app.user(Role::Sales).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
         }
-        seen
+        statuses
     };
     assert_eq!(load.await, HashMap::from([(200, 30)]));
     for row in MATRIX.iter().filter(|row| row.callers != Callers::Public) {
         let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{sku}", "NONE-SUCH");
         let reply = admin.send(admin.request(row.method.as_str().parse().unwrap(), &path)).await;
-        match row.quota.uncounted() {
-            Uncounted::Closed => {
+        match row.quota.on_store_down() {
+            OnStoreDown::Closed => {
                 assert_eq!(reply.problem(503), "unavailable", "{}", row.operation);
                 assert_eq!(reply.header("retry-after"), Some("1"), "{}", row.operation);
             }
-            Uncounted::Local => assert!(!reply.status.is_server_error(), "{}: {reply:#?}", row.operation),
+            OnStoreDown::Local => assert!(!reply.status.is_server_error(), "{}: {reply:#?}", row.operation),
         }
     }
-    assert_eq!(QuotaClass::Sensitive.uncounted(), Uncounted::Closed);
-    // Reads are not without a limit meanwhile.
+    assert_eq!(QuotaClass::Sensitive.on_store_down(), OnStoreDown::Closed);
+    // Reads are limited locally.
     let viewer = app.user(Role::Viewer);
-    eventually("its quota here is used up", async || viewer.get("/v1/me").await.status == 429).await;
+    eventually("the local quota is exhausted", async || viewer.get("/v1/me").await.status == 429).await;
     app.anonymous().get("/health/ready").await.ok(200);
 
-    // And it comes back, empty, without a new start of the service.
-    redis.revive().await;
-    eventually("counted again", async || sensitive(&admin).await == 404).await;
+    // The store comes back empty; the service uses it without a restart.
+    redis.restart().await;
+    eventually("the store counts again", async || sensitive(&admin).await == 404).await;
     let reply = app.user(Role::Viewer).get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
 }
 
-/// Whoever could write into the store could not take it away from others.
+/// An attacker with write access to the store cannot block other callers.
 #[tokio::test]
-async fn rate_08_what_is_wrong_in_the_store_concerns_its_owner_only() {
+async fn rate_08_corrupt_entry_affects_its_owner_only() {
     let Some(redis) = Redis::start().await else { return };
     let app =
         TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url()), ("APP_QUOTA__READ_PER_MINUTE", "40")]).await;
-    let (one, other) = (app.user(Role::Admin), app.user_of(&GLOBEX, Role::Admin, &Scope::ALL));
-    one.get("/v1/me").await.ok(200);
+    let owner = app.user(Role::Admin);
+    let other = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    owner.get("/v1/me").await.ok(200);
     let keys = redis.keys().await;
     let key = keys.iter().find(|key| key.contains(":read:")).unwrap();
-    // No number, and then no text at all.
+    // A text that is not a number, then a list.
     redis.run(redis::cmd("SET").arg(key).arg("abc")).await;
-    let reply = one.get("/v1/me").await;
+    let reply = owner.get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
-    assert!(redis.expires_in(key).await >= 1, "it is a bucket again");
+    assert!(redis.expires_in(key).await >= 1, "the entry is valid again");
     redis.run(redis::cmd("DEL").arg(key)).await;
     redis.run(redis::cmd("RPUSH").arg(key).arg("abc")).await;
     for _ in 0..10 {
-        one.get("/v1/me").await.ok(200);
+        owner.get("/v1/me").await.ok(200);
         assert_eq!(sensitive(&other).await, 404);
     }
 }
 
-/// A store that hangs costs the first callers the time-out, and nobody after them anything.
+/// Only the first requests wait for the timeout; later ones count locally at once.
 #[tokio::test]
-async fn rate_08_a_store_that_hangs_is_given_up() {
+async fn rate_08_hanging_store_delays_only_the_first_requests() {
     let Some(redis) = Redis::start().await else { return };
     let app =
         TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url()), ("APP_QUOTA__REDIS_TIMEOUT_MS", "400")]).await;
@@ -189,31 +193,31 @@ async fn rate_08_a_store_that_hangs_is_given_up() {
     admin.get("/v1/me").await.ok(200);
     redis.suspend();
     admin.get("/v1/me").await.ok(200);
-    let began = Instant::now();
+    let started = Instant::now();
     for _ in 0..50 {
         admin.get("/v1/me").await.ok(200);
     }
-    // Each that waited would add 0.4 s.
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Each request that waits adds 0.4 s.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(sensitive(&admin).await, 503);
     redis.resume();
-    eventually("counted again", async || sensitive(&admin).await == 404).await;
+    eventually("the store counts again", async || sensitive(&admin).await == 404).await;
 }
 
 #[tokio::test]
-async fn rate_08_the_service_starts_without_the_store_and_finds_it_later() {
+async fn rate_08_service_starts_without_the_store_and_connects_later() {
     let Some(mut redis) = Redis::start().await else { return };
     redis.kill();
     let app = TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url())]).await;
     let admin = app.user(Role::Admin);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(sensitive(&admin).await, 503);
-    redis.revive().await;
-    eventually("counted", async || sensitive(&admin).await == 404).await;
+    redis.restart().await;
+    eventually("the store counts", async || sensitive(&admin).await == 404).await;
 }
 
 #[tokio::test]
-async fn rate_08_the_store_is_reached_by_tls_and_with_a_password() {
+async fn rate_08_store_needs_verified_tls_and_the_password() {
     let authority = Authority::new();
     let (certificate, key) = authority.sign();
     let files = [("certificate.pem", certificate), ("key.pem", key), ("root.pem", authority.root.clone())];
@@ -225,8 +229,8 @@ async fn rate_08_the_store_is_reached_by_tls_and_with_a_password() {
     let Some(redis) = Redis::start_with(&files, &options).await else { return };
     let root = std::env::temp_dir().join(format!("root-{}.pem", uuid::Uuid::now_v7()));
     std::fs::write(&root, &authority.root).unwrap();
-    let stranger = root.with_extension("other");
-    std::fs::write(&stranger, Authority::new().root).unwrap();
+    let other_root = root.with_extension("other");
+    std::fs::write(&other_root, Authority::new().root).unwrap();
     let start = async |scheme: &str, password: &str, root: Option<&std::path::Path>| {
         let url = format!("{scheme}://:{password}@localhost:{}", redis.port);
         let mut variables = vec![("APP_QUOTA__REDIS_URL", &*url)];
@@ -234,24 +238,24 @@ async fn rate_08_the_store_is_reached_by_tls_and_with_a_password() {
         TestApp::start_with(&variables).await.user(Role::Admin)
     };
     let admin = start("rediss", "correct-horse", Some(&root)).await;
-    eventually("counted there", async || sensitive(&admin).await == 404).await;
+    eventually("the store counts", async || sensitive(&admin).await == 404).await;
     for (scheme, password, root) in [
         ("rediss", "wrong", Some(&*root)),
-        ("rediss", "correct-horse", Some(&*stranger)),
+        ("rediss", "correct-horse", Some(&*other_root)),
         ("rediss", "correct-horse", None),
         ("redis", "correct-horse", None),
     ] {
         assert_eq!(sensitive(&start(scheme, password, root).await).await, 503, "{scheme} {password} {root:?}");
     }
-    for file in [root, stranger] {
+    for file in [root, other_root] {
         std::fs::remove_file(file).unwrap();
     }
 }
 
 #[tokio::test]
-async fn secret_03_the_store_of_quotas_is_reached_safely_in_production() {
+async fn secret_03_production_needs_tls_and_a_password_for_redis() {
     let database = test_database().await;
-    let faults = |profile: &str, url: &str| {
+    let is_fault = |profile: &str, url: &str| {
         let mut all = TestApp::variables(&database, "https://issuer.example");
         all.insert("APP_PROFILE".to_owned(), profile.to_owned());
         all.insert("APP_QUOTA__REDIS_URL".to_owned(), url.to_owned());
@@ -259,7 +263,7 @@ async fn secret_03_the_store_of_quotas_is_reached_safely_in_production() {
         assert!(!faults.contains("hunter2"), "{faults}");
         faults.contains("APP_QUOTA__REDIS_URL")
     };
-    for (profile, url, wrong) in [
+    for (profile, url, is_rejected) in [
         ("production", "rediss://:0123456789abcdef@redis.example", false),
         ("production", "rediss://app:0123456789abcdef@redis.example:6380/2", false),
         ("production", "redis://:0123456789abcdef@redis.example", true),
@@ -273,6 +277,6 @@ async fn secret_03_the_store_of_quotas_is_reached_safely_in_production() {
         ("development", "redis:hunter2", true),
         ("development", "hunter2", true),
     ] {
-        assert_eq!(faults(profile, url), wrong, "{profile} {url}");
+        assert_eq!(is_fault(profile, url), is_rejected, "{profile} {url}");
     }
 }

@@ -1,4 +1,5 @@
-//! Where settings come from: variables, files, and what else is in the environment of a process.
+//! Sources of settings: variables of the environment, files named by them, and variables that must
+//! be ignored or rejected (SECRET-02, SECRET-03, SECRET-05).
 
 use std::{
     fs::{self, Permissions},
@@ -9,21 +10,21 @@ use std::{
 use secrecy::ExposeSecret as _;
 use service::settings::{Fault, Faults, SecretSource, Settings};
 
-use crate::start::SOUND;
+use crate::support::PRODUCTION_SETTINGS;
 
-/// A sound configuration, with these in place of some of it.
-fn with<'a>(others: impl IntoIterator<Item = (&'a str, &'a str)>, without: &[&str]) -> Result<Settings, Faults> {
-    let sound = SOUND.into_iter().filter(|(name, _)| !without.contains(name));
-    let variables = sound.chain(others).map(|(name, value)| (name.to_owned(), value.to_owned()));
+/// Reads valid settings with these variables added and those names removed.
+fn read<'a>(added: impl IntoIterator<Item = (&'a str, &'a str)>, removed: &[&str]) -> Result<Settings, Faults> {
+    let valid = PRODUCTION_SETTINGS.into_iter().filter(|(name, _)| !removed.contains(name));
+    let variables = valid.chain(added).map(|(name, value)| (name.to_owned(), value.to_owned()));
     Settings::from_variables(variables.collect())
 }
 
-/// What is wrong with a sound configuration and these.
-fn faults<'a>(others: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Fault> {
-    with(others, &[]).err().map(|faults| faults.0).unwrap_or_default()
+/// The faults of valid settings with these variables added.
+fn faults<'a>(added: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Fault> {
+    read(added, &[]).err().map(|faults| faults.0).unwrap_or_default()
 }
 
-/// A file that others cannot read.
+/// A file that only its owner can read.
 fn file(name: &str, text: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_file(&path);
@@ -32,67 +33,66 @@ fn file(name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Whatever else is in the environment of a process.
 #[test]
-fn secret_03_other_programs_variables_are_none_of_this_one() {
-    let others = ["APP_HOME", "APP_NAME", "APPLE__TREE", "OTHER__THING", "PATH", "OTHER__THING_FILE"];
-    assert_eq!(faults(others.map(|name| (name, "/no/such/place"))), []);
+fn secret_03_variables_of_other_programs_are_ignored() {
+    let unrelated = ["APP_HOME", "APP_NAME", "APPLE__TREE", "OTHER__THING", "PATH", "OTHER__THING_FILE"];
+    assert_eq!(faults(unrelated.map(|name| (name, "/no/such/place"))), []);
 }
 
-/// Believed in, and not there: the worst of misspellings is the one that starts.
+/// A misspelt name must not start the service without the setting that the operator relies on.
 #[test]
-fn secret_03_a_name_that_lacks_an_underscore_is_told() {
+fn secret_03_single_underscore_in_a_name_is_rejected() {
     for (written, meant) in [
         ("APP_OIDC_REQUIRE_BOUND_TOKENS", "APP_OIDC__REQUIRE_BOUND_TOKENS"),
         ("APP_QUOTA_REDIS_URL_FILE", "APP_QUOTA__REDIS_URL"),
         ("APP_TLS_CERTIFICATE_PATH", "APP_TLS__CERTIFICATE_PATH"),
     ] {
-        let message = format!("no such setting; {meant} is one");
+        let message = format!("no such setting; use {meant}");
         assert_eq!(faults([(written, "true")]), [Fault { variable: written.to_owned(), message }]);
     }
 }
 
-/// What a URL does not say, the driver takes from there.
+/// The driver takes what a URL leaves out from these variables.
 #[test]
-fn secret_03_what_the_driver_would_go_by_is_refused_in_production() {
+fn secret_03_production_rejects_variables_of_the_database_driver() {
     for name in ["PGPORT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {
         let set = (name, "-c statement_timeout=0");
-        let message = "must not be set in production: the database's driver would go by it".to_owned();
+        let message = "must not be set in production: the PostgreSQL driver would apply it; unset it".to_owned();
         assert_eq!(faults([set]), [Fault { variable: name.to_owned(), message }]);
         assert_eq!(faults([set, ("APP_PROFILE", "development")]), []);
     }
-    // Of this a URL says all.
+    // A URL always names the host, so the driver ignores this one.
     assert_eq!(faults([("PGHOST", "db.example")]), []);
 }
 
-/// As an editor, or `echo`, leaves it.
+/// Editors and `echo` end a file with a newline.
 #[test]
-fn secret_02_the_end_of_the_last_line_of_a_file_is_no_part_of_its_value() {
+fn secret_02_trailing_newline_of_a_secret_file_is_removed() {
     let file = file("token-with-an-end", " 89abcdef01234567 \r\n");
-    let own = [("APP_OTLP__ENDPOINT", "https://collector.example"), ("APP_OTLP__TOKEN_FILE", file.to_str().unwrap())];
-    let otlp = with(own, &[]).unwrap().otlp.unwrap();
+    let added = [("APP_OTLP__ENDPOINT", "https://collector.example"), ("APP_OTLP__TOKEN_FILE", file.to_str().unwrap())];
+    let otlp = read(added, &[]).unwrap().otlp.unwrap();
     assert_eq!(otlp.token.unwrap().expose_secret(), " 89abcdef01234567 ");
 }
 
 #[test]
-fn secret_05_where_each_secret_was_is_known() {
-    let [(key, in_config), (pepper, in_file)] = [SOUND[8], SOUND[9]];
+fn secret_05_source_of_each_secret_is_recorded() {
+    let [(key, in_config), (pepper, in_file)] = [PRODUCTION_SETTINGS[8], PRODUCTION_SETTINGS[9]];
     assert_eq!((key, pepper), ("APP_SECRETS__MAC_KEY", "APP_SECRETS__PEPPER"));
     let config = file("where.toml", &format!("[secrets]\nmac_key = \"{in_config}\"\n"));
     let file = file("where-pepper", in_file);
-    let own = [("APP_CONFIG", config.to_str().unwrap()), ("APP_SECRETS__PEPPER_FILE", file.to_str().unwrap())];
-    let read = with(own, &[key, pepper]).unwrap().secrets_read;
-    let source = |name: &str| read.iter().find(|read| read.setting == name).map(|read| read.source.clone()).unwrap();
+    let added = [("APP_CONFIG", config.to_str().unwrap()), ("APP_SECRETS__PEPPER_FILE", file.to_str().unwrap())];
+    let secrets = read(added, &[key, pepper]).unwrap().secrets_read;
+    let source = |name: &str| secrets.iter().find(|secret| secret.setting == name).unwrap().source.clone();
     assert_eq!(source(key), SecretSource::Config(config));
     assert_eq!(source(pepper), SecretSource::File(file));
     assert_eq!(source("APP_KEYS__MASTER"), SecretSource::Environment);
 }
 
-/// What is another command's is not read, so a server never holds it.
+/// The server does not read the secrets of other commands, so it never holds them.
 #[test]
-fn secret_02_a_file_is_read_by_whoever_asks_for_its_setting_and_by_nobody_else() {
-    for other in ["OWNER", "OPERATOR", "BACKUP"] {
-        assert_eq!(faults([(&*format!("APP_DATABASE__{other}_URL_FILE"), "/no/such/file")]), []);
+fn secret_02_secret_files_of_other_commands_are_not_read() {
+    for login in ["OWNER", "OPERATOR", "BACKUP"] {
+        assert_eq!(faults([(&*format!("APP_DATABASE__{login}_URL_FILE"), "/no/such/file")]), []);
     }
     let faults = faults([("APP_QUOTA__REDIS_URL_FILE", "/no/such/file")]);
     let [fault] = faults.as_slice() else { panic!("{faults:?}") };

@@ -1,10 +1,11 @@
-//! What a start refuses, and what it says while it cannot work.
+//! The start of the service: settings that it rejects (SECRET-02, SECRET-03), limits of the machine
+//! (RATE-09), and its state while a dependency is missing (FAIL-01, FAIL-04).
 
 use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
 use service::settings::Settings;
 
-use crate::support::{TestApp, Wire, binary, eventually, test_database};
+use crate::support::{PRODUCTION_SETTINGS, PgProxy, TestApp, binary, eventually, test_database};
 
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
@@ -15,61 +16,54 @@ fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     }
 }
 
+/// A MAC key that no other setting has.
 const KEY: &str = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
-/// What a production start needs, and no more.
-pub const SOUND: [(&str, &str); 10] = [
-    ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
-    ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),
-    ("APP_DATABASE__AUTHN_URL", "postgres://app_authn:0123456789fedcba@db.example/app?sslmode=verify-full"),
-    ("APP_DATABASE__KEYS_URL", "postgres://app_keys:fedcba0123456789@db.example/app?sslmode=verify-full"),
-    ("APP_KEYS__MASTER", "1:QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8="),
-    ("APP_KEYS__INDEX", "1:YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8="),
-    ("APP_OIDC__ISSUER", "https://login.example.com"),
-    ("APP_OIDC__AUDIENCE", "api://orders"),
-    ("APP_SECRETS__MAC_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
-    ("APP_SECRETS__PEPPER", "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="),
-];
 
 #[test]
-fn secret_03_a_sound_production_configuration_is_accepted() {
-    assert_eq!(faults(&SOUND), Vec::<String>::new());
-    // Said or not.
-    let with = |profile| faults(&[&SOUND[..], &[("APP_PROFILE", profile)]].concat());
+fn secret_03_minimal_production_settings_are_accepted() {
+    assert_eq!(faults(&PRODUCTION_SETTINGS), Vec::<String>::new());
+    // `production` is the default, and may be set.
+    let with = |profile| faults(&[&PRODUCTION_SETTINGS[..], &[("APP_PROFILE", profile)]].concat());
     assert_eq!(with("production"), Vec::<String>::new());
     assert_eq!(with("Production"), ["APP_PROFILE: expected `production` or `development`"]);
 }
 
 #[test]
-fn secret_03_documents_are_served_in_production_only_if_set() {
+fn secret_03_production_serves_documentation_only_if_enabled() {
     let docs = |more: &[(&str, &str)]| {
-        let variables = SOUND.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables =
+            PRODUCTION_SETTINGS.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::from_variables(variables.collect()).unwrap().http.docs
     };
     assert!(!docs(&[]) && docs(&[("APP_HTTP__DOCS", "true")]) && docs(&[("APP_PROFILE", "development")]));
 }
 
-/// A service that runs out of descriptors accepts nobody and loses its database.
+/// A service that runs out of file descriptors accepts no connection and loses its database.
 #[tokio::test]
-async fn rate_09_too_few_descriptors_stop_a_production_start() {
+async fn rate_09_low_descriptor_limit_stops_a_production_start() {
     let run = |limit: &str, profile: &str| {
         let mut command = Command::new("sh");
-        command.env_clear().envs(SOUND).env("APP_PROFILE", profile).env("APP_HTTP__LISTEN", "127.0.0.1:0");
+        command
+            .env_clear()
+            .envs(PRODUCTION_SETTINGS)
+            .env("APP_PROFILE", profile)
+            .env("APP_HTTP__LISTEN", "127.0.0.1:0");
         command.args(["-c", "ulimit -n $1; exec \"$0\" serve", binary().get_program().to_str().unwrap(), limit]);
         let output = command.output().unwrap();
-        assert!(!output.status.success(), "no database answers under that name");
+        assert!(!output.status.success(), "the start succeeded without a database");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let refused = run("1024", "production");
-    assert!(refused.contains("error: the descriptor limit is 1024") && refused.contains("LimitNOFILE"), "{refused}");
-    // The soft limit alone is raised.
+    assert!(refused.contains("file descriptor limit is 1024") && refused.contains("LimitNOFILE"), "{refused}");
+    // The service raises the soft limit to the hard limit.
     let raised = run("-S 256", "production");
     assert!(!raised.contains("descriptor limit"), "{raised}");
     let lowered = run("1024", "development");
-    assert!(lowered.contains("fewer connections are accepted"), "{lowered}");
+    assert!(lowered.contains("connection limit reduced"), "{lowered}");
 }
 
 #[test]
-fn secret_03_every_fault_is_listed_at_once() {
+fn secret_03_start_lists_all_faults_at_once() {
     let found = faults(&[
         ("APP_HTTP__LISTEN", "everywhere"),
         ("APP_HTTP__LISTN", "127.0.0.1:80"),
@@ -90,16 +84,16 @@ fn secret_03_every_fault_is_listed_at_once() {
     }
 }
 
-/// What was not read because of another is still a setting, and has its own faults.
+/// A fault in one setting neither hides the faults of others nor makes them unknown settings.
 #[test]
-fn secret_03_one_fault_makes_no_others() {
+fn secret_03_one_fault_causes_no_further_faults() {
     for (name, value) in [
         ("APP_KEYS__MASTER", "2:"),
         ("APP_DATABASE__WRITER_URL", ""),
         ("APP_OIDC__ISSUER", ""),
         ("APP_KEYS__INDEX", "1:x"),
     ] {
-        let mut all: Vec<(&str, &str)> = SOUND.into_iter().filter(|(known, _)| *known != name).collect();
+        let mut all: Vec<(&str, &str)> = PRODUCTION_SETTINGS.into_iter().filter(|(other, _)| *other != name).collect();
         all.extend([("APP_EXPORTS__MAX_ROWS", "0"), ("APP_QUOTA__READ_PER_MINUTE", "7"), (name, value)]);
         let mut found = faults(&all);
         found.sort();
@@ -110,7 +104,7 @@ fn secret_03_one_fault_makes_no_others() {
 }
 
 #[test]
-fn secret_03_production_refuses_what_is_unsafe() {
+fn secret_03_production_rejects_unsafe_settings() {
     for (name, value, fault) in [
         ("APP_OIDC__ISSUER", "http://login.example.com", "must be an https URL"),
         ("APP_OIDC__ISSUER", "http://127.0.0.1:8081", "must be an https URL"),
@@ -130,7 +124,7 @@ fn secret_03_production_refuses_what_is_unsafe() {
             "postgres://app_writer:0123456789abcdef@127.0.0.1/app?user=postgres",
             "may have the parameters",
         ),
-        ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser's"),
+        ("APP_DATABASE__WRITER_URL", "postgres://postgres:0123456789abcdef@127.0.0.1/app", "not the superuser"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@127.0.0.1", "must name the database"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@127.0.0.1/", "must name the database"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
@@ -142,25 +136,25 @@ fn secret_03_production_refuses_what_is_unsafe() {
             "postgres://app_writer:fedcba9876543210@127.0.0.1/app",
             "the same secret as in APP_DATABASE__READER_URL",
         ),
-        ("APP_SECRETS__PEPPER", SOUND[8].1, "the same secret as in APP_SECRETS__MAC_KEY"),
+        ("APP_SECRETS__PEPPER", PRODUCTION_SETTINGS[8].1, "the same secret as in APP_SECRETS__MAC_KEY"),
         (
             "APP_SECRETS__MAC_KEY",
             "YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8=",
             "the same secret as in APP_KEYS__INDEX",
         ),
-        ("APP_DATABASE__READER_URL", SOUND[0].1, "a login of its own"),
-        ("APP_DATABASE__AUTHN_URL", SOUND[1].1, "a login of its own"),
-        ("APP_DATABASE__KEYS_URL", SOUND[1].1, "a login of its own"),
+        ("APP_DATABASE__READER_URL", PRODUCTION_SETTINGS[0].1, "its own role"),
+        ("APP_DATABASE__AUTHN_URL", PRODUCTION_SETTINGS[1].1, "its own role"),
+        ("APP_DATABASE__KEYS_URL", PRODUCTION_SETTINGS[1].1, "its own role"),
         ("APP_SECRETS__PEPPER", "c2hvcnQ=", "32 random bytes"),
         ("APP_KEYS__MASTER", "1:c2hvcnQ=", "32 random bytes"),
         ("APP_KEYS__MASTER", "YGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6e3x9fn8=", "expected `version:key` parts"),
         ("APP_KEYS__INDEX", "", "is empty"),
-        ("APP_REVOCATION__WHEN_LOST", "panic", "expected `refuse` or `serve`"),
-        ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "a login of its own"),
+        ("APP_REVOCATION__ON_STALE_FEED", "panic", "expected `refuse` or `serve`"),
+        ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "not the superuser"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
         ("APP_SECRETS__MAC_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
     ] {
-        let mut variables = SOUND.to_vec();
+        let mut variables = PRODUCTION_SETTINGS.to_vec();
         variables.retain(|(other, _)| *other != name);
         variables.push((name, value));
         let found = faults(&variables);
@@ -169,9 +163,9 @@ fn secret_03_production_refuses_what_is_unsafe() {
 }
 
 #[test]
-fn secret_03_a_further_issuer_says_whose_tokens_it_may_issue() {
+fn secret_03_further_issuer_needs_a_list_of_tenants() {
     let further = |variables: &[(&'static str, &'static str)]| {
-        let mut all = SOUND.to_vec();
+        let mut all = PRODUCTION_SETTINGS.to_vec();
         all.extend(variables);
         faults(&all)
     };
@@ -190,6 +184,10 @@ fn secret_03_a_further_issuer_says_whose_tokens_it_may_issue() {
             vec![url, tenants, ("APP_OIDC__FURTHER__PARTNER__LEEWAY_SECONDS", "9")],
             "APP_OIDC__FURTHER__PARTNER__LEEWAY_SECONDS: no such",
         ),
+        (
+            vec![url, tenants, ("APP_OIDC__FURTHER__PARTNER__EU__ISSUER", "https://eu.partner.example")],
+            "APP_OIDC__FURTHER__PARTNER__EU__ISSUER: no such",
+        ),
     ] {
         let found = further(&variables);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{variables:?}: {found:#?}");
@@ -197,51 +195,53 @@ fn secret_03_a_further_issuer_says_whose_tokens_it_may_issue() {
 }
 
 #[test]
-fn secret_03_a_further_issuer_has_a_plain_name() {
+fn secret_03_further_issuer_name_is_validated() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("further-issuers.toml");
-    let (longest, longer) = ("x".repeat(32), "x".repeat(33));
-    let sound = ["auth0", "google-oauth2", "samlp", "a_1", &longest];
-    let wrong = ["Auth0", "a:b", "a|b", "ä", "a b", "\u{200b}", "", &longer];
-    for (names, is_sound) in [(&sound[..], true), (&wrong, false)] {
+    let longest = "x".repeat(32);
+    let too_long = "x".repeat(33);
+    let valid = ["auth0", "google-oauth2", "samlp", "a_1", &longest];
+    let invalid = ["Auth0", "a:b", "a|b", "ä", "a b", "\u{200b}", "", &too_long];
+    for (names, is_valid) in [(&valid[..], true), (&invalid, false)] {
         for name in names {
             let tenants = "tenants = \"0190a000-0000-7000-8000-000000061063\"";
             let table = format!("[oidc.further.\"{name}\"]\nissuer = \"https://login.partner.example\"\n{tenants}\n");
             std::fs::write(&file, table).unwrap();
             std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
-            let found = faults(&[&SOUND[..], &[("APP_CONFIG", file.to_str().unwrap())]].concat());
-            assert_eq!(found.is_empty(), is_sound, "{name:?}: {found:#?}");
+            let found = faults(&[&PRODUCTION_SETTINGS[..], &[("APP_CONFIG", file.to_str().unwrap())]].concat());
+            assert_eq!(found.is_empty(), is_valid, "{name:?}: {found:#?}");
             std::fs::remove_file(&file).unwrap();
         }
     }
-    let longer = longer.to_uppercase();
-    let named = |leaf: &str| format!("APP_OIDC__FURTHER__{longer}__{leaf}");
-    let (issuer, tenants) = (named("ISSUER"), named("TENANTS"));
+    let too_long = too_long.to_uppercase();
+    let issuer = format!("APP_OIDC__FURTHER__{too_long}__ISSUER");
+    let tenants = format!("APP_OIDC__FURTHER__{too_long}__TENANTS");
     let more = [(&*issuer, "https://login.partner.example"), (&*tenants, "0190a000-0000-7000-8000-000000061063")];
-    let expected = format!("APP_OIDC__FURTHER__{longer}: the name of a further issuer is 1 to 32");
-    let found = faults(&[&SOUND[..], &more].concat());
+    let expected = format!("APP_OIDC__FURTHER__{too_long}: the name of a further issuer is 1 to 32");
+    let found = faults(&[&PRODUCTION_SETTINGS[..], &more].concat());
     assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:#?}");
 }
 
 #[test]
-fn secret_02_a_fault_quotes_no_secret() {
-    let mut variables = SOUND.to_vec();
+fn secret_02_faults_quote_no_secret() {
+    let mut variables = PRODUCTION_SETTINGS.to_vec();
     variables.push(("APP_DATABASE__WRITER_URL", "postgres://postgres:hunter2hunter2@db.example/app"));
     variables.push(("APP_SECRETS__MAC_KEY", "hunter2"));
-    // By mistake it stands where its file should be named.
+    // By mistake the secret is where the path of its file belongs.
     variables.push(("APP_QUOTA__REDIS_URL_FILE", "rediss://:hunter2hunter2@cache.example"));
     let found = faults(&variables).join("\n");
     assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
-    let settings = Settings::from_variables(SOUND.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
+    let settings =
+        Settings::from_variables(PRODUCTION_SETTINGS.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
     let shown = format!("{settings:?}");
     assert!(!shown.contains("0123456789abcdef") && !shown.contains("AAECAw"), "{shown}");
 }
 
 #[test]
-fn secret_02_a_secret_can_come_from_a_file() {
+fn secret_02_secrets_can_come_from_files() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cursor-key");
     std::fs::write(&file, format!("{KEY}\n")).unwrap();
     std::fs::set_permissions(&file, Permissions::from_mode(0o400)).unwrap();
-    let mut variables = SOUND.to_vec();
+    let mut variables = PRODUCTION_SETTINGS.to_vec();
     variables.retain(|(name, _)| *name != "APP_SECRETS__MAC_KEY");
     variables.push(("APP_SECRETS__MAC_KEY_FILE", file.to_str().unwrap()));
     assert_eq!(faults(&variables), Vec::<String>::new());
@@ -252,14 +252,14 @@ fn secret_02_a_secret_can_come_from_a_file() {
 }
 
 #[tokio::test]
-async fn fail_01_without_the_issuers_keys_nobody_is_let_in() {
+async fn fail_01_tokens_get_503_while_issuer_keys_are_missing() {
     let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
     let token = app.forge().claim("iss", "http://127.0.0.1:9").token();
     assert_eq!(app.bearer(token).get("/v1/me").await.problem(503), "unavailable");
 }
 
 #[tokio::test]
-async fn fail_04_readiness_tells_the_truth_and_liveness_depends_on_nothing() {
+async fn fail_04_readiness_reports_dependencies_and_liveness_does_not() {
     let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
     let anonymous = app.anonymous();
     assert_eq!(anonymous.get("/health/ready").await.problem(503), "unavailable");
@@ -268,16 +268,16 @@ async fn fail_04_readiness_tells_the_truth_and_liveness_depends_on_nothing() {
     for (variable, login) in
         [("APP_DATABASE__WRITER_URL", &database.writer), ("APP_DATABASE__READER_URL", &database.reader)]
     {
-        let wire = Wire::to(login).await;
-        let app = TestApp::start_on(database.clone(), &[(variable, wire.url())]).await;
+        let proxy = PgProxy::start(login).await;
+        let app = TestApp::start_on(database.clone(), &[(variable, proxy.url())]).await;
         let probe = app.anonymous();
-        wire.down(true);
+        proxy.set_down(true);
         eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
         probe.get("/health/live").await.ok(200);
-        wire.down(false);
+        proxy.set_down(false);
         eventually("ready again", async || probe.get("/health/ready").await.status == 200).await;
-        // One that is there and says nothing is as good as gone.
-        wire.silence_for_good();
+        // A database that accepts connections but does not respond counts as down.
+        proxy.silence_all();
         eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
         probe.get("/health/live").await.ok(200);
     }

@@ -1,4 +1,5 @@
-//! TLS of the listener, by real handshakes.
+//! TLS of the public listener, tested with real handshakes: versions, certificates and their reload
+//! (CRYPTO-01), permissions of the key (SECRET-03), and connections per address (RATE-09).
 
 use std::{
     fs::Permissions,
@@ -21,20 +22,20 @@ use tokio::{
 
 use crate::support::{Actor, Authority, PemFiles, TestApp, eventually, test_database};
 
-/// The settings of a service with these files; its issuer is nowhere, and what is asked here needs none.
+/// The settings of a service with this certificate. Its issuer is unreachable; liveness needs none.
 async fn settings(files: &PemFiles, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
     let mut all = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
-    let own = [
+    let tls = [
         ("APP_TLS__CERTIFICATE_PATH", files.certificate().display().to_string()),
         ("APP_TLS__KEY_PATH", files.key().display().to_string()),
     ];
-    all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    all.extend(tls.map(|(name, value)| (name.to_owned(), value)));
     all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     all.retain(|_, value| !value.is_empty());
     Settings::from_variables(all)
 }
 
-/// Where a service listens that was started with them.
+/// Starts a service with these settings; returns its address.
 async fn serve(files: &PemFiles, variables: &[(&str, &str)]) -> SocketAddr {
     let settings = settings(files, variables).await.unwrap();
     let app = app::start(settings, Clock::system()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -43,98 +44,100 @@ async fn serve(files: &PemFiles, variables: &[(&str, &str)]) -> SocketAddr {
     address
 }
 
-/// The status of a call, or nothing if there was no handshake.
-async fn live(client: &Client, address: SocketAddr) -> Option<reqwest::Response> {
+/// Requests the liveness probe; `None` if there was no handshake.
+async fn get_live(client: &Client, address: SocketAddr) -> Option<reqwest::Response> {
     client.get(format!("https://localhost:{}/health/live", address.port())).send().await.ok()
 }
 
 #[tokio::test]
-async fn crypto_01_tls_1_3_is_spoken_and_nothing_older() {
+async fn crypto_01_only_tls_1_3_is_accepted_by_default() {
     let authority = Authority::new();
     let files = PemFiles::new(authority.sign());
-    // Beyond loopback too: this is what makes it safe.
+    // TLS is what permits a listener beyond loopback.
     let address = serve(&files, &[("APP_HTTP__LISTEN", "0.0.0.0:0")]).await;
-    let reply = live(&authority.client(address).build().unwrap(), address).await.expect("a handshake");
+    let reply = get_live(&authority.client(address).build().unwrap(), address).await.expect("a handshake");
     assert_eq!((reply.status().as_u16(), reply.version()), (200, http::Version::HTTP_2));
     assert_eq!(reply.headers()["strict-transport-security"], "max-age=63072000; includeSubDomains");
     let old = || authority.client(address).tls_version_max(Version::TLS_1_2).build().unwrap();
-    assert!(live(&old(), address).await.is_none(), "TLS 1.2 was spoken");
-    let stranger = Authority::new().client(address).build().unwrap();
-    assert!(live(&stranger, address).await.is_none(), "the test's client trusts anybody");
+    assert!(get_live(&old(), address).await.is_none(), "TLS 1.2 was accepted");
+    let other_authority = Authority::new().client(address).build().unwrap();
+    assert!(get_live(&other_authority, address).await.is_none(), "the test's client trusts any authority");
 
-    // By choice only.
+    // TLS 1.2 can be enabled.
     let address = serve(&files, &[("APP_TLS__MIN_VERSION", "1.2")]).await;
     let old = authority.client(address).tls_version_max(Version::TLS_1_2).build().unwrap();
-    live(&old, address).await.expect("TLS 1.2, as set");
-    live(&authority.client(address).build().unwrap(), address).await.expect("TLS 1.3 all the same");
+    get_live(&old, address).await.expect("TLS 1.2, as set");
+    get_live(&authority.client(address).build().unwrap(), address).await.expect("TLS 1.3 still works");
 }
 
 #[tokio::test]
-async fn crypto_01_plain_text_is_not_answered() {
+async fn crypto_01_plain_http_gets_no_response() {
     let files = PemFiles::new(Authority::new().sign());
     let address = serve(&files, &[("APP_HTTP__HEADER_TIMEOUT_MS", "300")]).await;
     for greeting in [&b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(greeting).await.unwrap();
         let mut answer = Vec::new();
-        // One that says nothing is given up too (RATE-09).
+        // A connection without a handshake is closed too (RATE-09).
         let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_end(&mut answer)).await.expect("closed");
         assert!(!String::from_utf8_lossy(&answer).contains("HTTP"), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn crypto_01_a_certificate_is_changed_and_no_connection_dropped() {
-    let (first, second) = (Authority::new(), Authority::new());
+async fn crypto_01_certificate_reload_keeps_open_connections() {
+    let first = Authority::new();
+    let second = Authority::new();
     let files = PemFiles::new(first.sign());
     let address = serve(&files, &[]).await;
     let old = first.client(address).build().unwrap();
-    live(&old, address).await.expect("the first certificate");
-    // Half-written files are what a reader may see; the next look finds them whole.
+    get_live(&old, address).await.expect("the first certificate");
+    // A reload may see half-written files; the next one sees the complete files.
     files.write("-----BEGIN CERTIFICATE-----\n", second.sign().1);
-    live(&first.client(address).build().unwrap(), address).await.expect("the first certificate still");
+    get_live(&first.client(address).build().unwrap(), address).await.expect("the first certificate still");
     let (certificate, key) = second.sign();
     files.write(certificate, key);
     let new = second.client(address).build().unwrap();
-    eventually("the second certificate", async || live(&new, address).await.is_some()).await;
-    assert!(live(&first.client(address).build().unwrap(), address).await.is_none(), "the first is used still");
-    // Its connection was open all the time.
-    live(&old, address).await.expect("the connection from before");
+    eventually("the second certificate", async || get_live(&new, address).await.is_some()).await;
+    let first_again = first.client(address).build().unwrap();
+    assert!(get_live(&first_again, address).await.is_none(), "the first certificate is still used");
+    get_live(&old, address).await.expect("the open connection still works");
 }
 
-/// Neither at the start nor while it runs. The rest of a production start needs an issuer with TLS.
+/// The same check runs at the start and on each reload. This test calls it directly, since a
+/// production start needs an issuer with TLS.
 #[tokio::test]
-async fn secret_03_a_key_that_everybody_can_read_is_not_used_in_production() {
+async fn secret_03_production_rejects_a_world_readable_tls_key() {
     let authority = Authority::new();
     let files = PemFiles::new(authority.sign());
-    let mode = |mode| std::fs::set_permissions(files.key(), Permissions::from_mode(mode)).unwrap();
+    let set_mode = |mode| std::fs::set_permissions(files.key(), Permissions::from_mode(mode)).unwrap();
     let tls = settings(&files, &[]).await.unwrap().tls.unwrap();
     assert!(!tls.guarded);
     let production = Tls { guarded: true, ..tls.clone() };
-    mode(0o644);
+    set_mode(0o644);
     let refused = edge::Tls::load(production.clone(), Clock::system()).unwrap_err();
-    assert!(refused.to_string().contains("open to everybody"), "{refused}");
+    assert!(refused.to_string().contains("accessible to all users"), "{refused}");
     edge::Tls::load(tls, Clock::system()).unwrap();
-    mode(0o600);
+    set_mode(0o600);
     edge::Tls::load(production, Clock::system()).unwrap();
 }
 
 #[tokio::test]
-async fn crypto_01_a_certificate_that_cannot_be_used_stops_the_start() {
+async fn crypto_01_unusable_certificate_stops_the_start() {
     let authority = Authority::new();
     let (certificate, key) = authority.sign();
     let another = authority.sign().1;
-    let ended = authority.sign_with([], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let expired = authority.sign_with([], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
     for (certificate, key, message) in [
-        (&ended.0, &ended.1, "has ended"),
-        (&certificate, &another, "the certificate and the key cannot be used"),
-        (&key, &key, "holds no certificate in PEM form"),
-        (&certificate, &certificate, "holds no private key in PEM form"),
+        (&expired.0, &expired.1, "has expired"),
+        (&certificate, &another, "the certificate and the key cannot be used together"),
+        (&key, &key, "contains no certificate in PEM format"),
+        (&certificate, &certificate, "contains no private key in PEM format"),
     ] {
         let files = PemFiles::new((certificate.clone(), key.clone()));
         let Err(StartError::Tls(error)) = app::start(settings(&files, &[]).await.unwrap(), Clock::system()).await
         else {
-            panic!("{message}: it started");
+            panic!("the service started, though: {message}");
         };
         assert!(error.to_string().contains(message), "{error}");
     }
@@ -153,7 +156,7 @@ async fn crypto_01_a_certificate_that_cannot_be_used_stops_the_start() {
 }
 
 #[tokio::test]
-async fn crypto_01_behind_a_proxy_with_tls_browsers_are_told_too() {
+async fn crypto_01_hsts_is_sent_behind_a_tls_proxy() {
     let app = TestApp::start_with(&[("APP_HTTP__PUBLIC_URL", "https://api.example.com")]).await;
     let reply = app.anonymous().get("/health/live").await;
     assert_eq!(reply.header("strict-transport-security"), Some("max-age=63072000; includeSubDomains"));
@@ -161,27 +164,28 @@ async fn crypto_01_behind_a_proxy_with_tls_browsers_are_told_too() {
 }
 
 #[tokio::test]
-async fn rate_09_one_address_cannot_have_all_connections() {
+async fn rate_09_connections_per_address_are_limited() {
     let app = TestApp::start_with(&[
         ("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "4"),
         ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.8"),
     ])
     .await;
-    // Those that the test itself opened while it waited for the service end first.
-    let free = async || {
+    // Whether the service still accepts a connection from the default address.
+    let is_accepted = async || {
         let Ok(mut socket) = TcpStream::connect(app.address).await else { return false };
         let _ = socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 200")
     };
     let mut held = Vec::new();
-    eventually("the address has as many as it may", async || {
+    // The connections on which the test waited for readiness may still count at first.
+    eventually("the address reaches its limit", async || {
         held.push(TcpStream::connect(app.address).await.unwrap());
-        !free().await
+        !is_accepted().await
     })
     .await;
     assert!(held.len() <= 4, "{}", held.len());
-    // Others may still, and so may a proxy with many callers.
+    // Other addresses are still accepted, and so is a proxy with many callers.
     for (last, calls) in [(7, 1), (8, 10)] {
         for _ in 0..calls {
             let actor = Actor::new(app.address, None).at_address(Ipv4Addr::new(127, 0, 0, last).into());
@@ -190,5 +194,5 @@ async fn rate_09_one_address_cannot_have_all_connections() {
         }
     }
     drop(held);
-    eventually("they are free again", async || free().await).await;
+    eventually("the address is accepted again", async || is_accepted().await).await;
 }

@@ -1,3 +1,8 @@
+//! Operations on API keys: create, list, rotate, revoke (AUTHN-12).
+//!
+//! A key never carries a scope that its creator lacks. Its secret is returned once, by the call
+//! that creates it; the store holds a hash. [`crate::authn`] issues and verifies keys.
+
 mod schema;
 
 use std::sync::Arc;
@@ -11,15 +16,7 @@ use poem_openapi::{
 };
 use secrecy::ExposeSecret;
 
-use super::{
-    Context, Tag,
-    created::Created,
-    faults::Faults,
-    paging::Paging,
-    strict_json::StrictJson,
-    text::{Text, form},
-    values::KeyScope,
-};
+use super::Tag;
 use crate::{
     authn::{AuthnError, Principal},
     authz::{
@@ -28,59 +25,71 @@ use crate::{
         matrix::Scope,
     },
     domain::{ApiKey, ApiKeyId, Name},
+    http::{
+        Context,
+        field_errors::FieldErrors,
+        idempotency::Created,
+        paging::Paging,
+        strict_json::StrictJson,
+        text::{Text, formats},
+        values::KeyScope,
+    },
     problem::{Kind, Problem},
     store::{KeyedRequest, Position},
 };
 use schema::{ApiKeyPage, ApiKeyRotation, ApiKeyView, NewApiKey};
 
-/// Keys by which programs call for those who made them.
-pub(super) struct ApiKeys(pub(super) Arc<Context>);
+/// Operations on API keys.
+pub(super) struct ApiKeys {
+    pub(super) context: Arc<Context>,
+}
 
 #[derive(ApiResponse)]
 enum Revoked {
-    /// It opens nothing any more.
+    /// The API key is revoked.
     #[oai(status = 204)]
     NoContent,
 }
 
 #[OpenApi(tag = "Tag::Keys")]
 impl ApiKeys {
-    /// Make an API key
+    /// Create an API key
     ///
-    /// The answer is the only place where the key is ever shown; a repetition of the request does not show it again. Somebody has
-    /// 100 live keys at most; who wants more gets 409.
+    /// Creates an API key that acts for the caller. Only this response contains the secret `key`; a
+    /// retry does not return it again. Fails with 409 (`conflict`) if the caller already has 100
+    /// active keys. Fails with 422 for a scope that the caller lacks (`not_yours`), or a lifetime
+    /// above the limit of the service (`too_large`).
     #[oai(path = "/v1/api-keys", method = "post", operation_id = "createApiKey")]
     async fn create(
         &self,
         permit: Permit<CreateApiKey>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same but for the key.
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response without the secret `key` (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<Text<form::IdempotencyKey>>>,
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         body: StrictJson<NewApiKey>,
     ) -> Result<Created<ApiKeyView>> {
-        let request = self.0.keyed::<CreateApiKey>(key.0, None, &body.canonical);
+        let request = self.context.idempotent::<CreateApiKey>(idempotency_key.0, None, &body.canonical);
         let NewApiKey { name, scopes, valid_for_days } = body.value;
         let name = self.parse(&name, valid_for_days)?;
         check_scopes(permit.principal(), &scopes)?;
         let scopes = scopes.into_iter().map(|scope| Scope::from(scope).as_str().to_owned()).collect();
-        if let Some(request) = &request
-            && let Some(earlier) = self.earlier(&permit, request).await?
-        {
-            return Ok(earlier);
+        if let Some(response) = self.find_stored(&permit, request.as_ref()).await? {
+            return Ok(response);
         }
-        let new = self.new_key(ApiKeyId::generate(), permit.principal(), name, scopes, valid_for_days, None);
-        // Before the transaction: hashing takes long enough to keep a connection from others.
-        let (text, hash) = self.issue(permit.principal(), new.id).await?;
-        let mut tx = self.0.database.write(&permit).await?;
+        let api_key = self.new_key(ApiKeyId::generate(), permit.principal(), name, scopes, valid_for_days, None);
+        // Hashing is slow and must not hold a connection, so it precedes the transaction.
+        let (text, hash) = self.issue(permit.principal(), api_key.id).await?;
+        let mut tx = self.context.database.write(&permit).await?;
         if let Some(request) = &request
-            && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
+            && let Some(response) = Created::replay(tx.claim_key(&permit, request).await?)?
         {
-            return Ok(earlier);
+            return Ok(response);
         }
-        tx.add_api_key(&permit, &new, &hash).await?;
-        let view = ApiKeyView::from(new);
+        tx.add_api_key(&permit, &api_key, &hash).await?;
+        let view = ApiKeyView::from(api_key);
         if let Some(request) = &request {
-            tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
+            tx.store_response(&permit, request, &created(view.clone()).to_stored()).await?;
         }
         tx.commit(&permit, view.id).await?;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
@@ -88,111 +97,120 @@ impl ApiKeys {
 
     /// List API keys
     ///
-    /// All of the tenant's, those too that ended. Never the keys themselves, nor anything they could be found by.
+    /// Lists all API keys of the tenant, newest first, including expired and revoked ones. Secrets
+    /// are never returned.
     #[oai(path = "/v1/api-keys", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,
         permit: Permit<ListApiKeys>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<ApiKeyPage>> {
-        let paging = Paging::new(&self.0.mac_key, "api-keys", permit.tenant(), limit.0);
-        let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut tx = self.0.database.read(&permit).await?;
-        let mut keys = tx.api_keys(from, paging.read_ahead()).await?;
-        let position = |key: &ApiKey| Position { at: key.created_at, id: key.id.uuid() };
-        let next_cursor = paging.cut(&mut keys, |key| position(key).to_string());
+        let paging = Paging::new(&self.context.mac_key, "api-keys", permit.tenant(), limit.0);
+        let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
+        let mut tx = self.context.database.read(&permit).await?;
+        let mut keys = tx.api_keys(start, paging.read_ahead()).await?;
+        let next_cursor = paging.cut(&mut keys, |key| Position { at: key.created_at, id: key.id.uuid() }.to_string());
         Ok(Json(ApiKeyPage { items: keys.into_iter().map(ApiKeyView::from).collect(), next_cursor }))
     }
 
-    /// Replace an API key
+    /// Rotate an API key
     ///
-    /// Makes a new key with the name and scopes of the old one, which goes on for a while, so that whoever uses
-    /// it can change over. The new one is the caller's: it never can do more than they may.
+    /// Creates an API key with the name and scopes of an existing one, which stays valid for
+    /// `overlapHours`. The new key acts for the caller. Fails with 409 (`conflict`) if the existing
+    /// key has expired or is revoked, and with 403 if it has a scope that the caller lacks. A
+    /// caller with 100 active keys can still rotate each of its own keys once.
     #[oai(path = "/v1/api-keys/:id/rotate", method = "post", operation_id = "rotateApiKey")]
     async fn rotate(
         &self,
         permit: Permit<RotateApiKey>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same but for the key.
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response without the secret `key` (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<Text<form::IdempotencyKey>>>,
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
+        /// Id of the API key to replace (UUID).
         id: Path<ApiKeyId>,
         body: StrictJson<ApiKeyRotation>,
     ) -> Result<Created<ApiKeyView>> {
-        let request = self.0.keyed::<RotateApiKey>(key.0, Some(id.0.uuid()), &body.canonical);
-        self.check_days(body.value.valid_for_days)?;
-        if let Some(request) = &request
-            && let Some(earlier) = self.earlier(&permit, request).await?
-        {
-            return Ok(earlier);
+        let request = self.context.idempotent::<RotateApiKey>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
+        let ApiKeyRotation { valid_for_days, overlap_hours } = body.value;
+        self.check_lifetime(valid_for_days)?;
+        if let Some(response) = self.find_stored(&permit, request.as_ref()).await? {
+            return Ok(response);
         }
         let new_id = ApiKeyId::generate();
         let (text, hash) = self.issue(permit.principal(), new_id).await?;
-        let mut tx = self.0.database.write(&permit).await?;
+        let mut tx = self.context.database.write(&permit).await?;
         if let Some(request) = &request
-            && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
+            && let Some(response) = Created::replay(tx.claim_key(&permit, request).await?)?
         {
-            return Ok(earlier);
+            return Ok(response);
         }
-        let found = tx.lock_api_key(id.0).await?;
-        let old = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&old)?;
-        let now = self.0.clock.now();
+        let old = tx.lock_api_key(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let old_permit = permit.for_object(&old)?;
+        let now = self.context.clock.now();
         if !old.is_live(now) {
             return Err(Problem::new(Kind::Conflict).into());
         }
-        let scopes: Option<Vec<KeyScope>> = old.scopes.iter().map(|name| KeyScope::of(name.parse().ok()?)).collect();
+        let scopes: Option<Vec<KeyScope>> =
+            old.scopes.iter().map(|name| KeyScope::from_scope(name.parse().ok()?)).collect();
         if scopes.is_none_or(|scopes| check_scopes(permit.principal(), &scopes).is_err()) {
-            return Err(Problem::new(Kind::Forbidden).detail("The key has scopes that you do not have.").into());
+            return Err(Problem::new(Kind::Forbidden).detail("The API key has scopes that the caller lacks.").into());
         }
-        let days = body.value.valid_for_days;
-        let new = self.new_key(new_id, permit.principal(), old.name, old.scopes, days, Some(old.id));
+        let new = self.new_key(new_id, permit.principal(), old.name, old.scopes, valid_for_days, Some(old.id));
         tx.add_api_key(&permit, &new, &hash).await?;
-        tx.end_api_key(&narrowed, now + hours(body.value.overlap_hours)).await?;
+        tx.expire_api_key(&old_permit, now + hours(overlap_hours)).await?;
         let view = ApiKeyView::from(new);
         if let Some(request) = &request {
-            tx.store_answer(&permit, request, &created(view.clone()).answer()).await?;
+            tx.store_response(&permit, request, &created(view.clone()).to_stored()).await?;
         }
         tx.commit(&permit, view.id).await?;
-        self.0.authenticator.keys_changed(permit.tenant());
+        self.context.authenticator.invalidate_api_keys(permit.tenant());
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
     /// Revoke an API key
     ///
-    /// It opens nothing from now on, here at once and at every other replica within two seconds.
+    /// Revokes the API key on all replicas within two seconds. Idempotent: revoking a revoked key
+    /// changes nothing and returns 204. Works in read-only mode too.
     #[oai(path = "/v1/api-keys/:id", method = "delete", operation_id = "revokeApiKey")]
-    async fn revoke(&self, permit: Permit<RevokeApiKey>, id: Path<ApiKeyId>) -> Result<Revoked> {
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_api_key(id.0).await?;
-        let key = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&key)?;
-        tx.revoke_api_key(&narrowed, self.0.clock.now()).await?;
+    async fn revoke(
+        &self,
+        permit: Permit<RevokeApiKey>,
+        /// Id of the API key (UUID).
+        id: Path<ApiKeyId>,
+    ) -> Result<Revoked> {
+        let mut tx = self.context.database.write(&permit).await?;
+        let key = tx.lock_api_key(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let key_permit = permit.for_object(&key)?;
+        tx.revoke_api_key(&key_permit, self.context.clock.now()).await?;
         tx.commit(&permit, key.id).await?;
-        self.0.authenticator.keys_changed(permit.tenant());
+        self.context.authenticator.invalidate_api_keys(permit.tenant());
         Ok(Revoked::NoContent)
     }
 }
 
 impl ApiKeys {
-    /// What was answered to the same request before. Asked once more by the transaction that does the work; here it
-    /// spares a hash.
-    async fn earlier<A: Change>(
+    /// Loads the stored response to the same request, if there is one.
+    ///
+    /// This saves a hash. The transaction that creates the key checks again.
+    async fn find_stored<A: Change>(
         &self,
         permit: &Permit<A>,
-        request: &KeyedRequest,
+        request: Option<&KeyedRequest>,
     ) -> Result<Option<Created<ApiKeyView>>, Problem> {
-        let mut statements = self.0.database.statements(permit).await?;
-        Created::earlier(statements.earlier_answer(permit, request).await?)
+        let Some(request) = request else { return Ok(None) };
+        let mut statements = self.context.database.statements(permit).await?;
+        Created::replay(statements.stored_outcome(permit, request).await?)
     }
 
-    /// The text of a new key and the hash of its secret.
-    async fn issue(&self, maker: &Principal, id: ApiKeyId) -> Result<(String, String), Problem> {
-        let (text, hash) = self.0.authenticator.issue_key(maker, id).await.map_err(|error| {
-            tracing::warn!(%error, "no API key could be made");
+    /// Generates the text of a new key and the hash of its secret.
+    async fn issue(&self, creator: &Principal, id: ApiKeyId) -> Result<(String, String), Problem> {
+        let (text, hash) = self.context.authenticator.issue_api_key(creator, id).await.map_err(|error| {
+            tracing::warn!(%error, "could not create an API key");
             match error {
                 AuthnError::Unavailable(_) => Problem::new(Kind::Unavailable),
                 _ => Problem::new(Kind::Internal),
@@ -202,15 +220,15 @@ impl ApiKeys {
     }
 
     fn parse(&self, name: &str, days: i64) -> Result<Name, Problem> {
-        let mut faults = Faults::default();
-        let name = faults.parse("/name", name);
-        let days = faults.note("/validForDays", "too_large", self.check_days(days));
-        faults.finish(days.and(name))
+        let mut errors = FieldErrors::default();
+        let name = errors.parse("/name", name);
+        let lifetime = errors.note("/validForDays", "too_large", self.check_lifetime(days));
+        errors.finish(lifetime.and(name))
     }
 
-    /// A key lives no longer than the service allows, which the document does not know.
-    fn check_days(&self, days: i64) -> Result<(), Problem> {
-        if u64::try_from(days).is_ok_and(|days| days * 24 * 3_600 <= self.0.max_key_lifetime.as_secs()) {
+    /// Rejects lifetimes above the configured maximum, which the published schema does not contain.
+    fn check_lifetime(&self, days: i64) -> Result<(), Problem> {
+        if u64::try_from(days).is_ok_and(|days| days * 24 * 3_600 <= self.context.max_key_lifetime.as_secs()) {
             return Ok(());
         }
         Err(Problem::new(Kind::Unprocessable).at("/validForDays", "too_large"))
@@ -219,22 +237,23 @@ impl ApiKeys {
     fn new_key(
         &self,
         id: ApiKeyId,
-        maker: &Principal,
+        creator: &Principal,
         name: Name,
         scopes: Vec<String>,
         days: i64,
         replaces: Option<ApiKeyId>,
     ) -> ApiKey {
-        let now = self.0.clock.now();
+        let now = self.context.clock.now();
         ApiKey {
             id,
-            tenant: maker.tenant(),
+            tenant: creator.tenant(),
             name,
             scopes,
-            created_by: maker.subject().to_owned(),
+            created_by: creator.subject().to_owned(),
             replaces,
-            // Nor later than now, though the issuer's clock may be ahead: whoever revokes up to now revokes what was made.
-            authorized_at: DateTime::from_timestamp(maker.issued_at(), 0).unwrap_or(DateTime::UNIX_EPOCH).min(now),
+            // The clock of the issuer may be ahead. Limited to now, so that a revocation of the
+            // creator up to now covers this key too.
+            authorized_at: DateTime::from_timestamp(creator.issued_at(), 0).unwrap_or(DateTime::UNIX_EPOCH).min(now),
             created_at: now,
             expires_at: now + hours(24 * days),
             revoked_at: None,
@@ -243,14 +262,14 @@ impl ApiKeys {
     }
 }
 
-/// A key gets no scope that its maker does not have (AUTHN-12); nor, by its type, one that is not for keys.
-fn check_scopes(maker: &Principal, scopes: &[KeyScope]) -> Result<(), Problem> {
-    let mut faults = Faults::default();
-    for (place, scope) in scopes.iter().enumerate() {
-        let has = maker.has_scope((*scope).into()).then_some(()).ok_or(());
-        faults.note(format!("/scopes/{place}"), "not_yours", has);
+/// Rejects scopes that the creator lacks (AUTHN-12). [`KeyScope`] has only scopes open to API keys.
+fn check_scopes(creator: &Principal, scopes: &[KeyScope]) -> Result<(), Problem> {
+    let mut errors = FieldErrors::default();
+    for (index, scope) in scopes.iter().enumerate() {
+        let has_scope = creator.has_scope((*scope).into()).then_some(()).ok_or(());
+        errors.note(format!("/scopes/{index}"), "not_yours", has_scope);
     }
-    faults.finish(Some(()))
+    errors.finish(Some(()))
 }
 
 fn hours(hours: i64) -> TimeDelta {

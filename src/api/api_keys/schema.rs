@@ -1,38 +1,45 @@
+//! Schemas of API keys, and the conversion from the domain.
+//!
+//! [`ApiKeyView::key`] is the only field that ever holds a secret; stored responses and lists leave
+//! it out.
+
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::{
-        text::{Text, form},
-        values::KeyScope,
-    },
     authz::matrix::Scope,
     domain::{ApiKey, ApiKeyId},
+    http::{
+        text::{Text, formats},
+        values::KeyScope,
+    },
 };
 
-/// An API key to make.
+/// API key to create.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct NewApiKey {
-    /// For people: what it is used for, and where.
-    pub(super) name: Text<form::Name>,
-    /// What it may do: scopes that the caller has, each once. It never can do more than its maker.
+    /// Display name, 1 to 200 characters, such as the program that uses the key.
+    pub(super) name: Text<formats::Name>,
+    /// Scopes of the key, 1 to 32, each once. The caller must have all of them; the key never has
+    /// more permissions than the caller.
     #[oai(validator(min_items = 1, max_items = 32, unique_items))]
     pub(super) scopes: Vec<KeyScope>,
-    /// After so many days it ends. The service may allow fewer than 365.
+    /// Lifetime in days, 1 to 365. The limit of the service may be lower (90 by default).
     #[oai(validator(minimum(value = "1"), maximum(value = "365")))]
     pub(super) valid_for_days: i64,
 }
 
-/// How an API key is to be replaced.
+/// Lifetimes of the new and the old key in a rotation.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct ApiKeyRotation {
-    /// After so many days the new key ends. The service may allow fewer than 365.
+    /// Lifetime of the new key in days, 1 to 365. The limit of the service may be lower (90 by
+    /// default).
     #[oai(validator(minimum(value = "1"), maximum(value = "365")))]
     pub(super) valid_for_days: i64,
-    /// For so many hours the old key goes on, unless it ends earlier.
+    /// Hours for which the old key stays valid, 0 to 168, unless it expires earlier. Default 24.
     #[oai(default = "default_overlap", validator(minimum(value = "0"), maximum(value = "168")))]
     pub(super) overlap_hours: i64,
 }
@@ -41,33 +48,34 @@ fn default_overlap() -> i64 {
     24
 }
 
-/// An API key.
+/// An API key, which acts for the caller that created it.
 #[derive(Clone, Object)]
 #[oai(rename_all = "camelCase", rename = "ApiKey")]
 pub(super) struct ApiKeyView {
-    /// Its identifier, a `UUIDv7`.
+    /// API key id (UUIDv7, RFC 9562).
     pub(super) id: Uuid,
-    /// The key itself, for the `X-API-Key` header. Shown once, to whoever made it: here and never again.
+    /// Secret text of the key, for the `X-API-Key` header. Present only in the response that
+    /// creates the key.
     #[oai(skip_serializing_if_is_none)]
-    pub(super) key: Option<Text<form::ApiKey>>,
-    /// For people.
-    pub(super) name: Text<form::Name>,
-    /// What it may do.
+    pub(super) key: Option<Text<formats::ApiKey>>,
+    /// Display name.
+    pub(super) name: Text<formats::Name>,
+    /// Scopes of the key, at most 32.
     #[oai(validator(max_items = 32))]
     pub(super) scopes: Vec<KeyScope>,
-    /// The `sub` of who made it.
-    pub(super) created_by: Text<form::Subject>,
-    /// The key it was made to take the place of.
+    /// Subject of the caller that created the key. Its roles limit what the key may do.
+    pub(super) created_by: Text<formats::Subject>,
+    /// Id of the API key that this one replaced (UUID); absent if it replaced none.
     #[oai(skip_serializing_if_is_none)]
     pub(super) replaces: Option<Uuid>,
-    /// When it was made.
+    /// Time of creation (RFC 3339, UTC).
     pub(super) created_at: DateTime<Utc>,
-    /// When it ends by itself.
+    /// Time from which the key is invalid (RFC 3339, UTC).
     pub(super) expires_at: DateTime<Utc>,
-    /// When it was revoked.
+    /// Time of revocation (RFC 3339, UTC); absent if the key is not revoked.
     #[oai(skip_serializing_if_is_none)]
     pub(super) revoked_at: Option<DateTime<Utc>>,
-    /// When it was used last, to within half a minute.
+    /// Time of the last use (RFC 3339, UTC), recorded every 30 seconds; absent if there was none.
     #[oai(skip_serializing_if_is_none)]
     pub(super) last_used_at: Option<DateTime<Utc>>,
 }
@@ -76,12 +84,12 @@ pub(super) struct ApiKeyView {
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct ApiKeyPage {
-    /// The keys of the page.
+    /// API keys of the page, at most 100.
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<ApiKeyView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    pub(super) next_cursor: Option<Text<form::Cursor>>,
+    pub(super) next_cursor: Option<Text<formats::Cursor>>,
 }
 
 impl From<ApiKey> for ApiKeyView {
@@ -90,8 +98,8 @@ impl From<ApiKey> for ApiKeyView {
             id: key.id.uuid(),
             key: None,
             name: key.name.as_str().into(),
-            // One that there is no more gives nothing.
-            scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).filter_map(KeyScope::of).collect(),
+            // A stored scope that this version does not know grants nothing and is left out.
+            scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).filter_map(KeyScope::from_scope).collect(),
             created_by: key.created_by.into(),
             replaces: key.replaces.map(ApiKeyId::uuid),
             created_at: key.created_at,
@@ -104,7 +112,7 @@ impl From<ApiKey> for ApiKeyView {
 
 impl Example for NewApiKey {
     fn example() -> Self {
-        let scopes = [Scope::OrdersRead, Scope::OrdersWrite].into_iter().filter_map(KeyScope::of).collect();
+        let scopes = [Scope::OrdersRead, Scope::OrdersWrite].into_iter().filter_map(KeyScope::from_scope).collect();
         Self { name: "shop, production".into(), scopes, valid_for_days: 30 }
     }
 }

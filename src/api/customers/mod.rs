@@ -1,3 +1,9 @@
+//! Operations on customers: create, list, get, update, erase (AUTHZ-06, CRYPTO-07).
+//!
+//! Personal fields are stored encrypted and leave masked, unless the permit gives
+//! [`PersonalDataAccess`]. Every unmasked read goes to the personal data monitor. Customers are
+//! found by whole e-mail addresses or tax identifiers only, through blind indexes.
+
 mod schema;
 
 use std::sync::Arc;
@@ -9,177 +15,204 @@ use poem_openapi::{
     payload::Json,
 };
 
-use super::{
-    Context, Tag,
-    created::Created,
-    faults::Faults,
-    paging::Paging,
-    strict_json::StrictJson,
-    text::{Text, form},
-};
+use super::Tag;
 use crate::{
     authz::{
-        Action, MaySee, Permit,
+        Action, Permit,
         actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     },
-    domain::{Customer, CustomerId, Email, TaxId},
+    crypto::PersonalDataAccess,
+    domain::{CustomerId, Email, TaxId},
+    http::{
+        Context,
+        field_errors::FieldErrors,
+        idempotency::Created,
+        paging::Paging,
+        strict_json::StrictJson,
+        text::{Text, formats},
+    },
     problem::{Kind, Problem},
-    store::{CustomerFilter, Position},
+    store::{CustomerFilter, CustomerRecord, Position},
 };
 use schema::{CustomerPatch, CustomerView, NewCustomer};
 
-pub(super) struct Customers(pub(super) Arc<Context>);
+pub(super) struct Customers {
+    pub(super) context: Arc<Context>,
+}
 
 /// One page of customers, newest first.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 struct CustomerPage {
-    /// The customers of the page.
+    /// Customers of the page, at most 100.
     #[oai(validator(max_items = 100))]
     items: Vec<CustomerView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    next_cursor: Option<Text<form::Cursor>>,
+    next_cursor: Option<Text<formats::Cursor>>,
 }
 
 #[derive(ApiResponse)]
 enum Erased {
-    /// It was erased.
+    /// The customer is erased.
     #[oai(status = 204)]
     NoContent,
 }
 
 #[OpenApi(tag = "Tag::Customers")]
 impl Customers {
-    /// Add a customer
+    /// Create a customer
     ///
-    /// Fields about a person leave the service masked for most, in this answer for everyone.
+    /// Creates a customer and stores its personal fields encrypted. This response always masks
+    /// them, so that every retry with the same idempotency key returns the same response. A retry
+    /// after the customer was erased fails with 409 (`conflict`).
     #[oai(path = "/v1/customers", method = "post", operation_id = "createCustomer")]
     async fn create(
         &self,
         permit: Permit<CreateCustomer>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<Text<form::IdempotencyKey>>>,
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         body: StrictJson<NewCustomer>,
     ) -> Result<Created<CustomerView>> {
-        let request = self.0.keyed::<CreateCustomer>(key.0, None, &body.canonical);
+        let request = self.context.idempotent::<CreateCustomer>(idempotency_key.0, None, &body.canonical);
         let data = body.value.into_domain()?;
-        let (tenant, subject) = (permit.tenant(), permit.principal().subject());
         let id = CustomerId::generate();
-        // Before a connection is taken: it must not wait for whoever keeps the master key.
-        let (key, indexes) = (self.0.database.new_customer_key(&permit, id).await?, self.0.database.indexes());
-        let mut statements = self.0.database.statements(&permit).await?;
+        // May wait for the vault that holds the master key, so it precedes taking a connection.
+        let row_key = self.context.database.new_customer_key(&permit, id).await?;
+        let indexes = self.context.database.indexes();
+        let mut statements = self.context.database.statements(&permit).await?;
         if let Some(request) = &request
-            && let Some(earlier) = Created::earlier(statements.earlier_answer(&permit, request).await?)?
+            && let Some(response) = Created::replay(statements.stored_outcome(&permit, request).await?)?
         {
-            return Ok(earlier);
+            return Ok(response);
         }
-        let customer = Customer::new(id, &data, (key, &indexes), tenant, subject, self.0.clock.now())?;
-        // What is stored for a repetition is the same for whoever repeats it.
-        let created = Created::new(CustomerView::of(&customer, None)?, Some(location(customer.id)));
-        let answer = created.answer();
+        let subject = permit.principal().subject();
+        let now = self.context.clock.now();
+        let customer = CustomerRecord::new(id, &data, row_key, &indexes, permit.tenant(), subject, now)?;
+        // Stored for retries, so it is masked regardless of the caller's roles.
+        let created = Created::new(CustomerView::new(&customer, None)?, Some(location(customer.id)));
+        let answer = created.to_stored();
         statements.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
         Ok(created)
     }
 
     /// List customers
     ///
-    /// Newest first. Fields about a person are masked for most.
+    /// Lists the customers of the tenant, newest first, optionally those with one e-mail address or
+    /// one tax identifier. Filters match whole values; both at once fail with 422
+    /// (`not_combinable`). Personal fields are masked unless a user with the role `billing`,
+    /// `auditor` or `admin` calls.
     #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
     async fn list(
         &self,
         permit: Permit<ListCustomers>,
-        /// Only customers with exactly this e-mail address, whatever its case.
-        email: Query<Option<Text<form::Email>>>,
-        /// Only customers with exactly this tax identifier, whatever its case and hyphens. Not beside `email`.
+        /// Only customers with this e-mail address, case-insensitive. Not together with `taxId`.
+        email: Query<Option<Text<formats::Email>>>,
+        /// Only customers with this tax identifier; case and hyphens are ignored. Not together with
+        /// `email`.
         #[oai(name = "taxId")]
-        tax_id: Query<Option<Text<form::TaxId>>>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        tax_id: Query<Option<Text<formats::TaxId>>>,
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<CustomerPage>> {
-        let mut faults = Faults::default();
-        let email: Option<Email> = faults.parse_optional("email", email.0.as_deref());
-        let tax_id: Option<TaxId> = faults.parse_optional("taxId", tax_id.0.as_deref());
+        let mut errors = FieldErrors::default();
+        let email: Option<Email> = errors.parse_optional("email", email.0.as_deref());
+        let tax_id: Option<TaxId> = errors.parse_optional("taxId", tax_id.0.as_deref());
         let filter = match (email, tax_id) {
             (None, None) => CustomerFilter::None,
             (Some(email), None) => CustomerFilter::Email(email),
             (None, Some(tax_id)) => CustomerFilter::TaxId(tax_id),
             (Some(_), Some(_)) => {
-                faults.note("taxId", "not_combinable", Err::<(), ()>(()));
+                errors.note("taxId", "not_combinable", Err::<(), ()>(()));
                 CustomerFilter::None
             }
         };
-        let filter = faults.finish(Some(filter))?;
-        let paging = Paging::new(&self.0.mac_key, "customers", permit.tenant(), limit.0);
-        let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let tx = self.0.database.read(&permit).await?;
-        let mut customers = tx.customers(from, &filter, paging.read_ahead()).await?;
-        let position = |customer: &Customer| Position { at: customer.created_at, id: customer.id.uuid() };
-        let next_cursor = paging.cut(&mut customers, |customer| position(customer).to_string());
-        let may_see = permit.may_see();
-        self.seen(&permit, may_see.as_ref(), customers.len());
-        let items = customers.iter().map(|customer| CustomerView::of(customer, may_see.as_ref()));
+        let filter = errors.finish(Some(filter))?;
+        let paging = Paging::new(&self.context.mac_key, "customers", permit.tenant(), limit.0);
+        let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
+        let tx = self.context.database.read(&permit).await?;
+        let mut customers = tx.customers(start, &filter, paging.read_ahead()).await?;
+        let next_cursor = paging
+            .cut(&mut customers, |customer| Position { at: customer.created_at, id: customer.id.uuid() }.to_string());
+        let access = permit.personal_data_access();
+        self.record_unmasked(&permit, access.as_ref(), customers.len());
+        let items = customers.iter().map(|customer| CustomerView::new(customer, access.as_ref()));
         Ok(Json(CustomerPage { items: items.collect::<Result<_, _>>()?, next_cursor }))
     }
 
-    /// Get one customer
+    /// Get a customer
     ///
-    /// Fields about a person are masked for most.
+    /// Returns the customer. Personal fields are masked unless a user with the role `billing`,
+    /// `auditor` or `admin` calls. An erased customer is answered with 404.
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
-    async fn get(&self, permit: Permit<GetCustomer>, id: Path<CustomerId>) -> Result<Json<CustomerView>> {
-        let customer = self.0.database.customer(&permit, id.0).await?;
+    async fn get(
+        &self,
+        permit: Permit<GetCustomer>,
+        /// Customer id (UUID).
+        id: Path<CustomerId>,
+    ) -> Result<Json<CustomerView>> {
+        let customer = self.context.database.customer(&permit, id.0).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let may_see = permit.may_see();
-        self.seen(&permit, may_see.as_ref(), 1);
-        Ok(Json(CustomerView::of(&customer, may_see.as_ref())?))
+        let access = permit.personal_data_access();
+        self.record_unmasked(&permit, access.as_ref(), 1);
+        Ok(Json(CustomerView::new(&customer, access.as_ref())?))
     }
 
-    /// Change a customer
+    /// Update a customer
     ///
-    /// What is absent stays, null empties.
+    /// Omitted fields keep their value; `null` clears a field (RFC 7396). The body is sent as
+    /// `application/json`. Personal fields of the response are masked as in `getCustomer`.
     #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
     async fn update(
         &self,
         permit: Permit<UpdateCustomer>,
+        /// Customer id (UUID).
         id: Path<CustomerId>,
         body: StrictJson<CustomerPatch>,
     ) -> Result<Json<CustomerView>> {
         let change = body.value.into_domain()?;
-        let (mut tx, found) = self.0.database.lock_customer(&permit, id.0).await?;
-        let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&customer)?;
-        let customer = customer.changed(change, &self.0.database.indexes(), self.0.clock.now())?;
-        tx.update_customer(&narrowed, &customer).await?;
+        let (mut tx, customer) = self.context.database.lock_customer(&permit, id.0).await?;
+        let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let customer_permit = permit.for_object(&customer.reference())?;
+        let customer = customer.change(change, &self.context.database.indexes(), self.context.clock.now())?;
+        tx.update_customer(&customer_permit, &customer).await?;
         tx.commit(&permit, customer.id).await?;
-        let may_see = permit.may_see();
-        self.seen(&permit, may_see.as_ref(), 1);
-        Ok(Json(CustomerView::of(&customer, may_see.as_ref())?))
+        let access = permit.personal_data_access();
+        self.record_unmasked(&permit, access.as_ref(), 1);
+        Ok(Json(CustomerView::new(&customer, access.as_ref())?))
     }
 
     /// Erase a customer
     ///
-    /// The customer's data is gone; orders and invoices remain, and what people wrote on them.
+    /// Deletes the customer's name and personal fields and destroys its encryption key; this cannot
+    /// be undone. Orders and invoices remain, with the free text on them. A second call is answered
+    /// with 404.
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
-    async fn erase(&self, permit: Permit<EraseCustomer>, id: Path<CustomerId>) -> Result<Erased> {
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_erasable(id.0).await?;
-        let customer = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&customer)?;
-        tx.erase_customer(&narrowed, &location(customer.id), self.0.clock.now()).await?;
+    async fn erase(
+        &self,
+        permit: Permit<EraseCustomer>,
+        /// Customer id (UUID).
+        id: Path<CustomerId>,
+    ) -> Result<Erased> {
+        let mut tx = self.context.database.write(&permit).await?;
+        let customer = tx.lock_erasable(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let customer_permit = permit.for_object(&customer)?;
+        tx.erase_customer(&customer_permit, &location(customer.id), self.context.clock.now()).await?;
         tx.commit(&permit, customer.id).await?;
         Ok(Erased::NoContent)
     }
 }
 
 impl Customers {
-    /// Notes how many customers somebody is about to see in plain text.
-    fn seen<A: Action>(&self, permit: &Permit<A>, may_see: Option<&MaySee>, customers: usize) {
-        if may_see.is_some() {
-            self.0.watch.shown(permit, customers);
+    /// Reports to the monitor how many customers the response shows unmasked.
+    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>, customers: usize) {
+        if access.is_some() {
+            self.context.personal_data_monitor.record(permit, customers);
         }
     }
 }

@@ -1,4 +1,8 @@
-//! What customers look like outside.
+//! Schemas of customers, and the conversions from and to the domain (AUTHZ-06).
+//!
+//! Requests become domain types with all field errors at once. Responses show the personal fields
+//! in plain text or masked, as the caller's [`PersonalDataAccess`] decides. The types hold personal
+//! data and have no `Debug`.
 
 use std::str::FromStr;
 
@@ -9,147 +13,156 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::super::{
-    faults::Faults,
-    text::{Text, form},
-};
 use crate::{
-    authz::MaySee,
-    crypto::{RowKey, Sealable, Sealed},
-    domain::{Customer, CustomerChange, CustomerData, FieldChange},
+    crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
+    db::DbError,
+    domain::{CustomerChange, CustomerData, FieldChange},
+    http::{
+        field_errors::FieldErrors,
+        text::{Text, formats},
+    },
     problem::Problem,
-    store::StoreError,
+    store::CustomerRecord,
 };
 
-// None of these has `Debug`: they hold what must not be printed.
-
-/// A customer to add.
+/// Customer to create.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct NewCustomer {
-    /// For display.
-    name: Text<form::Name>,
-    /// E-mail address. Compared and stored in lower case.
-    email: Text<form::Email>,
-    /// Telephone number in international form, such as `+49 30 1234567`.
-    phone: Option<Text<form::Phone>>,
-    /// Tax identifier.
-    tax_id: Option<Text<form::TaxId>>,
-    /// International bank account number (IBAN), with or without spaces.
-    bank_account: Option<Text<form::BankAccount>>,
-    /// Postal address, in lines.
-    address: Option<Text<form::Address>>,
+    /// Display name, 1 to 200 characters. Never masked.
+    name: Text<formats::Name>,
+    /// E-mail address, 3 to 254 ASCII characters, with internationalised domains in their `xn--`
+    /// form (RFC 5890). Stored in lower case.
+    email: Text<formats::Email>,
+    /// Telephone number (ITU-T E.164): `+` and 7 to 15 digits. Spaces, hyphens and parentheses
+    /// between them are ignored.
+    phone: Option<Text<formats::Phone>>,
+    /// Tax identifier: 4 to 20 letters, digits and hyphens. Stored in upper case.
+    tax_id: Option<Text<formats::TaxId>>,
+    /// International bank account number (IBAN, ISO 13616), with or without spaces. Wrong check
+    /// digits fail with 422.
+    bank_account: Option<Text<formats::BankAccount>>,
+    /// Postal address, 1 to 300 characters with line breaks.
+    address: Option<Text<formats::Address>>,
 }
 
-/// What to change of a customer: what is absent stays, null empties.
+/// Changes to a customer. Omitted fields keep their value; `null` clears a field (RFC 7396).
 #[derive(Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct CustomerPatch {
-    /// For display.
+    /// Display name, 1 to 200 characters. Cannot be cleared.
     #[oai(skip_serializing_if_is_none)]
-    name: Option<Text<form::Name>>,
-    /// E-mail address.
+    name: Option<Text<formats::Name>>,
+    /// E-mail address, 3 to 254 ASCII characters. Cannot be cleared.
     #[oai(skip_serializing_if_is_none)]
-    email: Option<Text<form::Email>>,
-    /// Telephone number in international form.
+    email: Option<Text<formats::Email>>,
+    /// Telephone number (ITU-T E.164): `+` and 7 to 15 digits. `null` clears it.
     #[oai(nullable)]
-    phone: MaybeUndefined<Text<form::Phone>>,
-    /// Tax identifier.
+    phone: MaybeUndefined<Text<formats::Phone>>,
+    /// Tax identifier: 4 to 20 letters, digits and hyphens. `null` clears it.
     #[oai(nullable)]
-    tax_id: MaybeUndefined<Text<form::TaxId>>,
-    /// International bank account number (IBAN).
+    tax_id: MaybeUndefined<Text<formats::TaxId>>,
+    /// International bank account number (IBAN, ISO 13616). `null` clears it.
     #[oai(nullable)]
-    bank_account: MaybeUndefined<Text<form::BankAccount>>,
-    /// Postal address.
+    bank_account: MaybeUndefined<Text<formats::BankAccount>>,
+    /// Postal address, 1 to 300 characters with line breaks. `null` clears it.
     #[oai(nullable)]
-    address: MaybeUndefined<Text<form::Address>>,
+    address: MaybeUndefined<Text<formats::Address>>,
 }
 
-/// A customer. Fields about the person are masked, so that at most their last four characters show, unless a person with
-/// the role billing, auditor or admin asks.
+/// A customer. The personal fields `email`, `phone`, `taxId`, `bankAccount` and `address` are
+/// masked unless a user with the role `billing`, `auditor` or `admin` reads them. A masked field is
+/// `****` and at most the last four characters of the value.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", rename = "Customer")]
 pub(super) struct CustomerView {
-    /// Its identifier, a `UUIDv7`.
+    /// Customer id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// For display.
-    name: Text<form::Name>,
-    /// Whether the fields below are masked.
+    /// Display name.
+    name: Text<formats::Name>,
+    /// Whether this response masks the personal fields.
     masked: bool,
-    /// E-mail address.
-    email: Text<form::Shown>,
-    /// Telephone number.
+    /// E-mail address in lower case, or its masked form.
+    email: Text<formats::MaybeMasked>,
+    /// Telephone number (ITU-T E.164), or its masked form; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    phone: Option<Text<form::Shown>>,
-    /// Tax identifier.
+    phone: Option<Text<formats::MaybeMasked>>,
+    /// Tax identifier in upper case, or its masked form; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    tax_id: Option<Text<form::Shown>>,
-    /// International bank account number.
+    tax_id: Option<Text<formats::MaybeMasked>>,
+    /// IBAN (ISO 13616) without spaces, or its masked form; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    bank_account: Option<Text<form::Shown>>,
-    /// Postal address.
+    bank_account: Option<Text<formats::MaybeMasked>>,
+    /// Postal address, or its masked form; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    address: Option<Text<form::Shown>>,
-    /// The `sub` of who added it.
-    created_by: Text<form::Subject>,
-    /// When it was added.
+    address: Option<Text<formats::MaybeMasked>>,
+    /// Subject of the caller that created the customer.
+    created_by: Text<formats::Subject>,
+    /// Time of creation (RFC 3339, UTC).
     created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change (RFC 3339, UTC).
     updated_at: DateTime<Utc>,
 }
 
 impl NewCustomer {
     pub(super) fn into_domain(self) -> Result<CustomerData, Problem> {
-        let mut faults = Faults::default();
-        let name = faults.parse("/name", &self.name);
-        let email = faults.parse("/email", &self.email);
-        let phone = faults.parse_optional("/phone", self.phone.as_deref());
-        let tax_id = faults.parse_optional("/taxId", self.tax_id.as_deref());
-        let bank_account = faults.parse_optional("/bankAccount", self.bank_account.as_deref());
-        let address = faults.parse_optional("/address", self.address.as_deref());
-        let whole = || Some(CustomerData { name: name?, email: email?, phone, tax_id, bank_account, address });
-        let whole = whole();
-        faults.finish(whole)
+        let mut errors = FieldErrors::default();
+        let name = errors.parse("/name", &self.name);
+        let email = errors.parse("/email", &self.email);
+        let phone = errors.parse_optional("/phone", self.phone.as_deref());
+        let tax_id = errors.parse_optional("/taxId", self.tax_id.as_deref());
+        let bank_account = errors.parse_optional("/bankAccount", self.bank_account.as_deref());
+        let address = errors.parse_optional("/address", self.address.as_deref());
+        let data = match (name, email) {
+            (Some(name), Some(email)) => Some(CustomerData { name, email, phone, tax_id, bank_account, address }),
+            _ => None,
+        };
+        errors.finish(data)
     }
 }
 
 impl CustomerPatch {
     pub(super) fn into_domain(self) -> Result<CustomerChange, Problem> {
-        let mut faults = Faults::default();
+        let mut errors = FieldErrors::default();
         let change = CustomerChange {
-            name: self.name.and_then(|text| faults.parse("/name", &text)),
-            email: self.email.and_then(|text| faults.parse("/email", &text)),
-            phone: change(&mut faults, "/phone", self.phone),
-            tax_id: change(&mut faults, "/taxId", self.tax_id),
-            bank_account: change(&mut faults, "/bankAccount", self.bank_account),
-            address: change(&mut faults, "/address", self.address),
+            name: self.name.and_then(|text| errors.parse("/name", &text)),
+            email: self.email.and_then(|text| errors.parse("/email", &text)),
+            phone: parse_change(&mut errors, "/phone", self.phone),
+            tax_id: parse_change(&mut errors, "/taxId", self.tax_id),
+            bank_account: parse_change(&mut errors, "/bankAccount", self.bank_account),
+            address: parse_change(&mut errors, "/address", self.address),
         };
-        faults.finish(Some(change))
+        errors.finish(Some(change))
     }
 }
 
-fn change<F, T: FromStr>(faults: &mut Faults, at: &str, field: MaybeUndefined<Text<F>>) -> FieldChange<T> {
+fn parse_change<F, T: FromStr>(
+    errors: &mut FieldErrors,
+    pointer: &str,
+    field: MaybeUndefined<Text<F>>,
+) -> FieldChange<T> {
     match field {
         MaybeUndefined::Undefined => FieldChange::Keep,
         MaybeUndefined::Null => FieldChange::Clear,
-        // A fault spoils the whole change, so what stands for the field does not matter.
-        MaybeUndefined::Value(text) => faults.parse(at, &text).map_or(FieldChange::Keep, FieldChange::Set),
+        // A field error rejects the whole change, so the fallback is never applied.
+        MaybeUndefined::Value(text) => errors.parse(pointer, &text).map_or(FieldChange::Keep, FieldChange::Set),
     }
 }
 
 impl CustomerView {
-    /// As it looks to who may see fields about a person, or to everybody else.
-    pub(super) fn of(customer: &Customer, may_see: Option<&MaySee>) -> Result<Self, StoreError> {
-        let (data, key) = (&customer.data, &customer.key);
+    /// Renders a customer: in plain text with access to personal data, else masked.
+    pub(super) fn new(customer: &CustomerRecord, access: Option<&PersonalDataAccess>) -> Result<Self, DbError> {
+        let fields = &customer.fields;
+        let key = &customer.key;
         Ok(Self {
             id: customer.id.uuid(),
-            name: data.name.as_str().into(),
-            masked: may_see.is_none(),
-            email: shown(&data.email, key, may_see)?,
-            phone: data.phone.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
-            tax_id: data.tax_id.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
-            bank_account: data.bank_account.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
-            address: data.address.as_ref().map(|field| shown(field, key, may_see)).transpose()?,
+            name: fields.name.as_str().into(),
+            masked: access.is_none(),
+            email: render(&fields.email, key, access)?,
+            phone: render_optional(fields.phone.as_ref(), key, access)?,
+            tax_id: render_optional(fields.tax_id.as_ref(), key, access)?,
+            bank_account: render_optional(fields.bank_account.as_ref(), key, access)?,
+            address: render_optional(fields.address.as_ref(), key, access)?,
             created_by: customer.created_by.clone().into(),
             created_at: customer.created_at,
             updated_at: customer.updated_at,
@@ -157,15 +170,23 @@ impl CustomerView {
     }
 }
 
-fn shown<T: Sealable>(
+fn render<T: Sealable>(
     field: &Sealed<T>,
     key: &RowKey,
-    may_see: Option<&MaySee>,
-) -> Result<Text<form::Shown>, StoreError> {
-    Ok(match may_see {
-        Some(may_see) => field.open(key, may_see)?.plain().into(),
+    access: Option<&PersonalDataAccess>,
+) -> Result<Text<formats::MaybeMasked>, DbError> {
+    Ok(match access {
+        Some(access) => field.open(key, access)?.plain().into(),
         None => field.masked(key)?.into(),
     })
+}
+
+fn render_optional<T: Sealable>(
+    field: Option<&Sealed<T>>,
+    key: &RowKey,
+    access: Option<&PersonalDataAccess>,
+) -> Result<Option<Text<formats::MaybeMasked>>, DbError> {
+    field.map(|field| render(field, key, access)).transpose()
 }
 
 impl Example for NewCustomer {

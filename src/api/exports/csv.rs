@@ -1,64 +1,65 @@
-//! Comma-separated values (RFC 4180) that no spreadsheet takes for anything but values (control CRYPTO-09).
+//! CSV encoding (RFC 4180) that spreadsheets never run as formulas (CRYPTO-09).
+//!
+//! A [`Cell`] holds either a value of the service (id, number, name of an enumeration) or escaped
+//! text. No constructor takes unescaped text from callers.
 
 use std::fmt::Display;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use uuid::Uuid;
 
-/// What a spreadsheet takes for the beginning of a formula, in each width it has.
-const FORMULA: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+/// Characters that start a formula in a spreadsheet, in ASCII and in full width.
+const FORMULA_PREFIXES: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
-/// What separates cells or lines in some settings of some spreadsheet.
+/// Characters that some spreadsheets, in some settings, read as the end of a cell or line.
 const SEPARATORS: [char; 5] = [';', '|', '\t', '\r', '\n'];
 
-/// One cell. There is no way to make one of a text that somebody wrote but [`Cell::text`].
+/// One cell. Text from callers gets in only through [`Cell::text`], which escapes it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cell(String);
 
-/// What this program writes itself, and so is no formula.
-pub(super) trait Value: Display {}
+/// A value that the service itself writes, so that it is never a formula.
+pub(super) trait SafeValue: Display {}
 
-impl Value for Uuid {}
-impl Value for i64 {}
-impl Value for &'static str {}
+impl SafeValue for Uuid {}
+impl SafeValue for i64 {}
+impl SafeValue for &'static str {}
 
 impl Cell {
-    /// An identifier, a number or a name of this program's.
-    pub(super) fn value(value: &impl Value) -> Self {
+    pub(super) fn value(value: &impl SafeValue) -> Self {
         Self(value.to_string())
     }
 
-    /// A time, as RFC 3339 section 5.6 writes it.
+    /// A time in RFC 3339 (section 5.6), with microseconds.
     pub(super) fn time(time: DateTime<Utc>) -> Self {
         Self(time.to_rfc3339_opts(SecondsFormat::Micros, true))
     }
 
-    /// A text that somebody wrote. What a spreadsheet would run gets an apostrophe before it: at the beginning, and after
-    /// what separates cells where a comma does not.
+    /// Text from a caller. An apostrophe goes before every character that could start a formula: at
+    /// the beginning, and after each separator of a spreadsheet with other settings.
     pub(super) fn text(text: &str) -> Self {
-        let mut safe = String::with_capacity(text.len() + 1);
+        let mut escaped = String::with_capacity(text.len() + 1);
         if text.starts_with(['\t', '\r', '\n']) {
-            safe.push('\'');
+            escaped.push('\'');
         }
-        let mut begins = true;
+        let mut at_cell_start = true;
         for c in text.chars() {
-            if begins && FORMULA.contains(&c) {
-                safe.push('\'');
+            if at_cell_start && FORMULA_PREFIXES.contains(&c) {
+                escaped.push('\'');
             }
-            begins = SEPARATORS.contains(&c) || begins && (c.is_whitespace() || c == '"');
-            safe.push(c);
+            at_cell_start = SEPARATORS.contains(&c) || at_cell_start && (c.is_whitespace() || c == '"');
+            escaped.push(c);
         }
-        Self(safe)
+        Self(escaped)
     }
 
-    /// Nothing.
     pub(super) fn empty() -> Self {
         Self(String::new())
     }
 }
 
-/// Lines of the file.
-pub(super) fn lines<const N: usize>(
+/// Encodes rows, after a header line if there is one. Lines end in CRLF.
+pub(super) fn encode<const N: usize>(
     header: Option<[&'static str; N]>,
     rows: impl IntoIterator<Item = [Cell; N]>,
 ) -> csv::Result<Vec<u8>> {
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crypto_09_no_text_is_a_formula() {
+    fn crypto_09_text_that_starts_a_formula_is_escaped() {
         for (formula, safe) in [
             ("=1+1", "'=1+1"),
             ("+1", "'+1"),
@@ -103,9 +104,9 @@ mod tests {
     }
 
     #[test]
-    fn crypto_09_a_cell_stays_one_cell_whatever_is_in_it() {
+    fn crypto_09_separators_and_quotes_stay_in_their_cell() {
         let rows = [[Cell::text("a,\"b\"\r\nc"), Cell::value(&-7), Cell::empty()]];
-        let lines = lines(Some(["x", "y", "z"]), rows).unwrap();
-        assert_eq!(String::from_utf8(lines).unwrap(), "x,y,z\r\n\"a,\"\"b\"\"\r\nc\",-7,\r\n");
+        let encoded = encode(Some(["x", "y", "z"]), rows).unwrap();
+        assert_eq!(String::from_utf8(encoded).unwrap(), "x,y,z\r\n\"a,\"\"b\"\"\r\nc\",-7,\r\n");
     }
 }

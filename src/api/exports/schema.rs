@@ -1,21 +1,22 @@
+//! Schemas of exports: the request, its conversion to domain types, and the two kinds of file
+//! (CRYPTO-09).
+
 use chrono::{DateTime, TimeZone as _, Utc};
 use poem::Body;
 use poem_openapi::{ApiResponse, Enum, Object, payload::Binary, types::Example};
 
 use crate::{
-    api::text::{Text, form},
     crypto::Recipient,
+    http::text::{Text, formats},
     problem::{Kind, Problem},
     store::Period,
 };
 
-/// What is taken out.
+/// Kind of export: `orders`, selected by time of placing, or `invoices`, selected by time of issue.
 #[derive(Clone, Copy, Debug, Enum, PartialEq, Eq)]
 #[oai(rename_all = "camelCase")]
 pub(super) enum ExportKind {
-    /// Orders by the time they were placed.
     Orders,
-    /// Invoices by the time they were issued.
     Invoices,
 }
 
@@ -28,19 +29,21 @@ impl ExportKind {
     }
 }
 
-/// What to take out of the books.
+/// Export to create.
 #[derive(Debug, Object)]
 #[oai(example)]
 pub(super) struct NewExport {
-    /// What is taken out.
+    /// Kind of rows to export.
     pub(super) kind: ExportKind,
-    /// The first moment that counts.
+    /// Start of the period, inclusive (RFC 3339).
     from: DateTime<Utc>,
-    /// The first one that does not count any more.
+    /// End of the period, exclusive (RFC 3339). Must be after `from`, else 422 (`not_after_from`).
     to: DateTime<Utc>,
-    /// Whom the file is encrypted to: a recipient of age, of the X25519 kind. Without one it is plain.
+    /// Public key that the file is encrypted to: an X25519 recipient of age
+    /// (age-encryption.org/v1), `age1…`. Omit it for a file in plain text. A wrong checksum fails
+    /// with 422.
     #[oai(skip_serializing_if_is_none)]
-    recipient: Option<Text<form::AgeRecipient>>,
+    recipient: Option<Text<formats::AgeRecipient>>,
 }
 
 impl Example for NewExport {
@@ -58,32 +61,33 @@ impl NewExport {
         Ok(Period { from: self.from, to: self.to })
     }
 
-    /// Whom it is for, if for somebody. The form has no checksum, so this may fail.
+    /// Parses the recipient. The published pattern cannot check the checksum, so this may fail.
     pub(super) fn recipient(&self) -> Result<Option<Recipient>, Problem> {
         let parsed = self.recipient.as_deref().map(str::parse).transpose();
         parsed.map_err(|_| Problem::new(Kind::Unprocessable).at("/recipient", "invalid"))
     }
 }
 
-/// The file.
+/// The exported file.
 #[derive(ApiResponse)]
 pub(super) enum Exported {
-    /// The same, encrypted in the format of age.
+    /// CSV file, encrypted with age (age-encryption.org/v1).
     #[oai(status = 200, content_type = "application/octet-stream")]
     Encrypted(
         Binary<Body>,
-        /// How a browser keeps it.
+        /// File name for browsers (RFC 6266).
         #[oai(header = "Content-Disposition")]
-        Text<form::Attachment>,
+        Text<formats::Attachment>,
     ),
-    /// Comma-separated values (RFC 4180) in UTF-8, newest first, with a line of names before. A text that a spreadsheet
-    /// would run has an apostrophe before it. With a recipient the same in the format of age, as
-    /// `application/octet-stream`. If something fails on the way, the connection breaks off.
+    /// CSV file (RFC 4180) in UTF-8 with a header line, newest rows first. Text that a spreadsheet
+    /// would run as a formula is prefixed with an apostrophe. With a `recipient` the same file,
+    /// encrypted with age, as `application/octet-stream`. If the export fails, the connection is
+    /// closed before the end of the file.
     #[oai(status = 200, content_type = "text/csv; charset=utf-8")]
     Plain(
         Binary<Body>,
-        /// How a browser keeps it.
+        /// File name for browsers (RFC 6266).
         #[oai(header = "Content-Disposition")]
-        Text<form::Attachment>,
+        Text<formats::Attachment>,
     ),
 }

@@ -1,26 +1,31 @@
-//! An export under way: one page of rows in memory at a time, read when the caller has taken the one before.
+//! The stream behind an export: reads, encodes and encrypts one page of rows at a time (CRYPTO-09).
+//!
+//! The next page is read when the caller has taken the previous one. So memory stays bounded, and
+//! no connection is held while the caller reads slowly. When the stream ends or is dropped, the
+//! number of rows sent is logged.
 
 use std::{io, sync::Arc};
 
 use futures_util::{Stream, stream};
 
 use super::{
-    csv::{Cell, lines},
+    csv::{Cell, encode},
     schema::ExportKind,
 };
 use crate::{
-    api::Context,
     authz::{Permit, actions::CreateExport},
-    crypto::{Envelope, EnvelopeError, Recipient},
+    crypto::{AgeEncryptor, AgeError, Recipient},
     domain::Order,
-    store::{ExportedInvoice, Period, Position, StoreError},
-    telemetry::{InRequest, event},
+    http::Context,
+    store::{ExportedInvoice, Period, Position},
+    telemetry::{RequestTelemetry, event},
 };
 
-/// Rows of a page.
-const PAGE: i64 = 1_000;
+/// Rows per page.
+const PAGE_ROWS: i64 = 1_000;
 
-const ORDERS: [&str; 10] = [
+/// Header line of an export of orders. Amounts are in minor units.
+const ORDER_COLUMNS: [&str; 10] = [
     "id",
     "customerId",
     "status",
@@ -33,7 +38,8 @@ const ORDERS: [&str; 10] = [
     "createdAt",
 ];
 
-const INVOICES: [&str; 11] = [
+/// Header line of an export of invoices. Amounts are in minor units.
+const INVOICE_COLUMNS: [&str; 11] = [
     "id",
     "number",
     "orderId",
@@ -47,150 +53,166 @@ const INVOICES: [&str; 11] = [
     "updatedAt",
 ];
 
-/// What becomes of the text.
-pub(super) enum File {
-    /// It goes out as it is.
+/// Turns CSV text into the bytes of the file.
+pub(super) enum FileEncoder {
     Plain,
-    /// It is encrypted.
-    Encrypted(Box<Envelope>),
+    Encrypted(Box<AgeEncryptor>),
 }
 
-impl File {
-    pub(super) fn new(to: Option<&Recipient>) -> Result<Self, EnvelopeError> {
-        Ok(match to {
+impl FileEncoder {
+    pub(super) fn new(recipient: Option<&Recipient>) -> Result<Self, AgeError> {
+        Ok(match recipient {
             None => Self::Plain,
-            Some(to) => Self::Encrypted(Box::new(Envelope::new(to)?)),
+            Some(recipient) => Self::Encrypted(Box::new(AgeEncryptor::new(recipient)?)),
         })
     }
 
-    fn add(&mut self, text: Vec<u8>) -> Result<Vec<u8>, EnvelopeError> {
+    fn encode(&mut self, text: Vec<u8>) -> Result<Vec<u8>, AgeError> {
         match self {
             Self::Plain => Ok(text),
-            Self::Encrypted(envelope) => envelope.add(&text),
+            Self::Encrypted(encryptor) => encryptor.add(&text),
         }
     }
 
-    fn finish(self) -> Result<Vec<u8>, EnvelopeError> {
+    fn finish(self) -> Result<Vec<u8>, AgeError> {
         match self {
             Self::Plain => Ok(Vec::new()),
-            Self::Encrypted(envelope) => envelope.finish(),
+            Self::Encrypted(encryptor) => encryptor.finish(),
         }
     }
 }
 
-/// An export under way.
+/// An export in progress.
 pub(super) struct Export {
     context: Arc<Context>,
     kind: ExportKind,
     period: Period,
-    /// Where the next page begins; `None` after the last.
+    /// Start of the next page; `None` after the last.
     next: Option<Position>,
-    /// `None` when it is finished.
-    file: Option<File>,
-    told: Told,
+    /// `None` when the file is finished.
+    encoder: Option<FileEncoder>,
+    audit: ExportAudit,
 }
 
-/// Says how many rows went out, whatever ends the export.
-struct Told {
+/// Logs the number of rows sent when it is dropped, however the export ends.
+struct ExportAudit {
     permit: Permit<CreateExport>,
-    what: &'static str,
+    kind: &'static str,
     rows: usize,
     complete: bool,
-    /// Whose answer has long begun when this ends.
-    request: Option<InRequest>,
+    /// The request of the export. Its response began before the stream ends, so the context is kept
+    /// for the log lines.
+    request: Option<RequestTelemetry>,
 }
 
-impl Drop for Told {
+impl Drop for ExportAudit {
     fn drop(&mut self) {
-        let (subject, tenant) = (self.permit.principal().subject(), self.permit.tenant().to_string());
-        let tell = || event::export_ended(subject, &tenant, self.what, self.rows, self.complete);
+        let subject = self.permit.principal().subject();
+        let tenant = self.permit.tenant().to_string();
+        let log_end = || event::data_exported(subject, &tenant, self.kind, self.rows, self.complete);
         match &self.request {
-            Some(request) => request.run(tell),
-            None => tell(),
+            Some(request) => request.run(log_end),
+            None => log_end(),
         }
     }
+}
+
+/// One page of rows as CSV text.
+struct Page {
+    rows: usize,
+    /// Position of the last row; `None` for an empty page.
+    last: Option<Position>,
+    text: csv::Result<Vec<u8>>,
 }
 
 impl Export {
     pub(super) fn new(
         context: Arc<Context>,
         permit: Permit<CreateExport>,
-        (kind, period): (ExportKind, Period),
-        file: File,
+        kind: ExportKind,
+        period: Period,
+        encoder: FileEncoder,
     ) -> Self {
-        let told = Told { permit, what: kind.as_str(), rows: 0, complete: false, request: InRequest::current() };
-        Self { context, kind, period, next: Some(Position::before(period.to)), file: Some(file), told }
+        let audit =
+            ExportAudit { permit, kind: kind.as_str(), rows: 0, complete: false, request: RequestTelemetry::current() };
+        Self { context, kind, period, next: Some(Position::before(period.to)), encoder: Some(encoder), audit }
     }
 
-    /// The file, in pieces. An error breaks the connection off, so that nobody takes a part for the whole.
+    /// The chunks of the file. An error closes the connection, so that no caller takes a part for
+    /// the whole file.
     pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Vec<u8>>> + Send {
         stream::try_unfold(self, |mut export| async move {
-            match export.told.request.clone() {
-                Some(request) => request.scope(export.next_piece()).await,
-                None => export.next_piece().await,
+            match export.audit.request.clone() {
+                Some(request) => request.scope(export.next_chunk()).await,
+                None => export.next_chunk().await,
             }
-            .map(|piece| piece.map(|piece| (piece, export)))
+            .map(|chunk| chunk.map(|chunk| (chunk, export)))
         })
     }
 
-    async fn next_piece(&mut self) -> io::Result<Option<Vec<u8>>> {
-        self.piece().await.inspect_err(|error| tracing::error!(%error, "an export broke off"))
+    async fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.encode_chunk().await.inspect_err(|error| tracing::error!(%error, "export aborted"))
     }
 
-    /// The next piece that is not empty; `None` after the last.
-    async fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next chunk that is not empty; `None` after the last.
+    async fn encode_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         while let Some(position) = self.next {
-            let text = self.page(position).await?;
-            let Some(file) = &mut self.file else { break };
-            let piece = file.add(text).map_err(io::Error::other)?;
-            if !piece.is_empty() {
-                return Ok(Some(piece));
+            let text = self.read_page(position).await?;
+            let Some(encoder) = &mut self.encoder else { break };
+            let chunk = encoder.encode(text).map_err(io::Error::other)?;
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
             }
         }
-        if let Some(file) = self.file.take() {
-            let rest = file.finish().map_err(io::Error::other)?;
+        if let Some(encoder) = self.encoder.take() {
+            let rest = encoder.finish().map_err(io::Error::other)?;
             if !rest.is_empty() {
                 return Ok(Some(rest));
             }
         }
-        self.told.complete = true;
+        self.audit.complete = true;
         Ok(None)
     }
 
-    /// The lines of a page, and where the next one begins.
-    async fn page(&mut self, position: Position) -> io::Result<Vec<u8>> {
-        if !self.context.authenticator.still_accepts(self.told.permit.principal()) {
-            return Err(io::Error::other("the caller was revoked meanwhile"));
+    /// Reads the page at `position` and sets the start of the next one.
+    async fn read_page(&mut self, position: Position) -> io::Result<Vec<u8>> {
+        let permit = &self.audit.permit;
+        if !self.context.authenticator.still_accepts(permit.principal()) {
+            return Err(io::Error::other("the caller was revoked during the export"));
         }
-        let (database, permit, from) = (&self.context.database, &self.told.permit, self.period.from);
-        let first = self.told.rows == 0;
-        let (rows, last, text) = match self.kind {
+        let database = &self.context.database;
+        let from = self.period.from;
+        let is_first = self.audit.rows == 0;
+        let page = match self.kind {
             ExportKind::Orders => {
-                let page = database.orders_from(permit, from, position, PAGE).await.map_err(broken)?;
-                let last = page.last().map(|order| Position { at: order.created_at, id: order.id.uuid() });
-                (page.len(), last, lines(first.then_some(ORDERS), page.iter().map(order)))
+                let orders = database.orders_from(permit, from, position, PAGE_ROWS).await.map_err(io::Error::other)?;
+                Page {
+                    rows: orders.len(),
+                    last: orders.last().map(|order| Position { at: order.created_at, id: order.id.uuid() }),
+                    text: encode(is_first.then_some(ORDER_COLUMNS), orders.iter().map(order_row)),
+                }
             }
             ExportKind::Invoices => {
-                let page = database.invoices_from(permit, from, position, PAGE).await.map_err(broken)?;
-                let last = page.last().map(|invoice| Position { at: invoice.issued_at, id: invoice.id });
-                (page.len(), last, lines(first.then_some(INVOICES), page.iter().map(invoice)))
+                let invoices =
+                    database.invoices_from(permit, from, position, PAGE_ROWS).await.map_err(io::Error::other)?;
+                Page {
+                    rows: invoices.len(),
+                    last: invoices.last().map(|invoice| Position { at: invoice.issued_at, id: invoice.id }),
+                    text: encode(is_first.then_some(INVOICE_COLUMNS), invoices.iter().map(invoice_row)),
+                }
             }
         };
-        self.told.rows += rows;
-        // They were counted before, and few are added to the past.
-        if u32::try_from(self.told.rows).map_or(true, |rows| rows > self.context.max_export_rows) {
-            return Err(io::Error::other("more rows than may be exported"));
+        self.audit.rows += page.rows;
+        // The rows were counted at the start; rows added since count against the limit too.
+        if u32::try_from(self.audit.rows).map_or(true, |rows| rows > self.context.max_export_rows) {
+            return Err(io::Error::other("the row limit was exceeded during the export"));
         }
-        self.next = last.filter(|_| i64::try_from(rows).is_ok_and(|rows| rows == PAGE));
-        text.map_err(io::Error::other)
+        self.next = page.last.filter(|_| i64::try_from(page.rows).is_ok_and(|rows| rows == PAGE_ROWS));
+        page.text.map_err(io::Error::other)
     }
 }
 
-fn broken(error: StoreError) -> io::Error {
-    io::Error::other(error)
-}
-
-fn order(order: &Order) -> [Cell; 10] {
+fn order_row(order: &Order) -> [Cell; 10] {
     let lines: Vec<_> =
         order.lines.iter().map(|line| format!("{} x {}", line.quantity.get(), line.sku.as_str())).collect();
     [
@@ -207,7 +229,7 @@ fn order(order: &Order) -> [Cell; 10] {
     ]
 }
 
-fn invoice(invoice: &ExportedInvoice) -> [Cell; 11] {
+fn invoice_row(invoice: &ExportedInvoice) -> [Cell; 11] {
     [
         Cell::value(&invoice.id),
         Cell::value(&invoice.number),

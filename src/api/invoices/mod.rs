@@ -1,3 +1,9 @@
+//! Operations on invoices, payments and refunds.
+//!
+//! Each change locks the order with its invoice (and payment) and commits with an audit event. The
+//! domain decides on states and amounts (INPUT-09, INPUT-11). Payments and refunds require an
+//! idempotency key (INPUT-10).
+
 mod schema;
 
 use std::sync::Arc;
@@ -9,172 +15,206 @@ use poem_openapi::{
     payload::Json,
 };
 
-use super::{
-    Context, Tag,
-    created::Created,
-    paging::Paging,
-    strict_json::StrictJson,
-    text::{Text, form},
-};
+use super::Tag;
 use crate::{
     authz::{
         Permit,
         actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
     },
-    domain::{Invoice, InvoiceId, OrderId, PaymentId},
+    domain::{InvoiceId, OrderId, PaymentId},
+    http::{
+        Context,
+        idempotency::Created,
+        paging::Paging,
+        strict_json::StrictJson,
+        text::{Text, formats},
+    },
     problem::{Kind, Problem},
     store::Position,
 };
 use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView};
 
-/// Invoices, and the money that comes in and goes out for them.
-pub(super) struct Invoices(pub(super) Arc<Context>);
+/// Operations on invoices, payments and refunds.
+pub(super) struct Invoices {
+    pub(super) context: Arc<Context>,
+}
 
 #[OpenApi(tag = "Tag::Billing")]
 impl Invoices {
-    /// Issue the invoice of an order
+    /// Issue an invoice
     ///
-    /// Its lines are the order's, frozen now. An order that costs nothing is paid at once.
+    /// Issues the invoice of a `placed` order and freezes its lines and product names. An order
+    /// with a total of zero becomes `paid` at once. Any other state of the order fails with 409
+    /// (`conflict`).
     #[oai(path = "/v1/orders/:id/invoice", method = "post", operation_id = "createInvoice")]
     async fn create(
         &self,
         permit: Permit<CreateInvoice>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<Text<form::IdempotencyKey>>>,
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
+        /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Created<InvoiceView>> {
-        let request = self.0.keyed::<CreateInvoice>(key.0, Some(id.0.uuid()), &[]);
-        let mut tx = self.0.database.write(&permit).await?;
+        let request = self.context.idempotent::<CreateInvoice>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let mut tx = self.context.database.write(&permit).await?;
         if let Some(request) = &request
-            && let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, request).await?)?
+            && let Some(response) = Created::replay(tx.claim_key(&permit, request).await?)?
         {
-            return Ok(earlier);
+            return Ok(response);
         }
-        let found = tx.lock_order(id.0).await?;
-        let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&order)?;
-        let status = order.invoice(self.0.clock.now())?;
-        let invoice = tx.issue_invoice(&narrowed, &order, status, permit.principal().subject()).await?;
-        let (id, location) = (invoice.id, format!("/v1/invoices/{}", invoice.id));
+        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let order_permit = permit.for_object(&order)?;
+        let status = order.invoice(self.context.clock.now())?;
+        let invoice = tx.issue_invoice(&order_permit, &order, status, permit.principal().subject()).await?;
+        let invoice_id = invoice.id;
+        let location = format!("/v1/invoices/{invoice_id}");
         let created = Created::new(InvoiceView::try_from(invoice)?, Some(location));
         if let Some(request) = &request {
-            tx.store_answer(&permit, request, &created.answer()).await?;
+            tx.store_response(&permit, request, &created.to_stored()).await?;
         }
-        tx.commit(&permit, id).await?;
+        tx.commit(&permit, invoice_id).await?;
         Ok(created)
     }
 
     /// List invoices
     ///
-    /// Newest first.
+    /// Lists the invoices of the tenant, newest first, each with its payments and refunds.
     #[oai(path = "/v1/invoices", method = "get", operation_id = "listInvoices")]
     async fn list(
         &self,
         permit: Permit<ListInvoices>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<InvoicePage>> {
-        let paging = Paging::new(&self.0.mac_key, "invoices", permit.tenant(), limit.0);
-        let from = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut tx = self.0.database.read(&permit).await?;
-        let mut invoices = tx.invoices(from, paging.read_ahead()).await?;
-        let position = |invoice: &Invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() };
-        let next_cursor = paging.cut(&mut invoices, |invoice| position(invoice).to_string());
+        let paging = Paging::new(&self.context.mac_key, "invoices", permit.tenant(), limit.0);
+        let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
+        let mut tx = self.context.database.read(&permit).await?;
+        let mut invoices = tx.invoices(start, paging.read_ahead()).await?;
+        let next_cursor =
+            paging.cut(&mut invoices, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
         let items = invoices.into_iter().map(InvoiceView::try_from).collect::<Result<_, _>>()?;
         Ok(Json(InvoicePage { items, next_cursor }))
     }
 
-    /// Get one invoice
+    /// Get an invoice
     ///
-    /// With its payments and their refunds.
+    /// Returns the invoice with its payments and their refunds.
     #[oai(path = "/v1/invoices/:id", method = "get", operation_id = "getInvoice")]
-    async fn get(&self, permit: Permit<GetInvoice>, id: Path<InvoiceId>) -> Result<Json<InvoiceView>> {
-        let invoice = self.0.database.invoice(&permit, id.0).await?;
+    async fn get(
+        &self,
+        permit: Permit<GetInvoice>,
+        /// Invoice id (UUID).
+        id: Path<InvoiceId>,
+    ) -> Result<Json<InvoiceView>> {
+        let invoice = self.context.database.invoice(&permit, id.0).await?;
         Ok(Json(invoice.ok_or_else(|| Problem::new(Kind::NotFound))?.try_into()?))
     }
 
     /// Record a payment
     ///
-    /// The one that leaves nothing outstanding makes the invoice and its order paid.
+    /// Records a payment received for an `open` invoice. The payment that settles the outstanding
+    /// amount changes the invoice and its order to `paid`. Fails with 409 (`conflict`) if the
+    /// invoice is not open. Fails with 422 for more than the outstanding amount
+    /// (`exceeds_what_is_left`), another currency (`other_currency`), or the 101st payment
+    /// (`too_many`).
     #[oai(path = "/v1/invoices/:id/payments", method = "post", operation_id = "createPayment")]
     async fn pay(
         &self,
         permit: Permit<CreatePayment>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same. Required.
+        /// Idempotency key (required), 1 to 255 visible ASCII characters. Retries with the same key
+        /// return the first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Text<form::IdempotencyKey>>,
+        idempotency_key: Header<Text<formats::IdempotencyKey>>,
+        /// Invoice id (UUID).
         id: Path<InvoiceId>,
         body: StrictJson<NewPayment>,
     ) -> Result<Created<PaymentView>> {
-        let request = self.0.keyed_by::<CreatePayment>(key.0, Some(id.0.uuid()), &body.canonical);
+        let request =
+            self.context.keyed_request::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
-        let mut tx = self.0.database.write(&permit).await?;
-        if let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, &request).await?)? {
-            return Ok(earlier);
+        let mut tx = self.context.database.write(&permit).await?;
+        if let Some(response) = Created::replay(tx.claim_key(&permit, &request).await?)? {
+            return Ok(response);
         }
-        let found = tx.lock_invoice(id.0).await?;
-        let (mut order, mut invoice) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&invoice)?;
-        let (subject, now) = (permit.principal().subject(), self.0.clock.now());
+        let locked = tx.lock_invoice(id.0).await?;
+        let (mut order, mut invoice) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let invoice_permit = permit.for_object(&invoice)?;
+        let subject = permit.principal().subject();
+        let now = self.context.clock.now();
         let payment = invoice.pay(&mut order, amount, reference, subject, now).map_err(Problem::from)?;
-        tx.record_payment(&narrowed, &payment, &invoice, &order).await?;
-        let id = payment.id;
+        tx.record_payment(&invoice_permit, &payment, &invoice, &order).await?;
+        let payment_id = payment.id;
         let created = Created::new(PaymentView::from(payment), None);
-        tx.store_answer(&permit, &request, &created.answer()).await?;
-        tx.commit(&permit, id).await?;
+        tx.store_response(&permit, &request, &created.to_stored()).await?;
+        tx.commit(&permit, payment_id).await?;
         Ok(created)
     }
 
     /// Void an invoice
     ///
-    /// Allowed while it is open and no money for it is kept. Its order can be invoiced anew, or cancelled.
+    /// Voids an `open` invoice with no payment kept (payments minus refunds are zero). Its number
+    /// is not used again. The order returns to `placed` and can be invoiced again or cancelled. Any
+    /// other state fails with 409 (`conflict`), so a second call fails too.
     #[oai(path = "/v1/invoices/:id/void", method = "post", operation_id = "voidInvoice")]
-    async fn void(&self, permit: Permit<VoidInvoice>, id: Path<InvoiceId>) -> Result<Json<InvoiceView>> {
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_invoice(id.0).await?;
-        let (mut order, mut invoice) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&invoice)?;
-        let now = self.0.clock.now();
+    async fn void(
+        &self,
+        permit: Permit<VoidInvoice>,
+        /// Invoice id (UUID).
+        id: Path<InvoiceId>,
+    ) -> Result<Json<InvoiceView>> {
+        let mut tx = self.context.database.write(&permit).await?;
+        let locked = tx.lock_invoice(id.0).await?;
+        let (mut order, mut invoice) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let invoice_permit = permit.for_object(&invoice)?;
+        let now = self.context.clock.now();
         invoice.void(&mut order, now)?;
-        tx.set_void(&narrowed, now).await?;
-        tx.set_status_of(&narrowed, &invoice, &order).await?;
+        tx.set_void(&invoice_permit, now).await?;
+        tx.set_invoiced_order_status(&invoice_permit, &invoice, &order).await?;
         tx.commit(&permit, invoice.id).await?;
         Ok(Json(invoice.try_into()?))
     }
 
-    /// Give money of a payment back
+    /// Refund a payment
     ///
-    /// Giving all of a paid invoice back makes it refunded, and its order too unless that was delivered.
+    /// Records a refund of all or part of a payment. Refunding everything that was paid for a
+    /// `paid` invoice changes the invoice to `refunded`, and its order too unless it is
+    /// `fulfilled`. Fails with 409 (`conflict`) if nothing of the payment is left. Fails with 422
+    /// for more than is left (`exceeds_what_is_left`), another currency (`other_currency`), or the
+    /// 101st refund (`too_many`).
     #[oai(path = "/v1/payments/:id/refunds", method = "post", operation_id = "createRefund")]
     async fn refund(
         &self,
         permit: Permit<CreateRefund>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same. Required.
+        /// Idempotency key (required), 1 to 255 visible ASCII characters. Retries with the same key
+        /// return the first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Text<form::IdempotencyKey>>,
+        idempotency_key: Header<Text<formats::IdempotencyKey>>,
+        /// Payment id (UUID).
         id: Path<PaymentId>,
         body: StrictJson<NewRefund>,
     ) -> Result<Created<RefundView>> {
-        let request = self.0.keyed_by::<CreateRefund>(key.0, Some(id.0.uuid()), &body.canonical);
+        let request = self.context.keyed_request::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
-        let mut tx = self.0.database.write(&permit).await?;
-        if let Some(earlier) = Created::earlier(tx.earlier_answer(&permit, &request).await?)? {
-            return Ok(earlier);
+        let mut tx = self.context.database.write(&permit).await?;
+        if let Some(response) = Created::replay(tx.claim_key(&permit, &request).await?)? {
+            return Ok(response);
         }
-        let found = tx.lock_payment(id.0).await?;
-        let (mut order, mut invoice, mut payment) = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&payment)?;
-        let (subject, now) = (permit.principal().subject(), self.0.clock.now());
+        let locked = tx.lock_payment(id.0).await?;
+        let (mut order, mut invoice, mut payment) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let payment_permit = permit.for_object(&payment)?;
+        let subject = permit.principal().subject();
+        let now = self.context.clock.now();
         let refund = invoice.refund(&mut order, &mut payment, amount, reason, subject, now).map_err(Problem::from)?;
-        tx.record_refund(&narrowed, &refund, &payment, &invoice, &order).await?;
-        let id = refund.id;
+        tx.record_refund(&payment_permit, &refund, &payment, &invoice, &order).await?;
+        let refund_id = refund.id;
         let created = Created::new(RefundView::from(refund), None);
-        tx.store_answer(&permit, &request, &created.answer()).await?;
-        tx.commit(&permit, id).await?;
+        tx.store_response(&permit, &request, &created.to_stored()).await?;
+        tx.commit(&permit, refund_id).await?;
         Ok(created)
     }
 }

@@ -1,43 +1,47 @@
-//! Invoices, payments and refunds as callers send and see them.
+//! Schemas of invoices, payments and refunds, the conversions from and to the domain, and the
+//! problems of billing errors.
+//!
+//! Every amount is bounded and integer (INPUT-09). The domain checks amounts against what is
+//! outstanding or left of a payment.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::{
-        api_enum,
-        faults::Faults,
-        money::{MoneyView, PositiveMoney},
-        text::{Text, form},
-    },
+    api::money::{MoneyView, PositiveMoney},
     domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
+    http::{
+        api_enum,
+        field_errors::FieldErrors,
+        text::{Text, formats},
+    },
     problem::{Kind, Problem},
 };
 
 api_enum! {
-    /// Where an invoice is in its life.
+    /// State of an invoice: `open` → `paid` → `refunded`, or `open` → `void`.
     InvoiceStatus = domain::InvoiceStatus { Open, Paid, Void, Refunded }
 }
 
-/// Money that came in.
+/// Payment to record.
 #[derive(Debug, Object)]
 #[oai(example)]
 pub(super) struct NewPayment {
-    /// How much: at most what is outstanding, in the invoice's currency.
+    /// Amount received: at most the outstanding amount, in the currency of the invoice.
     amount: PositiveMoney,
-    /// How the payment is found elsewhere, such as on a bank statement.
-    reference: Option<Text<form::Reference>>,
+    /// Reference of the payment in another system, such as a bank statement: 1 to 100 characters.
+    reference: Option<Text<formats::Reference>>,
 }
 
-/// Money to give back.
+/// Refund to record.
 #[derive(Debug, Object)]
 #[oai(example)]
 pub(super) struct NewRefund {
-    /// How much: at most what is left of the payment, in its currency.
+    /// Amount to refund: at most the part of the payment that is not yet refunded, in its currency.
     amount: PositiveMoney,
-    /// Why.
-    reason: Option<Text<form::Reason>>,
+    /// Reason for the refund, 1 to 200 characters.
+    reason: Option<Text<formats::Reason>>,
 }
 
 impl Example for NewPayment {
@@ -56,25 +60,25 @@ impl Example for NewRefund {
 
 impl NewPayment {
     pub(super) fn into_domain(self) -> Result<(Money, Option<Reference>), Problem> {
-        parts(&self.amount, "/reference", self.reference.as_deref())
+        parse_amount_and_text(&self.amount, "/reference", self.reference.as_deref())
     }
 }
 
 impl NewRefund {
     pub(super) fn into_domain(self) -> Result<(Money, Option<Reason>), Problem> {
-        parts(&self.amount, "/reason", self.reason.as_deref())
+        parse_amount_and_text(&self.amount, "/reason", self.reason.as_deref())
     }
 }
 
-fn parts<T: std::str::FromStr>(
+fn parse_amount_and_text<T: std::str::FromStr>(
     amount: &PositiveMoney,
-    at: &str,
+    text_pointer: &str,
     text: Option<&str>,
 ) -> Result<(Money, Option<T>), Problem> {
-    let mut faults = Faults::default();
-    let amount = faults.note("/amount", "invalid", Money::try_from(amount));
-    let text = faults.parse_optional(at, text);
-    faults.finish(amount.map(|amount| (amount, text)))
+    let mut errors = FieldErrors::default();
+    let amount = errors.note("/amount", "invalid", Money::try_from(amount));
+    let text = errors.parse_optional(text_pointer, text);
+    errors.finish(amount.map(|amount| (amount, text)))
 }
 
 impl From<BillingError> for Problem {
@@ -92,61 +96,61 @@ impl From<BillingError> for Problem {
     }
 }
 
-/// One line of an invoice, frozen when it was issued.
+/// Line of an invoice, frozen when the invoice was issued.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "InvoiceLine")]
 struct InvoiceLineView {
-    /// What was ordered.
-    sku: Text<form::Sku>,
-    /// The product's name when the invoice was issued.
-    description: Text<form::Name>,
-    /// How many units.
+    /// Stock keeping unit of the product.
+    sku: Text<formats::Sku>,
+    /// Name of the product when the invoice was issued.
+    description: Text<formats::Name>,
+    /// Number of units, 1 to 100.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
-    /// Of one unit.
+    /// Price of one unit when the order was placed.
     unit_price: MoneyView,
 }
 
-/// A refund.
+/// A refund of all or part of a payment.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Refund")]
 pub(super) struct RefundView {
-    /// Its identifier, a `UUIDv7`.
+    /// Refund id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// What was given back of.
+    /// Id of the refunded payment (UUID).
     payment_id: Uuid,
-    /// How much was given back.
+    /// Amount refunded.
     amount: MoneyView,
-    /// Why; absent if nobody said.
+    /// Reason for the refund; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    reason: Option<Text<form::Reason>>,
-    /// The `sub` of who gave it.
-    created_by: Text<form::Subject>,
-    /// When it was given.
+    reason: Option<Text<formats::Reason>>,
+    /// Subject of the caller that recorded the refund.
+    created_by: Text<formats::Subject>,
+    /// Time of recording (RFC 3339, UTC).
     created_at: DateTime<Utc>,
 }
 
-/// A payment.
+/// A payment that was received for an invoice.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Payment")]
 pub(super) struct PaymentView {
-    /// Its identifier, a `UUIDv7`.
+    /// Payment id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// What it was for.
+    /// Id of the invoice (UUID).
     invoice_id: Uuid,
-    /// How much came.
+    /// Amount received.
     amount: MoneyView,
-    /// How much of it was given back.
+    /// Sum of the refunds of this payment.
     refunded: MoneyView,
-    /// How it is found elsewhere; absent if nobody said.
+    /// Reference of the payment in another system; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    reference: Option<Text<form::Reference>>,
-    /// Each refund, oldest first.
+    reference: Option<Text<formats::Reference>>,
+    /// Refunds of this payment, at most 100, oldest first.
     #[oai(validator(max_items = 100))]
     refunds: Vec<RefundView>,
-    /// The `sub` of who recorded it.
-    created_by: Text<form::Subject>,
-    /// When it was recorded.
+    /// Subject of the caller that recorded the payment.
+    created_by: Text<formats::Subject>,
+    /// Time of recording (RFC 3339, UTC).
     created_at: DateTime<Utc>,
 }
 
@@ -154,34 +158,34 @@ pub(super) struct PaymentView {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Invoice")]
 pub(super) struct InvoiceView {
-    /// Its identifier, a `UUIDv7`.
+    /// Invoice id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// Counts up by one, without gaps.
+    /// Invoice number: consecutive in the tenant, from 1, without gaps.
     #[oai(validator(minimum(value = "1"), maximum(value = "9007199254740991")))]
     number: i64,
-    /// What it is for.
+    /// Id of the invoiced order (UUID).
     order_id: Uuid,
-    /// Where it is in its life.
+    /// State of the invoice.
     status: InvoiceStatus,
-    /// What it asks money for.
+    /// Lines of the invoice, at most 50, as in the order.
     #[oai(validator(max_items = 50))]
     lines: Vec<InvoiceLineView>,
-    /// The sum of the lines.
+    /// Sum over all lines of quantity times unit price.
     total: MoneyView,
-    /// All payments, whether given back or not.
+    /// Sum of all payments; refunds are not subtracted.
     paid: MoneyView,
-    /// All refunds.
+    /// Sum of all refunds.
     refunded: MoneyView,
-    /// What is still to be paid.
+    /// Amount still to be paid: `total` minus `paid` plus `refunded` while `open`, else zero.
     outstanding: MoneyView,
-    /// Each payment, oldest first.
+    /// Payments, at most 100, oldest first.
     #[oai(validator(max_items = 100))]
     payments: Vec<PaymentView>,
-    /// The `sub` of who issued it.
-    issued_by: Text<form::Subject>,
-    /// When it was issued.
+    /// Subject of the caller that issued the invoice.
+    issued_by: Text<formats::Subject>,
+    /// Time of issue (RFC 3339, UTC).
     issued_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change (RFC 3339, UTC).
     updated_at: DateTime<Utc>,
 }
 
@@ -189,12 +193,12 @@ pub(super) struct InvoiceView {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct InvoicePage {
-    /// The invoices of the page.
+    /// Invoices of the page, at most 100.
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<InvoiceView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    pub(super) next_cursor: Option<Text<form::Cursor>>,
+    pub(super) next_cursor: Option<Text<formats::Cursor>>,
 }
 
 impl From<InvoiceLine> for InvoiceLineView {
@@ -240,7 +244,7 @@ impl TryFrom<Invoice> for InvoiceView {
     type Error = Problem;
 
     fn try_from(invoice: Invoice) -> Result<Self, Problem> {
-        // The database holds the sums to each other, so this cannot fail.
+        // Constraints in the database keep the sums consistent, so this cannot fail.
         let outstanding = invoice.outstanding().map_err(|_| Problem::new(Kind::Internal))?;
         Ok(Self {
             id: invoice.id.uuid(),

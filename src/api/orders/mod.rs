@@ -1,3 +1,8 @@
+//! Operations on orders: place, list, get, cancel, fulfil.
+//!
+//! The domain computes prices and totals (INPUT-09) and decides which changes of state are allowed
+//! (INPUT-11). Placing an order takes two messages to the database: one reads, one writes.
+
 mod schema;
 
 use std::sync::Arc;
@@ -9,64 +14,73 @@ use poem_openapi::{
     payload::Json,
 };
 
-use super::{
-    Context, Tag,
-    created::Created,
-    paging::Paging,
-    strict_json::StrictJson,
-    text::{Text, form},
-    values::Time,
-};
+use super::Tag;
 use crate::{
     authz::{
         Permit,
         actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
     },
     domain::{CustomerId, NewOrderError, OrderId, OrderStatus},
+    http::{
+        Context,
+        idempotency::Created,
+        paging::Paging,
+        strict_json::StrictJson,
+        text::{Text, formats},
+        values::Time,
+    },
     problem::{Kind, Problem},
     store::{OrderFilter, Position},
 };
 use schema::{NewOrder, OrderPage, OrderView};
 
-pub(super) struct Orders(pub(super) Arc<Context>);
+pub(super) struct Orders {
+    pub(super) context: Arc<Context>,
+}
 
 #[OpenApi(tag = "Tag::Orders")]
 impl Orders {
     /// Place an order
     ///
-    /// Prices are the catalogue's at this moment; the total is computed here.
+    /// Places an order at the current prices of the catalogue; the service computes the total. All
+    /// prices must be in one currency. Fails with 422 for an unknown product (`unknown_product`),
+    /// an unknown customer (`unknown_customer`), a repeated SKU (`duplicate`), or prices without a
+    /// common total (`total`).
     #[oai(path = "/v1/orders", method = "post", operation_id = "createOrder")]
     async fn create(
         &self,
         permit: Permit<CreateOrder>,
-        /// Makes a repetition of the request safe: the work is done once, and the answer is the same.
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<Text<form::IdempotencyKey>>>,
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         body: StrictJson<NewOrder>,
     ) -> Result<Created<OrderView>> {
-        let request = self.0.keyed::<CreateOrder>(key.0, None, &body.canonical);
+        let request = self.context.idempotent::<CreateOrder>(idempotency_key.0, None, &body.canonical);
         let new_order = body.value.into_domain()?;
-        let now = self.0.clock.now();
-        let mut statements = self.0.database.statements(&permit).await?;
+        let now = self.context.clock.now();
+        let mut statements = self.context.database.statements(&permit).await?;
         let inputs = statements.order_inputs(&permit, &new_order, request.as_ref(), now).await?;
-        if let Some(earlier) = Created::earlier(inputs.earlier)? {
-            return Ok(earlier);
+        if let Some(response) = Created::replay(inputs.stored_outcome)? {
+            return Ok(response);
         }
-        if new_order.customer().is_some() && !inputs.customer_known {
+        if new_order.customer().is_some() && !inputs.customer_exists {
             return Err(Problem::from(NewOrderError::UnknownCustomer).into());
         }
-        let priced = new_order.price(&inputs.catalogue, permit.tenant(), permit.principal().subject(), now);
-        let order = priced.map_err(Problem::from)?;
+        let order = new_order
+            .price(&inputs.catalogue, permit.tenant(), permit.principal().subject(), now)
+            .map_err(Problem::from)?;
         let location = format!("/v1/orders/{}", order.id);
         let created = Created::new(OrderView::from(order.clone()), Some(location));
-        let answer = created.answer();
+        let answer = created.to_stored();
         statements.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
         Ok(created)
     }
 
     /// List orders
     ///
-    /// Newest first, by any of state, customer and time of placing.
+    /// Lists the orders of the tenant, newest first. Filters by state, customer and time of placing
+    /// can be combined.
     #[oai(path = "/v1/orders", method = "get", operation_id = "listOrders")]
     #[expect(clippy::too_many_arguments, reason = "one per parameter of the query")]
     async fn list(
@@ -74,79 +88,95 @@ impl Orders {
         permit: Permit<ListOrders>,
         /// Only orders in this state.
         status: Query<Option<schema::OrderStatus>>,
-        /// Only orders for this customer.
+        /// Only orders for this customer (UUID).
         #[oai(name = "customerId")]
         customer: Query<Option<CustomerId>>,
-        /// Only orders placed at this time or later.
+        /// Only orders placed at or after this time (RFC 3339).
         #[oai(name = "createdFrom")]
         from: Query<Option<Time>>,
-        /// Only orders placed before this time.
+        /// Only orders placed before this time (RFC 3339).
         #[oai(name = "createdTo")]
         to: Query<Option<Time>>,
-        /// Most items on the page.
-        #[oai(default = "super::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        /// Maximum number of items on the page: 1 to 100, default 20.
+        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
-        /// `nextCursor` of the page before.
-        cursor: Query<Option<Text<form::Cursor>>>,
+        /// `nextCursor` of the previous page. Omit it for the first page.
+        cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<OrderPage>> {
-        let paging = Paging::new(&self.0.mac_key, "orders", permit.tenant(), limit.0);
-        let end = to.0.map_or_else(Position::start, |to| Position::before(to.0));
-        let start = paging.open(cursor.0.as_deref())?.map_or(end, |cursor: Position| cursor.later(end));
+        let paging = Paging::new(&self.context.mac_key, "orders", permit.tenant(), limit.0);
+        let newest = to.0.map_or_else(Position::start, |to| Position::before(to.0));
+        let start = paging.open(cursor.0.as_deref())?.map_or(newest, |cursor: Position| cursor.later(newest));
         let filter = OrderFilter {
             status: status.0.map(OrderStatus::from),
             customer: customer.0,
             created_from: from.0.map(|from| from.0),
         };
-        let mut tx = self.0.database.read(&permit).await?;
+        let mut tx = self.context.database.read(&permit).await?;
         let mut orders = tx.orders(start, filter, paging.read_ahead()).await?;
-        let position = |order: &crate::domain::Order| Position { at: order.created_at, id: order.id.uuid() };
-        let next_cursor = paging.cut(&mut orders, |order| position(order).to_string());
+        let next_cursor =
+            paging.cut(&mut orders, |order| Position { at: order.created_at, id: order.id.uuid() }.to_string());
         Ok(Json(OrderPage { items: orders.into_iter().map(OrderView::from).collect(), next_cursor }))
     }
 
-    /// Get one order
+    /// Get an order
     ///
-    /// With its lines, at the prices of when it was placed.
+    /// Returns the order with its lines, at the prices of the time it was placed.
     #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
-    async fn get(&self, permit: Permit<GetOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
-        let order = self.0.database.order(&permit, id.0).await?;
+    async fn get(
+        &self,
+        permit: Permit<GetOrder>,
+        /// Order id (UUID).
+        id: Path<OrderId>,
+    ) -> Result<Json<OrderView>> {
+        let order = self.context.database.order(&permit, id.0).await?;
         Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
     /// Cancel an order
     ///
-    /// Allowed until money for it is kept; afterwards 409. An invoice that was issued is voided.
+    /// Cancels an order that is `placed`, or `invoiced` with no payment kept (payments minus
+    /// refunds are zero). Also voids its invoice. Any other state fails with 409 (`conflict`), so a
+    /// second call fails too.
     #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
-    async fn cancel(&self, permit: Permit<CancelOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_order(id.0).await?;
-        let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&order)?;
-        let now = self.0.clock.now();
-        let invoice = tx.invoice_of(&order).await?;
+    async fn cancel(
+        &self,
+        permit: Permit<CancelOrder>,
+        /// Order id (UUID).
+        id: Path<OrderId>,
+    ) -> Result<Json<OrderView>> {
+        let mut tx = self.context.database.write(&permit).await?;
+        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let order_permit = permit.for_object(&order)?;
+        let now = self.context.clock.now();
+        let invoice = tx.active_invoice(&order).await?;
         if let Some(invoice) = &invoice {
-            tx.set_void(&permit.narrow(invoice)?, now).await?;
+            tx.set_void(&permit.for_object(invoice)?, now).await?;
         }
         order.status = order.status.cancel()?;
         order.updated_at = now;
-        tx.set_order_status(&narrowed, order.status, now).await?;
+        tx.set_order_status(&order_permit, order.status, now).await?;
         let voided: Vec<_> = invoice.iter().map(|invoice| ("invoice_voided", invoice.id.to_string())).collect();
         tx.commit_with(&permit, order.id, &voided).await?;
         Ok(Json(order.into()))
     }
 
-    /// Say that an order was delivered
+    /// Fulfil an order
     ///
-    /// Allowed once it is paid.
+    /// Marks a `paid` order as delivered. Any other state fails with 409 (`conflict`), so a second
+    /// call fails too.
     #[oai(path = "/v1/orders/:id/fulfil", method = "post", operation_id = "fulfilOrder")]
-    async fn fulfil(&self, permit: Permit<FulfilOrder>, id: Path<OrderId>) -> Result<Json<OrderView>> {
-        let mut tx = self.0.database.write(&permit).await?;
-        let found = tx.lock_order(id.0).await?;
-        let mut order = found.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let narrowed = permit.narrow(&order)?;
+    async fn fulfil(
+        &self,
+        permit: Permit<FulfilOrder>,
+        /// Order id (UUID).
+        id: Path<OrderId>,
+    ) -> Result<Json<OrderView>> {
+        let mut tx = self.context.database.write(&permit).await?;
+        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let order_permit = permit.for_object(&order)?;
         order.status = order.status.fulfil()?;
-        order.updated_at = self.0.clock.now();
-        tx.set_order_status(&narrowed, order.status, order.updated_at).await?;
+        order.updated_at = self.context.clock.now();
+        tx.set_order_status(&order_permit, order.status, order.updated_at).await?;
         tx.commit(&permit, order.id).await?;
         Ok(Json(order.into()))
     }

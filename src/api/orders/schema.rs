@@ -1,53 +1,58 @@
-//! Orders as callers send and see them.
+//! Schemas of orders, the conversions from and to the domain, and the problems of an invalid order.
+//!
+//! A request carries no prices and no total (INPUT-09): the domain computes both from the
+//! catalogue.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::{
-        api_enum,
-        faults::Faults,
-        money::MoneyView,
-        text::{Text, form},
-    },
+    api::money::MoneyView,
     domain::{self, CustomerId, NewOrderError, Note, Order, OrderLine, Quantity},
+    http::{
+        api_enum,
+        field_errors::FieldErrors,
+        text::{Text, formats},
+    },
     problem::{Kind, Problem},
 };
 
 api_enum! {
-    /// How fast an order travels.
+    /// Shipping speed of an order.
     ShippingSpeed = domain::ShippingSpeed { Standard, Express }
 }
 api_enum! {
-    /// Where an order is in its life.
+    /// State of an order: `placed` → `invoiced` → `paid` → `fulfilled`; `placed` or `invoiced` →
+    /// `cancelled`; `paid` → `refunded`. Voiding the invoice leads from `invoiced` back to
+    /// `placed`.
     OrderStatus = domain::OrderStatus { Placed, Invoiced, Paid, Fulfilled, Cancelled, Refunded }
 }
 
-/// One line of an order to place.
+/// Line of an order to place.
 #[derive(Debug, Object)]
 pub(super) struct NewOrderLine {
-    /// What to order; lower case is taken for upper case. Each sku stands in one line only.
-    sku: Text<form::AnySku>,
-    /// How many units.
+    /// Stock keeping unit of the product, case-insensitive. Each SKU may occur in one line only.
+    sku: Text<formats::AnySku>,
+    /// Number of units, 1 to 100.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
 }
 
-/// An order to place. Prices are the catalogue's at this moment; none can be sent.
+/// Order to place. It has no prices: the service takes them from the catalogue.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", example)]
 pub(super) struct NewOrder {
-    /// Who it is for.
+    /// Id of the customer (UUID). Omit it for an order without a customer.
     #[oai(skip_serializing_if_is_none)]
     customer_id: Option<Uuid>,
-    /// What to order.
+    /// Lines of the order, 1 to 50.
     #[oai(validator(min_items = 1, max_items = 50))]
     lines: Vec<NewOrderLine>,
-    /// How it travels.
+    /// Shipping speed.
     shipping_speed: ShippingSpeed,
-    /// Anything to remember about it; no control characters but line breaks.
-    note: Option<Text<form::Note>>,
+    /// Free text, 1 to 500 characters, without control characters other than line breaks.
+    note: Option<Text<formats::Note>>,
 }
 
 impl Example for NewOrder {
@@ -64,19 +69,19 @@ impl Example for NewOrder {
 
 impl NewOrder {
     pub(super) fn into_domain(self) -> Result<domain::NewOrder, Problem> {
-        let mut faults = Faults::default();
+        let mut errors = FieldErrors::default();
         let mut lines = Vec::with_capacity(self.lines.len());
         for (index, line) in self.lines.iter().enumerate() {
-            let sku = faults.parse(format!("/lines/{index}/sku"), &line.sku);
+            let sku = errors.parse(format!("/lines/{index}/sku"), &line.sku);
             let quantity = Quantity::try_from(line.quantity);
-            let quantity = faults.note(format!("/lines/{index}/quantity"), "out_of_range", quantity);
+            let quantity = errors.note(format!("/lines/{index}/quantity"), "out_of_range", quantity);
             if let (Some(sku), Some(quantity)) = (sku, quantity) {
                 lines.push(domain::NewOrderLine { sku, quantity });
             }
         }
-        let note: Option<Note> = faults.parse_optional("/note", self.note.as_deref());
+        let note: Option<Note> = errors.parse_optional("/note", self.note.as_deref());
         let customer = self.customer_id.map(CustomerId::from_uuid);
-        let note = faults.finish(Some(note))?;
+        let note = errors.finish(Some(note))?;
         Ok(domain::NewOrder::new(customer, lines, self.shipping_speed.into(), note)?)
     }
 }
@@ -99,16 +104,16 @@ impl From<NewOrderError> for Problem {
     }
 }
 
-/// One line of an order, at the price of the time it was placed.
+/// Line of an order, at the price of the time of the order.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "OrderLine")]
 struct OrderLineView {
-    /// What was ordered.
-    sku: Text<form::Sku>,
-    /// How many units.
+    /// Stock keeping unit of the product.
+    sku: Text<formats::Sku>,
+    /// Number of units, 1 to 100.
     #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
     quantity: i32,
-    /// Of one unit.
+    /// Price of one unit when the order was placed.
     unit_price: MoneyView,
 }
 
@@ -116,28 +121,28 @@ struct OrderLineView {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", rename = "Order")]
 pub(super) struct OrderView {
-    /// Its identifier, a `UUIDv7`.
+    /// Order id (UUIDv7, RFC 9562).
     id: Uuid,
-    /// Who it is for; absent if nobody was named.
+    /// Id of the customer (UUID); absent for an order without a customer.
     #[oai(skip_serializing_if_is_none)]
     customer_id: Option<Uuid>,
-    /// Where it is in its life.
+    /// State of the order.
     status: OrderStatus,
-    /// How it travels.
+    /// Shipping speed.
     shipping_speed: ShippingSpeed,
-    /// What was written on it; absent if nothing was.
+    /// Free text from the caller; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
-    note: Option<Text<form::Note>>,
-    /// What was ordered.
+    note: Option<Text<formats::Note>>,
+    /// Lines of the order, at most 50, in the sequence of the request.
     #[oai(validator(max_items = 50))]
     lines: Vec<OrderLineView>,
-    /// The sum of the lines.
+    /// Sum over all lines of quantity times unit price.
     total: MoneyView,
-    /// The `sub` of who placed it.
-    created_by: Text<form::Subject>,
-    /// When it was placed.
+    /// Subject of the caller that placed the order.
+    created_by: Text<formats::Subject>,
+    /// Time of placing the order (RFC 3339, UTC).
     created_at: DateTime<Utc>,
-    /// When it last changed.
+    /// Time of the last change (RFC 3339, UTC).
     updated_at: DateTime<Utc>,
 }
 
@@ -145,12 +150,12 @@ pub(super) struct OrderView {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct OrderPage {
-    /// The orders of the page.
+    /// Orders of the page, at most 100.
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<OrderView>,
-    /// What to send as `cursor` for the next page; null on the last.
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    pub(super) next_cursor: Option<Text<form::Cursor>>,
+    pub(super) next_cursor: Option<Text<formats::Cursor>>,
 }
 
 impl From<OrderLine> for OrderLineView {

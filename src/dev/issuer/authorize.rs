@@ -1,4 +1,7 @@
-//! The authorization endpoint: a page on which anybody picks a demo person.
+//! Authorization endpoint of the development issuer (RFC 6749 section 4.1, RFC 7636).
+//!
+//! `GET` shows a page with one button per demo user instead of a password form; `POST` issues an
+//! authorization code for the chosen user and redirects.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -26,16 +29,17 @@ pub(super) struct AuthorizeRequest {
     code_challenge_method: Option<String>,
 }
 
+/// The submitted form: the chosen user, and the authorization request it answers.
 #[derive(Deserialize)]
-pub(super) struct Pick {
+pub(super) struct Choice {
     subject: String,
     #[serde(flatten)]
     request: AuthorizeRequest,
 }
 
 impl AuthorizeRequest {
-    /// What is wrong with it. Nobody is redirected anywhere before this is `Ok`.
-    fn check(&self) -> Result<(), &'static str> {
+    /// Validates the request. No redirect happens before this returns `Ok`.
+    fn validate(&self) -> Result<(), &'static str> {
         if self.client_id != WEB_CLIENT {
             return Err("unknown client_id");
         }
@@ -52,17 +56,19 @@ impl AuthorizeRequest {
         Ok(())
     }
 
-    /// The scopes asked for that exist.
+    /// The requested scopes that exist.
     fn granted_scope(&self) -> String {
-        let known = |s: &&str| matches!(*s, "openid" | "offline_access") || Scope::ALL.iter().any(|k| k.as_str() == *s);
-        self.scope.split(' ').filter(known).collect::<Vec<_>>().join(" ")
+        let exists = |name: &&str| {
+            matches!(*name, "openid" | "offline_access") || Scope::ALL.iter().any(|scope| scope.as_str() == *name)
+        };
+        self.scope.split(' ').filter(exists).collect::<Vec<_>>().join(" ")
     }
 }
 
 #[handler]
-pub(super) fn page(Data(provider): Data<&Arc<Provider>>, Query(request): Query<AuthorizeRequest>) -> Response {
-    if let Err(message) = request.check() {
-        return refused(message);
+pub(super) fn sign_in_page(Data(provider): Data<&Arc<Provider>>, Query(request): Query<AuthorizeRequest>) -> Response {
+    if let Err(message) = request.validate() {
+        return error_page(message);
     }
     let mut people = String::new();
     for person in &provider.people {
@@ -106,19 +112,19 @@ pub(super) fn page(Data(provider): Data<&Arc<Provider>>, Query(request): Query<A
 }
 
 #[handler]
-pub(super) fn pick(Data(provider): Data<&Arc<Provider>>, Form(pick): Form<Pick>) -> Response {
-    let Pick { subject, request } = pick;
-    if let Err(message) = request.check() {
-        return refused(message);
+pub(super) fn choose_user(Data(provider): Data<&Arc<Provider>>, Form(choice): Form<Choice>) -> Response {
+    let Choice { subject, request } = choice;
+    if let Err(message) = request.validate() {
+        return error_page(message);
     }
     if provider.person(&subject).is_none() {
-        return refused("no such person");
+        return error_page("unknown subject");
     }
     let (Ok(code), Ok(mut target)) = (random_text(), url::Url::parse(&request.redirect_uri)) else {
-        return refused("cannot redirect");
+        return error_page("cannot redirect");
     };
     let scope = request.granted_scope();
-    provider.grants.remember_code(
+    provider.grants.store_code(
         &code,
         Code {
             client: request.client_id,
@@ -134,13 +140,16 @@ pub(super) fn pick(Data(provider): Data<&Arc<Provider>>, Form(pick): Form<Pick>)
     if let Some(state) = &request.state {
         target.query_pairs_mut().append_pair("state", state);
     }
-    // RFC 9207: against mix-up of issuers.
+    // RFC 9207: `iss` stops mix-up attacks between issuers.
     target.query_pairs_mut().append_pair("iss", &provider.url);
     Response::builder().status(StatusCode::SEE_OTHER).header(header::LOCATION, target.as_str()).finish()
 }
 
-fn refused(message: &str) -> Response {
-    html_page(StatusCode::BAD_REQUEST, format!("<!doctype html><title>Refused</title><p>{}</p>", escape(message)))
+fn error_page(message: &str) -> Response {
+    html_page(
+        StatusCode::BAD_REQUEST,
+        format!("<!doctype html><title>Request rejected</title><p>{}</p>", escape(message)),
+    )
 }
 
 fn html_page(status: StatusCode, html: String) -> Response {
@@ -154,7 +163,7 @@ fn html_page(status: StatusCode, html: String) -> Response {
         .body(html)
 }
 
-/// Text as HTML text or attribute value.
+/// Escapes text for use in HTML text and attribute values.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -1,4 +1,7 @@
-//! What the issuer has granted and not yet forgotten: codes and refresh tokens.
+//! In-memory store of authorization codes and refresh tokens.
+//!
+//! The endpoints in `authorize` and `token` write and redeem them. The store holds SHA-256 digests
+//! instead of the codes and tokens. A restart of the issuer empties it.
 
 use std::{
     collections::HashMap,
@@ -7,12 +10,12 @@ use std::{
 
 use crate::crypto;
 
-/// How long an authorization code is valid, in seconds.
+/// Lifetime of an authorization code, in seconds.
 const CODE_SECONDS: i64 = 60;
-/// How long a refresh token is valid, in seconds.
+/// Lifetime of a refresh token, in seconds.
 const REFRESH_SECONDS: i64 = 8 * 3600;
 
-/// A sign-in that was allowed, waiting to be exchanged.
+/// The grant behind an authorization code that has not been redeemed.
 #[derive(Clone, Debug)]
 pub(super) struct Code {
     pub(super) client: String,
@@ -24,7 +27,7 @@ pub(super) struct Code {
     pub(super) issued_at: i64,
 }
 
-/// What a refresh token stands for.
+/// The grant behind a refresh token.
 #[derive(Clone, Debug)]
 pub(super) struct Refresh {
     pub(super) client: String,
@@ -35,7 +38,7 @@ pub(super) struct Refresh {
     used: bool,
 }
 
-/// Holds digests instead of the codes and tokens themselves.
+/// Outstanding codes and refresh tokens, keyed by their SHA-256 digest.
 #[derive(Debug, Default)]
 pub(super) struct Grants(Mutex<State>);
 
@@ -47,26 +50,26 @@ struct State {
 }
 
 impl Grants {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn remember_code(&self, code: &str, grant: Code) {
-        let mut state = self.state();
+    pub(super) fn store_code(&self, code: &str, grant: Code) {
+        let mut state = self.lock();
         let now = grant.issued_at;
         state.codes.retain(|_, code| now - code.issued_at <= CODE_SECONDS);
         state.codes.insert(crypto::sha256(code.as_bytes()), grant);
     }
 
-    /// The grant of a code, which is then used up (RFC 6749 section 4.1.2).
+    /// Redeems a code. A code works once (RFC 6749 section 4.1.2).
     pub(super) fn take_code(&self, code: &str, now: i64) -> Option<Code> {
-        let grant = self.state().codes.remove(&crypto::sha256(code.as_bytes()))?;
+        let grant = self.lock().codes.remove(&crypto::sha256(code.as_bytes()))?;
         (now - grant.issued_at <= CODE_SECONDS).then_some(grant)
     }
 
-    /// Starts a family of refresh tokens with `token` as its first.
+    /// Starts a refresh token family: all tokens that rotate from `token`.
     pub(super) fn start_family(&self, token: &str, client: &str, subject: &str, scope: &str, now: i64) {
-        let mut state = self.state();
+        let mut state = self.lock();
         state.families += 1;
         let refresh = Refresh {
             client: client.to_owned(),
@@ -79,31 +82,33 @@ impl Grants {
         state.refresh.insert(crypto::sha256(token.as_bytes()), refresh);
     }
 
-    /// Exchanges `old` for `new`. An old token that comes a second time was stolen from somebody, and as
-    /// it is not known from whom, its whole family ends (RFC 9700 section 4.14.2).
+    /// Replaces the refresh token `old` by `new`.
+    ///
+    /// A reused token was stolen, and the issuer cannot tell the thief from the client: so reuse
+    /// revokes the whole family (RFC 9700 section 4.14.2).
     pub(super) fn rotate(&self, old: &str, new: &str, client: &str, now: i64) -> Option<Refresh> {
-        let mut state = self.state();
-        let known = state.refresh.get_mut(&crypto::sha256(old.as_bytes())).filter(|known| known.client == client)?;
-        if known.used {
-            let family = known.family;
+        let mut state = self.lock();
+        let grant = state.refresh.get_mut(&crypto::sha256(old.as_bytes())).filter(|grant| grant.client == client)?;
+        if grant.used {
+            let family = grant.family;
             state.refresh.retain(|_, refresh| refresh.family != family);
             return None;
         }
-        if now - known.issued_at > REFRESH_SECONDS {
+        if now - grant.issued_at > REFRESH_SECONDS {
             return None;
         }
-        known.used = true;
-        let granted = known.clone();
+        grant.used = true;
+        let granted = grant.clone();
         let successor = Refresh { used: false, ..granted.clone() };
         state.refresh.insert(crypto::sha256(new.as_bytes()), successor);
         Some(granted)
     }
 
-    /// Ends the family of a refresh token, if it is one of this client's (RFC 7009 section 2.1).
+    /// Revokes the family of a refresh token that belongs to this client (RFC 7009 section 2.1).
     pub(super) fn revoke(&self, token: &str, client: &str) {
-        let mut state = self.state();
-        let known = state.refresh.get(&crypto::sha256(token.as_bytes())).filter(|known| known.client == client);
-        if let Some(family) = known.map(|known| known.family) {
+        let mut state = self.lock();
+        let grant = state.refresh.get(&crypto::sha256(token.as_bytes())).filter(|grant| grant.client == client);
+        if let Some(family) = grant.map(|grant| grant.family) {
             state.refresh.retain(|_, refresh| refresh.family != family);
         }
     }

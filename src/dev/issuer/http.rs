@@ -1,4 +1,5 @@
-//! The issuer's routes.
+//! HTTP routes of the development issuer: discovery, JWKS, and the endpoints of [`authorize`] and
+//! [`token`]. [`DevIssuer::start`](super::DevIssuer::start) spawns the server.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -29,7 +30,7 @@ fn routes(provider: Arc<Provider>) -> impl Endpoint {
     Route::new()
         .at("/.well-known/openid-configuration", get(discovery))
         .at("/jwks", get(jwks))
-        .at("/authorize", get(authorize::page).post(authorize::pick))
+        .at("/authorize", get(authorize::sign_in_page).post(authorize::choose_user))
         .at("/token", post(token::token))
         .at("/revoke", post(token::revoke))
         .with(
@@ -41,7 +42,7 @@ fn routes(provider: Arc<Provider>) -> impl Endpoint {
         .data(provider)
 }
 
-/// OpenID Connect Discovery 1.0 section 3.
+/// Provider metadata (OpenID Connect Discovery 1.0 section 3).
 #[handler]
 fn discovery(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
     let url = &provider.url;

@@ -1,9 +1,10 @@
 //! The development issuer: an OpenID provider for one machine.
 //!
-//! Real where it counts: discovery, an ES256 key it makes at each start, authorization code
-//! with PKCE, client credentials, refresh with rotation and reuse detection, revocation, and
-//! access tokens in the form of RFC 9068. Not real where a person would log in: a page lets
-//! anybody pick any demo person. Its state is in memory; a restart forgets every grant.
+//! It implements discovery, authorization code with PKCE, client credentials, refresh tokens with
+//! rotation and reuse detection, revocation, and RFC 9068 access tokens signed with an ES256 key
+//! that is generated at each start. It does not authenticate users: a page offers every demo user
+//! without a password. State is in memory; a restart drops every grant. `dev` and the tests start
+//! it.
 
 mod authorize;
 mod grants;
@@ -30,35 +31,35 @@ use crate::{
 };
 use grants::Grants;
 
-/// How long an access token is valid, in seconds.
+/// Lifetime of an access token, in seconds.
 pub const ACCESS_TOKEN_SECONDS: i64 = 900;
-/// The public client that people sign in with.
+/// The public client: users sign in with authorization code and PKCE.
 pub const WEB_CLIENT: &str = "demo-web";
-/// The confidential client that acts for itself.
+/// The confidential client: it gets tokens of its own by client credentials.
 pub const SERVICE_CLIENT: &str = "demo-service";
 
 /// Why the issuer does not start.
 #[derive(Debug, Error)]
 pub enum IssuerError {
-    /// No key could be made.
-    #[error("cannot make a signing key")]
+    /// Key generation failed.
+    #[error("cannot generate a signing key")]
     Key,
-    /// Nothing could be made at random.
+    /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The listener is not usable.
+    /// The listener has no usable address.
     #[error("cannot listen")]
     Listen(#[from] std::io::Error),
 }
 
-/// A running issuer. Stops when dropped.
+/// A running issuer. Dropping it stops the server.
 #[derive(Debug)]
 pub struct DevIssuer {
     provider: Arc<Provider>,
     server: JoinHandle<()>,
 }
 
-/// What the endpoints work with.
+/// State that the endpoints share.
 #[derive(Debug)]
 struct Provider {
     url: String,
@@ -73,7 +74,7 @@ struct Provider {
 }
 
 impl DevIssuer {
-    /// Serves on `listener`, for an API of this audience, with these people to sign in as.
+    /// Serves on `listener`. Tokens are for `audience`; `people` can sign in.
     pub fn start(
         listener: TcpListener,
         audience: &str,
@@ -97,38 +98,38 @@ impl DevIssuer {
         Ok(Self { provider, server })
     }
 
-    /// The issuer identifier, which is also its address.
+    /// The issuer identifier, which is also the base URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.provider.url
     }
 
-    /// The key it signs with.
+    /// The signing key of all tokens.
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.provider.key
     }
 
-    /// How often its keys were asked for.
+    /// Number of requests for `/jwks` so far.
     #[must_use]
     pub fn key_requests(&self) -> u64 {
         self.provider.key_requests.load(Ordering::Relaxed)
     }
 
-    /// The secret of [`SERVICE_CLIENT`], new at each start.
+    /// The secret of [`SERVICE_CLIENT`]. Each start generates another.
     #[must_use]
     pub fn service_secret(&self) -> &str {
         &self.provider.service_secret
     }
 
-    /// The claims of a fresh access token for `person` with these scopes.
+    /// The claims of an access token for `person` with these scopes, issued now.
     #[must_use]
     pub fn claims(&self, person: &Person, scopes: &[Scope]) -> Value {
         let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         self.provider.access_claims(WEB_CLIENT, Some(person), &scopes.join(" "))
     }
 
-    /// An access token for `person` with these scopes, the same as the token endpoint issues.
+    /// An access token for `person` with these scopes, as the token endpoint issues it.
     #[must_use]
     pub fn access_token(&self, person: &Person, scopes: &[Scope]) -> String {
         self.provider.key.access_token(&self.claims(person, scopes))
@@ -142,7 +143,8 @@ impl Drop for DevIssuer {
 }
 
 impl Provider {
-    /// Claims of an access token (RFC 9068 section 2.2), for a person or for the client itself.
+    /// Claims of an access token (RFC 9068 section 2.2). Without `person`, the client is the
+    /// subject.
     fn access_claims(&self, client: &str, person: Option<&Person>, scope: &str) -> Value {
         let now = self.clock.timestamp();
         let mut claims = json!({
@@ -162,7 +164,8 @@ impl Provider {
         claims
     }
 
-    /// Claims of an ID token (OpenID Connect Core section 2), which says to the client who signed in.
+    /// Claims of an ID token (OpenID Connect Core section 2), which tells the client the signed-in
+    /// user.
     fn id_claims(&self, client: &str, person: &Person, nonce: Option<&str>) -> Value {
         let now = self.clock.timestamp();
         json!({
@@ -181,13 +184,14 @@ impl Provider {
     }
 }
 
-/// 32 random bytes as text that fits in a URL.
+/// 32 random bytes in base64url.
 fn random_text() -> Result<String, RandomError> {
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     Ok(URL_SAFE_NO_PAD.encode(crypto::random::<32>()?))
 }
 
-/// The redirects a native client on this machine may ask for: loopback, any port (RFC 8252 section 7.3).
+/// Whether `uri` is a loopback redirect URI of a native client, with any port (RFC 8252 section
+/// 7.3).
 fn is_loopback_redirect(uri: &str) -> bool {
     url::Url::parse(uri).is_ok_and(|url| {
         let host = url.host_str().unwrap_or_default();

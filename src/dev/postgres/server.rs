@@ -1,3 +1,8 @@
+//! Starts and stops the private PostgreSQL server.
+//!
+//! The server runs under a small shell supervisor that stops it when this program ends, even by
+//! `kill -9`. One folder holds data, password, log and a lock: one server per folder at a time.
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
@@ -13,18 +18,20 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 
-use super::{Binaries, PostgresError, account::Account, while_trying};
+use super::{Binaries, PostgresError, account::Account, io_error};
 use crate::crypto;
 
-/// For the server to answer after its start, crash recovery included.
-const START_LIMIT: Duration = Duration::from_mins(1);
-/// For the server to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
-const POLL: Duration = Duration::from_millis(20);
+/// Time limit for the first connection after a start, crash recovery included.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+/// Time limit for a stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Runs the server and stops it when our end of the pipe on descriptor 3 closes, which happens
-/// however this program ends, `kill -9` included. That needs no unsafe code and no signal handler. A
-/// folder as the first argument is deleted when the server has ended.
+/// Shell script that runs the server and stops it when the pipe on descriptor 3 closes.
+///
+/// This program holds the other end, which the kernel closes however the program ends, `kill -9`
+/// included. That needs no unsafe code and no signal handler. If the first argument is not empty,
+/// the script deletes that folder after the server ended.
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null
 disposable="$1"
@@ -40,41 +47,41 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// Whether data must survive a crash of the machine.
+/// Whether data survives a crash of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Yes: data is kept between runs.
+    /// Writes are flushed to disk: data is kept between runs.
     Durable,
-    /// No, and it is deleted when the server ends: for tests, which make their own.
+    /// Writes are not flushed, and the data is deleted when the server ends: for tests.
     Disposable,
 }
 
-/// What becomes of the data of earlier runs.
+/// Treatment of data that an earlier run left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Data {
-    /// It is used again.
-    Kept,
-    /// It is deleted first.
-    Deleted,
+pub enum ExistingData {
+    /// Use it.
+    Keep,
+    /// Delete it before the start.
+    Delete,
 }
 
-/// A running server. Stops when dropped; [`Server::stop`] also waits for it.
+/// A running server. Dropping it stops the server; [`Server::stop`] also waits for the end.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     pipe: Option<ChildStdin>,
     url: String,
-    // Held for as long as the server runs.
+    // Keeps the lock for the lifetime of the server.
     _lock: File,
 }
 
 impl Server {
-    /// Starts a server whose data is in `root`, made there if there is none.
+    /// Starts a server with its data in `root`. Runs `initdb` there if `root` has no data.
     pub async fn start(
         root: &Path,
         binaries: &Binaries,
         durability: Durability,
-        earlier: Data,
+        existing: ExistingData,
     ) -> Result<Self, PostgresError> {
         let account = Account::find()?;
         let root = usable_root(root, account)?;
@@ -84,8 +91,8 @@ impl Server {
         if data.join("postmaster.pid").exists() {
             stop_leftover(&data, binaries, account);
         }
-        if earlier == Data::Deleted && data.exists() {
-            fs::remove_dir_all(&data).map_err(while_trying(format!("cannot empty {}", data.display())))?;
+        if existing == ExistingData::Delete && data.exists() {
+            fs::remove_dir_all(&data).map_err(io_error(format!("cannot delete {}", data.display())))?;
         }
         if !data.join("PG_VERSION").exists() {
             initdb(&root, &data, binaries, account)?;
@@ -96,25 +103,26 @@ impl Server {
         let pipe = child.stdin.take();
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
         let server = Self { child, pipe, url, _lock: lock };
-        server.wait_until_it_answers(&log).await
+        server.wait_until_ready(&log).await
     }
 
-    /// A URL of the superuser.
+    /// Connection URL of the superuser.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops the server: what runs is rolled back, what was committed is on disk.
+    /// Stops the server (fast shutdown): open transactions are rolled back, committed data is on
+    /// disk.
     pub async fn stop(mut self) {
         drop(self.pipe.take());
         let started = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < STOP_LIMIT {
-            tokio::time::sleep(POLL).await;
+        while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < STOP_TIMEOUT {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn wait_until_it_answers(mut self, log: &Path) -> Result<Self, PostgresError> {
+    async fn wait_until_ready(mut self, log: &Path) -> Result<Self, PostgresError> {
         let started = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -125,24 +133,24 @@ impl Server {
                     let _ = connection.close().await;
                     return Ok(self);
                 }
-                Err(source) if started.elapsed() > START_LIMIT => {
-                    return Err(PostgresError::Silent { log: log.to_owned(), source });
+                Err(source) if started.elapsed() > START_TIMEOUT => {
+                    return Err(PostgresError::NoConnection { log: log.to_owned(), source });
                 }
-                Err(_) => tokio::time::sleep(POLL).await,
+                Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }
 }
 
-/// `root`, or a folder beside the system's temporary files if the account has no way into it
-/// (a checkout under `/root`, say).
+/// Returns `root`, or a folder below `/var/tmp` if the account has no access to `root`, as in a
+/// checkout below `/root`.
 fn usable_root(root: &Path, account: Account) -> Result<PathBuf, PostgresError> {
-    let absolute = std::path::absolute(root).map_err(while_trying("cannot find the working directory"))?;
+    let absolute = std::path::absolute(root).map_err(io_error("cannot find the working directory"))?;
     let digest = crypto::hex(&crypto::sha256(absolute.as_os_str().as_encoded_bytes()));
-    let elsewhere = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", env!("CARGO_PKG_NAME")));
-    for candidate in [absolute, elsewhere] {
-        let what = format!("cannot use {}", candidate.display());
-        claim(&candidate, account).map_err(while_trying(what))?;
+    let fallback = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", env!("CARGO_PKG_NAME")));
+    for candidate in [absolute, fallback] {
+        let message = format!("cannot use {}", candidate.display());
+        create_private(&candidate, account).map_err(io_error(message))?;
         if account.can_use(&candidate) {
             return Ok(candidate);
         }
@@ -150,73 +158,76 @@ fn usable_root(root: &Path, account: Account) -> Result<PathBuf, PostgresError> 
     Err(PostgresError::NoAccount)
 }
 
-/// Makes the folder for the account alone. One that exists must be ours or the account's already and
-/// closed to others: whoever else could have put something in it could have put links or settings there.
-fn claim(folder: &Path, account: Account) -> io::Result<()> {
+/// Creates a folder that only the account can access.
+///
+/// An existing folder must belong to the account or the current user and be closed to group and
+/// others. Otherwise another user could have planted links or server settings in it.
+fn create_private(folder: &Path, account: Account) -> io::Result<()> {
     if let Some(parent) = folder.parent() {
         fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => account.own(folder),
+        Ok(()) => account.take_ownership(folder),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let metadata = fs::symlink_metadata(folder)?;
             // No bit for the group or for others.
-            let closed = metadata.permissions().mode().trailing_zeros() >= 6;
-            if metadata.is_dir() && closed && account.may_own(metadata.uid()) {
-                account.own(folder)
+            let is_private = metadata.permissions().mode().trailing_zeros() >= 6;
+            if metadata.is_dir() && is_private && account.trusts_owner(metadata.uid()) {
+                account.take_ownership(folder)
             } else {
-                Err(io::Error::other("it exists, and is not a folder of ours that is closed to others"))
+                Err(io::Error::other("it exists, and is not a private folder of this user"))
             }
         }
         Err(error) => Err(error),
     }
 }
 
-/// One server per folder. The lock goes with the process that holds it.
+/// Locks the folder: one server per folder. The kernel releases the lock when the process ends.
 fn lock(root: &Path) -> Result<File, PostgresError> {
     let path = root.join("lock");
-    let file = File::create(&path).map_err(while_trying(format!("cannot write {}", path.display())))?;
+    let file = File::create(&path).map_err(io_error(format!("cannot write {}", path.display())))?;
     file.try_lock().map_err(|_| PostgresError::InUse(root.to_owned()))?;
     Ok(file)
 }
 
-/// The superuser's password, made once per folder and readable by the account only.
+/// Loads the superuser's password, or generates it. The file is readable by the account only.
 fn password(root: &Path, account: Account) -> Result<String, PostgresError> {
     let path = root.join("superuser-password");
     if let Ok(password) = fs::read_to_string(&path) {
         return Ok(password);
     }
     let password = crypto::hex(&crypto::random::<24>()?);
-    // Under another name first, so that an interrupted run leaves none that is cut off.
-    let fresh = root.join("superuser-password.new");
+    // Write, then rename: an interrupted run leaves no truncated password.
+    let temporary = root.join("superuser-password.new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(password.as_bytes())?;
-        account.own(&fresh)?;
-        fs::rename(&fresh, &path)
+        account.take_ownership(&temporary)?;
+        fs::rename(&temporary, &path)
     };
-    write().map_err(while_trying(format!("cannot write {}", path.display())))?;
+    write().map_err(io_error(format!("cannot write {}", path.display())))?;
     Ok(password)
 }
 
-/// Into a folder of another name first, so that an interrupted run leaves no half-made data.
+/// Runs `initdb` in a temporary folder, then renames it: an interrupted run leaves no partial data.
 fn initdb(root: &Path, data: &Path, binaries: &Binaries, account: Account) -> Result<(), PostgresError> {
-    let fresh = root.join("data.new");
-    let _ = fs::remove_dir_all(&fresh);
+    let temporary = root.join("data.new");
+    let _ = fs::remove_dir_all(&temporary);
     let mut initdb = account.command(&binaries.program("initdb"));
     initdb.current_dir(root).args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
     initdb.args(["--data-checksums", "--no-sync", "--pwfile"]).arg(root.join("superuser-password"));
-    let output = initdb.arg("-D").arg(&fresh).output().map_err(while_trying("cannot run initdb"))?;
+    let output = initdb.arg("-D").arg(&temporary).output().map_err(io_error("cannot run initdb"))?;
     if !output.status.success() {
         return Err(PostgresError::Initdb(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    fs::rename(&fresh, data).map_err(while_trying("cannot rename the new data folder"))
+    fs::rename(&temporary, data).map_err(io_error("cannot rename the new data folder"))
 }
 
-/// A server whose supervisor was killed too. We hold the lock, so nobody is using it.
+/// Stops a server that outlived its supervisor. This process holds the lock, so the server has no
+/// user.
 ///
-/// The file can be older than the last boot and its process id somebody else's by now: only a
-/// process that was started with this very folder is stopped.
+/// `postmaster.pid` can be older than the last boot, and its process id may belong to another
+/// program by now: so only a process that was started with this folder as `-D` is stopped.
 fn stop_leftover(data: &Path, binaries: &Binaries, account: Account) {
     let file = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let Some(Ok(pid)) = file.lines().next().map(|line| line.trim().parse::<u32>()) else { return };
@@ -227,7 +238,7 @@ fn stop_leftover(data: &Path, binaries: &Binaries, account: Account) {
     }
     let mut pg_ctl = account.command(&binaries.program("pg_ctl"));
     pg_ctl.current_dir("/").arg("-D").arg(data).args(["-m", "fast", "-w", "-t", "15", "stop"]);
-    // It fails if the file is all that is left, which the next start deals with by itself.
+    // This fails if no server runs any more. The next start handles the leftover file.
     let _ = pg_ctl.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
@@ -240,24 +251,24 @@ fn spawn(
     durability: Durability,
 ) -> Result<Child, PostgresError> {
     let open = || OpenOptions::new().create(true).append(true).open(log);
-    let (out, err) = (open(), open());
-    let (out, err) = (out.map_err(while_trying("cannot log"))?, err.map_err(while_trying("cannot log"))?);
+    let stdout = open().map_err(io_error("cannot open the log of PostgreSQL"))?;
+    let stderr = open().map_err(io_error("cannot open the log of PostgreSQL"))?;
     let mut command = account.command(Path::new("/bin/sh"));
-    // A process group of its own: Ctrl-C reaches this program only, which then stops the server in order.
+    // A separate process group: Ctrl-C reaches this program only, which then stops the server.
     command.current_dir("/").args(["-c", SUPERVISOR, "supervisor"]).process_group(0);
     command.arg(if durability == Durability::Disposable { data } else { Path::new("") });
     command.arg(binaries.program("postgres")).arg("-D").arg(data);
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", "", "-c", "max_connections=300"]);
     if durability == Durability::Disposable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
-        // Its workers visit each database in turn, and hundreds of short-lived ones keep them busy.
+        // Hundreds of short-lived databases would keep the autovacuum workers busy.
         command.args(["-c", "autovacuum=off"]);
     }
-    command.stdin(Stdio::piped()).stdout(out).stderr(err);
-    command.spawn().map_err(while_trying("cannot start PostgreSQL"))
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
+    command.spawn().map_err(io_error("cannot start PostgreSQL"))
 }
 
 fn free_port() -> Result<u16, PostgresError> {
     let probe = || TcpListener::bind("127.0.0.1:0")?.local_addr();
-    Ok(probe().map_err(while_trying("no free port"))?.port())
+    Ok(probe().map_err(io_error("no free port"))?.port())
 }

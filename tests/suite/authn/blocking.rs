@@ -1,9 +1,8 @@
-//! Open transactions, silent connections and lost connections that must not delay a revocation
-//! (AUTHN-11, AUTHN-12).
+//! Open transactions, silent connections and lost connections do not delay revocations (AUTHN-11)
+//! and changes of API keys (AUTHN-12).
 
 use std::time::Duration;
 
-use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use service::{
@@ -12,12 +11,14 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-use super::assert_refused;
 use crate::support::{
-    ACME, Actor, GLOBEX, TestApp, UNTHROTTLED, Wire, binary, eventually, query, run, superuser, test_database,
+    ACME, Actor, GLOBEX, PgProxy, TestApp, UNTHROTTLED,
+    api_keys::{delete, key_path, key_text},
+    authn::{assert_rejected, until_status},
+    eventually, id_of, incident, query, run, superuser, test_database,
 };
 
-/// A session with a transaction that it keeps open, as an attacker with a service's login would.
+/// A session that keeps a transaction open, as an attacker with a login of the service could.
 async fn hold(login: &SecretString, sql: &str) -> PgConnection {
     let mut session = PgConnection::connect(login.expose_secret()).await.unwrap();
     let begin = format!(
@@ -29,38 +30,21 @@ async fn hold(login: &SecretString, sql: &str) -> PgConnection {
     session
 }
 
-/// Runs a command of operators, which gives up after five seconds of waiting.
-fn incident(database: &Urls, arguments: &[&str]) {
-    let mut command = binary();
-    command.arg("incident").args(arguments).args(["--reason", "a test"]).env("APP_PROFILE", "development");
-    command.env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-async fn refused_soon(actor: &Actor) {
-    eventually("refused", async || actor.get("/v1/me").await.status == 401).await;
-}
-
-async fn make_key(maker: &Actor) -> (String, String) {
+/// Creates an API key: its text and its path.
+async fn create_key(creator: &Actor) -> (String, String) {
     let body = json!({ "name": "a test", "scopes": ["orders:read"], "validForDays": 30 });
-    let created = maker.post("/v1/api-keys", &body).await.ok(201);
-    let text = |field: &str| created[field].as_str().unwrap().to_owned();
-    (text("key"), format!("/v1/api-keys/{}", text("id")))
+    let created = creator.post("/v1/api-keys", &body).await.ok(201);
+    (key_text(&created).to_owned(), key_path(&created))
 }
 
-async fn delete(actor: &Actor, path: &str) {
-    assert_eq!(actor.send(actor.request(Method::DELETE, path)).await.status, 204, "{path}");
-}
-
-/// A person of a tenant who signs in now, with a role.
+/// A user of a tenant, with a token issued now.
 fn signed_in(app: &TestApp, tenant: &demo::Tenant, subject: &str, role: &str) -> Actor {
     let forge = app.forge().claim("sub", subject).claim("tenant_id", tenant.id.to_string());
     app.bearer(forge.claim("roles", json!([role])).token())
 }
 
-/// Until these keys are answered for without their rows. A replica that just started may read them
-/// twice.
+/// Waits until these API keys are accepted without a read of their rows. A replica that has just
+/// started may read them twice.
 async fn until_cached(database: &Urls, programs: &[&Actor]) {
     eventually("the keys are cached", async || {
         let mut cached = true;
@@ -77,9 +61,9 @@ async fn until_cached(database: &Urls, programs: &[&Actor]) {
     .await;
 }
 
-/// Whichever login it is, with every lock that a change of a key or of roles takes.
+/// The transactions hold all locks that a change of an API key or of roles takes.
 #[tokio::test]
-async fn authn_11_open_key_changes_of_service_logins_delay_no_revocation() {
+async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations() {
     let roles =
         format!("select note_roles('{}', 'admin@acme.example', '{{viewer}}', now() + interval '1 hour')", ACME.id);
     for (login, change) in
@@ -87,37 +71,41 @@ async fn authn_11_open_key_changes_of_service_logins_delay_no_revocation() {
     {
         let app = TestApp::start_with(&UNTHROTTLED).await;
         app.new_api_key(&[Scope::OrdersRead]).await;
-        let maker = signed_in(&app, &GLOBEX, "maker", "admin");
-        let (deleted, rotated) = (make_key(&maker).await, make_key(&maker).await);
+        let creator = signed_in(&app, &GLOBEX, "creator", "admin");
+        let deleted = create_key(&creator).await;
+        let rotated = create_key(&creator).await;
         let program = app.api_key(&rotated.0);
         program.get("/v1/me").await.ok(200);
         let [alice, bob, carol] = ["alice", "bob", "carol"].map(|subject| signed_in(&app, &GLOBEX, subject, "viewer"));
-        for person in [&alice, &bob, &carol] {
-            person.get("/v1/me").await.ok(200);
+        for user in [&alice, &bob, &carol] {
+            user.get("/v1/me").await.ok(200);
         }
         let login = if login == "writer" { &app.database.writer } else { &app.database.authn };
         let _held = hold(login, change).await;
 
         incident(&app.database, &["revoke", "subject", "alice"]);
-        refused_soon(&alice).await;
+        until_status(&alice, 401).await;
         incident(&app.database, &["sessions", "bob"]);
-        refused_soon(&bob).await;
-        // Another tenant's keys, and a new sign-in that changes what they may do.
-        delete(&maker, &deleted.1).await;
+        until_status(&bob, 401).await;
+        // API keys of another tenant change too: deletion, rotation, and new roles of the creator.
+        delete(&creator, &deleted.1).await.ok(204);
         let body = json!({ "validForDays": 1, "overlapHours": 1 });
-        maker.post(&format!("{}/rotate", rotated.1), &body).await.ok(201);
+        creator.post(&format!("{}/rotate", rotated.1), &body).await.ok(201);
         app.clock.advance(Duration::from_secs(1));
-        signed_in(&app, &GLOBEX, "maker", "viewer").get("/v1/me").await.ok(200);
-        eventually("the role", async || program.get("/v1/me").await.ok(200)["roles"] == json!(["viewer"])).await;
+        signed_in(&app, &GLOBEX, "creator", "viewer").get("/v1/me").await.ok(200);
+        eventually("the API key has the new role", async || {
+            program.get("/v1/me").await.ok(200)["roles"] == json!(["viewer"])
+        })
+        .await;
         carol.get("/v1/me").await.ok(200);
         incident(&app.database, &["revoke", "everything"]);
-        refused_soon(&carol).await;
+        until_status(&carol, 401).await;
     }
 }
 
-/// A login that may delete from a table, or change all of it, may also lock it.
+/// A login may lock a table that it may delete from, or update in all columns.
 #[tokio::test]
-async fn authn_11_service_logins_cannot_lock_tables_that_operators_write() {
+async fn authn_11_service_logins_cannot_lock_tables_of_operators() {
     let database = test_database().await;
     let logins = [&database.writer, &database.reader, &database.authn, &database.keys, &database.incidents];
     for table in ["revocations", "measures", "tenant_quotas", "audit_events", "audit_journal", "api_keys", "roles_seen"]
@@ -129,19 +117,19 @@ async fn authn_11_service_logins_cannot_lock_tables_that_operators_write() {
     }
 }
 
-/// One operator's session hangs, also one with a lower position, and after it deleted what has
-/// ended.
+/// The session of one operator hangs with a revocation of a lower position, after it deleted
+/// expired rows.
 #[tokio::test]
-async fn authn_11_an_open_revocation_delays_no_other_and_is_learnt_when_it_commits() {
+async fn authn_11_uncommitted_revocation_does_not_delay_others() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let [alice, bob] = ["alice", "bob"].map(|subject| signed_in(&app, &ACME, subject, "viewer"));
-    let ended = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+    let expired = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
                  values ('token', 'ended', now(), 'a test', 'a test', now(), now() - interval '1 minute');
                  insert into measures (kind, target, per_minute, reason, noted_by, noted_at, expires_at)
                  values ('class', 'read', 1, 'a test', 'a test', now(), now() - interval '1 minute');
                  insert into tenant_quotas (of_tenant, quota, per_minute, reason, noted_by, noted_at, expires_at)
                  values (gen_random_uuid(), 'read', 1, 'a test', 'a test', now(), now() - interval '1 minute')";
-    sqlx::raw_sql(ended).execute(&mut superuser(&app.database).await).await.unwrap();
+    sqlx::raw_sql(expired).execute(&mut superuser(&app.database).await).await.unwrap();
     let all = "select note_revocation('subject', 'alice', now(), 'a test');
                select note_measure('address', '192.0.2.0/24', 1, 1, 'a test');
                select note_tenant_quota(gen_random_uuid(), 'read', 1, now() + interval '1 hour', 'a test')";
@@ -149,111 +137,116 @@ async fn authn_11_an_open_revocation_delays_no_other_and_is_learnt_when_it_commi
     incident(&app.database, &["revoke", "subject", "bob"]);
     incident(&app.database, &["read-only", "true"]);
     incident(&app.database, &["throttle", &ACME.id.to_string(), "read", "50"]);
-    refused_soon(&bob).await;
+    until_status(&bob, 401).await;
     alice.get("/v1/me").await.ok(200);
     sqlx::raw_sql("commit").execute(&mut held).await.unwrap();
-    refused_soon(&alice).await;
+    until_status(&alice, 401).await;
 }
 
-/// The second replica's connections are silenced; its look-ups of keys get new ones, its listener
-/// has to notice.
+/// All connections of the second replica go silent. Its reads of API keys get new ones; its
+/// listener must detect the silence itself.
 #[tokio::test]
-async fn authn_12_a_silent_listener_keeps_no_changed_key_accepted() {
+async fn authn_12_changed_api_keys_are_loaded_after_the_listener_went_silent() {
     let database = test_database().await;
     let first = TestApp::start_on(database.clone(), &UNTHROTTLED).await;
-    let wire = Wire::to(&database.authn).await;
-    let own = [("APP_DATABASE__AUTHN_URL", wire.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
-    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &own].concat()).await;
+    let proxy = PgProxy::start(&database.authn).await;
+    let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
+    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
     let admin = first.user(Role::Admin);
-    let (revoked, kept) = (make_key(&admin).await, make_key(&admin).await);
-    let (program, demoted) = (second.api_key(&revoked.0), second.api_key(&kept.0));
+    let revoked = create_key(&admin).await;
+    let kept = create_key(&admin).await;
+    let program = second.api_key(&revoked.0);
+    let demoted = second.api_key(&kept.0);
     until_cached(&database, &[&program, &demoted]).await;
-    wire.silence();
-    let looking_up = "select pg_terminate_backend(pid) from pg_stat_activity
+    proxy.silence();
+    let end_reads = "select pg_terminate_backend(pid) from pg_stat_activity
                       where datname = current_database() and usename = 'app_authn' and query like '%read_api_key%'";
-    sqlx::raw_sql(looking_up).execute(&mut superuser(&database).await).await.unwrap();
-    delete(&admin, &revoked.1).await;
+    sqlx::raw_sql(end_reads).execute(&mut superuser(&database).await).await.unwrap();
+    delete(&admin, &revoked.1).await.ok(204);
     first.clock.advance(Duration::from_secs(1));
     signed_in(&first, &ACME, "admin@acme.example", "viewer").get("/v1/me").await.ok(200);
-    refused_soon(&program).await;
-    assert_refused(&program.get("/v1/me").await, "revoked");
-    eventually("the other key has the role", async || demoted.get("/v1/me").await.body["roles"] == json!(["viewer"]))
-        .await;
+    until_status(&program, 401).await;
+    assert_rejected(&program.get("/v1/me").await, "revoked");
+    eventually("the other API key has the role", async || {
+        demoted.get("/v1/me").await.body["roles"] == json!(["viewer"])
+    })
+    .await;
 }
 
-/// Neither the key that was deleted meanwhile nor the revocation is accepted once the database is
-/// back.
+/// Neither the API key deleted during the outage nor the revoked subject is accepted after it.
 #[tokio::test]
-async fn authn_12_changes_during_a_lost_connection_are_learnt_after_it() {
+async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
     let database = test_database().await;
     let first = TestApp::start_on(database.clone(), &UNTHROTTLED).await;
-    let wire = Wire::to(&database.authn).await;
-    let own = [("APP_DATABASE__AUTHN_URL", wire.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
-    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &own].concat()).await;
-    // At each replica, one that listens and one that read all revocations at the start.
+    let proxy = PgProxy::start(&database.authn).await;
+    let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
+    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
+    // Each replica has two: one that listens, and one that read all revocations at the start.
     let sessions = "select count(*)::text from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid() and query like '%from revocations%'";
     let are_open = async |count: &str| query(&database.authn, sessions).await == [count];
     let admin = first.user(Role::Admin);
-    let (text, path) = make_key(&admin).await;
-    let (program, alice) = (second.api_key(&text), signed_in(&second, &ACME, "alice", "viewer"));
+    let (text, path) = create_key(&admin).await;
+    let program = second.api_key(&text);
+    let alice = signed_in(&second, &ACME, "alice", "viewer");
     alice.get("/v1/me").await.ok(200);
     until_cached(&database, &[&program]).await;
-    wire.down(true);
-    eventually("the second is cut off", async || are_open("2").await).await;
-    delete(&admin, &path).await;
+    proxy.set_down(true);
+    eventually("the second replica is disconnected", async || are_open("2").await).await;
+    delete(&admin, &path).await.ok(204);
     incident(&database, &["revoke", "subject", "alice"]);
-    // They are cached, for as long as revocations may be out of date.
+    // Both stay cached until the loaded revocations are too old.
     for actor in [&program, &alice] {
         actor.get("/v1/me").await.ok(200);
     }
-    // As in a copy that took over: positions are lower than those that were read.
+    // As after a failover: new positions are lower than those that the replica has read.
     let restart = "alter table revocations alter column position restart with 1";
     sqlx::raw_sql(restart).execute(&mut superuser(&database).await).await.unwrap();
-    wire.down(false);
-    refused_soon(&program).await;
-    refused_soon(&alice).await;
+    proxy.set_down(false);
+    until_status(&program, 401).await;
+    until_status(&alice, 401).await;
 }
 
-/// A hash that was checked is one hash of one key.
+/// The cache of verified hashes compares the hash, not just the id of the API key.
 #[tokio::test]
-async fn authn_12_a_key_whose_hash_changed_is_hashed_again() {
+async fn authn_12_api_key_is_verified_again_after_its_hash_changed() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let admin = app.user(Role::Admin);
-    let (first, second, third) = (make_key(&admin).await, make_key(&admin).await, make_key(&admin).await);
+    let first = create_key(&admin).await;
+    let second = create_key(&admin).await;
+    let third = create_key(&admin).await;
     let program = app.api_key(&first.0);
     program.get("/v1/me").await.ok(200);
-    let id = |path: &str| path.rsplit_once('/').unwrap().1.to_owned();
     let exchange = format!(
         "update api_keys k set secret_hash = o.secret_hash from api_keys o where k.id = '{}' and o.id = '{}'",
-        id(&first.1),
-        id(&second.1)
+        id_of(&first.1),
+        id_of(&second.1)
     );
     sqlx::raw_sql(AssertSqlSafe(exchange)).execute(&mut superuser(&app.database).await).await.unwrap();
-    // Any change of a key of the tenant has the rows read again.
-    delete(&admin, &third.1).await;
-    assert_refused(&program.get("/v1/me").await, "another hash");
+    // A change of any API key of the tenant makes the replica read their rows again.
+    delete(&admin, &third.1).await.ok(204);
+    assert_rejected(&program.get("/v1/me").await, "another hash");
 }
 
-/// A notification names the tenant and no person: every login of the database can listen.
+/// Every login of the database can listen. One notification covers all API keys of a creator.
 #[tokio::test]
-async fn authn_12_notifications_name_no_subject_and_come_once_for_all_keys() {
+async fn authn_12_notifications_contain_the_tenant_only() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let mut listener = sqlx::postgres::PgListener::connect(app.database.reader.expose_secret()).await.unwrap();
     listener.listen("revocations").await.unwrap();
-    let maker = signed_in(&app, &GLOBEX, "maker", "admin");
-    make_key(&maker).await;
-    let (_, path) = make_key(&maker).await;
+    let creator = signed_in(&app, &GLOBEX, "creator", "admin");
+    create_key(&creator).await;
+    let (_, path) = create_key(&creator).await;
     let sign_in = async |subject: &str, role: &str| {
         app.clock.advance(Duration::from_secs(1));
         signed_in(&app, &GLOBEX, subject, role).get("/v1/me").await.ok(200);
     };
-    // Not for the same roles, nor for a subject without keys.
-    sign_in("maker", "admin").await;
+    // Unchanged roles and subjects without API keys cause no notification.
+    sign_in("creator", "admin").await;
     sign_in("another", "admin").await;
     sign_in("another", "viewer").await;
-    sign_in("maker", "viewer").await;
-    delete(&app.user_of(&GLOBEX, Role::Admin, &Scope::ALL), &path).await;
+    sign_in("creator", "viewer").await;
+    delete(&app.user_of(&GLOBEX, Role::Admin, &Scope::ALL), &path).await.ok(204);
     run(&app.database.reader, "select pg_notify('revocations', 'the end')").await.unwrap();
     let mut payloads = Vec::new();
     while payloads.last().is_none_or(|payload| payload != "the end") {

@@ -1,41 +1,29 @@
-//! Credentials that are refused before they end, at every replica.
+//! Revocation (AUTHN-11): credentials are rejected before they expire, on every replica, also after
+//! lost notifications, lost connections and a database that lost revocations.
 
 use std::time::{Duration, Instant};
 
-use secrecy::ExposeSecret as _;
 use service::{
     authz::{matrix::Scope, policy::Role},
-    dev::{database::Urls, demo},
+    dev::demo,
 };
 use sqlx::Executor as _;
 
 use crate::support::{
-    ACME, Actor, GLOBEX, OddIssuer, TestApp, TestKey, UNTHROTTLED, Wire, binary, eventually, run, superuser,
-    test_database,
+    ACME, Actor, GLOBEX, MisbehavingIssuer, PgProxy, TestApp, TestKey, UNTHROTTLED, api_keys::key_text,
+    authn::until_status, incident, run, run_incident, superuser, test_database,
 };
 
-/// `incident revoke` as an operator runs it.
-fn revoke(database: &Urls, arguments: &[&str]) -> std::process::Output {
-    let mut command = binary();
-    command.args(["incident", "revoke", "--reason", "a test"]).args(arguments);
-    command.env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret()).env("APP_PROFILE", "development");
-    command.output().unwrap()
-}
-
-fn revoked(database: &Urls, arguments: &[&str]) {
-    let output = revoke(database, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-async fn refused_soon(actor: &Actor) {
-    eventually("refused", async || actor.get("/v1/me").await.status == 401).await;
+/// Waits until the credential is rejected as revoked.
+async fn until_revoked(actor: &Actor) {
+    until_status(actor, 401).await;
     let reply = actor.get("/v1/me").await;
     assert_eq!(reply.header("www-authenticate"), Some("Bearer error=\"invalid_token\""));
     assert_eq!(reply.events()[0]["event"], "authn_token_reuse");
 }
 
 #[tokio::test]
-async fn authn_11_each_kind_refuses_what_it_names_and_nothing_else() {
+async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let holder = |subject: &str, client: &str, jti: &str, tenant: &demo::Tenant| {
         let forge = app.forge().claim("sub", subject).claim("client_id", client).claim("jti", jti);
@@ -43,74 +31,77 @@ async fn authn_11_each_kind_refuses_what_it_names_and_nothing_else() {
     };
     let other = holder("bob", "web", "token-3", &GLOBEX);
     let acme = ACME.id.to_string().to_uppercase();
-    for (arguments, gone, kept) in [
+    for (arguments, revoked, kept) in [
         (vec!["token", "token-1"], vec![("alice", "web", "token-1")], vec![("alice", "web", "token-2")]),
         (vec!["subject", "alice"], vec![("alice", "web", "token-2")], vec![("carol", "web", "token-4")]),
         (vec!["client", "web-2"], vec![("carol", "web-2", "token-5")], vec![("carol", "web", "token-4")]),
         (vec!["tenant", &acme], vec![("carol", "web", "token-4"), ("dave", "app", "token-6")], vec![]),
     ] {
-        let of = |names: &[(&str, &str, &str)]| -> Vec<Actor> {
+        let holders = |names: &[(&str, &str, &str)]| -> Vec<Actor> {
             names.iter().map(|(subject, client, jti)| holder(subject, client, jti, &ACME)).collect()
         };
-        let (gone, kept) = (of(&gone), of(&kept));
-        for actor in gone.iter().chain(&kept) {
+        let revoked = holders(&revoked);
+        let kept = holders(&kept);
+        for actor in revoked.iter().chain(&kept) {
             actor.get("/v1/me").await.ok(200);
         }
-        revoked(&app.database, &arguments);
-        for actor in &gone {
-            refused_soon(actor).await;
+        incident(&app.database, &[&["revoke"], &arguments[..]].concat());
+        for actor in &revoked {
+            until_revoked(actor).await;
         }
         for actor in kept.iter().chain([&other]) {
             actor.get("/v1/me").await.ok(200);
         }
     }
-    revoked(&app.database, &["everything"]);
-    refused_soon(&other).await;
-    // Who signs in again is let in: nothing is banned but what was issued before.
+    incident(&app.database, &["revoke", "everything"]);
+    until_revoked(&other).await;
+    // Tokens issued after the revocation are accepted.
     app.clock.advance(Duration::from_secs(2));
     for (subject, jti) in [("alice", "token-7"), ("bob", "token-8")] {
         holder(subject, "web", jti, &ACME).get("/v1/me").await.ok(200);
     }
-    // A token named by its id is refused whenever it was issued.
-    refused_soon(&holder("alice", "web", "token-1", &ACME)).await;
+    // A token revoked by its id is rejected whenever it was issued.
+    until_revoked(&holder("alice", "web", "token-1", &ACME)).await;
 }
 
 #[tokio::test]
-async fn authn_11_an_instant_in_the_past_spares_what_came_after() {
+async fn authn_11_revocation_before_a_past_time_spares_later_tokens() {
     let app = TestApp::start_with(&[("APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS", "1200")]).await;
     let now = app.clock.timestamp();
-    let issued = |ago: i64| app.bearer(app.forge().claim("sub", "alice").claim("iat", now - ago).token());
-    let (earlier, later) = (issued(120), issued(30));
+    let issued =
+        |seconds_ago: i64| app.bearer(app.forge().claim("sub", "alice").claim("iat", now - seconds_ago).token());
+    let earlier = issued(120);
+    let later = issued(30);
     for actor in [&earlier, &later] {
         actor.get("/v1/me").await.ok(200);
     }
     let between = app.clock.now() - chrono::TimeDelta::seconds(60);
-    revoked(&app.database, &["subject", "alice", "--before", &between.to_rfc3339()]);
-    refused_soon(&earlier).await;
+    incident(&app.database, &["revoke", "subject", "alice", "--before", &between.to_rfc3339()]);
+    until_revoked(&earlier).await;
     later.get("/v1/me").await.ok(200);
 }
 
-/// What an issuer dated ahead is issued later than now.
+/// The clock of an issuer may be ahead, so that its tokens are issued in the future.
 #[tokio::test]
-async fn authn_11_an_instant_ahead_takes_what_an_issuer_dated_so() {
+async fn authn_11_revocation_before_a_future_time_covers_postdated_tokens() {
     let app = TestApp::start().await;
     let ahead = app.clock.timestamp() + 20;
     let user = app.bearer(app.forge().claim("sub", "alice").claim("iat", ahead).token());
     user.get("/v1/me").await.ok(200);
     let until = app.clock.now() + chrono::TimeDelta::seconds(60);
-    revoked(&app.database, &["subject", "alice", "--before", &until.to_rfc3339()]);
-    refused_soon(&user).await;
+    incident(&app.database, &["revoke", "subject", "alice", "--before", &until.to_rfc3339()]);
+    until_revoked(&user).await;
 }
 
 #[tokio::test]
-async fn authn_11_every_replica_knows_soon() {
+async fn authn_11_replicas_load_revocations_after_lost_connections() {
     let database = test_database().await;
     let key = TestKey::es256("a");
-    let issuer = OddIssuer::with_keys(&[&key]).await;
-    let from = [("APP_OIDC__ISSUER", issuer.url.as_str())];
+    let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let variables = [("APP_OIDC__ISSUER", issuer.url.as_str())];
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        let app = TestApp::start_on(database.clone(), &from).await;
+        let app = TestApp::start_on(database.clone(), &variables).await;
         app.wait_until_ready().await;
         replicas.push(app);
     }
@@ -119,112 +110,109 @@ async fn authn_11_every_replica_knows_soon() {
     for holder in &holders {
         holder.get("/v1/me").await.ok(200);
     }
-    // Their connections are lost, all at once, just before.
+    // All replicas lose their connections just before the revocation.
     let mut superuser = superuser(&database).await;
     superuser
         .execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()")
         .await
         .unwrap();
-    revoked(&database, &["subject", "somebody"]);
+    incident(&database, &["revoke", "subject", "somebody"]);
     for holder in &holders {
-        refused_soon(holder).await;
+        until_revoked(holder).await;
     }
 }
 
 #[tokio::test]
-async fn authn_11_a_notice_that_is_lost_is_made_up_for() {
+async fn authn_11_revocation_without_a_notification_is_loaded() {
     let app = TestApp::start().await;
     let user = app.user(Role::Viewer);
     user.get("/v1/me").await.ok(200);
-    // As it stands in the table, but nobody was told.
-    let silently = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+    // A row without the notification that `note_revocation` sends.
+    let insert = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
                     values ('everything', '', now(), 'a test', 'a test', now(), now() + interval '1 hour')";
-    superuser(&app.database).await.execute(silently).await.unwrap();
-    refused_soon(&user).await;
+    superuser(&app.database).await.execute(insert).await.unwrap();
+    until_revoked(&user).await;
 }
 
-/// A backup is restored, or a copy takes over that had not got everything.
+/// As after the restore of a backup, or a failover to a standby that lags behind.
 #[tokio::test]
-async fn authn_11_what_was_known_stays_known_when_the_database_forgets() {
+async fn authn_11_revocations_stay_effective_after_the_database_loses_them() {
     let app = TestApp::start().await;
-    // Their tokens are issued now: what is issued a second after a revocation is accepted.
-    let of = |subject: &str| app.bearer(app.forge().claim("sub", subject).token());
-    let (carol, dave, erin) = (of("carol"), of("dave"), of("erin"));
+    // The tokens are issued before the revocations: later ones are accepted.
+    let [carol, dave, erin] =
+        ["carol", "dave", "erin"].map(|subject| app.bearer(app.forge().claim("sub", subject).token()));
     for subject in ["alice", "bob", "carol"] {
-        revoked(&app.database, &["subject", subject]);
+        incident(&app.database, &["revoke", "subject", subject]);
     }
-    refused_soon(&carol).await;
+    until_revoked(&carol).await;
     let mut superuser = superuser(&app.database).await;
-    let forget = "truncate revocations restart identity;
+    let lose = "truncate revocations restart identity;
         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
-    sqlx::raw_sql(forget).execute(&mut superuser).await.unwrap();
-    // At a position that was read before.
-    revoked(&app.database, &["subject", "dave"]);
-    refused_soon(&dave).await;
-    refused_soon(&carol).await;
+    sqlx::raw_sql(lose).execute(&mut superuser).await.unwrap();
+    // The new row gets a position that the replica has read before.
+    incident(&app.database, &["revoke", "subject", "dave"]);
+    until_revoked(&dave).await;
+    until_revoked(&carol).await;
     erin.get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
-async fn authn_11_what_has_ended_by_itself_is_forgotten() {
+async fn authn_11_expired_revocations_are_removed() {
     let app = TestApp::start().await;
-    let entry = |subject: &str, until: &str| {
+    let row = |subject: &str, until: &str| {
         format!(
             "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
              values ('subject', '{subject}', now() + interval '1 hour', 'a test', 'a test', now(), now() {until});"
         )
     };
     let mut superuser = superuser(&app.database).await;
-    let both = format!("{}{}", entry("ended", "- interval '1 s'"), entry("going on", "+ interval '30 minutes'"));
+    let both = format!("{}{}", row("ended", "- interval '1 s'"), row("in force", "+ interval '30 minutes'"));
     sqlx::raw_sql(sqlx::AssertSqlSafe(both)).execute(&mut superuser).await.unwrap();
-    let of = |subject: &str| app.bearer(app.forge().claim("sub", subject).token());
-    refused_soon(&of("going on")).await;
-    of("ended").get("/v1/me").await.ok(200);
-    // The replica forgets by its own clock.
+    let user = |subject: &str| app.bearer(app.forge().claim("sub", subject).token());
+    until_revoked(&user("in force")).await;
+    user("ended").get("/v1/me").await.ok(200);
+    // The replica removes it by its own clock.
     app.clock.advance(Duration::from_secs(1_900));
-    eventually("forgotten", async || of("going on").get("/v1/me").await.status == 200).await;
-    // The next revocation takes what has ended out of the table.
-    revoked(&app.database, &["subject", "another"]);
+    until_status(&user("in force"), 200).await;
+    // The next revocation deletes expired rows from the table.
+    incident(&app.database, &["revoke", "subject", "another"]);
     let left: Vec<String> =
         sqlx::query_scalar("select value from revocations order by position").fetch_all(&mut superuser).await.unwrap();
-    assert_eq!(left, ["going on", "another"]);
+    assert_eq!(left, ["in force", "another"]);
 }
 
 #[tokio::test]
-async fn authn_11_a_replica_that_lost_sight_refuses_or_serves_as_it_is_told() {
+async fn authn_11_stale_revocations_reject_or_serve_as_configured() {
     let database = test_database().await;
-    let age = ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2");
-    let refuses = TestApp::start_on(database.clone(), &[age]).await;
-    let serves = TestApp::start_on(database.clone(), &[age, ("APP_REVOCATION__WHEN_LOST", "serve")]).await;
+    let max_age = ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2");
+    let refuses = TestApp::start_on(database.clone(), &[max_age]).await;
+    let serves = TestApp::start_on(database.clone(), &[max_age, ("APP_REVOCATION__ON_STALE_FEED", "serve")]).await;
     run(&database.owner, "revoke select on revocations from app_authn").await.unwrap();
     let user = refuses.user(Role::Viewer);
-    let until = async |status: u16| {
-        eventually(&format!("{status}"), async || user.get("/v1/me").await.status == status).await;
-    };
-    until(503).await;
+    until_status(&user, 503).await;
     assert_eq!(refuses.anonymous().get("/health/ready").await.problem(503), "unavailable");
     serves.user(Role::Viewer).get("/v1/me").await.ok(200);
     serves.anonymous().get("/health/ready").await.ok(200);
     run(&database.owner, "grant select on revocations to app_authn").await.unwrap();
-    until(200).await;
+    until_status(&user, 200).await;
 }
 
-/// No end of it is ever heard of, so what was revoked in the meantime is learnt on another.
+/// The connection never reports an error, so revocations must be loaded over another one.
 #[tokio::test]
-async fn authn_11_a_connection_that_went_silent_is_given_up() {
+async fn authn_11_silent_connection_is_replaced() {
     let database = test_database().await;
-    let wire = Wire::to(&database.authn).await;
-    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", wire.url())]).await;
+    let proxy = PgProxy::start(&database.authn).await;
+    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
     let user = app.bearer(app.forge().claim("sub", "alice").token());
     user.get("/v1/me").await.ok(200);
-    wire.silence();
-    revoked(&app.database, &["subject", "alice"]);
-    refused_soon(&user).await;
+    proxy.silence();
+    incident(&app.database, &["revoke", "subject", "alice"]);
+    until_revoked(&user).await;
 }
 
-/// Read in pages, all of them before anybody is let in.
+/// Revocations are read in pages, all of them before the first request is served.
 #[tokio::test]
-async fn authn_11_however_much_was_revoked_all_of_it_is_known_at_the_start() {
+async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
     let database = test_database().await;
     let many = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
                 select 'token', n::text, now(), 'many', 'a test', now(), now() + interval '1 day'
@@ -238,24 +226,26 @@ async fn authn_11_however_much_was_revoked_all_of_it_is_known_at_the_start() {
     assert_eq!(status("20002").await, 200);
 }
 
-/// No further connection is allowed, so none can listen; revocations can be read, and keys are read
-/// again and again.
+/// The database refuses further connections, so that none can listen. The replica polls revocations
+/// and reads API keys again.
 #[tokio::test]
-async fn authn_11_without_notifications_revocations_and_key_changes_are_read() {
+async fn authn_11_revocations_are_polled_without_a_listening_connection() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let (key, other) = (app.new_api_key(&[Scope::OrdersRead]).await, app.new_api_key(&[Scope::OrdersRead]).await);
-    let of = |key: &serde_json::Value| app.api_key(key["key"].as_str().unwrap());
-    let (program, kept, user) = (of(&key), of(&other), app.user(Role::Viewer));
+    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let other = app.new_api_key(&[Scope::OrdersRead]).await;
+    let program = app.api_key(key_text(&key));
+    let kept = app.api_key(key_text(&other));
+    let user = app.user(Role::Viewer);
     for actor in [&program, &kept, &user] {
         actor.get("/v1/me").await.ok(200);
     }
     let mut superuser = superuser(&app.database).await;
-    let mut order = async |sql: &str| {
+    let mut execute = async |sql: &str| {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut superuser).await.unwrap();
     };
-    order(
+    execute(
         "do $$ begin execute format('alter database %I connection limit 0', current_database()); end $$;
-         -- The one that listens looked last.
+         -- The listening connection queried last.
          select pg_terminate_backend(pid)
          from (select pid from pg_stat_activity
                where datname = current_database() and usename = 'app_authn' and query like '%from revocations%'
@@ -263,60 +253,61 @@ async fn authn_11_without_notifications_revocations_and_key_changes_are_read() {
     )
     .await;
     let id = key["id"].as_str().unwrap();
-    order(&format!("update api_keys set revoked_at = now() where id = '{id}'")).await;
-    refused_soon(&program).await;
+    execute(&format!("update api_keys set revoked_at = now() where id = '{id}'")).await;
+    until_revoked(&program).await;
     kept.get("/v1/me").await.ok(200);
-    order("select note_revocation('everything', '', now(), 'a test')").await;
-    refused_soon(&user).await;
+    execute("select note_revocation('everything', '', now(), 'a test')").await;
+    until_revoked(&user).await;
 }
 
 #[tokio::test]
-async fn authn_11_asking_costs_no_message_to_the_database() {
+async fn authn_11_revocation_checks_send_no_database_message() {
     let database = test_database().await;
-    let wire = Wire::to(&database.authn).await;
-    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", wire.url())]).await;
+    let proxy = PgProxy::start(&database.authn).await;
+    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
     let user = app.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]);
     user.get("/v1/me").await.ok(200);
     let key = app.new_api_key(&[Scope::OrdersRead]).await;
-    let program = app.api_key(key["key"].as_str().unwrap());
+    let program = app.api_key(key_text(&key));
     program.get("/v1/me").await.ok(200);
-    let (before, started) = (wire.take().len(), Instant::now());
+    let before = proxy.take_messages().len();
+    let started = Instant::now();
     for _ in 0..40 {
         user.get("/v1/me").await.ok(200);
         program.get("/v1/me").await.ok(200);
     }
-    // Once a second it looks for revocations and for overrides: a statement, and the pool's test of
-    // a connection.
+    // Once a second the replica loads revocations and overrides. Each load is a statement and the
+    // pool's test of the connection.
     let allowed = 4 * (2 + started.elapsed().as_secs());
-    let messages = wire.take();
+    let messages = proxy.take_messages();
     assert!(messages.len() as u64 <= allowed, "{messages:?} after {before}");
 }
 
 #[tokio::test]
-async fn authn_11_what_names_nothing_is_refused() {
+async fn authn_11_invalid_revocations_are_rejected() {
     let database = test_database().await;
     for (arguments, message) in [
         (vec!["subject"], "a value is required"),
         (vec!["everything", "else"], "`everything` takes no value"),
-        (vec!["tenant", "acme"], "a tenant is named by its UUID"),
+        (vec!["tenant", "acme"], "a tenant is identified by its UUID"),
         (vec!["nobody", "alice"], "invalid value 'nobody'"),
         (vec!["subject", "alice", "--before", "soon"], "invalid value 'soon'"),
-        (vec!["token", "a", "--before", "2020-01-01T00:00:00Z"], "no instant is needed"),
-        (vec!["subject", "API-key:x"], "an API key is named by its id"),
+        (vec!["token", "a", "--before", "2020-01-01T00:00:00Z"], "`before` does not apply to a token"),
+        (vec!["subject", "API-key:x"], "an API key is identified by its id"),
         (vec!["subject", "alice", "--before", "2999-01-01T00:00:00Z"], "cannot be revoked yet"),
         (vec!["subject", "alice", "--before", "+262142-12-31T00:00:00Z"], "cannot be revoked yet"),
     ] {
-        let output = revoke(&database, &arguments);
+        let output = run_incident(&database, &[&["revoke"], &arguments[..]].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(message), "{arguments:?}: {error}");
     }
-    // Whoever asks the database itself gets no further.
+    // The database rejects these too.
     for before in ["'infinity'", "'-infinity'", "now() + interval '6 minutes'"] {
         let call = format!("select note_revocation('everything', '', {before}, 'a test')");
         let error = run(&database.operator, &call).await.unwrap_err().to_string();
         assert!(error.contains("cannot be revoked yet") || error.contains("check constraint"), "{before}: {error}");
     }
-    // Only the operator's login may.
+    // Only the operator's login may revoke.
     for login in [&database.writer, &database.reader, &database.authn, &database.auditor] {
         let call = "select note_revocation('everything', '', now(), 'a test')";
         assert!(run(login, call).await.unwrap_err().to_string().contains("permission denied"));

@@ -1,4 +1,5 @@
-//! What must never be told: planted, driven through every operation, and looked for in everything that is told (LOG-02).
+//! Canaries (LOG-02): unique secrets and personal data, sent through every operation. They must
+//! occur neither in the log, telemetry, error responses nor the audit trail, in any encoding.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Collector, Credential, Reply, Serving, TestApp, UNTHROTTLED, id, person, query, start_issuer,
+    ACME, Actor, Collector, Credential, Reply, ServiceProcess, TestApp, UNTHROTTLED, id, person, query, start_issuer,
     test_database,
 };
 
@@ -27,13 +28,13 @@ const PHONE: &str = "+491769871234";
 const TAX_ID: &str = "DE-CANARY-87";
 const IBAN: &str = "DE89370400440532013000";
 const ADDRESS: &str = "Canary Lane 17";
-/// What only looks like a credential, a cookie, a password.
+/// Sent where credentials, cookies and passwords belong.
 const TEXT: &str = "CANARY-c0ffee-51";
-/// In a path, which the answer tells whoever sent it.
+/// Sent in paths, which error responses may repeat to the caller.
 const PATH: &str = "CANARY_path_93";
 
-/// A text as it would be found: as it is, with other letters, percent-encoded, and in base64 at any of the three places
-/// that it can begin at.
+/// The encodings in which a text may occur: verbatim, in upper and lower case, hexadecimal,
+/// percent-encoded, and base64 at each of the three offsets.
 fn forms(canary: &str) -> Vec<String> {
     let percent = |which: fn(u8) -> bool| -> String {
         canary.bytes().map(|b| if which(b) { format!("%{b:02X}") } else { char::from(b).to_string() }).collect()
@@ -48,11 +49,11 @@ fn forms(canary: &str) -> Vec<String> {
         service::crypto::hex(canary.as_bytes()),
         url::form_urlencoded::byte_serialize(canary.as_bytes()).collect(),
     ];
-    for before in 0..3 {
-        let text = [&vec![b'x'; before][..], canary.as_bytes()].concat();
+    for offset in 0..3 {
+        let text = [&vec![b'x'; offset][..], canary.as_bytes()].concat();
         for base64 in [STANDARD_NO_PAD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
-            // Without the ends, which depend on what stands beside it.
-            forms.push(base64[2 * before..base64.len() - 2].to_owned());
+            // Without the ends, which depend on the neighbouring bytes.
+            forms.push(base64[2 * offset..base64.len() - 2].to_owned());
         }
     }
     forms.sort();
@@ -60,19 +61,20 @@ fn forms(canary: &str) -> Vec<String> {
     forms
 }
 
-/// Where which canary is.
-fn found(canaries: &BTreeMap<&'static str, String>, place: &str, told: &[u8]) -> Vec<String> {
-    let told = String::from_utf8_lossy(told);
+/// The canaries found in an output, each with the output's name and the form.
+fn leaks(canaries: &BTreeMap<&'static str, String>, output: &str, bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
     let hits = canaries.iter().flat_map(|(name, canary)| forms(canary).into_iter().map(move |form| (name, form)));
-    hits.filter(|(_, form)| told.contains(form)).map(|(name, form)| format!("{name} in {place}, as {form}")).collect()
+    hits.filter(|(_, form)| text.contains(form)).map(|(name, form)| format!("{name} in {output}, as {form}")).collect()
 }
 
-/// Bodies that are right, and hold what is to be kept.
+/// A valid body of an operation, with canaries as its personal data.
 fn body(operation: &str) -> Value {
     match operation {
         "putProduct" => json!({ "name": "Ink", "price": { "amount": 500, "currency": "EUR" } }),
         "createCustomer" => json!({
-            "name": "Somebody", "email": EMAIL, "phone": PHONE, "taxId": TAX_ID, "bankAccount": IBAN, "address": ADDRESS,
+            "name": "Somebody", "email": EMAIL, "phone": PHONE, "taxId": TAX_ID, "bankAccount": IBAN,
+            "address": ADDRESS,
         }),
         "updateCustomer" => json!({ "phone": PHONE, "address": ADDRESS }),
         "createOrder" => json!({
@@ -88,50 +90,53 @@ fn body(operation: &str) -> Value {
     }
 }
 
-/// The same, spoilt in some way: each time by a canary.
-fn spoilt(body: &Value) -> Vec<String> {
+/// Invalid variants of a body, each with canaries.
+fn invalid_bodies(body: &Value) -> Vec<String> {
     let mut bodies = vec![TEXT.to_owned(), format!("{{\"{TEXT}\": 1}}"), format!("[\"{EMAIL}\", \"{IBAN}\"")];
     if let Some(members) = body.as_object() {
         for name in members.keys() {
-            let mut wrong = body.clone();
-            wrong[name] = json!({ TEXT: [EMAIL, PHONE, TAX_ID, IBAN, ADDRESS] });
-            bodies.push(wrong.to_string());
-            let mut wrong = body.clone();
-            wrong[name] = json!(format!("{TEXT} {EMAIL} {IBAN}\u{202e}"));
-            bodies.push(wrong.to_string());
+            let mut wrong_type = body.clone();
+            wrong_type[name] = json!({ TEXT: [EMAIL, PHONE, TAX_ID, IBAN, ADDRESS] });
+            bodies.push(wrong_type.to_string());
+            let mut wrong_text = body.clone();
+            wrong_text[name] = json!(format!("{TEXT} {EMAIL} {IBAN}\u{202e}"));
+            bodies.push(wrong_text.to_string());
         }
     }
     bodies
 }
 
-struct Stage {
-    serving: Serving,
+/// A service process with canaries as its secrets, and everything that could leak them.
+struct CanaryService {
+    process: ServiceProcess,
     collector: Collector,
     database: service::dev::database::Urls,
-    /// What was answered with an error.
+    /// The headers and bodies of all error responses.
     errors: Vec<u8>,
     canaries: BTreeMap<&'static str, String>,
     admin: String,
     viewer: String,
 }
 
-impl Stage {
+impl CanaryService {
     async fn start(filter: &str) -> Self {
-        let (database, collector) = (test_database().await, Collector::start().await);
+        let database = test_database().await;
+        let collector = Collector::start().await;
         let issuer = start_issuer(Clock::system()).await;
         let mut variables = TestApp::variables(&database, issuer.url());
         variables.extend(UNTHROTTLED.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let own = [
+        let settings = [
             ("APP_OTLP__ENDPOINT", collector.url()),
             ("APP_OTLP__TOKEN", "CANARY-otlp-token-77".to_owned()),
             ("APP_OTLP__SAMPLE_RATIO", "1".to_owned()),
             ("APP_LOG__FILTER", filter.to_owned()),
-            ("APP_PENALTY__FAILURES", "1000000".to_owned()),
-            ("APP_PENALTY__FREE_FAILURES", "1000000".to_owned()),
+            ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000000".to_owned()),
+            ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000000".to_owned()),
         ];
-        variables.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        variables.extend(settings.map(|(name, value)| (name.to_owned(), value)));
         let token = |role| issuer.access_token(&person(&ACME, role), &Scope::ALL);
-        let (admin, viewer) = (token(Role::Admin), token(Role::Viewer));
+        let admin = token(Role::Admin);
+        let viewer = token(Role::Viewer);
         let part = |token: &str, at: usize| token.split('.').nth(at).unwrap().to_owned();
         let password = |name: &str| url::Url::parse(&variables[name]).unwrap().password().unwrap().to_owned();
         let canaries = BTreeMap::from([
@@ -153,18 +158,19 @@ impl Stage {
             ("writer's password", password("APP_DATABASE__WRITER_URL")),
             ("reader's password", password("APP_DATABASE__READER_URL")),
         ]);
-        let serving = Serving::start(&variables).await;
-        Self { serving, collector, database, errors: Vec::new(), canaries, admin, viewer }
+        let process = ServiceProcess::start(&variables).await;
+        Self { process, collector, database, errors: Vec::new(), canaries, admin, viewer }
     }
 
     fn actor(&self, credential: Option<Credential>) -> Actor {
-        Actor::with(self.serving.address, credential)
+        Actor::with_credential(self.process.address, credential)
     }
 
     fn admin(&self) -> Actor {
         self.actor(Some(Credential::Token(self.admin.clone())))
     }
 
+    /// Sends a request and keeps the response if it is an error.
     async fn send(&mut self, actor: &Actor, request: reqwest::RequestBuilder) -> Reply {
         let reply = actor.send(request).await;
         if !reply.status.is_success() {
@@ -173,9 +179,9 @@ impl Stage {
         reply
     }
 
-    /// Every operation: as it should be, spoilt, with credentials that are none or not enough, and with canaries wherever a caller
-    /// can write something.
-    async fn everything(&mut self) {
+    /// Calls every operation with valid and invalid bodies, with sufficient, insufficient, invalid
+    /// and missing credentials, and with canaries wherever a caller can send text.
+    async fn call_everything(&mut self) {
         let admin = self.admin();
         let customer = id(&admin.post("/v1/customers", &body("createCustomer")).await.ok(201));
         let key = admin.post("/v1/api-keys", &body("createApiKey")).await.ok(201);
@@ -198,26 +204,26 @@ impl Stage {
             };
             let path = row.path.replace("{id}", &id).replace("{sku}", "INK");
             let method: Method = row.method.as_str().parse().unwrap();
-            let right = body(row.operation);
+            let valid = body(row.operation);
             for actor in &callers {
                 let request = actor.request(method.clone(), &path).header("idempotency-key", TEXT);
-                let request = if right.is_null() { request } else { request.json(&right) };
+                let request = if valid.is_null() { request } else { request.json(&valid) };
                 self.send(actor, request).await;
             }
-            for wrong in spoilt(&right) {
+            for invalid in invalid_bodies(&valid) {
                 let request = admin.request(method.clone(), &path).header("content-type", "application/json");
-                self.send(&admin, request.body(wrong)).await;
+                self.send(&admin, request.body(invalid)).await;
             }
-            let odd = [
+            let odd_paths = [
                 format!("{path}?access_token={TEXT}&email={EMAIL}"),
                 format!("{path}?{TEXT}={IBAN}"),
                 row.path.replace("{id}", PATH).replace("{sku}", &format!("{PATH}%40")),
                 format!("{path}/{PATH}"),
             ];
-            for path in odd.iter().filter(|odd| *odd != &path) {
+            for path in odd_paths.iter().filter(|odd| *odd != &path) {
                 self.send(&admin, admin.request(method.clone(), path)).await;
             }
-            // The answer tells whoever sent it, so it is not looked at.
+            // The error response repeats the path to its caller, so it is not searched.
             admin.send(admin.request(method.clone(), &row.path.replace("{id}", IBAN).replace("{sku}", IBAN))).await;
             let headers = [
                 ("cookie", format!("__Host-session={TEXT}; other={TEXT}")),
@@ -236,44 +242,44 @@ impl Stage {
     }
 }
 
-async fn nothing_is_told(filter: &str) {
-    let mut stage = Stage::start(filter).await;
-    stage.everything().await;
-    let Stage { serving, collector, database, errors, canaries, .. } = stage;
-    let said = serde_json::to_vec(&serving.said).unwrap();
-    let (_, log) = serving.terminate().await;
+async fn assert_no_leaks(filter: &str) {
+    let mut service = CanaryService::start(filter).await;
+    service.call_everything().await;
+    let CanaryService { process, collector, database, errors, canaries, .. } = service;
+    let first_lines = serde_json::to_vec(&process.log_lines).unwrap();
+    let (_, log) = process.terminate().await;
     let audit = query(&database.backup, "select audit_events::text from audit_events").await.join("\n");
     let bodies = collector.bodies();
     assert!(!log.is_empty() && !errors.is_empty() && !audit.is_empty() && bodies.len() > 3);
-    let mut leaks = found(&canaries, "the first log lines", &said);
-    leaks.extend(found(&canaries, "the log", log.as_bytes()));
+    let mut found = leaks(&canaries, "the first log lines", &first_lines);
+    found.extend(leaks(&canaries, "the log", log.as_bytes()));
     let mut canaries_of_errors = canaries.clone();
     canaries_of_errors.remove("path");
-    leaks.extend(found(&canaries_of_errors, "an error", &errors));
-    leaks.extend(found(&canaries, "the audit trail", audit.as_bytes()));
-    leaks.extend(bodies.iter().flat_map(|body| found(&canaries, "what a collector is sent", body)));
-    leaks.sort();
-    leaks.dedup();
-    assert_eq!(leaks, Vec::<String>::new());
+    found.extend(leaks(&canaries_of_errors, "an error response", &errors));
+    found.extend(leaks(&canaries, "the audit trail", audit.as_bytes()));
+    found.extend(bodies.iter().flat_map(|body| leaks(&canaries, "telemetry", body)));
+    found.sort();
+    found.dedup();
+    assert_eq!(found, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn log_02_nothing_that_must_be_kept_is_told_anywhere() {
-    nothing_is_told("info").await;
+async fn log_02_no_secrets_in_logs_telemetry_errors_or_audit_trail() {
+    assert_no_leaks("info").await;
 }
 
-/// An operator who looks for a fault must not see it either.
+/// Operators raise the level to look for a fault.
 #[tokio::test]
-async fn log_02_nor_when_more_is_logged() {
-    nothing_is_told("debug").await;
+async fn log_02_no_secrets_at_debug_level() {
+    assert_no_leaks("debug").await;
 }
 
-/// So that the others mean something.
+/// Proves that the other tests would find a leak.
 #[test]
-fn log_02_a_canary_is_found_in_each_form() {
+fn log_02_canaries_are_found_in_each_encoding() {
     let canaries = BTreeMap::from([("address", ADDRESS.to_owned())]);
     let base64 = |text: String| URL_SAFE_NO_PAD.encode(text);
-    for told in [
+    for output in [
         format!("at {ADDRESS}"),
         ADDRESS.to_uppercase(),
         "Canary%20Lane%2017".to_owned(),
@@ -283,7 +289,7 @@ fn log_02_a_canary_is_found_in_each_form() {
         base64(format!("12{ADDRESS} and more")),
         base64(format!("123{ADDRESS}")),
     ] {
-        assert!(!found(&canaries, "here", told.as_bytes()).is_empty(), "{told}");
+        assert!(!leaks(&canaries, "a test", output.as_bytes()).is_empty(), "{output}");
     }
-    assert!(found(&canaries, "here", b"Canary Lane 1").is_empty());
+    assert!(leaks(&canaries, "a test", b"Canary Lane 1").is_empty());
 }

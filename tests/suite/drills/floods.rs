@@ -1,4 +1,5 @@
-//! More frames and bytes than any client needs.
+//! Floods on one connection: endless bodies (INPUT-04), and HTTP/2 frames without end (RATE-09).
+//! The service closes the connection and still serves others.
 
 use std::time::Duration;
 
@@ -13,38 +14,41 @@ use crate::support::{
     h2::{GET, frame, preface},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time within which the service must read or close.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A service that stops reading cannot be made to take more than it has a buffer for.
-async fn taken(app: &TestApp, head: &[u8], piece: &[u8], most: usize) -> usize {
+/// Sends the head and then chunks until the service closes the connection, at most `max` bytes;
+/// returns the bytes of chunks that were accepted.
+async fn send_body(app: &TestApp, head: &[u8], chunk: &[u8], max: usize) -> usize {
     let mut socket = TcpStream::connect(app.address).await.unwrap();
     socket.write_all(head).await.unwrap();
-    let mut taken = 0;
-    while taken < most {
-        if timeout(PATIENCE, socket.write_all(piece)).await.expect("the service reads or closes").is_err() {
+    let mut accepted = 0;
+    while accepted < max {
+        if timeout(TIMEOUT, socket.write_all(chunk)).await.expect("the service reads or closes").is_err() {
             break;
         }
-        taken += piece.len();
+        accepted += chunk.len();
     }
-    taken
+    accepted
 }
 
 #[tokio::test]
-async fn input_04_a_gigabyte_in_pieces_is_cut_off_early() {
+async fn input_04_chunked_gigabyte_is_cut_off_early() {
     let app = TestApp::shared();
     let head = format!(
         "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n",
         app.forge().token()
     );
-    let piece = format!("10000\r\n{}\r\n", " ".repeat(65_536));
-    let taken = taken(app, head.as_bytes(), piece.as_bytes(), 1 << 30).await;
-    // The limit is 64 KiB; the rest is what the two kernels' buffers hold.
-    assert!(taken < 32 << 20, "{taken} bytes were taken");
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(65_536));
+    let accepted = send_body(app, head.as_bytes(), chunk.as_bytes(), 1 << 30).await;
+    // The limit is 64 KiB; socket buffers of both ends hold the rest.
+    assert!(accepted < 32 << 20, "{accepted} bytes were accepted");
     app.still_serves().await;
 }
 
-/// How many bytes of this are taken before the service closes the connection, if it does.
+/// Sends these frames; returns the bytes sent until the service closed the connection, or `None` if
+/// it did not.
 async fn flood(app: &TestApp, pieces: impl Iterator<Item = Vec<u8>>) -> Option<usize> {
     let (mut reader, mut writer) = TcpStream::connect(app.address).await.unwrap().into_split();
     let drain = tokio::spawn(async move {
@@ -54,38 +58,38 @@ async fn flood(app: &TestApp, pieces: impl Iterator<Item = Vec<u8>>) -> Option<u
     writer.write_all(&preface()).await.unwrap();
     let mut sent = 0;
     for piece in pieces {
-        match timeout(PATIENCE, writer.write_all(&piece)).await {
+        match timeout(TIMEOUT, writer.write_all(&piece)).await {
             Ok(Ok(())) if !drain.is_finished() => sent += piece.len(),
             _ => return Some(sent),
         }
     }
-    timeout(PATIENCE, drain).await.is_ok().then_some(sent)
+    timeout(TIMEOUT, drain).await.is_ok().then_some(sent)
 }
 
-/// CVE-2023-44487: a stream that is reset at once costs the client nothing.
-/// Neither one that is idle and answers pings, nor one whose caller does not read what it asked for.
+/// Neither an idle connection that answers pings, nor one whose client does not read its response.
 #[tokio::test]
-async fn rate_09_no_connection_lasts_for_ever() {
+async fn rate_09_connections_have_a_maximum_age() {
     let app =
         TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "60000"), ("APP_HTTP__MAX_CONNECTION_AGE_MS", "1000")])
             .await;
-    let once = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
-    // A window of nothing: what is asked for cannot be sent. `:method GET`, `:scheme http`, `:path /docs`.
+    let request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+    // A flow-control window of 0 blocks the response to `:method GET`, `:scheme http`, `:path
+    // /docs`.
     let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let headers = [&[0x82, 0x86, 0x04, 5][..], b"/docs", &[0x41, 9], b"localhost"].concat();
     let unread = [preface(), no_window, frame(1, 5, 1, &headers)].concat();
-    for (what, hello) in [("HTTP/1.1", once), ("HTTP/2", preface()), ("unread", unread)] {
+    for (what, greeting) in [("HTTP/1.1", request), ("HTTP/2", preface()), ("unread", unread)] {
         let mut socket = TcpStream::connect(app.address).await.unwrap();
-        socket.write_all(&hello).await.unwrap();
-        let mut answer = [0; 4_096];
-        let until_the_end = async {
+        socket.write_all(&greeting).await.unwrap();
+        let mut buffer = [0; 4_096];
+        let read_to_end = async {
             let mut frames = Vec::new();
-            while let Ok(length @ 1..) = socket.read(&mut answer).await {
+            while let Ok(length @ 1..) = socket.read(&mut buffer).await {
                 if what == "HTTP/1.1" {
                     continue;
                 }
-                // Pings are answered: kind 6, not an answer itself.
-                frames.extend_from_slice(&answer[..length]);
+                // Answers each PING (type 6) that is not an acknowledgement itself.
+                frames.extend_from_slice(&buffer[..length]);
                 while let Some(length) = frames.get(..3).map(|l| usize::from(l[1]) << 8 | usize::from(l[2])) {
                     let Some(ping) = frames.get(..9 + length).map(<[u8]>::to_vec) else { break };
                     frames.drain(..9 + length);
@@ -95,13 +99,14 @@ async fn rate_09_no_connection_lasts_for_ever() {
                 }
             }
         };
-        let ended = timeout(Duration::from_secs(15), until_the_end).await;
-        assert!(ended.is_ok(), "{what} is there still");
+        let ended = timeout(Duration::from_secs(15), read_to_end).await;
+        assert!(ended.is_ok(), "{what}: the connection is still open");
     }
 }
 
+/// Rapid reset (CVE-2023-44487): a stream that the client resets at once costs the client nothing.
 #[tokio::test]
-async fn rate_09_a_flood_of_resets_ends_the_connection() {
+async fn rate_09_reset_floods_close_the_connection() {
     let app = TestApp::shared();
     let streams = (0..50_000_u32).map(|n| {
         let stream = 2 * n + 1;
@@ -111,11 +116,11 @@ async fn rate_09_a_flood_of_resets_ends_the_connection() {
     app.still_serves().await;
 }
 
-/// CVE-2024-27316 and others: headers that never end.
+/// CVE-2024-27316 and others: header blocks that never end.
 #[tokio::test]
-async fn rate_09_a_flood_of_continuations_ends_the_connection() {
+async fn rate_09_continuation_floods_close_the_connection() {
     let app = TestApp::shared();
-    // A header of 16 kB under a new name each time, as a literal that is not indexed.
+    // Each CONTINUATION has a header of 16 kB with a new name, as a literal without indexing.
     let value = vec![b'a'; 16_000];
     let literal = |n: u32| {
         let name = format!("x-{n:06}");
@@ -125,12 +130,12 @@ async fn rate_09_a_flood_of_continuations_ends_the_connection() {
     let first = std::iter::once(frame(1, 1, 1, &GET));
     let rest = (0..10_000).map(|n| frame(9, 0, 1, &literal(n)));
     let sent = flood(app, first.chain(rest)).await.expect("the connection is closed");
-    assert!(sent < 32 << 20, "{sent} bytes were taken");
+    assert!(sent < 32 << 20, "{sent} bytes were accepted");
     app.still_serves().await;
 }
 
 #[tokio::test]
-async fn rate_09_a_flood_of_pings_and_settings_is_no_more_than_a_nuisance() {
+async fn rate_09_ping_and_settings_floods_do_not_affect_other_callers() {
     let app = TestApp::shared();
     let pings = (0..100_000).map(|_| frame(6, 0, 0, &[0; 8]));
     let settings = (0..100_000).map(|_| frame(4, 0, 0, &[]));

@@ -1,5 +1,6 @@
-//! What must not compile does not: each file of `tests/misuse` is one misuse, and its first line says the
-//! error it must give, and no other. `sound.rs` is the same without misuse, and must compile.
+//! Misuse that must not compile (AUTHZ-04): each file of `tests/misuse` contains one misuse, and
+//! its first line the only compiler error that it must cause. `correct_use.rs` has no misuse and
+//! must compile.
 
 use std::{
     fs,
@@ -10,22 +11,22 @@ use std::{
 
 use serde_json::Value;
 
-/// The folder this program and the library it was built with are in.
+/// The folder of this test program and of the library that it was built with.
 fn artifacts() -> PathBuf {
     std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The library this program was built with: the latest, since this program was built after it.
+/// The library that this program was built with: the latest one, since cargo builds it first.
 fn library() -> PathBuf {
     let libraries = fs::read_dir(artifacts()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| {
         let name = path.file_name().unwrap().to_string_lossy();
         name.starts_with("libservice-") && name.ends_with(".rlib")
     });
     let built = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-    libraries.max_by_key(built).expect("the library is beside the tests")
+    libraries.max_by_key(built).expect("the library is in the folder of the test program")
 }
 
-/// Every error the compiler has about a file, as `code: message: labels`.
+/// The compiler's errors about a file, each as `code: message: labels`.
 fn errors(file: &Path, library: &Path) -> Vec<String> {
     let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--error-format=json", "-o"])
@@ -55,7 +56,7 @@ fn errors(file: &Path, library: &Path) -> Vec<String> {
 }
 
 #[test]
-fn authz_04_each_misuse_is_refused_by_the_compiler() {
+fn authz_04_each_misuse_fails_to_compile() {
     let library = library();
     let mut files: Vec<PathBuf> = fs::read_dir("tests/misuse").unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -64,7 +65,7 @@ fn authz_04_each_misuse_is_refused_by_the_compiler() {
     for file in files {
         let source = fs::read_to_string(&file).unwrap();
         let expected =
-            source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("the first line says it");
+            source.lines().next().and_then(|line| line.strip_prefix("//! ")).expect("the first line is the error");
         let found = errors(&file, &library);
         let as_expected = match expected.split_once(": ") {
             Some((code, message)) => {
@@ -73,27 +74,25 @@ fn authz_04_each_misuse_is_refused_by_the_compiler() {
             None => expected == "compiles" && found.is_empty(),
         };
         if !as_expected {
-            wrong.push(format!("{} must give {expected:?} and nothing else, but gave {found:#?}", file.display()));
+            wrong.push(format!("{} must cause {expected:?} and nothing else, but caused {found:#?}", file.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The compiler cannot enforce this within the crate: code that does not name the driver has no
+/// connection.
 #[test]
-fn authz_04_only_the_store_speaks_to_the_database() {
-    // Inside the crate the compiler cannot say it, so this does: who does not name the driver has no connection.
-    let mut found = Vec::new();
-    sources(Path::new("src"), &mut found);
-    assert!(found.len() > 40);
-    for file in found {
-        let allowed = file.starts_with("src/store") || file.starts_with("src/dev");
+fn authz_04_only_database_modules_use_the_driver() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    assert!(files.len() > 40);
+    files.retain(|file| !["src/db", "src/store", "src/dev"].iter().any(|module| file.starts_with(module)));
+    for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("sqlx=warn"));
-        let names_it = code.filter(|line| line.contains("sqlx")).collect::<Vec<_>>();
-        assert!(
-            allowed || names_it.is_empty(),
-            "{file:?} names the database driver: put it into src/store: {names_it:?}"
-        );
+        let uses = code.filter(|line| line.contains("sqlx")).collect::<Vec<_>>();
+        assert!(uses.is_empty(), "{file:?} uses the database driver: move this to src/store or src/db: {uses:?}");
     }
 }
 

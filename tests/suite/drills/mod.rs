@@ -1,5 +1,6 @@
-//! Heavy drills: floods, outages, secrets that change under load, canaries, alerts, runbooks, query plans
-//! of large tables, and misuse that must not compile. `cargo test -- --skip drills::` leaves them out.
+//! Slow tests: floods, outages, secrets that change under load, canary secrets, alert rules,
+//! runbooks, query plans of large tables, and misuse that must not compile. `cargo test -- --skip
+//! drills::` skips them.
 
 mod abuse;
 mod alerts;

@@ -1,9 +1,9 @@
-//! What becomes of callers while something that the service depends on is away, and when it is back (FAIL-01). It is
-//! really away: its process ended, or nobody listens where it was.
+//! Outages of each dependency (FAIL-01): database, issuer, quota store and vault. The dependency is
+//! really down: its process has ended, or nothing listens at its address.
 //!
-//! Callers go on through all of it, each from a task of their own. Nobody is ever let in who would not be, nobody is
-//! answered with anything but what they are usually or the matrix says for an outage, and no order that was answered
-//! with is lost or there twice. The service is never started again.
+//! Callers of every kind send requests throughout ([`Load`]). None of them is accepted that is
+//! normally rejected, each gets its normal status or the one that the matrix gives for the outage,
+//! and acknowledged orders are stored exactly once. The service recovers without a restart.
 
 use std::{
     net::SocketAddr,
@@ -16,107 +16,108 @@ use serde_json::{Value, json};
 use service::{
     api,
     authz::{
-        matrix::{MATRIX, Outage, Row, Scope, Uncounted},
+        matrix::{MATRIX, OnStoreDown, Outage, Row, Scope},
         policy::Role,
     },
     dev::demo::{self, Tenant},
-    ops::Keys,
 };
 
-use crate::{
-    rotation::keys,
-    support::{
-        ACME, Actor, Ask, Caller, Door, GLOBEX, Load, OddIssuer, OwnPostgres, Redis, Reply, Stages, TestApp, TestKey,
-        UNTHROTTLED, Vault, Wire, eventually, run, test_database, vault::TOKEN,
-    },
+use crate::support::{
+    ACME, Actor, Caller, GLOBEX, Load, LoadRequest, MisbehavingIssuer, OutageTimes, PgProxy, Redis, Reply,
+    RestartablePostgres, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, run, start_with_vault,
+    test_database, vault_only,
 };
 
-/// From the moment at which a dependency answers again, all is as before within this: the database, whose connections
-/// are all made anew; the issuer, who is asked every second here; the store of quotas, which is tried five times a
-/// second; and the vault, which is left alone for a second after each failure. In truth it is a second or two, and the
-/// rest is for a machine that is busy.
-const DATABASE_BACK: Duration = Duration::from_secs(10);
-const ISSUER_BACK: Duration = Duration::from_secs(10);
-const QUOTAS_BACK: Duration = Duration::from_secs(10);
-const KEYS_BACK: Duration = Duration::from_secs(10);
+/// All callers get their normal status again within this time after the dependency is back
+/// (FAIL-01).
+///
+/// It takes a second or two, and the rest is for a busy machine. Connections to the database are
+/// all opened again; the issuer is asked every second here, the quota store five times a second,
+/// and the vault a second after each failure.
+const RECOVERY_TIME: Duration = Duration::from_secs(10);
 
-/// The database is not what is away, and a busy machine is no outage.
-const PATIENT: (&str, &str) = ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "9000");
+/// Where the database is not the dependency that is down, a busy machine must not look like an
+/// outage.
+const LONG_ACQUIRE_TIMEOUT: (&str, &str) = ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "9000");
 
-const NOBODYS: &str = "0190a001-0000-7000-8000-00000000ffff";
+/// The id of no object.
+const MISSING_ID: &str = "0190a001-0000-7000-8000-00000000ffff";
 
-/// Callers of every kind, signed for by `sign`; `is_refused` says who of them is answered with 503 in the outage.
+/// Callers of every kind. `sign` makes their tokens; `is_affected` says by name which of them get
+/// 503 during the outage.
 async fn callers(
     app: &TestApp,
     sign: impl Fn(&str, Role, &Tenant) -> String,
-    is_refused: impl Fn(&str) -> bool,
+    is_affected: impl Fn(&str) -> bool,
 ) -> Vec<Caller> {
     let token = |name: &str, role| sign(&format!("load-{name}"), role, &ACME);
-    let (good, other, revoked) = (token("a", Role::Admin), token("b", Role::Admin), token("gone", Role::Admin));
-    let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+    let valid = token("a", Role::Admin);
+    let other = token("b", Role::Admin);
+    let revoked = token("gone", Role::Admin);
+    let forged = format!("{}.{}", valid.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
     run(&app.database.operator, "select note_revocation('subject', 'load-gone', now(), 'a test')").await.unwrap();
-    let gone = app.bearer(revoked.clone());
-    eventually("the revocation is known", async || gone.get("/v1/me").await.status == 401).await;
+    let revoked_caller = app.bearer(revoked.clone());
+    eventually("the revocation is loaded", async || revoked_caller.get("/v1/me").await.status == 401).await;
 
-    let maker = app.bearer(token("maker", Role::Admin));
+    let creator = app.bearer(token("creator", Role::Admin));
     let body = json!({ "name": "load", "scopes": ["orders:read"], "validForDays": 30 });
-    let key = maker.post("/v1/api-keys", &body).await.ok(201)["key"].as_str().unwrap().to_owned();
+    let key = creator.post("/v1/api-keys", &body).await.ok(201)["key"].as_str().unwrap().to_owned();
 
-    let get = |path: &str| Ask::For(Method::GET, path.to_owned());
-    let an_order = || get(&format!("/v1/orders/{}", demo::FIRST_ORDER));
-    let void = Ask::For(Method::POST, format!("/v1/invoices/{NOBODYS}/void"));
-    let stranger = sign("load-stranger", Role::Admin, &GLOBEX);
+    let get = |path: &str| LoadRequest::Path(Method::GET, path.to_owned());
+    let get_order = || get(&format!("/v1/orders/{}", demo::FIRST_ORDER));
+    let void = LoadRequest::Path(Method::POST, format!("/v1/invoices/{MISSING_ID}/void"));
+    let foreign = sign("load-foreign", Role::Admin, &GLOBEX);
     let all = [
-        ("a reader", Some(token("viewer", Role::Viewer)), an_order(), 200),
-        ("a reader of lists", Some(token("viewer-2", Role::Viewer)), get("/v1/orders?limit=5"), 200),
-        ("who orders", Some(token("sales", Role::Sales)), Ask::ForOrders, 201),
-        ("who orders too", Some(token("sales-2", Role::Sales)), Ask::ForOrders, 201),
-        ("who asks for something sensitive", Some(good), void, 404),
-        ("another tenant's", Some(stranger), an_order(), 404),
-        ("who may not order", Some(token("viewer-3", Role::Viewer)), Ask::ForOrders, 403),
-        ("a forger", Some(forged), an_order(), 401),
-        ("who was revoked", Some(revoked), an_order(), 401),
-        ("a program", None, an_order(), 200),
-        ("a probe of liveness", None, get("/health/live"), 200),
-        ("a probe of readiness", None, get("/health/ready"), 200),
+        ("reader", Some(token("viewer", Role::Viewer)), get_order(), 200),
+        ("reader of lists", Some(token("viewer-2", Role::Viewer)), get("/v1/orders?limit=5"), 200),
+        ("buyer", Some(token("sales", Role::Sales)), LoadRequest::PlaceOrders, 201),
+        ("second buyer", Some(token("sales-2", Role::Sales)), LoadRequest::PlaceOrders, 201),
+        ("caller of a sensitive operation", Some(valid), void, 404),
+        ("caller of another tenant", Some(foreign), get_order(), 404),
+        ("buyer without permission", Some(token("viewer-3", Role::Viewer)), LoadRequest::PlaceOrders, 403),
+        ("forged token", Some(forged), get_order(), 401),
+        ("revoked subject", Some(revoked), get_order(), 401),
+        ("API key", None, get_order(), 200),
+        ("liveness probe", None, get("/health/live"), 200),
+        ("readiness probe", None, get("/health/ready"), 200),
     ];
     all.into_iter()
-        .map(|(name, token, asks, usual)| {
-            let meanwhile = if is_refused(name) { 503 } else { usual };
-            let is_hasty = name == "a probe of readiness";
-            let actor = if name == "a program" { app.api_key(&key) } else { Actor::new(app.address, token) };
-            Caller { name, actor, asks, usual, meanwhile, is_hasty }
+        .map(|(name, token, request, normal_status)| {
+            let outage_status = if is_affected(name) { 503 } else { normal_status };
+            let may_time_out = name == "readiness probe";
+            let actor = if name == "API key" { app.api_key(&key) } else { Actor::new(app.address, token) };
+            Caller { name, actor, request, normal_status, outage_status, may_time_out }
         })
         .collect()
 }
 
-/// Tokens of an app's own issuer.
-fn tokens_of(app: &TestApp) -> impl Fn(&str, Role, &Tenant) -> String {
+/// Makes tokens of the app's issuer.
+fn token_maker(app: &TestApp) -> impl Fn(&str, Role, &Tenant) -> String {
     move |subject: &str, role: Role, tenant: &Tenant| {
         let forge = app.forge().claim("sub", subject).claim("roles", json!([role.as_str()]));
         forge.claim("tenant_id", tenant.id.to_string()).token()
     }
 }
 
-/// Until all is as before; when that is.
-async fn recovery(load: &Load, within: Duration) -> Instant {
+/// Waits until every caller gets its normal status, asserts the bound, and returns the time.
+async fn wait_for_recovery(load: &Load) -> Instant {
     let back = Instant::now();
-    load.is_well().await;
-    assert!(back.elapsed() < within, "all is as before only {:?} after it was back", back.elapsed());
+    load.wait_until_normal().await;
+    assert!(back.elapsed() < RECOVERY_TIME, "recovered only {:?} after the dependency was back", back.elapsed());
     Instant::now()
 }
 
-/// Calls every operation at once, with the document's examples and on objects that nobody has.
-async fn walk(actor: &Actor, judge: impl Fn(&Row, &Reply)) {
+/// Calls all operations concurrently, with the OpenAPI document's examples and on missing objects.
+async fn call_all_operations(actor: &Actor, check: impl Fn(&Row, &Reply)) {
     let document = api::document("https://login.example.com", "https://api.example.com");
-    let replies = join_all(MATRIX.iter().map(|row| ask(actor, &document, row))).await;
+    let replies = join_all(MATRIX.iter().map(|row| call(actor, &document, row))).await;
     for (row, reply) in MATRIX.iter().zip(&replies) {
-        judge(row, reply);
+        check(row, reply);
     }
 }
 
-async fn ask(actor: &Actor, document: &Value, row: &Row) -> Reply {
-    let path = row.path.replace("{id}", NOBODYS).replace("{sku}", "NONE-SUCH");
+async fn call(actor: &Actor, document: &Value, row: &Row) -> Reply {
+    let path = row.path.replace("{id}", MISSING_ID).replace("{sku}", "NONE-SUCH");
     let request = actor.request(row.method.as_str().parse().unwrap(), &path);
     let request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
     let content = &document["paths"][row.path][row.method.as_str().to_lowercase()]["requestBody"]["content"];
@@ -126,95 +127,97 @@ async fn ask(actor: &Actor, document: &Value, row: &Row) -> Reply {
     actor.send(if let Some(example) = example { request.json(example) } else { request }).await
 }
 
-/// It refuses, and says when it is worth to come back.
+/// Asserts 503 with `Retry-After`.
 #[track_caller]
-fn assert_refused(row: &Row, reply: &Reply) {
+fn assert_unavailable(row: &Row, reply: &Reply) {
     assert_eq!(reply.problem(503), "unavailable", "{}", row.operation);
     assert_eq!(reply.header("retry-after"), Some("1"), "{}", row.operation);
 }
 
-/// Nobody is let in, so each operation does what the matrix says of an outage.
-fn as_the_matrix_says(row: &Row, reply: &Reply) {
+/// Asserts the outage behaviour that the matrix gives for an operation.
+fn assert_matrix_behaviour(row: &Row, reply: &Reply) {
     match row.outage {
         Outage::Open => assert_eq!(reply.status, 200, "{}: {reply:#?}", row.operation),
-        Outage::Closed => assert_refused(row, reply),
+        Outage::Closed => assert_unavailable(row, reply),
     }
 }
 
-/// Somebody answers there, and hangs up: that is no fault of this program.
+/// The address accepts connections and closes them. That is an outage, not an internal error.
 #[tokio::test]
-async fn fail_01_a_database_that_hangs_up_is_unavailable() {
+async fn fail_01_closed_database_connections_give_503() {
     let database = test_database().await;
-    let wire = Wire::to(&database.reader).await;
-    let app = TestApp::start_on(database.clone(), &[("APP_DATABASE__READER_URL", wire.url())]).await;
+    let proxy = PgProxy::start(&database.reader).await;
+    let app = TestApp::start_on(database.clone(), &[("APP_DATABASE__READER_URL", proxy.url())]).await;
     let sales = app.user(Role::Sales);
     let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
     sales.get(&path).await.ok(200);
-    wire.down(true);
+    proxy.set_down(true);
     for path in [&path, "/v1/orders", "/v1/customers", "/v1/orders?limit=5"] {
         for _ in 0..5 {
             assert_eq!(sales.get(path).await.problem(503), "unavailable", "{path}");
         }
     }
-    wire.down(false);
-    eventually("it is back", async || sales.get(&path).await.status == 200).await;
+    proxy.set_down(false);
+    eventually("orders are served again", async || sales.get(&path).await.status == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fail_01_the_database_crashes_under_load_and_comes_back() {
-    let mut postgres = OwnPostgres::start().await;
-    let own = [("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "5"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "4000")];
-    let refuses = [&UNTHROTTLED[..], &own].concat();
-    let serves = [&refuses[..], &[("APP_REVOCATION__WHEN_LOST", "serve")]].concat();
-    let app = TestApp::start_on(postgres.database.clone(), &refuses).await;
-    let other = TestApp::start_on(postgres.database.clone(), &serves).await;
-    let (admin, known_there) = (app.user(Role::Admin), other.user(Role::Admin));
-    known_there.get("/v1/me").await.ok(200);
-    // A forger is found out by the issuer's keys, which are known.
-    let load =
-        Load::start(callers(&app, tokens_of(&app), |who| !["a forger", "a probe of liveness"].contains(&who)).await);
-    load.more(20).await;
+async fn fail_01_recovers_from_a_database_crash_under_load() {
+    let mut postgres = RestartablePostgres::start().await;
+    let timeouts = [("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "5"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "4000")];
+    let fail_closed = [&UNTHROTTLED[..], &timeouts].concat();
+    let fail_open = [&fail_closed[..], &[("APP_REVOCATION__ON_STALE_FEED", "serve")]].concat();
+    let app = TestApp::start_on(postgres.database.clone(), &fail_closed).await;
+    let open_app = TestApp::start_on(postgres.database.clone(), &fail_open).await;
+    let admin = app.user(Role::Admin);
+    let cached_admin = open_app.user(Role::Admin);
+    cached_admin.get("/v1/me").await.ok(200);
+    // Forged tokens are rejected without the database: the issuer's keys are cached.
+    let is_affected = |name: &str| !["forged token", "liveness probe"].contains(&name);
+    let load = Load::start(callers(&app, token_maker(&app), is_affected).await);
+    load.wait_for_calls(20).await;
 
     let began = Instant::now();
     postgres.crash().await;
-    load.is_hit().await;
-    let known = Instant::now();
-    walk(&admin, as_the_matrix_says).await;
-    // Where callers are let in by what was known, it is the operations that refuse.
-    walk(&known_there, |row, reply| match (row.operation, row.outage) {
+    load.wait_until_affected().await;
+    let noticed = Instant::now();
+    call_all_operations(&admin, assert_matrix_behaviour).await;
+    // Where revocations fail open, cached callers are authenticated, and the operations get 503.
+    call_all_operations(&cached_admin, |row, reply| match (row.operation, row.outage) {
         ("getMe", _) | (_, Outage::Open) => assert_eq!(reply.status, 200, "{}: {reply:#?}", row.operation),
-        (_, Outage::Closed) => assert_refused(row, reply),
+        (_, Outage::Closed) => assert_unavailable(row, reply),
     })
     .await;
-    load.more(20).await;
+    load.wait_for_calls(20).await;
 
     let ended = Instant::now();
-    postgres.revive().await;
-    let over = recovery(&load, DATABASE_BACK).await;
-    other.wait_until_ready().await;
-    load.more(20).await;
+    postgres.restart().await;
+    let recovered = wait_for_recovery(&load).await;
+    open_app.wait_until_ready().await;
+    load.wait_for_calls(20).await;
     let calls = load.finish().await;
-    calls.judge(&Stages { began, known, ended, over });
-    calls.assert_kept(&postgres.database).await;
+    calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
+    calls.assert_orders_stored(&postgres.database).await;
 }
 
-/// An issuer of this key, at the address of the door.
-async fn issuer_at(door: &mut Door, key: &TestKey) -> OddIssuer {
-    let mut issuer = OddIssuer::with_keys(&[key]).await;
+/// An issuer with this key, at the address of the switch, which it opens.
+async fn start_issuer_behind(switch: &mut TcpSwitch, key: &TestKey) -> MisbehavingIssuer {
+    let mut issuer = MisbehavingIssuer::with_keys(&[key]).await;
     let server: SocketAddr = issuer.url.trim_start_matches("http://").parse().unwrap();
-    issuer.url = door.url();
-    issuer.metadata("issuer", door.url());
-    issuer.metadata("jwks_uri", format!("{}/keys", door.url()));
-    door.open_to(server).await;
+    issuer.url = switch.url();
+    issuer.set_metadata("issuer", switch.url());
+    issuer.set_metadata("jwks_uri", format!("{}/keys", switch.url()));
+    switch.open_to(server).await;
     issuer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fail_01_the_issuer_goes_away_under_load_and_comes_back() {
-    let (key, mut door) = (TestKey::es256("a"), Door::new().await);
-    let issuer = issuer_at(&mut door, &key).await;
-    let own = [("APP_OIDC__REFRESH_SECONDS", "1"), ("APP_OIDC__MAX_STALENESS_SECONDS", "60"), PATIENT];
-    let app = issuer.app(&[&UNTHROTTLED[..], &own].concat()).await;
+async fn fail_01_recovers_from_an_issuer_outage_under_load() {
+    let key = TestKey::es256("a");
+    let mut switch = TcpSwitch::new().await;
+    let issuer = start_issuer_behind(&mut switch, &key).await;
+    let refresh = [("APP_OIDC__REFRESH_SECONDS", "1"), ("APP_OIDC__MAX_STALENESS_SECONDS", "60")];
+    let app = issuer.app(&[&UNTHROTTLED[..], &refresh, &[LONG_ACQUIRE_TIMEOUT]].concat()).await;
     app.wait_until_ready().await;
     let now = app.clock.timestamp();
     let sign = |subject: &str, role: Role, tenant: &Tenant| {
@@ -225,118 +228,112 @@ async fn fail_01_the_issuer_goes_away_under_load_and_comes_back() {
         key.sign_text(&json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id }).to_string(), &claims.to_string())
     };
     let admin = app.bearer(sign("load-admin", Role::Admin, &ACME));
-    // Who has a key needs no issuer.
-    let load = Load::start(callers(&app, sign, |who| !["a program", "a probe of liveness"].contains(&who)).await);
-    load.more(20).await;
+    // API keys do not depend on the issuer.
+    let load = Load::start(callers(&app, sign, |name| !["API key", "liveness probe"].contains(&name)).await);
+    load.wait_for_calls(20).await;
 
-    door.shut().await;
+    switch.close().await;
     drop(issuer);
-    // Known keys serve up to the limit (AUTHN-10): nobody notices anything yet.
-    load.more(20).await;
+    // Cached issuer keys stay valid up to the limit (AUTHN-10), so no caller is affected yet.
+    load.wait_for_calls(20).await;
     app.clock.advance(Duration::from_secs(40));
-    load.more(20).await;
+    load.wait_for_calls(20).await;
     let began = Instant::now();
     app.clock.advance(Duration::from_secs(30));
-    load.is_hit().await;
-    let known = Instant::now();
-    walk(&admin, as_the_matrix_says).await;
-    load.more(20).await;
+    load.wait_until_affected().await;
+    let noticed = Instant::now();
+    call_all_operations(&admin, assert_matrix_behaviour).await;
+    load.wait_for_calls(20).await;
 
     let ended = Instant::now();
-    let issuer = issuer_at(&mut door, &key).await;
-    let over = recovery(&load, ISSUER_BACK).await;
-    load.more(20).await;
+    let issuer = start_issuer_behind(&mut switch, &key).await;
+    let recovered = wait_for_recovery(&load).await;
+    load.wait_for_calls(20).await;
     let calls = load.finish().await;
-    calls.judge(&Stages { began, known, ended, over });
-    calls.assert_kept(&app.database).await;
+    calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
+    calls.assert_orders_stored(&app.database).await;
 
-    // It goes away once more and comes back with another key: what the old one signed ends when that is known.
+    // The issuer comes back with another key: tokens of the old key are rejected once it is loaded.
     admin.get("/v1/me").await.ok(200);
-    door.shut().await;
+    switch.close().await;
     drop(issuer);
     let other = TestKey::es256("b");
-    let issuer = issuer_at(&mut door, &other).await;
+    let issuer = start_issuer_behind(&mut switch, &other).await;
     let holder = app.bearer(issuer.token(&other, app.clock.timestamp()));
-    eventually("the new key is known", async || holder.get("/v1/me").await.status == 200).await;
+    eventually("the new issuer key is loaded", async || holder.get("/v1/me").await.status == 200).await;
     assert_eq!(admin.get("/v1/me").await.problem(401), "unauthenticated");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fail_01_the_store_of_quotas_is_killed_under_load_and_comes_back() {
+async fn fail_01_recovers_from_a_quota_store_crash_under_load() {
     let Some(mut redis) = Redis::start().await else { return };
     let url = redis.url();
-    let own = [("APP_QUOTA__REDIS_URL", &*url), ("APP_QUOTA__REDIS_TIMEOUT_MS", "5000"), PATIENT];
-    let app = TestApp::start_with(&[&UNTHROTTLED[..], &own].concat()).await;
+    let store = [("APP_QUOTA__REDIS_URL", &*url), ("APP_QUOTA__REDIS_TIMEOUT_MS", "5000"), LONG_ACQUIRE_TIMEOUT];
+    let app = TestApp::start_with(&[&UNTHROTTLED[..], &store].concat()).await;
     let admin = app.user(Role::Admin);
-    // All others are counted here meanwhile, and notice nothing.
-    let load = Load::start(callers(&app, tokens_of(&app), |who| who == "who asks for something sensitive").await);
-    load.more(20).await;
+    // The quotas of all other classes are counted locally during the outage.
+    let is_affected = |name: &str| name == "caller of a sensitive operation";
+    let load = Load::start(callers(&app, token_maker(&app), is_affected).await);
+    load.wait_for_calls(20).await;
 
     let began = Instant::now();
     redis.kill();
-    load.is_hit().await;
-    let known = Instant::now();
-    walk(&admin, |row, reply| match row.quota.uncounted() {
-        // Asked by somebody in no hurry: all of these are asked at once.
+    load.wait_until_affected().await;
+    let noticed = Instant::now();
+    call_all_operations(&admin, |row, reply| match row.quota.on_store_down() {
+        // All operations are called at once, so the readiness probe may time out. The load has one
+        // too.
         _ if row.operation == "getReadiness" => {}
-        Uncounted::Closed => assert_refused(row, reply),
-        Uncounted::Local => assert!(!reply.status.is_server_error(), "{}: {reply:#?}", row.operation),
+        OnStoreDown::Closed => assert_unavailable(row, reply),
+        OnStoreDown::Local => assert!(!reply.status.is_server_error(), "{}: {reply:#?}", row.operation),
     })
     .await;
-    load.more(20).await;
+    load.wait_for_calls(20).await;
 
     let ended = Instant::now();
-    redis.revive().await;
-    let over = recovery(&load, QUOTAS_BACK).await;
-    load.more(20).await;
+    redis.restart().await;
+    let recovered = wait_for_recovery(&load).await;
+    load.wait_for_calls(20).await;
     let calls = load.finish().await;
-    calls.judge(&Stages { began, known, ended, over });
-    calls.assert_kept(&app.database).await;
+    calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
+    calls.assert_orders_stored(&app.database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fail_01_the_keeper_of_master_keys_goes_away_under_load_and_comes_back() {
-    let (vault, mut door) = (Vault::start().await, Door::new().await);
-    door.open_to(vault.address).await;
-    let url = door.url();
-    let own = [
-        ("APP_KEYS__PROVIDER", "vault"),
-        ("APP_KEYS__VAULT__URL", &*url),
-        ("APP_KEYS__VAULT__TOKEN", TOKEN),
-        ("APP_KEYS__VAULT__TIMEOUT_MS", "4900"),
-        PATIENT,
-    ];
-    let beside = [&UNTHROTTLED[..], &own].concat();
-    let before = TestApp::start_with(&beside).await;
-    keys(&before, Keys::Rewrap, &beside).await.unwrap();
-    let alone = [&beside[..], &[("APP_KEYS__MASTER", "")]].concat();
-    let app = TestApp::start_on(before.database.clone(), &alone).await;
+async fn fail_01_recovers_from_a_vault_outage_under_load() {
+    let vault = Vault::start().await;
+    let mut switch = TcpSwitch::new().await;
+    switch.open_to(vault.address).await;
+    let url = switch.url();
+    let before = start_with_vault(&vault).await;
+    let timeouts = [("APP_KEYS__VAULT__TIMEOUT_MS", "4900"), LONG_ACQUIRE_TIMEOUT];
+    let app = TestApp::start_on(before.database.clone(), &[&vault_only(&url)[..], &timeouts].concat()).await;
     let globex = || app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
-    let customers = |name, actor, meanwhile| {
-        let asks = Ask::For(Method::GET, "/v1/customers".to_owned());
-        Caller { name, actor, asks, usual: 200, meanwhile, is_hasty: false }
+    let customers = |name, actor, outage_status| {
+        let request = LoadRequest::Path(Method::GET, "/v1/customers".to_owned());
+        Caller { name, actor, request, normal_status: 200, outage_status, may_time_out: false }
     };
-    let mut load = Load::start(callers(&app, tokens_of(&app), |_| false).await);
-    load.add(customers("who needs a key that is remembered", app.user(Role::Admin), 200));
-    load.more(20).await;
+    let mut load = Load::start(callers(&app, token_maker(&app), |_| false).await);
+    load.add(customers("reader with a cached data key", app.user(Role::Admin), 200));
+    load.wait_for_calls(20).await;
 
     let began = Instant::now();
-    door.shut().await;
-    load.add(customers("who needs one that is not", globex(), 503));
-    load.is_hit().await;
-    let known = Instant::now();
-    // Nothing is sealed with a key that could not be had.
+    switch.close().await;
+    load.add(customers("reader without a cached data key", globex(), 503));
+    load.wait_until_affected().await;
+    let noticed = Instant::now();
+    // Without the data key nothing can be sealed.
     let customer = json!({ "name": "New", "email": "new@example.com" });
     assert_eq!(globex().post("/v1/customers", &customer).await.problem(503), "unavailable");
     globex().get("/v1/orders").await.ok(200);
-    load.more(20).await;
+    load.wait_for_calls(20).await;
 
     let ended = Instant::now();
-    door.open_to(vault.address).await;
-    let over = recovery(&load, KEYS_BACK).await;
+    switch.open_to(vault.address).await;
+    let recovered = wait_for_recovery(&load).await;
     globex().post("/v1/customers", &customer).await.ok(201);
-    load.more(20).await;
+    load.wait_for_calls(20).await;
     let calls = load.finish().await;
-    calls.judge(&Stages { began, known, ended, over });
-    calls.assert_kept(&app.database).await;
+    calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
+    calls.assert_orders_stored(&app.database).await;
 }

@@ -1,3 +1,6 @@
+//! An OAuth client for the interop tests, and as much of a browser as the sign-in pages of the
+//! provider need.
+
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -5,21 +8,21 @@ use serde_json::Value;
 use service::crypto;
 use url::Url;
 
-/// Where the web client's people come back to. Nobody listens there: the test reads the code off the redirect.
-pub const REDIRECT: &str = "http://127.0.0.1:7777/callback";
+/// The redirect URI of the web client. The test reads the code from the redirect itself.
+pub const REDIRECT_URI: &str = "http://127.0.0.1:7777/callback";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0123456789";
 
-/// What a web application and a program know how to do with an OpenID provider.
+/// A web application and a service client of an OpenID provider.
 pub struct Client {
     http: reqwest::Client,
     metadata: Value,
 }
 
 impl Client {
-    /// By discovery.
-    pub async fn of(issuer: &str) -> Self {
+    /// Reads the discovery document of the issuer.
+    pub async fn discover(issuer: &str) -> Self {
         let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-        // Reading the machine's certificates takes longer than most tests, and plain HTTP needs none.
+        // Loading the root certificates takes longer than most tests, and HTTP needs none.
         let builder = if issuer.starts_with("http://") { builder.tls_certs_only([]) } else { builder };
         let http = builder.build().unwrap();
         let url = format!("{issuer}/.well-known/openid-configuration");
@@ -28,7 +31,7 @@ impl Client {
         Self { http, metadata }
     }
 
-    /// The access token of a program that acts for itself.
+    /// An access token of a service client (RFC 6749 section 4.4).
     pub async fn client_credentials(&self, id: &str, secret: &str, parameters: &[(&str, &str)]) -> String {
         let form = [&[("grant_type", "client_credentials")], parameters].concat();
         let (status, tokens) = self.token(|request| request.basic_auth(id, Some(secret)), &form).await;
@@ -36,12 +39,12 @@ impl Client {
         text(&tokens["access_token"])
     }
 
-    /// The tokens of a person, who signs in under this name and agrees to everything (RFC 6749 section 4.1, RFC 7636).
-    pub async fn sign_in(&self, login: &str, scope: &str) -> Value {
+    /// Signs a user in, with consent to all scopes (RFC 6749 section 4.1, RFC 7636); the tokens.
+    pub async fn sign_in(&self, username: &str, scope: &str) -> Value {
         let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
         let request = [
             ("client_id", "web"),
-            ("redirect_uri", REDIRECT),
+            ("redirect_uri", REDIRECT_URI),
             ("response_type", "code"),
             ("scope", scope),
             ("prompt", "consent"),
@@ -51,16 +54,16 @@ impl Client {
             ("code_challenge_method", "S256"),
         ];
         let url = Url::parse_with_params(&text(&self.metadata["authorization_endpoint"]), request).unwrap();
-        let callback = Browser { http: &self.http, cookies: BTreeMap::new() }.sign_in(url, login).await;
-        let answer: BTreeMap<_, _> = callback.query_pairs().into_owned().collect();
-        assert_eq!(answer["state"], "the-state");
-        assert_eq!(answer["iss"], self.metadata["issuer"], "RFC 9207");
+        let callback = Browser { http: &self.http, cookies: BTreeMap::new() }.sign_in(url, username).await;
+        let parameters: BTreeMap<_, _> = callback.query_pairs().into_owned().collect();
+        assert_eq!(parameters["state"], "the-state");
+        assert_eq!(parameters["iss"], self.metadata["issuer"], "RFC 9207");
         let exchange = [
             ("grant_type", "authorization_code"),
             ("client_id", "web"),
-            ("code", &answer["code"]),
+            ("code", &parameters["code"]),
             ("code_verifier", VERIFIER),
-            ("redirect_uri", REDIRECT),
+            ("redirect_uri", REDIRECT_URI),
         ];
         let (status, tokens) = self.token(|request| request, &exchange).await;
         assert_eq!(status, 200, "{tokens}");
@@ -83,21 +86,21 @@ impl Client {
     }
 }
 
-/// As much of a browser as the provider's two pages take: redirects, cookies, and a form on each.
+/// A browser for the two pages of the provider: redirects, cookies, and a form on each.
 struct Browser<'a> {
     http: &'a reqwest::Client,
     cookies: BTreeMap<String, String>,
 }
 
 impl Browser<'_> {
-    /// Until it is sent back to the client; the address it is sent to.
-    async fn sign_in(mut self, start: Url, login: &str) -> Url {
+    /// Follows the pages until the redirect to the client; the target of that redirect.
+    async fn sign_in(mut self, start: Url, username: &str) -> Url {
         let mut page = start.clone();
         let mut response = self.visit(self.http.get(start), &[]).await;
         for _ in 0..12 {
             if let Some(location) = response.headers().get("location") {
                 page = page.join(location.to_str().unwrap()).unwrap();
-                if page.as_str().starts_with(REDIRECT) {
+                if page.as_str().starts_with(REDIRECT_URI) {
                     return page;
                 }
                 response = self.visit(self.http.get(page.clone()), &[]).await;
@@ -107,10 +110,10 @@ impl Browser<'_> {
             let between = |start: &str| html.split_once(start)?.1.split_once('"').map(|(value, _)| value.to_owned());
             let (action, prompt) = between("action=\"").zip(between("name=\"prompt\" value=\"")).expect(&html);
             page = page.join(&action).unwrap();
-            let form = [("prompt", prompt.as_str()), ("login", login), ("password", "any")];
+            let form = [("prompt", prompt.as_str()), ("login", username), ("password", "any")];
             response = self.visit(self.http.post(page.clone()), &form).await;
         }
-        panic!("never sent back to the client, last to {page}");
+        panic!("no redirect to the client; the last page is {page}");
     }
 
     async fn visit(&mut self, request: reqwest::RequestBuilder, form: &[(&str, &str)]) -> reqwest::Response {

@@ -1,3 +1,5 @@
+//! The OpenID provider of the interop tests: a process that runs `tests/interop/provider.mjs`.
+
 use std::{
     io::{BufRead, BufReader, Read, Write as _},
     path::Path,
@@ -13,24 +15,24 @@ use serde_json::{Value, json};
 use service::authz::matrix::Scope;
 use uuid::Uuid;
 
-use super::client::{REDIRECT, text};
+use super::client::{REDIRECT_URI, text};
 use crate::support::ACME;
 
-/// `tests/interop/provider.mjs` in a process of its own. It ends with its standard input, so with this process,
-/// however that goes.
+/// The process ends when its standard input closes, so it never outlives the tests.
 pub struct Provider {
     pub issuer: String,
-    /// Of its confidential clients.
+    /// The secret of its confidential clients.
     pub secret: String,
     algorithms: usize,
     child: Child,
     commands: ChildStdin,
-    /// A lock around it only because a static must be shareable.
-    said: Mutex<Receiver<String>>,
+    /// In a mutex, because a static must be `Sync`.
+    output: Mutex<Receiver<String>>,
 }
 
 impl Provider {
-    /// Ready, with a key and a confidential client for each of these algorithms. `job` signs with the first of them.
+    /// Starts a provider with a key and a confidential client for each of these algorithms. The
+    /// tokens of `job` are signed with the first.
     pub fn start(folder: &Path, algorithms: &[&str]) -> Self {
         let secret = Uuid::now_v7().to_string();
         let configuration = json!({
@@ -39,9 +41,9 @@ impl Provider {
             "tenant": ACME.id.to_string(),
             "algorithms": algorithms,
             "secret": secret,
-            "redirect": REDIRECT,
+            "redirect": REDIRECT_URI,
         });
-        // Given as text, a module finds its packages from the working directory: nothing is copied.
+        // Passed as text, the module finds its packages in the working directory.
         let mut child = Command::new("node")
             .args(["--input-type=module", "--eval", include_str!("../../interop/provider.mjs"), "--"])
             .arg(configuration.to_string())
@@ -52,23 +54,23 @@ impl Provider {
             .spawn()
             .unwrap();
         let commands = child.stdin.take().unwrap();
-        let (sender, said) = channel();
-        pass_on(child.stdout.take().unwrap(), sender.clone());
-        pass_on(child.stderr.take().unwrap(), sender);
+        let (sender, output) = channel();
+        forward_lines(child.stdout.take().unwrap(), sender.clone());
+        forward_lines(child.stderr.take().unwrap(), sender);
         let mut provider = Self {
             issuer: String::new(),
             secret,
             algorithms: algorithms.len(),
             child,
             commands,
-            said: Mutex::new(said),
+            output: Mutex::new(output),
         };
-        let ready = provider.hear();
+        let ready = provider.next_json();
         provider.issuer = text(&ready["issuer"]);
         provider
     }
 
-    /// Signs with new keys from now on; those from before are still published.
+    /// Signs with new keys from now on. The previous keys stay published.
     pub fn rotate(&mut self) {
         self.command("rotate", 2 * self.algorithms);
     }
@@ -80,25 +82,24 @@ impl Provider {
 
     fn command(&mut self, command: &str, keys: usize) {
         writeln!(self.commands, "{command}").unwrap();
-        assert_eq!(self.hear()["keys"], keys);
+        assert_eq!(self.next_json()["keys"], keys);
     }
 
-    /// The next line of JSON. The package's own lines, which warn that this is not for production, are only of
-    /// interest if none comes.
-    fn hear(&mut self) -> Value {
-        let said = self.said.get_mut().unwrap();
+    /// The next line of JSON. Other lines are warnings, and matter only if no JSON comes.
+    fn next_json(&mut self) -> Value {
+        let output = self.output.get_mut().unwrap();
         let mut other = String::new();
         loop {
-            match said.recv_timeout(Duration::from_secs(30)) {
+            match output.recv_timeout(Duration::from_secs(30)) {
                 Ok(line) if line.starts_with('{') => return serde_json::from_str(&line).unwrap(),
                 Ok(line) => other = format!("{other}\n{line}"),
-                Err(error) => panic!("nothing from the provider ({error}), but:{other}"),
+                Err(error) => panic!("no JSON from the provider ({error}); other output:{other}"),
             }
         }
     }
 }
 
-fn pass_on(stream: impl Read + Send + 'static, to: Sender<String>) {
+fn forward_lines(stream: impl Read + Send + 'static, to: Sender<String>) {
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
     std::thread::spawn(move || lines.into_iter().try_for_each(|line| to.send(line)));
 }

@@ -1,3 +1,8 @@
+//! An HTTP client of the service, [`Actor`], and what it receives, [`Reply`].
+//!
+//! [`TestApp`](super::TestApp) makes actors for its own address. Tests send requests through them
+//! and assert on the reply's status, body, headers, field errors and security events.
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -11,20 +16,20 @@ use super::{
     eventually,
 };
 
-/// Somebody who calls the service.
+/// A caller of the service: a client with a base URL and, usually, a credential.
 pub struct Actor {
     client: reqwest::Client,
     base: String,
     credential: Option<Credential>,
 }
 
-/// What a caller shows.
+/// A credential that the actor sends with every request.
 pub enum Credential {
     Token(String),
     ApiKey(String),
 }
 
-/// What came back.
+/// A response that was read completely.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -36,25 +41,25 @@ pub struct Reply {
 
 impl Actor {
     pub fn new(address: SocketAddr, token: Option<String>) -> Self {
-        Self::with(address, token.map(Credential::Token))
+        Self::with_credential(address, token.map(Credential::Token))
     }
 
-    pub fn with(address: SocketAddr, credential: Option<Credential>) -> Self {
+    pub fn with_credential(address: SocketAddr, credential: Option<Credential>) -> Self {
         let client = client().build().unwrap();
         Self { client, base: format!("http://{address}"), credential }
     }
 
-    /// Through a client of one's own, to `localhost` by TLS.
-    pub fn by_tls(client: reqwest::Client, port: u16, token: Option<String>) -> Self {
+    /// Connects to `localhost` over TLS, with a client that the test has configured.
+    pub fn over_tls(client: reqwest::Client, port: u16, token: Option<String>) -> Self {
         Self { client, base: format!("https://localhost:{port}"), credential: token.map(Credential::Token) }
     }
 
-    /// Whether there is a connection at all.
-    pub async fn is_let_in(&self) -> bool {
+    /// Whether the service completes the connection (and its handshake) and sends any response.
+    pub async fn can_connect(&self) -> bool {
         self.request(Method::GET, "/health/live").send().await.is_ok()
     }
 
-    /// The same caller from another address of this machine.
+    /// The same caller, connecting from another loopback address.
     pub fn at_address(self, local: IpAddr) -> Self {
         let client = client().local_address(local).build().unwrap();
         Self { client, ..self }
@@ -64,18 +69,18 @@ impl Actor {
         self.send(self.request(Method::GET, path)).await
     }
 
-    /// With this body; null is none.
+    /// Posts this JSON body; `null` means no body.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         let request = self.request(Method::POST, path);
         self.send(if body.is_null() { request } else { request.json(body) }).await
     }
 
-    /// A body of any bytes under any content type.
+    /// Posts any bytes under any content type.
     pub async fn post_raw(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Reply {
         self.send(self.request(Method::POST, path).header("content-type", content_type).body(body)).await
     }
 
-    /// A request to change before it is sent.
+    /// A request with this actor's credential, which the test completes and sends.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));
         match &self.credential {
@@ -85,7 +90,8 @@ impl Actor {
         }
     }
 
-    /// As a client does that is asked to come back: hashing an API key takes what processor time nothing else wants.
+    /// Retries while the response is 503. Hashing of API keys runs at low priority and is shed when
+    /// the machine is busy.
     pub async fn send_until_served(&self, request: reqwest::RequestBuilder) -> Reply {
         let mut reply = None;
         eventually("served", async || {
@@ -98,22 +104,24 @@ impl Actor {
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
         let response = request.send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
+        let headers = response.headers().clone();
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Reply { status, headers, text, body }
     }
 }
 
-/// Reading the machine's certificates takes longer than most tests, and plain HTTP needs none. A
-/// connection is not used again when the service may be about to close it, after five seconds.
+/// A client without the machine's root certificates: loading them takes longer than most tests, and
+/// plain HTTP needs none. It drops idle connections after two seconds, since the service closes
+/// them after five and a request on a closing connection would fail.
 fn client() -> reqwest::ClientBuilder {
     let client = reqwest::Client::builder().tls_certs_only([]).redirect(reqwest::redirect::Policy::none());
     client.pool_idle_timeout(Duration::from_secs(2))
 }
 
 impl Reply {
-    /// The problem's code, after checking that it is a well-formed problem of this status.
+    /// Asserts a well-formed problem (RFC 9457) of this status and returns its code.
     #[track_caller]
     pub fn problem(&self, status: u16) -> &str {
         assert_eq!(self.status.as_u16(), status, "{self:#?}");
@@ -124,7 +132,7 @@ impl Reply {
         self.body["code"].as_str().unwrap()
     }
 
-    /// The faults of the input, as `pointer code`.
+    /// The field errors of a problem, each as `pointer code`.
     pub fn faults(&self) -> Vec<String> {
         let errors = self.body["errors"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -133,9 +141,10 @@ impl Reply {
 
     /// The security events of this request.
     pub fn events(&self) -> Vec<Fields> {
-        events::of(self.header("x-request-id").unwrap())
+        events::for_trace_id(self.header("x-request-id").unwrap())
     }
 
+    /// Asserts the status and returns the body.
     #[track_caller]
     pub fn ok(self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:#?}");
@@ -146,7 +155,8 @@ impl Reply {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Everything a caller could tell two refusals apart by, but for what differs between any two requests.
+    /// Everything by which a caller could distinguish two error responses, without what differs
+    /// between any two requests: date, quota and trace id.
     pub fn comparable(&self) -> (StatusCode, Vec<(String, String)>, Value) {
         let mut headers: Vec<_> = self
             .headers

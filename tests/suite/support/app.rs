@@ -1,9 +1,14 @@
+//! [`TestApp`]: the service in this process, on its own socket, database and issuer.
+//!
+//! Tests start one (or use the shared one), make [`Actor`]s from it by role, tenant or credential,
+//! and talk to it over HTTP. Also here: the settings that every test starts from, demo tenants and
+//! people, and keysets.
+
 use std::{collections::BTreeMap, net::SocketAddr, sync::OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use service::{
-    api::ServedRoute,
     app,
     authz::{matrix::Scope, policy::Role},
     dev::{
@@ -12,31 +17,33 @@ use service::{
         issuer::{DevIssuer, SERVICE_CLIENT},
     },
     domain::Clock,
+    http::ServedRoute,
     settings::Settings,
 };
 use tokio::net::TcpListener;
 
 use super::{Actor, Authority, Credential, Forge, events, eventually, postgres};
 
-/// The demo tenants; each has products, and orders of its own.
+/// The demo tenants. Each has products and its own orders.
 pub const ACME: Tenant = demo::TENANTS[0];
-/// The other one.
+/// The second demo tenant.
 pub const GLOBEX: Tenant = demo::TENANTS[1];
 
-/// All tests together are one busy address, from which many failures come.
+/// Settings without rate limits per address and without the failure limiter: all tests share one
+/// address and cause many failures.
 pub const UNTHROTTLED: [(&str, &str); 4] = [
     ("APP_THROTTLE__ADDRESS_PER_SECOND", "100000"),
     ("APP_THROTTLE__ADDRESS_BURST", "100000"),
-    ("APP_PENALTY__FREE_FAILURES", "1000000"),
-    ("APP_PENALTY__FAILURES", "1000000"),
+    ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000000"),
+    ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000000"),
 ];
 
 pub const AUDIENCE: &str = "api://under-test";
 
-/// The service on a socket of its own, with a database and an issuer of its own.
+/// A running service with its own socket, database and issuer.
 pub struct TestApp {
     pub address: SocketAddr,
-    /// Of the internal listener, if it was asked for.
+    /// The address of the internal listener, if the settings enable it.
     pub internal: Option<SocketAddr>,
     pub clock: Clock,
     pub issuer: DevIssuer,
@@ -46,16 +53,16 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// With the settings that ship, but for what a test must have of its own.
+    /// Starts with the default settings, apart from those in [`Self::variables`].
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// One for all the tests that leave nothing behind which another could notice.
+    /// The app shared by all tests that leave no state which another test could notice.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<TestApp> = OnceLock::new();
         SHARED.get_or_init(|| {
-            // On a runtime of its own, which outlives the test that happens to be first.
+            // Its own runtime outlives the test that happens to be first.
             let (sender, receiver) = std::sync::mpsc::channel();
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -68,30 +75,32 @@ impl TestApp {
         })
     }
 
-    /// With some variables set otherwise, or not at all if the value is empty.
+    /// Starts with these variables changed; an empty value removes the variable.
     pub async fn start_with(variables: &[(&str, &str)]) -> Self {
         Self::start_on(postgres::test_database().await, variables).await
     }
 
-    /// With a database that is there already.
+    /// Starts on an existing database. With a foreign issuer it does not wait for readiness.
     pub async fn start_on(database: Urls, variables: &[(&str, &str)]) -> Self {
-        let started = Self::start_cold(database, variables).await;
+        let started = Self::start_without_waiting(database, variables).await;
         if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
             started.wait_until_ready().await;
         }
         started
     }
 
-    /// By TLS; it shows a certificate that this authority signed.
-    pub async fn start_by_tls(variables: &[(&str, &str)], authority: &Authority) -> Self {
-        let started = Self::start_cold(postgres::test_database().await, variables).await;
-        let anonymous = Actor::by_tls(authority.client(started.address).build().unwrap(), started.address.port(), None);
+    /// Starts with TLS settings among the variables, and waits with a client that trusts this
+    /// authority.
+    pub async fn start_with_tls(variables: &[(&str, &str)], authority: &Authority) -> Self {
+        let started = Self::start_without_waiting(postgres::test_database().await, variables).await;
+        let client = authority.client(started.address).build().unwrap();
+        let anonymous = Actor::over_tls(client, started.address.port(), None);
         eventually("ready", async || anonymous.get("/health/ready").await.status == 200).await;
         started
     }
 
-    /// It may not be ready.
-    async fn start_cold(database: Urls, variables: &[(&str, &str)]) -> Self {
+    /// Starts without waiting for readiness.
+    async fn start_without_waiting(database: Urls, variables: &[(&str, &str)]) -> Self {
         events::record();
         let clock = Clock::system();
         let issuer = start_issuer(clock.clone()).await;
@@ -100,25 +109,29 @@ impl TestApp {
         all.retain(|_, value| !value.is_empty());
         let pepper = all["APP_SECRETS__PEPPER"].clone();
         let settings = Settings::from_variables(all).unwrap();
-        // As the service says it: the message tells how to repair what keeps it from starting.
+        // Displays the error as the service does: its message says how to fix the start.
         let app = Box::pin(app::start(settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
-        let (address, internal, served) = (app.address(), app.internal_address(), app.served().to_vec());
+        let address = app.address();
+        let internal = app.internal_address();
+        let served = app.served().to_vec();
         tokio::spawn(app.run(std::future::pending()));
         Self { address, internal, clock, issuer, database, pepper, served }
     }
 
-    /// The environment of a service for this database and issuer. Quotas are wide: a test of something else asks a lot.
+    /// The environment of a service for this database and issuer. Quotas are so high that only
+    /// tests of quotas, which lower them, reach any.
     pub fn variables(database: &Urls, issuer: &str) -> BTreeMap<String, String> {
         let mut variables = database.variables();
-        let key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
-        let (mac_key, pepper) = (key(), key());
-        let own = [
+        let random_key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
+        let mac_key = random_key();
+        let pepper = random_key();
+        let settings = [
             ("APP_PROFILE", "development"),
-            // At a low priority, hashing waits for every other test.
+            // Hashing runs at low priority, so each job waits for every other test.
             ("APP_API_KEYS__CONCURRENT_HASHES", "8"),
-            // A rotation waits for that long.
+            // Key rotation waits for one refresh interval.
             ("APP_KEYS__REFRESH_MS", "500"),
-            // A connection costs PostgreSQL more than most tests ask of it.
+            // Opening a connection costs PostgreSQL more than the queries of most tests.
             ("APP_DATABASE__MAX_CONNECTIONS", "2"),
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
@@ -132,31 +145,32 @@ impl TestApp {
             ("APP_SECRETS__MAC_KEY", &mac_key),
             ("APP_SECRETS__PEPPER", &pepper),
         ];
-        variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        variables.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables
     }
 
-    /// Keys of the issuer are fetched after the start; tests begin when they are there.
+    /// Waits for readiness: the service loads the issuer's keys after it has started.
     pub async fn wait_until_ready(&self) {
         eventually("ready", async || self.anonymous().get("/health/ready").await.status == 200).await;
     }
 
-    /// Somebody without a credential.
+    /// A caller without a credential.
     pub fn anonymous(&self) -> Actor {
         Actor::new(self.address, None)
     }
 
-    /// Whoever holds this token.
+    /// A caller with this access token.
     pub fn bearer(&self, token: impl Into<String>) -> Actor {
         Actor::new(self.address, Some(token.into()))
     }
 
-    /// Whoever holds this API key.
+    /// A caller with this API key.
     pub fn api_key(&self, text: &str) -> Actor {
-        Actor::with(self.address, Some(Credential::ApiKey(text.to_owned())))
+        Actor::with_credential(self.address, Some(Credential::ApiKey(text.to_owned())))
     }
 
-    /// What an administrator of Acme is answered who makes an API key with these scopes.
+    /// Creates an API key with these scopes as an administrator of Acme and returns the response
+    /// body.
     pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
         let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
@@ -164,7 +178,7 @@ impl TestApp {
         admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
     }
 
-    /// Whatever was done to it, it answers.
+    /// Asserts that the service responds to a liveness probe.
     pub async fn still_serves(&self) {
         self.anonymous().get("/health/live").await.ok(200);
     }
@@ -179,21 +193,21 @@ impl TestApp {
         self.bearer(self.issuer.access_token(&person(tenant, role), scopes))
     }
 
-    /// Makes tokens that the issuer would not.
+    /// A builder of tokens that the issuer would not issue.
     pub fn forge(&self) -> Forge<'_> {
         Forge::new(&self.issuer)
     }
 }
 
-/// A part of a keyset, with a key of its own.
+/// A keyset entry, `version:key`, with a random key.
 pub fn keyset(version: u16) -> String {
     format!("{version}:{}", STANDARD.encode(service::crypto::random::<32>().unwrap()))
 }
 
-/// A demo person.
+/// The demo person with this tenant and role.
 pub fn person(tenant: &Tenant, role: Role) -> Person {
-    let wanted = |person: &Person| person.tenant == tenant.id && person.role == role;
-    demo::people().into_iter().find(wanted).unwrap()
+    let mut people = demo::people().into_iter();
+    people.find(|person| person.tenant == tenant.id && person.role == role).unwrap()
 }
 
 pub async fn start_issuer(clock: Clock) -> DevIssuer {

@@ -1,3 +1,8 @@
+//! A certificate authority for tests of TLS ([`Authority`]), and files for its certificates.
+//!
+//! Tests give the files to the service in its settings and connect with a client that trusts the
+//! authority's root certificate alone.
+
 use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use chrono::TimeDelta;
@@ -5,10 +10,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use reqwest::Client;
 use service::domain::Clock;
 
-/// An authority that signs certificates.
+/// A certificate authority with a self-signed root.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Its own certificate, as PEM.
+    /// The root certificate, as PEM.
     pub root: String,
 }
 
@@ -22,17 +27,17 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), root }
     }
 
-    /// A certificate of `localhost` and its key, as PEM.
+    /// Signs a certificate for `localhost`; returns it and its key, as PEM.
     pub fn sign(&self) -> (String, String) {
         self.sign_for([SanType::DnsName("localhost".try_into().unwrap())])
     }
 
-    /// A certificate of these names and its key, as PEM.
+    /// Signs a certificate for these names; returns it and its key, as PEM.
     pub fn sign_for(&self, names: impl IntoIterator<Item = SanType>) -> (String, String) {
         self.sign_with(names, |_| {})
     }
 
-    /// The same, changed.
+    /// Signs a certificate with changed parameters, such as another end of validity.
     pub fn sign_with(
         &self,
         names: impl IntoIterator<Item = SanType>,
@@ -48,14 +53,14 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    /// A client that trusts this authority alone, and knows where `localhost` is.
+    /// A client that trusts this authority alone and resolves `localhost` to this address.
     pub fn client(&self, address: SocketAddr) -> reqwest::ClientBuilder {
         let root = reqwest::Certificate::from_pem(self.root.as_bytes()).unwrap();
         Client::builder().tls_certs_only([root]).resolve("localhost", address)
     }
 }
 
-/// Files of a certificate and its key; gone when this is dropped.
+/// Files with a certificate and its key, deleted on drop.
 pub struct PemFiles(PathBuf);
 
 impl PemFiles {

@@ -1,3 +1,8 @@
+//! An OpenTelemetry collector for tests ([`Collector`]): receives OTLP over HTTP and keeps it.
+//!
+//! The service sends traces, metrics and log records to it; tests read them back as spans, records
+//! and metric values, or search the raw bodies for secrets.
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -21,34 +26,34 @@ use poem::{
 };
 use tokio::{net::TcpListener, sync::watch};
 
-/// A collector of OTLP over HTTP, which keeps what it is sent.
+/// A collector on its own port.
 pub struct Collector {
     pub address: SocketAddr,
-    kept: Arc<Kept>,
+    received: Arc<Received>,
 }
 
-struct Kept {
+struct Received {
     silent: watch::Sender<bool>,
     messages: Mutex<Vec<Message>>,
 }
 
-/// What was sent.
+/// One export request.
 struct Message {
     signal: String,
     body: Vec<u8>,
     authorization: Option<String>,
 }
 
-/// A span, as far as tests look at it.
+/// The fields of a span that tests assert on.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub trace_id: String,
     pub id: String,
     pub parent: String,
-    /// `tracestate`, which goes from service to service.
+    /// `tracestate` (W3C Trace Context), which travels from service to service.
     pub state: String,
     pub name: String,
-    /// 2 is a server's, 3 a client's.
+    /// 2 is a server span, 3 a client span (OTLP `SpanKind`).
     pub kind: i32,
     pub attributes: BTreeMap<String, String>,
     pub failed: bool,
@@ -61,7 +66,8 @@ pub struct Record {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// A number of a metric with its labels: a counter's sum, or how many values a histogram has.
+/// A data point of a metric: the sum of a counter, the value of a gauge or the count of a
+/// histogram.
 #[derive(Clone, Debug)]
 pub struct Point {
     pub metric: String,
@@ -73,36 +79,36 @@ impl Collector {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let kept = Arc::new(Kept { silent: watch::Sender::new(false), messages: Mutex::default() });
-        let app = Route::new().at("/v1/:signal", post(take)).data(Arc::clone(&kept));
+        let received = Arc::new(Received { silent: watch::Sender::new(false), messages: Mutex::default() });
+        let app = Route::new().at("/v1/:signal", post(receive)).data(Arc::clone(&received));
         let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
         tokio::spawn(async move { Server::new_with_acceptor(acceptor).run(app).await.unwrap() });
-        Self { address, kept }
+        Self { address, received }
     }
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Takes connections and answers nobody, or answers again.
-    pub fn be_silent(&self, silent: bool) {
-        self.kept.silent.send_replace(silent);
+    /// While silent, accepts connections and requests but sends no response.
+    pub fn set_silent(&self, silent: bool) {
+        self.received.silent.send_replace(silent);
     }
 
     /// The bodies of all messages.
     pub fn bodies(&self) -> Vec<Vec<u8>> {
-        self.kept.messages.lock().unwrap().iter().map(|message| message.body.clone()).collect()
+        self.received.messages.lock().unwrap().iter().map(|message| message.body.clone()).collect()
     }
 
     /// The `Authorization` of each message.
     pub fn authorizations(&self) -> Vec<Option<String>> {
-        self.kept.messages.lock().unwrap().iter().map(|message| message.authorization.clone()).collect()
+        self.received.messages.lock().unwrap().iter().map(|message| message.authorization.clone()).collect()
     }
 
     fn decoded<M: prost::Message + Default>(&self, signal: &str) -> Vec<M> {
-        let messages = self.kept.messages.lock().unwrap();
-        let of = messages.iter().filter(|message| message.signal == signal);
-        of.map(|message| M::decode(&message.body[..]).expect("it is OTLP")).collect()
+        let messages = self.received.messages.lock().unwrap();
+        let matching = messages.iter().filter(|message| message.signal == signal);
+        matching.map(|message| M::decode(&message.body[..]).expect("the body is OTLP")).collect()
     }
 
     pub fn spans(&self) -> Vec<Span> {
@@ -131,7 +137,7 @@ impl Collector {
         records.map(record).collect()
     }
 
-    /// In the order in which they arrived.
+    /// All data points, in order of arrival.
     pub fn points(&self) -> Vec<Point> {
         let resources =
             self.decoded::<ExportMetricsServiceRequest>("metrics").into_iter().flat_map(|m| m.resource_metrics);
@@ -150,20 +156,22 @@ impl Collector {
                 Some(Data::Gauge(gauge)) => {
                     gauge.data_points.into_iter().for_each(|p| add(p.attributes, number(p.value)));
                 }
-                Some(Data::Histogram(of)) => of.data_points.into_iter().for_each(|p| add(p.attributes, p.count)),
+                Some(Data::Histogram(histogram)) => {
+                    histogram.data_points.into_iter().for_each(|p| add(p.attributes, p.count));
+                }
                 _ => {}
             }
         }
         points
     }
 
-    /// What a metric says last under these labels.
-    pub fn last(&self, metric: &str, labels: &[(&str, &str)]) -> u64 {
-        let fits = |point: &&Point| {
+    /// The latest value of a metric with these labels; 0 if there is none.
+    pub fn latest(&self, metric: &str, labels: &[(&str, &str)]) -> u64 {
+        let matches = |point: &&Point| {
             point.metric == metric
                 && labels.iter().all(|(name, value)| point.labels.get(*name).is_some_and(|v| v == value))
         };
-        self.points().iter().rfind(fits).map_or(0, |point| point.value)
+        self.points().iter().rfind(matches).map_or(0, |point| point.value)
     }
 }
 
@@ -182,15 +190,20 @@ fn text(value: Option<AnyValue>) -> String {
 }
 
 #[handler]
-async fn take(State(kept): State<&Arc<Kept>>, Path(signal): Path<String>, request: &Request, body: Body) -> Response {
+async fn receive(
+    State(received): State<&Arc<Received>>,
+    Path(signal): Path<String>,
+    request: &Request,
+    body: Body,
+) -> Response {
     let authorization = request.header("authorization").map(str::to_owned);
     let body = body.into_vec().await.unwrap();
-    let mut silent = kept.silent.subscribe();
+    let mut silent = received.silent.subscribe();
     if *silent.borrow_and_update() {
-        // Until it speaks again, whoever asked has gone.
+        // By the time this collector responds again, the client has timed out.
         let _ = silent.wait_for(|silent| !silent).await;
         return StatusCode::SERVICE_UNAVAILABLE.into();
     }
-    kept.messages.lock().unwrap().push(Message { signal, body, authorization });
+    received.messages.lock().unwrap().push(Message { signal, body, authorization });
     StatusCode::OK.into()
 }

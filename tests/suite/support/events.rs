@@ -1,3 +1,8 @@
+//! Security events of the services in this process, recorded by trace id.
+//!
+//! A `tracing` layer keeps every event of the target `security`.
+//! [`Reply::events`](super::Reply::events) returns those of one request.
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -20,20 +25,21 @@ use tracing_subscriber::{
 /// The fields of one security event.
 pub type Fields = BTreeMap<String, String>;
 
-/// By trace id.
+/// The recorded events, by trace id.
 static EVENTS: LazyLock<Mutex<HashMap<String, Vec<Fields>>>> = LazyLock::new(Mutex::default);
 
-/// Keeps the security events of every request that this process serves from here on.
+/// Starts recording, once per process.
 pub fn record() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // Of everything: a filter of the recorder's own loses the span of a request that follows an event it leaves out.
+        // One filter for all layers: with a per-layer filter, the recorder loses the span of a
+        // request that follows an event it filtered out.
         tracing_subscriber::registry().with(LevelFilter::INFO).with(Recorder).init();
     });
 }
 
-/// What was said while the request of this trace id was served.
-pub fn of(trace_id: &str) -> Vec<Fields> {
+/// The events recorded during the request with this trace id; "" is for events outside any request.
+pub fn for_trace_id(trace_id: &str) -> Vec<Fields> {
     EVENTS.lock().unwrap().get(trace_id).cloned().unwrap_or_default()
 }
 

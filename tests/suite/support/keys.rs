@@ -1,3 +1,8 @@
+//! Signing keys of test issuers ([`TestKey`]), in each accepted algorithm.
+//!
+//! A key publishes its public half as a JWK and signs any header and claims, valid or not, as a
+//! compact JWS (RFC 7515).
+
 use aws_lc_rs::{
     encoding::AsDer as _,
     rand::SystemRandom,
@@ -10,7 +15,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// A key that signs anything, in any of the accepted algorithms.
+/// A key pair with its key id and algorithm.
 pub struct TestKey {
     pub id: String,
     pub alg: &'static str,
@@ -43,7 +48,7 @@ impl TestKey {
         Self { id: id.to_owned(), alg: "PS256", pair }
     }
 
-    /// The public half.
+    /// The public key as a JWK (RFC 7517).
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match &self.pair {
@@ -54,7 +59,8 @@ impl TestKey {
             Pair::Ed(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) }),
             Pair::Rsa(pair, _) => {
                 let key = pair.public_key();
-                let (n, e) = (key.modulus(), key.exponent());
+                let n = key.modulus();
+                let e = key.exponent();
                 json!({
                     "kty": "RSA",
                     "n": text(n.big_endian_without_leading_zero()), "e": text(e.big_endian_without_leading_zero()),
@@ -67,7 +73,7 @@ impl TestKey {
         jwk
     }
 
-    /// The public half as everybody could have it in a file.
+    /// The public key in DER, the bytes that an attacker would use as an HMAC secret.
     pub fn public_der(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Ec(pair) => pair.public_key().as_der().unwrap().as_ref().to_vec(),
@@ -76,7 +82,7 @@ impl TestKey {
         }
     }
 
-    /// A compact JWS of these very texts.
+    /// A compact JWS over exactly these bytes of header and claims.
     pub fn sign_text(&self, header: &str, claims: &str) -> String {
         let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
         let signature = self.sign(input.as_bytes());

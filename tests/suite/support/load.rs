@@ -1,3 +1,11 @@
+//! Load during an outage: [`Caller`]s that send the same request again and again ([`Load`]), and
+//! the assertions on what they received ([`CallLog`]).
+//!
+//! `drills/outages.rs` starts a load, takes a dependency down and up again, and notes the times.
+//! Then each call must have the status that its caller normally gets, or the one that the matrix
+//! gives for the outage; and each acknowledged order must be stored exactly once (FAIL-01,
+//! FAIL-03).
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -18,100 +26,103 @@ use uuid::Uuid;
 
 use super::{Actor, Reply, eventually, id, query};
 
-/// Each caller calls again as soon as it is answered, but no sooner than this after the call before.
-const PACE: Duration = Duration::from_millis(60);
-/// Calls of one caller: some minutes of them.
-const MOST: usize = 10_000;
-/// The service ends a request after 10 s; the rest is for a machine that is busy.
-const LONGEST: Duration = Duration::from_secs(15);
+/// The least time between two calls of a caller. Otherwise each call follows the response to the
+/// last.
+const INTERVAL: Duration = Duration::from_millis(60);
+/// The most calls of one caller: some minutes of them.
+const MAX_CALLS: usize = 10_000;
+/// The service ends a request after 10 s; the rest is for a busy machine.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Somebody who asks for the same again and again.
+/// A client that sends the same request again and again.
 pub struct Caller {
     pub name: &'static str,
     pub actor: Actor,
-    pub asks: Ask,
-    /// The status of what they are answered.
-    pub usual: u16,
-    /// The same while the dependency is away.
-    pub meanwhile: u16,
-    /// Whether they may be refused for being in a hurry.
-    pub is_hasty: bool,
+    pub request: LoadRequest,
+    pub normal_status: u16,
+    /// The status while the dependency is down.
+    pub outage_status: u16,
+    /// Whether 503 is accepted at any time. The readiness probe gives the database half a second,
+    /// which is too short now and then on a busy machine.
+    pub may_time_out: bool,
 }
 
-pub enum Ask {
-    For(Method, String),
-    /// One order after the other, each with a key; one that was answered with 503 is tried again.
-    ForOrders,
+pub enum LoadRequest {
+    Path(Method, String),
+    /// Places one order after the other, each with an idempotency key. After 503 it retries with
+    /// the same key.
+    PlaceOrders,
 }
 
-/// Callers at work.
+/// Callers at work, each in its own task.
 pub struct Load {
-    lanes: Vec<Lane>,
+    callers: Vec<RunningCaller>,
     stop: Arc<AtomicBool>,
 }
 
-struct Lane {
+struct RunningCaller {
     name: &'static str,
-    usual: u16,
-    meanwhile: u16,
-    is_hasty: bool,
-    seen: Arc<Seen>,
+    normal_status: u16,
+    outage_status: u16,
+    may_time_out: bool,
+    progress: Arc<Progress>,
     task: JoinHandle<Vec<Call>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Progress {
     calls: AtomicUsize,
-    latest: AtomicU16,
+    latest_status: AtomicU16,
 }
 
-/// One call, and what became of it.
+/// One call and its outcome.
 #[derive(Debug)]
 struct Call {
     from: Instant,
     until: Instant,
     status: u16,
-    /// The key, and the order it was answered with.
+    /// The idempotency key and the id of the order that the response acknowledged.
     placed: Option<(String, String)>,
 }
 
-/// The moments of an outage.
+/// The times of an outage.
 #[derive(Clone, Copy, Debug)]
-pub struct Stages {
-    /// Until here nobody notices anything.
+pub struct OutageTimes {
+    /// Until here every caller gets its normal status.
     pub began: Instant,
-    /// From here on everybody is answered as they are meanwhile.
-    pub known: Instant,
-    /// Until here.
+    /// From here until `ended` every caller gets its outage status.
+    pub noticed: Instant,
     pub ended: Instant,
-    /// From here on everybody is answered as usual.
-    pub over: Instant,
+    /// From here on every caller gets its normal status again.
+    pub recovered: Instant,
 }
 
-/// Every call of a load.
-pub struct Calls(Vec<(Lane, Vec<Call>)>);
+/// Every call of a finished load, by caller.
+pub struct CallLog(Vec<(RunningCaller, Vec<Call>)>);
 
 impl Caller {
-    async fn work(self, seen: Arc<Seen>, stop: Arc<AtomicBool>) -> Vec<Call> {
-        let (mut pace, mut calls) = (interval(PACE), Vec::new());
+    async fn run(self, progress: Arc<Progress>, stop: Arc<AtomicBool>) -> Vec<Call> {
+        let mut pace = interval(INTERVAL);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut key, mut again) = (new_key(), false);
-        // Who was told to come back does, and so knows in the end what became of the order.
-        while calls.len() < MOST && (again || !stop.load(Ordering::SeqCst)) {
+        let mut calls = Vec::new();
+        let mut key = new_key();
+        let mut retry = false;
+        // A caller that got 503 retries before it stops, so the outcome of each order is known.
+        while calls.len() < MAX_CALLS && (retry || !stop.load(Ordering::SeqCst)) {
             pace.tick().await;
             let from = Instant::now();
-            let reply = timeout(LONGEST, self.call(&key)).await;
-            let reply = reply.unwrap_or_else(|_| panic!("{}: no answer within {LONGEST:?}", self.name));
+            let reply = timeout(RESPONSE_TIMEOUT, self.call(&key)).await;
+            let reply = reply.unwrap_or_else(|_| panic!("{}: no response within {RESPONSE_TIMEOUT:?}", self.name));
             let status = reply.status.as_u16();
-            again = status == 503;
-            if again {
+            retry = status == 503;
+            if retry {
                 assert_eq!(reply.problem(503), "unavailable", "{}", self.name);
             }
             let placed = (status == 201).then(|| (key.clone(), id(&reply.body)));
             calls.push(Call { from, until: Instant::now(), status, placed });
-            seen.latest.store(status, Ordering::SeqCst);
-            seen.calls.fetch_add(1, Ordering::SeqCst);
-            if !again {
+            progress.latest_status.store(status, Ordering::SeqCst);
+            progress.calls.fetch_add(1, Ordering::SeqCst);
+            if !retry {
                 key = new_key();
             }
         }
@@ -119,9 +130,9 @@ impl Caller {
     }
 
     async fn call(&self, key: &str) -> Reply {
-        let request = match &self.asks {
-            Ask::For(method, path) => self.actor.request(method.clone(), path),
-            Ask::ForOrders => {
+        let request = match &self.request {
+            LoadRequest::Path(method, path) => self.actor.request(method.clone(), path),
+            LoadRequest::PlaceOrders => {
                 let order = json!({ "lines": [{ "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" });
                 self.actor.request(Method::POST, "/v1/orders").header("idempotency-key", key).json(&order)
             }
@@ -136,7 +147,7 @@ fn new_key() -> String {
 
 impl Load {
     pub fn start(callers: Vec<Caller>) -> Self {
-        let mut load = Self { lanes: Vec::new(), stop: Arc::default() };
+        let mut load = Self { callers: Vec::new(), stop: Arc::default() };
         for caller in callers {
             load.add(caller);
         }
@@ -144,99 +155,104 @@ impl Load {
     }
 
     pub fn add(&mut self, caller: Caller) {
-        let Caller { name, usual, meanwhile, is_hasty, .. } = caller;
-        let seen = Arc::<Seen>::default();
-        let task = tokio::spawn(caller.work(Arc::clone(&seen), Arc::clone(&self.stop)));
-        self.lanes.push(Lane { name, usual, meanwhile, is_hasty, seen, task });
+        let Caller { name, normal_status, outage_status, may_time_out, .. } = caller;
+        let progress = Arc::<Progress>::default();
+        let task = tokio::spawn(caller.run(Arc::clone(&progress), Arc::clone(&self.stop)));
+        self.callers.push(RunningCaller { name, normal_status, outage_status, may_time_out, progress, task });
     }
 
-    /// Until everybody was answered so many times more.
-    pub async fn more(&self, calls: usize) {
-        let count = |lane: &Lane| lane.seen.calls.load(Ordering::SeqCst);
-        let before: Vec<usize> = self.lanes.iter().map(count).collect();
-        self.wait("everybody goes on", |at, lane| count(lane) >= before[at] + calls).await;
+    /// Waits until every caller has completed this number of further calls.
+    pub async fn wait_for_calls(&self, calls: usize) {
+        let count = |caller: &RunningCaller| caller.progress.calls.load(Ordering::SeqCst);
+        let before: Vec<usize> = self.callers.iter().map(count).collect();
+        self.wait("all callers get further responses", |at, caller| count(caller) >= before[at] + calls).await;
     }
 
-    /// Until everybody is answered as they are while the dependency is away.
-    pub async fn is_hit(&self) {
-        self.wait("the outage is known", |_, lane| lane.latest() == lane.meanwhile).await;
+    /// Waits until every caller's latest status is its outage status.
+    pub async fn wait_until_affected(&self) {
+        self.wait("the service notices the outage", |_, caller| caller.latest_status() == caller.outage_status).await;
     }
 
-    /// Until everybody is answered as usual.
-    pub async fn is_well(&self) {
-        self.wait("all is as before", |_, lane| lane.latest() == lane.usual).await;
+    /// Waits until every caller's latest status is its normal status.
+    pub async fn wait_until_normal(&self) {
+        self.wait("all callers are served as before", |_, caller| caller.latest_status() == caller.normal_status).await;
     }
 
-    async fn wait(&self, what: &str, holds: impl Fn(usize, &Lane) -> bool) {
+    async fn wait(&self, what: &str, holds: impl Fn(usize, &RunningCaller) -> bool) {
         eventually(what, async || {
-            self.lanes.iter().enumerate().all(|(at, lane)| {
-                assert!(!lane.task.is_finished(), "{} stopped, which a message before this one explains", lane.name);
-                holds(at, lane)
+            self.callers.iter().enumerate().all(|(at, caller)| {
+                assert!(!caller.task.is_finished(), "{} stopped; a message above says why", caller.name);
+                holds(at, caller)
             })
         })
         .await;
     }
 
-    pub async fn finish(self) -> Calls {
+    pub async fn finish(self) -> CallLog {
         self.stop.store(true, Ordering::SeqCst);
         let mut all = Vec::new();
-        for mut lane in self.lanes {
-            let calls = timeout(LONGEST * 2, &mut lane.task).await;
-            all.push((lane, calls.expect("everybody is answered in the end").unwrap()));
+        for mut caller in self.callers {
+            let calls = timeout(RESPONSE_TIMEOUT * 2, &mut caller.task).await;
+            all.push((caller, calls.expect("every caller gets a response and stops").unwrap()));
         }
-        Calls(all)
+        CallLog(all)
     }
 }
 
-impl Lane {
-    fn latest(&self) -> u16 {
-        self.seen.latest.load(Ordering::SeqCst)
+impl RunningCaller {
+    fn latest_status(&self) -> u16 {
+        self.progress.latest_status.load(Ordering::SeqCst)
     }
 }
 
-impl Calls {
-    /// Nobody got what is not theirs, nobody was answered with a failure that is not the dependency's, and nobody was
-    /// refused before it was away or once it was back.
-    pub fn judge(&self, stages: &Stages) {
-        for (lane, calls) in &self.0 {
-            let (name, mut meanwhile, mut after) = (lane.name, 0, 0);
+impl CallLog {
+    /// Asserts the status of every call: the normal one before the outage and after the recovery,
+    /// the outage status during it, either of the two in between. A call that is normally rejected
+    /// is rejected throughout.
+    pub fn assert_statuses(&self, times: &OutageTimes) {
+        for (caller, calls) in &self.0 {
+            let RunningCaller { name, normal_status: normal, outage_status: outage, .. } = caller;
+            let mut during = 0;
+            let mut after = 0;
             for call in calls {
-                let (one, other) = if call.until <= stages.began {
-                    (lane.usual, lane.usual)
-                } else if call.from >= stages.over {
+                let expected = if call.until <= times.began {
+                    [normal, normal]
+                } else if call.from >= times.recovered {
                     after += 1;
-                    (lane.usual, lane.usual)
-                } else if call.from >= stages.known && call.until <= stages.ended {
-                    meanwhile += 1;
-                    (lane.meanwhile, lane.meanwhile)
+                    [normal, normal]
+                } else if call.from >= times.noticed && call.until <= times.ended {
+                    during += 1;
+                    [outage, outage]
                 } else {
-                    (lane.usual, lane.meanwhile)
+                    [normal, outage]
                 };
-                let at = call.from.saturating_duration_since(stages.began);
-                assert!(lane.usual < 400 || call.status >= 400, "{name} was let in {at:?} after it began: {call:?}");
-                // It gives the database half a second, which on a busy machine is not enough now and then.
-                let is_hasty = lane.is_hasty && call.status == 503;
+                let at = call.from.saturating_duration_since(times.began);
+                let is_rejected = call.status >= 400;
+                assert!(*normal < 400 || is_rejected, "{name} was accepted {at:?} after the outage began: {call:?}");
+                let timed_out = caller.may_time_out && call.status == 503;
                 assert!(
-                    [one, other].contains(&call.status) || is_hasty,
-                    "{name}, {at:?} after it began: {call:?}, and not {one} or {other}; {stages:?}"
+                    expected.contains(&&call.status) || timed_out,
+                    "{name}, {at:?} after the outage began: {call:?}, expected {expected:?}; {times:?}"
                 );
             }
-            assert!(meanwhile > 0 && after > 0, "{name} was called {meanwhile} times in the outage, {after} after it");
+            assert!(during > 0 && after > 0, "{name} completed {during} calls in the outage, {after} after it");
         }
     }
 
-    /// Each order that was answered with is there, each key has one, and nobody has another.
-    pub async fn assert_kept(&self, database: &Urls) {
+    /// Asserts that each acknowledged order is stored, once for each idempotency key, and no other.
+    pub async fn assert_orders_stored(&self, database: &Urls) {
         let placed = self.0.iter().flat_map(|(_, calls)| calls).filter_map(|call| call.placed.clone());
         let (keys, orders): (BTreeSet<String>, BTreeSet<String>) = placed.unzip();
-        assert!(!orders.is_empty() && keys.len() == orders.len(), "two keys were answered with one order");
-        let stored = query(&database.owner, "select id::text from orders where created_by like 'load-%'").await;
-        let answers = query(&database.owner, "select key from idempotency_keys where subject like 'load-%'").await;
-        for (what, answered, stored) in [("order", orders, stored), ("key", keys, answers)] {
-            let there: BTreeSet<String> = stored.iter().cloned().collect();
-            let lost: Vec<&String> = answered.difference(&there).collect();
-            assert!(lost.is_empty(), "{what}s that were answered with are lost: {lost:?}");
-            assert_eq!(stored.len(), answered.len(), "{what}s are there that nobody was answered with");
+        assert!(!orders.is_empty() && keys.len() == orders.len(), "two keys were answered with the same order");
+        let stored_orders = query(&database.owner, "select id::text from orders where created_by like 'load-%'").await;
+        let stored_keys = query(&database.owner, "select key from idempotency_keys where subject like 'load-%'").await;
+        for (what, acknowledged, stored) in [("order", orders, stored_orders), ("key", keys, stored_keys)] {
+            let found: BTreeSet<String> = stored.iter().cloned().collect();
+            let lost: Vec<&String> = acknowledged.difference(&found).collect();
+            assert!(lost.is_empty(), "acknowledged {what}s are lost: {lost:?}");
+            let unacknowledged: Vec<&String> = found.difference(&acknowledged).collect();
+            assert!(unacknowledged.is_empty(), "{what}s are stored that no response acknowledged: {unacknowledged:?}");
+            assert_eq!(stored.len(), found.len(), "a {what} is stored twice");
         }
     }
 }

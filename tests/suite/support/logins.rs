@@ -1,3 +1,8 @@
+//! Database logins of a single test ([`Logins`]), with the rights of the service's logins.
+//!
+//! Tests of password rotation change or drop them, which they cannot do with the logins that all
+//! databases of the server share.
+
 use secrecy::{ExposeSecret as _, SecretString};
 use service::dev::database::Urls;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -5,7 +10,7 @@ use url::Url;
 
 use super::{postgres::now, query};
 
-/// Logins of a test's own, with the rights of the service's.
+/// One login for each of [`Logins::ALL`], with a unique name and a common password.
 pub struct Logins {
     suffix: String,
     pub password: String,
@@ -15,11 +20,11 @@ impl Logins {
     pub const ALL: [&str; 4] = ["writer", "reader", "authn", "keys"];
 
     pub fn new() -> Self {
-        let suffix = format!("{}_{}", now(), Self::password());
-        Self { password: Self::password(), suffix }
+        let suffix = format!("{}_{}", now(), Self::random_password());
+        Self { password: Self::random_password(), suffix }
     }
 
-    pub fn password() -> String {
+    pub fn random_password() -> String {
         service::crypto::hex(&service::crypto::random::<16>().unwrap())
     }
 
@@ -27,6 +32,7 @@ impl Logins {
         format!("test_{}_{login}", self.suffix)
     }
 
+    /// The URL with the user and password of this login.
     pub fn url(&self, login: &str, url: &str) -> String {
         let mut url = Url::parse(url).unwrap();
         url.set_username(&self.name(login)).unwrap();
@@ -43,23 +49,28 @@ impl Logins {
         self
     }
 
-    pub async fn drop(self, admin: &mut PgConnection) {
+    pub async fn drop_roles(self, admin: &mut PgConnection) {
         for login in Self::ALL {
             let drop = AssertSqlSafe(format!("drop role {}", self.name(login)));
             sqlx::raw_sql(drop).execute(&mut *admin).await.unwrap();
         }
     }
 
-    /// How many connections there are of them.
-    pub async fn connections(&self, database: &Urls) -> String {
+    /// The number of open connections of these logins, as text.
+    pub async fn connection_count(&self, database: &Urls) -> String {
         let count = format!("select count(*)::text from pg_stat_activity where usename like 'test_{}_%'", self.suffix);
         query(&database.owner, &count).await.remove(0)
     }
 
-    pub fn of(&self, database: Urls) -> Urls {
-        let own = |login, url: &SecretString| SecretString::from(self.url(login, url.expose_secret()));
-        let (writer, reader) = (own("writer", &database.writer), own("reader", &database.reader));
-        let (authn, keys) = (own("authn", &database.authn), own("keys", &database.keys));
-        Urls { writer, reader, authn, keys, ..database }
+    /// The URLs of a database with these logins in place of the service's.
+    pub fn urls(&self, database: Urls) -> Urls {
+        let url = |login, url: &SecretString| SecretString::from(self.url(login, url.expose_secret()));
+        Urls {
+            writer: url("writer", &database.writer),
+            reader: url("reader", &database.reader),
+            authn: url("authn", &database.authn),
+            keys: url("keys", &database.keys),
+            ..database
+        }
     }
 }

@@ -1,8 +1,8 @@
-//! One PostgreSQL server for the run, one database per test.
+//! The PostgreSQL server of a test run, with one database for each test.
 //!
-//! `TEST_DATABASE_URL` (a superuser's) wins; else a container, if Docker answers and has or gets the
-//! image `TEST_POSTGRES_IMAGE` (default `postgres:15-alpine`); else a private server.
-//! `TEST_POSTGRES=container` or `=private` insists on one of them.
+//! The server is, in this order: that of `TEST_DATABASE_URL` (a superuser's URL); a container of
+//! `TEST_POSTGRES_IMAGE` (default `postgres:15-alpine`), if Docker responds and has or gets the
+//! image; a private server. `TEST_POSTGRES=container` or `=private` requires one of the last two.
 
 use std::{
     cell::RefCell,
@@ -20,7 +20,7 @@ use service::{
     dev::{
         database::{Cluster, Urls},
         demo,
-        postgres::{Binaries, Data, Durability, Server},
+        postgres::{Binaries, Durability, ExistingData, Server},
     },
     domain::Clock,
 };
@@ -33,19 +33,19 @@ use testcontainers::{
 use uuid::Uuid;
 
 const TEMPLATE: &str = "test_template";
-/// Databases and roles of earlier runs are dropped when they are older than this.
+/// Age in seconds at which databases and roles of earlier runs are dropped.
 const KEEP_SECONDS: u64 = 1800;
 
-/// What a run's databases live on. Whatever it is, it ends with this process.
+/// The server with the run's databases. A server that the run has started ends with this process.
 pub(super) struct Provider {
     pub(super) cluster: Cluster,
     janitor: mpsc::Sender<String>,
     _holder: Holder,
 }
 
-/// What has to live as long as the databases.
+/// What must live as long as the databases.
 enum Holder {
-    /// Nothing: the server is not ours.
+    /// Nothing: this run has not started the server.
     None,
     Private {
         _server: Box<Server>,
@@ -65,18 +65,18 @@ impl Provider {
 
 static PROVIDER: OnceLock<Provider> = OnceLock::new();
 
-/// A database for one test, with the schema and the demo data. It is dropped when the test ends.
+/// A database with the schema and the demo data, for one test; dropped when the test ends.
 pub async fn test_database() -> Urls {
-    provider().cluster.clone_database(&template_name(), &own_name()).await.unwrap()
+    provider().cluster.clone_database(&template_name(), &new_name()).await.unwrap()
 }
 
-/// A database without a schema.
+/// A database without a schema, for one test.
 pub async fn empty_database() -> Urls {
-    provider().cluster.create_empty(&own_name()).await.unwrap()
+    provider().cluster.create_empty(&new_name()).await.unwrap()
 }
 
-/// The name of a database that this test's thread owns.
-fn own_name() -> String {
+/// A name for a database, which is dropped when the thread of this test ends.
+fn new_name() -> String {
     let name = format!("test_{}_{}", now(), Uuid::now_v7().simple());
     OWNED.with_borrow_mut(|owned| owned.push(Owned(name.clone())));
     name
@@ -86,17 +86,17 @@ thread_local! {
     static OWNED: RefCell<Vec<Owned>> = RefCell::default();
 }
 
-/// A database that is dropped with the thread of its test.
+/// The name of a database that is dropped with the thread of its test.
 struct Owned(String);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // Without a receiver the run is over.
+        // Sending fails only at the end of the run.
         let _ = provider().janitor.send(std::mem::take(&mut self.0));
     }
 }
 
-/// Drops databases whose tests have ended, in a thread of its own.
+/// Starts a thread that drops databases whose tests have ended.
 fn janitor(cluster: Cluster) -> mpsc::Sender<String> {
     let (sender, names) = mpsc::channel::<String>();
     std::thread::spawn(move || {
@@ -104,7 +104,7 @@ fn janitor(cluster: Cluster) -> mpsc::Sender<String> {
         runtime.block_on(async {
             let mut admin = cluster.connect().await.unwrap();
             while let Ok(name) = names.recv() {
-                // What cannot be dropped is, by a later run.
+                // A later run drops what cannot be dropped now.
                 let drop = AssertSqlSafe(format!("drop database if exists \"{name}\" with (force)"));
                 let _ = sqlx::raw_sql(drop).execute(&mut admin).await;
             }
@@ -113,14 +113,14 @@ fn janitor(cluster: Cluster) -> mpsc::Sender<String> {
     sender
 }
 
-/// The folder of PostgreSQL's programs.
+/// The folder with PostgreSQL's programs.
 pub async fn programs() -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-binaries");
     Binaries::find_or_fetch(&cache, announce).await.unwrap().folder().to_owned()
 }
 
 pub(super) fn provider() -> &'static Provider {
-    // In a thread of its own, with a runtime of its own: tests call this from theirs.
+    // A separate thread with its own runtime: tests call this from inside theirs.
     PROVIDER.get_or_init(|| {
         let start = || tokio::runtime::Runtime::new().unwrap().block_on(start());
         std::thread::spawn(start).join().expect("the test database starts")
@@ -128,51 +128,52 @@ pub(super) fn provider() -> &'static Provider {
 }
 
 async fn start() -> Provider {
-    crate::interop::begin();
+    super::interop_provider::begin();
     super::redis::begin().await;
-    let insisted = std::env::var("TEST_POSTGRES").ok();
+    let required = std::env::var("TEST_POSTGRES").ok();
     let provider = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
         announce("PostgreSQL of TEST_DATABASE_URL");
         Provider::new(Cluster::new(&url).unwrap(), Holder::None)
-    } else if insisted.as_deref() == Some("private") {
-        private().await
+    } else if required.as_deref() == Some("private") {
+        start_private().await
     } else {
-        match container().await {
+        match start_container().await {
             Ok(provider) => provider,
-            Err(reason) if insisted.is_none() => {
+            Err(reason) if required.is_none() => {
                 announce(&format!("no container ({reason})"));
-                private().await
+                start_private().await
             }
-            Err(reason) => panic!("TEST_POSTGRES insists on a container, but: {reason}"),
+            Err(reason) => panic!("TEST_POSTGRES requires a container, but: {reason}"),
         }
     };
     prepare(&provider.cluster).await;
     provider
 }
 
-/// Makes the template, once per server and schema, and drops what earlier runs left.
+/// Creates the template, once per server and schema, and drops what earlier runs have left behind.
 async fn prepare(cluster: &Cluster) {
     let urls = cluster.provision(&template_name()).await.unwrap();
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
     demo::seed(&mut owner, &urls).await.unwrap();
     owner.close().await.unwrap();
     let mut admin = cluster.connect().await.unwrap();
-    // Databases first: a role may be used there.
-    let left = "select datname::text, 'database', 'with (force)' from pg_database where datname ~ '^test_[0-9]+_'
+    // Databases first: a role may still have rights in one.
+    let stale = "select datname::text, 'database', 'with (force)' from pg_database where datname ~ '^test_[0-9]+_'
                 union all
                 select rolname, 'role', '' from pg_roles where rolname ~ '^test_[0-9]+_'";
-    let left: Vec<(String, String, String)> = sqlx::query_as(left).fetch_all(&mut admin).await.unwrap();
-    for (name, what, how) in left {
-        let made: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
-        if now().saturating_sub(made) > KEEP_SECONDS {
-            let drop = AssertSqlSafe(format!("drop {what} if exists \"{name}\" {how}"));
+    let stale: Vec<(String, String, String)> = sqlx::query_as(stale).fetch_all(&mut admin).await.unwrap();
+    for (name, kind, option) in stale {
+        let created: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+        if now().saturating_sub(created) > KEEP_SECONDS {
+            let drop = AssertSqlSafe(format!("drop {kind} if exists \"{name}\" {option}"));
             let _ = sqlx::raw_sql(drop).execute(&mut admin).await;
         }
     }
     admin.close().await.unwrap();
 }
 
-/// Named after the schema, so that a changed one gets a template of its own.
+/// The template's name. It contains a digest of the migrations and demo data, so that a changed
+/// schema gets a new template.
 fn template_name() -> String {
     let migrations = sqlx::migrate!();
     let mut text: Vec<u8> = migrations.iter().flat_map(|m| m.checksum.to_vec()).collect();
@@ -181,23 +182,24 @@ fn template_name() -> String {
     format!("{TEMPLATE}_{digest:.12}")
 }
 
-async fn private() -> Provider {
+async fn start_private() -> Provider {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let progress = |what: &str| announce(what);
     let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), progress).await.unwrap();
     let (folder, slot) = free_slot(target);
-    // In memory, where copying and dropping a database takes a tenth of the time, if there is enough of it.
-    let folder = in_memory(&folder).unwrap_or(folder);
-    // Making a server takes a second; dropping the databases of an earlier run takes half a minute.
-    let server = Server::start(&folder, &binaries, Durability::Disposable, Data::Deleted).await.unwrap();
+    // In memory, copying and dropping a database takes a tenth of the time.
+    let folder = memory_folder(&folder).unwrap_or(folder);
+    // Initialising a server takes a second; dropping an earlier run's databases takes half a
+    // minute.
+    let server = Server::start(&folder, &binaries, Durability::Disposable, ExistingData::Delete).await.unwrap();
     announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
     let cluster = Cluster::new(server.url()).unwrap();
-    cluster.cheapen_superuser().await.unwrap();
+    cluster.lower_superuser_iterations().await.unwrap();
     Provider::new(cluster, Holder::Private { _server: Box::new(server), _slot: slot })
 }
 
-/// A folder for this one in the memory of the machine, if a gigabyte of that is free.
-fn in_memory(folder: &Path) -> Option<PathBuf> {
+/// A folder in shared memory to use in place of this one, if a gigabyte is free there.
+fn memory_folder(folder: &Path) -> Option<PathBuf> {
     let shared = Path::new("/dev/shm");
     let memory = rustix::fs::statvfs(shared).ok()?;
     let digest = service::crypto::hex(&service::crypto::sha256(folder.as_os_str().as_encoded_bytes()));
@@ -205,7 +207,8 @@ fn in_memory(folder: &Path) -> Option<PathBuf> {
     (memory.f_bavail * memory.f_frsize > 1 << 30).then(|| shared.join(name))
 }
 
-/// A data folder that no other test process uses: runners may start one process per test.
+/// A data folder that no other test process uses (nextest starts one process per test), and its
+/// lock.
 fn free_slot(target: &Path) -> (PathBuf, File) {
     (0..256)
         .find_map(|slot| {
@@ -215,7 +218,7 @@ fn free_slot(target: &Path) -> (PathBuf, File) {
         .expect("a free data folder")
 }
 
-async fn container() -> Result<Provider, String> {
+async fn start_container() -> Result<Provider, String> {
     let image = std::env::var("TEST_POSTGRES_IMAGE").unwrap_or_else(|_| "postgres:15-alpine".to_owned());
     let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
     let password = Uuid::now_v7().simple().to_string();
@@ -242,21 +245,21 @@ async fn container() -> Result<Provider, String> {
     let port = container.get_host_port_ipv4(5432).await.map_err(|error| error.to_string())?;
     let url = format!("postgres://postgres:{password}@{host}:{port}/postgres");
     let cluster = Cluster::new(&url).unwrap();
-    // It listens only after it has set itself up, and restarts once while doing so.
+    // The image initialises its data first, and restarts the server once while doing so.
     for _ in 0..300 {
         if let Ok(connection) = cluster.connect().await {
             connection.close().await.unwrap();
-            cluster.cheapen_superuser().await.unwrap();
+            cluster.lower_superuser_iterations().await.unwrap();
             announce(&format!("PostgreSQL in a container of {image}"));
             return Ok(Provider::new(cluster, Holder::Container { _container: Box::new(container), _reaper: reaper }));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(format!("the container of {image} does not answer"))
+    Err(format!("the container of {image} does not respond"))
 }
 
-/// A static is never dropped, so nothing of this process could remove the container at its end.
-/// This child can: its standard input closes when this process is gone, however it went.
+/// Starts a child process that removes the container when this process ends in any way: its
+/// standard input closes then. This process cannot, since statics are never dropped.
 pub fn remove_at_exit(id: &str) -> Option<Child> {
     Command::new("sh")
         .args(["-c", "read -r _; docker rm --force --volumes \"$1\"", "reaper", id])
@@ -268,7 +271,8 @@ pub fn remove_at_exit(id: &str) -> Option<Child> {
         .ok()
 }
 
-/// Past the test harness's capture: this belongs to the run, not to the test that happened to be first.
+/// Writes to standard error past the test harness's capture: the line is about the run, not about
+/// the test that happened to be first.
 fn announce(what: &str) {
     let _ = writeln!(std::io::stderr(), "test database: {what}");
 }

@@ -1,7 +1,9 @@
-//! Prometheus' own tool, and what it is given: the pages that a service showed.
+//! Prometheus' `promtool`, and the files that tests of alert rules (LOG-07) give it.
 //!
-//! It is looked for on the path, then where `TEST_PROMTOOL` says. Without it, and with `TEST_PROMTOOL=off`, what needs
-//! it is left out; with any other `TEST_PROMTOOL`, such as `required`, and wherever `CI` is set, it fails then.
+//! [`Scrapes`] turns the metrics pages of a service into the input of `promtool test rules`. The
+//! program is searched on the path, then at `TEST_PROMTOOL`. Without it those tests are skipped, as
+//! with `TEST_PROMTOOL=off`; they fail if `TEST_PROMTOOL` has another value, such as `required`, or
+//! if `CI` is set.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,63 +17,67 @@ use regex::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::wanted::Wanted;
+use super::optional_tool::OptionalTool;
 
-/// The rules that ship.
+/// The alert rules in `deploy/`.
 pub const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observability/alerts.yml");
 
-/// Their text.
+/// The text of the alert rules.
 pub const RULES_TEXT: &str = include_str!("../../../deploy/observability/alerts.yml");
 const DASHBOARD: &str = include_str!("../../../deploy/observability/dashboard.json");
 
-const WANTED: Wanted = Wanted { topic: "promtool", variable: "TEST_PROMTOOL", tests: "the tests of alert rules" };
+const TOOL: OptionalTool =
+    OptionalTool { topic: "promtool", variable: "TEST_PROMTOOL", tests: "the tests of alert rules" };
 
-/// Where it is, or `None` if what needs it is to be left out.
+/// The path of promtool, or `None` if the tests that need it are to be skipped.
 pub fn promtool() -> Option<&'static Path> {
     static PROMTOOL: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    WANTED.get(PROMTOOL.get_or_init(|| WANTED.look(find))).map(PathBuf::as_path)
+    TOOL.get(PROMTOOL.get_or_init(|| TOOL.find(search))).map(PathBuf::as_path)
 }
 
-fn find() -> Result<(String, PathBuf), String> {
+fn search() -> Result<(String, PathBuf), String> {
     let runs = |program: &&str| {
         let mut version = Command::new(program);
         version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         version.status().is_ok_and(|status| status.success())
     };
-    let said = WANTED.said();
-    let found = match said.as_deref() {
+    let setting = TOOL.setting();
+    let found = match setting.as_deref() {
         None | Some("" | "required") => {
             Some("promtool").filter(runs).ok_or_else(|| "no promtool on the path".to_owned())
         }
-        Some(path) => ["promtool", path].into_iter().find(runs).ok_or_else(|| format!("no promtool, nor at {path}")),
+        Some(path) => {
+            ["promtool", path].into_iter().find(runs).ok_or_else(|| format!("no promtool on the path or at {path}"))
+        }
     };
     found.map(|program| (program.to_owned(), program.into()))
 }
 
-/// Has it look at a file of this content. Without the tool nothing is looked at.
+/// Runs promtool on a file with this content and asserts success. Does nothing without promtool.
 pub fn run(arguments: &[&str], content: &Value) {
     let Some(promtool) = promtool() else { return };
     // JSON is YAML.
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("promtool-{}.yml", Uuid::now_v7()));
     fs::write(&file, format!("{content:#}")).unwrap();
     let output = Command::new(promtool).args(arguments).arg(&file).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    // One that fails stays, to be looked at.
-    assert!(output.status.success(), "{}: {}", file.display(), said.join("\n"));
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    // The file of a failed run stays for inspection.
+    assert!(output.status.success(), "{}: {}", file.display(), text.join("\n"));
     fs::remove_file(&file).unwrap();
 }
 
-/// The pages of a service, as if each had been read a minute after the one before, and which alerts are to fire.
+/// Metrics pages, taken as scraped one minute apart, and the alerts that must fire after some of
+/// them.
 #[derive(Default)]
 pub struct Scrapes {
-    /// The values of each series, where it has one.
+    /// The value of each series on each page; `None` where the page lacks it.
     series: BTreeMap<String, Vec<Option<String>>>,
     pages: usize,
     expected: Vec<Value>,
 }
 
 impl Scrapes {
-    /// The next page. An empty one is that of a service that could not be reached.
+    /// Adds the next page. An empty page stands for a failed scrape.
     pub fn add(&mut self, page: &str) {
         self.pages += 1;
         for line in page.lines().filter(|line| !line.starts_with('#')) {
@@ -82,7 +88,7 @@ impl Scrapes {
         }
     }
 
-    /// After the last page exactly these fire.
+    /// Expects exactly these alerts to fire after the last page.
     pub fn expect(&mut self, alerts: &[&str]) {
         let labels = |alert: &&str| json!({ "labels": format!("{{alertname=\"{alert}\"}}"), "value": 1 });
         self.expected.push(json!({
@@ -92,11 +98,11 @@ impl Scrapes {
         }));
     }
 
-    /// Whether it is as expected.
+    /// Evaluates the rules on all pages and asserts the expectations.
     pub fn check(mut self) {
         let series = self.series.iter_mut().map(|(series, values)| {
             values.resize(self.pages, None);
-            json!({ "series": scraped(series), "values": notation(values) })
+            json!({ "series": with_target_labels(series), "values": notation(values) })
         });
         let test =
             json!({ "interval": "1m", "input_series": series.collect::<Vec<_>>(), "promql_expr_test": self.expected });
@@ -105,8 +111,8 @@ impl Scrapes {
     }
 }
 
-/// With the labels that Prometheus adds.
-fn scraped(series: &str) -> String {
+/// The series with the labels that Prometheus adds when it scrapes.
+fn with_target_labels(series: &str) -> String {
     let target = "job=\"service\",instance=\"localhost:8443\"";
     match series.split_once('{') {
         Some((name, labels)) => format!("{name}{{{target},{labels}"),
@@ -114,20 +120,21 @@ fn scraped(series: &str) -> String {
     }
 }
 
-/// As it writes values: `_` is none, and `stale` that there is none any more.
+/// The values in promtool's notation: `_` is a missing value, `stale` the end of a series.
 fn notation(values: &[Option<String>]) -> String {
-    let mut there = false;
+    let mut exists = false;
     let texts = values.iter().map(|value| {
-        let text = value.as_deref().unwrap_or(if there { "stale" } else { "_" });
-        there = value.is_some();
+        let text = value.as_deref().unwrap_or(if exists { "stale" } else { "_" });
+        exists = value.is_some();
         text
     });
     texts.collect::<Vec<_>>().join(" ")
 }
 
-/// Every expression of the rules and of the dashboard, with the name of what a rule records.
+/// Every expression of the rules and the dashboard, and the names of the recording rules.
 pub fn expressions() -> (Vec<String>, BTreeSet<String>) {
-    let (mut expressions, mut records) = (Vec::new(), BTreeSet::new());
+    let mut expressions = Vec::new();
+    let mut records = BTreeSet::new();
     let mut lines = RULES_TEXT.lines().peekable();
     let depth = |line: &str| line.len() - line.trim_start().len();
     while let Some(line) = lines.next() {
@@ -148,13 +155,13 @@ pub fn expressions() -> (Vec<String>, BTreeSet<String>) {
     (expressions, records)
 }
 
-/// What the first group of a pattern matches.
+/// All matches of the first group of a pattern.
 pub fn captures(pattern: &str, text: &str) -> BTreeSet<String> {
     Regex::new(pattern).unwrap().captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
-/// The metrics and the labels that an expression names.
-pub fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+/// The metrics and the labels in an expression.
+pub fn metrics_and_labels(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let without = |pattern: &str, text: &str| Regex::new(pattern).unwrap().replace_all(text, " ").into_owned();
     let grouping = r"\b(?:by|without|on|ignoring)\s*\(([^)]*)\)";
     let mut rest = without(r#""[^"]*""#, expression);
@@ -164,8 +171,8 @@ pub fn names(expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     for pattern in [r"\{[^}]*\}", r"\[[^\]]*\]", grouping] {
         rest = without(pattern, &rest);
     }
-    // A word before a bracket is a function.
+    // A word before a parenthesis is a function.
     let words = captures(r"\b([a-zA-Z_][a-zA-Z0-9_:]*)", &without(r"\b\w+\s*\(", &rest));
-    let language = ["and", "or", "unless", "offset"];
-    (words.into_iter().filter(|word| !language.contains(&word.as_str())).collect(), labels)
+    let keywords = ["and", "or", "unless", "offset"];
+    (words.into_iter().filter(|word| !keywords.contains(&word.as_str())).collect(), labels)
 }

@@ -1,8 +1,9 @@
-//! A Redis of a test's own, which it may kill.
+//! A Redis server for a single test ([`Redis`]), which it may kill, suspend and restart.
 //!
-//! In a container, if Docker answers and has or gets the image `TEST_REDIS_IMAGE` (default `redis:7-alpine`); else
-//! the machine's `redis-server`. `TEST_REDIS=container` or `=private` insists on one of them, and
-//! `TEST_REDIS=required` on either. `off` leaves out what needs it.
+//! The server runs in a container of `TEST_REDIS_IMAGE` (default `redis:7-alpine`), if Docker
+//! responds and has or gets the image; else it is the machine's `redis-server`.
+//! `TEST_REDIS=container` or `=private` requires one of them, `TEST_REDIS=required` either; `off`
+//! skips the tests that need it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,14 +18,15 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainer
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{eventually, postgres::remove_at_exit, wanted::Wanted};
+use super::{eventually, optional_tool::OptionalTool, postgres::remove_at_exit};
 
-const WANTED: Wanted = Wanted { topic: "quotas", variable: "TEST_REDIS", tests: "the tests of shared quotas" };
+const TOOL: OptionalTool =
+    OptionalTool { topic: "quotas", variable: "TEST_REDIS", tests: "the tests of shared quotas" };
 const PORT: u16 = 6379;
-/// Where files are in a container.
-const FILES: &str = "/tmp";
+/// The folder for the test's files inside a container.
+const CONTAINER_FILES: &str = "/tmp";
 
-/// A server on a port of its own.
+/// A server on its own port.
 pub struct Redis {
     pub port: u16,
     files: Vec<(String, String)>,
@@ -37,70 +39,71 @@ enum Process {
     Container { container: Box<ContainerAsync<GenericImage>>, _reaper: Option<Child> },
 }
 
-/// What this run has.
+/// How this run can start Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Container,
     Private,
-    /// And it may.
-    Neither,
+    /// Not at all, and the tests that need it are skipped.
+    Unavailable,
 }
 
 impl Redis {
-    /// `None` if there is none here, which the run's first lines say, and which is a failure where it is required.
+    /// Starts a server. `None` if Redis is unavailable, which one of the run's first lines says;
+    /// panics if it is required.
     pub async fn start() -> Option<Self> {
         Self::start_with(&[], &[]).await
     }
 
-    /// With these files beside it, and these options; `{files}` in them is where those are.
+    /// Starts with these files and options; `{files}` in an option stands for the files' folder and
+    /// `{port}` for the port.
     pub async fn start_with(files: &[(&str, String)], options: &[&str]) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let files: Vec<_> = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let process = match kind().await {
-            Kind::Neither => return None,
+            Kind::Unavailable => return None,
             Kind::Private => {
                 let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}", Uuid::now_v7()));
                 std::fs::create_dir_all(&folder).unwrap();
                 Process::Private { folder, child: None }
             }
-            Kind::Container => container(port, &files, &options).await.unwrap(),
+            Kind::Container => start_container(port, &files, &options).await.unwrap(),
         };
         let mut redis = Self { port, files, options, process };
-        redis.revive().await;
+        redis.restart().await;
         Some(redis)
     }
 
-    /// Without TLS and password.
+    /// The URL without TLS and password.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// All that it holds.
+    /// All keys in the store.
     pub async fn keys(&self) -> Vec<String> {
-        self.ask(redis::cmd("KEYS").arg("*")).await
+        self.query(redis::cmd("KEYS").arg("*")).await
     }
 
-    /// In how many seconds a key ends.
+    /// The time to live of a key, in seconds.
     pub async fn expires_in(&self, key: &str) -> i64 {
-        self.ask(redis::cmd("TTL").arg(key)).await
+        self.query(redis::cmd("TTL").arg(key)).await
     }
 
-    /// Does something there.
     pub async fn run(&self, command: &redis::Cmd) {
-        self.ask::<redis::Value>(command).await;
+        self.query::<redis::Value>(command).await;
     }
 
-    async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+    async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
         let client = redis::Client::open(self.url()).unwrap();
         command.query_async(&mut client.get_multiplexed_async_connection().await.unwrap()).await.unwrap()
     }
 
-    /// At once, as `kill -9` does.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         match &mut self.process {
             Process::Private { child, .. } => {
-                let mut child = child.take().expect("it runs");
+                let mut child = child.take().expect("the server runs");
                 child.kill().unwrap();
                 child.wait().unwrap();
             }
@@ -108,8 +111,9 @@ impl Redis {
         }
     }
 
-    /// Empty, on the same port. If it runs, it is only waited for.
-    pub async fn revive(&mut self) {
+    /// Starts the server again, empty and on the same port, and waits until it responds. A running
+    /// server is left alone.
+    pub async fn restart(&mut self) {
         match &mut self.process {
             Process::Private { folder, child } if child.is_none() => {
                 for (name, text) in &self.files {
@@ -131,10 +135,10 @@ impl Redis {
         }
         let port = self.port;
         let tls = self.options.iter().any(|option| option == "--tls-port");
-        eventually("Redis answers", async || speaks(port, tls)).await;
+        eventually("Redis responds", async || responds(port, tls)).await;
     }
 
-    /// It stays connected and says nothing more, until it is resumed.
+    /// Stops the server's process, which keeps its connections, until it is resumed.
     pub fn suspend(&self) {
         self.signal("STOP");
     }
@@ -146,7 +150,7 @@ impl Redis {
     fn signal(&self, signal: &str) {
         match &self.process {
             Process::Private { child, .. } => {
-                let pid = child.as_ref().expect("it runs").id().to_string();
+                let pid = child.as_ref().expect("the server runs").id().to_string();
                 assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
             }
             Process::Container { container, .. } => {
@@ -168,9 +172,10 @@ impl Drop for Redis {
     }
 }
 
-/// In a container the port is open before anybody listens: only what speaks counts. With TLS it hangs up, and whoever
-/// uses it has to wait.
-fn speaks(port: u16, tls: bool) -> bool {
+/// Whether the server responds to `PING`. A successful connect is not enough: a container's port is
+/// open before the server listens. A port with TLS closes the connection instead, so there a
+/// successful write counts, and the test has to wait for the server itself.
+fn responds(port: u16, tls: bool) -> bool {
     let Ok(mut socket) = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return false };
     let _ = socket.set_read_timeout(Some(Duration::from_millis(500)));
     let mut answer = [0];
@@ -179,21 +184,21 @@ fn speaks(port: u16, tls: bool) -> bool {
 
 async fn kind() -> Kind {
     static KIND: OnceCell<Kind> = OnceCell::const_new();
-    *KIND.get_or_init(find).await
+    *KIND.get_or_init(find_kind).await
 }
 
-async fn find() -> Kind {
-    let insisted = WANTED.said();
+async fn find_kind() -> Kind {
+    let setting = TOOL.setting();
     let has_private =
         || Command::new("redis-server").arg("--version").output().is_ok_and(|output| output.status.success());
-    if insisted.as_deref() == Some("off") {
-        return Kind::Neither;
+    if setting.as_deref() == Some("off") {
+        return Kind::Unavailable;
     }
-    if insisted.as_deref() != Some("private") {
-        match container(0, &[], &[]).await {
+    if setting.as_deref() != Some("private") {
+        match start_container(0, &[], &[]).await {
             Ok(_) => return Kind::Container,
-            Err(reason) if insisted.as_deref() == Some("container") => {
-                panic!("TEST_REDIS insists on a container, but: {reason}")
+            Err(reason) if setting.as_deref() == Some("container") => {
+                panic!("TEST_REDIS requires a container, but: {reason}")
             }
             Err(_) => {}
         }
@@ -201,35 +206,36 @@ async fn find() -> Kind {
     if has_private() {
         return Kind::Private;
     }
-    let required = WANTED.is_required();
-    assert!(!required, "TEST_REDIS or CI asks for Redis, and there is neither Docker with an image nor redis-server");
-    Kind::Neither
+    let required = TOOL.is_required();
+    assert!(!required, "TEST_REDIS or CI requires Redis, but there is neither Docker with an image nor redis-server");
+    Kind::Unavailable
 }
 
-/// Says at the start of a run whether the tests of the shared store can be made.
+/// Announces at the start of a run whether the tests of the shared store can run.
 pub async fn begin() {
-    WANTED.announce(match kind().await {
+    TOOL.announce(match kind().await {
         Kind::Container => "Redis in containers",
         Kind::Private => "a private Redis for each test that needs one",
-        Kind::Neither => "NO Redis: the tests of shared quotas are LEFT OUT (install redis-server)",
+        Kind::Unavailable => "NO Redis: the tests of shared quotas are SKIPPED (install redis-server)",
     });
 }
 
-/// On this port of the machine; on none for 0.
-async fn container(port: u16, files: &[(String, String)], options: &[String]) -> Result<Process, String> {
+/// Starts a container whose server listens on this port of the machine, or on none for 0.
+async fn start_container(port: u16, files: &[(String, String)], options: &[String]) -> Result<Process, String> {
     let image = std::env::var("TEST_REDIS_IMAGE").unwrap_or_else(|_| "redis:7-alpine".to_owned());
     let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
-    let options = options.iter().map(|option| option.replace("{files}", FILES).replace("{port}", &PORT.to_string()));
-    let usual = ["--save", "", "--protected-mode", "no", "--bind", "0.0.0.0", "--dir", FILES].map(str::to_owned);
+    let options =
+        options.iter().map(|option| option.replace("{files}", CONTAINER_FILES).replace("{port}", &PORT.to_string()));
+    let defaults = ["--save", "", "--protected-mode", "no", "--bind", "0.0.0.0", "--dir", CONTAINER_FILES];
     let mut request = GenericImage::new(name, tag)
         .with_exposed_port(PORT.tcp())
         .with_entrypoint("redis-server")
-        .with_cmd(usual.into_iter().chain(options));
+        .with_cmd(defaults.map(str::to_owned).into_iter().chain(options));
     if port != 0 {
         request = request.with_mapped_port(port, PORT.tcp());
     }
     for (name, text) in files {
-        request = request.with_copy_to(format!("{FILES}/{name}"), text.clone().into_bytes());
+        request = request.with_copy_to(format!("{CONTAINER_FILES}/{name}"), text.clone().into_bytes());
     }
     let container = request.start().await.map_err(|error| error.to_string())?;
     let reaper = remove_at_exit(container.id());

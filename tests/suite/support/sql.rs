@@ -1,4 +1,5 @@
-//! SQL of a test's own, as one of the service's logins or as the superuser.
+//! SQL that a test runs itself, as one of the service's logins or as the superuser, and
+//! transactions that make the service wait for a lock at a chosen point.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -8,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{eventually, postgres::provider};
 
-/// Runs SQL as one of the service's logins, all in one transaction.
+/// Runs SQL in one transaction as the login of this URL.
 pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Error> {
     let mut connection = PgConnection::connect(url.expose_secret()).await?;
     let mut tx = connection.begin().await?;
@@ -17,33 +18,34 @@ pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Er
     Ok(done.rows_affected())
 }
 
-/// A connection that may do everything, to the database of these logins.
+/// A superuser's connection to the database of these URLs.
 pub async fn superuser(urls: &Urls) -> PgConnection {
     let url = url::Url::parse(urls.owner.expose_secret()).unwrap();
     provider().cluster.connect_to(url.path().trim_start_matches('/')).await.unwrap()
 }
 
-/// Does it as somebody who may do everything, to the database of this app.
-pub async fn as_superuser(app: &super::TestApp, sql: String) {
+/// Runs SQL as the superuser on the database of this app.
+pub async fn run_as_superuser(app: &super::TestApp, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut superuser(&app.database).await).await.unwrap();
 }
 
 thread_local! {
-    /// Connections that [`query`] made for this test, by URL: connecting costs ten times a query.
+    /// Connections that [`query`] has opened for this test, by URL. Connecting costs ten times as
+    /// much as a query.
     static CONNECTIONS: RefCell<HashMap<String, PgConnection>> = RefCell::default();
 }
 
-/// The first column of a query about Acme's rows, as text.
+/// Runs a query with Acme as the tenant; returns the first column, which must be text.
 pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
     let url = url.expose_secret();
-    let known = CONNECTIONS.with_borrow_mut(|connections| connections.remove(url));
-    let known = match known {
+    let cached = CONNECTIONS.with_borrow_mut(|connections| connections.remove(url));
+    let result = match cached {
         Some(mut connection) => first_column(&mut connection, sql).await.ok().map(|rows| (connection, rows)),
         None => None,
     };
-    // There is none yet, or its server or its test is gone.
-    let (connection, rows) = if let Some(answered) = known {
-        answered
+    // No connection yet, or its server or the runtime of its test has ended.
+    let (connection, rows) = if let Some(result) = result {
+        result
     } else {
         let mut connection = PgConnection::connect(url).await.unwrap();
         let rows = first_column(&mut connection, sql).await.unwrap();
@@ -61,23 +63,29 @@ async fn first_column(connection: &mut PgConnection, sql: &str) -> Result<Vec<St
     rows.iter().map(|row| row.try_get_unchecked(0)).collect()
 }
 
-/// Until some connection of the service waits for a lock.
-pub async fn wait_for_a_waiter(urls: &Urls) {
+/// Waits until some connection to this database waits for a lock.
+pub async fn wait_for_lock_wait(urls: &Urls) {
     let waiting = "select exists (select from pg_locks l join pg_stat_activity a using (pid)
                                   where not l.granted and a.datname = current_database())";
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
     eventually("a connection waits", async || sqlx::query_scalar(waiting).fetch_one(&mut owner).await.unwrap()).await;
 }
 
-/// Does `act` while somebody is in the middle of `first`, who does `then` once they are waited for, and ends.
-pub fn in_the_middle<T>(urls: &Urls, first: &str, then: &str, act: impl Future<Output = T>) -> impl Future<Output = T> {
-    // Large, most of them.
+/// Runs `act` beside an open transaction that has run `first`. As soon as a connection waits for a
+/// lock, the transaction runs `then` and commits. Returns the result of `act`.
+pub fn during_transaction<T>(
+    urls: &Urls,
+    first: &str,
+    then: &str,
+    act: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    // Boxed, since most of these futures are large.
     let act = Box::pin(act);
     async move {
         let mut other = superuser(urls).await;
         sqlx::raw_sql(AssertSqlSafe(format!("begin; {first}"))).execute(&mut other).await.unwrap();
         let end = async {
-            wait_for_a_waiter(urls).await;
+            wait_for_lock_wait(urls).await;
             sqlx::raw_sql(AssertSqlSafe(format!("{then}; commit"))).execute(&mut other).await.unwrap();
         };
         tokio::join!(act, end).0

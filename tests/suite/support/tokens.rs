@@ -1,3 +1,5 @@
+//! Access tokens that the issuer would not issue ([`Forge`]).
+
 use serde_json::Value;
 use service::{
     authz::{matrix::Scope, policy::Role},
@@ -6,8 +8,8 @@ use service::{
 
 use super::app::{ACME, person};
 
-/// Signs what the issuer would not, with the issuer's own key unless told otherwise. Starts
-/// from a token that is good in every way, so that a test spoils exactly one thing.
+/// Signs any claims with the issuer's key. The claims start as those of a valid token of an Acme
+/// administrator, so that a test changes exactly one of them.
 pub struct Forge<'a> {
     key: &'a SigningKey,
     claims: Value,
@@ -19,7 +21,7 @@ impl<'a> Forge<'a> {
         Self { key: issuer.key(), claims }
     }
 
-    /// With a claim set; null removes it.
+    /// Sets a claim; null removes it.
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         set(&mut self.claims, name, value.into());
         self

@@ -1,3 +1,9 @@
+//! A stand-in for Vault's Transit engine ([`Vault`]): encrypts and decrypts data keys over HTTP.
+//!
+//! It implements the endpoints that the service calls (`encrypt`, `decrypt`) with real AES-256-GCM
+//! keys, and lets a test rotate the key, forbid old versions, seal the vault, change the token,
+//! break responses or delay them. Tests of CRYPTO-04 and CRYPTO-05 use it.
+
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -15,32 +21,33 @@ use poem::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 
-/// A server that speaks as much of the Transit engine's API as is needed here, with keys of its own: to encrypt, to
-/// decrypt, to rotate, to forbid old versions, to be sealed.
+/// A Transit server on its own port.
 pub struct Vault {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
+/// The token that a vault accepts at first.
 pub const TOKEN: &str = "hvs.0f3b5f0e7c1d4a52";
 
 struct State {
     token: String,
-    /// By version, from 1.
+    /// The keys by version, the first being version 1.
     keys: Vec<[u8; 32]>,
     min_decryption_version: usize,
-    /// Whether what it gives for a plain text is another's ciphertext.
-    loses: bool,
-    /// Whether it is as old as to know no associated data.
-    unbound: bool,
-    /// What it answers instead.
-    instead: Option<(StatusCode, Value)>,
-    elsewhere: Option<String>,
+    /// Whether `encrypt` returns the ciphertext of something else.
+    corrupts: bool,
+    /// Whether it ignores associated data, as old versions of Vault do.
+    ignores_associated_data: bool,
+    /// The response to every request, if set.
+    response: Option<(StatusCode, Value)>,
+    /// The URL that every request is redirected to, if set.
+    redirect: Option<String>,
     silent: watch::Sender<bool>,
-    /// How many it answers nevertheless.
-    answers: usize,
-    /// The path and the headers of each call.
-    asked: Vec<String>,
+    /// The number of requests that get a response although it is silent.
+    responses_left: usize,
+    /// The action and the namespace header of each request.
+    requests: Vec<String>,
 }
 
 impl Vault {
@@ -51,13 +58,13 @@ impl Vault {
             token: TOKEN.to_owned(),
             keys: vec![new_key()],
             min_decryption_version: 1,
-            loses: false,
-            unbound: false,
-            instead: None,
-            elsewhere: None,
+            corrupts: false,
+            ignores_associated_data: false,
+            response: None,
+            redirect: None,
             silent: watch::Sender::new(false),
-            answers: 0,
-            asked: Vec::new(),
+            responses_left: 0,
+            requests: Vec::new(),
         };
         let state = Arc::new(Mutex::new(state));
         let app = Route::new().at("/v1/transit/:action/:key", post(transit)).data(Arc::clone(&state));
@@ -70,61 +77,63 @@ impl Vault {
         format!("http://{}", self.address)
     }
 
-    /// A new version of the key.
+    /// Adds a new version of the key.
     pub fn rotate(&self) {
         self.state.lock().unwrap().keys.push(new_key());
     }
 
-    /// Versions before this one are of no use any more.
-    pub fn forbid_before(&self, version: usize) {
+    /// Sets `min_decryption_version`: older versions no longer decrypt.
+    pub fn forbid_versions_before(&self, version: usize) {
         self.state.lock().unwrap().min_decryption_version = version;
     }
 
-    pub fn lose_what_is_wrapped(&self, loses: bool) {
-        self.state.lock().unwrap().loses = loses;
+    /// Whether `encrypt` returns ciphertexts that do not decrypt to the plaintext.
+    pub fn corrupt_ciphertexts(&self, corrupts: bool) {
+        self.state.lock().unwrap().corrupts = corrupts;
     }
 
     pub fn ignore_associated_data(&self) {
-        self.state.lock().unwrap().unbound = true;
+        self.state.lock().unwrap().ignores_associated_data = true;
     }
 
     pub fn set_token(&self, token: &str) {
         token.clone_into(&mut self.state.lock().unwrap().token);
     }
 
-    /// Whether it is sealed, and so does nothing.
+    /// While sealed, responds to every request with 503.
     pub fn seal(&self, sealed: bool) {
-        let says = (StatusCode::SERVICE_UNAVAILABLE, json!({ "errors": ["Vault is sealed"] }));
-        self.state.lock().unwrap().instead = sealed.then_some(says);
+        let response = (StatusCode::SERVICE_UNAVAILABLE, json!({ "errors": ["Vault is sealed"] }));
+        self.state.lock().unwrap().response = sealed.then_some(response);
     }
 
-    pub fn say(&self, answer: Value) {
-        self.state.lock().unwrap().instead = Some((StatusCode::OK, answer));
+    /// Responds to every request with 200 and this body.
+    pub fn respond_with(&self, body: Value) {
+        self.state.lock().unwrap().response = Some((StatusCode::OK, body));
     }
 
     pub fn redirect_to(&self, url: &str) {
-        self.state.lock().unwrap().elsewhere = Some(url.to_owned());
+        self.state.lock().unwrap().redirect = Some(url.to_owned());
     }
 
-    /// Whether it takes what it is asked, and says nothing.
+    /// While silent, accepts requests and sends no response.
     pub fn silence(&self, silent: bool) {
         self.state.lock().unwrap().silent.send_replace(silent);
     }
 
-    /// The same, once it has given so many answers.
-    pub fn silence_after(&self, answers: usize) {
-        self.state.lock().unwrap().answers = answers;
+    /// Becomes silent after this number of further responses.
+    pub fn silence_after(&self, responses: usize) {
+        self.state.lock().unwrap().responses_left = responses;
         self.silence(true);
     }
 
-    /// How often.
-    pub fn asked(&self) -> usize {
-        self.state.lock().unwrap().asked.len()
+    /// The number of requests since the last [`Self::take_requests`].
+    pub fn request_count(&self) -> usize {
+        self.state.lock().unwrap().requests.len()
     }
 
-    /// What it was asked since it was last asked for this.
-    pub fn take_asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.state.lock().unwrap().asked)
+    /// Returns and forgets the requests so far, each as `action namespace`.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 }
 
@@ -141,26 +150,26 @@ async fn transit(
 ) -> Response {
     let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let body: Value = serde_json::from_slice(&body.into_vec().await.unwrap()).unwrap();
-    let mut speaks = {
+    let mut silent = {
         let mut state = state.lock().unwrap();
-        state.asked.push(format!("{action} {}", header("x-vault-namespace").unwrap_or_default()));
-        let left = state.answers.checked_sub(1);
-        state.answers = left.unwrap_or_default();
+        state.requests.push(format!("{action} {}", header("x-vault-namespace").unwrap_or_default()));
+        let left = state.responses_left.checked_sub(1);
+        state.responses_left = left.unwrap_or_default();
         left.is_none().then(|| state.silent.subscribe())
     };
-    if let Some(speaks) = &mut speaks {
-        speaks.wait_for(|silent| !silent).await.unwrap();
+    if let Some(silent) = &mut silent {
+        silent.wait_for(|silent| !silent).await.unwrap();
     }
     let state = state.lock().unwrap();
-    if let Some(elsewhere) = &state.elsewhere {
-        return Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("location", elsewhere).finish();
+    if let Some(url) = &state.redirect {
+        return Response::builder().status(StatusCode::TEMPORARY_REDIRECT).header("location", url).finish();
     }
-    let (status, answer) = if let Some(instead) = &state.instead {
-        instead.clone()
+    let (status, answer) = if let Some(response) = &state.response {
+        response.clone()
     } else if header("x-vault-token").as_deref() != Some(state.token.as_str()) {
         (StatusCode::FORBIDDEN, json!({ "errors": ["permission denied"] }))
     } else if header("x-vault-request").as_deref() != Some("true") {
-        // As an agent says that is told to require it.
+        // Vault Agent responds so when `require_request_header` is set.
         (StatusCode::PRECONDITION_FAILED, json!({ "errors": ["missing required request header"] }))
     } else if key != env!("CARGO_PKG_NAME") {
         (StatusCode::BAD_REQUEST, json!({ "errors": ["encryption key not found"] }))
@@ -177,12 +186,13 @@ async fn transit(
 
 fn act(state: &State, action: &str, body: &Value) -> Result<Value, &'static str> {
     let bytes = |name: &str| STANDARD.decode(body[name].as_str().unwrap_or_default()).map_err(|_| "invalid base64");
-    let aad = Aad::from(if state.unbound { Vec::new() } else { bytes("associated_data")? });
+    let aad = Aad::from(if state.ignores_associated_data { Vec::new() } else { bytes("associated_data")? });
     let cipher = |version: usize| RandomizedNonceKey::new(&AES_256_GCM, &state.keys[version - 1]).unwrap();
     match action {
         "encrypt" => {
-            let (mut text, version) = (bytes("plaintext")?, state.keys.len());
-            if state.loses {
+            let mut text = bytes("plaintext")?;
+            let version = state.keys.len();
+            if state.corrupts {
                 text = new_key().to_vec();
                 let lost = RandomizedNonceKey::new(&AES_256_GCM, &new_key()).unwrap();
                 let nonce = lost.seal_in_place_append_tag(aad, &mut text).unwrap();

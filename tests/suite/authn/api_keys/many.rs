@@ -1,20 +1,24 @@
-//! How many keys there may be, and what becomes of one whose maker is not known.
+//! The limit of 100 active API keys per creator, recorded roles of creators, and deleted API keys,
+//! which cost no hash (AUTHN-12).
 
 use http::Method;
 use serde_json::json;
 use service::authz::{matrix::Scope, policy::Role};
 use sqlx::AssertSqlSafe;
 
-use super::{delete, path, text, with_secret};
-use crate::support::{ACME, Actor, Reply, TestApp, superuser};
+use crate::support::{
+    ACME, Actor, Reply, TestApp,
+    api_keys::{delete, key_path, key_text, with_secret},
+    superuser,
+};
 
-async fn make(maker: &Actor) -> Reply {
-    maker.post("/v1/api-keys", &json!({ "name": "one more", "scopes": ["orders:read"], "validForDays": 1 })).await
+async fn create(creator: &Actor) -> Reply {
+    creator.post("/v1/api-keys", &json!({ "name": "one more", "scopes": ["orders:read"], "validForDays": 1 })).await
 }
 
-/// Otherwise one person makes hashes without end for the service to check.
+/// Without the limit, one user could create any number of hashes for the service to verify.
 #[tokio::test]
-async fn authn_12_somebody_has_a_hundred_live_keys_at_most() {
+async fn authn_12_creator_has_at_most_100_active_api_keys() {
     let app = TestApp::start().await;
     let first = app.new_api_key(&[Scope::OrdersRead]).await;
     let copies = format!(
@@ -29,47 +33,47 @@ async fn authn_12_somebody_has_a_hundred_live_keys_at_most() {
     );
     sqlx::raw_sql(AssertSqlSafe(copies)).execute(&mut superuser(&app.database).await).await.unwrap();
     app.clock.advance(std::time::Duration::from_secs(2));
-    let (maker, another) = (app.user(Role::Admin), app.bearer(app.forge().claim("sub", "another").token()));
-    // One has ended and one was revoked: they are not live.
-    let last = make(&maker).await.ok(201);
-    let refused = make(&maker).await;
-    assert_eq!(refused.problem(409), "conflict");
-    assert!(refused.text.contains("as many live API keys as one may have"), "{}", refused.text);
-    let theirs = make(&another).await.ok(201);
-    // Whoever has so many can replace each of them all the same.
+    let creator = app.user(Role::Admin);
+    let another = app.bearer(app.forge().claim("sub", "another").token());
+    // One API key has expired and one is revoked: they are not active.
+    let last = create(&creator).await.ok(201);
+    let rejected = create(&creator).await;
+    assert_eq!(rejected.problem(409), "conflict");
+    assert!(rejected.text.contains("API key limit reached"), "{}", rejected.text);
+    let other_key = create(&another).await.ok(201);
+    // At the limit, each API key of the creator can be rotated once.
     let rotation = json!({ "validForDays": 1, "overlapHours": 1 });
-    let rotate = format!("{}/rotate", path(&first));
-    maker.post(&rotate, &rotation).await.ok(201);
-    // But each once, and not those of others.
-    assert_eq!(maker.post(&rotate, &rotation).await.problem(409), "conflict");
-    assert_eq!(maker.post(&format!("{}/rotate", path(&theirs)), &rotation).await.problem(409), "conflict");
-    assert_eq!(make(&maker).await.problem(409), "conflict");
+    let rotate = format!("{}/rotate", key_path(&first));
+    creator.post(&rotate, &rotation).await.ok(201);
+    assert_eq!(creator.post(&rotate, &rotation).await.problem(409), "conflict");
+    assert_eq!(creator.post(&format!("{}/rotate", key_path(&other_key)), &rotation).await.problem(409), "conflict");
+    assert_eq!(create(&creator).await.problem(409), "conflict");
     for key in [&first, &last] {
-        assert_eq!(delete(&maker, &path(key)).await.status, 204);
+        assert_eq!(delete(&creator, &key_path(key)).await.status, 204);
     }
-    make(&maker).await.ok(201);
+    create(&creator).await.ok(201);
 }
 
-/// As in a copy that took over and lacks what was noted last.
+/// As after a failover to a standby that lacks the last recorded roles.
 #[tokio::test]
-async fn authn_12_what_a_maker_may_do_is_noted_when_a_key_is_made() {
+async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
     let app = TestApp::start().await;
-    let maker = app.user(Role::Admin);
-    maker.get("/v1/me").await.ok(200);
+    let creator = app.user(Role::Admin);
+    creator.get("/v1/me").await.ok(200);
     let lose = format!("set app.tenant_id = '{}'; delete from roles_seen", ACME.id);
     sqlx::raw_sql(AssertSqlSafe(lose)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let key = make(&maker).await.ok(201);
-    assert_eq!(app.api_key(text(&key)).get("/v1/me").await.ok(200)["roles"], json!(["admin"]));
+    let key = create(&creator).await.ok(201);
+    assert_eq!(app.api_key(key_text(&key)).get("/v1/me").await.ok(200)["roles"], json!(["admin"]));
 }
 
-/// Whoever has the text of a revoked key would otherwise have the service hash for nothing.
+/// Otherwise an attacker with a deleted API key could make the service compute hashes.
 #[tokio::test]
-async fn authn_12_a_revoked_key_is_refused_before_its_hash_is_made() {
+async fn authn_12_deleted_api_key_is_rejected_without_hashing() {
     let app = TestApp::start().await;
     let key = app.new_api_key(&[Scope::OrdersRead]).await;
-    let wrong = app.api_key(&with_secret(text(&key), &"A".repeat(44)));
+    let wrong = app.api_key(&with_secret(key_text(&key), &"A".repeat(44)));
     let reason = async || wrong.send(wrong.request(Method::GET, "/v1/me")).await.events()[0]["reason"].clone();
     assert_eq!(reason().await, "api_key_secret");
-    assert_eq!(delete(&app.user(Role::Admin), &path(&key)).await.status, 204);
+    assert_eq!(delete(&app.user(Role::Admin), &key_path(&key)).await.status, 204);
     assert_eq!(reason().await, "revoked");
 }

@@ -1,4 +1,5 @@
-//! What a key may do: no more than its scopes, than its maker, and than keys may at all.
+//! Rights of API keys (AUTHN-12, AUTHN-13): never more than the scopes, than the current roles of
+//! the creator, and than the matrix allows API keys.
 
 use std::time::Duration;
 
@@ -12,18 +13,19 @@ use service::{
     dev::demo,
 };
 
-use super::{revoke, text};
-use crate::{
-    authn::assert_refused,
-    support::{ACME, TestApp, UNTHROTTLED, eventually, query, run, superuser},
+use crate::support::{
+    ACME, TestApp, UNTHROTTLED,
+    api_keys::{key_text, revoke},
+    authn::assert_rejected,
+    eventually, order_body, query, run, superuser,
 };
 
 #[tokio::test]
-async fn authn_12_a_key_gets_no_more_than_its_maker_has() {
+async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
     let app = TestApp::start().await;
-    let maker = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage, Scope::OrdersRead, Scope::BillingRefund]);
+    let creator = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage, Scope::OrdersRead, Scope::BillingRefund]);
     let make = async |scopes: Value, days: i64| {
-        maker.post("/v1/api-keys", &json!({ "name": "n", "scopes": scopes, "validForDays": days })).await
+        creator.post("/v1/api-keys", &json!({ "name": "n", "scopes": scopes, "validForDays": days })).await
     };
     for (scopes, days, faults) in [
         (
@@ -44,7 +46,7 @@ async fn authn_12_a_key_gets_no_more_than_its_maker_has() {
     }
     for (scopes, days, fault) in [
         (json!(["orders:read", "orders:write"]), 1, "/scopes/1 not_yours"),
-        // More than the 90 days that this service allows.
+        // The limit of this service is 90 days.
         (json!(["orders:read"]), 91, "/validForDays too_large"),
     ] {
         let reply = make(scopes, days).await;
@@ -53,8 +55,8 @@ async fn authn_12_a_key_gets_no_more_than_its_maker_has() {
     }
     let many = vec!["catalog:read"; 32];
     assert_eq!(make(json!(many), 1).await.faults(), ["/scopes/1 duplicate"]);
-    let without_end = json!({ "name": "n", "scopes": ["orders:read"] });
-    assert_eq!(maker.post("/v1/api-keys", &without_end).await.faults(), ["/validForDays required"]);
+    let unlimited = json!({ "name": "n", "scopes": ["orders:read"] });
+    assert_eq!(creator.post("/v1/api-keys", &unlimited).await.faults(), ["/validForDays required"]);
     make(json!(["orders:read"]), 90).await.ok(201);
     for role in [Role::Viewer, Role::Sales, Role::Billing, Role::Auditor] {
         let body = json!({ "name": "n", "scopes": ["orders:read"], "validForDays": 1 });
@@ -63,77 +65,77 @@ async fn authn_12_a_key_gets_no_more_than_its_maker_has() {
 }
 
 #[tokio::test]
-async fn authn_12_a_key_can_do_no_more_than_its_maker_may_now() {
+async fn authn_12_api_key_rights_follow_the_current_roles_of_its_creator() {
     let app = TestApp::start().await;
     let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
-    let program = app.api_key(text(&created));
-    let order = json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 1 }], "shippingSpeed": "standard" });
+    let program = app.api_key(key_text(&created));
+    let order = order_body("PAPER-A4", 1);
     let place = async || program.post("/v1/orders", &order).await;
-    let by = place().await.ok(201)["createdBy"].clone();
-    assert_eq!(by, format!("api-key:{}", created["id"].as_str().unwrap()));
+    let created_by = place().await.ok(201)["createdBy"].clone();
+    assert_eq!(created_by, format!("api-key:{}", created["id"].as_str().unwrap()));
     assert_eq!(program.get("/v1/customers").await.problem(403), "insufficient_scope");
 
-    // The next token of whoever made it says that they are a viewer now.
-    let maker = |roles: Value| app.bearer(app.forge().claim("roles", roles).token());
-    let stale = maker(json!(["admin"]));
+    // The next token of the creator has the role viewer.
+    let creator = |roles: Value| app.bearer(app.forge().claim("roles", roles).token());
+    let stale = creator(json!(["admin"]));
     let until = async |path: &str, status: u16| {
-        let ask = async || if path == "place" { place().await } else { program.get(path).await };
-        eventually(&format!("{status}"), async || ask().await.status == status).await;
+        let call = async || if path == "place" { place().await } else { program.get(path).await };
+        eventually(&format!("status {status}"), async || call().await.status == status).await;
     };
     app.clock.advance(Duration::from_secs(1));
-    maker(json!(["viewer"])).get("/v1/me").await.ok(200);
+    creator(json!(["viewer"])).get("/v1/me").await.ok(200);
     until("place", 403).await;
     program.get("/v1/orders").await.ok(200);
-    // An older token changes nothing, though it is good still and seen for the first time.
+    // An older token changes nothing, though it is valid and its first use is now.
     stale.get("/v1/me").await.ok(200);
-    app.api_key(text(&created)).get("/v1/orders").await.ok(200);
-    assert_eq!(roles_of(&app).await, ["{viewer}"]);
-    // One that names no roles gives none.
+    app.api_key(key_text(&created)).get("/v1/orders").await.ok(200);
+    assert_eq!(recorded_roles(&app).await, ["{viewer}"]);
+    // A token without roles removes the rights.
     for none in [Value::Null, json!([])] {
         app.clock.advance(Duration::from_secs(1));
-        maker(none).get("/v1/me").await.ok(200);
+        creator(none).get("/v1/me").await.ok(200);
         until("/v1/orders", 403).await;
         app.clock.advance(Duration::from_secs(1));
-        maker(json!(["admin"])).get("/v1/me").await.ok(200);
+        creator(json!(["admin"])).get("/v1/me").await.ok(200);
         until("place", 201).await;
     }
-    // The same roles again are newer all the same.
-    let stale = maker(json!(["viewer"]));
+    // A token with the recorded roles updates their time.
+    let stale = creator(json!(["viewer"]));
     app.clock.advance(Duration::from_secs(1));
-    maker(json!(["admin"])).get("/v1/me").await.ok(200);
+    creator(json!(["admin"])).get("/v1/me").await.ok(200);
     stale.get("/v1/me").await.ok(200);
-    assert_eq!(roles_of(&app).await, ["{admin}"]);
-    // Another person's roles are nothing to it.
+    assert_eq!(recorded_roles(&app).await, ["{admin}"]);
+    // The roles of another user do not count.
     app.user(Role::Viewer).get("/v1/me").await.ok(200);
     place().await.ok(201);
 }
 
-/// What the maker of the one key may do, as it is stored.
-async fn roles_of(app: &TestApp) -> Vec<String> {
-    let of_makers = "select r.roles::text from roles_seen r join api_keys k on k.created_by = r.subject";
-    query(&app.database.authn, of_makers).await
+/// The recorded roles of the creator of the only API key.
+async fn recorded_roles(app: &TestApp) -> Vec<String> {
+    let roles = "select r.roles::text from roles_seen r join api_keys k on k.created_by = r.subject";
+    query(&app.database.authn, roles).await
 }
 
 #[tokio::test]
-async fn authn_12_a_revoked_token_leaves_no_trace_in_keys() {
+async fn authn_12_revoked_token_does_not_change_recorded_roles() {
     let app = TestApp::start().await;
     let created = app.new_api_key(&[Scope::OrdersRead]).await;
     app.clock.advance(Duration::from_secs(1));
     let stolen = app.bearer(app.forge().claim("jti", "stolen").claim("roles", json!(["viewer"])).token());
     revoke(&app, "token", "stolen").await;
-    assert_refused(&stolen.get("/v1/me").await, "revoked");
-    assert_eq!(roles_of(&app).await, ["{admin}"]);
-    app.api_key(text(&created)).get("/v1/orders").await.ok(200);
+    assert_rejected(&stolen.get("/v1/me").await, "revoked");
+    assert_eq!(recorded_roles(&app).await, ["{admin}"]);
+    app.api_key(key_text(&created)).get("/v1/orders").await.ok(200);
 }
 
 #[tokio::test]
-async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may() {
+async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let created = app.new_api_key(&[Scope::OrdersRead]).await;
     let all: Vec<String> = Scope::ALL.iter().map(|scope| format!("'{}'", scope.as_str())).collect();
     let widen = format!("update api_keys set scopes = array[{}]", all.join(", "));
     sqlx::raw_sql(sqlx::AssertSqlSafe(widen)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let program = app.api_key(text(&created));
+    let program = app.api_key(key_text(&created));
     let closed: Vec<_> = MATRIX.iter().filter(|row| row.callers == Callers::NoKeys).collect();
     let names: Vec<&str> = closed.iter().map(|row| row.operation).collect();
     assert_eq!(
@@ -147,7 +149,7 @@ async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may
             "revokeApiKey",
             "createExport"
         ],
-        "what keys may not do has changed"
+        "the operations closed to API keys have changed"
     );
     for row in closed {
         let path = row.path.replace("{id}", &demo::FIRST_CUSTOMER.to_string());
@@ -161,40 +163,39 @@ async fn authn_13_what_is_closed_to_keys_stays_closed_whatever_a_key_says_it_may
 }
 
 #[tokio::test]
-async fn authn_12_a_token_older_than_the_one_a_key_was_made_by_does_not_change_what_it_may() {
+async fn authn_12_token_older_than_the_creating_one_does_not_change_roles() {
     let app = TestApp::start().await;
     let stale = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
     app.clock.advance(Duration::from_secs(2));
     let body = json!({ "name": "new", "scopes": ["orders:read"], "validForDays": 30 });
     app.bearer(app.forge().claim("roles", json!(["admin"])).token()).post("/v1/api-keys", &body).await.ok(201);
     stale.get("/v1/me").await.ok(200);
-    assert_eq!(roles_of(&app).await, ["{admin}"]);
+    assert_eq!(recorded_roles(&app).await, ["{admin}"]);
 }
 
-/// They had more rights when the older token was issued, and it is good still.
+/// The user had more roles when the older token was issued, and that token is still valid.
 #[tokio::test]
-async fn authn_12_an_older_token_makes_no_key_with_roles_that_were_taken_away() {
+async fn authn_12_older_token_creates_no_api_key_with_withdrawn_roles() {
     let app = TestApp::start().await;
     let body = json!({ "name": "new", "scopes": ["orders:read", "orders:write"], "validForDays": 30 });
     let admin = app.bearer(app.forge().claim("roles", json!(["admin"])).token());
     admin.get("/v1/me").await.ok(200);
     app.clock.advance(Duration::from_secs(1));
     app.bearer(app.forge().claim("roles", json!(["viewer"])).token()).get("/v1/me").await.ok(200);
-    let program = app.api_key(text(&admin.post("/v1/api-keys", &body).await.ok(201)));
+    let program = app.api_key(key_text(&admin.post("/v1/api-keys", &body).await.ok(201)));
     assert_eq!(program.get("/v1/me").await.ok(200)["roles"], json!(["viewer"]));
-    let order = json!({ "lines": [{ "sku": "PAPER-A4", "quantity": 1 }], "shippingSpeed": "standard" });
-    assert_eq!(program.post("/v1/orders", &order).await.problem(403), "forbidden");
+    assert_eq!(program.post("/v1/orders", &order_body("PAPER-A4", 1)).await.problem(403), "forbidden");
 }
 
-/// A change of roles is one row, however many keys the maker has.
+/// A change of roles writes one row, however many API keys the creator has.
 #[tokio::test]
-async fn authn_12_a_change_of_roles_costs_the_same_for_a_thousand_keys() {
+async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
     let app = TestApp::start().await;
     let created = app.new_api_key(&[Scope::OrdersRead]).await;
-    let program = app.api_key(text(&created));
+    let program = app.api_key(key_text(&created));
     let copies = format!(
         "set app.tenant_id = '{}';
-         -- More than may be made.
+         -- Past the limit of API keys.
          set session_replication_role = replica;
          insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
          select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at
@@ -202,49 +203,53 @@ async fn authn_12_a_change_of_roles_costs_the_same_for_a_thousand_keys() {
         ACME.id
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(copies)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let seen_with = async |subject: &str, role: &str| {
+    let sign_in = async |subject: &str, role: &str| {
         app.clock.advance(Duration::from_secs(1));
         let token = app.forge().claim("sub", subject).claim("roles", json!([role])).token();
         app.bearer(token).get("/v1/me").await.ok(200);
     };
-    let maker = created["createdBy"].as_str().unwrap();
+    let creator = created["createdBy"].as_str().unwrap();
     program.get("/v1/orders").await.ok(200);
-    seen_with(maker, "auditor").await;
-    eventually("the key has the new role", async || program.get("/v1/me").await.ok(200)["roles"] == json!(["auditor"]))
-        .await;
-    // A revocation makes no cached key stale.
+    sign_in(creator, "auditor").await;
+    eventually("the API key has the new role", async || {
+        program.get("/v1/me").await.ok(200)["roles"] == json!(["auditor"])
+    })
+    .await;
+    // A revocation leaves the cached API key in place.
     revoke(&app, "token", "another").await;
     program.get("/v1/me").await.ok(200);
     run(&app.database.owner, "revoke execute on function read_api_key from app_authn").await.unwrap();
     program.get("/v1/me").await.ok(200);
 }
 
-/// Otherwise whoever lost a role would go on by their keys, and nobody would know.
+/// Otherwise API keys would keep roles that their creator has lost.
 #[tokio::test]
-async fn authn_12_a_token_whose_roles_cannot_be_noted_is_not_accepted() {
+async fn authn_12_token_is_rejected_while_its_roles_cannot_be_recorded() {
     let app = TestApp::start().await;
     let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
-    let known = app.user(Role::Admin);
-    known.get("/v1/me").await.ok(200);
+    let cached = app.user(Role::Admin);
+    cached.get("/v1/me").await.ok(200);
     app.clock.advance(Duration::from_secs(1));
     let demoted = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
     let function = "function note_roles(uuid, text, text[], timestamptz)";
     run(&app.database.owner, &format!("revoke execute on {function} from app_authn")).await.unwrap();
     assert_eq!(demoted.get("/v1/me").await.problem(503), "unavailable");
-    assert_eq!(roles_of(&app).await, ["{admin}"]);
-    // Whoever is known goes on.
-    known.get("/v1/me").await.ok(200);
+    assert_eq!(recorded_roles(&app).await, ["{admin}"]);
+    // A cached token is still accepted.
+    cached.get("/v1/me").await.ok(200);
     run(&app.database.owner, &format!("grant execute on {function} to app_authn")).await.unwrap();
     demoted.get("/v1/me").await.ok(200);
-    assert_eq!(roles_of(&app).await, ["{viewer}"]);
-    let program = app.api_key(text(&created));
-    eventually("the key has the new role", async || program.get("/v1/me").await.ok(200)["roles"] == json!(["viewer"]))
-        .await;
+    assert_eq!(recorded_roles(&app).await, ["{viewer}"]);
+    let program = app.api_key(key_text(&created));
+    eventually("the API key has the new role", async || {
+        program.get("/v1/me").await.ok(200)["roles"] == json!(["viewer"])
+    })
+    .await;
 }
 
-/// Of those who made no key, no more is kept than tokens need that are good still.
+/// Without an API key, roles are kept only as long as a token of that time can be valid.
 #[tokio::test]
-async fn authn_12_whoever_made_no_key_is_forgotten() {
+async fn authn_12_roles_of_subjects_without_api_keys_expire() {
     let app = TestApp::start().await;
     app.new_api_key(&[Scope::OrdersRead]).await;
     app.bearer(app.forge().claim("sub", "without keys").token()).get("/v1/me").await.ok(200);
@@ -256,22 +261,22 @@ async fn authn_12_whoever_made_no_key_is_forgotten() {
     assert_eq!(left, ["admin@acme.example", "another", "seen lately"]);
 }
 
-/// Which of two is newer nobody can say, so no order of them gives more than both.
+/// The newer of two such tokens is unknown, so the roles are their intersection in any sequence.
 #[tokio::test]
-async fn authn_12_of_two_tokens_of_one_second_what_both_say_counts() {
+async fn authn_12_tokens_of_the_same_second_give_their_common_roles() {
     let app = TestApp::start().await;
     let created = app.new_api_key(&[Scope::OrdersRead]).await;
     let now = app.clock.timestamp() + 1;
     app.clock.advance(Duration::from_secs(2));
-    let seen_with = async |roles: Value, jti: &str| {
+    let sign_in = async |roles: Value, jti: &str| {
         let forge = app.forge().claim("iat", now).claim("exp", now + 300).claim("roles", roles).claim("jti", jti);
         app.bearer(forge.token()).get("/v1/me").await.ok(200);
     };
-    seen_with(json!(["admin", "auditor"]), "one").await;
-    seen_with(json!(["auditor", "viewer"]), "two").await;
-    assert_eq!(roles_of(&app).await, ["{auditor}"]);
-    seen_with(json!(["admin", "auditor", "viewer"]), "three").await;
-    assert_eq!(roles_of(&app).await, ["{auditor}"]);
-    let program = app.api_key(text(&created));
+    sign_in(json!(["admin", "auditor"]), "one").await;
+    sign_in(json!(["auditor", "viewer"]), "two").await;
+    assert_eq!(recorded_roles(&app).await, ["{auditor}"]);
+    sign_in(json!(["admin", "auditor", "viewer"]), "three").await;
+    assert_eq!(recorded_roles(&app).await, ["{auditor}"]);
+    let program = app.api_key(key_text(&created));
     assert_eq!(program.get("/v1/me").await.ok(200)["roles"], json!(["auditor"]));
 }

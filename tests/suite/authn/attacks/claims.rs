@@ -1,14 +1,15 @@
-//! Claims that are the issuer's own, but not for this service, not now, or not an access token's.
+//! Tokens of the issuer with claims that this service must reject: issuer (AUTHN-04), audience
+//! (AUTHN-05), times (AUTHN-06), and tokens that are not access tokens (AUTHN-07).
 
 use serde_json::{Value, json};
 
-use super::{Attack, Field, bearer, row};
+use super::{Attack, AttackSetup, bearer, row};
 use crate::support::AUDIENCE;
 
 #[tokio::test]
-async fn authn_04_wrong_issuer_is_refused() {
-    let field = Field::new().await;
-    let url = &field.issuer.url;
+async fn authn_04_wrong_issuer_is_rejected() {
+    let setup = AttackSetup::new().await;
+    let url = &setup.issuer.url;
     let wrong = [
         json!("https://evil.example"),
         json!(format!("{url}/")),
@@ -22,13 +23,13 @@ async fn authn_04_wrong_issuer_is_refused() {
         json!(""),
         Value::Null,
     ];
-    let attacks = wrong.map(|iss| row(iss.to_string(), &field.with_claims(&json!({ "iss": iss })), "issuer"));
-    field.refuses(attacks.into()).await;
+    let attacks = wrong.map(|iss| row(iss.to_string(), &setup.with_claims(&json!({ "iss": iss })), "issuer"));
+    setup.assert_all_rejected(attacks.into()).await;
 }
 
 #[tokio::test]
-async fn authn_05_wrong_audience_is_refused() {
-    let field = Field::new().await;
+async fn authn_05_wrong_audience_is_rejected() {
+    let setup = AttackSetup::new().await;
     let near = [
         json!("api://another-api"),
         json!(format!("{AUDIENCE}/")),
@@ -40,31 +41,31 @@ async fn authn_05_wrong_audience_is_refused() {
         json!([]),
         json!(""),
     ];
-    let attacks = near.map(|aud| row(aud.to_string(), &field.with_claims(&json!({ "aud": aud })), "audience"));
-    field.refuses(attacks.into()).await;
+    let attacks = near.map(|aud| row(aud.to_string(), &setup.with_claims(&json!({ "aud": aud })), "audience"));
+    setup.assert_all_rejected(attacks.into()).await;
     let wrong_type = [json!({ AUDIENCE: true }), json!([[AUDIENCE]]), json!(1), Value::Null];
-    let attacks = wrong_type.map(|aud| row(aud.to_string(), &field.with_claims(&json!({ "aud": aud })), "claims"));
-    field.refuses(attacks.into()).await;
-    let several = field.with_claims(&json!({ "aud": ["api://another-api", AUDIENCE] }));
-    field.get(&bearer(&several)).await.ok(200);
+    let attacks = wrong_type.map(|aud| row(aud.to_string(), &setup.with_claims(&json!({ "aud": aud })), "claims"));
+    setup.assert_all_rejected(attacks.into()).await;
+    let several = setup.with_claims(&json!({ "aud": ["api://another-api", AUDIENCE] }));
+    setup.get(&bearer(&several)).await.ok(200);
 }
 
 #[tokio::test]
-async fn authn_06_a_token_is_valid_only_in_its_time() {
-    let field = Field::new().await;
-    let now = field.now();
+async fn authn_06_tokens_outside_their_lifetime_are_rejected() {
+    let setup = AttackSetup::new().await;
+    let now = setup.now();
     let seconds = f64::from(u32::try_from(now).unwrap());
     let attacks = [
         ("expired", json!({ "iat": now - 600, "exp": now - 35 }), "expired"),
         ("expired long ago", json!({ "iat": 0, "exp": 1 }), "expired"),
         ("negative", json!({ "exp": -1 }), "claims"),
-        ("the least there is", json!({ "exp": i64::MIN }), "claims"),
-        ("made in the future", json!({ "iat": now + 60, "exp": now + 600 }), "not_yet_valid"),
+        ("the smallest integer", json!({ "exp": i64::MIN }), "claims"),
+        ("issued in the future", json!({ "iat": now + 60, "exp": now + 600 }), "not_yet_valid"),
         ("not valid yet", json!({ "nbf": now + 60 }), "not_yet_valid"),
         ("longer than the cap", json!({ "iat": now, "exp": now + 901 }), "lifetime"),
         ("longer than the cap, and old", json!({ "iat": now - 5000, "exp": now + 60 }), "lifetime"),
-        ("as good as for ever", json!({ "exp": i64::MAX }), "lifetime"),
-        ("made before time began", json!({ "iat": i64::MIN, "exp": i64::MAX }), "lifetime"),
+        ("unlimited in effect", json!({ "exp": i64::MAX }), "lifetime"),
+        ("issued at the smallest integer", json!({ "iat": i64::MIN, "exp": i64::MAX }), "lifetime"),
         ("no lifetime", json!({ "exp": now, "iat": now }), "lifetime"),
         ("ends before it begins", json!({ "exp": now, "iat": now + 20 }), "lifetime"),
         ("no exp", json!({ "exp": null }), "claims"),
@@ -81,18 +82,18 @@ async fn authn_06_a_token_is_valid_only_in_its_time() {
         ("iat as text", json!({ "iat": now.to_string() }), "claims"),
         ("nbf as text", json!({ "nbf": now.to_string() }), "claims"),
     ];
-    let rows = attacks.map(|(name, claims, reason)| row(name, &field.with_claims(&claims), reason));
-    field.refuses(rows.into()).await;
-    // Within the leeway of 30 s for clocks that differ.
-    let late = field.with_claims(&json!({ "iat": now - 600, "exp": now - 15 }));
-    field.get(&bearer(&late)).await.ok(200);
-    let early = field.with_claims(&json!({ "iat": now + 30, "nbf": now + 30, "exp": now + 600 }));
-    field.get(&bearer(&early)).await.ok(200);
+    let rows = attacks.map(|(name, claims, reason)| row(name, &setup.with_claims(&claims), reason));
+    setup.assert_all_rejected(rows.into()).await;
+    // The leeway for differing clocks is 30 s.
+    let late = setup.with_claims(&json!({ "iat": now - 600, "exp": now - 15 }));
+    setup.get(&bearer(&late)).await.ok(200);
+    let early = setup.with_claims(&json!({ "iat": now + 30, "nbf": now + 30, "exp": now + 600 }));
+    setup.get(&bearer(&early)).await.ok(200);
 }
 
 #[tokio::test]
-async fn authn_07_only_an_access_token_is_one() {
-    let field = Field::new().await;
+async fn authn_07_other_token_types_are_rejected() {
+    let setup = AttackSetup::new().await;
     let types = [
         "JWT",
         "at",
@@ -107,9 +108,9 @@ async fn authn_07_only_an_access_token_is_one() {
         "",
     ];
     let mut attacks: Vec<Attack> =
-        types.iter().map(|typ| row(format!("typ {typ:?}"), &field.with_header("typ", *typ), "token_type")).collect();
-    attacks.push(row("typ is a number", &field.with_header("typ", 1), "token_type"));
-    attacks.push(row("no typ", &field.with_header("typ", Value::Null), "token_type"));
+        types.iter().map(|typ| row(format!("typ {typ:?}"), &setup.with_header("typ", *typ), "token_type")).collect();
+    attacks.push(row("typ is a number", &setup.with_header("typ", 1), "token_type"));
+    attacks.push(row("no typ", &setup.with_header("typ", Value::Null), "token_type"));
     for (name, claims) in [
         ("an ID token's nonce", json!({ "nonce": "n" })),
         ("an ID token's at_hash", json!({ "at_hash": "h" })),
@@ -119,7 +120,7 @@ async fn authn_07_only_an_access_token_is_one() {
         ("an ID token by use", json!({ "token_use": "id" })),
         ("a security event", json!({ "events": {} })),
     ] {
-        attacks.push(row(name, &field.with_claims(&claims), "token_type"));
+        attacks.push(row(name, &setup.with_claims(&claims), "token_type"));
     }
     for (name, claims) in [
         ("no subject", json!({ "sub": null })),
@@ -139,29 +140,33 @@ async fn authn_07_only_an_access_token_is_one() {
         ("scope is a number", json!({ "scope": 1 })),
         ("jti is a number", json!({ "jti": 1 })),
         ("jti is empty", json!({ "jti": "" })),
-        ("jti that no revocation could name", json!({ "jti": "j".repeat(256) })),
-        ("jti that none could be typed for", json!({ "jti": "j\n" })),
+        ("jti too long for a revocation", json!({ "jti": "j".repeat(256) })),
+        ("jti with a control character", json!({ "jti": "j\n" })),
         ("subject is a space", json!({ "sub": " " })),
-        ("subject that shows as another", json!({ "sub": "ad\u{202e}nim" })),
+        ("subject with a direction override", json!({ "sub": "ad\u{202e}nim" })),
         ("tenant in braces", json!({ "tenant_id": "{0190a000-0000-7000-8000-00000000ac3e}" })),
         ("tenant without hyphens", json!({ "tenant_id": "0190a00000007000800000000000ac3e" })),
     ] {
-        attacks.push(row(name, &field.with_claims(&claims), "claims"));
+        attacks.push(row(name, &setup.with_claims(&claims), "claims"));
     }
     for bound in [json!({ "x5t#S256": "AA" }), json!({ "jkt": "AA" })] {
-        attacks.push(row("bound to a key that is not shown", &field.with_claims(&json!({ "cnf": bound })), "binding"));
+        attacks.push(row(
+            "bound to a key that the request does not prove",
+            &setup.with_claims(&json!({ "cnf": bound })),
+            "binding",
+        ));
     }
     attacks.push(row(
-        "a client that may not act for itself",
-        &field.with_claims(&json!({ "sub": "some-client" })),
+        "a client that is not listed as a service",
+        &setup.with_claims(&json!({ "sub": "some-client" })),
         "service_client",
     ));
-    attacks.push(row("a refresh token that means nothing here", "Zm9v", "malformed"));
-    field.refuses(attacks).await;
+    attacks.push(row("an opaque refresh token", "Zm9v", "malformed"));
+    setup.assert_all_rejected(attacks).await;
     let long = "s".repeat(255);
-    let longest = field.with_claims(&json!({ "sub": long, "client_id": long.replace('s', "c"), "jti": long }));
-    field.get(&bearer(&longest)).await.ok(200);
+    let longest = setup.with_claims(&json!({ "sub": long, "client_id": long.replace('s', "c"), "jti": long }));
+    setup.get(&bearer(&longest)).await.ok(200);
     for typ in ["AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
-        field.get(&bearer(&field.with_header("typ", typ))).await.ok(200);
+        setup.get(&bearer(&setup.with_header("typ", typ))).await.ok(200);
     }
 }

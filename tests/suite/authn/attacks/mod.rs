@@ -1,41 +1,44 @@
-//! One row per attack on a token: what is presented, and the reason that only the log may know.
+//! Attacks on tokens: each row is a request, and the reason in the event of its rejection. The
+//! response is the same 401 for all.
 
 mod claims;
-mod form;
+mod malformed;
 mod signature;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
-use super::assert_refused;
-use crate::support::{Actor, OddIssuer, Reply, TestApp, TestKey, UNTHROTTLED};
+use crate::support::{Actor, MisbehavingIssuer, Reply, TestApp, TestKey, UNTHROTTLED, authn::assert_rejected};
 
-/// What an attacker has: a service, its issuer, good tokens, and keys of both kinds.
-struct Field {
+/// A service, its issuer, and the keys that attackers sign with.
+struct AttackSetup {
     app: TestApp,
     anonymous: Actor,
-    issuer: OddIssuer,
+    issuer: MisbehavingIssuer,
     ec: TestKey,
     rsa: TestKey,
-    /// Of the issuer, published for encryption.
+    /// A key that the issuer publishes for encryption.
     encryption: TestKey,
+    /// A key with the id of `ec` that the issuer does not publish.
     stranger: TestKey,
 }
 
-/// What is presented, and the reason in the event.
-type Attack = (String, Presented, &'static str);
+/// Name, request and the reason in the event.
+type Attack = (String, RequestParts, &'static str);
 
 #[derive(Default)]
-struct Presented {
+struct RequestParts {
     headers: Vec<(&'static str, Vec<u8>)>,
     query: String,
 }
 
-impl Field {
+impl AttackSetup {
     async fn new() -> Self {
-        let (ec, rsa, encryption) = (TestKey::es256("ec-1"), TestKey::rs256("rsa-1"), TestKey::es256("enc-1"));
-        let issuer = OddIssuer::with_keys(&[]).await;
+        let ec = TestKey::es256("ec-1");
+        let rsa = TestKey::rs256("rsa-1");
+        let encryption = TestKey::es256("enc-1");
+        let issuer = MisbehavingIssuer::with_keys(&[]).await;
         let mut enc = encryption.jwk();
         enc["use"] = json!("enc");
         // Its modulus has 1024 bits.
@@ -45,12 +48,12 @@ impl Field {
         let app = issuer.app(&UNTHROTTLED).await;
         app.wait_until_ready().await;
         let anonymous = app.anonymous();
-        let field = Self { app, anonymous, issuer, ec, rsa, encryption, stranger: TestKey::es256("ec-1") };
-        // Without these nothing below would prove anything.
-        for key in [&field.ec, &field.rsa] {
-            field.get(&bearer(&field.issuer.token(key, field.now()))).await.ok(200);
+        let setup = Self { app, anonymous, issuer, ec, rsa, encryption, stranger: TestKey::es256("ec-1") };
+        // If valid tokens were rejected, the attacks would prove nothing.
+        for key in [&setup.ec, &setup.rsa] {
+            setup.get(&bearer(&setup.issuer.token(key, setup.now()))).await.ok(200);
         }
-        field
+        setup
     }
 
     fn now(&self) -> i64 {
@@ -65,41 +68,41 @@ impl Field {
         self.issuer.claims(self.now())
     }
 
-    fn good(&self) -> String {
+    fn valid_token(&self) -> String {
         self.issuer.token(&self.ec, self.now())
     }
 
-    /// Signed by the issuer's key, with one parameter of the header set, or removed by null.
+    /// A token of the issuer with one header parameter set, or removed by null.
     fn with_header(&self, name: &str, value: impl Into<Value>) -> String {
         self.ec.sign_text(&changed(self.header(), name, value.into()).to_string(), &self.claims().to_string())
     }
 
-    /// Signed by the issuer's key, with claims set, or removed by null.
+    /// A token of the issuer with claims set, or removed by null.
     fn with_claims(&self, claims: &Value) -> String {
         let all = claims.as_object().unwrap().iter();
         let claims = all.fold(self.claims(), |all, (name, value)| changed(all, name, value.clone()));
         self.ec.sign_text(&self.header().to_string(), &claims.to_string())
     }
 
-    async fn get(&self, presented: &Presented) -> Reply {
-        let mut request = self.anonymous.request(Method::GET, &format!("/v1/me{}", presented.query));
-        for (name, value) in &presented.headers {
+    async fn get(&self, parts: &RequestParts) -> Reply {
+        let mut request = self.anonymous.request(Method::GET, &format!("/v1/me{}", parts.query));
+        for (name, value) in &parts.headers {
             request = request.header(*name, HeaderValue::from_bytes(value).unwrap());
         }
         self.anonymous.send(request).await
     }
 
-    /// Each is the same 401 as any other, and leaves one event with its own reason.
-    async fn refuses(&self, attacks: Vec<Attack>) {
+    /// Checks that each attack gets the same 401 and causes one event with its reason.
+    async fn assert_all_rejected(&self, attacks: Vec<Attack>) {
         let plain = self.get(&bearer("e30.e30.e30")).await;
-        for (name, presented, reason) in attacks {
-            let reply = self.get(&presented).await;
-            assert_refused(&reply, &name);
+        for (name, parts, reason) in attacks {
+            let reply = self.get(&parts).await;
+            assert_rejected(&reply, &name);
             assert_eq!(reply.comparable(), plain.comparable(), "{name}");
             let events = reply.events();
-            let told: Vec<(&str, &str)> =
+            let logged: Vec<(&str, &str)> =
                 events.iter().map(|event| (event["event"].as_str(), event["reason"].as_str())).collect();
-            assert_eq!(told, [("authn_token_invalid", reason)], "{name}");
+            assert_eq!(logged, [("authn_token_invalid", reason)], "{name}");
             assert_eq!(events[0]["source"], "127.0.0.1", "{name}");
         }
     }
@@ -115,12 +118,12 @@ fn changed(mut object: Value, name: &str, value: Value) -> Value {
     object
 }
 
-fn bearer(token: &str) -> Presented {
+fn bearer(token: &str) -> RequestParts {
     authorization(format!("Bearer {token}"))
 }
 
-fn authorization(value: impl Into<Vec<u8>>) -> Presented {
-    Presented { headers: vec![("authorization", value.into())], query: String::new() }
+fn authorization(value: impl Into<Vec<u8>>) -> RequestParts {
+    RequestParts { headers: vec![("authorization", value.into())], query: String::new() }
 }
 
 fn row(name: impl Into<String>, token: &str, reason: &'static str) -> Attack {

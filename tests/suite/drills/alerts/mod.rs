@@ -1,8 +1,12 @@
-//! The alert rules that ship, on what a service really shows while it is attacked (LOG-07). Each test is some ordinary
-//! use, then an attack over the socket. Prometheus' own tool says which alerts fire on the pages that were read.
+//! The alert rules in `deploy/observability`, tested with the metrics of a service under attack
+//! (LOG-07).
+//!
+//! Each test is some minutes of normal use, then an attack over the network, and a scrape of the
+//! metrics page for each minute. `promtool` evaluates the rules on these pages, and exactly the
+//! attack's alert must fire. `synthetic` and `thresholds` do the same with generated pages.
 
-mod made_up;
-mod numbers;
+mod synthetic;
+mod thresholds;
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
@@ -17,38 +21,41 @@ use service::{
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, Collector, Credential, PemFiles, Serving, TestApp, UNTHROTTLED, Wire, eventually, person,
-    promtool::{self, RULES_TEXT, Scrapes, captures, expressions, names},
+    ACME, Actor, Authority, Collector, Credential, PemFiles, PgProxy, ServiceProcess, TestApp, UNTHROTTLED, eventually,
+    person,
+    promtool::{self, RULES_TEXT, Scrapes, captures, expressions, metrics_and_labels},
     start_issuer, test_database,
 };
 
 const PROMETHEUS: &str = "prometheus.acme.example";
 const EVENTS: &str = include_str!("../../../../src/telemetry/event.rs");
-/// How many pages are read during an attack.
-const PORTIONS: u32 = 3;
+/// The number of scrapes during an attack.
+const ATTACK_SCRAPES: u32 = 3;
 
-/// A service in a process of its own, and who reads its metrics.
-struct Watched {
-    serving: Serving,
+/// A service process, the client that scrapes its metrics, and the pages so far.
+struct MonitoredService {
+    process: ServiceProcess,
     issuer: DevIssuer,
     prometheus: Actor,
     scrapes: Scrapes,
-    /// The service looks at them while it runs.
+    /// The service checks these files for changes, so they must stay.
     _files: [PemFiles; 2],
 }
 
-impl Watched {
-    /// `None` without the tool that the test is for.
+impl MonitoredService {
+    /// `None` without promtool, or if its tests are to be skipped.
     async fn start_if_tested(variables: &[(&str, &str)]) -> Option<Self> {
         promtool::promtool()?;
         Some(Self::start(&test_database().await, variables).await)
     }
 
     async fn start(database: &Urls, variables: &[(&str, &str)]) -> Self {
-        let (authority, issuer) = (Authority::new(), start_issuer(Clock::system()).await);
-        let (own, roots) = (PemFiles::new(authority.sign()), PemFiles::new((authority.root.clone(), String::new())));
+        let authority = Authority::new();
+        let issuer = start_issuer(Clock::system()).await;
+        let files = PemFiles::new(authority.sign());
+        let roots = PemFiles::new((authority.root.clone(), String::new()));
         let [certificate, key, root] =
-            [own.certificate(), own.key(), roots.certificate()].map(|path| path.display().to_string());
+            [files.certificate(), files.key(), roots.certificate()].map(|path| path.display().to_string());
         let name = format!("dns:{PROMETHEUS}");
         let internal = [
             ("APP_INTERNAL__LISTEN", "127.0.0.1:0"),
@@ -62,14 +69,14 @@ impl Watched {
         let more = UNTHROTTLED.iter().chain(&internal).chain(variables);
         all.extend(more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
-        let serving = Serving::start(&all).await;
-        let listening = serving.said.iter().find(|line| line["message"] == "listening").unwrap();
+        let process = ServiceProcess::start(&all).await;
+        let listening = process.log_lines.iter().find(|line| line["message"] == "listening").unwrap();
         let address: SocketAddr = listening["internal"].as_str().unwrap().parse().unwrap();
         let (certificate, key) = authority.sign_for([SanType::DnsName(PROMETHEUS.try_into().unwrap())]);
         let identity = reqwest::Identity::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
         let client = authority.client(address).identity(identity).build().unwrap();
-        let prometheus = Actor::by_tls(client, address.port(), None);
-        Self { serving, issuer, prometheus, scrapes: Scrapes::default(), _files: [own, roots] }
+        let prometheus = Actor::over_tls(client, address.port(), None);
+        Self { process, issuer, prometheus, scrapes: Scrapes::default(), _files: [files, roots] }
     }
 
     async fn page(&self) -> String {
@@ -84,7 +91,7 @@ impl Watched {
     }
 
     fn caller(&self, credential: Option<Credential>) -> Actor {
-        Actor::with(self.serving.address, credential)
+        Actor::with_credential(self.process.address, credential)
     }
 
     fn token(&self, role: Role) -> String {
@@ -95,9 +102,11 @@ impl Watched {
         self.caller(Some(Credential::Token(self.token(role))))
     }
 
-    /// What people do all day, mistakes included.
-    async fn ordinary(&self) {
-        let (admin, sales, viewer) = (self.user(Role::Admin), self.user(Role::Sales), self.user(Role::Viewer));
+    /// Normal use, with the mistakes that callers make.
+    async fn normal_use(&self) {
+        let admin = self.user(Role::Admin);
+        let sales = self.user(Role::Sales);
+        let viewer = self.user(Role::Viewer);
         for user in [&admin, &sales, &viewer] {
             for path in ["/v1/me", "/v1/products", "/v1/orders", "/v1/customers", "/health/ready"] {
                 user.get(path).await.ok(200);
@@ -116,49 +125,54 @@ impl Watched {
         }
     }
 
-    /// Some minutes in which nothing fires.
-    async fn ordinary_minutes(&mut self, minutes: u32) {
+    /// Minutes of normal use, in which no alert may fire.
+    async fn normal_minutes(&mut self, minutes: u32) {
         for _ in 0..minutes {
-            self.ordinary().await;
+            self.normal_use().await;
             self.scrape().await;
             self.scrapes.expect(&[]);
         }
     }
 
-    /// Exactly these fire now.
-    fn fires(mut self, alerts: &[&str]) {
+    /// Asserts that exactly these alerts fire after the last scrape.
+    fn assert_firing(mut self, alerts: &[&str]) {
         self.scrapes.expect(alerts);
         self.scrapes.check();
     }
 }
 
 #[tokio::test]
-async fn log_07_ordinary_use_with_its_mistakes_fires_nothing() {
-    let Some(mut watched) = Watched::start_if_tested(&[]).await else { return };
-    watched.ordinary_minutes(8).await;
-    watched.fires(&[]);
+async fn log_07_normal_use_fires_no_alert() {
+    let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
+    service.normal_minutes(8).await;
+    service.assert_firing(&[]);
 }
 
 #[tokio::test]
-async fn log_07_forged_tokens_fire() {
-    let Some(mut watched) = Watched::start_if_tested(&[("APP_PENALTY__FAILURES", "20")]).await else { return };
-    watched.ordinary_minutes(2).await;
-    let (admin, viewer) = (watched.token(Role::Admin), watched.token(Role::Viewer));
-    let (claims, signature) = (admin.rsplit_once('.').unwrap().0, viewer.rsplit_once('.').unwrap().1);
-    let forger = watched.caller(Some(Credential::Token(format!("{claims}.{signature}"))));
-    let mut shut_out = 0;
-    for _ in 0..PORTIONS {
+async fn log_07_forged_tokens_fire_their_alert() {
+    let Some(mut service) = MonitoredService::start_if_tested(&[("APP_FAILURE_LIMIT__MAX_FAILURES", "20")]).await
+    else {
+        return;
+    };
+    service.normal_minutes(2).await;
+    let admin = service.token(Role::Admin);
+    let viewer = service.token(Role::Viewer);
+    let (claims, _) = admin.rsplit_once('.').unwrap();
+    let (_, signature) = viewer.rsplit_once('.').unwrap();
+    let forger = service.caller(Some(Credential::Token(format!("{claims}.{signature}"))));
+    let mut blocked = 0;
+    for _ in 0..ATTACK_SCRAPES {
         for _ in 0..40 {
-            shut_out += u32::from(forger.get("/v1/orders").await.status == 429);
+            blocked += u32::from(forger.get("/v1/orders").await.status == 429);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
-    // That the source was shut out is this attack, and none on quotas.
-    assert!(shut_out > 50, "{shut_out}");
-    watched.fires(&["TokenForgery"]);
+    // The 429 responses of the failure limiter must not fire the alert on exceeded quotas.
+    assert!(blocked > 50, "{blocked}");
+    service.assert_firing(&["TokenForgery"]);
 }
 
-/// A key's text with another secret, and the checksum that goes with it, which anybody can make.
+/// An API key with another secret and a valid checksum, which any attacker can compute.
 fn guess(key: &str, n: u32) -> String {
     let text = format!("{}_{n:044}", key.rsplit_once('_').unwrap().0);
     let sum = crypto::sha256(text.as_bytes());
@@ -167,101 +181,105 @@ fn guess(key: &str, n: u32) -> String {
 }
 
 #[tokio::test]
-async fn log_07_guessing_at_api_keys_fires() {
-    let Some(mut watched) = Watched::start_if_tested(&[]).await else { return };
-    let wanted = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 3 });
-    let made = watched.user(Role::Admin).post("/v1/api-keys", &wanted).await.ok(201);
-    let key = made["key"].as_str().unwrap();
-    watched.caller(Some(Credential::ApiKey(key.to_owned()))).get("/v1/orders").await.ok(200);
-    watched.ordinary_minutes(2).await;
-    for portion in 0..PORTIONS {
+async fn log_07_api_key_guessing_fires_its_alert() {
+    let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
+    let body = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 3 });
+    let created = service.user(Role::Admin).post("/v1/api-keys", &body).await.ok(201);
+    let key = created["key"].as_str().unwrap();
+    service.caller(Some(Credential::ApiKey(key.to_owned()))).get("/v1/orders").await.ok(200);
+    service.normal_minutes(2).await;
+    for scrape in 0..ATTACK_SCRAPES {
         for n in 0..20 {
-            let guess = guess(key, portion * 20 + n);
-            watched.caller(Some(Credential::ApiKey(guess))).get("/v1/orders").await.problem(401);
+            let guess = guess(key, scrape * 20 + n);
+            service.caller(Some(Credential::ApiKey(guess))).get("/v1/orders").await.problem(401);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
-    watched.fires(&["CredentialStuffing"]);
+    service.assert_firing(&["CredentialStuffing"]);
 }
 
 #[tokio::test]
-async fn log_07_going_through_objects_fires() {
-    let Some(mut watched) = Watched::start_if_tested(&[]).await else { return };
-    watched.ordinary_minutes(2).await;
-    let viewer = watched.user(Role::Viewer);
-    for _ in 0..PORTIONS {
+async fn log_07_object_enumeration_fires_its_alert() {
+    let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
+    service.normal_minutes(2).await;
+    let viewer = service.user(Role::Viewer);
+    for _ in 0..ATTACK_SCRAPES {
         for _ in 0..40 {
             viewer.get(&format!("/v1/orders/{}", Uuid::now_v7())).await.problem(404);
             viewer.get("/v1/audit-events").await.problem(403);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
-    watched.fires(&["ObjectsTriedOut"]);
+    service.assert_firing(&["ObjectsTriedOut"]);
 }
 
 #[tokio::test]
-async fn log_07_scraping_past_the_quota_fires() {
-    // As the settings have it when nobody says otherwise.
-    let Some(mut watched) = Watched::start_if_tested(&[("APP_QUOTA__READ_PER_MINUTE", "")]).await else { return };
-    watched.ordinary_minutes(2).await;
-    let viewer = watched.user(Role::Viewer);
+async fn log_07_scraping_past_the_quota_fires_its_alert() {
+    // The default read quota.
+    let Some(mut service) = MonitoredService::start_if_tested(&[("APP_QUOTA__READ_PER_MINUTE", "")]).await else {
+        return;
+    };
+    service.normal_minutes(2).await;
+    let viewer = service.user(Role::Viewer);
     let mut refused = 0;
-    for _ in 0..PORTIONS {
+    for _ in 0..ATTACK_SCRAPES {
         for _ in 0..120 {
             refused += u32::from(viewer.get("/v1/orders?limit=100").await.status == 429);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
     assert!(refused > 150, "{refused}");
-    watched.fires(&["Scraping"]);
+    service.assert_firing(&["Scraping"]);
 }
 
 #[tokio::test]
-async fn log_07_customers_read_in_plain_text_over_and_over_fire() {
-    let Some(mut watched) = Watched::start_if_tested(&[]).await else { return };
-    watched.ordinary_minutes(2).await;
-    let admin = watched.user(Role::Admin);
+async fn log_07_mass_reads_of_personal_data_fire_their_alerts() {
+    let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
+    service.normal_minutes(2).await;
+    let admin = service.user(Role::Admin);
     for n in 0..97 {
         let customer = json!({ "name": "Somebody", "email": format!("customer-{n}@example.com") });
         admin.post("/v1/customers", &customer).await.ok(201);
     }
-    for _ in 0..PORTIONS {
+    for _ in 0..ATTACK_SCRAPES {
         for _ in 0..12 {
             let page = admin.get("/v1/customers?limit=100").await.ok(200);
             assert_eq!(page["items"].as_array().unwrap().len(), 100);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
-    watched.fires(&["DecryptSpike", "DecryptSpikeOfTenant"]);
+    service.assert_firing(&["DecryptSpike", "DecryptSpikeOfTenant"]);
 }
 
 #[tokio::test]
-async fn log_07_a_burst_of_server_errors_fires() {
+async fn log_07_server_errors_fire_their_alert() {
     if promtool::promtool().is_none() {
         return;
     }
     let database = test_database().await;
-    let wire = Wire::to(&database.reader).await;
-    let mut watched = Watched::start(&database, &[("APP_DATABASE__READER_URL", wire.url())]).await;
-    watched.ordinary_minutes(2).await;
-    wire.down(true);
-    let (sales, path) = (watched.user(Role::Sales), format!("/v1/orders/{}", demo::FIRST_ORDER));
-    for _ in 0..PORTIONS {
+    let proxy = PgProxy::start(&database.reader).await;
+    let mut service = MonitoredService::start(&database, &[("APP_DATABASE__READER_URL", proxy.url())]).await;
+    service.normal_minutes(2).await;
+    proxy.set_down(true);
+    let sales = service.user(Role::Sales);
+    let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
+    for _ in 0..ATTACK_SCRAPES {
         for _ in 0..20 {
             sales.get(&path).await.problem(503);
         }
-        watched.scrape().await;
+        service.scrape().await;
     }
-    watched.fires(&["ServerErrors"]);
+    service.assert_firing(&["ServerErrors"]);
 }
 
 #[tokio::test]
-async fn log_07_rules_and_dashboard_name_only_what_the_page_has() {
+async fn log_07_rules_and_dashboard_use_existing_metrics_and_labels() {
     let collector = Collector::start().await;
-    let watched = Watched::start(&test_database().await, &[("APP_OTLP__ENDPOINT", &collector.url())]).await;
-    watched.ordinary().await;
-    eventually("all is counted", async || watched.page().await.contains("telemetry_items_total{")).await;
-    let (page, (all, records)) = (watched.page().await, expressions());
+    let service = MonitoredService::start(&test_database().await, &[("APP_OTLP__ENDPOINT", &collector.url())]).await;
+    service.normal_use().await;
+    eventually("all metrics are present", async || service.page().await.contains("telemetry_items_total{")).await;
+    let page = service.page().await;
+    let (all, records) = expressions();
     let mut metrics = captures(r"(?m)^# TYPE (\S+)", &page);
     for histogram in captures(r"(?m)^# TYPE (\S+) histogram", &page) {
         metrics.extend(["bucket", "sum", "count"].map(|part| format!("{histogram}_{part}")));
@@ -270,9 +288,9 @@ async fn log_07_rules_and_dashboard_name_only_what_the_page_has() {
     let mut labels = captures(r#"([a-z_]+)=""#, &page);
     labels.extend(["job", "instance"].map(str::to_owned));
     for expression in &all {
-        let (named, labelled) = names(expression);
-        assert!(!named.is_empty() && named.is_subset(&metrics), "{named:?} in {expression}");
-        assert!(labelled.is_subset(&labels), "{labelled:?} in {expression}");
+        let (used_metrics, used_labels) = metrics_and_labels(expression);
+        let unknown: Vec<_> = used_metrics.difference(&metrics).chain(used_labels.difference(&labels)).collect();
+        assert!(!used_metrics.is_empty() && unknown.is_empty(), "{unknown:?} in {expression}");
         let events = captures(r#"\bevent=~?"([^"]+)""#, expression);
         for event in events.iter().flat_map(|events| events.split('|')).filter(|event| !event.contains('*')) {
             assert!(EVENTS.contains(&format!("\"{event}\"")), "{event} in {expression}");
@@ -281,7 +299,7 @@ async fn log_07_rules_and_dashboard_name_only_what_the_page_has() {
 }
 
 #[test]
-fn log_07_rules_and_dashboard_are_sound_and_every_runbook_is_there() {
+fn log_07_rules_are_valid_and_their_runbooks_exist() {
     let rule = |(n, expression): (usize, &String)| json!({ "record": format!("expression:{n}"), "expr": expression });
     let rules: Vec<Value> = expressions().0.iter().enumerate().map(rule).collect();
     promtool::run(&["check", "rules", promtool::RULES], &json!({ "groups": [{ "name": "all", "rules": rules }] }));

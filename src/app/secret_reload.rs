@@ -1,0 +1,170 @@
+//! Secret reload (SECRET-04): takes changed secrets into use while the service runs.
+//!
+//! Covers the passwords of the database and of Redis, master keys, index keys and the vault token.
+//! A background task of [`super::components`] calls this whenever the reload ticker fires: at an
+//! interval, at SIGHUP, and when a database login is refused. Each secret is validated before use
+//! and changes independently of the others. TLS certificates reload themselves (`edge::Tls`).
+
+use std::{collections::BTreeMap, error::Error, sync::Arc};
+
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
+
+use crate::{
+    db::{Credentials, RetiredPools},
+    quota::Quotas,
+    settings::{Profile, ReloadTicker, SecretRead, Settings, Sources},
+    store::Maintenance,
+    telemetry::event,
+};
+
+/// State of the secret reload.
+pub(crate) struct SecretReload {
+    sources: Sources,
+    /// Profile at the start. Settings of another profile are not used.
+    profile: Profile,
+    /// Digest of the files when they were last read.
+    seen: Option<[u8; 32]>,
+    /// The secrets in use.
+    used: Vec<SecretRead>,
+    maintenance: Maintenance,
+    quotas: Arc<Quotas>,
+    credentials: Credentials,
+    /// By setting, why its changed value is not in use. Each reason is reported once.
+    failures: BTreeMap<String, String>,
+    /// Tasks that close connections opened with previous passwords.
+    retiring: JoinSet<()>,
+}
+
+/// Name in events for a fault of the settings as a whole.
+const ALL_SETTINGS: &str = "settings";
+
+type ReloadError = Box<dyn Error + Send + Sync>;
+
+impl SecretReload {
+    pub(crate) fn new(
+        settings: &Settings,
+        maintenance: Maintenance,
+        quotas: Arc<Quotas>,
+        credentials: Credentials,
+    ) -> Self {
+        Self {
+            sources: settings.sources.clone(),
+            profile: settings.profile,
+            seen: None,
+            used: settings.secrets_read.clone(),
+            maintenance,
+            quotas,
+            credentials,
+            failures: BTreeMap::new(),
+            retiring: JoinSet::new(),
+        }
+    }
+
+    /// Reloads at each tick. Never ends.
+    pub(crate) async fn run(mut self, mut ticker: ReloadTicker) {
+        loop {
+            ticker.next().await;
+            self.reload().await;
+            while self.retiring.try_join_next().is_some() {}
+        }
+    }
+
+    /// Takes each changed secret into use. A secret that fails is reported, and retried at each
+    /// tick.
+    async fn reload(&mut self) {
+        let sources = self.sources.clone();
+        let seen = self.seen;
+        let is_retry = !self.failures.is_empty();
+        let read = tokio::task::spawn_blocking(move || {
+            let digest = sources.digest();
+            (is_retry || Some(digest) != seen).then(|| (digest, sources.read()))
+        });
+        let Ok(Some((digest, read))) = read.await else { return };
+        self.seen = Some(digest);
+        let settings = match read {
+            Ok(settings) => settings,
+            Err(faults) => return self.report_failure(ALL_SETTINGS, faults.to_string()),
+        };
+        if settings.profile != self.profile {
+            // Another profile has other safety checks, which run at the start only.
+            return self.report_failure(ALL_SETTINGS, "the profile changed; restart the service".to_owned());
+        }
+        self.failures.remove(ALL_SETTINGS);
+        let (same, changed): (Vec<_>, _) = settings.secrets_read.iter().partition(|read| self.used.contains(read));
+        for read in same {
+            self.failures.remove(&read.setting);
+        }
+        // Concurrently, because the check of one secret may need another one's new login.
+        let renewals = changed.iter().map(|read| self.renew(&read.setting, &settings));
+        let outcomes = join_all(renewals).await;
+        for (read, outcome) in changed.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(retired) => self.record_use(read, retired),
+                Err(error) => self.report_failure(&read.setting, error_chain(&*error)),
+            }
+        }
+    }
+
+    /// Validates a changed secret and takes it into use. Returns the connections that still use the
+    /// previous password, if it is one of a database login.
+    async fn renew(&self, setting: &str, settings: &Settings) -> Result<Option<RetiredPools>, ReloadError> {
+        let maintenance = &self.maintenance;
+        let urls = &settings.database;
+        let retired = match setting {
+            "APP_DATABASE__WRITER_URL" => maintenance.renew_writer(&urls.writer_url).await?,
+            "APP_DATABASE__READER_URL" => maintenance.renew_reader(&urls.reader_url).await?,
+            "APP_DATABASE__KEYS_URL" => maintenance.renew_keys_login(&urls.keys_url).await?,
+            "APP_DATABASE__AUTHN_URL" => self.credentials.renew(&urls.authn_url).await?,
+            "APP_KEYS__MASTER" => {
+                return Ok(maintenance.renew_master_keys(&settings.keys.master).await.map(|()| None)?);
+            }
+            "APP_KEYS__VAULT__TOKEN" => {
+                return Ok(maintenance.renew_vault_token(&settings.keys.master).await.map(|()| None)?);
+            }
+            "APP_KEYS__INDEX" => {
+                return Ok(maintenance.renew_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?);
+            }
+            "APP_QUOTA__REDIS_URL" => {
+                return Ok(self.quotas.renew(&settings.quota).await.map(|()| None)?);
+            }
+            // Each incident command reads it again.
+            "APP_DATABASE__INCIDENTS_URL" => return Ok(None),
+            _ => return Err("needs a restart".into()),
+        };
+        Ok(Some(retired))
+    }
+
+    fn record_use(&mut self, read: &SecretRead, retired: Option<RetiredPools>) {
+        event::secret_read("reload", &read.setting, &read.source.to_string());
+        event::secret_renewed(&read.setting);
+        self.failures.remove(&read.setting);
+        self.used.retain(|used| used.setting != read.setting);
+        self.used.push(read.clone());
+        if let Some(retired) = retired {
+            let setting = read.setting.clone();
+            self.retiring.spawn(async move {
+                retired.close().await;
+                event::secret_retired(&setting);
+            });
+        }
+    }
+
+    fn report_failure(&mut self, setting: &str, reason: String) {
+        if self.failures.get(setting) != Some(&reason) {
+            event::secret_not_renewed(setting, &reason);
+            self.failures.insert(setting.to_owned(), reason);
+        }
+    }
+}
+
+/// An error and its sources in one line. None of them contains a secret.
+fn error_chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

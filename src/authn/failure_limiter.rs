@@ -1,0 +1,191 @@
+//! Failure limiter: delays failed authentications, then locks their source out (AUTHN-17).
+//!
+//! Failures count per source, and per source and API key, so that guessing at one key is detected
+//! sooner. A lock-out affects one source network only; other sources can still use the API key.
+//! It blocks only what costs: valid tokens and previously verified API keys still work. Tokens and
+//! API keys count separately, so failed tokens do not lock API keys out.
+//! [`super::Authenticator`] records every failure here.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use quick_cache::sync::Cache;
+
+use super::SourceNetwork;
+use crate::{
+    domain::{ApiKeyId, Clock},
+    settings::FailureLimit,
+    telemetry::event,
+};
+
+/// Maximum number of counters. Beyond it, some are evicted.
+const MAX_COUNTERS: usize = 100_000;
+/// Length of the counting window, in seconds. It starts with the first failure.
+const WINDOW: i64 = 60;
+/// Time after the end of a lock-out until the next one has its initial length again, in seconds.
+const LOCKOUT_RESET: i64 = 3_600;
+/// How often the length of a lock-out can double.
+const MAX_DOUBLINGS: u32 = 4;
+/// Delay of the first failure that is not free. It doubles with each failure, up to `MAX_DELAY`.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// What a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Counter {
+    /// Failed tokens from a source.
+    Tokens(SourceNetwork),
+    /// Failed API keys from a source.
+    ApiKeys(SourceNetwork),
+    /// Failures with one API key from a source.
+    ApiKeyFromSource(SourceNetwork, ApiKeyId),
+    /// Failures with one API key from all sources. It only raises an event: a lock-out would let
+    /// attackers block the key's holder.
+    ApiKey(ApiKeyId),
+}
+
+#[derive(Debug, Default)]
+struct Failures {
+    window_start: i64,
+    count: u32,
+    locked_until: i64,
+    lockouts: u32,
+}
+
+/// The consequence of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureOutcome {
+    /// The rejection is sent after this delay.
+    Delayed(Duration),
+    /// The source is locked out for this many seconds.
+    LockedOut(i64),
+}
+
+/// Counts failed authentications.
+#[derive(Debug)]
+pub(super) struct FailureLimiter {
+    counters: Cache<Counter, Arc<Mutex<Failures>>>,
+    settings: FailureLimit,
+    clock: Clock,
+}
+
+impl FailureLimiter {
+    pub(super) fn new(settings: FailureLimit, clock: Clock) -> Self {
+        Self { counters: Cache::new(MAX_COUNTERS), settings, clock }
+    }
+
+    /// Checks that a source may have an API key verified.
+    ///
+    /// # Errors
+    /// The seconds until the lock-out of the source ends.
+    pub(super) fn check_lockout(&self, source: SourceNetwork, key: ApiKeyId) -> Result<(), i64> {
+        let now = self.clock.timestamp();
+        let locked_until = |counter| self.counters.get(&counter).map_or(0, |failures| lock(&failures).locked_until);
+        let by_source = locked_until(Counter::ApiKeys(source));
+        let by_key = locked_until(Counter::ApiKeyFromSource(source, key));
+        let remaining = by_source.max(by_key).saturating_sub(now);
+        if remaining > 0 { Err(remaining) } else { Ok(()) }
+    }
+
+    /// Records a failure without an API key id: a token, or a malformed API key. Such failures cost
+    /// little, so they never lock API keys out.
+    pub(super) fn record_token_failure(&self, source: SourceNetwork) -> FailureOutcome {
+        self.record(Counter::Tokens(source), self.settings.max_failures)
+    }
+
+    /// Records a failure with an API key. The stricter of its two counters decides the outcome.
+    pub(super) fn record_api_key_failure(&self, source: SourceNetwork, key: ApiKeyId) -> FailureOutcome {
+        use FailureOutcome::{Delayed, LockedOut};
+        let limit = self.settings.max_failures;
+        let key_limit = limit.min(self.settings.free_failures.saturating_add(1));
+        self.report_attacked_key(key);
+        let by_source = self.record(Counter::ApiKeys(source), limit);
+        let by_key = self.record(Counter::ApiKeyFromSource(source, key), key_limit);
+        match (by_source, by_key) {
+            (Delayed(by_source), Delayed(by_key)) => Delayed(by_source.max(by_key)),
+            (LockedOut(by_source), LockedOut(by_key)) => LockedOut(by_source.max(by_key)),
+            (locked_out @ LockedOut(_), _) | (_, locked_out) => locked_out,
+        }
+    }
+
+    fn failures(&self, counter: Counter) -> Arc<Mutex<Failures>> {
+        let Ok(failures) =
+            self.counters.get_or_insert_with(&counter, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        failures
+    }
+
+    /// Raises an event, at most once per window, when many failures with one API key come from any
+    /// number of sources.
+    fn report_attacked_key(&self, key: ApiKeyId) {
+        let failures = self.failures(Counter::ApiKey(key));
+        let mut failures = lock(&failures);
+        failures.add(self.clock.timestamp());
+        if failures.count == self.settings.max_failures {
+            event::authn_login_fail_max(&key.to_string(), failures.count);
+        }
+    }
+
+    fn record(&self, counter: Counter, limit: u32) -> FailureOutcome {
+        let now = self.clock.timestamp();
+        let failures = self.failures(counter);
+        let mut failures = lock(&failures);
+        failures.add(now);
+        if failures.locked_until > now {
+            return FailureOutcome::LockedOut(failures.locked_until - now);
+        }
+        if failures.count < limit {
+            return FailureOutcome::Delayed(delay(failures.count.saturating_sub(self.settings.free_failures)));
+        }
+        let seconds = self.settings.lockout_seconds << failures.lockouts.min(MAX_DOUBLINGS);
+        failures.locked_until = now + seconds;
+        failures.lockouts += 1;
+        failures.count = 0;
+        event::authn_login_lock(counter.source(), counter.key().as_deref(), limit, seconds);
+        FailureOutcome::LockedOut(seconds)
+    }
+}
+
+impl Failures {
+    /// Adds a failure. Starts a new window if the last one has ended, and resets the number of
+    /// lock-outs after a quiet hour.
+    fn add(&mut self, now: i64) {
+        if now - self.window_start >= WINDOW {
+            self.window_start = now;
+            self.count = 0;
+        }
+        if now - self.locked_until >= LOCKOUT_RESET {
+            self.lockouts = 0;
+        }
+        self.count = self.count.saturating_add(1);
+    }
+}
+
+impl Counter {
+    fn source(self) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Tokens(source) | Self::ApiKeys(source) | Self::ApiKeyFromSource(source, _) => Some(source.0),
+            Self::ApiKey(_) => None,
+        }
+    }
+
+    fn key(self) -> Option<String> {
+        match self {
+            Self::Tokens(_) | Self::ApiKeys(_) => None,
+            Self::ApiKeyFromSource(_, key) | Self::ApiKey(key) => Some(key.to_string()),
+        }
+    }
+}
+
+/// The delay of the `nth` failure after the free ones.
+fn delay(nth: u32) -> Duration {
+    match nth.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => MAX_DELAY.min(FIRST_DELAY.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX))),
+    }
+}
+
+fn lock(failures: &Mutex<Failures>) -> std::sync::MutexGuard<'_, Failures> {
+    failures.lock().unwrap_or_else(PoisonError::into_inner)
+}

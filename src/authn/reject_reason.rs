@@ -1,0 +1,97 @@
+//! Reasons for rejecting a credential. Their texts are codes in logs and security events.
+//!
+//! Callers see one opaque 401 for all of them. [`RejectReason::counts_as_failure`] decides which
+//! ones the failure limiter counts (AUTHN-17).
+
+use thiserror::Error;
+
+use crate::domain::ApiKeyId;
+
+/// Why a credential is rejected. For logs and security events only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RejectReason {
+    /// The `Authorization` field is not a bearer token, or the token is not a well-formed JWS.
+    #[error("malformed")]
+    Malformed,
+    /// The token is longer than 8 KiB.
+    #[error("too_long")]
+    TooLong,
+    /// The request has more than one credential (AUTHN-08).
+    #[error("two_credentials")]
+    TwoCredentials,
+    /// The query string has a token, which is in the logs of every proxy by now (AUTHN-08).
+    #[error("in_query")]
+    InQuery,
+    /// The algorithm is not on the allowlist, or is not the key's (AUTHN-03).
+    #[error("algorithm")]
+    Algorithm,
+    /// A header parameter supplies a key, or requires an unsupported extension (AUTHN-08).
+    #[error("forbidden_header")]
+    ForbiddenHeader,
+    /// The token is not an access token (AUTHN-07).
+    #[error("token_type")]
+    TokenType,
+    /// The token has no acceptable `kid`, or the issuer's JWKS has no key with that id.
+    #[error("unknown_key")]
+    UnknownKey,
+    /// The signature does not verify with the issuer's key (AUTHN-02).
+    #[error("signature")]
+    Signature,
+    /// The issuer is not trusted (AUTHN-04).
+    #[error("issuer")]
+    Issuer,
+    /// The audience does not include this API (AUTHN-05).
+    #[error("audience")]
+    Audience,
+    /// The token, API key or certificate has expired (AUTHN-06).
+    #[error("expired")]
+    Expired,
+    /// `nbf` or `iat` is in the future (AUTHN-06).
+    #[error("not_yet_valid")]
+    NotYetValid,
+    /// The lifetime of the token or certificate is negative or exceeds the maximum (AUTHN-06).
+    #[error("lifetime")]
+    Lifetime,
+    /// A claim is absent, of the wrong type or invalid.
+    #[error("claims")]
+    Claims,
+    /// The token is bound to another certificate or to another kind of key (RFC 8705, RFC 9449), or
+    /// is not bound although the issuer's settings require it.
+    #[error("binding")]
+    Binding,
+    /// The certificate names no configured service, or names two (AUTHN-18).
+    #[error("certificate")]
+    Certificate,
+    /// The issuer may not authenticate callers of this tenant, or the service has no tenant.
+    #[error("tenant")]
+    Tenant,
+    /// The client is not listed as a service that may act for itself (AUTHN-07).
+    #[error("service_client")]
+    ServiceClient,
+    /// The token's marks do not prove whether the caller is a user or a service (AUTHN-07).
+    #[error("caller_kind")]
+    CallerKind,
+    /// The credential is revoked (AUTHN-11).
+    #[error("revoked")]
+    Revoked,
+    /// The text is not an API key: its format or checksum is wrong.
+    #[error("api_key_format")]
+    ApiKeyFormat,
+    /// No API key has this id.
+    #[error("api_key_unknown")]
+    ApiKeyUnknown,
+    /// The secret of the API key is wrong.
+    #[error("api_key_secret")]
+    ApiKeySecret,
+}
+
+impl RejectReason {
+    /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
+    ///
+    /// Revoked credentials and expired tokens do not: they were valid once, cost no hash, and
+    /// well-behaved clients need the 401 to get a new token. Expired API keys do count, because
+    /// their expiry is known to their creators.
+    pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {
+        self != Self::Revoked && (self != Self::Expired || key.is_some())
+    }
+}

@@ -1,0 +1,141 @@
+//! Encryption of files for a recipient outside the service, in the age format
+//! (age-encryption.org/v1, X25519 recipients) (CRYPTO-09).
+//!
+//! Backups are encrypted while they are written, with [`Recipient::encrypt_to`]. Exports are
+//! encrypted piece by piece while they are sent, with [`AgeEncryptor`]. Restore decrypts with an
+//! [`Identity`]. A truncated or changed file does not decrypt.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use thiserror::Error;
+
+/// Why a file cannot be encrypted or decrypted.
+#[derive(Debug, Error)]
+pub enum AgeError {
+    /// The text is not an age recipient.
+    #[error("expected an age recipient, `age1…`; create one with `age-keygen`")]
+    Recipient,
+    /// The text is not an age identity.
+    #[error("expected an age identity, one line `AGE-SECRET-KEY-1…`; create one with `age-keygen`")]
+    Identity,
+    /// The file has another recipient, or is not an age file.
+    #[error("cannot decrypt; use the identity of a recipient of this file")]
+    Decrypt(#[from] age::DecryptError),
+    /// The cipher or the output failed.
+    #[error("cannot encrypt")]
+    Encrypt(#[source] io::Error),
+}
+
+/// A public X25519 key. The holder of the private key can decrypt.
+#[derive(Clone)]
+pub struct Recipient(age::x25519::Recipient);
+
+/// A private X25519 key, which decrypts files for its recipient.
+pub struct Identity(age::x25519::Identity);
+
+impl Identity {
+    /// Parses the text of a file that `age-keygen` wrote: comments and one key.
+    pub fn from_text(text: &SecretString) -> Result<Self, AgeError> {
+        let lines = text.expose_secret().lines().map(str::trim);
+        let mut keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let (Some(key), None) = (keys.next(), keys.next()) else { return Err(AgeError::Identity) };
+        key.parse().map(Self).map_err(|_| AgeError::Identity)
+    }
+
+    /// Decrypts a file while it is read. Reading fails at a changed byte or a missing end.
+    pub fn decrypt<R: io::Read>(&self, input: R) -> Result<age::stream::StreamReader<R>, AgeError> {
+        Ok(age::Decryptor::new(input)?.decrypt(std::iter::once(&self.0 as &dyn age::Identity))?)
+    }
+}
+
+/// Encrypts a file piece by piece into memory. Buffers at most one chunk of 64 KiB.
+pub struct AgeEncryptor {
+    /// Consumed by `finish`.
+    writer: age::stream::StreamWriter<Buffer>,
+    output: Buffer,
+}
+
+/// Ciphertext that was not taken yet.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Recipient {
+    /// Encrypts everything that is written to the returned writer, to all recipients.
+    ///
+    /// [`age::stream::StreamWriter::finish`] completes the file. An incomplete file does not
+    /// decrypt.
+    pub fn encrypt_to<W: io::Write>(recipients: &[Self], output: W) -> Result<age::stream::StreamWriter<W>, AgeError> {
+        let recipients = recipients.iter().map(|recipient| &recipient.0 as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(recipients).map_err(|_| AgeError::Recipient)?;
+        encryptor.wrap_output(output).map_err(AgeError::Encrypt)
+    }
+}
+
+impl AgeEncryptor {
+    /// Begins a file.
+    pub fn new(recipient: &Recipient) -> Result<Self, AgeError> {
+        let output = Buffer::default();
+        Ok(Self { writer: Recipient::encrypt_to(std::slice::from_ref(recipient), output.clone())?, output })
+    }
+
+    /// Appends plain text. Returns the ciphertext that is complete.
+    pub fn add(&mut self, plain: &[u8]) -> Result<Vec<u8>, AgeError> {
+        self.writer.write_all(plain).map_err(AgeError::Encrypt)?;
+        Ok(self.output.take())
+    }
+
+    /// Completes the file. Returns the rest of the ciphertext.
+    pub fn finish(self) -> Result<Vec<u8>, AgeError> {
+        let output = self.writer.finish().map_err(AgeError::Encrypt)?;
+        Ok(output.take())
+    }
+}
+
+impl Buffer {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl FromStr for Recipient {
+    type Err = AgeError;
+
+    fn from_str(text: &str) -> Result<Self, AgeError> {
+        text.parse().map(Self).map_err(|_| AgeError::Recipient)
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+impl fmt::Debug for AgeEncryptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgeEncryptor").finish_non_exhaustive()
+    }
+}

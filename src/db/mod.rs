@@ -1,0 +1,182 @@
+//! Connections to PostgreSQL, and the tables that hold no tenant's business data.
+//!
+//! In: settings with one URL per login. Out: pools whose password can change while the service
+//! runs, checked to have exactly the rights of their role (AUTHZ-08); credentials and revocations
+//! for [`crate::authn`]; unwrapped data keys for [`crate::store`].
+
+mod credentials;
+mod data_keys;
+mod keyring;
+mod migrate;
+mod revocation_feed;
+mod role_check;
+mod rotating_pool;
+mod tracing_executor;
+
+pub(crate) use credentials::ApiKeyRow;
+pub use credentials::{Credentials, StoredApiKey};
+pub use keyring::DataKeyState;
+pub(crate) use keyring::{Keyring, open_row_key};
+pub use migrate::{MigrateError, migrate};
+pub use revocation_feed::{Notification, RevocationFeed};
+pub(crate) use role_check::DbRole;
+pub(crate) use rotating_pool::RotatingPool;
+pub use rotating_pool::{RetiredPools, check_incidents_login};
+pub(crate) use tracing_executor::TracingExecutor;
+
+use std::{str::FromStr, sync::Arc};
+
+use thiserror::Error;
+
+use crate::crypto::{IndexKeyError, MasterKeyError, SealError};
+
+/// Why a query failed.
+#[derive(Debug, Error)]
+pub enum DbError {
+    /// The database is down, overloaded or too slow. A later attempt may succeed.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// A concurrent request uses the same idempotency key. This one changed nothing.
+    #[error("a request with the same idempotency key is in flight")]
+    InFlight,
+    /// The customer was erased while an order for it was placed.
+    #[error("no such customer")]
+    UnknownCustomer,
+    /// The subject has the highest number of live API keys that a subject may have.
+    #[error("API key limit reached; revoke unused keys")]
+    TooManyApiKeys,
+    /// A row that was just written is missing, or a change is for another object than its permit.
+    #[error("a row is missing, or the object to store is not the one of the permit")]
+    Inconsistent,
+    /// A data key was dropped after a row was read that used it. The row has a newer one by now.
+    #[error("the data key was dropped after the row was read; a retry uses the newer one")]
+    KeyDropped,
+    /// A data key was destroyed, and with it everything that it sealed.
+    #[error("the data key of the tenant was destroyed")]
+    KeyDestroyed,
+    /// A data key does not open: the service lacks its master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// A sealed field or a wrapped key does not open.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// The database rejected the statement, or a stored row breaks a rule of the domain.
+    #[error("the database rejected a statement, or a stored row is invalid")]
+    Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why the service must not serve with this database.
+#[derive(Debug, Error)]
+pub enum UnfitDatabase {
+    /// A URL cannot be parsed.
+    #[error("a database URL is malformed; expected `postgres://login:password@host/database`")]
+    Url(#[source] sqlx::Error),
+    /// A check could not run.
+    #[error(transparent)]
+    Store(#[from] DbError),
+    /// A login has more privileges than its role (AUTHZ-08).
+    #[error("login {login}: {excess}; use the logins of deploy/roles.sql")]
+    Privileged {
+        /// The name of the login.
+        login: String,
+        /// The privilege that the login must not have.
+        excess: &'static str,
+    },
+    /// A table does not isolate tenants (AUTHZ-07).
+    #[error(
+        "table {table} lacks forced row-level security, or has another policy than the migrations create; restore \
+         both, and find out how they changed"
+    )]
+    RowSecurity {
+        /// The name of the table.
+        table: String,
+    },
+    /// A table of the audit trail can be changed (LOG-05).
+    #[error("table {table} is not append-only; run `audit verify`, restore its trigger, and find out how it changed")]
+    AppendOnly {
+        /// The name of the table.
+        table: String,
+    },
+    /// A master key is missing or does not fit.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// An index key is missing or does not fit.
+    #[error(transparent)]
+    IndexKey(#[from] IndexKeyError),
+    /// A login lacks a privilege of its role.
+    #[error("login {login} {missing}; grant it its role of deploy/roles.sql")]
+    MissingPrivilege {
+        /// The name of the login.
+        login: String,
+        /// The privilege that the login lacks.
+        missing: &'static str,
+    },
+    /// The settings name another provider of master keys than at the start.
+    #[error("the provider of master keys changed; restart the service")]
+    OtherProvider,
+    /// A renewal may change login and password, and no other part of the URL.
+    #[error("host, port, database name or a parameter of the URL changed; restart the service")]
+    DifferentDatabase,
+    /// The schema is not the one that this binary was built for.
+    #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
+    SchemaVersion {
+        /// Version of the last applied migration; 0 if there is none.
+        found: i64,
+        /// Version of the last migration in this binary.
+        needed: i64,
+    },
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            // The last two: the peer does not answer as a database, such as a load balancer without
+            // a backend that closes the connection.
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::BeginFailed => Self::Unavailable(error),
+            // SQLSTATE classes 08 (connection), 28 (login refused), 40 (deadlock; a retry may
+            // succeed), 53 (resources) and 57 (cancelled or shutting down), and the time-outs 25P03
+            // (idle in transaction) and 55P03 (lock).
+            sqlx::Error::Database(db)
+                if db.code().is_some_and(|code| {
+                    ["08", "25P03", "28", "40", "53", "57", "55P03"].iter().any(|prefix| code.starts_with(prefix))
+                }) =>
+            {
+                Self::Unavailable(error)
+            }
+            sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
+            sqlx::Error::Database(db) if db.constraint() == Some("live_api_keys") => Self::TooManyApiKeys,
+            // The data key was dropped while the fields were sealed. A retry uses the next one.
+            sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
+            // This replica uses an index key that was forgotten. Other replicas may not.
+            sqlx::Error::Database(db) if db.constraint() == Some("index_key_is_there") => Self::Unavailable(error),
+            sqlx::Error::Database(db) if db.constraint() == Some("data_keys_are_destroyed") => Self::KeyDestroyed,
+            // A concurrent request with the same idempotency key stored its response first.
+            sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
+            _ => Self::Broken(Arc::new(error)),
+        }
+    }
+}
+
+impl DbError {
+    /// An error unless the object to store belongs to the permitted one.
+    pub(crate) fn unless(belongs: bool) -> Result<(), Self> {
+        if belongs { Ok(()) } else { Err(Self::Inconsistent) }
+    }
+
+    /// The error for a stored row that breaks a rule of the domain.
+    pub(crate) fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Broken(Arc::new(error))
+    }
+}
+
+/// Parses text that was valid when it was stored.
+pub(crate) fn parse_stored<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
+    text: &str,
+) -> Result<T, DbError> {
+    text.parse().map_err(DbError::broken)
+}

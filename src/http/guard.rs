@@ -1,0 +1,281 @@
+//! The request pipeline: all checks between the router and an operation.
+//!
+//! [`Guarded`] wraps every route with its row of the route matrix. It wraps the routes that the
+//! router is *given*, not a list kept by hand, so it covers hidden, forgotten and future
+//! operations. A route without a row stops the start ([`RoutesError`]). For each request, [`Guard`]
+//! runs these steps in order. The first step that fails answers:
+//!
+//! | step | problem |
+//! |---|---|
+//! | 1. authenticate the caller | 401; 429 after too many failures; 503 if it cannot decide |
+//! | 2. count against the quotas of principal and tenant | 429; 503 if the quota store is down |
+//! | 3. authorize: scope and role for the operation | 403 |
+//! | 4. read-only mode | 503 |
+//! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
+//! | 6. permit, extracted as the handler's first argument | 500 if it is for another operation |
+//!
+//! Public operations start at step 5. The handler's next argument parses the body
+//! ([`StrictJson`](super::strict_json::StrictJson)).
+//!
+//! Home of THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02 and RATE-04.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::{HeaderValue, Method, header};
+use poem::{Endpoint, EndpointExt, FromRequest, Request, RequestBody, Result, endpoint::BoxEndpoint};
+use poem_openapi::{
+    OpenApi,
+    registry::{MetaApi, Registry},
+};
+use thiserror::Error;
+use tracing::Instrument as _;
+
+use super::{
+    Context, Operation, ServedRoute,
+    schema::{Schemas, UncheckedKeyword},
+    strictness::{Declared, declarations},
+};
+use crate::{
+    authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
+    authz::{
+        Action, Denied, Grant, Permit, authorize,
+        matrix::{self, Callers, ReadOnly, Row},
+    },
+    domain::ApiKeyId,
+    http::from_framework,
+    problem::{Kind, Problem, challenge},
+    telemetry::{event, metrics, repeats::coalesced, trace::child_span},
+};
+
+/// Name of the limit on failed authentications, in problems and events.
+const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
+
+type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
+
+/// An operation without a row in the route matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{method} {path} has no row in the route matrix, so its access rule is undefined.\n\
+     Add a row to MATRIX in src/authz/matrix.rs; see CONTRIBUTING.md, \"Add an operation\"."
+)]
+pub struct UnguardedRoute {
+    method: Method,
+    path: String,
+}
+
+/// Why the operations cannot be served. Stops the start.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RoutesError {
+    /// An operation is not in the route matrix (THREAT-01).
+    #[error(transparent)]
+    UnguardedRoute(#[from] UnguardedRoute),
+    /// A request body has a schema that cannot be checked completely (INPUT-02).
+    #[error(transparent)]
+    UncheckedKeyword(#[from] UncheckedKeyword),
+}
+
+/// A set of operations, each route wrapped in a [`Guard`].
+pub(crate) struct Guarded<T> {
+    routes: Routes,
+    operations: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T: OpenApi> Guarded<T> {
+    pub(crate) fn new(operations: T, context: &Arc<Context>) -> Result<Self, RoutesError> {
+        let schemas = Arc::new(Schemas::new::<T>()?);
+        let mut routes = Routes::new();
+        operations.add_routes(&mut routes);
+        let mut declared = declarations(&T::meta());
+        let mut guarded = Routes::new();
+        for (path, methods) in routes {
+            for (method, endpoint) in methods {
+                let row = matrix::find(&method, &path)
+                    .ok_or_else(|| UnguardedRoute { method: method.clone(), path: path.clone() })?;
+                let declared = declared.remove(row.operation).unwrap_or_default();
+                let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
+                guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(&schemas)).boxed());
+            }
+        }
+        Ok(Self { routes: guarded, operations: std::marker::PhantomData })
+    }
+
+    /// All routes, as the router has them.
+    pub(crate) fn served(&self) -> Vec<ServedRoute> {
+        let routes_of_path = |(path, methods): (&String, &HashMap<Method, _>)| {
+            methods.keys().map(|method| (method.clone(), path.clone())).collect::<Vec<_>>()
+        };
+        self.routes.iter().flat_map(routes_of_path).collect()
+    }
+
+    /// The metadata of the operations without routes, for the OpenAPI document.
+    pub(crate) fn without_routes() -> Self {
+        Self { routes: Routes::new(), operations: std::marker::PhantomData }
+    }
+}
+
+impl<T: OpenApi> OpenApi for Guarded<T> {
+    fn meta() -> Vec<MetaApi> {
+        T::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn add_routes(self, routes: &mut Routes) {
+        routes.extend(self.routes);
+    }
+}
+
+/// One route with its checks. The module header lists them in order.
+struct Guard {
+    row: &'static Row,
+    declared: Declared,
+    context: Arc<Context>,
+    endpoint: BoxEndpoint<'static>,
+}
+
+impl Endpoint for Guard {
+    type Output = poem::Response;
+
+    async fn call(&self, request: Request) -> Result<Self::Output> {
+        let mut response = self.run(request).await.unwrap_or_else(|error| from_framework(error).into_poem());
+        response.extensions_mut().insert(Operation { name: self.row.operation, route: self.row.path });
+        Ok(response)
+    }
+}
+
+impl Guard {
+    /// Runs the steps. Responses to authenticated callers carry the state of their quotas.
+    async fn run(&self, request: Request) -> Result<poem::Response> {
+        if self.row.callers == Callers::Public {
+            return self.check_and_serve(request).await;
+        }
+        let principal = self.authenticate(&request).instrument(child_span!("authenticate")).await?;
+        let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
+            return Err(Problem::new(Kind::Unavailable).into());
+        };
+        let outcome = match decision.rejection() {
+            Some((problem, limit)) => {
+                let tenant = principal.tenant().to_string();
+                event::excess_quota_exceeded(principal.subject(), &tenant, self.row.operation, limit);
+                Err(problem.into())
+            }
+            None => self.authorize_and_serve(principal, request).await,
+        };
+        let mut response = outcome.unwrap_or_else(|error| from_framework(error).into_poem());
+        decision.add_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Step 1. Reads the credentials only; the rest of the request stays unread until step 5.
+    async fn authenticate(&self, request: &Request) -> Result<Arc<Principal>, Problem> {
+        // The edge sets both. Without a source, failed authentications could not be counted.
+        let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let query = request.uri().query().unwrap_or_default();
+        let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let credentials = RequestCredentials { headers: request.headers(), query, connection };
+        let credential_kind = credentials.kind();
+        let authenticated = self.context.authenticator.authenticate(credentials, source).await;
+        let result = match &authenticated {
+            Ok(_) => "accepted",
+            Err(AuthnError::Missing) => "missing",
+            Err(AuthnError::Rejected { .. }) => "rejected",
+            Err(AuthnError::LockedOut { .. }) => "locked_out",
+            Err(AuthnError::Unavailable(_)) => "unavailable",
+        };
+        metrics::record_authentication(credential_kind, result);
+        authenticated.map_err(|error| unauthenticated(error, source))
+    }
+
+    /// Steps 3 and 4. Attaches the grant, from which step 6 makes the permit.
+    async fn authorize_and_serve(&self, principal: Arc<Principal>, mut request: Request) -> Result<poem::Response> {
+        let grant = self.authorize(&principal)?;
+        if self.row.read_only == ReadOnly::Refused && self.context.overrides.is_read_only() {
+            let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
+            return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
+        }
+        request.extensions_mut().insert(grant);
+        self.check_and_serve(request).await
+    }
+
+    /// Step 5, then the operation.
+    async fn check_and_serve(&self, request: Request) -> Result<poem::Response> {
+        self.declared.check(&request, self.row.quota)?;
+        self.endpoint.call(request).await
+    }
+
+    /// Step 3: decides by the operation's row and the role policy, and records a denial.
+    fn authorize(&self, principal: &Arc<Principal>) -> Result<Grant, Problem> {
+        authorize(self.row, Arc::clone(principal)).map_err(|denied| {
+            let (kind, reason) = match denied {
+                Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
+                Denied::MissingPermission => (Kind::Forbidden, "role"),
+                Denied::ApiKey => (Kind::Forbidden, "api_key"),
+            };
+            event::authz_fail(principal.subject(), &principal.tenant().to_string(), self.row.operation, reason);
+            let problem = Problem::new(kind);
+            match denied {
+                // RFC 6750 section 3.1: `scope` names the scope that the operation requires.
+                Denied::MissingScope(scope) => {
+                    let value = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.as_str());
+                    match HeaderValue::try_from(value) {
+                        Ok(value) => problem.header(header::WWW_AUTHENTICATE, value),
+                        Err(_) => problem,
+                    }
+                }
+                Denied::MissingPermission | Denied::ApiKey => problem,
+            }
+        })
+    }
+}
+
+/// The problem of a failed authentication. Every rejected credential gets the same 401: only the
+/// log has the reason.
+pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Problem {
+    let (kind, challenge) = match error {
+        AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
+        AuthnError::Rejected { reason, key, delay } => {
+            record_rejection(reason, key, source);
+            let challenge = challenge("Bearer error=\"invalid_token\"");
+            return Problem::new(Kind::Unauthenticated).header(challenge.0, challenge.1).delayed_by(delay);
+        }
+        AuthnError::LockedOut { seconds, rejected } => {
+            if let Some((reason, key)) = rejected {
+                record_rejection(reason, key, source);
+            }
+            event::excess_rate_limit_exceeded(source.0, FAILED_AUTHENTICATIONS);
+            return Problem::new(Kind::RateLimited)
+                .detail("Too many failed authentications from this address.")
+                .limit(FAILED_AUTHENTICATIONS)
+                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        AuthnError::Unavailable(dependency) => {
+            coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);
+            return Problem::new(Kind::Unavailable);
+        }
+    };
+    Problem::new(kind).header(challenge.0, challenge.1)
+}
+
+/// Records the security event of a rejected credential.
+fn record_rejection(reason: RejectReason, key: Option<ApiKeyId>, source: SourceNetwork) {
+    let key = key.map(|key| key.to_string());
+    match reason {
+        RejectReason::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
+        reason => event::authn_token_invalid(&reason.to_string(), source.0, key.as_deref()),
+    }
+}
+
+/// Step 6: a handler's first argument is the permit for its own operation, and for no other.
+impl<'a, A: Action> FromRequest<'a> for Permit<A> {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let grant = request.extensions().get::<Grant>();
+        grant.and_then(Self::from_grant).ok_or_else(|| {
+            // A handler that asks for the permit of another operation is a bug in this program:
+            // fail closed.
+            tracing::error!(action = A::OPERATION, "handler asks for a permit that its route does not grant");
+            Problem::new(Kind::Internal).into()
+        })
+    }
+}

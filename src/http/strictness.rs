@@ -1,0 +1,111 @@
+//! Request strictness: step 5 of the pipeline in [`guard`](super::guard).
+//!
+//! Compares a request with the declaration of its operation: a parameter, header or body that the
+//! operation would ignore or misread gets a problem instead (400, or 406 for `Accept`). The
+//! internal listener uses the same checks.
+//!
+//! Home of INPUT-01 (parameters), INPUT-06 (bodies) and the header rule of INPUT-10.
+
+use std::collections::{HashMap, HashSet};
+
+use http::HeaderValue;
+use poem::Request;
+use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
+
+use super::{HasBody, accept};
+use crate::{
+    authz::matrix::QuotaClass,
+    problem::{Kind, Problem},
+    telemetry::event,
+};
+
+/// The parts of an operation's declaration that step 5 checks requests against.
+#[derive(Default)]
+pub(super) struct Declared {
+    /// Names of query parameters.
+    query: HashSet<String>,
+    takes_body: bool,
+    /// Media types of the responses.
+    response_types: Vec<&'static str>,
+}
+
+impl Declared {
+    /// Checks the query, the headers and the absence of a body, in this order.
+    ///
+    /// Health checks and documents answer without regard to `Accept`.
+    pub(super) fn check(&self, request: &Request, class: QuotaClass) -> Result<(), Problem> {
+        check_query(&self.query, request.uri().query().unwrap_or_default())?;
+        check_idempotency_key(request.headers())?;
+        if class != QuotaClass::Health && !accept::is_acceptable(request.headers(), &self.response_types) {
+            return Err(Problem::new(Kind::NotAcceptable));
+        }
+        if self.takes_body { Ok(()) } else { check_no_body(request) }
+    }
+}
+
+/// Collects the declaration of each operation, by operation id.
+pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> {
+    let operations = apis.iter().flat_map(|api| &api.paths).flat_map(|path| &path.operations);
+    let is_query = |param: &&MetaOperationParam| param.in_type == MetaParamIn::Query;
+    operations
+        .filter_map(|operation| {
+            let declared = Declared {
+                query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
+                takes_body: operation.request.is_some(),
+                response_types: operation
+                    .responses
+                    .responses
+                    .iter()
+                    .flat_map(|response| &response.content)
+                    .map(|content| content.content_type)
+                    .collect(),
+            };
+            Some((operation.operation_id?, declared))
+        })
+        .collect()
+}
+
+/// Rejects query parameters that the operation does not declare, and repeated ones (INPUT-01).
+///
+/// A misspelt filter would otherwise be ignored, and the response would contain too much.
+pub(crate) fn check_query(declared: &HashSet<String>, query: &str) -> Result<(), Problem> {
+    let mut seen = HashSet::new();
+    for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
+        let code = if !declared.contains(name.as_ref()) {
+            "unknown_parameter"
+        } else if seen.insert(name.clone()) {
+            continue;
+        } else {
+            "repeated_parameter"
+        };
+        event::input_validation_fail(code, 1);
+        // An unknown name is text of the caller and is not echoed.
+        let pointer = if code == "unknown_parameter" { String::new() } else { name.into_owned() };
+        return Err(Problem::new(Kind::InvalidInput).at(pointer, code));
+    }
+    Ok(())
+}
+
+/// Rejects a body that the operation does not take, without waiting for it (INPUT-06).
+///
+/// An intermediary may read an ignored body as another request (RFC 9110 section 9.3.1).
+pub(crate) fn check_no_body(request: &Request) -> Result<(), Problem> {
+    match request.extensions().get::<HasBody>() {
+        Some(_) => Err(Problem::new(Kind::Malformed).detail("This operation takes no body.")),
+        None => Ok(()),
+    }
+}
+
+/// Rejects a repeated `Idempotency-Key` and one that is not visible ASCII (INPUT-10).
+///
+/// The framework would take the first of two keys, and would treat an optional key that is not
+/// ASCII as absent: the request would run without the protection that it asks for.
+fn check_idempotency_key(headers: &http::HeaderMap) -> Result<(), Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let is_visible = |key: &HeaderValue| key.as_bytes().iter().all(u8::is_ascii_graphic);
+    if keys.next().is_some_and(|key| !is_visible(key)) || keys.next().is_some() {
+        event::input_validation_fail("idempotency_key", 1);
+        return Err(Problem::new(Kind::InvalidInput).at("Idempotency-Key", "invalid"));
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Operator overrides: limits and read-only mode that apply until they expire (LOG-08, RATE-03).
+//!
+//! Operators set overrides through `incident throttle` and `incident read-only`, which write them
+//! to the database. Every replica loads all of them once a second into memory, so a request never
+//! waits for the database to learn its limit. While the database is down, the last loaded overrides
+//! stay in force until each expires.
+
+use std::{collections::HashMap, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use governor::{DefaultKeyedRateLimiter, clock::Clock as _};
+
+use crate::{
+    db::{Credentials, DbError},
+    domain::{ActiveOverride, Clock, Network, Override, QuotaName, TenantId},
+    telemetry::event,
+};
+
+/// Interval between loads. It keeps the promise "in force on every replica within 2 s".
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// `Retry-After` for a network that is blocked completely (limit 0).
+const BLOCKED_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+/// Interval between removals of rate-limiter entries of idle addresses.
+const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// The overrides in force on this replica.
+#[derive(Debug)]
+pub struct Overrides {
+    current: ArcSwap<Snapshot>,
+    clock: Clock,
+}
+
+/// One load of the overrides table. Each override carries its expiry.
+#[derive(Debug, Default)]
+struct Snapshot {
+    tenant_quotas: HashMap<(TenantId, QuotaName), (u32, DateTime<Utc>)>,
+    global_quotas: HashMap<QuotaName, (u32, DateTime<Utc>)>,
+    /// Sorted by prefix length, longest first, so that the first match is the most specific.
+    network_limits: Vec<(Arc<NetworkLimit>, DateTime<Utc>)>,
+    read_only_until: Option<DateTime<Utc>>,
+    /// Number of rows that this version cannot parse. They are skipped and reported.
+    unreadable: usize,
+}
+
+/// A limit for each address of a network.
+#[derive(Debug)]
+struct NetworkLimit {
+    network: Network,
+    per_minute: u32,
+    /// `None` blocks the network.
+    limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+impl Overrides {
+    /// No overrides until the first [`Self::refresh`].
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { current: ArcSwap::default(), clock }
+    }
+
+    /// The quota an operator set for this tenant, or for all tenants, in calls per minute.
+    ///
+    /// A tenant's own override takes precedence over the global one. `None`: the settings apply.
+    pub(crate) fn quota(&self, tenant: TenantId, name: QuotaName) -> Option<u32> {
+        let current = self.current.load();
+        let active = |(per_minute, until): &(u32, DateTime<Utc>)| self.is_active(*until).then_some(*per_minute);
+        let tenant_quota = current.tenant_quotas.get(&(tenant, name)).and_then(active);
+        tenant_quota.or_else(|| current.global_quotas.get(&name).and_then(active))
+    }
+
+    /// Whether read-only mode is on.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.current.load().read_only_until.is_some_and(|until| self.is_active(until))
+    }
+
+    /// Counts one request against the most specific network limit that contains `address`.
+    ///
+    /// `key` is the address to count by: the full IPv4 address, or the /64 of an IPv6 address.
+    /// Returns `None` if no override covers the address, `Err(wait)` if the limit is exhausted.
+    pub(crate) fn check_network(&self, address: IpAddr, key: IpAddr) -> Option<Result<(), Duration>> {
+        let current = self.current.load();
+        let mut active = current.network_limits.iter().filter(|(_, until)| self.is_active(*until));
+        active.find(|(limit, _)| limit.network.contains(address)).map(|(limit, _)| limit.check(key))
+    }
+
+    fn is_active(&self, until: DateTime<Utc>) -> bool {
+        self.clock.now() < until
+    }
+
+    /// Loads the overrides once a second. Runs until the service stops.
+    pub async fn refresh_periodically(&self, store: &Credentials) {
+        let mut is_failing = false;
+        let mut cleaned_up = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(REFRESH_INTERVAL).await;
+            match self.refresh(store).await {
+                Ok(()) => is_failing = false,
+                Err(error) if !is_failing => {
+                    tracing::warn!(%error, "could not load operator overrides");
+                    is_failing = true;
+                }
+                Err(_) => {}
+            }
+            if cleaned_up.elapsed() > CLEANUP_INTERVAL {
+                let current = self.current.load();
+                for limiter in current.network_limits.iter().filter_map(|(limit, _)| limit.limiter.as_ref()) {
+                    limiter.retain_recent();
+                    limiter.shrink_to_fit();
+                }
+                cleaned_up = tokio::time::Instant::now();
+            }
+        }
+    }
+
+    /// Loads the overrides from the database.
+    ///
+    /// Called once before the first request is served: a restart must not lift a limit.
+    ///
+    /// # Errors
+    /// [`DbError`] if the database cannot be read; the previous overrides stay in force.
+    pub async fn refresh(&self, store: &Credentials) -> Result<(), DbError> {
+        let (overrides, unreadable) = store.overrides().await?;
+        let previous = self.current.load();
+        let next = Snapshot { unreadable, ..Snapshot::new(overrides, &previous) };
+        if next.unreadable > previous.unreadable {
+            event::override_unreadable(next.unreadable);
+        }
+        if next.read_only_until.is_some() != previous.read_only_until.is_some() {
+            tracing::warn!(until = ?next.read_only_until, "read-only mode changed");
+        }
+        self.current.store(Arc::new(next));
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    fn new(overrides: Vec<ActiveOverride>, previous: &Self) -> Self {
+        let mut next = Self::default();
+        for ActiveOverride { value, until } in overrides {
+            match value {
+                Override::Tenant { tenant, name, per_minute } => {
+                    next.tenant_quotas.insert((tenant, name), (per_minute, until));
+                }
+                Override::Class { name, per_minute } => {
+                    next.global_quotas.insert(name, (per_minute, until));
+                }
+                Override::Address { network, per_minute } => {
+                    // An unchanged limit keeps its counters.
+                    let same = |limit: &&Arc<NetworkLimit>| limit.network == network && limit.per_minute == per_minute;
+                    let kept = previous.network_limits.iter().map(|(limit, _)| limit).find(same).cloned();
+                    let limit = kept.unwrap_or_else(|| Arc::new(NetworkLimit::new(network, per_minute)));
+                    next.network_limits.push((limit, until));
+                }
+                Override::ReadOnly => next.read_only_until = Some(until),
+            }
+        }
+        next.network_limits.sort_by_key(|(limit, _)| std::cmp::Reverse(limit.network.prefix_len()));
+        next
+    }
+}
+
+impl NetworkLimit {
+    fn new(network: Network, per_minute: u32) -> Self {
+        let limiter = NonZeroU32::new(per_minute).map(governor::Quota::per_minute).map(DefaultKeyedRateLimiter::keyed);
+        Self { network, per_minute, limiter }
+    }
+
+    fn check(&self, key: IpAddr) -> Result<(), Duration> {
+        let Some(limiter) = &self.limiter else { return Err(BLOCKED_RETRY_AFTER) };
+        limiter.check_key(&key).map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn log_08_most_specific_network_limit_applies_until_it_expires() {
+        let clock = Clock::system();
+        let overrides = Overrides::new(clock.clone());
+        let load = |networks: &[(&str, u32)]| {
+            let until = clock.now() + TimeDelta::hours(1);
+            let active = |(network, per_minute): &(&str, u32)| ActiveOverride {
+                value: Override::Address { network: network.parse().unwrap(), per_minute: *per_minute },
+                until,
+            };
+            let next = Snapshot::new(networks.iter().map(active).collect(), &overrides.current.load());
+            overrides.current.store(Arc::new(next));
+        };
+        let check = |address: &str| {
+            let address = address.parse().unwrap();
+            overrides.check_network(address, address).map(|result| result.is_ok())
+        };
+        let networks = [("192.0.2.0/24", 0), ("2001:db8::/32", 1), ("192.0.2.7", 2)];
+        load(&networks);
+        assert_eq!([(); 3].map(|()| check("192.0.2.7")), [Some(true), Some(true), Some(false)]);
+        // Loading an unchanged limit keeps its counters.
+        load(&networks);
+        assert_eq!((check("192.0.2.7"), check("192.0.2.8")), (Some(false), Some(false)));
+        assert_eq!((check("2001:db8::1"), check("2001:db8::1"), check("2001:db9::1")), (Some(true), Some(false), None));
+        load(&[("192.0.2.7", 3)]);
+        assert_eq!((check("192.0.2.7"), check("192.0.2.8")), (Some(true), None));
+        clock.advance(Duration::from_secs(3_601));
+        assert_eq!(check("192.0.2.7"), None);
+    }
+}

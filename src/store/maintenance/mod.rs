@@ -1,0 +1,107 @@
+//! Work on the database that needs no permit: key rotation, sealing of the audit trail, renewal of
+//! pools and keys.
+//!
+//! Only [`crate::app`] and operator commands hold a [`Maintenance`]. A handler holds a
+//! [`Database`], which cannot be turned into one: so no handler opens a transaction without a
+//! permit (AUTHZ-04).
+
+mod audit_reader;
+mod operator;
+mod rotation;
+mod sealing;
+
+pub use audit_reader::{AuditReader, JournaledEvent, StoredSeal};
+pub use operator::{Operator, OperatorError, Rewrapped};
+pub use rotation::{KeyUse, ResealedBatch};
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::Database;
+use crate::{
+    crypto::{IndexKeys, MasterKeySettings},
+    db::{RetiredPools, UnfitDatabase},
+};
+
+/// The database as operators and the composition root see it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Maintenance(Database);
+
+impl Maintenance {
+    pub(super) fn new(database: Database) -> Self {
+        Self(database)
+    }
+
+    /// Checks that each login has exactly its rights and the schema the expected version, and that
+    /// every needed master key and index key is configured.
+    ///
+    /// # Errors
+    /// The first deviation found. The service must not serve with such a database.
+    pub async fn validate(&self) -> Result<(), UnfitDatabase> {
+        // Each login on its own: the URLs may name different databases.
+        self.0.writer.validate().await?;
+        self.0.reader.validate().await?;
+        self.0.keyring.validate().await
+    }
+
+    /// Connects the writer with this URL, after the same checks as at the start (SECRET-04).
+    ///
+    /// # Errors
+    /// The URL names another database, or its login fails a check; the old pool stays in use.
+    pub async fn renew_writer(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.writer.renew(url).await
+    }
+
+    /// Connects the reader with this URL; otherwise as [`renew_writer`](Self::renew_writer).
+    pub async fn renew_reader(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.reader.renew(url).await
+    }
+
+    /// Connects the login of data keys with this URL; otherwise as
+    /// [`renew_writer`](Self::renew_writer).
+    pub async fn renew_keys_login(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.keyring.renew_login(url).await
+    }
+
+    /// Takes new master keys into use.
+    ///
+    /// # Errors
+    /// A data key that opened before does not open with them; the old keys stay in use.
+    pub async fn renew_master_keys(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+        self.0.keyring.renew_master(keys).await
+    }
+
+    /// Takes a new vault token into use.
+    ///
+    /// # Errors
+    /// The vault refuses it; the old token stays in use.
+    pub async fn renew_vault_token(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+        self.0.keyring.renew_token(keys).await
+    }
+
+    /// Takes new index keys into use.
+    ///
+    /// # Errors
+    /// A key that rows are indexed by is missing; the old keys stay in use.
+    pub async fn renew_index_keys(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
+        self.0.keyring.renew_index(keys).await
+    }
+
+    /// Removes expired data keys from memory, once a second. Never ends.
+    pub async fn evict_expired_keys(&self) {
+        self.0.keyring.evict_expired().await;
+    }
+
+    /// Records the sizes of the connection pools as metrics.
+    pub fn record_pool_metrics(&self) {
+        self.0.writer.record_pool_metrics();
+        self.0.reader.record_pool_metrics();
+        self.0.keyring.record_pool_metrics();
+    }
+
+    /// Closes all connections after the work they are doing.
+    pub async fn close(&self) {
+        tokio::join!(self.0.writer.close(), self.0.reader.close(), self.0.keyring.close());
+    }
+}

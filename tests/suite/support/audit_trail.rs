@@ -1,0 +1,64 @@
+//! Helpers for tests of the audit trail: sealing, tampering as the owner of the database can, and
+//! `audit verify`.
+
+use std::path::Path;
+
+use secrecy::ExposeSecret as _;
+use service::dev::database::Urls;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::{binary, eventually, query, superuser};
+
+/// Seals almost at once.
+pub const SEAL_OFTEN: (&str, &str) = ("APP_AUDIT__SEAL_INTERVAL_MS", "20");
+
+const TRIGGERS_OFF: &str = "
+    alter table audit_events disable trigger all;
+    alter table audit_journal disable trigger all;
+    alter table audit_seals disable trigger all;";
+
+/// Runs `audit verify`: its findings, and its last output.
+pub fn verify(urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, String) {
+    let mut verify = binary();
+    verify.args(["audit", "verify"]).env("APP_PROFILE", "development");
+    verify.env("APP_DATABASE__BACKUP_URL", urls.backup.expose_secret());
+    if let Some(anchors) = anchors {
+        verify.arg("--anchors").arg(anchors);
+    }
+    let output = verify.output().unwrap();
+    let findings = String::from_utf8(output.stdout).unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    if output.status.success() {
+        return (Ok(()), findings);
+    }
+    assert!(log.contains("the audit trail was changed"), "{findings}{log}");
+    assert!(log.contains("audit_trail_invalid"), "{log}");
+    (Err(findings.lines().map(str::to_owned).collect()), log)
+}
+
+/// The position of the last sealed line of the journal, and of its last line.
+pub async fn seal_progress(urls: &Urls) -> (i64, i64) {
+    let number = async |sql: &str| query(&urls.owner, sql).await[0].parse::<i64>().unwrap();
+    (
+        number("select coalesce(max(upto), 0)::text from audit_seals").await,
+        number("select coalesce(max(position), 0)::text from audit_journal").await,
+    )
+}
+
+pub async fn until_all_is_sealed(urls: &Urls) {
+    eventually("all is sealed", async || {
+        let (sealed, last) = seal_progress(urls).await;
+        sealed == last
+    })
+    .await;
+}
+
+/// Changes the trail with its triggers off.
+pub async fn tamper(urls: &Urls, sql: &str) {
+    let mut superuser = superuser(urls).await;
+    let mut tx = superuser.begin().await.unwrap();
+    for sql in [TRIGGERS_OFF, sql] {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+}

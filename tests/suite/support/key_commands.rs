@@ -1,0 +1,197 @@
+//! The `keys` commands against a running service, and customers to check their effect with.
+//!
+//! Tests of CRYPTO-04 to CRYPTO-08 add customers through the API and run a command in this process
+//! ([`run_keys`]) or as the binary ([`run_keys_binary`]). Then they assert which keys the rows use,
+//! and that every customer is still readable and found.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use service::{
+    app,
+    authz::policy::Role,
+    domain::Clock,
+    ops::Keys,
+    settings::{LoginSettings, Settings},
+    store::SEALED_COLUMNS,
+};
+
+use super::{ACME, TestApp, UNTHROTTLED, Vault, binary, query, vault::TOKEN};
+
+/// Timeouts that keep a rotation short: it waits until no request can still use an older data key.
+pub const SHORT_TIMEOUTS: [(&str, &str); 2] =
+    [("APP_DATABASE__STATEMENT_TIMEOUT_MS", "1000"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000")];
+
+/// The expressions by which [`customers_by_key`] can count.
+pub const DATA_KEY: &str = "k.data_key";
+pub const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
+
+/// Counts the customers of Acme that are in a blind index.
+pub const COUNT_INDEXED: &str =
+    "select count(*)::text from customers where coalesce(email_index, tax_id_index) is not null";
+
+/// The environment of a service or command on the database of this app, with these changes. An
+/// empty value removes the variable.
+pub fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut variables = TestApp::variables(&app.database, app.issuer.url());
+    variables.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    variables.retain(|_, value| !value.is_empty());
+    variables
+}
+
+/// Runs a command in this process, as `main` does; returns its output lines, or its error.
+pub async fn run_keys(app: &TestApp, command: Keys, changes: &[(&str, &str)]) -> Result<Vec<String>, String> {
+    let settings = Settings::from_variables(variables(app, changes)).unwrap();
+    let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
+    let mut lines = Vec::new();
+    let result = command.run(&settings, Some(&operator), &Clock::system(), |line| lines.push(line)).await;
+    result.map(|()| lines).map_err(|error| error.to_string())
+}
+
+/// Runs the binary's `keys` with these arguments and the operator's login alone; returns standard
+/// output, or standard error if the command fails.
+pub async fn run_keys_binary(app: &TestApp, arguments: &[&str]) -> Result<String, String> {
+    run_keys_binary_with(app, arguments, None).await
+}
+
+/// The same with a value of `APP_KEYS__INDEX`.
+pub async fn run_keys_binary_with(
+    app: &TestApp,
+    arguments: &[&str],
+    index_keys: Option<&str>,
+) -> Result<String, String> {
+    let mut command = binary();
+    command.arg("keys").args(arguments).env("APP_PROFILE", "development");
+    command.env("APP_DATABASE__OPERATOR_URL", app.database.operator.expose_secret());
+    // A setting of the server. These commands do not read it, so its value may be wrong.
+    command.env("APP_HTTP__LISTEN", "nonsense").envs(index_keys.map(|keys| ("APP_KEYS__INDEX", keys)));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    if output.status.success() { Ok(stdout) } else { Err(stderr) }
+}
+
+/// Starts a replica on the database of this app with these changes, and drops it; returns the error
+/// if the start fails.
+pub async fn try_start(app: &TestApp, changes: &[(&str, &str)]) -> Result<(), String> {
+    let settings = Settings::from_variables(variables(app, changes)).unwrap();
+    let started = Box::pin(app::start(settings, Clock::system())).await;
+    started.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The error of a start that must fail.
+pub async fn start_error(app: &TestApp, changes: &[(&str, &str)]) -> String {
+    try_start(app, changes).await.expect_err("the start fails")
+}
+
+/// A customer with a value in every sealed field; `n` makes the values unique.
+pub fn customer(n: usize) -> Value {
+    json!({
+        "name": format!("Person {n}"), "email": format!("person-{n}@example.com"), "phone": "+491771234567",
+        "taxId": format!("DE-{n:06}"), "bankAccount": "GB33BUKB20201555555555", "address": format!("{n} Main Street"),
+    })
+}
+
+/// Adds the customers 0 to `count` - 1 to Acme; returns their paths.
+pub async fn add_customers(app: &TestApp, count: usize) -> Vec<String> {
+    let sales = app.user(Role::Sales);
+    let mut paths = Vec::new();
+    for n in 0..count {
+        let created = sales.post("/v1/customers", &customer(n)).await.ok(201);
+        paths.push(format!("/v1/customers/{}", created["id"].as_str().unwrap()));
+    }
+    paths
+}
+
+/// Asserts that each of the added customers can be read, and found by both indexes.
+pub async fn assert_customers_readable(app: &TestApp, paths: &[String]) {
+    let admin = app.user(Role::Admin);
+    for (n, path) in paths.iter().enumerate() {
+        let read = admin.get(path).await.ok(200);
+        let written = customer(n);
+        let fields = written.as_object().unwrap();
+        assert_eq!(fields.len(), SEALED_COLUMNS.len() + 1, "every sealed field and the name");
+        for (field, value) in fields {
+            // Callers of the test under load change the address.
+            let is_intact =
+                read[field] == *value || field == "address" && read[field].as_str().unwrap().contains(" Street");
+            assert!(is_intact, "{field} of {path}: {}", read[field]);
+        }
+    }
+    for query in ["email=person-1@example.com", "taxId=DE000001"] {
+        let page = admin.get(&format!("/v1/customers?{query}")).await.ok(200);
+        assert_eq!(page["items"][0]["email"], "person-1@example.com", "{query}");
+    }
+}
+
+/// The number of Acme's customers by the version of a key, each as `version: customers`.
+pub async fn customers_by_key(app: &TestApp, version: &str) -> Vec<String> {
+    let counts = format!(
+        "select concat({version}, ': ', count(*)) from customer_keys k join customers c on c.id = k.customer_id
+         group by {version} order by {version}"
+    );
+    query(&app.database.owner, &counts).await
+}
+
+/// SQL that saves a customer's row and row key, and all data keys, in a new schema.
+pub fn save_customer(schema: &str, id: &str) -> String {
+    format!(
+        "create schema {schema}; create table {schema}.customers as select * from customers where id = '{id}';
+         create table {schema}.keys as select * from customer_keys where customer_id = '{id}';
+         create table {schema}.data_keys as select * from data_keys"
+    )
+}
+
+/// SQL that restores what [`save_customer`] has saved in this schema.
+pub fn restore_customer(schema: &str) -> String {
+    format!(
+        "insert into data_keys select * from {schema}.data_keys on conflict do nothing;
+         update customer_keys k set data_key = s.data_key, wrapped = s.wrapped from {schema}.keys s
+         where k.customer_id = s.customer_id;
+         update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address,
+                                bank_account = s.bank_account
+         from {schema}.customers s where c.id = s.id"
+    )
+}
+
+/// SQL that stores this number of copies of one of Acme's customers, without row keys: their sealed
+/// fields cannot be decrypted.
+pub fn copy_customers(count: usize) -> String {
+    format!(
+        "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
+         select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
+         from (select * from customers where tenant_id = '{}' limit 1) c, generate_series(1, {count})",
+        ACME.id
+    )
+}
+
+/// Settings with the master keys of a vault, beside the keyset that wraps the demo data's keys.
+pub fn vault_and_keyset(url: &str) -> Vec<(&str, &str)> {
+    let vault = [("APP_KEYS__PROVIDER", "vault"), ("APP_KEYS__VAULT__URL", url), ("APP_KEYS__VAULT__TOKEN", TOKEN)];
+    UNTHROTTLED.into_iter().chain(vault).collect()
+}
+
+/// Settings with the master keys of a vault alone.
+pub fn vault_only(url: &str) -> Vec<(&str, &str)> {
+    [&vault_and_keyset(url)[..], &[("APP_KEYS__MASTER", "")]].concat()
+}
+
+/// Starts an app whose data keys are all wrapped by the vault.
+pub async fn start_with_vault(vault: &Vault) -> TestApp {
+    let url = vault.url();
+    let before = TestApp::start_with(&vault_and_keyset(&url)).await;
+    let lines = run_keys(&before, Keys::Rewrap, &vault_and_keyset(&url)).await.unwrap();
+    assert_eq!(lines, [format!("2 data keys are now wrapped by {}", vault_key(1))]);
+    let long_timeout = [&vault_only(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "4900")]].concat();
+    TestApp::start_on(before.database, &long_timeout).await
+}
+
+/// The name of a version of the vault's master key.
+pub fn vault_key(version: u32) -> String {
+    format!("vault:transit/{}:v{version}", env!("CARGO_PKG_NAME"))
+}
+
+/// The names of the master keys that wrap data keys.
+pub async fn wrapping_keys(app: &TestApp) -> Vec<String> {
+    query(&app.database.owner, "select distinct wrapped_by from data_keys order by 1").await
+}

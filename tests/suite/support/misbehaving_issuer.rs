@@ -1,0 +1,152 @@
+//! An issuer whose metadata, keys and availability a test controls ([`MisbehavingIssuer`]).
+//!
+//! It serves the discovery document and the key set over HTTP, can redirect, fail or grow too
+//! large, and counts the requests for each.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use http::{StatusCode, header};
+use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, web::Data};
+use serde_json::{Value, json};
+use service::authz::matrix::Scope;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::{
+    app::{ACME, AUDIENCE, TestApp},
+    keys::TestKey,
+};
+
+/// An issuer on its own socket, stopped on drop.
+pub struct MisbehavingIssuer {
+    pub url: String,
+    state: Arc<State>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct State {
+    metadata: Mutex<Value>,
+    keys: Mutex<Value>,
+    /// If set, every response is a redirect to this URL.
+    redirect: Mutex<Option<String>>,
+    down: AtomicBool,
+    discoveries: AtomicU64,
+    key_requests: AtomicU64,
+}
+
+impl MisbehavingIssuer {
+    /// Starts with these keys and correct metadata.
+    pub async fn with_keys(keys: &[&TestKey]) -> Self {
+        Self::at("127.0.0.1:0", keys).await
+    }
+
+    pub async fn at(address: &str, keys: &[&TestKey]) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        let state = Arc::new(State { metadata: Mutex::new(metadata), ..State::default() });
+        let app = Route::new()
+            .at("/.well-known/openid-configuration", get(discovery))
+            .at("/keys", get(key_set))
+            .data(Arc::clone(&state));
+        let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
+        let server = tokio::spawn(async move { Server::new_with_acceptor(acceptor).run(app).await.unwrap() });
+        let issuer = Self { url, state, server };
+        issuer.publish(keys);
+        issuer
+    }
+
+    pub fn publish(&self, keys: &[&TestKey]) {
+        self.publish_raw(json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }));
+    }
+
+    pub fn publish_raw(&self, document: Value) {
+        *self.state.keys.lock().unwrap() = document;
+    }
+
+    /// Sets a member of the discovery document.
+    pub fn set_metadata(&self, name: &str, value: impl Into<Value>) {
+        self.state.metadata.lock().unwrap()[name] = value.into();
+    }
+
+    /// Pads the discovery document to this length in bytes.
+    pub fn pad_to(&self, length: usize) {
+        self.set_metadata("padding", "");
+        let padding = length - self.state.metadata.lock().unwrap().to_string().len();
+        self.set_metadata("padding", "x".repeat(padding));
+    }
+
+    pub fn redirect_to(&self, url: impl Into<String>) {
+        *self.state.redirect.lock().unwrap() = Some(url.into());
+    }
+
+    pub fn set_down(&self, down: bool) {
+        self.state.down.store(down, Ordering::SeqCst);
+    }
+
+    /// The number of requests for the discovery document.
+    pub fn discoveries(&self) -> u64 {
+        self.state.discoveries.load(Ordering::SeqCst)
+    }
+
+    /// The number of requests for the key set.
+    pub fn key_requests(&self) -> u64 {
+        self.state.key_requests.load(Ordering::SeqCst)
+    }
+
+    /// A service that trusts this issuer. It may never become ready, so this does not wait.
+    pub async fn app(&self, variables: &[(&str, &str)]) -> TestApp {
+        let mut all = vec![("APP_OIDC__ISSUER", self.url.as_str())];
+        all.extend(variables);
+        TestApp::start_with(&all).await
+    }
+
+    /// The claims of a valid token of an administrator of Acme.
+    pub fn claims(&self, now: i64) -> Value {
+        let scopes = Scope::ALL.map(Scope::as_str).join(" ");
+        json!({
+            "iss": self.url, "aud": AUDIENCE, "sub": "somebody", "client_id": "some-client",
+            "iat": now, "exp": now + 600, "jti": uuid::Uuid::now_v7().to_string(),
+            "scope": scopes, "tenant_id": ACME.id.to_string(), "roles": ["admin"],
+        })
+    }
+
+    /// A valid token, signed with this key.
+    pub fn token(&self, key: &TestKey, now: i64) -> String {
+        let header = json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id });
+        key.sign_text(&header.to_string(), &self.claims(now).to_string())
+    }
+}
+
+impl Drop for MisbehavingIssuer {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl State {
+    fn respond(&self, document: &Mutex<Value>) -> Response {
+        if self.down.load(Ordering::SeqCst) {
+            return StatusCode::SERVICE_UNAVAILABLE.into();
+        }
+        if let Some(target) = self.redirect.lock().unwrap().as_ref() {
+            return Response::builder().status(StatusCode::FOUND).header(header::LOCATION, target).finish();
+        }
+        Response::builder().content_type("application/json").body(document.lock().unwrap().to_string())
+    }
+}
+
+#[handler]
+fn discovery(Data(state): Data<&Arc<State>>) -> Response {
+    state.discoveries.fetch_add(1, Ordering::SeqCst);
+    state.respond(&state.metadata)
+}
+
+#[handler]
+fn key_set(Data(state): Data<&Arc<State>>) -> Response {
+    state.key_requests.fetch_add(1, Ordering::SeqCst);
+    state.respond(&state.keys)
+}

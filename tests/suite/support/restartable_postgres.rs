@@ -1,0 +1,115 @@
+//! A PostgreSQL server for a single test ([`RestartablePostgres`]), which it may crash and restart.
+//!
+//! It is a process of this machine even if the other tests' server runs in a container, and it is
+//! durable: committed data survives a crash. `drills/outages.rs` uses it.
+
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use secrecy::ExposeSecret as _;
+use service::dev::{
+    database::{Cluster, Urls},
+    demo,
+    postgres::{Binaries, Durability, ExistingData, Server},
+};
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::eventually;
+
+/// Runs the server with the options of its last start, the port included, until standard input
+/// closes: so the server ends when this process ends in any way.
+const SUPERVISOR: &str = r#"
+eval "$(cat "$1/postmaster.opts") &"
+server=$!
+read -r _
+kill -INT "$server"
+wait "$server"
+"#;
+
+/// The server and its one database.
+pub struct RestartablePostgres {
+    pub database: Urls,
+    cluster: Cluster,
+    /// The requested folder; the server may have created its data elsewhere.
+    folder: PathBuf,
+    data: PathBuf,
+    running: Option<Child>,
+}
+
+impl RestartablePostgres {
+    /// Starts a server with the schema and the demo data.
+    pub async fn start() -> Self {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), |_| {}).await.unwrap();
+        let folder = target.join(format!("own-postgres-{}", Uuid::now_v7()));
+        let server = Server::start(&folder, &binaries, Durability::Durable, ExistingData::Keep).await.unwrap();
+        let cluster = Cluster::new(server.url()).unwrap();
+        let database = cluster.provision("own").await.unwrap();
+        let mut owner = PgConnection::connect(database.owner.expose_secret()).await.unwrap();
+        demo::seed(&mut owner, &database).await.unwrap();
+        owner.close().await.unwrap();
+        let mut admin = cluster.connect().await.unwrap();
+        let data_directory = "select current_setting('data_directory')";
+        let data: String = sqlx::query_scalar(data_directory).fetch_one(&mut admin).await.unwrap();
+        admin.close().await.unwrap();
+        // `Server` would take another free port; from here on the supervisor restarts it on this
+        // one.
+        server.stop().await;
+        let mut postgres = Self { database, cluster, folder, data: data.into(), running: None };
+        postgres.restart().await;
+        postgres
+    }
+
+    /// Stops the server with an immediate shutdown (SIGQUIT): it closes all connections without
+    /// flushing anything, and recovers from its write-ahead log at the next start.
+    pub async fn crash(&mut self) {
+        let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap();
+        let pid = file.lines().next().unwrap();
+        assert!(Command::new("kill").args(["-QUIT", pid]).status().unwrap().success());
+        let data = &self.data;
+        eventually("PostgreSQL is gone", async || !data.join("postmaster.pid").exists()).await;
+        stop(self.running.take());
+        assert!(self.cluster.connect().await.is_err(), "the server still responds");
+    }
+
+    /// Starts the server again, on the same port and with the same data.
+    pub async fn restart(&mut self) {
+        let root = self.data.parent().unwrap();
+        let owner = fs::metadata(&self.data).unwrap();
+        let log = OpenOptions::new().create(true).append(true).open(root.join("postgres.log")).unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SUPERVISOR, "supervisor"]).arg(&self.data).current_dir("/").process_group(0);
+        command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").env("PATH", "/usr/bin:/bin");
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        // If this process is root, the data belongs to an unprivileged user: PostgreSQL refuses
+        // root.
+        if fs::metadata(root.join("lock")).unwrap().uid() != owner.uid() {
+            command.uid(owner.uid()).gid(owner.gid());
+        }
+        self.running = Some(command.spawn().unwrap());
+        let cluster = &self.cluster;
+        eventually("PostgreSQL responds", async || cluster.connect().await.is_ok()).await;
+    }
+}
+
+/// Closes the supervisor's standard input and waits until it has ended.
+fn stop(running: Option<Child>) {
+    if let Some(mut child) = running {
+        drop(child.stdin.take());
+        let _ = child.wait();
+    }
+}
+
+impl Drop for RestartablePostgres {
+    fn drop(&mut self) {
+        stop(self.running.take());
+        for folder in self.data.parent().into_iter().chain([self.folder.as_path()]) {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
