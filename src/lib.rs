@@ -2,7 +2,7 @@
 //!
 //! # Modules
 //!
-//! From the bottom to the top; a module imports only modules that stand above it in this table.
+//! Lowest layer first; a module imports only from earlier rows.
 //! `tests/suite/architecture.rs` fails on an import in the other direction.
 //!
 //! | module | job |
@@ -15,7 +15,7 @@
 //! | [`settings`] | typed configuration, all faults reported at once |
 //! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
 //! | [`authn`] | credential → [`Principal`](authn::Principal) |
-//! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by the route matrix and the roles |
+//! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by route matrix and roles |
 //! | [`quota`] | token buckets per principal and tenant, operator overrides |
 //! | [`store`] | all SQL on tenant data; a transaction needs a permit |
 //! | [`http`] | request pipeline, strict parsing, OpenAPI document |
@@ -28,9 +28,10 @@
 //!
 //! # One request
 //!
-//! `edge` validates the request and finds the client address; `http` then authenticates
-//! (`authn`), counts (`quota`), authorizes (`authz`) and parses the body; the operation in `api`
-//! gets a `Permit` and calls `store`, which confines every statement to the tenant of that permit.
+//! `edge` finds the client address, applies its limits and validates the request. `http` then
+//! authenticates (`authn`), counts (`quota`), authorizes (`authz`) and parses the body. The
+//! operation in `api` gets a `Permit` and calls `store`, which confines every statement to the
+//! tenant of that permit.
 
 pub mod api;
 pub mod app;

@@ -1,6 +1,6 @@
 //! The command line: parses arguments, loads the settings that a command needs, and runs it.
 //!
-//! `service --help` lists the commands. `serve` runs the service ([`app`]); the others are operator
+//! `--help` lists the commands. `serve` runs the service ([`app`]); the others are operator
 //! commands ([`ops`]), checks, printed documents and, with the feature `dev`, the development
 //! stack.
 
@@ -44,8 +44,8 @@ enum Command {
     /// Verify the audit trail
     #[command(subcommand)]
     Audit(Audit),
-    /// Rotate or remove keys of sealed fields; needs the settings of `serve` unless stated
-    /// otherwise
+    /// Rotate keys of sealed fields, or retire them (`drop`, `forget-index`, `destroy`); needs the
+    /// settings of `serve` unless stated otherwise
     #[command(subcommand)]
     Keys(Keys),
     /// Write an encrypted backup, with the login of `APP_DATABASE__BACKUP_URL`

@@ -26,7 +26,7 @@ use serde_json::Value;
 use super::{Operations, Tag};
 use crate::{
     crypto,
-    http::{Context, document::complete, guard::Guarded},
+    http::{Context, document::complete, guard::GuardedRoutes},
     problem::{Kind, Problem},
 };
 
@@ -37,7 +37,7 @@ Multi-tenant API for orders, invoices and payments. Each call is confined to the
 
 **Errors** are problem documents (RFC 9457) with a stable `code`, a `traceId` and, for invalid input, `errors`. \
 Input that this document does not allow fails with 400; input that only the service can reject fails with 422. \
-An object of another tenant is answered with 404, like a missing object.
+A request for an object of another tenant returns 404, like one for a missing object.
 
 **Formats**: JSON in UTF-8 (RFC 8259); ids are UUIDs (RFC 9562); times are RFC 3339; amounts are integers in minor \
 units of an ISO 4217 currency.
@@ -205,17 +205,17 @@ impl Meta {
 /// `issuer`.
 #[must_use]
 pub fn document(issuer: &str, public_url: &str) -> Value {
-    complete(&service_without_routes().spec(), issuer, public_url)
+    complete(&service_metadata().spec(), issuer, public_url)
 }
 
-fn service_without_routes() -> OpenApiService<Guarded<Operations>, ()> {
-    OpenApiService::new(Guarded::<Operations>::without_routes(), TITLE, env!("CARGO_PKG_VERSION"))
+fn service_metadata() -> OpenApiService<GuardedRoutes<Operations>, ()> {
+    OpenApiService::new(GuardedRoutes::<Operations>::metadata_only(), TITLE, env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
 }
 
 /// Swagger UI with the document in it. Its policy allows exactly the scripts of the page, by hash.
 fn render_page(document: &Value) -> CachedText {
-    let service = service_without_routes();
+    let service = service_metadata();
     // `</` in the document could end the script element.
     let json = document.to_string().replace("</", "<\\/");
     let html = service.swagger_ui_html().replacen(&service.spec(), &json, 1);

@@ -1,10 +1,10 @@
 //! The operations of the public API and their schemas, without SQL and without access rules.
 //!
 //! An operation gets its [`Permit`](crate::authz::Permit) and the parsed request, calls
-//! [`crate::store`], and renders the response. [`Guarded`] wraps every route with the checks of its
-//! row in the route matrix, so they run before the first argument is read. An operation without a
-//! row stops the start. What is served is what is documented (THREAT-03). [`crate::app`] calls
-//! [`routes`].
+//! [`crate::store`], and renders the response. [`GuardedRoutes`] wraps every route with the checks
+//! of its row in the route matrix, so they run before the first argument is read. An operation
+//! without a row prevents startup. The router serves exactly the documented routes (THREAT-03).
+//! [`crate::app`] calls [`routes`].
 
 mod api_keys;
 mod audit;
@@ -28,7 +28,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     authz::matrix,
-    http::{Context, Guarded, RoutesError, ServedRoute, UncheckedKeyword, from_framework, schema::Schemas},
+    http::{Context, GuardedRoutes, RoutesError, ServedRoute, UncheckedKeyword, from_framework, schema::Schemas},
 };
 
 /// Groups of operations in the OpenAPI document.
@@ -100,8 +100,8 @@ pub fn check_schemas() -> Result<(), UncheckedKeyword> {
 pub fn routes(
     context: &Arc<Context>,
 ) -> Result<(impl Endpoint<Output = Response> + use<>, Vec<ServedRoute>), RoutesError> {
-    let guarded = Guarded::new(operations(context), context)?;
-    let served = guarded.served();
+    let guarded = GuardedRoutes::new(operations(context), context)?;
+    let served = guarded.list_routes();
     let service = OpenApiService::new(guarded, meta::TITLE, env!("CARGO_PKG_VERSION"));
     let endpoint = poem::IntoEndpoint::into_endpoint(service)
         .catch_all_error(|error: poem::Error| async move { from_framework(error).into_poem() })

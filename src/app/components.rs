@@ -1,7 +1,7 @@
 //! Construction of the service's parts and of its background tasks.
 //!
 //! [`super::start`] builds [`Components`] from the settings, wraps the routers into edge services,
-//! loads what a request needs from the first moment on, and starts the background tasks.
+//! loads revocations and overrides, and starts the background tasks.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -90,7 +90,7 @@ impl Components {
 
     /// Connects to the quota store and loads revocations and overrides. Called before the first
     /// request: without revocations no credential is accepted, and a restart must not lift a limit.
-    pub(super) async fn load(&self) -> Result<(), StartError> {
+    pub(super) async fn load_initial_state(&self) -> Result<(), StartError> {
         Box::pin(self.context.quotas.connect()).await;
         Box::pin(self.context.authenticator.load_revocations()).await.map_err(UnfitDatabase::from)?;
         Box::pin(self.context.overrides.refresh(&self.credentials)).await.map_err(UnfitDatabase::from)?;

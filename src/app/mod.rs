@@ -1,7 +1,7 @@
 //! The composition root: settings in, a running service out.
 //!
 //! `serve` and `dev` call [`start`], which binds the ports, builds the [`Components`] and starts
-//! the background tasks, and then [`App::run`], which serves until it is asked to stop (FAIL-03).
+//! the background tasks, and then [`App::run`], which serves until a stop signal (FAIL-03).
 
 mod components;
 mod secret_reload;
@@ -69,7 +69,8 @@ pub enum StartError {
     /// The per-address rate limit would reject every request.
     #[error("the per-address rate limit rejects every request; raise APP_THROTTLE__ADDRESS_PER_SECOND or _BURST")]
     Throttle,
-    /// An operation is not in the route matrix (THREAT-01), or a body's schema cannot be checked (INPUT-02).
+    /// An operation is not in the route matrix (THREAT-01), or a body's schema cannot be checked
+    /// (INPUT-02).
     #[error(transparent)]
     Routes(#[from] RoutesError),
 }
@@ -106,7 +107,7 @@ pub async fn start(
     let internal = internal.transpose()?;
     let service = components.edge_stack(routes, ListenerKind::Public, &settings)?;
     let public = BoundService { service, listener, address };
-    components.load().await?;
+    components.load_initial_state().await?;
     let listeners = std::iter::once(&public.listener).chain(internal.as_ref().map(|internal| &internal.listener));
     let background = components.start_tasks(&settings, listeners.filter_map(|listener| listener.tls.clone()));
     Ok(App { public, internal, served, http: settings.http, components, background })

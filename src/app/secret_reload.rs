@@ -21,7 +21,7 @@ use crate::{
 /// State of the secret reload.
 pub(crate) struct SecretReload {
     sources: Sources,
-    /// Profile at the start. Settings of another profile are not used.
+    /// Profile at startup. Settings of another profile are not used.
     profile: Profile,
     /// Digest of the files when they were last read.
     seen: Option<[u8; 32]>,
@@ -87,7 +87,7 @@ impl SecretReload {
             Err(faults) => return self.report_failure(ALL_SETTINGS, faults.to_string()),
         };
         if settings.profile != self.profile {
-            // Another profile has other safety checks, which run at the start only.
+            // Another profile has other safety checks, which run at startup only.
             return self.report_failure(ALL_SETTINGS, "the profile changed; restart the service".to_owned());
         }
         self.failures.remove(ALL_SETTINGS);
@@ -96,8 +96,8 @@ impl SecretReload {
             self.failures.remove(&read.setting);
         }
         // Concurrently, because the check of one secret may need another one's new login.
-        let renewals = changed.iter().map(|read| self.renew(&read.setting, &settings));
-        let outcomes = join_all(renewals).await;
+        let reloads = changed.iter().map(|read| self.reload_secret(&read.setting, &settings));
+        let outcomes = join_all(reloads).await;
         for (read, outcome) in changed.into_iter().zip(outcomes) {
             match outcome {
                 Ok(retired) => self.record_use(read, retired),
@@ -108,25 +108,25 @@ impl SecretReload {
 
     /// Validates a changed secret and takes it into use. Returns the connections that still use the
     /// previous password, if it is one of a database login.
-    async fn renew(&self, setting: &str, settings: &Settings) -> Result<Option<RetiredPools>, ReloadError> {
+    async fn reload_secret(&self, setting: &str, settings: &Settings) -> Result<Option<RetiredPools>, ReloadError> {
         let maintenance = &self.maintenance;
         let urls = &settings.database;
         let retired = match setting {
-            "APP_DATABASE__WRITER_URL" => maintenance.renew_writer(&urls.writer_url).await?,
-            "APP_DATABASE__READER_URL" => maintenance.renew_reader(&urls.reader_url).await?,
-            "APP_DATABASE__KEYS_URL" => maintenance.renew_keys_login(&urls.keys_url).await?,
-            "APP_DATABASE__AUTHN_URL" => self.credentials.renew(&urls.authn_url).await?,
+            "APP_DATABASE__WRITER_URL" => maintenance.reload_writer(&urls.writer_url).await?,
+            "APP_DATABASE__READER_URL" => maintenance.reload_reader(&urls.reader_url).await?,
+            "APP_DATABASE__KEYS_URL" => maintenance.reload_keys_login(&urls.keys_url).await?,
+            "APP_DATABASE__AUTHN_URL" => self.credentials.reload(&urls.authn_url).await?,
             "APP_KEYS__MASTER" => {
-                return Ok(maintenance.renew_master_keys(&settings.keys.master).await.map(|()| None)?);
+                return Ok(maintenance.reload_master_keys(&settings.keys.master).await.map(|()| None)?);
             }
             "APP_KEYS__VAULT__TOKEN" => {
-                return Ok(maintenance.renew_vault_token(&settings.keys.master).await.map(|()| None)?);
+                return Ok(maintenance.reload_vault_token(&settings.keys.master).await.map(|()| None)?);
             }
             "APP_KEYS__INDEX" => {
-                return Ok(maintenance.renew_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?);
+                return Ok(maintenance.reload_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?);
             }
             "APP_QUOTA__REDIS_URL" => {
-                return Ok(self.quotas.renew(&settings.quota).await.map(|()| None)?);
+                return Ok(self.quotas.reload(&settings.quota).await.map(|()| None)?);
             }
             // Each incident command reads it again.
             "APP_DATABASE__INCIDENTS_URL" => return Ok(None),

@@ -4,7 +4,7 @@
 //! - `<id>`: 44 characters, the UUIDs of the tenant and of the API key.
 //! - `<secret>`: 44 characters, 256 random bits.
 //! - `<checksum>`: 6 characters, the first four bytes of the SHA-256 of all text before it. Secret
-//!   scanners and this service recognise real keys by it, without a database query.
+//!   scanners and this service identify real keys by it, without a database query.
 //!
 //! Numbers are in base 62, so a double click selects the whole key.
 

@@ -1,7 +1,9 @@
-//! Queue for Argon2id hashing of API key secrets, with limits per tenant and per site (AUTHN-12).
+//! Queue for Argon2id hashing of API key secrets, with limits per tenant and per address prefix
+//! (AUTHN-12).
 //!
 //! [`super::api_keys`] hashes new secrets and verifies presented ones here. The queue bounds memory
-//! and CPU: few hashes run at a time, few requests wait, and no tenant or site can fill the queue.
+//! and CPU: few hashes run at a time, few requests wait, and no tenant or prefix can fill the
+//! queue.
 
 use std::{
     collections::HashMap,
@@ -130,7 +132,7 @@ impl HashQueue {
     }
 }
 
-/// The tenant or site that shares a part of the queue.
+/// The tenant or the address prefix that shares a part of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum QueueShare {
     Creation(TenantId),
@@ -158,14 +160,14 @@ impl QueueClass {
         match self {
             Self::Creation(tenant) => QueueShare::Creation(tenant),
             Self::Verified(tenant) => QueueShare::Verified(tenant),
-            Self::Unverified(source) => QueueShare::Unverified(site(source)),
+            Self::Unverified(source) => QueueShare::Unverified(address_prefix(source)),
         }
     }
 }
 
-/// The site of a source: an IPv4 address itself, or the /48 of an IPv6 address. A /48 is what one
-/// site is assigned (RFC 6177 section 2) and has 65 536 source networks.
-fn site(source: SourceNetwork) -> IpAddr {
+/// The IPv4 address of a source, or the /48 prefix of its IPv6 address. A subscriber gets up to a
+/// /48 (RFC 6177 section 2), which has 65,536 source networks (/64).
+fn address_prefix(source: SourceNetwork) -> IpAddr {
     match source.0 {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
         address @ IpAddr::V4(_) => address,
@@ -222,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn authn_12_networks_of_one_site_share_the_queue() {
-        let site_of = |text: &str| site(SourceNetwork(text.parse().unwrap())).to_string();
-        assert_eq!(site_of("2001:db8:1:ffff::"), "2001:db8:1::");
-        assert_eq!(site_of("2001:db8:2:ffff::"), "2001:db8:2::");
-        assert_eq!(site_of("192.0.2.7"), "192.0.2.7");
+    fn authn_12_networks_of_one_48_prefix_share_the_queue() {
+        let prefix_of = |text: &str| address_prefix(SourceNetwork(text.parse().unwrap())).to_string();
+        assert_eq!(prefix_of("2001:db8:1:ffff::"), "2001:db8:1::");
+        assert_eq!(prefix_of("2001:db8:2:ffff::"), "2001:db8:2::");
+        assert_eq!(prefix_of("192.0.2.7"), "192.0.2.7");
     }
 }

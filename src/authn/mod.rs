@@ -1,6 +1,6 @@
 //! Authentication: verifies a request's credential and makes the [`Principal`].
 //!
-//! Controls: RATE-06, FAIL-01; the other files name theirs. `http/guard.rs` calls
+//! Home of RATE-06; the other files name theirs. `http/guard.rs` calls
 //! [`Authenticator::authenticate`] before it reads anything else of a request.
 //!
 //! - [`credential`] extracts the one credential of a request.

@@ -1,8 +1,8 @@
 //! Token validation: signature, issuer, audience, times, token type and claims → [`Principal`].
 //!
 //! Controls: AUTHN-02, AUTHN-04, AUTHN-05, AUTHN-06, AUTHN-07. [`super::issuers`] calls
-//! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow RFC 8725
-//! and RFC 9068 section 4; certificate binding follows RFC 8705.
+//! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow
+//! RFC 8725 and RFC 9068 section 4; certificate binding follows RFC 8705.
 
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 

@@ -11,7 +11,8 @@
 //!    tenant and state ([`ObjectRule`]). Functions that change a loaded object demand it.
 //!
 //! `http/guard.rs` calls [`authorize`] before it reads a handler's arguments, and makes the permit.
-//! Constructors are private, so a handler that skips a check does not compile (`tests/misuse/`).
+//! Fields are private, and no constructor is visible outside the crate, so code that skips a check
+//! does not compile (`tests/misuse/`).
 
 pub mod actions;
 mod decision;

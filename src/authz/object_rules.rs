@@ -1,7 +1,7 @@
 //! Object rules: the state that each action requires of the object it changes (AUTHZ-04).
 //!
 //! [`Permit::for_object`](super::Permit::for_object) applies them to the loaded object, after it
-//! has compared tenants. A permit cannot be narrowed to an object type without a rule here.
+//! has compared tenants. A permit cannot be limited to an object type without a rule here.
 
 use super::{
     Change,

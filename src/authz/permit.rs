@@ -1,8 +1,8 @@
 //! Permits: typed proof that a caller may act, in its tenant or on one loaded object (AUTHZ-04).
 //!
 //! `http/guard.rs` turns the [`Grant`] of a request into a [`Permit`] and passes it to the handler.
-//! The handler passes it to `store`, or first narrows it to a loaded object. The fields are
-//! private, so no code outside this module makes a permit.
+//! The handler passes it to `store`, or first limits it to a loaded object. Fields are private:
+//! only [`Permit::from_grant`] makes a permit, from a grant, and code outside the crate cannot.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -80,9 +80,9 @@ pub enum ObjectDenied {
 }
 
 impl<A: Change> Permit<A> {
-    /// Narrows the permit to one loaded object: the second check, after the fetch (AUTHZ-04).
+    /// Limits the permit to one loaded object: the second check, after the fetch (AUTHZ-04).
     ///
-    /// Functions that change a loaded object demand the narrowed permit, so a handler cannot skip
+    /// Functions that change a loaded object demand an [`ObjectPermit`], so a handler cannot skip
     /// this check.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn authz_04_permit_does_not_narrow_to_another_tenants_object() {
+    fn authz_04_permit_is_denied_for_another_tenants_object() {
         let tenant = |n: u128| TenantId::from_uuid(uuid::Uuid::from_u128(n));
         let now = chrono::DateTime::UNIX_EPOCH;
         let key = ApiKey {

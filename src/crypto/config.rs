@@ -1,5 +1,5 @@
 //! Configuration of master keys (CRYPTO-04). `settings` reads it; [`MasterKeys`](super::MasterKeys)
-//! is built from it at the start and again when a secret in it changes.
+//! is built from it at startup and again when a secret in it changes.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ pub struct MasterKeySettings {
     pub keyset: Option<Arc<MasterKeyset>>,
     /// The vault, which never hands out its keys.
     pub vault: Option<VaultSettings>,
-    /// The provider that wraps new data keys; the other one only opens existing ones.
+    /// The provider that wraps new data keys; the other one only unwraps existing ones.
     pub provider: KeyProvider,
 }
 

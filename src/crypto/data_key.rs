@@ -2,7 +2,7 @@
 //!
 //! [`super::MasterKeys`] unwraps data keys. Each wrapped row key and each sealed field is bound by
 //! associated data to tenant, table, column, row and data key version. [`crate::store`] creates and
-//! opens row keys; only [`super::Sealed`] seals and opens fields with them.
+//! unwraps row keys; only [`super::Sealed`] seals and opens fields with them.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ impl DataKey {
     }
 
     /// Unwraps a stored row key. An error if it belongs to another row, table or data key.
-    pub fn open_row_key(&self, table: &'static str, row: Uuid, wrapped: Vec<u8>) -> Result<RowKey, SealError> {
+    pub fn unwrap_row_key(&self, table: &'static str, row: Uuid, wrapped: Vec<u8>) -> Result<RowKey, SealError> {
         let bytes = self.key.open(&self.context(table, row), &wrapped)?;
         self.row_key(row, bytes.as_slice().try_into().map_err(|_| SealError)?, wrapped)
     }
@@ -120,7 +120,7 @@ mod tests {
         let row = Uuid::from_u128(9);
         let fresh = data_key(1, 1, 7).new_row_key("customers", row).unwrap();
         let wrapped = fresh.wrapped().to_vec();
-        let same = data_key(1, 1, 7).open_row_key("customers", row, wrapped.clone()).unwrap();
+        let same = data_key(1, 1, 7).unwrap_row_key("customers", row, wrapped.clone()).unwrap();
         let sealed = fresh.seal("customers", "email", b"text").unwrap();
         assert_eq!(same.open("customers", "email", &sealed).unwrap().as_slice(), b"text");
         for (key, table, row) in [
@@ -130,7 +130,7 @@ mod tests {
             (data_key(1, 1, 7), "orders", row),
             (data_key(1, 1, 7), "customers", Uuid::from_u128(8)),
         ] {
-            assert!(key.open_row_key(table, row, wrapped.clone()).is_err(), "{key:?} {table} {row}");
+            assert!(key.unwrap_row_key(table, row, wrapped.clone()).is_err(), "{key:?} {table} {row}");
         }
         // A second key for the same row does not open what the first one sealed.
         let other = data_key(1, 1, 7).new_row_key("customers", row).unwrap();

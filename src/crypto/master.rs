@@ -35,11 +35,12 @@ pub struct WrappedDataKey {
     pub version: i32,
     /// The name of the master key that wraps it, such as `keyset:2` or `vault:transit/orders:v3`.
     pub wrapped_by: String,
-    /// The ciphertext. Only that master key opens it.
+    /// The ciphertext. Only that master key decrypts it.
     pub wrapped: Vec<u8>,
 }
 
-/// Why a data key cannot be wrapped or unwrapped. No data is lost: the right master key opens it.
+/// Why a data key cannot be wrapped or unwrapped. No data is lost: the right master key can unwrap
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MasterKeyError {
     /// The master key is not configured.
@@ -47,10 +48,10 @@ pub enum MasterKeyError {
     Missing(String),
     /// The master key of that name does not decrypt the data key.
     #[error(
-        "a data key does not open with master key {0}: another key has that version, or the row of data_keys was \
-         changed; configure the right key, or restore the row"
+        "a data key cannot be unwrapped with master key {0}: another key has that version, or the row of data_keys \
+         was changed; configure the right key, or restore the row"
     )]
-    DoesNotOpen(String),
+    CannotUnwrap(String),
     /// The check value of the master key differs from the recorded one.
     #[error(
         "master key {0} does not match the key previously registered under that version; configure that key, or give \
@@ -88,10 +89,10 @@ pub enum MasterKeyError {
 }
 
 impl MasterKeyError {
-    /// Whether the error concerns one data key only, so that other data keys may still open.
+    /// Whether the error concerns one data key only, so that others may still be unwrapped.
     #[must_use]
     pub fn concerns_one_data_key(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::DoesNotOpen(_) | Self::Refused { .. })
+        matches!(self, Self::Missing(_) | Self::CannotUnwrap(_) | Self::Refused { .. })
     }
 }
 
@@ -123,7 +124,7 @@ impl MasterKeys {
     }
 
     /// Unwraps a stored data key.
-    pub async fn open(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<DataKey, MasterKeyError> {
+    pub async fn unwrap_data_key(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<DataKey, MasterKeyError> {
         let bytes = self.unwrap(tenant, stored).await?;
         Ok(DataKey::new(tenant, stored.version, &bytes)?)
     }
@@ -180,7 +181,7 @@ impl MasterKeys {
         Ok(())
     }
 
-    /// Whether this is the name of a master key of a keyset, which opens data keys without a
+    /// Whether this is the name of a master key of a keyset, which unwraps data keys without a
     /// request.
     #[must_use]
     pub fn is_keyset_name(name: &str) -> bool {
@@ -191,21 +192,22 @@ impl MasterKeys {
         std::iter::once(&self.primary).chain(&self.other)
     }
 
-    /// Wraps key material and unwraps it again: what does not open must not be stored.
+    /// Wraps key material and unwraps it again: a ciphertext that cannot be unwrapped must not be
+    /// stored.
     async fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
         let wrapped = self.primary.wrap(tenant, version, bytes).await?;
-        let opened = self.unwrap(tenant, &wrapped).await?;
-        if opened.as_slice() == bytes { Ok(wrapped) } else { Err(MasterKeyError::DoesNotOpen(wrapped.wrapped_by)) }
+        let unwrapped = self.unwrap(tenant, &wrapped).await?;
+        if unwrapped.as_slice() == bytes { Ok(wrapped) } else { Err(MasterKeyError::CannotUnwrap(wrapped.wrapped_by)) }
     }
 
     async fn unwrap(&self, tenant: Uuid, stored: &WrappedDataKey) -> Result<Zeroizing<[u8; 32]>, MasterKeyError> {
         let name = &stored.wrapped_by;
-        let opened = match self.providers().find(|provider| provider.has(name)) {
+        let unwrapped = match self.providers().find(|provider| provider.has(name)) {
             Some(Provider::Keyset(keyset)) => keyset.unwrap(tenant, stored)?,
             Some(Provider::Vault(vault)) => vault.unwrap(tenant, stored).await?,
             None => return Err(MasterKeyError::Missing(name.clone())),
         };
-        let bytes = opened.as_slice().try_into().map_err(|_| MasterKeyError::DoesNotOpen(name.clone()))?;
+        let bytes = unwrapped.as_slice().try_into().map_err(|_| MasterKeyError::CannotUnwrap(name.clone()))?;
         Ok(Zeroizing::new(bytes))
     }
 }
@@ -215,7 +217,7 @@ impl MasterKeys {
 async fn check_vault(vault: &Transit) -> Result<String, MasterKeyError> {
     let trial = vault.wrap(Uuid::nil(), 0, &[0; 32]).await?;
     if vault.unwrap(Uuid::nil(), &trial).await?.as_slice() != [0; 32] {
-        return Err(MasterKeyError::DoesNotOpen(trial.wrapped_by));
+        return Err(MasterKeyError::CannotUnwrap(trial.wrapped_by));
     }
     let other_version = WrappedDataKey { version: 1, ..trial.clone() };
     match vault.unwrap(Uuid::nil(), &other_version).await {
@@ -267,7 +269,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn crypto_05_rewrapped_data_key_opens_without_the_old_master_key() {
+    async fn crypto_05_rewrapped_data_key_needs_no_old_master_key() {
         let tenant = Uuid::from_u128(1);
         let old = keys(&part(1, 0));
         let both = keys(&[part(2, 64), part(1, 0)].join(","));
@@ -282,7 +284,9 @@ pub(super) mod tests {
         );
         let rewrapped = both.rewrap(&both.primary().await.unwrap(), tenant, &stored).await.unwrap().unwrap();
         assert_eq!((rewrapped.version, rewrapped.wrapped_by.as_str()), (5, "keyset:2"));
-        assert!(new.open(tenant, &rewrapped).await.unwrap().open_row_key("customers", tenant, row).is_ok());
+        assert!(
+            new.unwrap_data_key(tenant, &rewrapped).await.unwrap().unwrap_row_key("customers", tenant, row).is_ok()
+        );
     }
 
     #[tokio::test]
@@ -290,16 +294,19 @@ pub(super) mod tests {
         let tenant = Uuid::from_u128(1);
         let both = keys(&[part(2, 64), part(1, 0)].join(","));
         let (_, stored) = both.generate(tenant, 5).await.unwrap();
-        assert!(both.open(tenant, &stored).await.is_ok());
-        let does_not_open = |name: &str| MasterKeyError::DoesNotOpen(name.to_owned());
-        assert_eq!(both.open(Uuid::from_u128(2), &stored).await.unwrap_err(), does_not_open("keyset:2"));
+        assert!(both.unwrap_data_key(tenant, &stored).await.is_ok());
+        let cannot_unwrap = |name: &str| MasterKeyError::CannotUnwrap(name.to_owned());
+        assert_eq!(both.unwrap_data_key(Uuid::from_u128(2), &stored).await.unwrap_err(), cannot_unwrap("keyset:2"));
         let other = WrappedDataKey { version: 6, ..stored.clone() };
-        assert_eq!(both.open(tenant, &other).await.unwrap_err(), does_not_open("keyset:2"));
+        assert_eq!(both.unwrap_data_key(tenant, &other).await.unwrap_err(), cannot_unwrap("keyset:2"));
         let other = WrappedDataKey { wrapped_by: "keyset:1".to_owned(), ..stored.clone() };
-        assert_eq!(both.open(tenant, &other).await.unwrap_err(), does_not_open("keyset:1"));
+        assert_eq!(both.unwrap_data_key(tenant, &other).await.unwrap_err(), cannot_unwrap("keyset:1"));
         let different = keys(&part(2, 128));
-        assert_eq!(different.open(tenant, &stored).await.unwrap_err(), does_not_open("keyset:2"));
+        assert_eq!(different.unwrap_data_key(tenant, &stored).await.unwrap_err(), cannot_unwrap("keyset:2"));
         let without = keys(&part(3, 64));
-        assert_eq!(without.open(tenant, &stored).await.unwrap_err(), MasterKeyError::Missing("keyset:2".to_owned()));
+        assert_eq!(
+            without.unwrap_data_key(tenant, &stored).await.unwrap_err(),
+            MasterKeyError::Missing("keyset:2".to_owned())
+        );
     }
 }

@@ -62,7 +62,7 @@ impl MasterKeyset {
         Ok(key.seal(&check_value_context(*master), CHECK_PLAINTEXT)?)
     }
 
-    /// Whether the master key of this name opens its stored check value. Also true if the keyset
+    /// Whether the master key of this name decrypts its stored check value. Also true if the keyset
     /// has no such key.
     pub(super) fn matches_check_value(&self, name: &str, check_value: &[u8]) -> bool {
         self.key(name).is_none_or(|(master, key)| {
@@ -75,7 +75,7 @@ impl MasterKeyset {
         let name = &stored.wrapped_by;
         let (master, key) = self.key(name).ok_or_else(|| MasterKeyError::Missing(name.clone()))?;
         let context = data_key_context(tenant, stored.version, master);
-        key.open(&context, &stored.wrapped).map_err(|_| MasterKeyError::DoesNotOpen(name.clone()))
+        key.open(&context, &stored.wrapped).map_err(|_| MasterKeyError::CannotUnwrap(name.clone()))
     }
 }
 

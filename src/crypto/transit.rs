@@ -142,16 +142,16 @@ impl Transit {
         stored: &WrappedDataKey,
     ) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let name = &stored.wrapped_by;
-        let does_not_open = || MasterKeyError::DoesNotOpen(name.clone());
-        let ciphertext = std::str::from_utf8(&stored.wrapped).map_err(|_| does_not_open())?;
-        let master = version_of(ciphertext).ok_or_else(does_not_open)?;
+        let cannot_unwrap = || MasterKeyError::CannotUnwrap(name.clone());
+        let ciphertext = std::str::from_utf8(&stored.wrapped).map_err(|_| cannot_unwrap())?;
+        let master = version_of(ciphertext).ok_or_else(cannot_unwrap)?;
         if *name != format!("{}:v{master}", self.name) {
-            return Err(does_not_open());
+            return Err(cannot_unwrap());
         }
         let body = Decrypt { ciphertext, associated_data: &associated_data(tenant, stored.version) };
         let Decrypted { plaintext } = self.post(&self.decrypt_url, &body, name).await?;
         let plaintext = Zeroizing::new(plaintext);
-        STANDARD.decode(plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| does_not_open())
+        STANDARD.decode(plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| cannot_unwrap())
     }
 
     /// Sends a request, unless the circuit breaker is open. `name` is the master key for errors.

@@ -30,7 +30,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pool: RotatingPool,
-    /// One connection for revocations, used at the start and while no listener is connected. A
+    /// One connection for revocations, used at startup and while no listener is connected. A
     /// separate pool, so that it does not queue behind look-ups of API keys.
     revocations: RotatingPool,
     /// One connection for operator overrides, for the same reason.
@@ -96,14 +96,14 @@ impl OverrideRow {
     /// `None`: the row is of a kind, or has a value, that this version cannot parse.
     fn parse(self) -> Option<ActiveOverride> {
         let per_minute = u32::try_from(self.per_minute.unwrap_or_default()).ok()?;
-        let measure = match (self.kind.as_str(), self.of_tenant.map(TenantId::from_uuid)) {
-            ("tenant", Some(tenant)) => Override::Tenant { tenant, name: self.target.parse().ok()?, per_minute },
-            ("class", None) => Override::Class { name: self.target.parse().ok()?, per_minute },
-            ("address", None) => Override::Address { network: self.target.parse().ok()?, per_minute },
+        let value = match (self.kind.as_str(), self.of_tenant.map(TenantId::from_uuid)) {
+            ("tenant", Some(tenant)) => Override::TenantQuota { tenant, name: self.target.parse().ok()?, per_minute },
+            ("class", None) => Override::GlobalQuota { name: self.target.parse().ok()?, per_minute },
+            ("address", None) => Override::NetworkLimit { network: self.target.parse().ok()?, per_minute },
             ("read_only", None) => Override::ReadOnly,
             _ => return None,
         };
-        Some(ActiveOverride { value: measure, until: self.until })
+        Some(ActiveOverride { value, until: self.until })
     }
 }
 
@@ -121,10 +121,10 @@ impl Credentials {
         self.pool.validate().await
     }
 
-    /// Replaces the pools by ones of this URL, after the same checks as at the start (SECRET-04).
-    pub async fn renew(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        let retired = self.pool.renew(url).await?;
-        Ok(retired.merge(self.revocations.renew_unchecked(url)?).merge(self.overrides.renew_unchecked(url)?))
+    /// Replaces the pools by ones of this URL, after the same checks as at startup (SECRET-04).
+    pub async fn reload(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        let retired = self.pool.reload(url).await?;
+        Ok(retired.merge(self.revocations.reload_unchecked(url)?).merge(self.overrides.reload_unchecked(url)?))
     }
 
     /// Closes all connections after the work they do.

@@ -1,9 +1,9 @@
 //! Cache of unwrapped data keys, with a time-to-live and a size limit (CRYPTO-04, CRYPTO-05).
 //!
 //! In: wrapped data keys from `data_keys`, and master keys from the settings or a vault. Out: data
-//! keys to seal and to open keys of rows with, and the keys of blind indexes. A look-up is
+//! keys, which wrap and unwrap row keys, and the keys of blind indexes. A look-up is
 //! single-flight: concurrent requests for one data key cause one read and one unwrap.
-//! [`crate::store`] uses it; `checks` validates keys at the start and before each renewal.
+//! [`crate::store`] uses it; `checks` validates keys at startup and before each reload.
 
 mod checks;
 
@@ -36,14 +36,14 @@ const KEY_TTL: Duration = Duration::from_mins(1);
 pub(crate) struct Keyring {
     stored: DataKeys,
     master: ArcSwap<MasterKeys>,
-    /// The settings of `master`. Locked during a renewal, so that renewals run one at a time.
+    /// The settings of `master`. Locked during a reload, so that reloads run one at a time.
     master_settings: Mutex<MasterKeySettings>,
     index: ArcSwap<IndexKeys>,
     clock: Clock,
     keys: Cache<(TenantId, i32), CachedKey>,
     newest: Cache<TenantId, CachedKey>,
-    /// Time-to-live of the fact that a data key is the newest of its tenant.
-    pub(crate) refresh: Duration,
+    /// How long the newest data key of a tenant is cached.
+    pub(crate) newest_ttl: Duration,
 }
 
 /// The state of a stored data key.
@@ -53,7 +53,7 @@ pub struct DataKeyState {
     pub version: i32,
     /// The name of the master key that wraps it, such as `keyset:2`.
     pub wrapped_by: String,
-    /// Why it does not open; `None` if it does.
+    /// Why it cannot be unwrapped; `None` if it can.
     pub fault: Option<MasterKeyError>,
 }
 
@@ -73,12 +73,12 @@ impl Keyring {
             clock,
             keys: Cache::new(CACHE_SIZE),
             newest: Cache::new(CACHE_SIZE),
-            refresh: keys.refresh,
+            newest_ttl: keys.refresh,
         })
     }
 
-    pub(crate) async fn renew_login(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.stored.0.renew(url).await
+    pub(crate) async fn reload_login(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.stored.0.reload(url).await
     }
 
     /// Removes expired keys once a second. Without it, an expired key would stay in memory until
@@ -88,7 +88,7 @@ impl Keyring {
         loop {
             tick.tick().await;
             self.keys.retain(|_, cached| cached.is_younger_than(KEY_TTL));
-            self.newest.retain(|_, cached| cached.is_younger_than(self.refresh));
+            self.newest.retain(|_, cached| cached.is_younger_than(self.newest_ttl));
         }
     }
 
@@ -110,8 +110,8 @@ impl Keyring {
     /// data key.
     pub(crate) async fn newest(&self, tenant: TenantId) -> Result<Arc<DataKey>, DbError> {
         match self.newest.get(&tenant) {
-            Some(cached) if cached.is_younger_than(self.refresh) => return Ok(cached.key),
-            Some(_) => drop(self.newest.remove_if(&tenant, |cached| !cached.is_younger_than(self.refresh))),
+            Some(cached) if cached.is_younger_than(self.newest_ttl) => return Ok(cached.key),
+            Some(_) => drop(self.newest.remove_if(&tenant, |cached| !cached.is_younger_than(self.newest_ttl))),
             None => {}
         }
         // Boxed, since the future is large and seldom needed.
@@ -137,12 +137,12 @@ impl Keyring {
         self.stored.tenants().await
     }
 
-    /// Reads the state of the data keys of a tenant, in order of version. Tries to open each.
+    /// Reads the state of the data keys of a tenant, in order of version. Tries to unwrap each.
     pub(crate) async fn versions(&self, tenant: TenantId) -> Result<Vec<DataKeyState>, DbError> {
         let master = self.master.load_full();
         let mut states = Vec::new();
         for key in self.stored.all(tenant).await? {
-            let fault = master.open(tenant.uuid(), &key).await.err();
+            let fault = master.unwrap_data_key(tenant.uuid(), &key).await.err();
             states.push(DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault });
         }
         Ok(states)
@@ -155,7 +155,7 @@ impl Keyring {
     }
 
     /// Adds the next data key of a tenant. This replica uses it for new rows at once, others within
-    /// `refresh`.
+    /// `newest_ttl`.
     pub(crate) async fn add_next(&self, tenant: TenantId) -> Result<i32, DbError> {
         let newest = self.stored.newest(tenant).await?.map_or(0, |key| key.version);
         self.add(tenant, newest.checked_add(1).ok_or(DbError::Inconsistent)?).await?;
@@ -194,11 +194,11 @@ impl Keyring {
             Some(_) => drop(self.keys.remove_if(&id, |cached| !cached.is_younger_than(KEY_TTL))),
             None => {}
         }
-        let open = Box::pin(self.keys.get_or_insert_async(&id, self.open_stored(tenant, version, stored)));
-        Ok(open.await?.key)
+        let unwrap = Box::pin(self.keys.get_or_insert_async(&id, self.unwrap_stored(tenant, version, stored)));
+        Ok(unwrap.await?.key)
     }
 
-    async fn open_stored(
+    async fn unwrap_stored(
         &self,
         tenant: TenantId,
         version: i32,
@@ -210,7 +210,7 @@ impl Keyring {
             Some(stored) => stored.clone(),
             None => self.stored.get(tenant, version).await?,
         };
-        let opened = self.master.load_full().open(tenant.uuid(), &stored).await.inspect_err(|error| {
+        let unwrapped = self.master.load_full().unwrap_data_key(tenant.uuid(), &stored).await.inspect_err(|error| {
             if matches!(error, MasterKeyError::Unavailable { .. }) {
                 // The key may be valid. The vault may have a new token in its file.
                 self.stored.0.reload_secrets();
@@ -218,7 +218,7 @@ impl Keyring {
                 event::data_key_invalid(&tenant.to_string(), version, error);
             }
         });
-        Ok(CachedKey { key: Arc::new(opened?), read_at })
+        Ok(CachedKey { key: Arc::new(unwrapped?), read_at })
     }
 }
 
@@ -228,14 +228,14 @@ impl CachedKey {
     }
 }
 
-/// Opens the key of a row with its data key. Reports a failure as an event.
-pub(crate) fn open_row_key(
+/// Unwraps the key of a row with its data key. Reports a failure as an event.
+pub(crate) fn unwrap_row_key(
     key: &DataKey,
     tenant: TenantId,
     (table, row): (&'static str, uuid::Uuid),
     wrapped: Vec<u8>,
 ) -> Result<RowKey, SealError> {
-    key.open_row_key(table, row, wrapped).inspect_err(|_| {
+    key.unwrap_row_key(table, row, wrapped).inspect_err(|_| {
         event::sealed_key_invalid(&tenant.to_string(), table, &row.to_string(), key.version());
     })
 }

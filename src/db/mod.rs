@@ -16,7 +16,7 @@ mod tracing_executor;
 pub(crate) use credentials::ApiKeyRow;
 pub use credentials::{Credentials, StoredApiKey};
 pub use keyring::DataKeyState;
-pub(crate) use keyring::{Keyring, open_row_key};
+pub(crate) use keyring::{Keyring, unwrap_row_key};
 pub use migrate::{MigrateError, migrate};
 pub use revocation_feed::{Notification, RevocationFeed};
 pub(crate) use role_check::DbRole;
@@ -54,10 +54,10 @@ pub enum DbError {
     /// A data key was destroyed, and with it everything that it sealed.
     #[error("the data key of the tenant was destroyed")]
     KeyDestroyed,
-    /// A data key does not open: the service lacks its master key.
+    /// A data key cannot be unwrapped: the service lacks its master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
-    /// A sealed field or a wrapped key does not open.
+    /// A sealed field cannot be opened, or a wrapped key cannot be unwrapped.
     #[error(transparent)]
     Sealed(#[from] SealError),
     /// The database rejected the statement, or a stored row breaks a rule of the domain.
@@ -75,12 +75,14 @@ pub enum UnfitDatabase {
     #[error(transparent)]
     Store(#[from] DbError),
     /// A login has more privileges than its role (AUTHZ-08).
-    #[error("login {login}: {excess}; use the logins of deploy/roles.sql")]
+    #[error(
+        "login {login} has rights that deploy/rights.txt does not list: {excess}; use the logins of deploy/roles.sql"
+    )]
     Privileged {
         /// The name of the login.
         login: String,
-        /// The privilege that the login must not have.
-        excess: &'static str,
+        /// The first rights that the login must not have.
+        excess: String,
     },
     /// A table does not isolate tenants (AUTHZ-07).
     #[error(
@@ -104,17 +106,19 @@ pub enum UnfitDatabase {
     #[error(transparent)]
     IndexKey(#[from] IndexKeyError),
     /// A login lacks a privilege of its role.
-    #[error("login {login} {missing}; grant it its role of deploy/roles.sql")]
+    #[error(
+        "login {login} lacks rights of deploy/rights.txt: {missing}; grant it its role of deploy/roles.sql, and run `migrate`"
+    )]
     MissingPrivilege {
         /// The name of the login.
         login: String,
-        /// The privilege that the login lacks.
-        missing: &'static str,
+        /// The first rights that the login lacks.
+        missing: String,
     },
-    /// The settings name another provider of master keys than at the start.
+    /// The settings name another provider of master keys than at startup.
     #[error("the provider of master keys changed; restart the service")]
     OtherProvider,
-    /// A renewal may change login and password, and no other part of the URL.
+    /// A reload may change login and password, and no other part of the URL.
     #[error("host, port, database name or a parameter of the URL changed; restart the service")]
     DifferentDatabase,
     /// The schema is not the one that this binary was built for.

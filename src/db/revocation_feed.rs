@@ -11,7 +11,7 @@ use super::{
     DbError,
     credentials::with_timeout,
     parse_stored,
-    rotating_pool::{PoolRenewals, RotatingPool},
+    rotating_pool::{PoolReloads, RotatingPool},
     tracing_executor::TracingExecutor,
 };
 use crate::domain::{Revocation, TenantId};
@@ -45,7 +45,7 @@ impl TryFrom<RevocationRow> for Revocation {
 #[derive(Debug)]
 pub struct RevocationFeed {
     listener: PgListener,
-    renewals: PoolRenewals,
+    reloads: PoolReloads,
     /// All transactions before this one (`xid8`) had ended at the last read of revocations.
     horizon: String,
 }
@@ -62,7 +62,7 @@ pub enum Notification {
 impl RevocationFeed {
     /// Opens a connection that listens for notifications.
     pub(super) async fn open(revocations: &RotatingPool) -> Result<Self, DbError> {
-        let renewals = revocations.renewals();
+        let reloads = revocations.reloads();
         let current = revocations.pool();
         // A separate pool, since a silent listener is never given back.
         let pool = current.options().clone().connect_lazy_with(current.connect_options().as_ref().clone());
@@ -71,7 +71,7 @@ impl RevocationFeed {
             // A lost connection is an error, since notifications may have been missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
-            Ok(Self { listener, renewals, horizon: first_transaction() })
+            Ok(Self { listener, reloads, horizon: first_transaction() })
         };
         with_timeout(listen).await
     }
@@ -81,7 +81,7 @@ impl RevocationFeed {
     pub async fn next(&mut self) -> Result<Notification, DbError> {
         let notification = tokio::select! {
             notification = self.listener.try_recv() => notification?,
-            () = self.renewals.next() => None,
+            () = self.reloads.next() => None,
         };
         let notification = notification.ok_or(DbError::Unavailable(sqlx::Error::PoolClosed))?;
         let tenant = notification.payload().parse().map(TenantId::from_uuid);

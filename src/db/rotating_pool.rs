@@ -3,7 +3,7 @@
 //! In: a URL, the role of the login and the pool settings. Out: connections, and transactions that
 //! are confined to a tenant (AUTHZ-07). If the server refuses the password, a request waits for the
 //! next one up to the acquire time-out (FAIL-01). [`crate::store`], `credentials` and `keyring`
-//! hold one pool per login; `secret_reload` renews them.
+//! hold one pool per login; `secret_reload` replaces them.
 
 use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ const LISTENER_GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct RotatingPool {
     role: DbRole,
     settings: Arc<settings::Database>,
-    /// The URL without login and password. A renewal must not change it.
+    /// The URL without login and password. A reload must not change it.
     server: Url,
     current: watch::Sender<Generation>,
     sources: Sources,
@@ -44,13 +44,13 @@ pub(crate) struct RotatingPool {
 #[derive(Clone, Debug)]
 struct Generation {
     pool: PgPool,
-    /// Number of renewals before this one.
+    /// Number of reloads before this one.
     number: u64,
 }
 
-/// Notifies of renewals of a pool.
+/// Notifies of reloads of a pool.
 #[derive(Debug)]
-pub(crate) struct PoolRenewals(watch::Receiver<Generation>);
+pub(crate) struct PoolReloads(watch::Receiver<Generation>);
 
 /// Pools with the previous password.
 #[must_use = "their connections stay open until `close`"]
@@ -77,7 +77,7 @@ impl RotatingPool {
         validate(&self.pool(), self.role).await
     }
 
-    /// The current pool. After a renewal it closes, but no sooner than the acquire time-out.
+    /// The current pool. After a reload it closes, but no sooner than the acquire time-out.
     pub(crate) fn pool(&self) -> PgPool {
         self.current.borrow().pool.clone()
     }
@@ -118,24 +118,24 @@ impl RotatingPool {
     /// wait ends after the acquire time-out. `None`: nothing follows the files, or no new password
     /// came in time.
     async fn wait_for_newer(&self, refused: Generation) -> Option<PgPool> {
-        let mut renewed = self.current.subscribe();
+        let mut reloaded = self.current.subscribe();
         if !self.sources.are_followed() {
             return None;
         }
         self.reload_secrets();
-        let newer = renewed.wait_for(|current| current.number > refused.number);
+        let newer = reloaded.wait_for(|current| current.number > refused.number);
         let limit = refused.pool.options().get_acquire_timeout();
         let newer = tokio::time::timeout(limit, newer).await.ok()?.ok()?;
         Some(newer.pool.clone())
     }
 
-    /// Subscribes to renewals from now on.
-    pub(crate) fn renewals(&self) -> PoolRenewals {
-        PoolRenewals(self.current.subscribe())
+    /// Subscribes to reloads from now on.
+    pub(crate) fn reloads(&self) -> PoolReloads {
+        PoolReloads(self.current.subscribe())
     }
 
-    /// Replaces the pool by one of this URL, after the same checks as at the start.
-    pub(crate) async fn renew(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+    /// Replaces the pool by one of this URL, after the same checks as at startup.
+    pub(crate) async fn reload(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
         let pool = open_pool(url, &self.settings)?;
         if without_credentials(url)? != self.server {
             return Err(UnfitDatabase::DifferentDatabase);
@@ -147,9 +147,9 @@ impl RotatingPool {
         Ok(self.replace(pool))
     }
 
-    /// Replaces the pool without checks. For a URL that [`renew`](Self::renew) has just accepted
+    /// Replaces the pool without checks. For a URL that [`reload`](Self::reload) has just accepted
     /// for another pool of the same login.
-    pub(crate) fn renew_unchecked(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+    pub(crate) fn reload_unchecked(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
         Ok(self.replace(open_pool(url, &self.settings)?))
     }
 
@@ -189,10 +189,10 @@ impl RotatingPool {
     }
 }
 
-impl PoolRenewals {
-    /// Waits for the next renewal.
+impl PoolReloads {
+    /// Waits for the next reload.
     pub(crate) async fn next(&mut self) {
-        // An error means that the pool is gone, which ends the wait as a renewal does.
+        // An error means that the pool is gone, which ends the wait as a reload does.
         let _ = self.0.changed().await;
     }
 }
@@ -228,10 +228,8 @@ pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatab
 /// Runs all checks on one connection: the pool would open one for nearly each check.
 async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
     let mut connection = pool.acquire().await.map_err(DbError::from)?;
-    role_check::check_excess_privileges(&mut connection, role).await?;
-    role_check::check_no_table_access(&mut connection, role).await?;
     migrate::check_version(&mut connection).await?;
-    role_check::check_missing_privileges(&mut connection, role).await?;
+    role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
     role_check::check_append_only(&mut connection).await
 }

@@ -100,7 +100,7 @@ async fn load_or_create_data_key(
         sqlx::query_as(newest).bind(tenant.uuid()).fetch_optional(&mut *owner).await?;
     if let Some((version, wrapped_by, wrapped)) = stored {
         let stored = WrappedDataKey { version, wrapped_by, wrapped };
-        return master.open(tenant.uuid(), &stored).await.map_err(|_| DatabaseError::Keys);
+        return master.unwrap_data_key(tenant.uuid(), &stored).await.map_err(|_| DatabaseError::Keys);
     }
     let (key, stored) = master.generate(tenant.uuid(), 1).await.map_err(|_| DatabaseError::Keys)?;
     sqlx::query(

@@ -11,7 +11,7 @@ use super::{Network, QuotaName, TenantId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Override {
     /// The quota of one tenant.
-    Tenant {
+    TenantQuota {
         /// The tenant.
         tenant: TenantId,
         /// The name of the quota.
@@ -19,15 +19,15 @@ pub enum Override {
         /// Calls per minute.
         per_minute: u32,
     },
-    /// The quota of all tenants without an override of their own.
-    Class {
+    /// A quota of all tenants that have no override for it.
+    GlobalQuota {
         /// The name of the quota.
         name: QuotaName,
         /// Calls per minute.
         per_minute: u32,
     },
     /// A limit for each address of a network, instead of the rate limit per address.
-    Address {
+    NetworkLimit {
         /// The network.
         network: Network,
         /// Calls per minute; 0 blocks the network.
@@ -40,9 +40,13 @@ pub enum Override {
 impl fmt::Display for Override {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tenant { tenant, name, per_minute } => write!(f, "{name} quota of {tenant}: {per_minute} per minute"),
-            Self::Class { name, per_minute } => write!(f, "{name} quota of all tenants: {per_minute} per minute"),
-            Self::Address { network, per_minute } => write!(f, "each address of {network}: {per_minute} per minute"),
+            Self::TenantQuota { tenant, name, per_minute } => {
+                write!(f, "{name} quota of {tenant}: {per_minute} per minute")
+            }
+            Self::GlobalQuota { name, per_minute } => write!(f, "{name} quota of all tenants: {per_minute} per minute"),
+            Self::NetworkLimit { network, per_minute } => {
+                write!(f, "each address of {network}: {per_minute} per minute")
+            }
             Self::ReadOnly => f.write_str("read-only mode"),
         }
     }

@@ -1,4 +1,5 @@
-//! Accepts connections and closes those that are silent, idle, stalled or too old (RATE-09, INPUT-04).
+//! Accepts connections and closes those that are silent, idle, stalled or too old (RATE-09,
+//! INPUT-04).
 //!
 //! [`serve`] runs once for each listener. It enforces the connection limits, does the TLS
 //! handshake, and passes each request to the layers of [`super::stack`]. Plain HTTP over a network
@@ -42,19 +43,21 @@ use crate::{
     telemetry::{event, repeats::coalesced},
 };
 
-/// Most bytes of a request line and headers.
+/// Maximum size of a request line and headers, in bytes.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// Most headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Most concurrent streams (requests) of an HTTP/2 connection.
+/// Maximum number of concurrent streams (requests) of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
-/// Most bytes of an HTTP/2 stream in hyper's send buffer; the rest stays in the response body.
+/// Maximum size of hyper's send buffer of an HTTP/2 stream, in bytes; the rest stays in the
+/// response body.
 const MAX_SEND_BUFFER: usize = 16 * 1024;
-/// Longest interval between checks of a connection.
+/// Maximum interval between checks of a connection.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for an idle or stalled connection to close after the graceful shutdown begins.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
-/// The same for a connection with stalled and healthy responses.
+/// Time for a connection with stalled and healthy responses to close after the graceful shutdown
+/// begins.
 const PARTLY_STALLED_GRACE: Duration = Duration::from_secs(45);
 /// Pause after a failed accept; its usual cause is a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -237,7 +240,7 @@ where
                 _ if started.elapsed() >= settings.max_age => settings.max_age,
                 _ => continue,
             },
-            // A dropped sender means a stop, too.
+            // An error means that the sender was dropped, which is a stop, too.
             _ = stopping.wait_for(|stopping| *stopping), if close_at.is_none() => settings.max_age,
         };
         let deadline = Instant::now() + grace;

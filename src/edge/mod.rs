@@ -10,10 +10,9 @@
 //! 3. [`network_limits`]: the limit of an operator's override (LOG-08), else the rate limit per
 //!    client address or cached caller ([`throttle`]), before parsing (RATE-01, RATE-06)
 //! 4. timeout of the whole request (RATE-09)
-//! 5. [`request_validation`]: rejects ambiguous requests: one `Host`, a normalized path, bounded
-//!    headers (INPUT-06)
-//! 6. [`poem_adapter`]: limits concurrent requests and unread response bytes ([`budget`], RATE-09),
-//!    applies the body limit and body timeout while reading (INPUT-04), and calls poem
+//! 5. [`poem_adapter`]: rejects ambiguous requests with [`request_validation`] (INPUT-06), limits
+//!    concurrent requests and unread response bytes ([`budget`], RATE-09), applies the body limit
+//!    and body timeout while reading (INPUT-04), and calls poem
 
 mod activity;
 mod budget;

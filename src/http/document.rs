@@ -99,12 +99,12 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
         json!({ OIDC: {
             "type": "openIdConnect",
             "openIdConnectUrl": discovery,
-            "description": "Access token (RFC 9068) of the issuer, validated as RFC8725 requires."
+            "description": "Access token (RFC 9068) of the issuer, validated as RFC 8725 requires."
         }, BEARER: {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The same access token, obtained elsewhere. It is validated as RFC8725 requires."
+            "description": "The same access token, for clients that obtain it without OpenID Connect discovery. It is validated as RFC 8725 requires."
         }, API_KEY: {
             "type": "apiKey",
             "in": "header",

@@ -1,9 +1,9 @@
 //! The request pipeline: all checks between the router and an operation.
 //!
-//! [`Guarded`] wraps every route with its row of the route matrix. It wraps the routes that the
-//! router is *given*, not a list kept by hand, so it covers hidden, forgotten and future
-//! operations. A route without a row stops the start ([`RoutesError`]). For each request, [`Guard`]
-//! runs these steps in order. The first step that fails answers:
+//! [`GuardedRoutes`] wraps every route with its row of the route matrix. It wraps the routes that
+//! the router is *given*, not a list kept by hand, so it covers hidden, forgotten and future
+//! operations. A route without a row prevents startup ([`RoutesError`]). [`Guard`] runs these steps
+//! for each request, in order. The first failing step determines the response:
 //!
 //! | step | problem |
 //! |---|---|
@@ -14,10 +14,10 @@
 //! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
 //! | 6. permit, extracted as the handler's first argument | 500 if it is for another operation |
 //!
-//! Public operations start at step 5. The handler's next argument parses the body
-//! ([`StrictJson`](super::strict_json::StrictJson)).
+//! Public operations run step 5 only. After the permit, a handler's arguments parse the rest of the
+//! request, such as the body ([`StrictJson`](super::strict_json::StrictJson)).
 //!
-//! Home of THREAT-01, AUTHN-01, AUTHZ-01, AUTHZ-02 and RATE-04.
+//! Home of THREAT-01, AUTHN-01 and RATE-04.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -63,7 +63,7 @@ pub struct UnguardedRoute {
     path: String,
 }
 
-/// Why the operations cannot be served. Stops the start.
+/// Why the operations cannot be served. Prevents startup.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RoutesError {
     /// An operation is not in the route matrix (THREAT-01).
@@ -75,12 +75,12 @@ pub enum RoutesError {
 }
 
 /// A set of operations, each route wrapped in a [`Guard`].
-pub(crate) struct Guarded<T> {
+pub(crate) struct GuardedRoutes<T> {
     routes: Routes,
     operations: std::marker::PhantomData<fn() -> T>,
 }
 
-impl<T: OpenApi> Guarded<T> {
+impl<T: OpenApi> GuardedRoutes<T> {
     pub(crate) fn new(operations: T, context: &Arc<Context>) -> Result<Self, RoutesError> {
         let schemas = Arc::new(Schemas::new::<T>()?);
         let mut routes = Routes::new();
@@ -99,8 +99,8 @@ impl<T: OpenApi> Guarded<T> {
         Ok(Self { routes: guarded, operations: std::marker::PhantomData })
     }
 
-    /// All routes, as the router has them.
-    pub(crate) fn served(&self) -> Vec<ServedRoute> {
+    /// Lists all routes, as the router has them.
+    pub(crate) fn list_routes(&self) -> Vec<ServedRoute> {
         let routes_of_path = |(path, methods): (&String, &HashMap<Method, _>)| {
             methods.keys().map(|method| (method.clone(), path.clone())).collect::<Vec<_>>()
         };
@@ -108,12 +108,12 @@ impl<T: OpenApi> Guarded<T> {
     }
 
     /// The metadata of the operations without routes, for the OpenAPI document.
-    pub(crate) fn without_routes() -> Self {
+    pub(crate) fn metadata_only() -> Self {
         Self { routes: Routes::new(), operations: std::marker::PhantomData }
     }
 }
 
-impl<T: OpenApi> OpenApi for Guarded<T> {
+impl<T: OpenApi> OpenApi for GuardedRoutes<T> {
     fn meta() -> Vec<MetaApi> {
         T::meta()
     }

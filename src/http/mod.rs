@@ -19,7 +19,7 @@ pub(crate) mod text;
 pub(crate) mod values;
 
 pub(crate) use framework_errors::from_framework;
-pub(crate) use guard::Guarded;
+pub(crate) use guard::GuardedRoutes;
 pub use guard::RoutesError;
 pub(crate) use personal_data_monitor::PersonalDataMonitor;
 pub use schema::UncheckedKeyword;

@@ -1,7 +1,7 @@
 //! Checks a JSON body against the schema that the OpenAPI document publishes for it (INPUT-02).
 //!
 //! Callers read the same schema as this module, so the document and the behaviour cannot differ. A
-//! schema with a keyword that this module does not check stops the start ([`UncheckedKeyword`]).
+//! schema with a keyword that this module does not check prevents startup ([`UncheckedKeyword`]).
 //! [`StrictJson`](super::strict_json::StrictJson) calls [`Schemas::check`], which reports all
 //! faults at once, each with its JSON pointer (RFC 6901).
 //!

@@ -100,11 +100,11 @@ pub enum KeysError {
     Unreadable {
         /// Customers that could not be decrypted.
         customers: usize,
-        /// Tenants with data keys that do not open.
+        /// Tenants with data keys that cannot be unwrapped.
         tenants: usize,
     },
     /// Some data keys were skipped. All others were rewrapped.
-    #[error("{0} data keys do not open with the configured master keys; see the events `sealed_data_invalid`")]
+    #[error("{0} data keys cannot be unwrapped with the configured master keys; see the events `sealed_data_invalid`")]
     NotRewrapped(usize),
     /// An argument or setting is invalid.
     #[error("{0}")]
@@ -134,10 +134,10 @@ impl Keys {
                 let operator = operator.ok_or(KeysError::Invalid("APP_DATABASE__OPERATOR_URL is required"))?;
                 let master = MasterKeys::new(&settings.keys.master).map_err(OperatorError::from)?;
                 let rewrapped = Operator::connect(&operator.url).await?.rewrap(&master).await?;
-                let Rewrapped { primary, moved, unopened } = rewrapped;
+                let Rewrapped { primary, moved, failed } = rewrapped;
                 event::crypto_key_rotated("master", &primary);
                 report(format!("{moved} data keys are now wrapped by {primary}"));
-                if unopened == 0 { Ok(()) } else { Err(KeysError::NotRewrapped(unopened)) }
+                if failed == 0 { Ok(()) } else { Err(KeysError::NotRewrapped(failed)) }
             }
             Self::Rotate { options } => rotate(&database, options, &mut report).await,
             Self::Reseal { options } => {
@@ -201,7 +201,7 @@ async fn status(database: &Maintenance, report: &mut impl FnMut(String)) -> Resu
             if key.fault.is_some() {
                 outcome.unreadable_tenants.insert(tenant);
             }
-            let fault = key.fault.map_or_else(String::new, |fault| format!(", does not open: {fault}"));
+            let fault = key.fault.map_or_else(String::new, |fault| format!(", cannot be unwrapped: {fault}"));
             let version = key.version;
             let master = key.wrapped_by;
             report(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers{fault}"));
@@ -220,7 +220,7 @@ struct Outcome {
     late: usize,
     /// Customers that could not be decrypted.
     unreadable: usize,
-    /// Tenants with data keys that do not open. Some of their customers were not tried.
+    /// Tenants with data keys that cannot be unwrapped. Some of their customers were not tried.
     unreadable_tenants: BTreeSet<TenantId>,
 }
 

@@ -1,9 +1,9 @@
-//! `keys drop`, `keys forget-index` and `keys destroy`: removal of keys for good (CRYPTO-05,
-//! CRYPTO-08).
+//! `keys drop`, `keys forget-index` and `keys destroy`: retirement of keys for good
+//! (CRYPTO-05, CRYPTO-08).
 //!
 //! `main` calls [`RetireKeys::run`] with the operator's login only. These commands need neither
 //! master keys nor the settings of the service, so they work while the vault is down, while the
-//! service does not start, and for a data key that does not open.
+//! service does not start, and for a data key that cannot be unwrapped.
 
 use clap::Subcommand;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::{
     telemetry::event,
 };
 
-/// A command that removes keys.
+/// A command that retires keys for good.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RetireKeys {
     /// Delete a data key that no customer needs any more (uses `APP_DATABASE__OPERATOR_URL`, and no
@@ -30,7 +30,7 @@ pub enum RetireKeys {
         /// Version of the data key
         version: i32,
     },
-    /// Retire an index key that no customer needs any more, before it is removed from
+    /// Forget an index key that no customer needs any more, before it is removed from
     /// `APP_KEYS__INDEX`; its version cannot be used again (uses that setting and
     /// `APP_DATABASE__OPERATOR_URL`)
     ForgetIndex {

@@ -115,13 +115,15 @@ impl Throttle {
             (ThrottleTarget::Network(network), LimitName::Address) if network.is_too_wide() => {
                 return Err(IncidentError::Invalid("a network must not be wider than /8 (IPv4) or /32 (IPv6)"));
             }
-            (ThrottleTarget::Network(network), LimitName::Address) => Override::Address { network, per_minute },
+            (ThrottleTarget::Network(network), LimitName::Address) => Override::NetworkLimit { network, per_minute },
             (ThrottleTarget::Network(_), _) | (_, LimitName::Address) => {
                 return Err(IncidentError::Invalid("a network has the limit `address`, and no other target has it"));
             }
             _ if per_minute == 0 => return Err(IncidentError::Invalid("only the limit `address` may be 0")),
-            (ThrottleTarget::Everyone, LimitName::Quota(name)) => Override::Class { name, per_minute },
-            (ThrottleTarget::Tenant(tenant), LimitName::Quota(name)) => Override::Tenant { tenant, name, per_minute },
+            (ThrottleTarget::Everyone, LimitName::Quota(name)) => Override::GlobalQuota { name, per_minute },
+            (ThrottleTarget::Tenant(tenant), LimitName::Quota(name)) => {
+                Override::TenantQuota { tenant, name, per_minute }
+            }
         };
         let until = connect().await?.apply_override(&limit, hours, &self.reason).await?;
         Ok(format!("{limit} until {}", until.to_rfc3339()))

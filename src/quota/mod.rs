@@ -27,7 +27,7 @@ use crate::{
 };
 pub use local::LocalBuckets;
 pub use overrides::Overrides;
-pub use shared::{RenewalError, SharedBuckets, SharedQuotaError, StoreDown};
+pub use shared::{QuotaReloadError, SharedBuckets, SharedQuotaError, StoreDown};
 
 /// The time in which an exhausted quota refills completely. A caller may use all of a quota at
 /// once.
@@ -139,10 +139,10 @@ impl Quotas {
     }
 
     /// Replaces the password of the quota store, after a test with the new one (SECRET-04).
-    pub async fn renew(&self, settings: &settings::Quota) -> Result<(), RenewalError> {
+    pub async fn reload(&self, settings: &settings::Quota) -> Result<(), QuotaReloadError> {
         match (&self.shared, &settings.shared) {
-            (Some(shared), Some(settings)) => shared.renew(settings).await,
-            _ => Err(RenewalError::DifferentStore),
+            (Some(shared), Some(settings)) => shared.reload(settings).await,
+            _ => Err(QuotaReloadError::DifferentStore),
         }
     }
 

@@ -141,13 +141,13 @@ impl Snapshot {
         let mut next = Self::default();
         for ActiveOverride { value, until } in overrides {
             match value {
-                Override::Tenant { tenant, name, per_minute } => {
+                Override::TenantQuota { tenant, name, per_minute } => {
                     next.tenant_quotas.insert((tenant, name), (per_minute, until));
                 }
-                Override::Class { name, per_minute } => {
+                Override::GlobalQuota { name, per_minute } => {
                     next.global_quotas.insert(name, (per_minute, until));
                 }
-                Override::Address { network, per_minute } => {
+                Override::NetworkLimit { network, per_minute } => {
                     // An unchanged limit keeps its counters.
                     let same = |limit: &&Arc<NetworkLimit>| limit.network == network && limit.per_minute == per_minute;
                     let kept = previous.network_limits.iter().map(|(limit, _)| limit).find(same).cloned();
@@ -187,7 +187,7 @@ mod tests {
         let load = |networks: &[(&str, u32)]| {
             let until = clock.now() + TimeDelta::hours(1);
             let active = |(network, per_minute): &(&str, u32)| ActiveOverride {
-                value: Override::Address { network: network.parse().unwrap(), per_minute: *per_minute },
+                value: Override::NetworkLimit { network: network.parse().unwrap(), per_minute: *per_minute },
                 until,
             };
             let next = Snapshot::new(networks.iter().map(active).collect(), &overrides.current.load());

@@ -68,7 +68,7 @@ pub enum SharedQuotaError {
 
 /// The new password of the quota store is not used; the old connection stays in use.
 #[derive(Debug, Error)]
-pub enum RenewalError {
+pub enum QuotaReloadError {
     /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] SharedQuotaError),
@@ -188,12 +188,13 @@ impl SharedBuckets {
 
     /// Connects to the same store with a new password. The old connection closes after its pending
     /// calls.
-    pub(super) async fn renew(&self, settings: &settings::SharedQuota) -> Result<(), RenewalError> {
+    pub(super) async fn reload(&self, settings: &settings::SharedQuota) -> Result<(), QuotaReloadError> {
         if without_credentials(&settings.url) != without_credentials(&self.settings.url) {
-            return Err(RenewalError::DifferentStore);
+            return Err(QuotaReloadError::DifferentStore);
         }
         let client = client(&settings::SharedQuota { url: settings.url.clone(), ..self.settings.clone() })?;
-        let connection = self.open_and_test(&client).await.map_err(|error| RenewalError::Rejected(describe(&error)))?;
+        let connection =
+            self.open_and_test(&client).await.map_err(|error| QuotaReloadError::Rejected(describe(&error)))?;
         let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         self.client.store(Arc::new(client));
         self.connection.store(Some(Arc::new(connection)));

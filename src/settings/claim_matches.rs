@@ -68,7 +68,7 @@ impl FromStr for ClaimMatch {
 /// Adds a fault for marks that cannot separate users from programs.
 pub(super) fn check(issuer: &Issuer, r: &mut Reader) {
     let name = issuer.name.as_deref();
-    let (services, users) = (Issuer::service_claims.key_of(name), Issuer::user_claims.key_of(name));
+    let (services, users) = (Issuer::service_claims.resolve_name(name), Issuer::user_claims.resolve_name(name));
     // Otherwise a program whose token lacks the mark by mistake would count as a user.
     if !issuer.service_claims.is_empty() && issuer.user_claims.is_empty() {
         r.fault(
@@ -83,12 +83,12 @@ pub(super) fn check(issuer: &Issuer, r: &mut Reader) {
     // Every token has these; the first four are the same in every token of the issuer.
     let constant = ["iss", "aud", "exp", "iat"].map(path);
     let always = [path("sub"), path("azp"), issuer.client_claim.clone(), issuer.tenant_claim.clone()];
-    for (key, marks) in [(&services, &issuer.service_claims), (&users, &issuer.user_claims)] {
+    for (setting, marks) in [(&services, &issuer.service_claims), (&users, &issuer.user_claims)] {
         let is_everywhere = |mark: &ClaimMatch| {
             constant.contains(&mark.claim) || mark.value == Pattern::Any && always.contains(&mark.claim)
         };
         if marks.iter().any(is_everywhere) {
-            r.fault(key, "has a mark that every token of the issuer has; choose another claim");
+            r.fault(setting, "has a mark that every token of the issuer has; choose another claim");
         }
     }
     // The issuer grants scopes to programs too, and roles to whatever its administrators choose.

@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{Fault, reader::is_setting, row::Key};
+use super::{Fault, reader::is_setting, row::SettingName};
 
 /// The files by the variable of their setting. A file is read once, when its setting is read: a
 /// command does not read secrets that it does not use.
@@ -45,8 +45,8 @@ impl Files {
     }
 
     /// The content of a setting's file without the final line break; `None` if it has no file.
-    pub(super) fn text(&mut self, key: &Key) -> Option<io::Result<Zeroizing<String>>> {
-        let file = self.0.get_mut(&key.variable())?;
+    pub(super) fn text(&mut self, setting: &SettingName) -> Option<io::Result<Zeroizing<String>>> {
+        let file = self.0.get_mut(&setting.variable())?;
         if file.text.is_none() {
             let text = match std::fs::read_to_string(&file.path) {
                 Ok(text) => Zeroizing::new(text),
@@ -58,8 +58,8 @@ impl Files {
     }
 
     /// The path of a setting's file.
-    pub(super) fn path(&self, key: &Key) -> Option<&Path> {
-        self.0.get(&key.variable()).map(|file| file.path.as_path())
+    pub(super) fn path(&self, setting: &SettingName) -> Option<&Path> {
+        self.0.get(&setting.variable()).map(|file| file.path.as_path())
     }
 
     /// The files that were read.

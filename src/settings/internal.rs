@@ -56,32 +56,32 @@ impl Internal {
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let files = InternalFiles::read_rows(r, None);
         // All of them before the first `?`, so that every fault is found.
-        let names = r.names(Service::SECTION.place);
+        let names = r.instances(Service::SECTION.path);
         let services: Vec<Option<Service>> = names.into_iter().map(|name| read_service(r, &name)).collect();
         let InternalFiles { listen, certificate, key, client_ca } = files?;
         let Some(listen) = listen else {
             let others = certificate.is_some() || key.is_some() || client_ca.is_some() || !services.is_empty();
-            if others && !r.has(&InternalFiles::listen.key()) {
+            if others && !r.has(&InternalFiles::listen.name()) {
                 let message = "is required, since other settings of the internal listener are set";
-                r.fault(&InternalFiles::listen.key(), message);
+                r.fault(&InternalFiles::listen.name(), message);
             }
             return None;
         };
         for file in [InternalFiles::certificate, InternalFiles::key, InternalFiles::client_ca] {
-            if !r.has(&file.key()) {
-                r.fault(&file.key(), "is required for the internal listener");
+            if !r.has(&file.name()) {
+                r.fault(&file.name(), "is required for the internal listener");
             }
         }
         if services.is_empty() {
             let message = "lists no service, so no client could connect; add one, or remove the listener";
-            r.fault(&Service::SECTION.place.names(), message);
+            r.fault(&Service::SECTION.path.instances_table(), message);
         }
         let services = services.into_iter().collect::<Option<Vec<_>>>()?;
         let count = services.len();
         let services: BTreeMap<_, _> =
             services.into_iter().map(|service| (service.certificate_name.clone(), service)).collect();
         if services.len() != count {
-            r.fault(&Service::SECTION.place.names(), "has two services with the same certificate_name");
+            r.fault(&Service::SECTION.path.instances_table(), "has two services with the same certificate_name");
         }
         let clients = Clients::Required(client_ca?);
         let guarded = r.is_production();
@@ -93,7 +93,7 @@ impl Internal {
 fn read_service(r: &mut Reader, name: &str) -> Option<Service> {
     let service = Service::read_rows(r, Some(name), Some(name.to_owned()))?;
     if service.tenant.is_none() && !service.scopes.is_empty() {
-        r.fault(&Service::tenant.key_of(Some(name)), "is required, since scopes are set");
+        r.fault(&Service::tenant.resolve_name(Some(name)), "is required, since scopes are set");
     }
     Some(service)
 }

@@ -13,16 +13,17 @@ pub struct Keys {
     pub master: MasterKeySettings,
     /// Keys of blind indexes.
     pub index: Arc<IndexKeys>,
-    /// Customers that a person may see in plain text at once and per minute, without an event.
+    /// Customers that a person may see in plain text without an event: the burst, and the rate per
+    /// minute.
     pub alert_reads_per_minute: u32,
-    /// Time for which a replica uses the newest data key that it knows.
+    /// Cache time of a tenant's newest data key.
     pub refresh: Duration,
 }
 
 impl Keys {
     /// `None` if a key is missing or invalid; the reader then has the fault.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
-        let (vault_key, master_key) = (VaultSettings::url.key(), KeyRows::master.key());
+        let (vault_key, master_key) = (VaultSettings::url.name(), KeyRows::master.name());
         let has_vault = r.has_section(&VaultSettings::SECTION, &VaultSettings::url);
         let vault = has_vault.then(|| VaultSettings::read_rows(r, None)).flatten();
         let rows = KeyRows::read_rows(r, None);
@@ -31,11 +32,11 @@ impl Keys {
             r.fault(&master_key, "is required");
         }
         if !has_vault && provider == Some(KeyProvider::Vault) {
-            r.fault(&KeyRows::provider.key(), format!("is `vault`, so {vault_key} is required"));
+            r.fault(&KeyRows::provider.name(), format!("is `vault`, so {vault_key} is required"));
         }
-        if r.has(&master_key) && has_vault && !r.has(&KeyRows::provider.key()) {
+        if r.has(&master_key) && has_vault && !r.has(&KeyRows::provider.name()) {
             let message = format!("is required, since there are both {master_key} and {vault_key}");
-            r.fault(&KeyRows::provider.key(), message);
+            r.fault(&KeyRows::provider.name(), message);
         }
         let KeyRows { master, index, alert_reads_per_minute, refresh, .. } = rows?;
         let only = if master.is_some() { KeyProvider::Keyset } else { KeyProvider::Vault };

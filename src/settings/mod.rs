@@ -1,5 +1,5 @@
-//! Typed configuration (SECRET-02, SECRET-03): environment variables `APP_…` over an optional TOML
-//! file over defaults.
+//! Typed configuration (SECRET-02, SECRET-03): environment variables `APP_…` over an optional
+//! TOML file over defaults.
 //!
 //! `table.rs` lists every setting; docs/settings.md is made from it. The server loads [`Settings`];
 //! commands load [`LoginSettings`] or [`RetirementSettings`]. Unknown names and, in the production
@@ -51,7 +51,7 @@ use crate::telemetry::{Log, Otlp};
 /// Everything that `serve` needs.
 #[derive(Debug)]
 pub struct Settings {
-    /// How strict the start is.
+    /// How strict the checks of settings are.
     pub profile: Profile,
     /// The public listener and its limits.
     pub http: Http,
@@ -167,7 +167,7 @@ impl Settings {
 
 fn read_http(r: &mut Reader) -> Option<Http> {
     let mut http = Http::read_rows(r, None)?;
-    if !r.has(&Http::docs.key()) {
+    if !r.has(&Http::docs.name()) {
         http.docs = r.profile() == Profile::Development;
     }
     Some(http)
@@ -175,7 +175,7 @@ fn read_http(r: &mut Reader) -> Option<Http> {
 
 fn read_api_keys(r: &mut Reader) -> Option<ApiKeys> {
     let mut api_keys = ApiKeys::read_rows(r, None)?;
-    if !r.has(&ApiKeys::concurrent_hashes.key()) {
+    if !r.has(&ApiKeys::concurrent_hashes.name()) {
         api_keys.concurrent_hashes = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
     }
     Some(api_keys)

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Issuer, Oidc, Reader, claim_matches};
 
-/// The place of a value in a token: the name of a claim or, if it begins with `/`, a JSON pointer
+/// The path of a value in a token: the name of a claim or, if it begins with `/`, a JSON pointer
 /// (RFC 6901).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimPath(String);
@@ -35,16 +35,16 @@ impl From<&str> for ClaimPath {
 impl Oidc {
     /// `None` if an issuer has a fault.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
-        let place = Issuer::SECTION.place;
+        let path = Issuer::SECTION.path;
         let first = Issuer::read(r, None);
         // All of them before the first `?`, so that every fault is found.
         let further: Vec<Option<Issuer>> =
-            r.names(place).into_iter().map(|name| Issuer::read(r, Some(&name))).collect();
+            r.instances(path).into_iter().map(|name| Issuer::read(r, Some(&name))).collect();
         let longest = Duration::from_secs(r.read(&Self::max_staleness, None)?.unsigned_abs() / 2);
-        let has_refresh = r.has(&Self::refresh.key());
+        let has_refresh = r.has(&Self::refresh.name());
         if has_refresh && r.read(&Self::refresh, None)? > longest {
             let message = "must be at most half of max_staleness_seconds, so that one failed fetch is no outage";
-            r.fault(&Self::refresh.key(), message);
+            r.fault(&Self::refresh.name(), message);
         }
         let mut oidc = Self::read_rows(r, None, first, further.into_iter().collect())?;
         if !has_refresh {
@@ -52,7 +52,7 @@ impl Oidc {
         }
         let distinct: BTreeSet<&str> = oidc.issuers().map(|issuer| issuer.url.as_str()).collect();
         if distinct.len() != oidc.issuers().count() {
-            r.fault(&place.names(), "names an issuer twice");
+            r.fault(&path.instances_table(), "names an issuer twice");
         }
         Some(oidc)
     }
@@ -81,14 +81,14 @@ impl Issuer {
     fn read(r: &mut Reader, name: Option<&str>) -> Option<Self> {
         if let Some(name) = name.filter(|name| !is_issuer_name(name)) {
             let message = "the name of a further issuer is 1 to 32 of `a-z`, `0-9`, `-` and `_`";
-            r.fault(&Self::SECTION.place.named(name), message);
+            r.fault(&Self::SECTION.path.instance_path(name), message);
         }
-        let tenants = Self::tenants.key_of(name);
+        let tenants = Self::tenants.resolve_name(name);
         if name.is_some() && !r.has(&tenants) {
             r.fault(&tenants, "is required: a further issuer is accepted for the tenants that it lists only");
         }
         let mut issuer = Self::read_rows(r, name, Some(name.map(str::to_owned)))?;
-        if !r.has(&Self::service_scope_claim.key_of(name)) {
+        if !r.has(&Self::service_scope_claim.resolve_name(name)) {
             issuer.service_scope_claim = issuer.scope_claim.clone();
         }
         claim_matches::check(&issuer, r);

@@ -12,7 +12,7 @@ impl SharedQuota {
         }
         let shared = Self::read_rows(r, None)?;
         if shared.url.expose_secret().starts_with("redis:") && shared.authorities.is_some() {
-            r.fault(&Self::authorities.key(), "has no effect unless the URL is rediss://; remove it, or use TLS");
+            r.fault(&Self::authorities.name(), "has no effect unless the URL is rediss://; remove it, or use TLS");
         }
         Some(shared)
     }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     Profile, TABLE,
     files::Files,
-    row::{Key, PREFIX, Place, Row, Section, Setting, variable},
+    row::{PREFIX, Row, Section, SectionPath, Setting, SettingName, variable},
     secrets::{SecretRegistry, SecretSource},
     table::General,
     value::Value,
@@ -106,64 +106,66 @@ impl Reader {
         }
     }
 
-    /// The value of a setting; `name` is that of the further issuer or of the service.
+    /// The value of a setting; `instance` names the further issuer or the service.
     ///
-    /// A fault is added if the value is invalid or a required one is absent. The default replaces an
+    /// Adds a fault if the value is invalid or a required one is absent. The default replaces an
     /// invalid value, so that later checks find their own faults; `None` if there is no default.
-    pub(super) fn read<T: Value>(&mut self, setting: &Setting<T>, name: Option<&str>) -> Option<T> {
+    pub(super) fn read<T: Value>(&mut self, setting: &Setting<T>, instance: Option<&str>) -> Option<T> {
         let row = &setting.row;
-        let key = row.key(name);
-        match self.text(&key) {
-            Some(text) if text.trim().is_empty() => self.fault(&key, "is empty"),
+        let name = row.resolve_name(instance);
+        match self.text(&name) {
+            Some(text) if text.trim().is_empty() => self.fault(&name, "is empty"),
             Some(text) => {
                 if row.shape.secret {
-                    self.register_secret(&key, &text);
+                    self.register_secret(&name, &text);
                 }
                 match T::parse(&text, row) {
                     Ok(value) => {
-                        (setting.check)(&key, &value, self);
+                        (setting.check)(&name, &value, self);
                         return Some(value);
                     }
-                    Err(message) => self.fault(&key, message),
+                    Err(message) => self.fault(&name, message),
                 }
             }
             None => {}
         }
-        let inherited = if row.inherited && name.is_some() { self.lookup(&row.key(None)).ok().flatten() } else { None };
+        let inherits = row.inherited && instance.is_some();
+        let inherited = if inherits { self.lookup(&row.resolve_name(None)).ok().flatten() } else { None };
         let fallback = inherited.and_then(|text| T::parse(&text, row).ok());
         let fallback = fallback.or_else(|| T::parse(row.default?, row).ok()).or_else(T::absent);
-        if fallback.is_none() && !self.has(&key) {
-            self.fault(&key, "is required");
+        if fallback.is_none() && !self.has(&name) {
+            self.fault(&name, "is required");
         }
         fallback
     }
 
     /// Whether a setting has a value.
-    pub(super) fn has(&self, key: &Key) -> bool {
-        self.config.get_string(key.as_str()).is_ok()
+    pub(super) fn has(&self, name: &SettingName) -> bool {
+        self.config.get_string(name.as_str()).is_ok()
     }
 
     /// Whether the section that needs `setting` is configured. If not, its other settings are
     /// faults.
     pub(super) fn has_section<T: Value>(&mut self, section: &Section, setting: &Setting<T>) -> bool {
-        let key = setting.key();
-        if self.has(&key) {
+        let required = setting.name();
+        if self.has(&required) {
             return true;
         }
-        for present in section.rows.iter().map(|row| row.key(None)).filter(|key| self.has(key)).collect::<Vec<_>>() {
-            self.fault(&present, format!("has no effect without {key}; set that too, or remove this"));
+        let names = section.rows.iter().map(|row| row.resolve_name(None));
+        for present in names.filter(|name| self.has(name)).collect::<Vec<_>>() {
+            self.fault(&present, format!("has no effect without {required}; set that too, or remove this"));
         }
         false
     }
 
-    /// The names of further issuers, or of services.
-    pub(super) fn names(&self, place: Place) -> BTreeSet<String> {
-        let table = self.config.get_table(place.names().as_str());
+    /// The names of the instances of a section: further issuers, or services.
+    pub(super) fn instances(&self, path: SectionPath) -> BTreeSet<String> {
+        let table = self.config.get_table(path.instances_table().as_str());
         table.map(|table| table.into_keys().collect()).unwrap_or_default()
     }
 
-    pub(super) fn fault(&mut self, key: &Key, message: impl Into<String>) {
-        self.add(Fault { variable: key.variable(), message: message.into() });
+    pub(super) fn fault(&mut self, name: &SettingName, message: impl Into<String>) {
+        self.add(Fault { variable: name.variable(), message: message.into() });
     }
 
     /// A setting that is read twice has its fault once.
@@ -206,11 +208,11 @@ impl Reader {
     pub(super) fn reject_unknown_names(&mut self) {
         let rows = || TABLE.iter().flat_map(|section| section.rows);
         let mut present = BTreeSet::new();
-        collect_keys("", &self.config.cache, &mut present);
-        let unknown = present.iter().filter(|key| !rows().any(|row| row.describes(key)));
+        collect_names("", &self.config.cache, &mut present);
+        let unknown = present.iter().filter(|name| !rows().any(|row| row.describes(name)));
         let mut faults: Vec<Fault> = unknown
-            .map(|key| Fault {
-                variable: variable(key),
+            .map(|name| Fault {
+                variable: variable(name),
                 message: "no such setting; docs/settings.md lists all".to_owned(),
             })
             .collect();
@@ -225,34 +227,34 @@ impl Reader {
         self.faults.append(&mut faults);
     }
 
-    fn register_secret(&mut self, key: &Key, text: &str) {
-        let source = match (self.files.path(key), &self.config_path) {
+    fn register_secret(&mut self, name: &SettingName, text: &str) {
+        let source = match (self.files.path(name), &self.config_path) {
             (Some(file), _) => SecretSource::File(file.to_owned()),
-            (None, Some(file)) if !self.variables.contains(&key.variable()) => SecretSource::Config(file.clone()),
+            (None, Some(file)) if !self.variables.contains(&name.variable()) => SecretSource::Config(file.clone()),
             (None, _) => SecretSource::Environment,
         };
-        self.secrets.register(key, text, source);
+        self.secrets.register(name, text, source);
     }
 
     /// The text of a setting; adds a fault if there is something that cannot be read.
-    fn text(&mut self, key: &Key) -> Option<Zeroizing<String>> {
-        self.lookup(key).unwrap_or_else(|fault| {
+    fn text(&mut self, name: &SettingName) -> Option<Zeroizing<String>> {
+        self.lookup(name).unwrap_or_else(|fault| {
             self.add(fault);
             None
         })
     }
 
     /// A fault does not quote the path of a file: it may be the secret itself, by mistake.
-    fn lookup(&mut self, key: &Key) -> Result<Option<Zeroizing<String>>, Fault> {
-        if let Some(read) = self.files.text(key) {
-            let variable = || format!("{}_FILE", key.variable());
+    fn lookup(&mut self, name: &SettingName) -> Result<Option<Zeroizing<String>>, Fault> {
+        if let Some(read) = self.files.text(name) {
+            let variable = || format!("{}_FILE", name.variable());
             let message = |error| format!("the file cannot be read: {error}");
             return read.map(Some).map_err(|error| Fault { variable: variable(), message: message(error) });
         }
-        match self.config.get_string(key.as_str()) {
+        match self.config.get_string(name.as_str()) {
             Ok(text) => Ok(Some(Zeroizing::new(text))),
             Err(config::ConfigError::NotFound(_)) => Ok(None),
-            Err(error) => Err(Fault { variable: key.variable(), message: error.to_string() }),
+            Err(error) => Err(Fault { variable: name.variable(), message: error.to_string() }),
         }
     }
 
@@ -269,13 +271,13 @@ pub(super) fn is_setting(variable: &str) -> bool {
 }
 
 /// Collects the dotted names of all values.
-fn collect_keys(prefix: &str, value: &config::Value, keys: &mut BTreeSet<String>) {
+fn collect_names(prefix: &str, value: &config::Value, names: &mut BTreeSet<String>) {
     let config::ValueKind::Table(table) = &value.kind else {
-        keys.insert(prefix.to_owned());
+        names.insert(prefix.to_owned());
         return;
     };
     for (name, value) in table {
-        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        collect_keys(&key, value, keys);
+        let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        collect_names(&name, value, names);
     }
 }

@@ -27,8 +27,8 @@ pub fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
     for section in TABLE {
         let _ = write!(text, "\n## {}\n\n", section.title);
-        if let Some(family) = section.place.family {
-            let variable = variable(family);
+        if let Some(prefix) = section.path.instance_prefix {
+            let variable = variable(prefix);
             let _ = writeln!(
                 text,
                 "Further issuers have the same settings as `{variable}__…`; where the default is\n*inherited*, \
@@ -37,7 +37,7 @@ pub fn markdown() -> String {
         }
         text.push_str("| setting | value | default | notes | meaning |\n|---|---|---|---|---|\n");
         for row in section.rows {
-            let variable = row.key(None).variable();
+            let variable = row.resolve_name(None).variable();
             let [value, default, notes] = [row.values(), row.default_for_people(), row.notes()];
             let _ = writeln!(text, "| `{variable}` | {value} | {default} | {notes} | {} |", row.summary);
         }

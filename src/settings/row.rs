@@ -12,15 +12,15 @@ use super::{
 
 /// Prefix of every environment variable.
 pub(super) const PREFIX: &str = "APP_";
-/// Stands in a key for a name that the operator chooses.
-const NAME: &str = "<name>";
+/// Stands in a [`SettingName`] for the name that the operator gives an instance.
+const INSTANCE: &str = "<name>";
 
 /// A table of settings that belong together.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
     /// Heading of the reference page.
     pub title: &'static str,
-    pub(super) place: Place,
+    pub(super) path: SectionPath,
     /// The settings.
     pub rows: &'static [Row],
 }
@@ -28,8 +28,8 @@ pub struct Section {
 /// One setting, as operators see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    place: Place,
-    leaf: &'static str,
+    path: SectionPath,
+    last_part: &'static str,
     /// The kind of value, permitted words, and whether it is secret.
     pub shape: Shape,
     /// One or two sentences for operators.
@@ -57,29 +57,30 @@ pub struct Bounds {
     pub unit: &'static str,
 }
 
-/// Where the settings of a section are: `http`, or `oidc` and also `oidc.further.<name>`.
+/// Prefix of the settings of a section, and the prefix of its named instances, if it has any:
+/// `http`, or `oidc` with `oidc.further.<name>`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct SectionPath {
     pub(super) prefix: &'static str,
-    pub(super) family: Option<&'static str>,
+    pub(super) instance_prefix: Option<&'static str>,
 }
 
 /// The dotted name of a setting, such as `http.listen`. Only rows make one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(String);
+pub(super) struct SettingName(String);
 
 /// A row whose values are of type `T`.
 pub(super) struct Setting<T> {
     pub(super) row: Row,
     /// Adds faults for a value that is well-formed and unsafe.
-    pub(super) check: fn(&Key, &T, &mut Reader),
+    pub(super) check: fn(&SettingName, &T, &mut Reader),
 }
 
 impl<T: Value> Setting<T> {
-    pub(super) const fn new(place: Place, leaf: &'static str, summary: &'static str) -> Self {
+    pub(super) const fn new(path: SectionPath, last_part: &'static str, summary: &'static str) -> Self {
         let row = Row {
-            place,
-            leaf,
+            path,
+            last_part,
             shape: T::SHAPE,
             summary,
             default: None,
@@ -116,19 +117,19 @@ impl<T: Value> Setting<T> {
         self
     }
 
-    pub(super) const fn check(mut self, check: fn(&Key, &T, &mut Reader)) -> Self {
+    pub(super) const fn check(mut self, check: fn(&SettingName, &T, &mut Reader)) -> Self {
         self.check = check;
         self
     }
 
-    /// The key of a setting that exists once.
-    pub(super) fn key(&self) -> Key {
-        self.row.key(None)
+    /// The name of a setting that exists once.
+    pub(super) fn name(&self) -> SettingName {
+        self.row.resolve_name(None)
     }
 
-    /// The key of a setting of the further issuer or the service of this name.
-    pub(super) fn key_of(&self, name: Option<&str>) -> Key {
-        self.row.key(name)
+    /// The name of the setting for an instance: a further issuer or a service.
+    pub(super) fn resolve_name(&self, instance: Option<&str>) -> SettingName {
+        self.row.resolve_name(instance)
     }
 }
 
@@ -140,48 +141,49 @@ impl Row {
         self.patterns().map(|pattern| pattern.variable()).collect()
     }
 
-    pub(super) fn key(&self, name: Option<&str>) -> Key {
-        match self.place.base(name) {
-            base if base.is_empty() => Key(self.leaf.to_owned()),
-            base => Key(format!("{base}.{}", self.leaf)),
+    pub(super) fn resolve_name(&self, instance: Option<&str>) -> SettingName {
+        match self.path.resolve_prefix(instance) {
+            prefix if prefix.is_empty() => SettingName(self.last_part.to_owned()),
+            prefix => SettingName(format!("{prefix}.{}", self.last_part)),
         }
     }
 
-    fn patterns(&self) -> impl Iterator<Item = Key> {
-        let further = self.place.family.map(|_| self.key(Some(NAME)));
-        std::iter::once(self.key(None)).chain(further)
+    fn patterns(&self) -> impl Iterator<Item = SettingName> {
+        let of_instances = self.path.instance_prefix.map(|_| self.resolve_name(Some(INSTANCE)));
+        std::iter::once(self.resolve_name(None)).chain(of_instances)
     }
 
     /// Whether this row describes the setting of this dotted name.
-    pub(super) fn describes(&self, key: &str) -> bool {
-        self.patterns().any(|Key(pattern)| match pattern.split_once(NAME) {
+    pub(super) fn describes(&self, name: &str) -> bool {
+        self.patterns().any(|SettingName(pattern)| match pattern.split_once(INSTANCE) {
             Some((before, after)) => {
-                let name = key.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-                name.is_some_and(|name| !name.contains('.'))
+                let instance = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+                instance.is_some_and(|instance| !instance.contains('.'))
             }
-            None => pattern == key,
+            None => pattern == name,
         })
     }
 }
 
-impl Place {
-    fn base(self, name: Option<&str>) -> String {
-        name.map_or(self.prefix.to_owned(), |name| self.family.unwrap_or(self.prefix).replace(NAME, name))
+impl SectionPath {
+    fn resolve_prefix(self, instance: Option<&str>) -> String {
+        let replace = |instance| self.instance_prefix.unwrap_or(self.prefix).replace(INSTANCE, instance);
+        instance.map_or(self.prefix.to_owned(), replace)
     }
 
-    /// The further issuer or the service of this name.
-    pub(super) fn named(self, name: &str) -> Key {
-        Key(self.base(Some(name)))
+    /// The path of the table of one instance, such as `oidc.further.partner`.
+    pub(super) fn instance_path(self, instance: &str) -> SettingName {
+        SettingName(self.resolve_prefix(Some(instance)))
     }
 
-    /// The table whose keys are the names.
-    pub(super) fn names(self) -> Key {
-        let family = self.family.unwrap_or(self.prefix);
-        Key(family.strip_suffix(NAME).unwrap_or(family).trim_end_matches('.').to_owned())
+    /// The path of the table that has one entry per instance, such as `oidc.further`.
+    pub(super) fn instances_table(self) -> SettingName {
+        let prefix = self.instance_prefix.unwrap_or(self.prefix);
+        SettingName(prefix.strip_suffix(INSTANCE).unwrap_or(prefix).trim_end_matches('.').to_owned())
     }
 }
 
-impl Key {
+impl SettingName {
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -192,28 +194,29 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for SettingName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.variable())
     }
 }
 
 /// The environment variable of a dotted name.
-pub(super) fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+pub(super) fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", name.to_uppercase().replace('.', "__"))
 }
 
 /// Builds, for each section, its struct with documented fields, a [`Setting`] per field (an
 /// associated constant of the field's name), the function `read_rows`, and at the end `TABLE`.
 ///
-/// `struct` defines the struct, `fill` takes one of another module, and `rows` has none. A row is
-/// `field: type = "leaf".attribute() => check, "summary";`. Fields after `+` are no settings;
+/// `struct` defines the struct and implements `read_rows`. `fill` implements `read_rows` for a
+/// struct of another module; `rows` makes no struct. A row is
+/// `field: type = "last_part".attribute() => check, "summary";`. Fields after `+` are not settings;
 /// `read_rows` takes their values.
 macro_rules! table {
     ($(
         $(#[$meta:meta])*
-        $vis:vis $how:ident $name:ident($prefix:literal $(, $family:literal)?), $title:literal {
-            $($field:ident: $type:ty = $leaf:literal $(.$attribute:ident($($argument:expr),*))* $(=> $check:path)?, $summary:literal;)*
+        $vis:vis $how:ident $name:ident($prefix:literal $(, $instance_prefix:literal)?), $title:literal {
+            $($field:ident: $type:ty = $last_part:literal $(.$attribute:ident($($argument:expr),*))* $(=> $check:path)?, $summary:literal;)*
         }
         $(+ { $($(#[$doc:meta])* $extra:ident: $extra_type:ty,)* })?
     )+) => {
@@ -222,11 +225,12 @@ macro_rules! table {
                 $(
                     #[expect(non_upper_case_globals, reason = "a row has the name of the field that it fills")]
                     pub(super) const $field: Setting<$type> =
-                        Setting::new(Self::PLACE, $leaf, $summary)$(.$attribute($(concat!($argument)),*))* $(.check($check))?;
+                        Setting::new(Self::PATH, $last_part, $summary)$(.$attribute($(concat!($argument)),*))* $(.check($check))?;
                 )*
-                const PLACE: Place = Place { prefix: $prefix, family: [$(Some($family),)? None][0] };
+                const PATH: SectionPath =
+                    SectionPath { prefix: $prefix, instance_prefix: [$(Some($instance_prefix),)? None][0] };
                 pub(super) const SECTION: Section =
-                    Section { title: $title, place: Self::PLACE, rows: &[$(Self::$field.row),*] };
+                    Section { title: $title, path: Self::PATH, rows: &[$(Self::$field.row),*] };
             }
 
             $crate::settings::row::define! {
@@ -266,8 +270,8 @@ macro_rules! define {
         impl $name {
             /// Reads every row, so that the reader has all faults; `None` if a required value is
             /// missing.
-            pub(super) fn read_rows(r: &mut Reader, name: Option<&str>, $($extra: Option<$extra_type>),*) -> Option<Self> {
-                $(let $field = r.read(&Self::$field, name);)*
+            pub(super) fn read_rows(r: &mut Reader, instance: Option<&str>, $($extra: Option<$extra_type>),*) -> Option<Self> {
+                $(let $field = r.read(&Self::$field, instance);)*
                 Some(Self { $($field: $field?,)* $($extra: $extra?,)* })
             }
         }

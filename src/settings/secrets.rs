@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Reader, row::Key};
+use super::{Reader, row::SettingName};
 use crate::{crypto::sha256, telemetry::event};
 
 /// Where a secret was read.
@@ -48,7 +48,7 @@ pub fn log_secrets_read(component: &str, reads: &[SecretRead]) {
 
 /// Digests of the secrets that were read, by setting.
 #[derive(Default)]
-pub(super) struct SecretRegistry(BTreeMap<Key, SecretDigests>);
+pub(super) struct SecretRegistry(BTreeMap<SettingName, SecretDigests>);
 
 struct SecretDigests {
     source: SecretSource,
@@ -58,15 +58,15 @@ struct SecretDigests {
 }
 
 impl SecretRegistry {
-    pub(super) fn register(&mut self, key: &Key, text: &str, source: SecretSource) {
+    pub(super) fn register(&mut self, setting: &SettingName, text: &str, source: SecretSource) {
         let parts = secret_parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect();
-        self.0.insert(key.clone(), SecretDigests { source, whole: sha256(text.as_bytes()), parts });
+        self.0.insert(setting.clone(), SecretDigests { source, whole: sha256(text.as_bytes()), parts });
     }
 
     /// The secrets that were read.
     pub(super) fn reads(&self) -> Vec<SecretRead> {
-        let read = |(key, secret): (&Key, &SecretDigests)| SecretRead {
-            setting: key.variable(),
+        let read = |(setting, secret): (&SettingName, &SecretDigests)| SecretRead {
+            setting: setting.variable(),
             source: secret.source.clone(),
             digest: secret.whole,
         };
@@ -90,19 +90,19 @@ fn secret_parts(text: &str) -> Vec<Zeroizing<String>> {
 /// users other than its owner and group can access.
 pub(super) fn check(r: &mut Reader) {
     let mut faults = Vec::new();
-    for (key, secret) in &r.secrets.0 {
-        let same = |(other, theirs): &(&Key, &SecretDigests)| {
-            *other != key && secret.parts.iter().any(|part| theirs.parts.contains(part))
+    for (setting, secret) in &r.secrets.0 {
+        let same = |(other, theirs): &(&SettingName, &SecretDigests)| {
+            *other != setting && secret.parts.iter().any(|part| theirs.parts.contains(part))
         };
         if let Some((other, _)) = r.secrets.0.iter().find(same) {
-            faults.push((key.clone(), format!("is the same secret as in {other}; generate a separate one")));
+            faults.push((setting.clone(), format!("is the same secret as in {other}; generate a separate one")));
         }
         if let SecretSource::File(path) | SecretSource::Config(path) = &secret.source {
-            faults.extend(file_mode_fault(path).map(|fault| (key.clone(), fault)));
+            faults.extend(file_mode_fault(path).map(|fault| (setting.clone(), fault)));
         }
     }
-    for (key, fault) in faults {
-        r.fault(&key, fault);
+    for (setting, fault) in faults {
+        r.fault(&setting, fault);
     }
 }
 

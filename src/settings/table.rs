@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Reader, TlsVersion, checks,
-    row::{Place, Section, Setting, table},
+    row::{Section, SectionPath, Setting, table},
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
@@ -123,13 +123,13 @@ table! {
             "Time after which PostgreSQL cancels a statement.";
     }
 
-    pub(super) rows CommandLogins("database"), "Database roles of commands" {
+    pub(super) rows CommandLogins("database"), "Database logins of commands" {
         incidents_url: SecretString = "incidents_url".reloaded().default_text("required if a service has the right `incidents`") => checks::database,
             "`postgres://app_incidents:…@host/db`, for commands of the internal listener. Not read otherwise.";
         owner_url: SecretString = "owner_url".default_text("required by the command") => checks::database,
             "For `migrate` and `restore`.";
         operator_url: SecretString = "operator_url".default_text("required by the command") => checks::database,
-            "For `incident`, `keys rewrap` and the commands that retire keys.";
+            "For `incident`, and for `keys rewrap`, `keys drop`, `keys forget-index` and `keys destroy`.";
         backup_url: SecretString = "backup_url".default_text("required by the command") => checks::database,
             "For `backup` and `audit verify`.";
     }
@@ -155,7 +155,7 @@ table! {
         service_claims: Vec<ClaimMatch> = "service_claims",
             "Claims that only tokens of programs acting for themselves have; one of them is enough. A token whose subject is its client id is a program's in any case (RFC 9068 section 2.2).";
         user_claims: Vec<ClaimMatch> = "user_claims".default_text("required with `…SERVICE_CLAIMS`"),
-            "Claims that only tokens of users have; one of them is enough. Tokens with marks of both kinds, or of neither, are rejected.";
+            "Claims that only tokens of users have; one of them is enough. Tokens with claims of both lists, or of neither, are rejected.";
         service_clients: BTreeSet<String> = "service_clients",
             "Client ids of programs that may act for themselves.";
         tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants; required for a further issuer"),
@@ -171,7 +171,7 @@ table! {
     /// The accepted issuers, and how their keys are kept.
     pub struct Oidc("oidc"), "Verification of tokens" {
         leeway: i64 = "leeway_seconds".default(30).within(0, 30, "s"), "Tolerated difference between clocks.";
-        refresh: Duration = "refresh_seconds".default(300).default_text("300, but at most half of the next").within(1, 43_200, "s"),
+        refresh: Duration = "refresh_seconds".default(300).default_text("300, or half of `…MAX_STALENESS_SECONDS` if that is less").within(1, 43_200, "s"),
             "Longest time between fetches of an issuer's keys, at most half of the next setting. A shorter `Cache-Control` is respected down to 30 s, or this setting if it is shorter.";
         max_staleness: i64 = "max_staleness_seconds".default(3_600).within(60, 86_400, "s"),
             "Time for which keys stay valid after the issuer last confirmed them. Then its tokens get 503.";
@@ -266,13 +266,13 @@ table! {
         master: Option<Arc<MasterKeyset>> = "master".reloaded().default_text("required without a vault"),
             "Master keys as `2:<key>,1:<key>`, 32 random bytes in base64 each. The first wraps new data keys.";
         provider: Option<KeyProvider> = "provider".default_text("the only one; required if there are both"),
-            "Which provider wraps new data keys. The other one still opens the data keys that it wrapped.";
+            "Which provider wraps new data keys. The other one still unwraps the data keys that it wrapped.";
         index: Arc<IndexKeys> = "index".reloaded(),
             "Keys of blind indexes in the same form. The first indexes new rows.";
         alert_reads_per_minute: u32 = "alert_reads_per_minute".default(300).within(1, 1_000_000, ""),
-            "Customers that a person may see in plain text at once, and per minute after that, at one replica. More raises a security event (CRYPTO-07).";
+            "Customers that a person may see in plain text at one replica: the burst, and the rate per minute. More raises a security event (CRYPTO-07).";
         refresh: Duration = "refresh_ms".default(5_000).within(1, 3_600_000, "ms"),
-            "Time for which a replica uses the newest data key that it knows, the same on all replicas. `keys rotate` waits that long, and for running statements.";
+            "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";
     }
 
     fill VaultSettings("keys.vault"), "Vault" {
@@ -306,7 +306,7 @@ table! {
     #[derive(Copy)]
     pub struct Audit("audit"), "Audit trail" {
         seal_interval: Duration = "seal_interval_ms".default(10_000).within(1, 3_600_000, "ms"),
-            "Interval at which new entries are sealed. Entries changed in the database after twice this time no longer agree with the log.";
+            "Interval at which new events are sealed. A change made later than twice this interval is detectable with the log.";
     }
 
     fill Log("log"), "Logs" {

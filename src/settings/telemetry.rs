@@ -10,7 +10,7 @@ pub(super) fn read_otlp(r: &mut Reader) -> Option<Otlp> {
     }
     let otlp = Otlp::read_rows(r, None)?;
     if let Some(token) = &otlp.token {
-        checks::token(&Otlp::token.key(), token, r);
+        checks::token(&Otlp::token.name(), token, r);
     }
     Some(otlp)
 }

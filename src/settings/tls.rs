@@ -43,12 +43,12 @@ impl Tls {
     /// TLS of the public listener; `None` without a certificate: plain HTTP.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let TlsFiles { certificate, key, min_version, client_ca } = TlsFiles::read_rows(r, None)?;
-        let (has_certificate, has_key) = (r.has(&TlsFiles::certificate.key()), r.has(&TlsFiles::key.key()));
+        let (has_certificate, has_key) = (r.has(&TlsFiles::certificate.name()), r.has(&TlsFiles::key.name()));
         if !has_certificate && (has_key || client_ca.is_some()) {
-            r.fault(&TlsFiles::certificate.key(), "is required, since a key or an authority is set");
+            r.fault(&TlsFiles::certificate.name(), "is required, since a key or an authority is set");
         }
         if has_certificate && !has_key {
-            r.fault(&TlsFiles::key.key(), "is required, since a certificate is set");
+            r.fault(&TlsFiles::key.name(), "is required, since a certificate is set");
         }
         let clients = client_ca.map_or(Clients::Unasked, Clients::Asked);
         Some(Self { certificate: certificate?, key: key?, min_version, clients, guarded: r.is_production() })

@@ -1,6 +1,6 @@
 //! Settings that are one of a few words. `value.rs` has the words.
 
-/// How strict the start is.
+/// How strict the checks of settings are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// Refuses every unsafe configuration.

@@ -113,14 +113,14 @@ pub(crate) fn sealed_data_invalid(key: &dyn fmt::Debug, table: &str, column: &st
     raise!(error, "sealed_data_invalid", ?key, table, column, "sealed field does not open");
 }
 
-/// The key of a row does not open with the data key of its tenant.
+/// The key of a row cannot be unwrapped with the data key of its tenant.
 pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key: i32) {
-    raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "row key does not open");
+    raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "row key cannot be unwrapped");
 }
 
-/// A data key does not open with the master key that it names.
+/// A data key cannot be unwrapped with the master key that it names.
 pub(crate) fn data_key_invalid(tenant: &str, data_key: i32, error: &dyn Error) {
-    raise!(error, "sealed_data_invalid", tenant, data_key, %error, "data key does not open");
+    raise!(error, "sealed_data_invalid", tenant, data_key, %error, "data key cannot be unwrapped");
 }
 
 /// A search found a row by a value that the row does not have: its blind index was changed or moved

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 
 use crate::support::{query, run, test_database};
 
-const RIGHTS: &str = "tests/suite/rights.txt";
+const RIGHTS: &str = "deploy/rights.txt";
 
 /// Each row of each query is a violation. The queries cover a new table or function at once.
 const VIOLATIONS: [&str; 9] = [
@@ -176,7 +176,7 @@ const EVERY_RIGHT: &str = "
                                          (case when r.rolreplication then 'replication' end)) as v (attribute)
         where r.rolname ~ '^app_' and attribute is not null
     )
-    select format('%-12s %-34s %s', case grantee when 0 then 'PUBLIC' else pg_get_userbyid(grantee) end, object,
+    select format('%-13s %s: %s', case grantee when 0 then 'PUBLIC' else pg_get_userbyid(grantee) end, object,
                   string_agg(lower(privilege) || case when is_grantable then ' (with grant option)' else '' end, ', '
                              order by privilege))
     from grants

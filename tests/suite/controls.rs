@@ -87,8 +87,7 @@ fn add_proofs(file: &str, text: &str, found: &mut BTreeMap<String, BTreeSet<Stri
 
 /// The table of SECURITY.md.
 fn table(controls: &[Control]) -> String {
-    let short = |path: &String| path.trim_start_matches("src/").trim_start_matches("tests/suite/").to_owned();
-    let link = |path: &String| format!("[`{}`]({path})", short(path));
+    let link = |path: &String| format!("[`{path}`]({path})");
     let links = |paths: &[String]| paths.iter().map(link).collect::<Vec<_>>().join(", ");
     let mut table = "| id | control | home | proven by | OWASP, ASVS |\n|---|---|---|---|---|\n".to_owned();
     for control in controls {

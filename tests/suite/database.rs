@@ -1,5 +1,5 @@
 //! Protections of the database that hold even if the code above it is wrong: row-level security
-//! (AUTHZ-07), rights of the logins (AUTHZ-08), and a start that checks both.
+//! (AUTHZ-07), rights of the logins (AUTHZ-08), and the startup checks of both.
 
 use secrecy::{ExposeSecret, SecretString};
 use service::{app, dev::demo, domain::Clock, settings::Settings};
@@ -144,7 +144,7 @@ async fn authz_08_timeouts_are_set_on_the_logins() {
     }
 }
 
-/// The error of a start with these logins.
+/// The error of startup with these logins.
 async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     let urls = test_database().await;
     let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
@@ -155,7 +155,7 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     app::start(settings, Clock::system()).await.unwrap_err().to_string()
 }
 
-/// The error of a start after the owner has run this SQL.
+/// The error of startup after the owner has run this SQL.
 async fn start_error_after(change: &str) -> String {
     let urls = test_database().await;
     run(&urls.owner, change).await.unwrap();
@@ -164,44 +164,42 @@ async fn start_error_after(change: &str) -> String {
 }
 
 #[tokio::test]
-async fn authz_08_excessive_login_rights_stop_the_start() {
+async fn authz_08_excessive_login_rights_prevent_startup() {
     let urls = test_database().await;
     let error = start_error(&urls.owner, &urls.reader).await;
-    assert!(error.contains("login app_owner: owns tables"), "{error}");
+    assert!(error.contains("login app_owner has rights that deploy/rights.txt does not list"), "{error}");
     let error = start_error(&urls.writer, &urls.owner).await;
-    assert!(error.contains("login app_owner: owns tables"), "{error}");
-    let error = start_error_after("grant insert on orders to app_reader").await;
-    assert!(error.contains("app_reader: may write, but is the reader"), "{error}");
-    let error = start_error_after("grant update (status) on orders to app_reader").await;
-    assert!(error.contains("app_reader: may write, but is the reader"), "{error}");
-    let error = start_error_after("grant create on schema public to app_writer").await;
-    assert!(error.contains("app_writer: may create objects"), "{error}");
-    for (grant, excess) in [
-        ("update (roles) on roles_seen to app_writer", "app_writer: may change the recorded roles"),
-        ("insert on roles_seen to app_keys", "app_keys: may change the recorded roles"),
-        ("update (roles) on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
-        ("insert on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
-        ("truncate on roles_seen to app_authn", "app_authn: may write more than the last use of API keys"),
-        ("update (expires_at) on api_keys to app_authn", "app_authn: may write more than the last use of API keys"),
-        ("delete on measures to app_authn", "app_authn: may write more than the last use of API keys"),
-        ("delete on index_keys to app_keys", "app_keys: may change or destroy data keys"),
-        ("execute on function forget_index_key to app_keys", "app_keys: may change or destroy data keys"),
-        ("execute on function clear_indexes to app_reader", "app_reader: may change or destroy data keys"),
+    assert!(error.contains("login app_owner has rights that deploy/rights.txt does not list"), "{error}");
+    for (grant, login, excess) in [
+        ("insert on orders", "app_reader", "table orders: insert"),
+        ("update (status) on orders", "app_reader", "table orders (status): update"),
+        ("create on schema public", "app_writer", "schema public: create"),
+        ("update (roles) on roles_seen", "app_writer", "table roles_seen (roles): update"),
+        ("insert on roles_seen", "app_keys", "table roles_seen: insert"),
+        ("truncate on roles_seen", "app_authn", "table roles_seen: truncate"),
+        ("trigger on audit_events", "app_writer", "table audit_events: trigger"),
+        ("update (expires_at) on api_keys", "app_authn", "table api_keys (expires_at): update"),
+        ("select (email) on customers", "app_authn", "table customers (email): select"),
+        ("select on data_keys", "app_writer", "table data_keys: select"),
+        ("delete on index_keys", "app_keys", "table index_keys: delete"),
+        ("execute on function forget_index_key", "app_keys", "function forget_index_key: execute"),
+        ("execute on function write_audit_event(audit_events)", "app_writer", "function write_audit_event: execute"),
     ] {
-        let error = start_error_after(&format!("grant {grant}")).await;
-        assert!(error.contains(excess), "{grant}: {error}");
+        let error = start_error_after(&format!("grant {grant} to {login}")).await;
+        let expected = format!("login {login} has rights that deploy/rights.txt does not list: {excess};");
+        assert!(error.contains(&expected), "{grant}: {error}");
     }
-    for grant in
-        ["update on audit_events", "insert on audit_journal", "execute on function write_audit_event(audit_events)"]
-    {
-        let error = start_error_after(&format!("grant {grant} to app_writer")).await;
-        assert!(error.contains("app_writer: may change the audit trail"), "{error}");
-    }
+    let error = start_error_after("revoke select on orders from app_reader").await;
+    assert!(error.contains("login app_reader lacks rights of deploy/rights.txt: table orders: select"), "{error}");
     // Attributes of a role hold in the whole cluster, so this takes a new login.
-    for (attribute, excess) in [("superuser", "is a superuser"), ("bypassrls", "bypasses row-level security")] {
+    for (options, excess) in [
+        ("superuser in role app_writer", "cluster: superuser"),
+        ("bypassrls in role app_writer", "cluster: bypassrls"),
+        ("in role app_writer, pg_monitor", "role pg_monitor: member"),
+    ] {
         let mut admin = superuser(&urls).await;
-        let role = format!("strong_{attribute}_{}", uuid::Uuid::now_v7().simple());
-        let create = format!("create role {role} login password '0123456789abcdef' {attribute} in role app_writer");
+        let role = format!("strong_{}", uuid::Uuid::now_v7().simple());
+        let create = format!("create role {role} login password '0123456789abcdef' {options}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut admin).await.unwrap();
         let mut url = url::Url::parse(urls.writer.expose_secret()).unwrap();
         url.set_username(&role).unwrap();
@@ -213,7 +211,7 @@ async fn authz_08_excessive_login_rights_stop_the_start() {
 }
 
 #[tokio::test]
-async fn authz_07_missing_row_level_security_stops_the_start() {
+async fn authz_07_missing_row_level_security_prevents_startup() {
     for change in [
         "alter table orders no force row level security",
         "alter table orders disable row level security",
@@ -227,7 +225,7 @@ async fn authz_07_missing_row_level_security_stops_the_start() {
 }
 
 #[tokio::test]
-async fn log_05_changeable_audit_trail_stops_the_start() {
+async fn log_05_changeable_audit_trail_prevents_startup() {
     for change in [
         "alter table audit_events disable trigger append_only",
         "drop trigger append_only on audit_journal",
@@ -241,7 +239,7 @@ async fn log_05_changeable_audit_trail_stops_the_start() {
 }
 
 #[tokio::test]
-async fn authz_08_missing_migrations_stop_the_start() {
+async fn authz_08_missing_migrations_prevent_startup() {
     let error = start_error_after("delete from _sqlx_migrations").await;
     assert!(error.contains("run `migrate`"), "{error}");
 }

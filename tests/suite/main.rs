@@ -15,6 +15,7 @@ mod audit;
 mod authn;
 mod authz;
 mod backup;
+mod benchmark;
 mod billing;
 mod catalog;
 mod cli;

@@ -70,11 +70,11 @@ async fn crypto_05_rewrap_skips_corrupt_data_keys() {
     );
     run(&app.database.keys, &add_one).await.unwrap();
     let error = run_keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
-    assert!(error.starts_with("1 data keys do not open"), "{error}");
+    assert!(error.starts_with("1 data keys cannot be unwrapped"), "{error}");
     let wrapped_by = format!("select wrapped_by from data_keys where of_tenant <> '{corrupt}'");
     assert_eq!(query(&app.database.keys, &wrapped_by).await, ["keyset:2", "keyset:2"]);
     let error = run_keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
-    assert!(error.contains("does not open with master key keyset:1"), "{error}");
+    assert!(error.contains("cannot be unwrapped with master key keyset:1"), "{error}");
     // `keys destroy` does not unwrap the key. After it the old master key can be removed.
     run_keys_binary(&app, &["destroy", &corrupt.to_string(), "--reason", "corrupt"]).await.unwrap();
     let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
@@ -120,7 +120,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     replica.user(Role::Admin).get("/v1/customers").await.ok(200);
     let status = run_keys(&app, Keys::Status, &vault_only(&url)).await.unwrap().join("\n");
     assert!(status.contains(&format!("data key 1, wrapped by {}", vault_key(2))), "{status}");
-    // If a version is forbidden too early, nothing is lost and the start reports the reason.
+    // If a version is forbidden too early, nothing is lost and startup reports the reason.
     vault.forbid_versions_before(3);
     let error = start_error(&app, &vault_only(&url)).await;
     assert!(error.contains("disallowed by policy"), "{error}");

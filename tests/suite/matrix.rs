@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::Method;
 use serde_json::Value;
 use service::{api, authz::matrix};
 
@@ -64,6 +65,10 @@ async fn threat_03_served_routes_are_the_documented_ones() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     for path in ["/", "/v1", "/v1/", "/admin", "/metrics", "/.env", "/v1/orders/", "/V1/me", "/docs/"] {
         app.anonymous().get(path).await.problem(404);
+    }
+    for (method, path) in [(Method::DELETE, "/v1/orders"), (Method::PUT, "/v1/me"), (Method::TRACE, "/health/live")] {
+        let anonymous = app.anonymous();
+        assert_eq!(anonymous.send(anonymous.request(method, path)).await.problem(405), "method_not_allowed", "{path}");
     }
 }
 
@@ -132,7 +137,7 @@ async fn rate_09_documents_are_compressed_and_cached() {
     let anonymous = app.anonymous();
     for (path, max_bytes) in [("/docs", 500_000), ("/openapi.json", 20_000)] {
         let get_with = async |name: &str, value: &str| {
-            anonymous.send(anonymous.request(http::Method::GET, path).header(name, value)).await
+            anonymous.send(anonymous.request(Method::GET, path).header(name, value)).await
         };
         let uncompressed = anonymous.get(path).await;
         assert_eq!(uncompressed.header("cache-control"), Some("public, max-age=300"));

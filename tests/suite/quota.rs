@@ -1,5 +1,6 @@
-//! Quotas per principal (RATE-02), tenant (RATE-03) and operation class (RATE-04), and rate limits
-//! per address for authenticated callers (RATE-06) and behind proxies (RATE-07).
+//! Quotas per principal (RATE-02), tenant (RATE-03) and operation class (RATE-04), the responses
+//! that report them (RATE-05), and rate limits per address for authenticated callers (RATE-06) and
+//! behind proxies (RATE-07).
 
 use std::time::Duration;
 
@@ -38,9 +39,8 @@ fn assert_exhausted(reply: &Reply, limit: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn rate_02_principals_have_separate_quotas_per_class() {
-    // Two classes with quotas of the same size are separate.
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
+async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
+    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
     let user = app.user(Role::Sales);
     for left in [2, 1, 0] {
         let reply = user.get("/v1/orders").await;
@@ -59,6 +59,17 @@ async fn rate_02_principals_have_separate_quotas_per_class() {
         (&*event["subject"], &*event["tenant"], &*event["operation"]),
         (&*person(&ACME, Role::Sales).subject, &*ACME.id.to_string(), "getMe")
     );
+}
+
+#[tokio::test]
+async fn rate_02_principals_have_separate_quotas_per_class() {
+    // Two classes with quotas of the same size are separate.
+    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
+    let user = app.user(Role::Sales);
+    for _ in 0..3 {
+        user.get("/v1/orders").await.ok(200);
+    }
+    assert_exhausted(&user.get("/v1/me").await, "read");
     // Another token of the user shares the quota. Another user, an API key and another class do
     // not.
     assert_exhausted(&app.user(Role::Sales).get("/v1/me").await, "read");

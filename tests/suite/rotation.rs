@@ -1,5 +1,5 @@
 //! Rotation of data keys while the service runs (CRYPTO-05): `keys rotate` and `keys reseal` under
-//! load, beside each other, after failures and beside slow replicas.
+//! load, concurrently, after failures and with slow replicas.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -29,7 +29,7 @@ async fn crypto_06_start_without_a_used_index_key_fails() {
     assert!(missing.contains("index key 1 is missing"), "{missing}");
     let wrong = start_error(&app, &[("APP_KEYS__INDEX", &keyset(1))]).await;
     assert!(wrong.contains("index key 1 is not the key"), "{wrong}");
-    // The failed starts stored nothing that prevents a start with the correct key.
+    // The failed startups stored nothing that prevents startup with the correct key.
     TestApp::start_on(app.database.clone(), &[]).await;
 }
 
@@ -116,7 +116,7 @@ async fn crypto_05_rotation_skips_undecryptable_customers() {
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
 }
 
-/// A replica caches the newest data key, also a moment before a rotation starts.
+/// A replica that cached the old data key concurrently with a rotation must not use it afterwards.
 #[tokio::test]
 async fn crypto_05_no_replica_uses_the_old_data_key_after_a_rotation() {
     let app = TestApp::start().await;
@@ -126,12 +126,12 @@ async fn crypto_05_no_replica_uses_the_old_data_key_after_a_rotation() {
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 5"]);
 }
 
-/// Adds a customer and rotates data keys. Its row is saved as `before` and as `since` the rotation.
+/// Adds a customer and rotates data keys. Saves its row in the schemas `before` and `after`.
 async fn save_around_rotation(app: &TestApp) -> String {
     let path = add_customers(app, 1).await.remove(0);
     run_as_superuser(app, save_customer("before", id_of(&path))).await;
     run_keys(app, Keys::Rotate { options: ResealOptions::new(None) }, &SHORT_TIMEOUTS).await.unwrap();
-    run_as_superuser(app, save_customer("since", id_of(&path))).await;
+    run_as_superuser(app, save_customer("after", id_of(&path))).await;
     path
 }
 
@@ -149,7 +149,7 @@ async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_miss
         let request = admin.request(method.clone(), &path);
         let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
         let lock = "lock table data_keys in access exclusive mode";
-        let rotated = format!("{}; delete from data_keys where version = 1", restore_customer("since"));
+        let rotated = format!("{}; delete from data_keys where version = 1", restore_customer("after"));
         let reply = during_transaction(&app.database, lock, &rotated, admin.send(request)).await;
         assert_eq!(reply.status, status, "{method}: {reply:#?}");
         let read = admin.get(&path).await.ok(200);
@@ -157,7 +157,7 @@ async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_miss
     }
 }
 
-/// A reseal goes on with the data key that it started with, while a newer rotation has passed it.
+/// A reseal that started with data key 2 must not overwrite rows of a later rotation.
 #[tokio::test]
 async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
     let app = TestApp::start().await;
@@ -174,7 +174,7 @@ async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
     let index_keys = [("APP_KEYS__INDEX", &*both)];
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let reseal = run_keys(&app, Keys::Reseal { options }, &index_keys);
-    let output = during_transaction(&app.database, &lock, &restore_customer("since"), reseal).await.unwrap().concat();
+    let output = during_transaction(&app.database, &lock, &restore_customer("after"), reseal).await.unwrap().concat();
     assert!(output.contains("done, 0 customers"), "{output}");
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 1"]);
     // A corrupt data key affects its own customers only.

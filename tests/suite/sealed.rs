@@ -291,7 +291,7 @@ async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
     let missing = start(&keyset(2)).await.unwrap_err();
     assert!(missing.contains("wrapped by master key keyset:1, which the settings do not have"), "{missing}");
     let wrong = start(&keyset(1)).await.unwrap_err();
-    assert!(wrong.contains("does not open with master key keyset:1"), "{wrong}");
+    assert!(wrong.contains("cannot be unwrapped with master key keyset:1"), "{wrong}");
     start(&format!("{},{correct}", keyset(2))).await.unwrap();
     start(&correct).await.unwrap();
 }

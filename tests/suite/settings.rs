@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use service::{
-    db,
-    settings::{self, Bounds, OnStaleFeed, Profile, Row, Settings},
-};
+use service::settings::{self, Bounds, OnStaleFeed, Profile, Row, Settings};
 
-use crate::support::{PRODUCTION_SETTINGS, empty_database, superuser};
+use crate::support::PRODUCTION_SETTINGS;
 
 const REFERENCE: &str = "docs/settings.md";
 
@@ -128,29 +125,6 @@ fn secret_03_example_environments_are_accepted_in_production() {
         let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
         assert_eq!(faults, [], "{path}");
     }
-}
-
-/// The comparison with other stacks (benches/product) names settings and tables of this service.
-#[tokio::test]
-async fn the_start_of_the_comparison_fits_settings_and_tables() {
-    let read = |name: &str| std::fs::read_to_string(format!("benches/product/{name}")).unwrap();
-    for line in read("start.sh").lines().filter(|line| line.starts_with("APP_")) {
-        let (variable, _) = line.split_once('=').unwrap();
-        assert!(table().any(|(known, _)| known == variable), "there is no setting {variable}");
-    }
-    let database = empty_database().await;
-    db::migrate(&database.owner).await.unwrap();
-    // Fewer orders, and what only psql can do.
-    let seed = read("seed.sql").replace("generate_series(1, 100000)", "generate_series(1, 100)");
-    let seed = seed.replace("vacuum analyze;", "").replace(":'tenant_a'", "'0190a000-0000-7000-8000-00000000aaaa'");
-    let seed = seed.replace(":'tenant_b'", "'0190a000-0000-7000-8000-00000000bbbb'");
-    let mut superuser = superuser(&database).await;
-    for script in [seed, read("reset.sql")] {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut superuser).await.unwrap();
-    }
-    let orders = "select count(*)::text || ' of ' || count(*) filter (where created_by = 'seed') from orders";
-    let counted: String = sqlx::query_scalar(orders).fetch_one(&mut superuser).await.unwrap();
-    assert_eq!(counted, "100 of 100");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The start of the service: settings that it rejects (SECRET-02, SECRET-03), limits of the machine
+//! Startup of the service: settings that it rejects (SECRET-02, SECRET-03), limits of the machine
 //! (RATE-09), and its state while a dependency is missing (FAIL-01, FAIL-04).
 
 use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
@@ -40,7 +40,7 @@ fn secret_03_production_serves_documentation_only_if_enabled() {
 
 /// A service that runs out of file descriptors accepts no connection and loses its database.
 #[tokio::test]
-async fn rate_09_low_descriptor_limit_stops_a_production_start() {
+async fn rate_09_low_descriptor_limit_prevents_startup_in_production() {
     let run = |limit: &str, profile: &str| {
         let mut command = Command::new("sh");
         command
@@ -50,7 +50,7 @@ async fn rate_09_low_descriptor_limit_stops_a_production_start() {
             .env("APP_HTTP__LISTEN", "127.0.0.1:0");
         command.args(["-c", "ulimit -n $1; exec \"$0\" serve", binary().get_program().to_str().unwrap(), limit]);
         let output = command.output().unwrap();
-        assert!(!output.status.success(), "the start succeeded without a database");
+        assert!(!output.status.success(), "startup succeeded without a database");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     let refused = run("1024", "production");

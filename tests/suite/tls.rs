@@ -104,8 +104,8 @@ async fn crypto_01_certificate_reload_keeps_open_connections() {
     get_live(&old, address).await.expect("the open connection still works");
 }
 
-/// The same check runs at the start and on each reload. This test calls it directly, since a
-/// production start needs an issuer with TLS.
+/// The same check runs at startup and on each reload. This test calls it directly, since a
+/// production startup needs an issuer with TLS.
 #[tokio::test]
 async fn secret_03_production_rejects_a_world_readable_tls_key() {
     let authority = Authority::new();
@@ -123,7 +123,7 @@ async fn secret_03_production_rejects_a_world_readable_tls_key() {
 }
 
 #[tokio::test]
-async fn crypto_01_unusable_certificate_stops_the_start() {
+async fn crypto_01_unusable_certificate_prevents_startup() {
     let authority = Authority::new();
     let (certificate, key) = authority.sign();
     let another = authority.sign().1;

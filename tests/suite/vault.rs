@@ -53,7 +53,7 @@ async fn crypto_04_vault_wraps_data_keys_and_binds_them_to_their_tenant() {
     let renamed = format!("update data_keys set wrapped_by = '{}'", vault_key(2));
     sqlx::raw_sql(sqlx::AssertSqlSafe(renamed)).execute(&mut superuser(&app.database).await).await.unwrap();
     let error = start_error(&app, &vault_only(&vault.url())).await;
-    assert!(error.contains("does not open with master key"), "{error}");
+    assert!(error.contains("cannot be unwrapped with master key"), "{error}");
     // One request for each moved data key, and none where the name alone is wrong.
     assert_eq!(vault.take_requests(), ["decrypt ", "decrypt "]);
 }
@@ -187,7 +187,7 @@ async fn crypto_04_vault_timeouts_and_invalid_responses_are_rejected() {
     for answer in [json!({}), json!({ "data": { "plaintext": 1 } }), json!({ "data": { "plaintext": "AAAA" } })] {
         vault.respond_with(answer.clone());
         let error = start_error(&app, &vault_only(&url)).await;
-        assert!(error.contains("not as expected") || error.contains("does not open"), "{answer}: {error}");
+        assert!(error.contains("not as expected") || error.contains("cannot be unwrapped"), "{answer}: {error}");
     }
     // A response longer than any valid one (64 KiB) is not read to its end.
     let padding = |length: usize| {
@@ -195,7 +195,7 @@ async fn crypto_04_vault_timeouts_and_invalid_responses_are_rejected() {
             |more: &str| json!({ "data": { "ciphertext": "vault:v1:AAAA", "plaintext": "AAAA" }, "more": more });
         answer(&"x".repeat(length - answer("").to_string().len()))
     };
-    for (length, message) in [(65_536, "does not open"), (65_537, "not as expected")] {
+    for (length, message) in [(65_536, "cannot be unwrapped"), (65_537, "not as expected")] {
         vault.respond_with(padding(length));
         let error = start_error(&app, &vault_only(&url)).await;
         assert!(error.contains(message), "{length}: {error}");

@@ -147,8 +147,8 @@ impl Customers {
 
     /// Get a customer
     ///
-    /// Returns the customer. Personal fields are masked unless a user with the role `billing`,
-    /// `auditor` or `admin` calls. An erased customer is answered with 404.
+    /// Returns the customer, or 404 after its erasure. Personal fields are masked unless a user with
+    /// the role `billing`, `auditor` or `admin` calls.
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
     async fn get(
         &self,
@@ -190,8 +190,8 @@ impl Customers {
     /// Erase a customer
     ///
     /// Deletes the customer's name and personal fields and destroys its encryption key; this cannot
-    /// be undone. Orders and invoices remain, with the free text on them. A second call is answered
-    /// with 404.
+    /// be undone. Orders and invoices remain, with the free text on them. A second call returns
+    /// 404.
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
     async fn erase(
         &self,

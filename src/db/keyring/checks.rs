@@ -1,4 +1,4 @@
-//! Validation of master keys and index keys, at the start and before each renewal (SECRET-04,
+//! Validation of master keys and index keys, at startup and before each reload (SECRET-04,
 //! CRYPTO-05).
 //!
 //! In: keys of the settings, and the stored data keys and check values. Out: the first reason to
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Keyring {
-    /// Checks the login, opens a data key per master key, and compares all keys with their check
+    /// Checks the login, unwraps a data key per master key, and compares all keys with their check
     /// values.
     pub(crate) async fn validate(&self) -> Result<(), UnfitDatabase> {
         self.stored.0.validate().await?;
@@ -27,15 +27,15 @@ impl Keyring {
         self.check_index(&self.index.load_full()).await
     }
 
-    /// Checks that one of up to three data keys per master key opens, and that new ones can be
-    /// wrapped. A single damaged data key must not keep the service from starting.
+    /// Checks that one of up to three data keys per master key can be unwrapped, and that new ones
+    /// can be wrapped. A single damaged data key must not prevent startup.
     async fn check_master(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         let mut results: BTreeMap<String, Result<(), MasterKeyError>> = BTreeMap::new();
         for (tenant, key) in self.stored.sample_per_master_key().await? {
             if matches!(results.get(&key.wrapped_by), Some(Ok(()))) {
                 continue;
             }
-            match keys.open(tenant.uuid(), &key).await {
+            match keys.unwrap_data_key(tenant.uuid(), &key).await {
                 Ok(_) => drop(results.insert(key.wrapped_by, Ok(()))),
                 Err(error) if error.concerns_one_data_key() => {
                     results.entry(key.wrapped_by).or_insert(Err(error));
@@ -67,8 +67,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Checks that every data key that opens with the current master keys also opens with new ones.
-    /// Only the data keys themselves tell which master key a version means.
+    /// Checks that new master keys unwrap every data key that the current ones unwrap. Only the
+    /// data keys themselves show which master key a version means.
     async fn check_no_data_key_lost(&self, keys: &MasterKeys) -> Result<(), UnfitDatabase> {
         let current = self.master.load_full();
         let sample = self.stored.sample_per_master_key().await?;
@@ -76,8 +76,10 @@ impl Keyring {
         // A vault is the same one as before.
         for master in masters.iter().filter(|master| MasterKeys::is_keyset_name(master)) {
             for (tenant, key) in self.stored.wrapped_by(master).await? {
-                match keys.open(tenant.uuid(), &key).await {
-                    Err(error) if current.open(tenant.uuid(), &key).await.is_ok() => return Err(error.into()),
+                match keys.unwrap_data_key(tenant.uuid(), &key).await {
+                    Err(error) if current.unwrap_data_key(tenant.uuid(), &key).await.is_ok() => {
+                        return Err(error.into());
+                    }
                     _ => {}
                 }
             }
@@ -104,9 +106,9 @@ impl Keyring {
         Ok(())
     }
 
-    /// Takes the master keys of these settings into use, after the checks of the start (SECRET-04).
-    /// The vault, and the provider that wraps new data keys, stay those of the start.
-    pub(crate) async fn renew_master(&self, new: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+    /// Takes the master keys of these settings into use, after the checks of startup (SECRET-04).
+    /// The vault, and the provider that wraps new data keys, stay those of startup.
+    pub(crate) async fn reload_master(&self, new: &MasterKeySettings) -> Result<(), UnfitDatabase> {
         let mut current = self.master_settings.lock().await;
         let new = current.with_keyset(new).ok_or(UnfitDatabase::OtherProvider)?;
         let keys = MasterKeys::new(&new)?;
@@ -119,19 +121,19 @@ impl Keyring {
     }
 
     /// Takes the vault token of these settings into use, if the vault lets it wrap and unwrap.
-    pub(crate) async fn renew_token(&self, new: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+    pub(crate) async fn reload_token(&self, new: &MasterKeySettings) -> Result<(), UnfitDatabase> {
         let mut current = self.master_settings.lock().await;
         let new = current.with_token(new).ok_or(UnfitDatabase::OtherProvider)?;
         let keys = MasterKeys::new(&new)?;
-        // Opens no data keys: a damaged one is no reason to reject a valid token.
+        // Unwraps no data keys: a damaged one is no reason to reject a valid token.
         keys.check_vault().await?;
         self.master.store(Arc::new(keys));
         *current = new;
         Ok(())
     }
 
-    /// Takes new index keys into use, after the checks of the start.
-    pub(crate) async fn renew_index(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
+    /// Takes new index keys into use, after the checks of startup.
+    pub(crate) async fn reload_index(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
         self.check_index(&keys).await?;
         self.index.store(keys);
         Ok(())

@@ -21,7 +21,7 @@ use sqlx::{Connection, PgConnection};
 use super::{Binaries, PostgresError, account::Account, io_error};
 use crate::crypto;
 
-/// Time limit for the first connection after a start, crash recovery included.
+/// Time limit for the first connection after startup, crash recovery included.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time limit for a stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,7 +61,7 @@ pub enum Durability {
 pub enum ExistingData {
     /// Use it.
     Keep,
-    /// Delete it before the start.
+    /// Delete it before startup.
     Delete,
 }
 

@@ -1,6 +1,6 @@
 //! The values of the keyword `format` that request bodies may use, each with its check.
 //!
-//! [`keywords`](super::keywords) stops the start at any other format. Patterns of texts are not
+//! With any other format, [`keywords`](super::keywords) prevents startup. Patterns of texts are not
 //! formats in this sense: [`text::formats`](crate::http::text::formats) publishes them as
 //! `pattern`.
 

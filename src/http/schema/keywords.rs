@@ -3,7 +3,7 @@
 //! The published document promises that a body is checked against its schema. A keyword that
 //! [`Schemas::check`](super::Schemas::check) does not implement would break that promise without a
 //! sign. So [`read_bodies`] walks the schemas of all request bodies, nested ones included, when the
-//! routes are built, and an [`UncheckedKeyword`] stops the start.
+//! routes are built, and an [`UncheckedKeyword`] prevents startup.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
         }
         match (schema.ty, schema.all_of.as_slice()) {
             ("object" | "array" | "string" | "integer" | "boolean", []) => {}
-            // A property whose type is a named schema: poem-openapi merges the annotations like this.
+            // A property whose type is a named schema: poem-openapi merges annotations like this.
             ("", [reference @ MetaSchemaRef::Reference(_), MetaSchemaRef::Inline(annotations)])
                 if annotations.ty.is_empty() && unchecked_keyword(annotations).is_none() =>
             {
@@ -210,39 +210,39 @@ mod tests {
     }
 
     unsupported! {
-        input_02_one_of_stops_the_start:
+        input_02_one_of_prevents_startup:
             MetaSchema { one_of: vec![reference("Named")], ..of_type("object") }, "`oneOf`";
-        input_02_any_of_stops_the_start:
+        input_02_any_of_prevents_startup:
             MetaSchema { any_of: vec![reference("Named")], ..of_type("object") }, "`anyOf`";
-        input_02_all_of_several_stops_the_start:
+        input_02_all_of_several_prevents_startup:
             MetaSchema { all_of: vec![reference("Named"), reference("Named")], ..MetaSchema::ANY }, "`allOf`";
-        input_02_additional_properties_stop_the_start:
+        input_02_additional_properties_prevent_startup:
             MetaSchema { additional_properties: Some(Box::new(reference("Named"))), ..of_type("object") },
             "`additionalProperties`";
-        input_02_min_properties_stops_the_start:
+        input_02_min_properties_prevents_startup:
             MetaSchema { min_properties: Some(1), ..of_type("object") }, "`minProperties`";
-        input_02_max_properties_stops_the_start:
+        input_02_max_properties_prevents_startup:
             MetaSchema { max_properties: Some(1), ..of_type("object") }, "`maxProperties`";
-        input_02_multiple_of_stops_the_start:
+        input_02_multiple_of_prevents_startup:
             MetaSchema { multiple_of: Some(5.0), ..of_type("integer") }, "`multipleOf`";
-        input_02_exclusive_minimum_stops_the_start:
+        input_02_exclusive_minimum_prevents_startup:
             MetaSchema { minimum: Some(0.0), exclusive_minimum: Some(true), ..of_type("integer") },
             "`exclusiveMinimum`";
-        input_02_exclusive_maximum_stops_the_start:
+        input_02_exclusive_maximum_prevents_startup:
             MetaSchema { maximum: Some(9.0), exclusive_maximum: Some(true), ..of_type("integer") },
             "`exclusiveMaximum`";
-        input_02_read_only_stops_the_start: MetaSchema { read_only: true, ..of_type("string") }, "`readOnly`";
-        input_02_keyword_of_another_type_stops_the_start:
+        input_02_read_only_prevents_startup: MetaSchema { read_only: true, ..of_type("string") }, "`readOnly`";
+        input_02_keyword_of_another_type_prevents_startup:
             MetaSchema { min_length: Some(1), ..of_type("integer") }, "`minLength`";
-        input_02_nullable_reference_stops_the_start:
+        input_02_nullable_reference_prevents_startup:
             MetaSchema { nullable: true, all_of: vec![reference("Named")], ..MetaSchema::ANY }, "`nullable`";
-        input_02_unknown_string_format_stops_the_start:
+        input_02_unknown_string_format_prevents_startup:
             MetaSchema::new_with_format("string", "email"), "`format: email`";
-        input_02_unknown_integer_format_stops_the_start:
+        input_02_unknown_integer_format_prevents_startup:
             MetaSchema::new_with_format("integer", "uint64"), "`format: uint64`";
-        input_02_unknown_type_stops_the_start: of_type("number"), "`type: number`";
-        input_02_missing_type_stops_the_start: MetaSchema::ANY, "no `type`";
-        input_02_invalid_pattern_stops_the_start:
+        input_02_unknown_type_prevents_startup: of_type("number"), "`type: number`";
+        input_02_missing_type_prevents_startup: MetaSchema::ANY, "no `type`";
+        input_02_invalid_pattern_prevents_startup:
             MetaSchema { pattern: Some("(".to_owned()), ..of_type("string") }, "a `pattern` that does not compile";
     }
 
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn input_02_checked_keywords_do_not_stop_the_start() {
+    fn input_02_checked_keywords_do_not_prevent_startup() {
         let annotations = || MetaSchema { description: Some("A name."), ..MetaSchema::ANY };
         let described = reference("Named").merge(annotations());
         let MetaSchemaRef::Inline(described) = described else { panic!("{described:?}") };
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn input_02_nested_union_in_a_body_stops_the_start() {
+    fn input_02_nested_union_in_a_body_prevents_startup() {
         let error = Schemas::new::<Api>().err().unwrap().to_string();
         assert!(error.starts_with("the schema Buyer has `anyOf`:"), "{error}");
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::TABLE;
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, Indexed, RowKey, SealError, Sealable, Sealed},
-    db::{DbError, Keyring, open_row_key, parse_stored},
+    db::{DbError, Keyring, parse_stored, unwrap_row_key},
     domain::{
         Address, BankAccount, CustomerChange, CustomerData, CustomerId, CustomerRef, Email, FieldChange, Name, Phone,
         TaxId, TenantId,
@@ -88,7 +88,7 @@ pub struct SealedFields {
     pub tax_id_index: Option<BlindIndex>,
 }
 
-/// A stored customer with the key that opens its fields. Erasure destroys that key.
+/// A stored customer with the row key that opens its fields. Erasure destroys that key.
 #[derive(Debug)]
 pub struct CustomerRecord {
     /// Identifier.
@@ -249,7 +249,7 @@ pub(in crate::store) struct CustomerRow {
 }
 
 impl CustomerRow {
-    /// Opens the row key with the data key that wraps it, which may have to be fetched.
+    /// Unwraps the row key with the data key that wraps it, which may have to be fetched.
     ///
     /// The tenant is the caller's, whatever the row says: a row of another tenant does not open,
     /// even if a statement finds it (CRYPTO-03).
@@ -258,10 +258,10 @@ impl CustomerRow {
         self.open_with(&data_key, tenant)
     }
 
-    /// Opens the row key with a data key at hand.
+    /// Unwraps the row key with a data key at hand.
     pub(in crate::store) fn open_with(self, data_key: &DataKey, tenant: TenantId) -> Result<CustomerRecord, DbError> {
         let email_index = self.email_index.ok_or(DbError::KeyDestroyed)?;
-        let key = open_row_key(data_key, tenant, (TABLE, self.id), self.wrapped_key)?;
+        let key = unwrap_row_key(data_key, tenant, (TABLE, self.id), self.wrapped_key)?;
         Ok(CustomerRecord {
             id: CustomerId::from_uuid(self.id),
             tenant,

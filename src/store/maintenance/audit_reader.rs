@@ -90,8 +90,8 @@ impl AuditReader {
 
     /// Reads the trail in one transaction with snapshot isolation.
     ///
-    /// Calls `on_seals` with all seals, then `on_event` with each line of the journal in order. Calls
-    /// `on_unjournaled` with tenant and id of each event that the journal lacks.
+    /// Calls `on_seals` with all seals, then `on_event` with each line of the journal in order.
+    /// Calls `on_unjournaled` with tenant and id of each event that the journal lacks.
     pub async fn read(
         &mut self,
         mut on_seals: impl FnMut(Vec<StoredSeal>),

@@ -1,5 +1,5 @@
-//! Work on the database that needs no permit: key rotation, sealing of the audit trail, renewal of
-//! pools and keys.
+//! Work on the database that needs no permit: key rotation, sealing of the audit trail, reload of
+//! passwords and keys.
 //!
 //! Only [`crate::app`] and operator commands hold a [`Maintenance`]. A handler holds a
 //! [`Database`], which cannot be turned into one: so no handler opens a transaction without a
@@ -45,47 +45,47 @@ impl Maintenance {
         self.0.keyring.validate().await
     }
 
-    /// Connects the writer with this URL, after the same checks as at the start (SECRET-04).
+    /// Connects the writer with this URL, after the same checks as at startup (SECRET-04).
     ///
     /// # Errors
     /// The URL names another database, or its login fails a check; the old pool stays in use.
-    pub async fn renew_writer(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.0.writer.renew(url).await
+    pub async fn reload_writer(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.writer.reload(url).await
     }
 
-    /// Connects the reader with this URL; otherwise as [`renew_writer`](Self::renew_writer).
-    pub async fn renew_reader(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.0.reader.renew(url).await
+    /// Connects the reader with this URL; otherwise as [`reload_writer`](Self::reload_writer).
+    pub async fn reload_reader(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.reader.reload(url).await
     }
 
     /// Connects the login of data keys with this URL; otherwise as
-    /// [`renew_writer`](Self::renew_writer).
-    pub async fn renew_keys_login(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.0.keyring.renew_login(url).await
+    /// [`reload_writer`](Self::reload_writer).
+    pub async fn reload_keys_login(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
+        self.0.keyring.reload_login(url).await
     }
 
     /// Takes new master keys into use.
     ///
     /// # Errors
-    /// A data key that opened before does not open with them; the old keys stay in use.
-    pub async fn renew_master_keys(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
-        self.0.keyring.renew_master(keys).await
+    /// They cannot unwrap a data key that the old ones unwrap; the old keys stay in use.
+    pub async fn reload_master_keys(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+        self.0.keyring.reload_master(keys).await
     }
 
     /// Takes a new vault token into use.
     ///
     /// # Errors
     /// The vault refuses it; the old token stays in use.
-    pub async fn renew_vault_token(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
-        self.0.keyring.renew_token(keys).await
+    pub async fn reload_vault_token(&self, keys: &MasterKeySettings) -> Result<(), UnfitDatabase> {
+        self.0.keyring.reload_token(keys).await
     }
 
     /// Takes new index keys into use.
     ///
     /// # Errors
     /// A key that rows are indexed by is missing; the old keys stay in use.
-    pub async fn renew_index_keys(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
-        self.0.keyring.renew_index(keys).await
+    pub async fn reload_index_keys(&self, keys: Arc<IndexKeys>) -> Result<(), UnfitDatabase> {
+        self.0.keyring.reload_index(keys).await
     }
 
     /// Removes expired data keys from memory, once a second. Never ends.

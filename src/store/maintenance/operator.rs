@@ -65,8 +65,8 @@ pub struct Rewrapped {
     pub primary: String,
     /// Number of data keys that were rewrapped.
     pub moved: u64,
-    /// Number of data keys that do not open and were left unchanged.
-    pub unopened: usize,
+    /// Number of data keys that cannot be unwrapped and were left unchanged.
+    pub failed: usize,
 }
 
 /// A connection with an operator login.
@@ -129,24 +129,24 @@ impl Operator {
     ) -> Result<DateTime<Utc>, OperatorError> {
         let calls = |per_minute: u32| i32::try_from(per_minute).unwrap_or(i32::MAX);
         let (kind, target, per_minute) = match new {
-            Override::Tenant { tenant, name, per_minute } => {
+            Override::TenantQuota { tenant, name, per_minute } => {
                 return self.set_quota(*tenant, *name, calls(*per_minute), hours, reason).await;
             }
-            Override::Class { name, per_minute } => ("class", name.to_string(), Some(calls(*per_minute))),
-            Override::Address { network, per_minute } => ("address", network.to_string(), Some(calls(*per_minute))),
+            Override::GlobalQuota { name, per_minute } => ("class", name.to_string(), Some(calls(*per_minute))),
+            Override::NetworkLimit { network, per_minute } => {
+                ("address", network.to_string(), Some(calls(*per_minute)))
+            }
             Override::ReadOnly => ("read_only", String::new(), None),
         };
-        sqlx::query_scalar!(
+        let until = sqlx::query_scalar!(
             r#"select note_measure($1, $2, $3, $4, $5) as "until!""#,
             kind,
             target,
             per_minute,
             hours,
             reason
-        )
-        .fetch_one(&mut self.0)
-        .await
-        .map_err(OperatorError::Refused)
+        );
+        until.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)
     }
 
     async fn set_quota(
@@ -157,7 +157,7 @@ impl Operator {
         hours: i32,
         reason: &str,
     ) -> Result<DateTime<Utc>, OperatorError> {
-        sqlx::query_scalar!(
+        let until = sqlx::query_scalar!(
             r#"with until as materialized (select now() + make_interval(hours => $4) as it)
                select u.it as "until!" from until u, note_tenant_quota($1, $2, $3, u.it, $5)"#,
             tenant.uuid(),
@@ -165,23 +165,20 @@ impl Operator {
             per_minute,
             hours,
             reason
-        )
-        .fetch_one(&mut self.0)
-        .await
-        .map_err(OperatorError::Refused)
+        );
+        until.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)
     }
 
     /// Records in the audit trail that a rotation of data keys was started, of one tenant or all.
     pub async fn record_rotation(&mut self, tenant: Option<TenantId>, reason: &str) -> Result<(), OperatorError> {
-        record_act(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason)
-            .await
-            .map_err(OperatorError::Refused)
+        let recorded = record_act(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason).await;
+        recorded.map_err(OperatorError::Refused)
     }
 
     /// Rewraps every data key with the primary master key (CRYPTO-05).
     ///
     /// Leaves a data key unchanged if another operator rewraps it concurrently. A data key that
-    /// does not open is counted and reported as an event, and does not stop the others.
+    /// cannot be unwrapped is counted and reported as an event, and does not stop the others.
     pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<Rewrapped, OperatorError> {
         let primary = master.primary().await?;
         record_act(&mut self.0, None, "data_keys_rewrapped", &primary, "").await.map_err(OperatorError::Refused)?;
@@ -191,7 +188,7 @@ impl Operator {
             primary
         );
         let mut moved = 0;
-        let mut unopened = 0;
+        let mut failed = 0;
         for key in keys.fetch_all(&mut self.0).await.map_err(OperatorError::Refused)? {
             let old = WrappedDataKey { version: key.version, wrapped_by: key.wrapped_by, wrapped: key.wrapped };
             let new = match master.rewrap(&primary, key.of_tenant, &old).await {
@@ -199,7 +196,7 @@ impl Operator {
                 Ok(None) => continue,
                 Err(error) if error.concerns_one_data_key() => {
                     event::data_key_invalid(&key.of_tenant.to_string(), old.version, &error);
-                    unopened += 1;
+                    failed += 1;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -215,7 +212,7 @@ impl Operator {
             );
             moved += update.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected();
         }
-        Ok(Rewrapped { primary, moved, unopened })
+        Ok(Rewrapped { primary, moved, failed })
     }
 
     /// Deletes a data key. Returns `false` if the tenant has no such version, or it is the newest.

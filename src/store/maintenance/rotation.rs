@@ -78,7 +78,7 @@ impl Maintenance {
     /// status` shows what is left.
     #[must_use]
     pub fn propagation_delay(&self) -> Duration {
-        self.0.keyring.refresh.saturating_add(self.0.writer.longest_statement())
+        self.0.keyring.newest_ttl.saturating_add(self.0.writer.longest_statement())
     }
 
     /// Lists the data keys of a tenant, by version.
@@ -132,7 +132,7 @@ impl Maintenance {
         let index_key = indexes.primary().to_be_bytes();
         let range = self.find_batch(tenant, from, (newest.version(), &index_key)).await?;
         // Before any row is locked: a vault may be slow.
-        let old_keys = self.open_data_keys(tenant, &range).await?;
+        let old_keys = self.unwrap_data_keys(tenant, &range).await?;
         let mut batch = ResealedBatch { next: range.end, ..ResealedBatch::default() };
         if old_keys.is_empty() {
             return Ok(batch);
@@ -223,23 +223,25 @@ impl Maintenance {
         Ok(BatchRange { data_keys, end: end.fetch_optional(&mut *tx).await? })
     }
 
-    /// Unwraps the data keys of a range. `None` stands for a data key that does not open.
-    async fn open_data_keys(
+    /// Unwraps the data keys of a range. `None` stands for a data key that cannot be unwrapped.
+    async fn unwrap_data_keys(
         &self,
         tenant: TenantId,
         range: &BatchRange,
     ) -> Result<BTreeMap<i32, Option<Arc<DataKey>>>, DbError> {
-        let mut opened = BTreeMap::new();
+        let mut data_keys = BTreeMap::new();
         for version in &range.data_keys {
             match self.0.keyring.fetch(tenant, *version).await {
-                Ok(key) => drop(opened.insert(*version, Some(key))),
-                Err(DbError::MasterKey(error)) if error.concerns_one_data_key() => drop(opened.insert(*version, None)),
+                Ok(key) => drop(data_keys.insert(*version, Some(key))),
+                Err(DbError::MasterKey(error)) if error.concerns_one_data_key() => {
+                    drop(data_keys.insert(*version, None))
+                }
                 // Another command has re-encrypted those customers in between.
                 Err(DbError::KeyDropped) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(opened)
+        Ok(data_keys)
     }
 }
 

@@ -181,7 +181,7 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
     let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
-    // Each replica has two: one that listens, and one that read all revocations at the start.
+    // Each replica has two: one that listens, and one that read all revocations at startup.
     let sessions = "select count(*)::text from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid() and query like '%from revocations%'";
     let are_open = async |count: &str| query(&database.authn, sessions).await == [count];

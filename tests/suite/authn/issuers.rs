@@ -1,4 +1,4 @@
-//! Several issuers (AUTHN-04, AUTHN-10), and clients recognised as programs (AUTHN-07). Each issuer
+//! Several issuers (AUTHN-04, AUTHN-10), and clients that count as services (AUTHN-07). Each issuer
 //! has its own tenants, keys and service clients, and its subjects cannot collide with others.
 
 use std::collections::BTreeSet;

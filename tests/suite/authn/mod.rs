@@ -5,11 +5,11 @@
 mod api_keys;
 mod attacks;
 mod blocking;
+mod caller_kind;
 mod documented_providers;
 mod failure_limiter;
 mod issuers;
 mod keys;
-mod program_recognition;
 mod revocation;
 
 use std::time::Duration;

@@ -150,7 +150,7 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     service.files.write("KEYS__MASTER", &keyset(1));
     service.process.send_sighup();
     let reason = service.wait_for_event("secret_not_renewed", "KEYS__MASTER").await;
-    assert!(reason.contains("does not open with master key keyset:1"), "{reason}");
+    assert!(reason.contains("cannot be unwrapped with master key keyset:1"), "{reason}");
     // A file that is half written.
     service.files.write("KEYS__MASTER", "2:");
     service.process.send_sighup();
@@ -226,13 +226,13 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
                 .await
                 .unwrap();
         }
-        let error = maintenance.renew_master_keys(&settings(&other, &first).keys.master).await.unwrap_err();
-        assert!(error.to_string().contains("does not open with master key keyset:2"), "{error}");
+        let error = maintenance.reload_master_keys(&settings(&other, &first).keys.master).await.unwrap_err();
+        assert!(error.to_string().contains("cannot be unwrapped with master key keyset:2"), "{error}");
         // A data key that does not unwrap before the reload either stops neither a reload nor a
         // start.
         let third = || settings(&keyset(3), &format!("{current},{first}")).keys.master;
-        maintenance.renew_master_keys(&third()).await.unwrap();
-        let error = maintenance.renew_master_keys(&third()).await.unwrap_err();
+        maintenance.reload_master_keys(&third()).await.unwrap();
+        let error = maintenance.reload_master_keys(&third()).await.unwrap_err();
         assert!(error.to_string().contains("keyset:3 does not match"), "{error}");
         let (_, restarted) = store::open(&settings(&current, &first), Clock::system()).unwrap();
         restarted.validate().await.unwrap();
@@ -255,8 +255,8 @@ async fn secret_04_reload_changes_passwords_but_no_other_part_of_a_url() {
     let mac_key = keyset(1);
     for (secret, text, expected) in [
         ("DATABASE__READER_URL", other_database.reader.expose_secret(), "database name or a parameter"),
-        ("DATABASE__WRITER_URL", owner.expose_secret(), "owns tables"),
-        ("DATABASE__WRITER_URL", &other_reader, "may not write, but is the writer"),
+        ("DATABASE__WRITER_URL", owner.expose_secret(), "login app_owner has rights"),
+        ("DATABASE__WRITER_URL", &other_reader, "has rights that deploy/rights.txt does not list"),
         ("DATABASE__KEYS_URL", operator.expose_secret(), "app_operator"),
         ("DATABASE__AUTHN_URL", &broken, ""),
         ("SECRETS__MAC_KEY", &mac_key[2..], "needs a restart"),

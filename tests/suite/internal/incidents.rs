@@ -293,8 +293,8 @@ async fn log_08_incidents_login_with_other_rights_is_rejected() {
     assert!(writer.contains("its own role"), "{writer}");
     for (login, fault) in [
         (&database.incidents, None),
-        (&database.operator, Some("may access data keys")),
-        (&database.auditor, Some("may access tables, but is the login of incident commands")),
+        (&database.operator, Some("login app_operator has rights")),
+        (&database.auditor, Some("login app_auditor has rights")),
     ] {
         let check = db::check_incidents_login(&with(login.expose_secret()).unwrap()).await;
         let error = check.err().map(|error| error.to_string()).unwrap_or_default();

@@ -109,7 +109,7 @@ impl TestApp {
         all.retain(|_, value| !value.is_empty());
         let pepper = all["APP_SECRETS__PEPPER"].clone();
         let settings = Settings::from_variables(all).unwrap();
-        // Displays the error as the service does: its message says how to fix the start.
+        // Displays the error as the service does: its message says what to repair.
         let app = Box::pin(app::start(settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
         let address = app.address();
         let internal = app.internal_address();

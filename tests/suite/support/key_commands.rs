@@ -1,4 +1,4 @@
-//! The `keys` commands against a running service, and customers to check their effect with.
+//! Runs `keys` commands against a running service, and checks their effect on customers.
 //!
 //! Tests of CRYPTO-04 to CRYPTO-08 add customers through the API and run a command in this process
 //! ([`run_keys`]) or as the binary ([`run_keys_binary`]). Then they assert which keys the rows use,
@@ -72,16 +72,16 @@ pub async fn run_keys_binary_with(
 }
 
 /// Starts a replica on the database of this app with these changes, and drops it; returns the error
-/// if the start fails.
+/// if startup fails.
 pub async fn try_start(app: &TestApp, changes: &[(&str, &str)]) -> Result<(), String> {
     let settings = Settings::from_variables(variables(app, changes)).unwrap();
     let started = Box::pin(app::start(settings, Clock::system())).await;
     started.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The error of a start that must fail.
+/// The error of a startup that must fail.
 pub async fn start_error(app: &TestApp, changes: &[(&str, &str)]) -> String {
-    try_start(app, changes).await.expect_err("the start fails")
+    try_start(app, changes).await.expect_err("startup fails")
 }
 
 /// A customer with a value in every sealed field; `n` makes the values unique.

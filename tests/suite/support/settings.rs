@@ -1,6 +1,6 @@
-//! The settings of a production start, which tests of settings and secrets change one by one.
+//! The settings of the production profile, which tests of settings and secrets change one by one.
 
-/// What a production start needs, and no more.
+/// The settings that the production profile requires, and no others.
 pub const PRODUCTION_SETTINGS: [(&str, &str); 10] = [
     ("APP_DATABASE__WRITER_URL", "postgres://app_writer:0123456789abcdef@db.example/app?sslmode=verify-full"),
     ("APP_DATABASE__READER_URL", "postgres://app_reader:fedcba9876543210@db.example/app?sslmode=verify-full"),

@@ -149,9 +149,9 @@ async fn authn_12_api_key_rotates_with_overlap() {
     assert_rejected(&with_new.get("/v1/orders").await, "without overlap");
     app.api_key(key_text(&last)).get("/v1/orders").await.ok(200);
     // A rotation needs the rights of a creation.
-    let narrow = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage]);
+    let without_scopes = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage]);
     let path = format!("{}/rotate", key_path(&last));
-    assert_eq!(narrow.post(&path, &json!({ "validForDays": 1 })).await.problem(403), "forbidden");
+    assert_eq!(without_scopes.post(&path, &json!({ "validForDays": 1 })).await.problem(403), "forbidden");
     assert_eq!(admin.post(&path, &json!({ "validForDays": 91 })).await.faults(), ["/validForDays too_large"]);
 }
 

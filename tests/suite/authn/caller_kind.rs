@@ -1,5 +1,5 @@
-//! Recognition of programs and users by `service_claims` and `user_claims` (AUTHN-07), and the marks
-//! that a start rejects because they tell no callers apart (SECRET-03).
+//! Services and users told apart by the claims of `service_claims` and `user_claims` (AUTHN-07),
+//! and lists that fail at startup because every caller matches them (SECRET-03).
 
 use std::collections::BTreeMap;
 
