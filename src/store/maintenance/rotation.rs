@@ -234,7 +234,7 @@ impl Maintenance {
             match self.0.keyring.fetch(tenant, *version).await {
                 Ok(key) => drop(data_keys.insert(*version, Some(key))),
                 Err(DbError::MasterKey(error)) if error.concerns_one_data_key() => {
-                    drop(data_keys.insert(*version, None))
+                    drop(data_keys.insert(*version, None));
                 }
                 // Another command has re-encrypted those customers in between.
                 Err(DbError::KeyDropped) => {}
