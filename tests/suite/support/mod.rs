@@ -43,7 +43,7 @@ pub use authority::{Authority, PemFiles};
 pub use billing_fixture::{BillingFixture, id, id_of, order_body, unused_id};
 pub use collector::{Collector, Record, Span};
 pub use events::Fields;
-pub use eventually::eventually;
+pub use eventually::{eventually, eventually_recovered};
 pub use file_secrets_service::FileSecretsService;
 pub use incident::{incident, run_incident};
 pub use key_commands::{

@@ -19,7 +19,7 @@ use service::dev::{
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::eventually;
+use super::{eventually, eventually_recovered};
 
 /// Runs the server with the options of its last start, the port included, until standard input
 /// closes: so the server ends when this process ends in any way.
@@ -93,7 +93,7 @@ impl RestartablePostgres {
         }
         self.running = Some(command.spawn().unwrap());
         let cluster = &self.cluster;
-        eventually("PostgreSQL responds", async || cluster.connect().await.is_ok()).await;
+        eventually_recovered("PostgreSQL responds", async || cluster.connect().await.is_ok()).await;
     }
 }
 
