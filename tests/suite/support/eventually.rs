@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Bound for PostgreSQL, whose recovery after a crash depends on the disk.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+const RECOVERY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Polls `holds` every 10 ms until it returns true.
 #[track_caller]
