@@ -19,24 +19,23 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use divan::Bencher;
 use http::HeaderMap;
+use keys::TestKey;
 use poem::{Route, Server, endpoint::make_sync, listener::TcpAcceptor};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::{
+    access::ACCESS,
     authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork},
     db::Credentials,
     dev::{
         database::Cluster,
-        demo,
-        postgres::{Binaries, Durability, ExistingData, Server as Postgres},
+        people::TENANTS,
+        postgres::{Binaries, Data, Server as Postgres},
     },
-    domain::{ApiKeyId, Clock, TenantId},
-    settings::Settings,
+    model::{ApiKeyId, Clock, TenantId},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::{net::TcpListener, runtime::Runtime};
-
-use keys::TestKey;
 
 const AUDIENCE: &str = "api://benchmark";
 const SOURCE: SourceNetwork = SourceNetwork(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -64,7 +63,7 @@ async fn set_up() -> Fixture {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let binaries = Binaries::find_or_fetch(&folder.join("postgres-binaries"), |_| {}).await.unwrap();
     let data = folder.join("postgres-benchmark");
-    let postgres = Postgres::start(&data, &binaries, Durability::Disposable, ExistingData::Delete).await.unwrap();
+    let postgres = Postgres::start(&data, &binaries, Data::Disposable).await.unwrap();
     let urls = Cluster::new(postgres.url()).unwrap().provision("benchmark").await.unwrap();
 
     let keys = [TestKey::es256("es256"), TestKey::eddsa("eddsa"), TestKey::rs256("rs256"), TestKey::ps256("ps256")];
@@ -81,20 +80,20 @@ async fn set_up() -> Fixture {
     ] {
         variables.insert(name.to_owned(), value.to_owned());
     }
-    let settings = Settings::from_variables(variables.clone()).unwrap();
+    let settings = service::app().read_settings(variables.clone()).unwrap();
     variables.insert("APP_OIDC__CACHED_TOKENS".to_owned(), "0".to_owned());
     variables.insert("APP_API_KEYS__CACHE_SECONDS".to_owned(), "0".to_owned());
-    let uncached_settings = Settings::from_variables(variables).unwrap();
+    let uncached_settings = service::app().read_settings(variables).unwrap();
 
     let clock = Clock::system();
     let store = Credentials::new(&settings).unwrap();
-    let cached = Authenticator::new(&settings, &store, &clock).unwrap();
-    let uncached = Authenticator::new(&uncached_settings, &store, &clock).unwrap();
+    let cached = Authenticator::new(&settings, ACCESS.rights, &store, &clock).unwrap();
+    let uncached = Authenticator::new(&uncached_settings, ACCESS.rights, &store, &clock).unwrap();
     for authenticator in [&cached, &uncached] {
         authenticator.load_revocations().await.unwrap();
     }
 
-    let tenant = demo::TENANTS[0].id;
+    let tenant = TENANTS[0].id;
     let api_key = ApiKeyId::generate();
     let claims = claims(&issuer, tenant, clock.timestamp());
     let token = |key: &TestKey| {
@@ -108,8 +107,10 @@ async fn set_up() -> Fixture {
     let (text, hash) = cached.issue_api_key(&creator, api_key).await.unwrap();
     let insert = format!(
         "begin; set local app.tenant_id = '{tenant}';
-         insert into roles_seen (tenant_id, subject, roles, as_of) values ('{tenant}', 'creator', '{{admin}}', now());
-         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
+         insert into palisade.subject_roles (tenant_id, subject, roles, as_of)
+         values ('{tenant}', 'creator', '{{admin}}', now());
+         insert into palisade.api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at,
+         created_at, expires_at)
          values ('{tenant}', '{api_key}', 'benchmark', '{hash}', '{{orders:read}}', 'creator', now(), now(),
                  now() + interval '1 day');
          commit"

@@ -33,9 +33,9 @@ use hyper_util::{
 use poem::endpoint::make_sync;
 use service::{
     crypto::MacKey,
-    domain::{Clock, QuotaName, TenantId},
     edge,
-    quota::{BucketId, LocalBuckets, QuotaPolicy, SharedBuckets},
+    model::{Clock, QuotaName, TenantId},
+    quota::{Bucket, LocalBuckets, QuotaPolicy, SharedBuckets},
     settings::{self, Settings},
     telemetry::{self, LogFormat},
 };
@@ -111,7 +111,7 @@ async fn serve_with_edge() -> SocketAddr {
         ("APP_THROTTLE__ADDRESS_BURST", "1000000".to_owned()),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-    let settings: &'static Settings = Box::leak(Box::new(Settings::from_variables(variables).unwrap()));
+    let settings: &'static Settings = Box::leak(Box::new(service::app().read_settings(variables).unwrap()));
     let app = poem::Route::new().at("/", make_sync(|_| "ok"));
     let app = poem::EndpointExt::map_to_response(app);
     let stack = edge::stack(
@@ -205,8 +205,8 @@ fn quota_in_redis(bencher: Bencher) {
     let Some(redis) = RUNTIME.block_on(start_redis()) else { return println!("skipped: no redis-server") };
     let tenant = TenantId::from_uuid(Uuid::now_v7());
     let buckets = [
-        (BucketId { tenant, name: QuotaName::Read, subject: Some("alice@acme.example") }, READ),
-        (BucketId { tenant, name: QuotaName::Tenant, subject: None }, QuotaPolicy { name: QuotaName::Tenant, ..READ }),
+        Bucket { tenant, subject: Some("alice@acme.example"), policy: READ },
+        Bucket { tenant, subject: None, policy: QuotaPolicy { name: QuotaName::Tenant, ..READ } },
     ];
     bencher.bench_local(|| RUNTIME.block_on(redis.buckets.take(&buckets)).unwrap());
 }

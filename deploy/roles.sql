@@ -44,10 +44,10 @@ alter role app_operator set idle_in_transaction_session_timeout = '1min';
 alter role app_backup bypassrls;
 grant pg_read_all_data to app_backup;
 
-comment on role app_owner is 'owns the schema; used by migrations only';
+comment on role app_owner is 'owns the schemas; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';
 comment on role app_reader is 'the service: reads';
-comment on role app_authn is 'the service: looks up API keys and revocations, notes the use of keys and the roles of who was seen, and nothing else';
+comment on role app_authn is 'the service: looks up API keys, revocations and overrides, records the use of keys and the roles of subjects, and nothing else';
 comment on role app_keys is 'the service: keeps the data keys of sealed fields, and nothing else';
 comment on role app_operator is 'people and tools that handle incidents and rotate keys, and nothing else';
 comment on role app_incidents is 'the service, where others may order it to: revokes and throttles, and nothing else';

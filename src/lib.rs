@@ -7,8 +7,10 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`package`] | name and version of the program |
 //! | [`problem`] | errors as RFC 9457 problem details |
-//! | [`domain`] | pure types and rules: orders, invoices, money, rights |
+//! | [`model`] | pure types that every service has: tenants, API keys, rights, time |
+//! | [`domain`] | the service's types and rules: orders, invoices, money |
 //! | `json` | strict JSON reader: no duplicate keys, bounded depth |
 //! | [`telemetry`] | log, metrics, traces, security events |
 //! | [`crypto`] | keys, sealed fields, blind indexes |
@@ -16,15 +18,20 @@
 //! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
 //! | [`authn`] | credential → [`Principal`](authn::Principal) |
 //! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by route matrix and roles |
+//! | [`access`] | access rules of this API: actions, scopes, roles, object rules |
 //! | [`quota`] | token buckets per principal and tenant, operator overrides |
 //! | [`store`] | all SQL on tenant data; a transaction needs a permit |
 //! | [`http`] | request pipeline, strict parsing, OpenAPI document |
 //! | [`edge`] | listener, TLS, client address, limits, request validation |
-//! | [`api`] | operations and schemas; no SQL, no policy |
+//! | [`operations`] | operations that every service has; joins them with those of the service |
 //! | [`ops`] | operator commands: keys, audit, incidents, backup |
 //! | [`internal`] | operations of the internal listener |
-//! | [`app`] | composition root: settings in, running service out |
-//! | `dev` | feature `dev`: private PostgreSQL, development issuer, demo data |
+//! | [`app`](mod@app) | what a service adds to the kernel; settings in, running service out |
+//! | `dev` | feature `dev`: private PostgreSQL, development issuer, people |
+//! | [`cli`] | the command line |
+//! | `api` | the service's operations and schemas; no SQL, no policy |
+//! | `demo` | feature `dev`: the service's demo data |
+//! | `service` | the list of what the service adds to the kernel |
 //!
 //! # One request
 //!
@@ -33,12 +40,16 @@
 //! operation in `api` gets a `Permit` and calls `store`, which confines every statement to the
 //! tenant of that permit.
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod authn;
 pub mod authz;
+pub mod cli;
 pub mod crypto;
 pub mod db;
+#[cfg(feature = "dev")]
+pub mod demo;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
@@ -46,9 +57,15 @@ pub mod edge;
 pub mod http;
 pub mod internal;
 mod json;
+pub mod model;
+pub mod operations;
 pub mod ops;
+pub mod package;
 pub mod problem;
 pub mod quota;
+mod service;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+
+pub use service::app;

@@ -6,8 +6,9 @@
 use poem_openapi::Object;
 
 use crate::{
+    api::formats,
     domain::{Money, MoneyError},
-    http::text::{Text, formats},
+    http::text::Text,
 };
 
 /// An amount of money in one currency: an integer number of minor units, never negative, never a

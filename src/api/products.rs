@@ -18,23 +18,17 @@ use super::{
     money::{MoneyView, Price},
 };
 use crate::{
-    authz::{
-        Permit,
-        actions::{GetProduct, ListProducts, PutProduct},
-    },
+    access::actions::{GetProduct, ListProducts, PutProduct},
+    api::formats,
+    authz::Permit,
     domain::{Money, Product, Sku},
-    http::{
-        Context,
-        field_errors::FieldErrors,
-        paging::Paging,
-        strict_json::StrictJson,
-        text::{Text, formats},
-    },
+    http::{Context, field_errors::FieldErrors, paging::Paging, strict_json::StrictJson, text::Text},
     problem::{Kind, Problem},
+    store::products,
 };
 
-pub(super) struct Products {
-    pub(super) context: Arc<Context>,
+pub(crate) struct Products {
+    pub(crate) context: Arc<Context>,
 }
 
 /// A product of the tenant's catalogue.
@@ -124,8 +118,7 @@ impl Products {
     ) -> Result<Json<ProductPage>> {
         let paging = Paging::new(&self.context.mac_key, "products", permit.tenant(), limit.0);
         let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
-        let mut tx = self.context.database.read(&permit).await?;
-        let mut products = tx.products(after.as_ref(), paging.read_ahead()).await?;
+        let mut products = products::page(&self.context.database, &permit, after.as_ref(), paging.read_ahead()).await?;
         let next_cursor = paging.cut(&mut products, |product| product.sku.to_string());
         Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
     }
@@ -141,7 +134,7 @@ impl Products {
         sku: Path<Text<formats::AnySku>>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
-        let product = self.context.database.product(&permit, &sku).await?;
+        let product = products::get(&self.context.database, &permit, &sku).await?;
         Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -158,8 +151,8 @@ impl Products {
         body: StrictJson<ProductData>,
     ) -> Result<Put> {
         let product = body.value.into_domain(&sku.0)?;
-        let mut tx = self.context.database.write(&permit).await?;
-        let is_new = tx.put_product(&product).await?;
+        let tx = self.context.database.write(&permit).await?;
+        let is_new = products::put(&tx, &product).await?;
         tx.commit(&permit, &product.sku).await?;
         let view = Json(product.into());
         Ok(if is_new { Put::Created(view) } else { Put::Replaced(view) })

@@ -8,14 +8,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use poem::{Endpoint, Response};
 use tokio::task::JoinSet;
 
-use super::{StartError, secret_reload::SecretReload};
+use super::{App, StartError, secret_reload::SecretReload};
 use crate::{
     authn::Authenticator,
     db::{self, Credentials, UnfitDatabase},
-    domain::Clock,
     edge::{self, CachedCallerLookup, EdgeService, ListenerKind, Tls},
     http::{Context, PersonalDataMonitor},
     internal::{IncidentCommands, Internal},
+    model::Clock,
     quota::{Overrides, Quotas},
     settings::Settings,
     store::{self, Maintenance},
@@ -34,7 +34,13 @@ pub(super) struct Components {
 
 impl Components {
     /// Builds all parts. Validates the schema and the roles of the database.
-    pub(super) async fn build(settings: &Settings, address: SocketAddr, clock: Clock) -> Result<Self, StartError> {
+    pub(super) async fn build<S>(
+        app: &App<S>,
+        settings: &Settings,
+        address: SocketAddr,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let matrix = app.matrix()?;
         let (database, maintenance) = store::open(settings, clock.clone())?;
         // Boxed, because these futures are large.
         Box::pin(maintenance.validate()).await?;
@@ -47,8 +53,9 @@ impl Components {
         let overrides = Arc::new(Overrides::new(clock.clone()));
         let quotas = Quotas::new(settings.quota.clone(), &mac_key, clock.clone(), Arc::clone(&overrides))?;
         let context = Context {
+            authenticator: Authenticator::new(settings, *matrix.rights(), &credentials, &clock)?,
+            matrix,
             database,
-            authenticator: Authenticator::new(settings, &credentials, &clock)?,
             quotas: Arc::new(quotas),
             overrides,
             mac_key,
@@ -57,6 +64,8 @@ impl Components {
             max_export_rows: settings.exports.max_rows,
             personal_data_monitor: PersonalDataMonitor::new(settings.keys.alert_reads_per_minute, clock.clone()),
             clock,
+            logged_parameters: app.logged_parameters,
+            constraints: app.constraints,
             docs: settings.http.docs,
             issuer: settings.oidc.first.url.clone(),
             public_url: public_url(settings, address),

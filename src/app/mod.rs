@@ -1,10 +1,17 @@
 //! The composition root: settings in, a running service out.
 //!
 //! `serve` and `dev` call [`start`], which binds the ports, builds the [`Components`] and starts
-//! the background tasks, and then [`App::run`], which serves until a stop signal (FAIL-03).
+//! the background tasks, and then [`Running::run`], which serves until a stop signal (FAIL-03).
 
+mod builder;
 mod components;
+#[cfg(feature = "dev")]
+mod demo;
 mod secret_reload;
+
+pub use builder::App;
+#[cfg(feature = "dev")]
+pub use demo::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,18 +20,18 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use self::components::Components;
 use crate::{
-    api,
     authn::SetupError,
+    authz::MatrixError,
     db::UnfitDatabase,
-    domain::Clock,
     edge::{self, EdgeService, ListenerKind, Tls, TlsError},
     http::{RoutesError, ServedRoute},
+    model::Clock,
     quota::SharedQuotaError,
-    settings::{self, Settings},
+    settings::{self, Faults, ServiceSettings, Settings},
 };
 
 /// A service that has bound its ports and is ready to run.
-pub struct App<S, I> {
+pub struct Running<S, I> {
     public: BoundService<S>,
     /// The internal listener, if it is configured.
     internal: Option<BoundService<I>>,
@@ -45,6 +52,9 @@ struct BoundService<S> {
 /// Errors that keep the service from starting.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The settings of the service have faults.
+    #[error(transparent)]
+    Settings(#[from] Faults),
     /// A port cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -69,8 +79,11 @@ pub enum StartError {
     /// The per-address rate limit would reject every request.
     #[error("the per-address rate limit rejects every request; raise APP_THROTTLE__ADDRESS_PER_SECOND or _BURST")]
     Throttle,
-    /// An operation is not in the route matrix (THREAT-01), or a body's schema cannot be checked
-    /// (INPUT-02).
+    /// The declared access rules contradict each other (THREAT-01).
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
+    /// An operation is not in the route matrix (THREAT-01), its handler takes another permit
+    /// (AUTHZ-04), or a body's schema cannot be checked (INPUT-02).
     #[error(transparent)]
     Routes(#[from] RoutesError),
 }
@@ -87,17 +100,19 @@ pub struct BackgroundEnded;
 ///
 /// # Errors
 /// The first [`StartError`].
-pub async fn start(
+pub async fn start<S: ServiceSettings>(
+    app: &App<S>,
     settings: Settings,
     clock: Clock,
-) -> Result<App<impl EdgeService + use<>, impl EdgeService + use<>>, StartError> {
+) -> Result<Running<impl EdgeService + use<S>, impl EdgeService + use<S>>, StartError> {
+    let service_settings = Arc::new(settings.sources.read_service::<S>()?);
     let (listener, address) = bind(ListenerKind::Public, settings.http.listen, settings.tls.as_ref(), &clock).await?;
     let internal = match &settings.internal {
         Some(internal) => Some(bind(ListenerKind::Internal, internal.listen, Some(&internal.tls), &clock).await?),
         None => None,
     };
-    let components = Components::build(&settings, address, clock).await?;
-    let (routes, served) = api::routes(&components.context)?;
+    let components = Components::build(app, &settings, address, clock).await?;
+    let (routes, served) = app.api.routes(&components.context, &service_settings, app.document_title())?;
     let routes = Arc::new(routes);
     let internal = internal.map(|(listener, address)| {
         let endpoint = components.internal_endpoint(&settings, Arc::clone(&routes));
@@ -109,8 +124,11 @@ pub async fn start(
     let public = BoundService { service, listener, address };
     components.load_initial_state().await?;
     let listeners = std::iter::once(&public.listener).chain(internal.as_ref().map(|internal| &internal.listener));
-    let background = components.start_tasks(&settings, listeners.filter_map(|listener| listener.tls.clone()));
-    Ok(App { public, internal, served, http: settings.http, components, background })
+    let mut background = components.start_tasks(&settings, listeners.filter_map(|listener| listener.tls.clone()));
+    for make in &app.tasks {
+        background.spawn(make(Arc::clone(&components.context), Arc::clone(&service_settings)));
+    }
+    Ok(Running { public, internal, served, http: settings.http, components, background })
 }
 
 /// Loads the certificate, if any, and binds a port. Returns the address with the actual port
@@ -130,7 +148,7 @@ async fn bind(
     bound.await.map_err(|source| StartError::Listen { address, source })
 }
 
-impl<S: EdgeService, I: EdgeService> App<S, I> {
+impl<S: EdgeService, I: EdgeService> Running<S, I> {
     /// Address of the public listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -193,9 +211,9 @@ async fn wait_for_stop(stop: impl Future<Output = ()>, background: &mut JoinSet<
     }
 }
 
-impl<S, I> std::fmt::Debug for App<S, I> {
+impl<S, I> std::fmt::Debug for Running<S, I> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("App").field("address", &self.public.address).finish_non_exhaustive()
+        f.debug_struct("Running").field("address", &self.public.address).finish_non_exhaustive()
     }
 }
 

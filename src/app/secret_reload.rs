@@ -5,7 +5,7 @@
 //! interval, at SIGHUP, and when a database login is refused. Each secret is validated before use
 //! and changes independently of the others. TLS certificates reload themselves (`edge::Tls`).
 
-use std::{collections::BTreeMap, error::Error, sync::Arc};
+use std::{collections::BTreeMap, error::Error, iter, sync::Arc};
 
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
@@ -111,28 +111,21 @@ impl SecretReload {
     async fn reload_secret(&self, setting: &str, settings: &Settings) -> Result<Option<RetiredPools>, ReloadError> {
         let maintenance = &self.maintenance;
         let urls = &settings.database;
-        let retired = match setting {
-            "APP_DATABASE__WRITER_URL" => maintenance.reload_writer(&urls.writer_url).await?,
-            "APP_DATABASE__READER_URL" => maintenance.reload_reader(&urls.reader_url).await?,
-            "APP_DATABASE__KEYS_URL" => maintenance.reload_keys_login(&urls.keys_url).await?,
-            "APP_DATABASE__AUTHN_URL" => self.credentials.reload(&urls.authn_url).await?,
-            "APP_KEYS__MASTER" => {
-                return Ok(maintenance.reload_master_keys(&settings.keys.master).await.map(|()| None)?);
-            }
-            "APP_KEYS__VAULT__TOKEN" => {
-                return Ok(maintenance.reload_vault_token(&settings.keys.master).await.map(|()| None)?);
-            }
+        Ok(match setting {
+            "APP_DATABASE__WRITER_URL" => Some(maintenance.reload_writer(&urls.writer_url).await?),
+            "APP_DATABASE__READER_URL" => Some(maintenance.reload_reader(&urls.reader_url).await?),
+            "APP_DATABASE__KEYS_URL" => Some(maintenance.reload_keys_login(&urls.keys_url).await?),
+            "APP_DATABASE__AUTHN_URL" => Some(self.credentials.reload(&urls.authn_url).await?),
+            "APP_KEYS__MASTER" => maintenance.reload_master_keys(&settings.keys.master).await.map(|()| None)?,
+            "APP_KEYS__VAULT__TOKEN" => maintenance.reload_vault_token(&settings.keys.master).await.map(|()| None)?,
             "APP_KEYS__INDEX" => {
-                return Ok(maintenance.reload_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?);
+                maintenance.reload_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?
             }
-            "APP_QUOTA__REDIS_URL" => {
-                return Ok(self.quotas.reload(&settings.quota).await.map(|()| None)?);
-            }
+            "APP_QUOTA__REDIS_URL" => self.quotas.reload(&settings.quota).await.map(|()| None)?,
             // Each incident command reads it again.
-            "APP_DATABASE__INCIDENTS_URL" => return Ok(None),
+            "APP_DATABASE__INCIDENTS_URL" => None,
             _ => return Err("needs a restart".into()),
-        };
-        Ok(Some(retired))
+        })
     }
 
     fn record_use(&mut self, read: &SecretRead, retired: Option<RetiredPools>) {
@@ -160,11 +153,6 @@ impl SecretReload {
 
 /// An error and its sources in one line. None of them contains a secret.
 fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
+    let errors = iter::successors(Some(error), |&error| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -16,7 +16,8 @@ use uuid::Uuid;
 use super::RejectReason;
 use crate::{
     crypto::{self, BASE62_CHARS, RandomError, base62, from_base62},
-    domain::{ApiKeyId, TenantId},
+    model::{ApiKeyId, TenantId},
+    package,
 };
 
 /// Lengths in characters.
@@ -25,7 +26,7 @@ const SECRET_CHARS: usize = 2 * BASE62_CHARS;
 
 /// The prefix of every API key, with its `_`.
 static PREFIX: LazyLock<String> = LazyLock::new(|| {
-    let name = env!("CARGO_PKG_NAME").chars().filter(char::is_ascii_alphanumeric);
+    let name = package::name().chars().filter(char::is_ascii_alphanumeric);
     format!("{}_", name.collect::<String>().to_ascii_lowercase())
 });
 

@@ -19,14 +19,14 @@ use super::{
     AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork,
     api_key_format::{self, ApiKeyText},
     failure_limiter::FailureLimiter,
-    hashing::{HashQueue, QueueClass},
+    hashing::{HashQueue, QueueShare},
     principal::API_KEY_SUBJECT,
     revocation::Revocations,
 };
 use crate::{
     crypto::MacKey,
     db::{Credentials, StoredApiKey},
-    domain::{ApiKeyId, Clock, TenantId},
+    model::{ApiKeyId, Clock, Rights, TenantId},
     settings,
     telemetry::repeats::coalesced,
 };
@@ -41,6 +41,7 @@ const RECORD_USES_INTERVAL: Duration = Duration::from_secs(30);
 /// Authenticates API keys.
 pub(super) struct ApiKeys {
     store: Credentials,
+    rights: Rights,
     hash_queue: HashQueue,
     clock: Clock,
     /// How long a verified secret is not hashed again, in seconds.
@@ -72,9 +73,15 @@ struct VerifiedSecret {
 }
 
 impl ApiKeys {
-    pub(super) fn new(settings: &settings::Settings, store: Credentials, clock: Clock) -> Result<Self, SetupError> {
+    pub(super) fn new(
+        settings: &settings::Settings,
+        rights: Rights,
+        store: Credentials,
+        clock: Clock,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
             store,
+            rights,
             hash_queue: HashQueue::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes)?,
             clock,
             cache_seconds: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
@@ -159,8 +166,10 @@ impl ApiKeys {
         };
         // A key that was verified before is not a guess, so the source's lock-out does not apply.
         let verified = self.verified.get(&digest);
-        let queue_class =
-            if verified.is_some() { QueueClass::Verified(key.tenant) } else { QueueClass::Unverified(source) };
+        let queue_share = match &verified {
+            Some(_) => QueueShare::Verified(key.tenant),
+            None => QueueShare::unverified(source),
+        };
         let admit = || match failure_limiter.check_lockout(source, key.id) {
             Err(seconds) if verified.is_none() => Err(AuthnError::LockedOut { seconds, rejected: None }),
             _ => Ok(()),
@@ -168,7 +177,7 @@ impl ApiKeys {
         admit()?;
         // Read before the row, so that a change during the read makes the result stale.
         let key_changes = revocations.key_changes(key.tenant);
-        let (principal, verified) = self.check(key, verified.as_ref(), queue_class, revocations, admit).await?;
+        let (principal, verified) = self.check(key, verified.as_ref(), queue_share, revocations, admit).await?;
         let valid_until = verified.valid_until;
         self.verified.insert(digest, verified);
         // Fails if the placeholder was replaced meanwhile; then the next request checks again.
@@ -181,7 +190,7 @@ impl ApiKeys {
         &self,
         key: &ApiKeyText<'_>,
         verified: Option<&VerifiedSecret>,
-        queue_class: QueueClass,
+        queue_share: QueueShare,
         revocations: &Revocations,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, VerifiedSecret), AuthnError> {
@@ -199,14 +208,14 @@ impl ApiKeys {
         }
         let secret_hash = stored.secret_hash.clone();
         let expires_at = stored.key.expires_at.timestamp();
-        let principal = principal(stored);
+        let principal = principal(stored, &self.rights);
         if revocations.is_revoked(&principal) {
             return Err(rejected(RejectReason::Revoked));
         }
         let now = self.clock.timestamp();
         let valid_until = match verified {
             Some(secret) if now < secret.valid_until && secret.secret_hash == secret_hash => secret.valid_until,
-            _ if self.hash_queue.verify(key.secret, secret_hash.clone(), queue_class, admit).await? => {
+            _ if self.hash_queue.verify(key.secret, secret_hash.clone(), queue_share, admit).await? => {
                 self.clock.timestamp().saturating_add(self.cache_seconds)
             }
             _ => return Err(rejected(RejectReason::ApiKeySecret)),
@@ -249,7 +258,7 @@ fn subject(key: ApiKeyId) -> String {
 }
 
 /// The principal of an API key. It may do what its scopes *and* its creator's roles allow.
-fn principal(stored: StoredApiKey) -> Principal {
+fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
     let StoredApiKey { key, creator_roles, authorized_by, .. } = stored;
     let subject = subject(key.id);
     Principal {
@@ -258,8 +267,8 @@ fn principal(stored: StoredApiKey) -> Principal {
         subject,
         tenant: key.tenant,
         // Names of roles and scopes that no longer exist grant nothing.
-        roles: creator_roles.iter().filter_map(|name| name.parse().ok()).collect(),
-        scopes: key.scopes.iter().filter_map(|name| name.parse().ok()).collect(),
+        roles: rights.find_roles(&creator_roles),
+        scopes: rights.find_scopes(&key.scopes),
         creator: Some(key.created_by),
         token_id: authorized_by,
         bound_certificate: None,

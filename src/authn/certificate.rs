@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     crypto,
-    domain::{Role, TenantId},
+    model::{Rights, Role, TenantId},
     settings::{CertificateName, Service},
 };
 
@@ -89,48 +89,43 @@ impl ConnectionInfo {
     }
 }
 
-/// Services that authenticate by certificate, by the names in their certificates.
-#[derive(Debug)]
-pub(super) struct Services(BTreeMap<CertificateName, Service>);
-
-impl Services {
-    pub(super) fn new(services: BTreeMap<CertificateName, Service>) -> Self {
-        Self(services)
+/// Finds the one service that the connection's certificate names. `now` is in seconds since the
+/// epoch.
+pub(super) fn find_service<'s>(
+    services: &'s BTreeMap<CertificateName, Service>,
+    connection: &'s ConnectionInfo,
+    now: i64,
+) -> Result<(&'s Service, &'s ClientCertificate), RejectReason> {
+    let certificate = connection.certificate.as_deref().ok_or(RejectReason::Certificate)?;
+    // TLS checked the expiry only when the connection started.
+    if certificate.has_expired(now) {
+        return Err(RejectReason::Expired);
     }
-
-    /// Finds the one service that the connection's certificate names. `now` is in seconds since the
-    /// epoch.
-    pub(super) fn find<'s>(
-        &'s self,
-        connection: &'s ConnectionInfo,
-        now: i64,
-    ) -> Result<(&'s Service, &'s ClientCertificate), RejectReason> {
-        let certificate = connection.certificate.as_deref().ok_or(RejectReason::Certificate)?;
-        // TLS checked the expiry only when the connection started.
-        if certificate.has_expired(now) {
-            return Err(RejectReason::Expired);
-        }
-        // Revocations are kept for this long; a certificate must not outlive its revocation.
-        if certificate.not_after.saturating_sub(certificate.not_before) > MAX_LIFETIME {
-            return Err(RejectReason::Lifetime);
-        }
-        let mut services = certificate.names.iter().filter_map(|name| self.0.get(name));
-        let service = services.next().ok_or(RejectReason::Certificate)?;
-        // A certificate that names two services is ambiguous.
-        if services.any(|other| other != service) { Err(RejectReason::Certificate) } else { Ok((service, certificate)) }
+    // Revocations are kept for this long; a certificate must not outlive its revocation.
+    if certificate.not_after.saturating_sub(certificate.not_before) > MAX_LIFETIME {
+        return Err(RejectReason::Lifetime);
     }
+    let mut named = certificate.names.iter().filter_map(|name| services.get(name));
+    let service = named.next().ok_or(RejectReason::Certificate)?;
+    // A certificate that names two services is ambiguous.
+    if named.any(|other| other != service) { Err(RejectReason::Certificate) } else { Ok((service, certificate)) }
 }
 
 /// The principal of a service that a certificate authenticated.
-pub(super) fn principal(service: &Service, certificate: &ClientCertificate, tenant: TenantId) -> Principal {
+pub(super) fn principal(
+    service: &Service,
+    certificate: &ClientCertificate,
+    tenant: TenantId,
+    rights: &Rights,
+) -> Principal {
     let subject = format!("{SERVICE_SUBJECT}{}", service.name);
     Principal {
         kind: CallerKind::Service,
         client: subject.clone(),
         subject,
         tenant,
-        roles: vec![Role::Service],
-        scopes: service.scopes.clone(),
+        roles: vec![Role::SERVICE],
+        scopes: rights.find_scopes(&service.scopes.iter().collect::<Vec<_>>()),
         creator: None,
         token_id: None,
         bound_certificate: None,

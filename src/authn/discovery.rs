@@ -6,24 +6,27 @@
 //! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
 use std::{
+    error::Error,
     ops::RangeInclusive,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, header};
-use reqwest::{Client, redirect};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Bytes;
+use reqwest::{Body, Client, redirect};
 use serde::Deserialize;
-use thiserror::Error;
 use tokio::sync::Mutex;
 
-use super::keys::{KeySet, KeySetError};
+use super::keys::KeySet;
 use crate::{
-    domain::Clock,
+    model::Clock,
+    package,
     settings::{Issuer, Oidc, Profile},
 };
 
@@ -43,23 +46,17 @@ const ON_DEMAND_MAX_WAIT: Duration = Duration::from_secs(2);
 const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(8);
 
 /// Why the issuer's keys could not be fetched.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum DiscoveryError {
     /// The issuer did not respond, or responded with an error.
     #[error("could not fetch {0}")]
     Fetch(String, #[source] Option<reqwest::Error>),
-    /// The document is larger than 256 KiB.
-    #[error("{0} is larger than 256 KiB")]
-    TooLong(String),
-    /// The response is not a discovery document.
-    #[error("the discovery document is malformed")]
-    Malformed,
-    /// `issuer` in the document differs from the setting (OpenID Connect Discovery section 4.3).
-    #[error("`issuer` in the discovery document differs from the configured issuer")]
-    IssuerMismatch,
-    /// The JWKS is not acceptable.
-    #[error(transparent)]
-    KeySet(#[from] KeySetError),
+    /// The connection was lost, or the document is too long.
+    #[error("could not read {0}, which may have 256 KiB at most")]
+    Read(String, #[source] Box<dyn Error + Send + Sync>),
+    /// The discovery document or the JWKS is not acceptable.
+    #[error("{0}")]
+    Document(&'static str),
 }
 
 #[derive(Deserialize)]
@@ -77,7 +74,6 @@ pub(super) struct JwksCache {
     refresh_interval: Duration,
     max_staleness: i64,
     keys: ArcSwapOption<KeySet>,
-    generation: AtomicU64,
     /// Time of the last successful refresh, in seconds since the epoch.
     confirmed_at: AtomicI64,
     fetching: Mutex<()>,
@@ -101,7 +97,7 @@ impl JwksCache {
             .timeout(FETCH_TIMEOUT)
             // Applies to `jwks_uri` as well.
             .https_only(profile == Profile::Production)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .user_agent(package::user_agent())
             .build()?;
         Ok(Arc::new(Self {
             issuer: issuer.url.clone(),
@@ -110,7 +106,6 @@ impl JwksCache {
             refresh_interval: oidc.refresh,
             max_staleness: oidc.max_staleness,
             keys: ArcSwapOption::empty(),
-            generation: AtomicU64::new(0),
             confirmed_at: AtomicI64::new(0),
             fetching: Mutex::new(()),
             last_on_demand: Mutex::new(None),
@@ -143,7 +138,7 @@ impl JwksCache {
         tracing::error!(
             issuer = self.issuer,
             %error,
-            cause = ?std::error::Error::source(error),
+            cause = ?error.source(),
             "could not refresh issuer keys"
         );
     }
@@ -179,15 +174,16 @@ impl JwksCache {
     /// Fetches the metadata, then the JWKS. Returns the time until the next refresh.
     async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
         let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let metadata: Metadata =
-            serde_json::from_slice(&self.fetch(&url).await?.0).map_err(|_| DiscoveryError::Malformed)?;
+        let metadata: Metadata = serde_json::from_slice(&self.fetch(&url).await?.0)
+            .map_err(|_| DiscoveryError::Document("the discovery document is malformed"))?;
+        // OpenID Connect Discovery section 4.3
         if metadata.issuer != self.issuer {
-            return Err(DiscoveryError::IssuerMismatch);
+            let reason = "`issuer` in the discovery document differs from the configured issuer";
+            return Err(DiscoveryError::Document(reason));
         }
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        let keys = KeySet::parse(&document, generation)?;
-        if !self.keys.load().as_ref().is_some_and(|previous| previous.same_document(&keys)) {
+        let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
+        if self.keys.load().as_ref().is_none_or(|previous| previous.digest != keys.digest) {
             tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
@@ -196,21 +192,15 @@ impl JwksCache {
     }
 
     /// Fetches a document of limited size. Returns its body and its cache lifetime.
-    async fn fetch(&self, url: &str) -> Result<(Vec<u8>, Option<Duration>), DiscoveryError> {
+    async fn fetch(&self, url: &str) -> Result<(Bytes, Option<Duration>), DiscoveryError> {
         let to_error = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
-        let mut response = self.client.get(url).send().await.map_err(to_error)?.error_for_status().map_err(to_error)?;
+        let response = self.client.get(url).send().await.map_err(to_error)?.error_for_status().map_err(to_error)?;
         if !response.status().is_success() {
             return Err(DiscoveryError::Fetch(url.to_owned(), None));
         }
         let max_age = max_age(response.headers());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(to_error)? {
-            if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
-                return Err(DiscoveryError::TooLong(url.to_owned()));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((body, max_age))
+        let body = Limited::new(Body::from(response), MAX_DOCUMENT_BYTES).collect().await;
+        Ok((body.map_err(|error| DiscoveryError::Read(url.to_owned(), error))?.to_bytes(), max_age))
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::RejectReason;
-use crate::{crypto::RandomError, domain::ApiKeyId};
+use crate::{crypto::RandomError, model::ApiKeyId};
 
 /// Why a request could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 
 use super::SourceNetwork;
 use crate::{
-    domain::{ApiKeyId, Clock},
+    model::{ApiKeyId, Clock},
     settings::FailureLimit,
     telemetry::event,
 };
@@ -54,8 +54,8 @@ struct Failures {
     lockouts: u32,
 }
 
-/// The consequence of a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The consequence of a failure. The greater of two is the stricter one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum FailureOutcome {
     /// The rejection is sent after this delay.
     Delayed(Duration),
@@ -92,22 +92,17 @@ impl FailureLimiter {
     /// Records a failure without an API key id: a token, or a malformed API key. Such failures cost
     /// little, so they never lock API keys out.
     pub(super) fn record_token_failure(&self, source: SourceNetwork) -> FailureOutcome {
-        self.record(Counter::Tokens(source), self.settings.max_failures)
+        self.record(Counter::Tokens(source), source, None, self.settings.max_failures)
     }
 
     /// Records a failure with an API key. The stricter of its two counters decides the outcome.
     pub(super) fn record_api_key_failure(&self, source: SourceNetwork, key: ApiKeyId) -> FailureOutcome {
-        use FailureOutcome::{Delayed, LockedOut};
         let limit = self.settings.max_failures;
         let key_limit = limit.min(self.settings.free_failures.saturating_add(1));
         self.report_attacked_key(key);
-        let by_source = self.record(Counter::ApiKeys(source), limit);
-        let by_key = self.record(Counter::ApiKeyFromSource(source, key), key_limit);
-        match (by_source, by_key) {
-            (Delayed(by_source), Delayed(by_key)) => Delayed(by_source.max(by_key)),
-            (LockedOut(by_source), LockedOut(by_key)) => LockedOut(by_source.max(by_key)),
-            (locked_out @ LockedOut(_), _) | (_, locked_out) => locked_out,
-        }
+        let by_source = self.record(Counter::ApiKeys(source), source, None, limit);
+        let by_key = self.record(Counter::ApiKeyFromSource(source, key), source, Some(key), key_limit);
+        by_source.max(by_key)
     }
 
     fn failures(&self, counter: Counter) -> Arc<Mutex<Failures>> {
@@ -127,7 +122,8 @@ impl FailureLimiter {
         }
     }
 
-    fn record(&self, counter: Counter, limit: u32) -> FailureOutcome {
+    /// Counts a failure. `source` and `key` are for the event of a lock-out.
+    fn record(&self, counter: Counter, source: SourceNetwork, key: Option<ApiKeyId>, limit: u32) -> FailureOutcome {
         let now = self.clock.timestamp();
         let failures = self.failures(counter);
         let mut failures = lock(&failures);
@@ -142,7 +138,7 @@ impl FailureLimiter {
         failures.locked_until = now + seconds;
         failures.lockouts += 1;
         failures.count = 0;
-        event::authn_login_lock(counter.source(), counter.key().as_deref(), limit, seconds);
+        event::authn_login_lock(Some(source.0), key.map(|key| key.to_string()).as_deref(), limit, seconds);
         FailureOutcome::LockedOut(seconds)
     }
 }
@@ -159,22 +155,6 @@ impl Failures {
             self.lockouts = 0;
         }
         self.count = self.count.saturating_add(1);
-    }
-}
-
-impl Counter {
-    fn source(self) -> Option<std::net::IpAddr> {
-        match self {
-            Self::Tokens(source) | Self::ApiKeys(source) | Self::ApiKeyFromSource(source, _) => Some(source.0),
-            Self::ApiKey(_) => None,
-        }
-    }
-
-    fn key(self) -> Option<String> {
-        match self {
-            Self::Tokens(_) | Self::ApiKeys(_) => None,
-            Self::ApiKeyFromSource(_, key) | Self::ApiKey(key) => Some(key.to_string()),
-        }
     }
 }
 

@@ -3,61 +3,35 @@
 //! [`super::hashing`] sends jobs here. The fixed number of threads bounds the memory of concurrent
 //! hashes. Their lower priority keeps the threads that serve requests responsive.
 
-use std::{
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, Sender},
-    },
-    thread,
-};
+use std::io;
 
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
 
-type Job = Box<dyn FnOnce() + Send>;
-
-/// The hashing threads. They end when this value is dropped.
+/// The hashing threads: a runtime of their own, which only runs hashes. Present until the drop.
 #[derive(Debug)]
-pub(super) struct HashPool {
-    jobs: Sender<Job>,
-}
+pub(super) struct HashPool(Option<Runtime>);
 
 impl HashPool {
     /// Starts the threads.
-    ///
-    /// # Errors
-    /// The operating system could not start a thread.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel();
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..threads {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name("hashing".to_owned()).spawn(move || run_jobs(&queue))?;
-        }
-        Ok(Self { jobs })
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads).thread_name("hashing").on_thread_start(lower_priority);
+        builder.build().map(Some).map(Self)
     }
 
     /// Runs `work` on a thread of the pool. Returns `None` if it panicked. Dropping the future does
     /// not cancel the work.
     pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (sender, result) = oneshot::channel();
-        let job = Box::new(move || {
-            // Fails if the caller has dropped the future.
-            let _ = sender.send(work());
-        });
-        self.jobs.send(job).ok()?;
-        result.await.ok()
+        self.0.as_ref()?.spawn(async { work() }).await.ok()
     }
 }
 
-fn run_jobs(queue: &Mutex<Receiver<Job>>) {
-    lower_priority();
-    loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
-        // The panic hook logs a panic; the thread continues with the next job.
-        let _ = catch_unwind(AssertUnwindSafe(job));
+impl Drop for HashPool {
+    /// Does not wait for the hashes that run: an async task must not block.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -76,13 +50,6 @@ fn lower_priority() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_panic_does_not_stop_the_pool() {
-        let pool = HashPool::start(1).unwrap();
-        assert_eq!(pool.run(|| -> u8 { panic!("panic of a test") }).await, None);
-        assert_eq!(pool.run(|| 1).await, Some(1));
-    }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]

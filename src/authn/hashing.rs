@@ -6,7 +6,6 @@
 //! queue.
 
 use std::{
-    collections::HashMap,
     io, mem,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{AuthnError, SourceNetwork, hash_pool::HashPool};
 use crate::{
     crypto::{Pepper, SecretHashError},
-    domain::TenantId,
+    model::TenantId,
 };
 
 /// Limits of waiting requests for creators of API keys, and for keys that were never verified. More
@@ -37,25 +36,22 @@ pub(super) struct HashQueue {
     pepper: Pepper,
     pool: HashPool,
     running: Arc<Semaphore>,
-    waiting: Mutex<HashMap<QueueShare, usize>>,
+    waiting: Mutex<Vec<QueueShare>>,
 }
 
-/// The reason for a hash. It decides which share of the queue a request takes.
+/// The reason for a hash, and the tenant or network whose share of the queue the request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum QueueClass {
+pub(super) enum QueueShare {
     /// An authenticated caller of this tenant creates an API key.
     Creation(TenantId),
     /// An API key of this tenant that was verified before.
     Verified(TenantId),
-    /// An API key that was never verified, from this source.
-    Unverified(SourceNetwork),
+    /// An API key that was never verified, from this network; see [`QueueShare::unverified`].
+    Unverified(IpAddr),
 }
 
 impl HashQueue {
     /// Starts `concurrent` hashing threads.
-    ///
-    /// # Errors
-    /// The operating system could not start a thread.
     pub(super) fn new(pepper: Pepper, concurrent: usize) -> io::Result<Self> {
         let pool = HashPool::start(concurrent)?;
         Ok(Self { pepper, pool, running: Arc::new(Semaphore::new(concurrent)), waiting: Mutex::default() })
@@ -65,7 +61,7 @@ impl HashQueue {
     pub(super) async fn hash(&self, secret: &SecretString, tenant: TenantId) -> Result<String, AuthnError> {
         let secret = secret.clone();
         let work = move |pepper: &Pepper| pepper.hash(secret.expose_secret());
-        self.run(QueueClass::Creation(tenant), || Ok(()), work).await
+        self.run(QueueShare::Creation(tenant), || Ok(()), work).await
     }
 
     /// Verifies a secret against a hash.
@@ -76,20 +72,20 @@ impl HashQueue {
         &self,
         secret: &str,
         hash: String,
-        class: QueueClass,
+        share: QueueShare,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<bool, AuthnError> {
         let secret = SecretString::from(secret);
-        self.run(class, admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
+        self.run(share, admit, move |pepper| pepper.verify(secret.expose_secret(), &hash)).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        class: QueueClass,
+        share: QueueShare,
         admit: impl FnOnce() -> Result<(), AuthnError>,
         work: impl FnOnce(&Pepper) -> Result<T, SecretHashError> + Send + 'static,
     ) -> Result<T, AuthnError> {
-        let permit = self.wait(class).await.ok_or(AuthnError::Unavailable("busy"))?;
+        let permit = self.wait(share).await.ok_or(AuthnError::Unavailable("busy"))?;
         admit()?;
         let pepper = self.pepper.clone();
         // The job owns the semaphore permit, so a client that disconnects does not free it early.
@@ -105,8 +101,8 @@ impl HashQueue {
     }
 
     /// Waits until a hash may run. `None` if the queue is full or the wait takes too long.
-    async fn wait(&self, class: QueueClass) -> Option<OwnedSemaphorePermit> {
-        let _slot = self.take_slot(class.share())?;
+    async fn wait(&self, share: QueueShare) -> Option<OwnedSemaphorePermit> {
+        let _slot = self.take_slot(share)?;
         let permit = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.running).acquire_owned()).await;
         // The semaphore is never closed.
         permit.ok().and_then(Result::ok)
@@ -115,29 +111,22 @@ impl HashQueue {
     /// Takes a slot of the queue, if the share has one left.
     fn take_slot(&self, share: QueueShare) -> Option<QueueSlot<'_>> {
         let mut waiting = self.waiting();
-        let taken = waiting.get(&share).copied().unwrap_or(0);
         // Only shares of the same kind count: a flood of unverified keys, or of key creations,
         // takes no slot from verified keys.
-        let same_kind = waiting.iter().filter(|(other, _)| mem::discriminant(*other) == mem::discriminant(&share));
+        let is_same_kind = |other: &&QueueShare| mem::discriminant(*other) == mem::discriminant(&share);
         let limits = share.limits();
-        if taken >= limits.per_share || same_kind.map(|(_, taken)| taken).sum::<usize>() >= limits.total {
+        if waiting.iter().filter(|other| **other == share).count() >= limits.per_share
+            || waiting.iter().filter(is_same_kind).count() >= limits.total
+        {
             return None;
         }
-        waiting.insert(share, taken + 1);
+        waiting.push(share);
         Some(QueueSlot { queue: self, share })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<QueueShare, usize>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<QueueShare>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The tenant or the address prefix that shares a part of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum QueueShare {
-    Creation(TenantId),
-    Verified(TenantId),
-    Unverified(IpAddr),
 }
 
 /// Maximum number of waiting requests, for one share and for all shares of the same kind.
@@ -147,30 +136,20 @@ struct QueueLimits {
 }
 
 impl QueueShare {
+    /// The share of the source's IPv4 address, or of the /48 of its IPv6 address. A subscriber gets
+    /// up to a /48 (RFC 6177 section 2), which has 65,536 source networks (/64).
+    pub(super) fn unverified(source: SourceNetwork) -> Self {
+        Self::Unverified(match source.0 {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+
     fn limits(self) -> QueueLimits {
         match self {
             Self::Creation(_) | Self::Unverified(_) => LIMITS,
             Self::Verified(_) => LIMITS_VERIFIED,
         }
-    }
-}
-
-impl QueueClass {
-    fn share(self) -> QueueShare {
-        match self {
-            Self::Creation(tenant) => QueueShare::Creation(tenant),
-            Self::Verified(tenant) => QueueShare::Verified(tenant),
-            Self::Unverified(source) => QueueShare::Unverified(address_prefix(source)),
-        }
-    }
-}
-
-/// The IPv4 address of a source, or the /48 prefix of its IPv6 address. A subscriber gets up to a
-/// /48 (RFC 6177 section 2), which has 65,536 source networks (/64).
-fn address_prefix(source: SourceNetwork) -> IpAddr {
-    match source.0 {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -183,11 +162,8 @@ struct QueueSlot<'q> {
 impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         let mut waiting = self.queue.waiting();
-        match waiting.get_mut(&self.share) {
-            Some(taken) if *taken > 1 => *taken -= 1,
-            _ => {
-                waiting.remove(&self.share);
-            }
+        if let Some(position) = waiting.iter().position(|share| *share == self.share) {
+            waiting.swap_remove(position);
         }
     }
 }
@@ -200,10 +176,10 @@ mod tests {
     fn authn_12_queue_slots_are_limited_per_share_and_in_total_and_are_freed() {
         let pepper = Pepper::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
         let queue = HashQueue::new(pepper, 1).unwrap();
-        let unverified = |n: u8| QueueClass::Unverified(SourceNetwork([192, 0, 2, n].into())).share();
+        let unverified = |n: u8| QueueShare::unverified(SourceNetwork([192, 0, 2, n].into()));
         let tenant = |n: u8| TenantId::from_uuid(uuid::Uuid::from_u128(n.into()));
-        let creation = |n: u8| QueueClass::Creation(tenant(n)).share();
-        let verified = |n: u8| QueueClass::Verified(tenant(n)).share();
+        let creation = |n: u8| QueueShare::Creation(tenant(n));
+        let verified = |n: u8| QueueShare::Verified(tenant(n));
         let mut taken = Vec::new();
         // Shares of one kind take no slot of another kind.
         let kinds = [(&unverified as &dyn Fn(u8) -> QueueShare, 16, 4), (&creation, 16, 4), (&verified, 128, 2)];
@@ -225,9 +201,11 @@ mod tests {
 
     #[test]
     fn authn_12_networks_of_one_48_prefix_share_the_queue() {
-        let prefix_of = |text: &str| address_prefix(SourceNetwork(text.parse().unwrap())).to_string();
-        assert_eq!(prefix_of("2001:db8:1:ffff::"), "2001:db8:1::");
-        assert_eq!(prefix_of("2001:db8:2:ffff::"), "2001:db8:2::");
-        assert_eq!(prefix_of("192.0.2.7"), "192.0.2.7");
+        for (source, network) in
+            [("2001:db8:1:ffff::", "2001:db8:1::"), ("2001:db8:2:ffff::", "2001:db8:2::"), ("192.0.2.7", "192.0.2.7")]
+        {
+            let share = QueueShare::unverified(SourceNetwork(source.parse().unwrap()));
+            assert_eq!(share, QueueShare::Unverified(network.parse().unwrap()));
+        }
     }
 }

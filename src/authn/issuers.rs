@@ -1,38 +1,37 @@
-//! Trusted token issuers: from an access token to its principal (AUTHN-10, AUTHN-12).
+//! Trusted token issuers: from an access token to its principal (AUTHN-06, AUTHN-10, AUTHN-12).
 //!
-//! Looks in the token cache first. On a miss, finds the issuer by `iss` and validates the token
-//! with the issuer's JWKS. A user's new token also updates the recorded roles, which limit the
-//! user's API keys.
+//! Looks in the cache first, so that each token is validated once per replica. On a miss, finds the
+//! issuer by `iss` and validates the token with the issuer's JWKS. A user's new token also updates
+//! the recorded roles, which limit the user's API keys.
 
 use std::sync::Arc;
 
 use chrono::DateTime;
+use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 
 use super::{
-    AuthnError, ConnectionInfo, RejectReason,
-    cache::{KeySetId, TokenCache, TokenDigest},
-    claims,
+    AuthnError, ConnectionInfo, RejectReason, claims,
     discovery::JwksCache,
+    keys::KeySet,
     principal::{CallerKind, Principal},
     revocation::Revocations,
-    verify::Verifier,
+    verify::{ValidatedToken, Verifier},
 };
 use crate::{
+    crypto::sha256,
     db::Credentials,
-    domain::Clock,
+    model::{Clock, Rights},
     settings::{Oidc, Profile},
     telemetry::repeats::coalesced,
 };
-
-/// The JWKS of the token's issuer is missing or too old. Answered with 503.
-const NO_KEYS: AuthnError = AuthnError::Unavailable("issuer_keys");
 
 /// All trusted issuers and the cache of their validated tokens.
 #[derive(Debug)]
 pub(super) struct Issuers {
     trusted: Vec<TrustedIssuer>,
-    cache: TokenCache,
+    /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
+    tokens: Cache<[u8; 32], CachedToken>,
     store: Credentials,
     clock: Clock,
 }
@@ -43,19 +42,28 @@ struct TrustedIssuer {
     verifier: Verifier,
 }
 
+#[derive(Clone)]
+struct CachedToken {
+    principal: Arc<Principal>,
+    valid_until: i64,
+    /// The key set that validated the token. With another one, it is validated again.
+    keys: Arc<KeySet>,
+}
+
 impl Issuers {
     pub(super) fn new(
         oidc: &Oidc,
         profile: Profile,
+        rights: Rights,
         store: Credentials,
         clock: &Clock,
     ) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
-            Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, clock.clone()) })
+            Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, rights, clock.clone()) })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, cache: TokenCache::new(oidc.cached_tokens, clock.clone()), store, clock: clock.clone() })
+        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), store, clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically.
@@ -72,7 +80,17 @@ impl Issuers {
 
     /// The principal of a cached token that is still valid.
     pub(super) fn cached(&self, token: &str) -> Option<Arc<Principal>> {
-        self.cache.get(&TokenDigest::new(token), |key_set| self.is_current(key_set))
+        self.find(&sha256(token.as_bytes()))
+    }
+
+    fn find(&self, digest: &[u8; 32]) -> Option<Arc<Principal>> {
+        let CachedToken { principal, valid_until, keys } = self.tokens.get(digest)?;
+        let mut current = self.trusted.iter().filter_map(|issuer| issuer.jwks.current());
+        if self.clock.timestamp() < valid_until && current.any(|current| Arc::ptr_eq(&current, &keys)) {
+            return Some(principal);
+        }
+        self.tokens.remove(digest);
+        None
     }
 
     /// Validates a token, or finds it in the cache, and returns its principal.
@@ -84,26 +102,26 @@ impl Issuers {
         connection: &ConnectionInfo,
         revocations: &Revocations,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let digest = TokenDigest::new(token);
-        if let Some(principal) = self.cache.get(&digest, |key_set| self.is_current(key_set)) {
+        let digest = sha256(token.as_bytes());
+        if let Some(principal) = self.find(&digest) {
             return Ok(principal);
         }
         let (header, claims) = claims::parse(token)?;
-        let mut candidates = self.trusted.iter().enumerate();
-        let (index, issuer) =
-            candidates.find(|(_, issuer)| issuer.verifier.is_issuer_of(&claims)).ok_or(RejectReason::Issuer)?;
+        let issuer = self.trusted.iter().find(|issuer| issuer.verifier.is_issuer_of(&claims));
+        let issuer = issuer.ok_or(RejectReason::Issuer)?;
         let keys = match issuer.jwks.current() {
             Some(keys) if keys.contains(&header.kid) => keys,
             // Key rollover (AUTHN-09), or the issuer is back. The JWKS cache limits the fetches.
-            _ => issuer.jwks.refresh_on_demand().await.ok_or(NO_KEYS)?,
+            _ => issuer.jwks.refresh_on_demand().await.ok_or(AuthnError::Unavailable("issuer_keys"))?,
         };
-        let validated = issuer.verifier.verify(token, &header, &claims, &keys)?;
+        let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token, &header, &claims, &keys)?;
         // Before anything is stored: a revoked token, or one without its certificate, must change
         // neither the cache nor the recorded roles.
-        connection.check_binding(validated.principal.bound_certificate.as_ref(), self.clock.timestamp())?;
-        revocations.check(&validated.principal)?;
-        self.record_roles(&validated.principal).await?;
-        Ok(self.cache.insert(digest, validated, KeySetId { issuer: index, generation: keys.generation() }))
+        connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
+        revocations.check(&principal)?;
+        self.record_roles(&principal).await?;
+        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
+        Ok(principal)
     }
 
     /// Records a user's roles in the database, where they limit the user's API keys (AUTHN-12).
@@ -121,10 +139,5 @@ impl Issuers {
             coalesced!(warn, "could not record the subject's roles", %error);
             AuthnError::Unavailable("store")
         })
-    }
-
-    fn is_current(&self, key_set: KeySetId) -> bool {
-        let keys = self.trusted.get(key_set.issuer).and_then(|issuer| issuer.jwks.current());
-        keys.is_some_and(|keys| keys.generation() == key_set.generation)
     }
 }

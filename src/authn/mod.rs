@@ -4,7 +4,7 @@
 //! [`Authenticator::authenticate`] before it reads anything else of a request.
 //!
 //! - [`credential`] extracts the one credential of a request.
-//! - Access token (RFC 9068): [`issuers`] looks in the [`cache`]. On a miss, [`claims`] parses the
+//! - Access token (RFC 9068): [`issuers`] looks in its cache. On a miss, [`claims`] parses the
 //!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
 //!   [`discovery`] fetches and refreshes.
 //! - API key: [`api_key_format`] parses it. [`api_keys`] looks in its cache, or verifies the secret
@@ -16,7 +16,6 @@
 
 mod api_key_format;
 mod api_keys;
-mod cache;
 mod certificate;
 mod claims;
 mod credential;
@@ -33,14 +32,26 @@ mod revocation;
 mod verify;
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::Arc,
 };
 
+use api_keys::ApiKeys;
+use credential::Credential;
+use failure_limiter::{FailureLimiter, FailureOutcome};
 use http::HeaderMap;
+use issuers::Issuers;
+use revocation::Revocations;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
+
+use crate::{
+    db::{Credentials, DbError},
+    model::{ApiKeyId, Clock, Rights, ServiceRight, TenantId},
+    settings::{CertificateName, Service, Settings},
+};
 
 pub(crate) use api_key_format::parse_api_key_id;
 pub use certificate::{ClientCertificate, ConnectionInfo};
@@ -48,18 +59,6 @@ pub use error::{AuthnError, SetupError};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
-
-use crate::{
-    db::{Credentials, DbError},
-    domain::{ApiKeyId, Clock, ServiceRight, TenantId},
-    settings::{Service, Settings},
-};
-use api_keys::ApiKeys;
-use certificate::Services;
-use credential::Credential;
-use failure_limiter::{FailureLimiter, FailureOutcome};
-use issuers::Issuers;
-use revocation::Revocations;
 
 /// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
 /// Failed authentications are counted per source network.
@@ -100,7 +99,9 @@ pub struct Authenticator {
     api_keys: Arc<ApiKeys>,
     revocations: Arc<Revocations>,
     failure_limiter: FailureLimiter,
-    services: Services,
+    /// Services of the internal listener, by the names in their certificates.
+    services: BTreeMap<CertificateName, Service>,
+    rights: Rights,
     clock: Clock,
     /// Hashes callers with a secret of this process: no client can choose a subject that collides
     /// with another caller's hash.
@@ -108,14 +109,16 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Creates an authenticator that has no issuer keys and no revocations yet.
-    pub fn new(settings: &Settings, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
+    /// Creates an authenticator that has no issuer keys and no revocations yet. Principals get only
+    /// scopes and roles of `rights`.
+    pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            issuers: Issuers::new(&settings.oidc, settings.profile, store.clone(), clock)?,
-            api_keys: Arc::new(ApiKeys::new(settings, store.clone(), clock.clone())?),
+            issuers: Issuers::new(&settings.oidc, settings.profile, rights, store.clone(), clock)?,
+            api_keys: Arc::new(ApiKeys::new(settings, rights, store.clone(), clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
-            services: Services::new(settings.internal.clone().map(|internal| internal.services).unwrap_or_default()),
+            services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
+            rights,
             clock: clock.clone(),
             caller_hasher: RandomState::new(),
         })
@@ -262,9 +265,9 @@ impl Authenticator {
         &'s self,
         connection: &'s ConnectionInfo,
     ) -> Result<(&'s Service, Principal), RejectReason> {
-        let (service, certificate) = self.services.find(connection, self.clock.timestamp())?;
+        let (service, certificate) = certificate::find_service(&self.services, connection, self.clock.timestamp())?;
         let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
-        Ok((service, certificate::principal(service, certificate, tenant)))
+        Ok((service, certificate::principal(service, certificate, tenant, &self.rights)))
     }
 
     /// Authenticates the service that calls an operation of the internal listener.

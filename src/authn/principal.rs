@@ -5,10 +5,8 @@
 //!
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
-use std::collections::BTreeSet;
-
 use super::certificate::Thumbprint;
-use crate::domain::{Role, Scope, TenantId};
+use crate::model::{Role, Scope, TenantId};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
@@ -75,7 +73,7 @@ pub struct Principal {
     pub(super) client: String,
     pub(super) tenant: TenantId,
     pub(super) roles: Vec<Role>,
-    pub(super) scopes: BTreeSet<Scope>,
+    pub(super) scopes: Vec<Scope>,
     /// For an API key: the subject of its creator. The creator's roles limit the key.
     pub(super) creator: Option<String>,
     /// The `jti` of the token; for an API key, of the token that authorized its creation.
@@ -96,7 +94,7 @@ impl Principal {
             client: "a-client".to_owned(),
             tenant,
             roles: Vec::new(),
-            scopes: BTreeSet::new(),
+            scopes: Vec::new(),
             creator: None,
             token_id: None,
             bound_certificate: None,

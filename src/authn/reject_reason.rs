@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::domain::ApiKeyId;
+use crate::model::ApiKeyId;
 
 /// Why a credential is rejected. For logs and security events only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

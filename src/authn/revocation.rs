@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{AuthnError, Principal, RejectReason};
 use crate::{
     db::{Credentials, DbError, Notification, RevocationFeed},
-    domain::{Clock, Revocation, RevocationKind, TenantId},
+    model::{Clock, Revocation, RevocationKind, TenantId},
     settings::{self, OnStaleFeed},
 };
 
@@ -42,9 +42,8 @@ pub(super) struct Revocations {
     /// Indexed by a hash of the tenant. A cached API key is stale if the count differs from the one
     /// before its row was read.
     key_changes: Box<[AtomicU64]>,
-    started: Instant,
-    /// Start of the last successful load, in milliseconds after `started`; 0 if there was none.
-    loaded_at: AtomicU64,
+    /// Start of the last successful load.
+    loaded_at: Mutex<Option<Instant>>,
     /// Whether the last load failed, so that an outage is logged once.
     failing: AtomicBool,
 }
@@ -68,8 +67,7 @@ impl Revocations {
             settings,
             list: ArcSwap::default(),
             key_changes: (0..COUNTERS).map(|_| AtomicU64::default()).collect(),
-            started: Instant::now(),
-            loaded_at: AtomicU64::new(0),
+            loaded_at: Mutex::default(),
             failing: AtomicBool::new(false),
         })
     }
@@ -116,7 +114,7 @@ impl Revocations {
 
     /// Loads revocations: all of them, or with a feed those that are new to the feed.
     pub(super) async fn load(&self, feed: Option<&mut RevocationFeed>) -> Result<(), DbError> {
-        let began = self.started.elapsed();
+        let began = Instant::now();
         let new = match feed {
             Some(feed) => feed.new_revocations().await,
             None => self.store.revocations().await,
@@ -126,8 +124,9 @@ impl Revocations {
         if !new.is_empty() || self.list.load().has_expired(now) {
             self.list.rcu(|list| list.updated(&new, now));
         }
-        let loaded_at = u64::try_from(began.as_millis()).unwrap_or(u64::MAX).max(1);
-        self.loaded_at.fetch_max(loaded_at, Ordering::Release);
+        let mut loaded_at = self.loaded_at();
+        *loaded_at = (*loaded_at).max(Some(began));
+        drop(loaded_at);
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::warn!("revocation list is up to date again");
         }
@@ -143,10 +142,13 @@ impl Revocations {
 
     /// Whether the list is so old that credentials must be rejected.
     pub(super) fn is_stale(&self) -> bool {
-        let loaded_at = self.loaded_at.load(Ordering::Acquire);
-        let age = self.started.elapsed().saturating_sub(Duration::from_millis(loaded_at));
         // Before the first load the replica rejects all credentials, whatever the setting.
-        loaded_at == 0 || (age > self.settings.max_feed_age && self.settings.on_stale_feed == OnStaleFeed::Refuse)
+        let Some(loaded_at) = *self.loaded_at() else { return true };
+        loaded_at.elapsed() > self.settings.max_feed_age && self.settings.on_stale_feed == OnStaleFeed::Refuse
+    }
+
+    fn loaded_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.loaded_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rejects a principal with a revoked credential, and every principal while the list is stale.

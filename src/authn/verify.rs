@@ -4,7 +4,7 @@
 //! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow
 //! RFC 8725 and RFC 9068 section 4; certificate binding follows RFC 8705.
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Validation;
@@ -19,7 +19,8 @@ use super::{
     principal::{CallerKind, Principal, is_reserved, qualify},
 };
 use crate::{
-    domain::{Clock, Role, Scope, TenantId, is_control_or_invisible, is_joiner_or_selector},
+    model::Rights,
+    model::{Clock, Role, TenantId, is_control_or_invisible, is_joiner_or_selector},
     settings::{Issuer, Oidc},
 };
 
@@ -40,11 +41,12 @@ pub(super) struct Verifier {
     clock: Clock,
     leeway: i64,
     issuer: Issuer,
+    rights: Rights,
 }
 
 impl Verifier {
-    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, clock: Clock) -> Self {
-        Self { clock, leeway: oidc.leeway, issuer: issuer.clone() }
+    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, rights: Rights, clock: Clock) -> Self {
+        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), rights }
     }
 
     /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).
@@ -126,12 +128,11 @@ impl Verifier {
         let client = issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"));
         let client = client.and_then(|id| id.as_str()).ok_or(RejectReason::Claims)?;
         let (kind, roles, scope_claim) = if self.is_service(claims, subject, client)? {
-            (CallerKind::Service, vec![Role::Service], &issuer.service_scope_claim)
+            (CallerKind::Service, vec![Role::SERVICE], &issuer.service_scope_claim)
         } else {
             // A role that this API does not define grants nothing, so it is skipped, not rejected.
             let names = string_array(issuer.roles_claim.find(&claims.0))?;
-            let roles: BTreeSet<Role> = names.into_iter().filter_map(|name| name.parse().ok()).collect();
-            (CallerKind::User, roles.into_iter().collect(), &issuer.scope_claim)
+            (CallerKind::User, self.rights.find_roles(&names), &issuer.scope_claim)
         };
         let scopes = string_list(scope_claim.find(&claims.0))?;
         // A `jti` that a revocation could not name is rejected.
@@ -144,7 +145,7 @@ impl Verifier {
             client: self.qualified_name(client)?,
             tenant: self.tenant(claims)?,
             roles,
-            scopes: Scope::ALL.into_iter().filter(|scope| scopes.contains(&scope.as_str())).collect(),
+            scopes: self.rights.find_scopes(&scopes),
             creator: None,
             token_id: token_id.map(str::to_owned),
             bound_certificate: None,

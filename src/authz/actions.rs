@@ -1,86 +1,161 @@
-//! Actions: one type per operation that touches data (AUTHZ-04).
+//! Actions: one type per operation, declared together with its row of the route matrix (AUTHZ-04).
 //!
 //! The action is the type parameter of [`Permit`](super::Permit), so the compiler rejects a permit
-//! for one operation where another is demanded. [`Change`] marks the actions that may write.
+//! for one operation where another is demanded. [`actions!`](crate::actions) declares actions. Here
+//! are those of the operations that every service has.
 
-mod sealed {
-    /// Prevents other crates from implementing [`Action`](super::Action).
-    pub trait Sealed {}
+use super::{
+    Row,
+    policy::{AUDIT_READ, KEYS_MANAGE, MANAGE_KEYS, READ_AUDIT},
+};
+
+pub(super) mod sealed {
+    /// A kind of action. Only [`kind`](super::kind) has implementations.
+    pub trait ActionKind {
+        /// Whether the action may write.
+        const WRITES: bool;
+    }
+
+    /// The kind of actions that may write.
+    #[diagnostic::on_unimplemented(message = "this action is declared as a read, so its permit cannot write")]
+    pub trait MayWrite {}
+    impl MayWrite for super::kind::Change {}
 }
 
-/// An operation as a type. Only this file implements it.
-pub trait Action: sealed::Sealed + Send + Sync + 'static {
-    /// The `operationId` in the [matrix](super::matrix).
-    const OPERATION: &'static str;
+/// The kinds of action.
+pub mod kind {
+    /// Reads only.
+    #[derive(Debug)]
+    pub enum Read {}
+
+    /// May write. A write transaction requires a permit for such an action.
+    #[derive(Debug)]
+    pub enum Change {}
+
+    impl super::sealed::ActionKind for Read {
+        const WRITES: bool = false;
+    }
+
+    impl super::sealed::ActionKind for Change {
+        const WRITES: bool = true;
+    }
 }
 
-/// An action that may write. A write transaction requires a permit for such an action.
+/// An operation as a type. [`actions!`](crate::actions) implements it.
+///
+/// An implementation by hand is harmless: a [`Row`] names the type that it was made for, and an
+/// action whose row is not in the [`Matrix`](super::Matrix) gets no permit.
+pub trait Action: Sized + Send + Sync + 'static {
+    /// [`kind::Read`] or [`kind::Change`].
+    type Kind: sealed::ActionKind;
+
+    /// The action's row of the route matrix.
+    fn row() -> &'static Row;
+}
+
+/// An action that may write. It follows from [`Action::Kind`] and cannot be implemented.
 pub trait Change: Action {}
+impl<A: Action> Change for A where A::Kind: sealed::MayWrite {}
 
+/// Returns the row of an action.
+pub type RowOf = fn() -> &'static Row;
+
+/// Declares actions together with their rows of the route matrix, and the list of the rows.
+#[macro_export]
 macro_rules! actions {
-    ($($(#[$doc:meta])* $name:ident = $operation:literal $(: $change:ident)?;)+) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub enum $name {}
-        impl sealed::Sealed for $name {}
-        impl Action for $name {
-            const OPERATION: &'static str = $operation;
-        }
-        $(impl $change for $name {})?
-    )+};
+    (
+        $(#[$list_doc:meta])* $vis:vis static $list:ident;
+        $(
+            $(#[$doc:meta])*
+            $kind:ident $name:ident = $method:ident $path:literal as $operation:literal {
+                $callers:ident, scope $scope:expr, permission $permission:expr, quota $quota:ident,
+                data $data:ident, audit $audit:literal, outage $outage:ident, read_only $read_only:ident $(,)?
+            }
+        )+
+    ) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            $vis enum $name {}
+
+            impl $crate::authz::Action for $name {
+                type Kind = $crate::authz::kind::$kind;
+
+                fn row() -> &'static $crate::authz::Row {
+                    static ROW: $crate::authz::Row = $crate::authz::Row::new::<$name>($crate::authz::Columns {
+                        method: $crate::authz::Method::$method,
+                        path: $path,
+                        operation: $operation,
+                        callers: $crate::authz::Callers::$callers,
+                        scope: $scope,
+                        permission: $permission,
+                        quota: $crate::authz::QuotaClass::$quota,
+                        data: $crate::authz::DataClass::$data,
+                        audit: $audit,
+                        outage: $crate::authz::Outage::$outage,
+                        read_only: $crate::authz::ReadOnly::$read_only,
+                    });
+                    &ROW
+                }
+            }
+        )+
+        $(#[$list_doc])*
+        $vis static $list: &[$crate::authz::RowOf] = &[$(<$name as $crate::authz::Action>::row),+];
+    };
 }
 
-actions! {
+crate::actions! {
+    /// The rows of the operations that every service has.
+    pub static KERNEL;
+
     /// Read the caller's own identity.
-    GetMe = "getMe";
-    /// List products.
-    ListProducts = "listProducts";
-    /// Read one product.
-    GetProduct = "getProduct";
-    /// Create or replace a product.
-    PutProduct = "putProduct": Change;
-    /// List customers.
-    ListCustomers = "listCustomers";
-    /// Read one customer.
-    GetCustomer = "getCustomer";
-    /// Create a customer.
-    CreateCustomer = "createCustomer": Change;
-    /// Update a customer.
-    UpdateCustomer = "updateCustomer": Change;
-    /// Erase a customer.
-    EraseCustomer = "eraseCustomer": Change;
-    /// List orders.
-    ListOrders = "listOrders";
-    /// Read one order.
-    GetOrder = "getOrder";
-    /// Place an order.
-    CreateOrder = "createOrder": Change;
-    /// Cancel an order.
-    CancelOrder = "cancelOrder": Change;
-    /// Mark an order as fulfilled.
-    FulfilOrder = "fulfilOrder": Change;
-    /// Issue the invoice of an order.
-    CreateInvoice = "createInvoice": Change;
-    /// List invoices.
-    ListInvoices = "listInvoices";
-    /// Read one invoice.
-    GetInvoice = "getInvoice";
-    /// Record a payment.
-    CreatePayment = "createPayment": Change;
-    /// Void an invoice.
-    VoidInvoice = "voidInvoice": Change;
+    Read GetMe = Get "/v1/me" as "getMe" {
+        Authenticated, scope None, permission None, quota Read,
+        data Own, audit "account_read", outage Closed, read_only Served,
+    }
     /// Create an API key.
-    CreateApiKey = "createApiKey": Change;
+    Change CreateApiKey = Post "/v1/api-keys" as "createApiKey" {
+        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
+        data Tenant, audit "api_key_created", outage Closed, read_only Refused,
+    }
     /// List API keys.
-    ListApiKeys = "listApiKeys";
+    Read ListApiKeys = Get "/v1/api-keys" as "listApiKeys" {
+        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
+        data Tenant, audit "api_keys_listed", outage Closed, read_only Served,
+    }
     /// Create an API key that replaces another.
-    RotateApiKey = "rotateApiKey": Change;
-    /// Revoke an API key.
-    RevokeApiKey = "revokeApiKey": Change;
+    Change RotateApiKey = Post "/v1/api-keys/{id}/rotate" as "rotateApiKey" {
+        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
+        data Tenant, audit "api_key_rotated", outage Closed, read_only Refused,
+    }
+    /// Revoke an API key. Read-only mode serves it: it contains an incident.
+    Change RevokeApiKey = Delete "/v1/api-keys/{id}" as "revokeApiKey" {
+        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
+        data Tenant, audit "api_key_revoked", outage Closed, read_only Served,
+    }
     /// Read the audit trail.
-    ListAuditEvents = "listAuditEvents";
-    /// Export the tenant's books as a file.
-    CreateExport = "createExport";
-    /// Refund a payment.
-    CreateRefund = "createRefund": Change;
+    Read ListAuditEvents = Get "/v1/audit-events" as "listAuditEvents" {
+        Authenticated, scope Some(AUDIT_READ), permission Some(READ_AUDIT), quota Read,
+        data Tenant, audit "audit_events_listed", outage Closed, read_only Served,
+    }
+    /// Probe whether the process runs.
+    Read GetLiveness = Get "/health/live" as "getLiveness" {
+        Public, scope None, permission None, quota Health,
+        data Public, audit "liveness_read", outage Open, read_only Served,
+    }
+    /// Probe whether the replica can serve.
+    Read GetReadiness = Get "/health/ready" as "getReadiness" {
+        Public, scope None, permission None, quota Health,
+        data Public, audit "readiness_read", outage Closed, read_only Served,
+    }
+    /// Read the OpenAPI document.
+    Read GetOpenApi = Get "/openapi.json" as "getOpenApi" {
+        Public, scope None, permission None, quota Health,
+        data Public, audit "document_read", outage Open, read_only Served,
+    }
+    /// Read the documentation page.
+    Read GetDocs = Get "/docs" as "getDocs" {
+        Public, scope None, permission None, quota Health,
+        data Public, audit "docs_read", outage Open, read_only Served,
+    }
 }

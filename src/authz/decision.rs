@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::matrix::{Callers, Row, Scope};
+use super::{
+    matrix::{Callers, Row},
+    policy::{Rights, SEE_PERSONAL, Scope},
+};
 use crate::authn::{CallerKind, Principal};
 
 /// The decision that a principal may call an operation. Only [`authorize`] makes it.
@@ -14,6 +17,8 @@ use crate::authn::{CallerKind, Principal};
 pub struct Grant {
     pub(super) row: &'static Row,
     pub(super) principal: Arc<Principal>,
+    /// Whether a role of the principal allows [`SEE_PERSONAL`].
+    pub(super) sees_personal: bool,
 }
 
 /// Why a principal may not call an operation.
@@ -27,13 +32,13 @@ pub enum Denied {
     MissingPermission,
 }
 
-/// Decides whether a principal may call the operation of `row`.
+/// Decides whether a principal may call the operation of `row`, by the declared `rights`.
 ///
 /// The scope *and* the permission are required, so neither widens the other (AUTHZ-02).
 ///
 /// # Errors
 /// [`Denied`] names the first check that failed.
-pub fn authorize(row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
+pub fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
     if row.callers == Callers::NoKeys && principal.kind() == CallerKind::ApiKey {
         return Err(Denied::ApiKey);
     }
@@ -43,9 +48,10 @@ pub fn authorize(row: &'static Row, principal: Arc<Principal>) -> Result<Grant, 
         return Err(Denied::MissingScope(scope));
     }
     if let Some(permission) = row.permission
-        && !principal.roles().iter().any(|role| role.allows(permission))
+        && !rights.allow(principal.roles(), permission)
     {
         return Err(Denied::MissingPermission);
     }
-    Ok(Grant { row, principal })
+    let sees_personal = rights.allow(principal.roles(), SEE_PERSONAL);
+    Ok(Grant { row, principal, sees_personal })
 }

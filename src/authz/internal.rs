@@ -2,7 +2,7 @@
 //!
 //! `internal/mod.rs` looks a request's path up here, before the operations of the public API.
 
-pub use crate::domain::ServiceRight;
+pub use crate::model::ServiceRight;
 
 use super::matrix::Method;
 

@@ -1,61 +1,19 @@
-//! Role policy: the permissions of each role inside its tenant (AUTHZ-02, AUTHZ-05).
+//! Scopes and permissions of the operations that every service has (AUTHZ-02).
 //!
-//! [`authorize`](super::authorize) looks up the permission that an operation's matrix row requires.
-//! Reviewers find all role rules in one function, [`Role::allows`].
+//! A service declares its own beside them, and says in its [`RoleTable`] which roles have which
+//! permissions. [`authorize`](super::authorize) looks them up.
 
-pub use crate::domain::Role;
+pub use crate::model::{Permission, Rights, Role, RoleTable, Scope};
 
-/// A right that a role can have.
-///
-/// A scope limits what a *client* was delegated; a permission limits what its *user* may do. A call
-/// needs both. Permissions are finer than scopes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permission {
-    /// Read products.
-    ReadCatalog,
-    /// Add and change products.
-    WriteCatalog,
-    /// Read customers; sensitive fields are masked.
-    ReadCustomers,
-    /// See customers' personal data in plain text.
-    SeePersonal,
-    /// Add and change customers.
-    WriteCustomers,
-    /// Erase customers.
-    EraseCustomers,
-    /// Read orders.
-    ReadOrders,
-    /// Place, cancel and fulfil orders.
-    WriteOrders,
-    /// Read invoices, payments and refunds.
-    ReadBilling,
-    /// Issue and void invoices, and record payments.
-    WriteBilling,
-    /// Refund payments.
-    Refund,
-    /// Create, list, rotate and revoke API keys.
-    ManageKeys,
-    /// Export the tenant's books as a file.
-    Export,
-    /// Read the audit trail.
-    ReadAudit,
-}
+/// `keys:manage`: create, list, rotate and revoke API keys.
+pub const KEYS_MANAGE: Scope = Scope::new("keys:manage");
+/// `audit:read`: read the audit trail.
+pub const AUDIT_READ: Scope = Scope::new("audit:read");
 
-impl Role {
-    /// Whether the role gives the permission.
-    #[must_use]
-    pub const fn allows(self, permission: Permission) -> bool {
-        use Permission as P;
-        match permission {
-            P::ReadCatalog | P::ReadCustomers | P::ReadOrders => true,
-            P::ReadBilling => matches!(self, Self::Billing | Self::Auditor | Self::Admin | Self::Service),
-            P::SeePersonal => matches!(self, Self::Billing | Self::Auditor | Self::Admin),
-            P::WriteOrders => matches!(self, Self::Sales | Self::Admin | Self::Service),
-            P::WriteCustomers => matches!(self, Self::Sales | Self::Billing | Self::Admin | Self::Service),
-            P::WriteBilling => matches!(self, Self::Billing | Self::Admin | Self::Service),
-            P::Refund => matches!(self, Self::Billing | Self::Admin),
-            P::Export | P::ReadAudit => matches!(self, Self::Auditor | Self::Admin),
-            P::WriteCatalog | P::EraseCustomers | P::ManageKeys => matches!(self, Self::Admin),
-        }
-    }
-}
+/// Create, list, rotate and revoke API keys.
+pub const MANAGE_KEYS: Permission = Permission::new("manage_keys");
+/// Read the audit trail.
+pub const READ_AUDIT: Permission = Permission::new("read_audit");
+/// See personal data in plain text, in operations of
+/// [`DataClass::Personal`](super::DataClass::Personal).
+pub const SEE_PERSONAL: Permission = Permission::new("see_personal");

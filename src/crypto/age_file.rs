@@ -6,7 +6,6 @@
 //! [`Identity`]. A truncated or changed file does not decrypt.
 
 use std::{
-    fmt,
     io::{self, Write as _},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -33,7 +32,7 @@ pub enum AgeError {
 }
 
 /// A public X25519 key. The holder of the private key can decrypt.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Recipient(age::x25519::Recipient);
 
 /// A private X25519 key, which decrypts files for its recipient.
@@ -119,23 +118,5 @@ impl FromStr for Recipient {
 
     fn from_str(text: &str) -> Result<Self, AgeError> {
         text.parse().map(Self).map_err(|_| AgeError::Recipient)
-    }
-}
-
-impl fmt::Debug for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity(…)")
-    }
-}
-
-impl fmt::Debug for AgeEncryptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgeEncryptor").finish_non_exhaustive()
     }
 }

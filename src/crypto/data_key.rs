@@ -4,8 +4,6 @@
 //! associated data to tenant, table, column, row and data key version. [`crate::store`] creates and
 //! unwraps row keys; only [`super::Sealed`] seals and opens fields with them.
 
-use std::fmt;
-
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -15,6 +13,7 @@ use super::{
 };
 
 /// An unwrapped data key of a tenant. It encrypts row keys only.
+#[derive(Debug)]
 pub struct DataKey {
     tenant: Uuid,
     version: i32,
@@ -22,6 +21,7 @@ pub struct DataKey {
 }
 
 /// The key of one row. Once it is destroyed, the sealed fields of the row are lost (CRYPTO-08).
+#[derive(Debug)]
 pub struct RowKey {
     tenant: Uuid,
     row: Uuid,
@@ -71,6 +71,12 @@ impl RowKey {
         self.version
     }
 
+    /// The id of the row.
+    #[must_use]
+    pub fn row(&self) -> Uuid {
+        self.row
+    }
+
     /// The wrapped key, for the column.
     #[must_use]
     pub fn wrapped(&self) -> &[u8] {
@@ -92,18 +98,6 @@ impl RowKey {
 
     fn context(&self, table: &'static str, column: &'static str) -> AeadContext {
         AeadContext { tenant: self.tenant, table, column, row: self.row, version: self.version }
-    }
-}
-
-impl fmt::Debug for DataKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataKey").field("tenant", &self.tenant).field("version", &self.version).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for RowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowKey").field("row", &self.row).field("version", &self.version).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use super::{InvalidKeyText, RandomError, key_bytes, random};
 
 /// A key for HMAC-SHA-256. Text that a caller returns with a valid tag was made by this service.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct MacKey(hmac::Key);
 
 impl MacKey {
@@ -27,11 +27,16 @@ impl MacKey {
         Ok(Self::new(&random::<32>()?))
     }
 
-    /// Computes the tag of `message` in `context`.
+    /// Computes the tag of `message` in `context`. The length of the context comes first, so that
+    /// no other split of the same bytes has this tag.
     #[must_use]
     pub fn tag(&self, context: &str, message: &[u8]) -> [u8; 32] {
+        let mut mac = hmac::Context::with_key(&self.0);
+        mac.update(&(context.len() as u64).to_be_bytes());
+        mac.update(context.as_bytes());
+        mac.update(message);
         let mut out = [0; 32];
-        out.copy_from_slice(hmac::sign(&self.0, &encode(context, message)).as_ref());
+        out.copy_from_slice(mac.sign().as_ref());
         out
     }
 
@@ -48,21 +53,6 @@ impl MacKey {
             _ => false,
         }
     }
-}
-
-impl std::fmt::Debug for MacKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MacKey(…)")
-    }
-}
-
-/// Joins context and message unambiguously: the length of the context comes first.
-fn encode(context: &str, message: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(8 + context.len() + message.len());
-    bytes.extend_from_slice(&(context.len() as u64).to_be_bytes());
-    bytes.extend_from_slice(context.as_bytes());
-    bytes.extend_from_slice(message);
-    bytes
 }
 
 #[cfg(test)]
@@ -84,12 +74,5 @@ mod tests {
         assert!(!other.verify_prefix("a", b"bc", &tag));
         assert!(!key.verify_prefix("a", b"bc", &tag[..15]));
         assert!(!key.verify_prefix("a", b"bc", &[]));
-    }
-
-    #[test]
-    fn non_random_keys_are_rejected() {
-        for bad in ["", "c2hvcnQ=", "!!", &STANDARD.encode([0; 32]), &STANDARD.encode([7; 33])] {
-            assert!(MacKey::from_base64(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
-    KeysetError, MasterKeyError, WrappedDataKey, keyset,
+    InvalidKeyText, MasterKeyError, WrappedDataKey,
+    keyset::Keyset,
     sealing::{AeadContext, SealingKey},
 };
 
@@ -16,24 +17,18 @@ use super::{
 pub(super) const NAME_PREFIX: &str = "keyset:";
 
 /// Master keys by version.
-pub struct MasterKeyset {
-    primary: (u16, SealingKey),
-    others: Vec<(u16, SealingKey)>,
-}
+#[derive(Debug)]
+pub struct MasterKeyset(Keyset<SealingKey>);
 
 impl MasterKeyset {
     /// Parses `2:<key>,1:<key>`. The first key is the primary one: it wraps new data keys.
-    pub fn from_text(text: &str) -> Result<Self, KeysetError> {
-        let key = |(version, bytes): (u16, Zeroizing<[u8; 32]>)| {
-            SealingKey::new(&bytes).map(|key| (version, key)).map_err(|_| KeysetError::Format)
-        };
-        let (primary, others) = keyset::parse(text)?;
-        Ok(Self { primary: key(primary)?, others: others.into_iter().map(key).collect::<Result<_, _>>()? })
+    pub fn from_text(text: &str) -> Result<Self, InvalidKeyText> {
+        Keyset::parse(text, SealingKey::new).map(Self)
     }
 
     /// The name of the primary master key.
     pub(super) fn primary(&self) -> String {
-        format!("{NAME_PREFIX}{}", self.primary.0)
+        format!("{NAME_PREFIX}{}", self.0.primary.0)
     }
 
     /// Whether the keyset has a master key of this name.
@@ -43,22 +38,18 @@ impl MasterKeyset {
 
     fn key(&self, name: &str) -> Option<(u16, &SealingKey)> {
         let version: u16 = name.strip_prefix(NAME_PREFIX)?.parse().ok()?;
-        self.all().find(|key| key.0 == version).map(|(version, key)| (*version, key))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &(u16, SealingKey)> {
-        std::iter::once(&self.primary).chain(&self.others)
+        self.0.all().find(|key| key.0 == version).map(|(version, key)| (*version, key))
     }
 
     pub(super) fn wrap(&self, tenant: Uuid, version: i32, bytes: &[u8; 32]) -> Result<WrappedDataKey, MasterKeyError> {
-        let (master, key) = &self.primary;
+        let (master, key) = &self.0.primary;
         let wrapped = key.seal(&data_key_context(tenant, version, *master), bytes)?;
         Ok(WrappedDataKey { version, wrapped_by: self.primary(), wrapped })
     }
 
     /// The check value of the primary master key: a constant, encrypted with it.
     pub(super) fn check_value(&self) -> Result<Vec<u8>, MasterKeyError> {
-        let (master, key) = &self.primary;
+        let (master, key) = &self.0.primary;
         Ok(key.seal(&check_value_context(*master), CHECK_PLAINTEXT)?)
     }
 
@@ -96,10 +87,4 @@ fn check_value_context(master: u16) -> AeadContext {
 /// row id.
 pub(super) fn data_key_context(tenant: Uuid, version: i32, master: u16) -> AeadContext {
     AeadContext { tenant, table: "data_keys", column: "wrapped", row: Uuid::from_u128(master.into()), version }
-}
-
-impl std::fmt::Debug for MasterKeyset {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.all().map(|(version, _)| version)).finish()
-    }
 }

@@ -25,7 +25,6 @@ pub use base62::{BASE62_CHARS, base62, from_base62};
 pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
 pub use config::{KeyProvider, MasterKeySettings, VaultSettings};
 pub use data_key::{DataKey, RowKey};
-pub use keyset::KeysetError;
 pub use mac::MacKey;
 pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};
 pub use master_keyset::MasterKeyset;
@@ -37,32 +36,35 @@ pub use sha256_writer::Sha256Writer;
 use std::fmt::Write as _;
 
 use aws_lc_rs::{
-    digest::{SHA256, digest as digest_of},
-    rand::{SecureRandom, SystemRandom},
+    digest::{SHA256, digest},
+    rand,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// The text is not a valid key.
+/// The text is not a valid key or keyset. Says what is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected 32 random bytes in base64; create them with `openssl rand -base64 32`")]
-pub struct InvalidKeyText;
+#[error("{0}")]
+pub struct InvalidKeyText(&'static str);
+
+const NOT_RANDOM: InvalidKeyText =
+    InvalidKeyText("expected 32 random bytes in base64; create them with `openssl rand -base64 32`");
 
 /// Parses a key of 32 bytes in base64. Rejects keys with fewer than 16 different bytes: they are
 /// not random.
 fn key_bytes(text: &str) -> Result<[u8; 32], InvalidKeyText> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| InvalidKeyText)?;
+    let bytes = STANDARD.decode(text.trim()).map_err(|_| NOT_RANDOM)?;
     let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
     if different < 16 {
-        return Err(InvalidKeyText);
+        return Err(NOT_RANDOM);
     }
-    bytes.try_into().map_err(|_| InvalidKeyText)
+    bytes.try_into().map_err(|_| NOT_RANDOM)
 }
 
 /// Computes the SHA-256 digest of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
-    out.copy_from_slice(digest_of(&SHA256, bytes).as_ref());
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
 }
 
@@ -84,6 +86,6 @@ pub struct RandomError;
 /// Reads `N` bytes from the random generator of the operating system.
 pub fn random<const N: usize>() -> Result<[u8; N], RandomError> {
     let mut out = [0; N];
-    SystemRandom::new().fill(&mut out).map_err(|_| RandomError)?;
+    rand::fill(&mut out).map_err(|_| RandomError)?;
     Ok(out)
 }

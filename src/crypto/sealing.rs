@@ -55,6 +55,13 @@ impl AeadContext {
 /// master key one per key that it wraps. aws-lc wipes the key when it is dropped.
 pub(super) struct SealingKey(RandomizedNonceKey);
 
+/// `RandomizedNonceKey` has none.
+impl std::fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SealingKey(…)")
+    }
+}
+
 impl SealingKey {
     pub(super) fn new(bytes: &[u8; 32]) -> Result<Self, SealError> {
         RandomizedNonceKey::new(&AES_256_GCM, bytes).map(Self).map_err(|_| SealError)

@@ -19,7 +19,7 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 /// The key of argon2id hashes (RFC 9106 section 3.1: secret value K). No database holds it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Pepper(std::sync::Arc<SecretSlice<u8>>);
 
 /// Hashing failed, or a stored hash is malformed.
@@ -56,12 +56,6 @@ impl Pepper {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| SecretHashError)?;
         Argon2::new_with_secret(self.0.expose_secret(), Algorithm::Argon2id, Version::V0x13, params)
             .map_err(|_| SecretHashError)
-    }
-}
-
-impl std::fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pepper(…)")
     }
 }
 

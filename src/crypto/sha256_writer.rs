@@ -38,9 +38,3 @@ impl<W: Write> Write for Sha256Writer<W> {
         self.inner.flush()
     }
 }
-
-impl<W> std::fmt::Debug for Sha256Writer<W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sha256Writer").finish_non_exhaustive()
-    }
-}

@@ -7,16 +7,18 @@
 //! <https://developer.hashicorp.com/vault/api-docs/secret/transit>
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Certificate, Client, ClientBuilder, Response, redirect};
 use secrecy::ExposeSecret as _;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::Deserialize;
+use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -40,8 +42,6 @@ pub(super) struct Transit {
     client: Client,
     encrypt_url: Url,
     decrypt_url: Url,
-    token: HeaderValue,
-    namespace: Option<HeaderValue>,
     /// Name of the master key without its version, such as `vault:transit/orders`.
     name: String,
     breaker: CircuitBreaker,
@@ -55,36 +55,12 @@ struct CircuitBreaker {
     open_until: Mutex<Option<Instant>>,
 }
 
-#[derive(Serialize)]
-struct Encrypt<'a> {
-    plaintext: &'a str,
-    associated_data: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Encrypted {
-    ciphertext: String,
-}
-
-#[derive(Serialize)]
-struct Decrypt<'a> {
-    ciphertext: &'a str,
-    associated_data: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Decrypted {
-    plaintext: String,
-}
-
-#[derive(Deserialize)]
-struct ResponseBody<T> {
-    data: T,
-}
-
-#[derive(Deserialize)]
-struct ErrorBody {
-    errors: Vec<String>,
+/// A response has `data` or `errors`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResponseBody {
+    data: Option<HashMap<String, Value>>,
+    errors: Option<Vec<String>>,
 }
 
 impl Transit {
@@ -98,16 +74,10 @@ impl Transit {
             drop(path);
             Some(url)
         };
-        let mut token =
-            HeaderValue::from_str(vault.token.expose_secret()).map_err(|_| invalid("the token is malformed"))?;
-        token.set_sensitive(true);
-        let namespace = vault.namespace.as_deref().map(HeaderValue::from_str).transpose();
         Ok(Self {
             client: client(vault)?.build().map_err(|_| invalid("the TLS configuration is invalid"))?,
             encrypt_url: endpoint("encrypt").ok_or_else(|| invalid("the URL is malformed"))?,
             decrypt_url: endpoint("decrypt").ok_or_else(|| invalid("the URL is malformed"))?,
-            token,
-            namespace: namespace.map_err(|_| invalid("the namespace is malformed"))?,
             name: format!("vault:{}/{}", vault.mount, vault.key),
             breaker: CircuitBreaker { timeout: vault.timeout, open_until: Mutex::new(None) },
         })
@@ -127,12 +97,13 @@ impl Transit {
         bytes: &[u8; 32],
     ) -> Result<WrappedDataKey, MasterKeyError> {
         let plaintext = Zeroizing::new(STANDARD.encode(bytes));
-        let body = Encrypt { plaintext: &plaintext, associated_data: &associated_data(tenant, version) };
-        let Encrypted { ciphertext } = self.post(&self.encrypt_url, &body, &self.name).await?;
+        let associated_data = associated_data(tenant, version);
+        let request = HashMap::from([("plaintext", plaintext.as_str()), ("associated_data", &associated_data)]);
+        let ciphertext = self.post(&self.encrypt_url, &request, "ciphertext", &self.name).await?;
         let master =
             version_of(&ciphertext).ok_or_else(|| unavailable(&self.name, "the response holds no ciphertext"))?;
         let wrapped_by = format!("{}:v{master}", self.name);
-        Ok(WrappedDataKey { version, wrapped_by, wrapped: ciphertext.into_bytes() })
+        Ok(WrappedDataKey { version, wrapped_by, wrapped: ciphertext.as_bytes().to_vec() })
     }
 
     /// Unwraps a data key. The vault decrypts with every version from `min_decryption_version` on.
@@ -148,41 +119,44 @@ impl Transit {
         if *name != format!("{}:v{master}", self.name) {
             return Err(cannot_unwrap());
         }
-        let body = Decrypt { ciphertext, associated_data: &associated_data(tenant, stored.version) };
-        let Decrypted { plaintext } = self.post(&self.decrypt_url, &body, name).await?;
-        let plaintext = Zeroizing::new(plaintext);
+        let associated_data = associated_data(tenant, stored.version);
+        let request = HashMap::from([("ciphertext", ciphertext), ("associated_data", &associated_data)]);
+        let plaintext = self.post(&self.decrypt_url, &request, "plaintext", name).await?;
         STANDARD.decode(plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| cannot_unwrap())
     }
 
-    /// Sends a request, unless the circuit breaker is open. `name` is the master key for errors.
-    async fn post<T: DeserializeOwned>(
+    /// Sends a request, unless the circuit breaker is open, and returns a field of the response.
+    /// `name` is the master key for errors.
+    async fn post(
         &self,
         url: &Url,
-        body: &impl Serialize,
+        request: &HashMap<&str, &str>,
+        field: &str,
         name: &str,
-    ) -> Result<T, MasterKeyError> {
+    ) -> Result<Zeroizing<String>, MasterKeyError> {
         if !self.breaker.allows_request(Instant::now()) {
             return Err(unavailable(name, "it did not respond a moment ago"));
         }
-        let response = self.send(url, body).await;
+        let response = self.send(url, request).await;
         let is_down = response.as_ref().map_or(true, |(status, _)| status.is_server_error());
         self.breaker.record(is_down, Instant::now());
         let (status, body) = response.map_err(|error| unavailable(name, describe(&error)))?;
         if status != StatusCode::OK {
             return Err(error_response(name, status, &body));
         }
-        let body = serde_json::from_slice::<ResponseBody<T>>(&body);
-        body.map(|body| body.data).map_err(|_| unavailable(name, "the response body is not as expected"))
+        let body: ResponseBody = serde_json::from_slice(&body).unwrap_or_default();
+        match body.data.unwrap_or_default().remove(field) {
+            Some(Value::String(text)) => Ok(Zeroizing::new(text)),
+            _ => Err(unavailable(name, "the response body is not as expected")),
+        }
     }
 
-    async fn send(&self, url: &Url, body: &impl Serialize) -> Result<(StatusCode, Zeroizing<Vec<u8>>), reqwest::Error> {
-        let send = || {
-            let request = self.client.post(url.clone()).header("x-vault-token", self.token.clone());
-            // A vault agent in between may require this header, as protection against SSRF.
-            let request = request.header("x-vault-request", "true");
-            let namespace = self.namespace.iter().map(|namespace| ("x-vault-namespace", namespace.clone()));
-            namespace.fold(request, |request, (name, value)| request.header(name, value)).json(body).send()
-        };
+    async fn send(
+        &self,
+        url: &Url,
+        request: &HashMap<&str, &str>,
+    ) -> Result<(StatusCode, Zeroizing<Vec<u8>>), reqwest::Error> {
+        let send = || self.client.post(url.clone()).json(request).send();
         let response = match send().await {
             // The vault may just have closed an idle connection. Neither operation has side
             // effects.
@@ -220,8 +194,8 @@ fn unavailable(name: &str, reason: impl Into<String>) -> MasterKeyError {
 
 /// The error for a response other than 200. Vault answers 400 if a ciphertext does not decrypt.
 fn error_response(name: &str, status: StatusCode, body: &[u8]) -> MasterKeyError {
-    let errors = serde_json::from_slice::<ErrorBody>(body).map(|body| body.errors.join("; ")).unwrap_or_default();
-    let errors: String = errors.chars().filter(|c| !c.is_control()).collect();
+    let body: ResponseBody = serde_json::from_slice(body).unwrap_or_default();
+    let errors: String = body.errors.unwrap_or_default().join("; ").chars().filter(|c| !c.is_control()).collect();
     let errors: String = redact(&errors).chars().take(MAX_REASON_CHARS).collect();
     let reason = format!("status {} {errors}", status.as_u16());
     match status {
@@ -242,12 +216,24 @@ fn redact(text: &str) -> String {
 }
 
 fn client(vault: &VaultSettings) -> Result<ClientBuilder, MasterKeyError> {
+    let invalid = |what: &str| MasterKeyError::Settings(what.to_owned());
+    let mut token =
+        HeaderValue::from_str(vault.token.expose_secret()).map_err(|_| invalid("the token is malformed"))?;
+    token.set_sensitive(true);
+    // A vault agent in between may require `x-vault-request`, as protection against SSRF.
+    let mut headers = HeaderMap::new();
+    headers.insert("x-vault-token", token);
+    headers.insert("x-vault-request", HeaderValue::from_static("true"));
+    if let Some(namespace) = &vault.namespace {
+        headers.insert("x-vault-namespace", namespace.parse().map_err(|_| invalid("the namespace is malformed"))?);
+    }
     let builder = Client::builder()
+        .default_headers(headers)
         // A redirect would send the token to another address.
         .redirect(redirect::Policy::none())
         .no_proxy()
         .timeout(vault.timeout)
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+        .user_agent(crate::package::user_agent());
     let Some(path) = &vault.authorities else { return Ok(builder) };
     let invalid = |what: &str| MasterKeyError::Settings(format!("{} {what}", path.display()));
     let pem = std::fs::read(path).map_err(|error| invalid(&format!("cannot be read: {error}")))?;

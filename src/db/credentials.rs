@@ -19,7 +19,7 @@ use super::{
     tracing_executor::TracingExecutor,
 };
 use crate::{
-    domain::{ActiveOverride, ApiKey, ApiKeyId, Override, Revocation, TenantId},
+    model::{ActiveOverride, ApiKey, ApiKeyId, Override, Revocation, TenantId},
     settings::{self, Settings},
 };
 
@@ -138,7 +138,7 @@ impl Credentials {
             r#"select name as "name!", secret_hash as "secret_hash!", scopes as "scopes!", created_by as "created_by!",
                       creator_roles as "creator_roles!", replaces, authorized_at as "authorized_at!", authorized_by,
                       created_at as "created_at!", expires_at as "expires_at!", revoked_at, last_used_at
-               from read_api_key($1, $2)"#,
+               from palisade.read_api_key($1, $2)"#,
             tenant.uuid(),
             id.uuid()
         )
@@ -169,7 +169,7 @@ impl Credentials {
     /// Records the last use of API keys of a tenant.
     pub async fn record_key_uses(&self, tenant: TenantId, uses: &[(ApiKeyId, DateTime<Utc>)]) -> Result<(), DbError> {
         let (keys, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = uses.iter().map(|(id, at)| (id.uuid(), *at)).unzip();
-        sqlx::query!("select note_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times)
+        sqlx::query!("select palisade.record_key_uses($1, $2, $3)", tenant.uuid(), &keys, &times)
             .execute(TracingExecutor(&mut *self.pool.connection().await?))
             .await?;
         Ok(())
@@ -184,7 +184,7 @@ impl Credentials {
         roles: &[String],
         issued_at: DateTime<Utc>,
     ) -> Result<(), DbError> {
-        sqlx::query!("select note_roles($1, $2, $3, $4)", tenant.uuid(), subject, roles, issued_at)
+        sqlx::query!("select palisade.record_roles($1, $2, $3, $4)", tenant.uuid(), subject, roles, issued_at)
             .execute(TracingExecutor(&mut *self.pool.connection().await?))
             .await?;
         Ok(())
@@ -217,9 +217,9 @@ impl Credentials {
         let rows = sqlx::query_as!(
             OverrideRow,
             r#"select 'tenant' as "kind!", quota as "target!", of_tenant, per_minute, expires_at as "until!"
-               from tenant_quotas where expires_at > now()
+               from palisade.tenant_quotas where expires_at > now()
                union all
-               select kind, target, null, per_minute, expires_at from measures where expires_at > now()"#
+               select kind, target, null, per_minute, expires_at from palisade.overrides where expires_at > now()"#
         )
         .fetch_all(TracingExecutor(&mut connection));
         let rows = with_timeout(rows).await.inspect_err(|_| drop(connection.detach()))?;

@@ -8,13 +8,13 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{DbError, rotating_pool::RotatingPool, tracing_executor::TracingExecutor};
-use crate::{crypto::WrappedDataKey, domain::TenantId};
+use crate::{crypto::WrappedDataKey, model::TenantId};
 
 /// The tables of keys, through the login `app_keys`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct DataKeys(pub(crate) RotatingPool);
 
-/// A row of `data_keys`.
+/// A row of `palisade.data_keys`.
 struct DataKeyRow {
     of_tenant: Uuid,
     version: i32,
@@ -22,7 +22,7 @@ struct DataKeyRow {
     wrapped: Vec<u8>,
 }
 
-/// A row of `index_keys`: an index key that rows are, or were, indexed with.
+/// A row of `palisade.index_keys`: an index key that rows are, or were, indexed with.
 pub(crate) struct IndexKeyRow {
     pub(crate) version: i32,
     pub(crate) check_value: Vec<u8>,
@@ -41,8 +41,8 @@ impl DataKeys {
     /// Reads the newest data key of a tenant. An error if the tenant's data keys were destroyed.
     pub(crate) async fn newest(&self, tenant: TenantId) -> Result<Option<WrappedDataKey>, DbError> {
         let newest = sqlx::query!(
-            "select version, wrapped_by, wrapped from data_keys
-             where of_tenant = $1 and version = (select max(version) from data_keys where of_tenant = $1)",
+            "select version, wrapped_by, wrapped from palisade.data_keys
+             where of_tenant = $1 and version = (select max(version) from palisade.data_keys where of_tenant = $1)",
             tenant.uuid()
         );
         let Some(newest) = newest.fetch_optional(TracingExecutor(&mut *self.0.connection().await?)).await? else {
@@ -55,7 +55,7 @@ impl DataKeys {
     /// Reads a data key of a tenant. An error if it was dropped or destroyed.
     pub(crate) async fn get(&self, tenant: TenantId, version: i32) -> Result<WrappedDataKey, DbError> {
         let key = sqlx::query!(
-            "select wrapped_by, wrapped from data_keys where of_tenant = $1 and version = $2",
+            "select wrapped_by, wrapped from palisade.data_keys where of_tenant = $1 and version = $2",
             tenant.uuid(),
             version
         );
@@ -69,9 +69,9 @@ impl DataKeys {
     /// were destroyed.
     pub(crate) async fn add(&self, tenant: TenantId, key: &WrappedDataKey, now: DateTime<Utc>) -> Result<(), DbError> {
         sqlx::query!(
-            "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
+            "insert into palisade.data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
              select $1, $2, $3, $4, $5
-             where not exists (select from data_keys where of_tenant = $1 and wrapped is null)
+             where not exists (select from palisade.data_keys where of_tenant = $1 and wrapped is null)
              on conflict do nothing",
             tenant.uuid(),
             key.version,
@@ -87,7 +87,7 @@ impl DataKeys {
     /// Lists the tenants that have data keys.
     pub(crate) async fn tenants(&self) -> Result<Vec<TenantId>, DbError> {
         let tenants = sqlx::query_scalar!(
-            "select of_tenant from data_keys where wrapped is not null group by of_tenant order by of_tenant"
+            "select of_tenant from palisade.data_keys where wrapped is not null group by of_tenant order by of_tenant"
         );
         Ok(tenants
             .fetch_all(TracingExecutor(&mut *self.0.connection().await?))
@@ -101,7 +101,7 @@ impl DataKeys {
     pub(crate) async fn all(&self, tenant: TenantId) -> Result<Vec<WrappedDataKey>, DbError> {
         let keys = sqlx::query_as!(
             WrappedDataKey,
-            r#"select version, wrapped_by, wrapped as "wrapped!" from data_keys
+            r#"select version, wrapped_by, wrapped as "wrapped!" from palisade.data_keys
                where of_tenant = $1 and wrapped is not null order by version"#,
             tenant.uuid()
         );
@@ -111,7 +111,7 @@ impl DataKeys {
     /// Records the check value of the index key for new rows, unless that version is recorded.
     pub(crate) async fn add_index_key(&self, version: u16, check_value: &[u8]) -> Result<(), DbError> {
         sqlx::query!(
-            "insert into index_keys (version, check_value) values ($1, $2) on conflict do nothing",
+            "insert into palisade.index_keys (version, check_value) values ($1, $2) on conflict do nothing",
             i32::from(version),
             check_value
         )
@@ -124,7 +124,8 @@ impl DataKeys {
     pub(crate) async fn index_keys(&self) -> Result<Vec<IndexKeyRow>, DbError> {
         let keys = sqlx::query_as!(
             IndexKeyRow,
-            r#"select version, check_value, forgotten_at is not null as "forgotten!" from index_keys order by version"#
+            r#"select version, check_value, forgotten_at is not null as "forgotten!" from palisade.index_keys
+               order by version"#
         );
         Ok(keys.fetch_all(TracingExecutor(&mut *self.0.connection().await?)).await?)
     }
@@ -132,7 +133,7 @@ impl DataKeys {
     /// Records the check value of the master key for new data keys, unless that name is recorded.
     pub(crate) async fn add_master_key(&self, name: &str, check_value: &[u8]) -> Result<(), DbError> {
         sqlx::query!(
-            "insert into master_keys (name, check_value) values ($1, $2) on conflict do nothing",
+            "insert into palisade.master_keys (name, check_value) values ($1, $2) on conflict do nothing",
             name,
             check_value
         )
@@ -143,7 +144,7 @@ impl DataKeys {
 
     /// Reads all master keys of keysets that were ever in use, by name, with their check values.
     pub(crate) async fn master_keys(&self) -> Result<Vec<(String, Vec<u8>)>, DbError> {
-        let keys = sqlx::query!("select name, check_value from master_keys order by name");
+        let keys = sqlx::query!("select name, check_value from palisade.master_keys order by name");
         let keys = keys.fetch_all(TracingExecutor(&mut *self.0.connection().await?)).await?;
         Ok(keys.into_iter().map(|key| (key.name, key.check_value)).collect())
     }
@@ -152,7 +153,7 @@ impl DataKeys {
     pub(crate) async fn wrapped_by(&self, master: &str) -> Result<Vec<(TenantId, WrappedDataKey)>, DbError> {
         let rows = sqlx::query_as!(
             DataKeyRow,
-            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
+            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from palisade.data_keys
                where wrapped_by = $1 and wrapped is not null"#,
             master
         )
@@ -166,15 +167,15 @@ impl DataKeys {
         let rows = sqlx::query_as!(
             DataKeyRow,
             r#"with recursive masters as (
-                   (select wrapped_by from data_keys where wrapped is not null order by wrapped_by limit 1)
+                   (select wrapped_by from palisade.data_keys where wrapped is not null order by wrapped_by limit 1)
                    union all
-                   select (select k.wrapped_by from data_keys k
+                   select (select k.wrapped_by from palisade.data_keys k
                            where k.wrapped is not null and k.wrapped_by > m.wrapped_by order by k.wrapped_by limit 1)
                    from masters m where m.wrapped_by is not null
                )
                select k.of_tenant, k.version, k.wrapped_by, k.wrapped as "wrapped!"
                from masters m
-               cross join lateral (select * from data_keys k
+               cross join lateral (select * from palisade.data_keys k
                                    where k.wrapped is not null and k.wrapped_by = m.wrapped_by limit 3) k"#
         )
         .fetch_all(TracingExecutor(&mut *self.0.connection().await?))

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use super::{DbError, RetiredPools, UnfitDatabase, data_keys::DataKeys, rotating_pool::RotatingPool};
 use crate::{
     crypto::{DataKey, IndexKeys, MasterKeyError, MasterKeySettings, MasterKeys, RowKey, SealError, WrappedDataKey},
-    domain::{Clock, TenantId},
+    model::{Clock, TenantId},
     settings,
     telemetry::event,
 };
@@ -146,6 +146,11 @@ impl Keyring {
             states.push(DataKeyState { version: key.version, wrapped_by: key.wrapped_by, fault });
         }
         Ok(states)
+    }
+
+    /// Reads the versions of the data keys of a tenant.
+    pub(crate) async fn data_key_versions(&self, tenant: TenantId) -> Result<Vec<i32>, DbError> {
+        Ok(self.stored.all(tenant).await?.into_iter().map(|key| key.version).collect())
     }
 
     /// Reads the versions of the index keys that rows may be indexed with.

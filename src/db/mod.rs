@@ -4,6 +4,7 @@
 //! runs, checked to have exactly the rights of their role (AUTHZ-08); credentials and revocations
 //! for [`crate::authn`]; unwrapped data keys for [`crate::store`].
 
+mod checked_executor;
 mod credentials;
 mod data_keys;
 mod keyring;
@@ -13,6 +14,7 @@ mod role_check;
 mod rotating_pool;
 mod tracing_executor;
 
+pub(crate) use checked_executor::CheckedExecutor;
 pub(crate) use credentials::ApiKeyRow;
 pub use credentials::{Credentials, StoredApiKey};
 pub use keyring::DataKeyState;
@@ -39,15 +41,31 @@ pub enum DbError {
     /// A concurrent request uses the same idempotency key. This one changed nothing.
     #[error("a request with the same idempotency key is in flight")]
     InFlight,
-    /// The customer was erased while an order for it was placed.
-    #[error("no such customer")]
-    UnknownCustomer,
+    /// A statement of the service violates a constraint. The service says which problem that is.
+    #[error("a statement violates the constraint {name}")]
+    Constraint {
+        /// The name of the constraint.
+        name: String,
+        /// The error of the database.
+        #[source]
+        source: sqlx::Error,
+    },
     /// The subject has the highest number of live API keys that a subject may have.
     #[error("API key limit reached; revoke unused keys")]
     TooManyApiKeys,
     /// A row that was just written is missing, or a change is for another object than its permit.
     #[error("a row is missing, or the object to store is not the one of the permit")]
     Inconsistent,
+    /// The state of the object does not allow the change.
+    #[error("the state of the object does not allow this")]
+    State,
+    /// The object belongs to another tenant. The answer is the same as for a missing object.
+    #[error("the object belongs to another tenant")]
+    OtherTenant,
+    /// The code uses the store wrongly: a permit, an object or a statement of another transaction,
+    /// an object that is not locked, or a state without a transition.
+    #[error("the store is used wrongly: {0}")]
+    Misuse(&'static str),
     /// A data key was dropped after a row was read that used it. The row has a newer one by now.
     #[error("the data key was dropped after the row was read; a retry uses the newer one")]
     KeyDropped,
@@ -75,9 +93,7 @@ pub enum UnfitDatabase {
     #[error(transparent)]
     Store(#[from] DbError),
     /// A login has more privileges than its role (AUTHZ-08).
-    #[error(
-        "login {login} has rights that deploy/rights.txt does not list: {excess}; use the logins of deploy/roles.sql"
-    )]
+    #[error("login {login} has rights that rights.txt does not list: {excess}; use the logins of deploy/roles.sql")]
     Privileged {
         /// The name of the login.
         login: String,
@@ -107,7 +123,7 @@ pub enum UnfitDatabase {
     IndexKey(#[from] IndexKeyError),
     /// A login lacks a privilege of its role.
     #[error(
-        "login {login} lacks rights of deploy/rights.txt: {missing}; grant it its role of deploy/roles.sql, and run `migrate`"
+        "login {login} lacks rights of rights.txt: {missing}; grant it its role of deploy/roles.sql, and run `migrate`"
     )]
     MissingPrivilege {
         /// The name of the login.
@@ -121,13 +137,27 @@ pub enum UnfitDatabase {
     /// A reload may change login and password, and no other part of the URL.
     #[error("host, port, database name or a parameter of the URL changed; restart the service")]
     DifferentDatabase,
-    /// The schema is not the one that this binary was built for.
-    #[error("the database has schema version {found}, this binary needs {needed}; run `migrate`")]
-    SchemaVersion {
-        /// Version of the last applied migration; 0 if there is none.
+    /// A migration of this binary was not applied.
+    #[error("the schema {schema} is older than this binary: migration {missing} is missing; run `migrate`")]
+    OlderSchema {
+        /// The name of the schema.
+        schema: &'static str,
+        /// Version of the first missing migration.
+        missing: i64,
+    },
+    /// A later version of the service has migrated the database.
+    #[error("the schema {schema} is newer than this binary, which lacks migration {found}; start a newer version")]
+    NewerSchema {
+        /// The name of the schema.
+        schema: &'static str,
+        /// Version of the first migration that this binary lacks.
         found: i64,
-        /// Version of the last migration in this binary.
-        needed: i64,
+    },
+    /// A table with sealed columns lacks the trigger that deletes row keys.
+    #[error("table {table} has sealed columns and no trigger `after delete` with palisade.delete_row_key; restore it")]
+    RowKeyTrigger {
+        /// The name of the table.
+        table: String,
     },
 }
 
@@ -152,15 +182,18 @@ impl From<sqlx::Error> for DbError {
             {
                 Self::Unavailable(error)
             }
-            sqlx::Error::Database(db) if db.constraint() == Some("customer_is_known") => Self::UnknownCustomer,
-            sqlx::Error::Database(db) if db.constraint() == Some("live_api_keys") => Self::TooManyApiKeys,
+            sqlx::Error::Database(db) if db.constraint() == Some("api_key_limit") => Self::TooManyApiKeys,
             // The data key was dropped while the fields were sealed. A retry uses the next one.
-            sqlx::Error::Database(db) if db.constraint() == Some("data_key_is_there") => Self::Unavailable(error),
+            sqlx::Error::Database(db) if db.constraint() == Some("data_key_exists") => Self::Unavailable(error),
             // This replica uses an index key that was forgotten. Other replicas may not.
-            sqlx::Error::Database(db) if db.constraint() == Some("index_key_is_there") => Self::Unavailable(error),
-            sqlx::Error::Database(db) if db.constraint() == Some("data_keys_are_destroyed") => Self::KeyDestroyed,
+            sqlx::Error::Database(db) if db.constraint() == Some("index_key_in_use") => Self::Unavailable(error),
+            sqlx::Error::Database(db) if db.constraint() == Some("data_keys_not_destroyed") => Self::KeyDestroyed,
             // A concurrent request with the same idempotency key stored its response first.
             sqlx::Error::Database(db) if db.constraint() == Some("idempotency_keys_pkey") => Self::InFlight,
+            sqlx::Error::Database(db) => match db.constraint().map(str::to_owned) {
+                Some(name) => Self::Constraint { name, source: error },
+                None => Self::Broken(Arc::new(error)),
+            },
             _ => Self::Broken(Arc::new(error)),
         }
     }

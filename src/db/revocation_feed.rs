@@ -5,16 +5,13 @@
 //! opens another when the connection is lost.
 
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire as _, PgConnection, postgres::PgListener};
+use sqlx::{Acquire as _, PgConnection, PgPool, postgres::PgListener};
+use tokio::sync::watch;
 
 use super::{
-    DbError,
-    credentials::with_timeout,
-    parse_stored,
-    rotating_pool::{PoolReloads, RotatingPool},
-    tracing_executor::TracingExecutor,
+    DbError, credentials::with_timeout, parse_stored, rotating_pool::RotatingPool, tracing_executor::TracingExecutor,
 };
-use crate::domain::{Revocation, TenantId};
+use crate::model::{Revocation, TenantId};
 
 /// LISTEN/NOTIFY channel. A notification has no payload for new revocations, and the tenant as its
 /// payload for changes of API keys.
@@ -45,7 +42,7 @@ impl TryFrom<RevocationRow> for Revocation {
 #[derive(Debug)]
 pub struct RevocationFeed {
     listener: PgListener,
-    reloads: PoolReloads,
+    reloads: watch::Receiver<PgPool>,
     /// All transactions before this one (`xid8`) had ended at the last read of revocations.
     horizon: String,
 }
@@ -62,8 +59,7 @@ pub enum Notification {
 impl RevocationFeed {
     /// Opens a connection that listens for notifications.
     pub(super) async fn open(revocations: &RotatingPool) -> Result<Self, DbError> {
-        let reloads = revocations.reloads();
-        let current = revocations.pool();
+        let (current, reloads) = revocations.pool_and_reloads();
         // A separate pool, since a silent listener is never given back.
         let pool = current.options().clone().connect_lazy_with(current.connect_options().as_ref().clone());
         let listen = async {
@@ -81,7 +77,8 @@ impl RevocationFeed {
     pub async fn next(&mut self) -> Result<Notification, DbError> {
         let notification = tokio::select! {
             notification = self.listener.try_recv() => notification?,
-            () = self.reloads.next() => None,
+            // An error means that the pool is gone, which ends the wait as a reload does.
+            _ = self.reloads.changed() => None,
         };
         let notification = notification.ok_or(DbError::Unavailable(sqlx::Error::PoolClosed))?;
         let tenant = notification.payload().parse().map(TenantId::from_uuid);
@@ -118,7 +115,7 @@ pub(super) async fn read_revocations(
             RevocationRow,
             r#"select position, kind, value, issued_before, expires_at,
                       pg_snapshot_xmin(pg_current_snapshot())::text as "horizon!"
-               from revocations where written_by >= $1::text::xid8 and position > $2 and expires_at > now()
+               from palisade.revocations where written_by >= $1::text::xid8 and position > $2 and expires_at > now()
                order by position limit $3"#,
             from,
             position,

@@ -26,9 +26,9 @@ pub(crate) enum DbRole {
     Incidents,
 }
 
-/// The reviewed rights of every role. A test compares the file with the migrations; the start
-/// compares each login with it.
-const RIGHTS: &str = include_str!("../../deploy/rights.txt");
+/// The reviewed rights of every role: on the kernel's schema, and on the service's. A test compares
+/// the files with the migrations; the start compares each login with them.
+const RIGHTS: [&str; 2] = [include_str!("../../crates/palisade/rights.txt"), include_str!("../../deploy/rights.txt")];
 
 /// Rights that an error names at most.
 const MAX_NAMED: usize = 5;
@@ -46,7 +46,8 @@ impl DbRole {
 
     /// The listed rights of this role, one privilege each, such as `table orders (status): update`.
     fn listed_rights(self) -> BTreeSet<String> {
-        let rights = RIGHTS.lines().filter_map(|line| line.strip_prefix(self.name())?.trim_start().split_once(": "));
+        let lines = RIGHTS.into_iter().flat_map(str::lines);
+        let rights = lines.filter_map(|line| line.strip_prefix(self.name())?.trim_start().split_once(": "));
         // The privileges on the database depend on how the administrator created it.
         let checked = rights.filter(|(object, _)| *object != "database");
         checked
@@ -61,9 +62,11 @@ impl DbRole {
 /// attributes or memberships (AUTHZ-08). Needs the schema of this version.
 pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
     let rights = sqlx::query!(
-        r#"with tables as (
-               select oid, relname from pg_class
-               where relnamespace = 'public'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
+        r#"with schemas as (
+               select oid, nspname from pg_namespace where nspname in ('palisade', 'public')
+           ), tables as (
+               select c.oid, format('%s.%s', s.nspname, c.relname) as name
+               from pg_class c join schemas s on s.oid = c.relnamespace where relkind in ('r', 'p', 'v', 'm', 'f')
            )
            -- Also of every role that it could become.
            select current_user::text as "login!", 'cluster: ' || attribute as "granted!"
@@ -79,21 +82,24 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
            union
            select current_user, 'session: set role' where session_user <> current_user
            union
-           select current_user, 'schema public: ' || privilege from unnest(array['create', 'usage']) as privilege
-           where has_schema_privilege('public', privilege)
+           select current_user, format('schema %s: %s', nspname, privilege)
+           from schemas, unnest(array['create', 'usage']) as privilege
+           where has_schema_privilege(oid, privilege)
            union
-           select current_user, format('table %s: %s', relname, privilege)
+           select current_user, format('table %s: %s', name, privilege)
            from tables, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger'])
                         as privilege
-           where has_table_privilege(oid, privilege)
+           where has_table_privilege(tables.oid, privilege)
            union
-           select current_user, format('table %s (%s): %s', relname, attname, privilege)
-           from tables join pg_attribute a on a.attrelid = oid and a.attnum > 0 and not a.attisdropped,
+           select current_user, format('table %s (%s): %s', name, attname, privilege)
+           from tables join pg_attribute a on a.attrelid = tables.oid and a.attnum > 0 and not a.attisdropped,
                 unnest(array['select', 'insert', 'update', 'references']) as privilege
-           where has_column_privilege(oid, attnum, privilege) and not has_table_privilege(oid, privilege)
+           where has_column_privilege(tables.oid, attnum, privilege)
+             and not has_table_privilege(tables.oid, privilege)
            union
-           select current_user, format('function %s: execute', proname) from pg_proc p
-           where pronamespace = 'public'::regnamespace and has_function_privilege(p.oid, 'execute')
+           select current_user, format('function %s.%s: execute', s.nspname, p.proname)
+           from pg_proc p join schemas s on s.oid = p.pronamespace
+           where has_function_privilege(p.oid, 'execute')
              and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
            order by 2"#,
         role.name()
@@ -118,15 +124,15 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
 /// another policy than the one of the migrations (AUTHZ-07).
 pub(crate) async fn check_row_security(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
     let unprotected = sqlx::query_scalar!(
-        r#"select c.relname::text as "name!"
-           from pg_class c join pg_attribute a on a.attrelid = c.oid
-           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and a.attname = 'tenant_id'
+        r#"select format('%s.%s', n.nspname, c.relname) as "name!"
+           from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
+           where n.nspname in ('palisade', 'public') and c.relkind in ('r', 'p') and a.attname = 'tenant_id'
              and (not (c.relrowsecurity and c.relforcerowsecurity)
                   -- Policies add up, so there must be this one and no other.
                   or (select string_agg(concat(pg_get_expr(p.polqual, p.polrelid),
                                         pg_get_expr(p.polwithcheck, p.polrelid)), ';')
                       from pg_policy p where p.polrelid = c.oid)
-                     is distinct from '(tenant_id = current_tenant())(tenant_id = current_tenant())')
+                     is distinct from '(tenant_id = palisade.current_tenant())(tenant_id = palisade.current_tenant())')
            order by 1 limit 1"#
     )
     .fetch_optional(&mut *connection)
@@ -143,13 +149,35 @@ pub(crate) async fn check_append_only(connection: &mut PgConnection) -> Result<(
            where not exists (
                select from pg_trigger t
                -- In force for ordinary sessions, before updates, deletes and truncations: 2 + 8 + 16 + 32.
-               where t.tgrelid = to_regclass('public.' || name) and t.tgname = 'append_only'
+               where t.tgrelid = to_regclass('palisade.' || name) and t.tgname = 'append_only'
                  and t.tgenabled in ('O', 'A') and t.tgtype = 58
-                 and t.tgfoid = to_regproc('public.audit_is_append_only'))
+                 and t.tgfoid = to_regproc('palisade.reject_audit_change'))
            order by 1 limit 1"#
     )
     .fetch_optional(&mut *connection)
     .await
     .map_err(DbError::from)?;
     unprotected.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))
+}
+
+/// Rejects a database with a sealed table whose deleted rows would leave their keys behind
+/// (CRYPTO-08).
+pub(crate) async fn check_row_key_triggers(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
+    let unattached = sqlx::query_scalar!(
+        r#"select c.relname::text as "name!"
+           from pg_class c
+           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+             and exists (select from pg_attribute a where a.attrelid = c.oid and not a.attisdropped
+                         and a.atttypid = to_regtype('palisade.sealed'))
+             and not exists (
+               select from pg_trigger t
+               -- In force for ordinary sessions, after each deleted row: 1 + 8.
+               where t.tgrelid = c.oid and t.tgenabled in ('O', 'A') and t.tgtype = 9 and t.tgqual is null
+                 and t.tgfoid = to_regproc('palisade.delete_row_key'))
+           order by 1 limit 1"#
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    unattached.map_or(Ok(()), |table| Err(UnfitDatabase::RowKeyTrigger { table }))
 }

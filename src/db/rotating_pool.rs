@@ -21,7 +21,8 @@ use super::{
     role_check::{self, DbRole},
 };
 use crate::{
-    domain::TenantId,
+    model::TenantId,
+    package,
     settings::{self, LoginSettings, Settings, Sources},
     telemetry::metrics,
 };
@@ -36,21 +37,9 @@ pub(crate) struct RotatingPool {
     settings: Arc<settings::Database>,
     /// The URL without login and password. A reload must not change it.
     server: Url,
-    current: watch::Sender<Generation>,
+    current: watch::Sender<PgPool>,
     sources: Sources,
 }
-
-/// The pool of one password.
-#[derive(Clone, Debug)]
-struct Generation {
-    pool: PgPool,
-    /// Number of reloads before this one.
-    number: u64,
-}
-
-/// Notifies of reloads of a pool.
-#[derive(Debug)]
-pub(crate) struct PoolReloads(watch::Receiver<Generation>);
 
 /// Pools with the previous password.
 #[must_use = "their connections stay open until `close`"]
@@ -65,9 +54,8 @@ impl RotatingPool {
         settings: &settings::Database,
         sources: &Sources,
     ) -> Result<Self, UnfitDatabase> {
-        let first = Generation { pool: open_pool(url, settings)?, number: 0 };
+        let current = watch::Sender::new(open_pool(url, settings)?);
         let server = without_credentials(url)?;
-        let current = watch::Sender::new(first);
         Ok(Self { role, settings: Arc::new(settings.clone()), server, current, sources: sources.clone() })
     }
 
@@ -79,7 +67,7 @@ impl RotatingPool {
 
     /// The current pool. After a reload it closes, but no sooner than the acquire time-out.
     pub(crate) fn pool(&self) -> PgPool {
-        self.current.borrow().pool.clone()
+        self.current.borrow().clone()
     }
 
     /// Upper bound for one statement: the wait for a connection plus the statement time-out.
@@ -89,9 +77,9 @@ impl RotatingPool {
 
     /// Takes a connection from the pool.
     pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let used = self.current.borrow().clone();
-        match used.pool.acquire().await {
-            Err(error) if is_login_refused(&error) => self.wait_for_newer(used).await.ok_or(error)?.acquire().await,
+        let (pool, reloads) = self.pool_and_reloads();
+        match pool.acquire().await {
+            Err(error) if is_login_refused(&error) => self.wait_for_newer(reloads).await.ok_or(error)?.acquire().await,
             result => result,
         }
     }
@@ -102,10 +90,10 @@ impl RotatingPool {
         begin: &'static str,
         tenant: TenantId,
     ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let used = self.current.borrow().clone();
-        match used.pool.begin_with(begin_statement(begin, tenant)).await {
+        let (pool, reloads) = self.pool_and_reloads();
+        match pool.begin_with(begin_statement(begin, tenant)).await {
             Err(error) if is_login_refused(&error) => {
-                let newer = self.wait_for_newer(used).await.ok_or(error)?;
+                let newer = self.wait_for_newer(reloads).await.ok_or(error)?;
                 newer.begin_with(begin_statement(begin, tenant)).await
             }
             result => result,
@@ -117,21 +105,20 @@ impl RotatingPool {
     /// The file of the secret may hold the new password already, so this reloads the secrets. The
     /// wait ends after the acquire time-out. `None`: nothing follows the files, or no new password
     /// came in time.
-    async fn wait_for_newer(&self, refused: Generation) -> Option<PgPool> {
-        let mut reloaded = self.current.subscribe();
+    async fn wait_for_newer(&self, mut reloads: watch::Receiver<PgPool>) -> Option<PgPool> {
         if !self.sources.are_followed() {
             return None;
         }
         self.reload_secrets();
-        let newer = reloaded.wait_for(|current| current.number > refused.number);
-        let limit = refused.pool.options().get_acquire_timeout();
-        let newer = tokio::time::timeout(limit, newer).await.ok()?.ok()?;
-        Some(newer.pool.clone())
+        tokio::time::timeout(self.settings.acquire_timeout, reloads.changed()).await.ok()?.ok()?;
+        Some(self.pool())
     }
 
-    /// Subscribes to reloads from now on.
-    pub(crate) fn reloads(&self) -> PoolReloads {
-        PoolReloads(self.current.subscribe())
+    /// The current pool, and its replacement when there is one.
+    pub(super) fn pool_and_reloads(&self) -> (PgPool, watch::Receiver<PgPool>) {
+        let mut reloads = self.current.subscribe();
+        let pool = reloads.borrow_and_update().clone();
+        (pool, reloads)
     }
 
     /// Replaces the pool by one of this URL, after the same checks as at startup.
@@ -154,12 +141,7 @@ impl RotatingPool {
     }
 
     fn replace(&self, pool: PgPool) -> RetiredPools {
-        let mut retired = None;
-        self.current.send_modify(|current| {
-            let next = Generation { pool, number: current.number + 1 };
-            retired = Some(std::mem::replace(current, next).pool);
-        });
-        RetiredPools(retired.into_iter().collect())
+        RetiredPools(vec![self.current.send_replace(pool)])
     }
 
     /// Makes the service read the files of secrets now.
@@ -186,14 +168,6 @@ impl RotatingPool {
     /// Closes the current pool after the work that its connections do.
     pub(crate) async fn close(&self) {
         self.pool().close().await;
-    }
-}
-
-impl PoolReloads {
-    /// Waits for the next reload.
-    pub(crate) async fn next(&mut self) {
-        // An error means that the pool is gone, which ends the wait as a reload does.
-        let _ = self.0.changed().await;
     }
 }
 
@@ -228,10 +202,11 @@ pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatab
 /// Runs all checks on one connection: the pool would open one for nearly each check.
 async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
     let mut connection = pool.acquire().await.map_err(DbError::from)?;
-    migrate::check_version(&mut connection).await?;
+    migrate::check_version(&mut connection, role).await?;
     role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
-    role_check::check_append_only(&mut connection).await
+    role_check::check_append_only(&mut connection).await?;
+    role_check::check_row_key_triggers(&mut connection).await
 }
 
 /// `begin` and the tenant for row-level security, in one message and so one round trip.
@@ -248,7 +223,7 @@ fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool
     let statement_timeout = settings.statement_timeout.as_millis().to_string();
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(UnfitDatabase::Url)?
-        .application_name(env!("CARGO_PKG_NAME"))
+        .application_name(package::name())
         .options([
             ("statement_timeout", statement_timeout.as_str()),
             ("lock_timeout", statement_timeout.as_str()),

@@ -4,74 +4,40 @@
 //! The span holds the text of the statement and never its arguments. All queries that serve
 //! requests run through it, so that none lacks its span.
 
-use std::fmt;
-
 use futures_util::{Stream, future::BoxFuture, stream, stream::BoxStream};
 use sqlx::{
     Database, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
-    error::BoxDynError,
-    postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    postgres::{PgArguments, PgQueryResult, PgRow, PgTypeInfo},
 };
 use tracing::{Instrument as _, Span};
 
 use crate::telemetry::trace::child_span;
 
 /// A connection on which each statement is a span.
+#[derive(Debug)]
 pub(crate) struct TracingExecutor<'c>(pub(crate) &'c mut PgConnection);
 
-/// A query taken apart, so that its text can be read before it runs.
-struct UnpackedQuery {
-    sql: SqlStr,
-    arguments: Result<Option<PgArguments>, BoxDynError>,
-    statement: Option<PgStatement>,
-    persistent: bool,
+/// Takes a query apart, so that its text can be read before it runs.
+pub(super) fn unpack<'q>(mut query: impl Execute<'q, Postgres>) -> Result<(SqlStr, Option<PgArguments>), sqlx::Error> {
+    let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+    Ok((query.sql(), arguments))
 }
 
-impl UnpackedQuery {
-    fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Self {
-        Self {
-            arguments: query.take_arguments(),
-            statement: query.statement().cloned(),
-            persistent: query.persistent(),
-            sql: query.sql(),
-        }
+/// The span of a statement. Its text is a constant of the code: values of callers are arguments,
+/// which the span leaves out.
+fn statement_span(sql: &str) -> Span {
+    let span = child_span!(
+        "statement",
+        otel.name = tracing::field::Empty,
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.query.text = tracing::field::Empty
+    );
+    if !span.is_disabled() {
+        span.record("otel.name", summarize(sql));
+        span.record("db.query.text", sql);
     }
-
-    /// The span of this statement. Its text is a constant of the code: values of callers are
-    /// arguments, which the span leaves out.
-    fn span(&self) -> Span {
-        let span = child_span!(
-            "statement",
-            otel.name = tracing::field::Empty,
-            otel.kind = "client",
-            db.system.name = "postgresql",
-            db.query.text = tracing::field::Empty
-        );
-        if !span.is_disabled() {
-            let sql = self.sql.as_str();
-            span.record("otel.name", summarize(sql));
-            span.record("db.query.text", sql);
-        }
-        span
-    }
-}
-
-impl Execute<'_, Postgres> for UnpackedQuery {
-    fn sql(self) -> SqlStr {
-        self.sql
-    }
-
-    fn statement(&self) -> Option<&PgStatement> {
-        self.statement.as_ref()
-    }
-
-    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
-        std::mem::replace(&mut self.arguments, Ok(None))
-    }
-
-    fn persistent(&self) -> bool {
-        self.persistent
-    }
+    span
 }
 
 impl<'c> Executor<'c> for TracingExecutor<'c> {
@@ -82,8 +48,11 @@ impl<'c> Executor<'c> for TracingExecutor<'c> {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = UnpackedQuery::new(query);
-        let span = query.span();
+        let query = match unpack(query) {
+            Ok(query) => query,
+            Err(error) => return Box::pin(stream::once(async { Err(error) })),
+        };
+        let span = statement_span(query.0.as_str());
         let mut rows = self.0.fetch_many(query);
         Box::pin(stream::poll_fn(move |context| {
             let _in_statement = span.enter();
@@ -96,9 +65,11 @@ impl<'c> Executor<'c> for TracingExecutor<'c> {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let query = UnpackedQuery::new(query);
-        let span = query.span();
-        Box::pin(self.0.fetch_optional(query).instrument(span))
+        Box::pin(async move {
+            let query = unpack(query)?;
+            let span = statement_span(query.0.as_str());
+            self.0.fetch_optional(query).instrument(span).await
+        })
     }
 
     fn prepare_with<'e>(
@@ -120,19 +91,14 @@ impl<'c> Executor<'c> for TracingExecutor<'c> {
     }
 }
 
-impl fmt::Debug for TracingExecutor<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TracingExecutor")
-    }
-}
-
 /// The verb of a statement and the first table or function it names: `select order_documents`.
 fn summarize(sql: &str) -> String {
     let mut words = sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
     let verb = words.next().unwrap_or_default();
     let pairs = sql.split_ascii_whitespace().zip(sql.split_ascii_whitespace().skip(1));
     let objects = pairs.filter(|(keyword, _)| ["from", "into", "update"].contains(keyword)).map(|(_, object)| object);
-    let object = objects.map(|object| object.split('(').next().unwrap_or_default()).find(|name| name.len() > 1);
+    let object =
+        objects.map(|object| object.split(['(', ')', ',']).next().unwrap_or_default()).find(|name| name.len() > 1);
     format!("{verb} {}", object.or_else(|| words.next()).unwrap_or_default())
 }
 
@@ -146,6 +112,7 @@ mod tests {
             ("select a, b\n from read_order($1, $2)", "select read_order"),
             ("select note_audit_event($1)", "select note_audit_event"),
             ("with o as (\n insert into orders (id) select $1) select 1 from o", "with orders"),
+            ("with t as (select 1) select q.* from t, lateral (select id from orders) q", "with orders"),
             ("update orders set status = $3", "update orders"),
             ("", " "),
         ] {

@@ -15,13 +15,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 
 use super::{
+    DevError,
     certificates::Certificates,
-    demo::{self, Person},
+    failed,
     files::write_private,
     issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
-    run::DevError,
+    people::Person,
 };
-use crate::authz::matrix::Scope;
+use crate::app::{Demo, Request, Stack};
 
 /// Interval between renewals of the token files. Tokens expire after 15 minutes.
 const RENEWAL_INTERVAL: Duration = Duration::from_mins(10);
@@ -45,7 +46,7 @@ impl TokenFiles {
             write_private(&files.operator_url, operator_url.expose_secret())?;
             files.renew(issuer)
         };
-        write().map_err(|source| DevError::Files { folder: files.folder.clone(), source })?;
+        write().map_err(failed::<std::io::Error>(format!("cannot write below {}", folder.display())))?;
         Ok(files)
     }
 
@@ -63,9 +64,9 @@ impl TokenFiles {
 
     fn renew(&self, issuer: &DevIssuer) -> std::io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        for person in demo::people() {
-            let token = issuer.access_token(&person, &Scope::ALL);
-            write_private(&self.path(&person), &token)?;
+        for person in issuer.people() {
+            let token = issuer.access_token(person, issuer.scopes());
+            write_private(&self.path(person), &token)?;
         }
         Ok(())
     }
@@ -82,12 +83,10 @@ pub(super) fn print_ready(
     database: &str,
     tokens: &TokenFiles,
     certificates: &Certificates,
+    demo: &Demo,
     elapsed: Duration,
 ) {
     let base = format!("http://{api}");
-    let token = |name: &str| format!("$(cat {})", tokens.folder.join(name).display());
-    let auth = |name: &str| format!("-H \"Authorization: Bearer {}\"", token(name));
-    let order = demo::FIRST_ORDER;
     println!("\nReady in {:.1} s.\n", elapsed.as_secs_f64());
     println!("  API          {base}");
     println!("  docs         {base}/docs");
@@ -95,46 +94,22 @@ pub(super) fn print_ready(
     println!("  issuer       {}", issuer.url());
     println!("  database     {database}");
     println!("\nTokens, renewed every 10 minutes, one file per tenant and role:\n");
-    for person in demo::people() {
-        println!("  {:<8} {:<8} {}", person.tenant_name, person.role.as_str(), tokens.path(&person).display());
+    for person in issuer.people() {
+        println!("  {:<8} {:<8} {}", person.tenant_name, person.role.as_str(), tokens.path(person).display());
     }
     println!("\nClients of the issuer: {WEB_CLIENT} (public, code + PKCE), {SERVICE_CLIENT} (client credentials).");
     println!("\nTry (each prints its status last):\n");
-    let body = r#"{"lines":[{"sku":"PAPER-A4","quantity":3}],"shippingSpeed":"express"}"#;
-    let post = format!("-H 'Content-Type: application/json' -d '{body}' {base}/v1/orders");
-    let sales = auth("acme-sales");
-    let viewer = auth("acme-viewer");
-    let other_tenant = auth("globex-admin");
-    let customer = demo::FIRST_CUSTOMER;
-    let pay = format!(
-        "{} -H 'Idempotency-Key: try-it' -H 'Content-Type: application/json' \
-         -d '{{\"amount\":{{\"amount\":100,\"currency\":\"EUR\"}}}}' {base}/v1/invoices/{}/payments",
-        auth("acme-billing"),
-        demo::OPEN_INVOICE
-    );
-    for (status, meaning, arguments) in [
-        ("201", "place an order", format!("{sales} {post}")),
-        ("200", "list orders", format!("{viewer} '{base}/v1/orders?limit=2'")),
-        ("200", "read one order", format!("{viewer} {base}/v1/orders/{order}")),
-        ("200", "read a customer; personal data is masked", format!("{sales} {base}/v1/customers/{customer}")),
-        ("201", "record a payment; a retry does not pay twice", pay),
-        ("401", "no token", format!("{base}/v1/orders")),
-        ("403", "a viewer may not place orders", format!("{viewer} {post}")),
-        ("404", "another tenant's order looks like a missing one", format!("{other_tenant} {base}/v1/orders/{order}")),
-        (
-            "400",
-            "a field that is not in the schema",
-            format!("{sales} -H 'Content-Type: application/json' -d '{{\"price\":1}}' {base}/v1/orders"),
-        ),
-    ] {
+    let stack = Stack { base: &base, tokens: &tokens.folder };
+    for Request { status, meaning, arguments } in (demo.requests)(&stack) {
         println!("  # {status}: {meaning}");
         println!("  curl -s -w '\\n%{{http_code}}\\n' {arguments}");
     }
-    let new_key = "-d '{\"name\":\"try\",\"scopes\":[\"orders:read\"],\"validForDays\":30}'";
+    let scope = demo.scopes.split(',').next().unwrap_or_default();
+    let new_key = format!("-d '{{\"name\":\"try\",\"scopes\":[\"{scope}\"],\"validForDays\":30}}'");
     println!("  # 201: an API key, for the header X-API-Key");
     println!(
         "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {new_key} {base}/v1/api-keys",
-        auth("acme-admin")
+        stack.auth("acme-admin")
     );
     println!(
         "\n  # as an operator: revoke a user; within two seconds its tokens get 401 (until the files are renewed)"
@@ -146,13 +121,13 @@ pub(super) fn print_ready(
     );
     println!("\n  # 200: a token for a service, by client credentials (needs jq)");
     println!(
-        "  curl -s -u {SERVICE_CLIENT}:{} -d grant_type=client_credentials -d scope=orders:read {}/token | jq -r \
+        "  curl -s -u {SERVICE_CLIENT}:{} -d grant_type=client_credentials -d scope={scope} {}/token | jq -r \
          .access_token",
         issuer.service_secret(),
         issuer.url()
     );
     println!("\n  # 200, on the internal listener: the client certificate names the service");
-    for (client, path) in [("prometheus", "/metrics"), ("job", "/v1/orders?limit=2")] {
+    for (client, path) in [("prometheus", "/metrics"), ("job", demo.list)] {
         println!(
             "  curl -s -w '\\n%{{http_code}}\\n' --cacert {} --cert {} --key {} 'https://{internal}{path}'",
             certificates.root().display(),

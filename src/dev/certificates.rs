@@ -17,13 +17,13 @@ use rcgen::{
 };
 
 use super::{
-    demo,
+    DevError, failed,
     files::{private_folder, write_private},
-    run::DevError,
+    people::TENANTS,
 };
-use crate::domain::Clock;
+use crate::model::Clock;
 
-/// Services with a client certificate: one may read metrics, the other Acme's orders.
+/// Services with a client certificate: one may read metrics, the other acts for Acme.
 pub(super) const CLIENTS: [&str; 2] = ["prometheus", "job"];
 /// Validity of all certificates. Every start creates new ones.
 const VALIDITY: Duration = Duration::from_hours(30 * 24);
@@ -35,9 +35,8 @@ impl Certificates {
     /// Creates all certificates. The authority's private key is never written to disk.
     pub(super) fn write(folder: &Path, clock: &Clock) -> Result<Self, DevError> {
         let certificates = Self(folder.join("tls"));
-        certificates
-            .create(clock.now().into())
-            .map_err(|source| DevError::Files { folder: certificates.0.clone(), source })?;
+        let failed = failed(format!("cannot write below {}", certificates.0.display()));
+        certificates.create(clock.now().into()).map_err(failed)?;
         Ok(certificates)
     }
 
@@ -83,7 +82,7 @@ impl Certificates {
     }
 
     /// Settings of the internal listener, as environment variables.
-    pub(super) fn variables(&self, port: u16) -> Vec<(String, String)> {
+    pub(super) fn variables(&self, port: u16, scopes: &str) -> Vec<(String, String)> {
         let [metrics, job] = CLIENTS.map(str::to_uppercase);
         let path = |path: PathBuf| path.display().to_string();
         vec![
@@ -94,8 +93,8 @@ impl Certificates {
             (format!("APP_INTERNAL__SERVICES__{metrics}__CERTIFICATE_NAME"), spiffe_id(CLIENTS[0])),
             (format!("APP_INTERNAL__SERVICES__{metrics}__RIGHTS"), "metrics".to_owned()),
             (format!("APP_INTERNAL__SERVICES__{job}__CERTIFICATE_NAME"), spiffe_id(CLIENTS[1])),
-            (format!("APP_INTERNAL__SERVICES__{job}__TENANT"), demo::TENANTS[0].id.to_string()),
-            (format!("APP_INTERNAL__SERVICES__{job}__SCOPES"), "orders:read,orders:write".to_owned()),
+            (format!("APP_INTERNAL__SERVICES__{job}__TENANT"), TENANTS[0].id.to_string()),
+            (format!("APP_INTERNAL__SERVICES__{job}__SCOPES"), scopes.to_owned()),
         ]
     }
 }

@@ -47,6 +47,9 @@ pub enum DatabaseError {
     /// Existing fields are sealed with other keys, or the demo data cannot be sealed.
     #[error("the keys of the development database do not match its data; delete it with --fresh")]
     Keys,
+    /// The service could not add its demo data.
+    #[error("could not add the demo data: {0}")]
+    Demo(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The random number generator failed.
     #[error("could not generate random bytes")]
     Random,
@@ -108,8 +111,8 @@ impl Cluster {
     ///
     /// Only for a server that no other program uses.
     pub async fn lower_superuser_iterations(&self) -> Result<(), DatabaseError> {
-        let alter =
-            format!("alter role current_user password '{}'", verifier(self.superuser.password().unwrap_or(""))?);
+        let verifier = verifier(self.superuser.password().unwrap_or_default())?;
+        let alter = format!("alter role current_user password '{verifier}'");
         sqlx::raw_sql(AssertSqlSafe(alter)).execute(&mut self.connect().await?).await?;
         Ok(())
     }
@@ -138,7 +141,7 @@ impl Cluster {
             .fetch_one(&mut admin)
             .await?;
         if !exists {
-            self.create_database(&mut admin, name, None).await?;
+            self.create(name, None).await?;
         }
         db::migrate(&urls.owner).await?;
         // Closing the connection releases the lock.
@@ -146,38 +149,19 @@ impl Cluster {
         Ok(urls)
     }
 
-    /// Creates the database `name` as a copy of `template`, which must have no open connections.
-    pub async fn clone_database(&self, template: &str, name: &str) -> Result<Urls, DatabaseError> {
+    /// Creates the database `name`: without a schema, or as a copy of `template`, which must have
+    /// no open connections.
+    pub async fn create(&self, name: &str, template: Option<&str>) -> Result<Urls, DatabaseError> {
         let mut admin = self.connect().await?;
-        self.create_database(&mut admin, name, Some(template)).await?;
-        admin.close().await?;
-        Ok(self.urls(name))
-    }
-
-    /// Creates the database `name`, without a schema.
-    pub async fn create_empty(&self, name: &str) -> Result<Urls, DatabaseError> {
-        let mut admin = self.connect().await?;
-        self.create_database(&mut admin, name, None).await?;
-        admin.close().await?;
-        Ok(self.urls(name))
-    }
-
-    async fn create_database(
-        &self,
-        admin: &mut PgConnection,
-        name: &str,
-        template: Option<&str>,
-    ) -> Result<(), DatabaseError> {
         let copy = template.map(|template| format!(" template \"{template}\"")).unwrap_or_default();
         let create = format!("create database \"{name}\" owner app_owner{copy}");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await?;
-        let restrict = format!(
-            "revoke all on database \"{name}\" from public;
-             grant connect on database \"{name}\" to app_writer, app_reader, app_authn, app_keys, app_operator,
-                                                  app_incidents, app_auditor, app_backup"
-        );
-        sqlx::raw_sql(AssertSqlSafe(restrict)).execute(&mut *admin).await?;
-        Ok(())
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
+        let logins = LOGINS.join(", ");
+        let restrict =
+            format!("revoke all on database \"{name}\" from public; grant connect on database \"{name}\" to {logins}");
+        sqlx::raw_sql(AssertSqlSafe(restrict)).execute(&mut admin).await?;
+        admin.close().await?;
+        Ok(self.urls(name))
     }
 
     /// The connection URLs and keys of the database `name`.

@@ -6,11 +6,22 @@
 mod banner;
 mod certificates;
 pub mod database;
-pub mod demo;
-mod demo_customers;
 mod files;
 pub mod issuer;
+pub mod people;
 pub mod postgres;
 mod run;
+mod seed;
 
-pub use run::{DevError, Options, run};
+pub use run::{Options, run};
+pub use seed::{data_key, index_keys, seed};
+
+use std::fmt::Display;
+
+/// Why the stack does not start: a text for the developer at the terminal.
+pub type DevError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Says what failed, for `map_err`.
+fn failed<E: Display>(what: impl Display) -> impl FnOnce(E) -> DevError {
+    move |error| format!("{what}: {error}").into()
+}

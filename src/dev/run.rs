@@ -14,23 +14,22 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
-use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
-    banner,
+    DevError, banner,
     certificates::Certificates,
-    database::{Cluster, DatabaseError, Urls},
-    demo,
-    issuer::{DevIssuer, IssuerError, SERVICE_CLIENT},
-    postgres::{Binaries, Durability, ExistingData, PostgresError, Server},
+    database::{Cluster, Urls},
+    failed,
+    issuer::{DevIssuer, SERVICE_CLIENT},
+    postgres::{Binaries, Data, Server},
 };
 use crate::{
-    app::{self, App, BackgroundEnded, StartError},
-    domain::Clock,
+    app::{self, App, Running},
     edge::EdgeService,
-    settings::{self, Faults, Settings},
-    telemetry::{self, ExportError, Telemetry},
+    model::Clock,
+    settings::{self, ServiceSettings},
+    telemetry::{self, Telemetry},
 };
 
 const DATABASE_NAME: &str = "app";
@@ -53,60 +52,12 @@ pub struct Options {
     pub folder: PathBuf,
 }
 
-/// Why the development stack does not start.
-#[derive(Debug, Error)]
-pub enum DevError {
-    /// Another program listens on the port.
-    #[error("port {port} is taken by another program; choose another with {option}")]
-    PortTaken {
-        /// The port.
-        port: u16,
-        /// The option that changes it.
-        option: &'static str,
-    },
-    /// The operating system does not let this program listen on the port.
-    #[error("cannot listen on port {port}")]
-    Listen {
-        /// The port.
-        port: u16,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write below {folder}")]
-    Files {
-        /// The folder.
-        folder: PathBuf,
-        /// What the operating system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The private PostgreSQL does not start.
-    #[error(transparent)]
-    Postgres(#[from] PostgresError),
-    /// The database could not be set up.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// The issuer does not start.
-    #[error(transparent)]
-    Issuer(#[from] IssuerError),
-    /// The generated configuration has a fault.
-    #[error(transparent)]
-    Settings(#[from] Faults),
-    /// The API does not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The exporter of telemetry could not be set up.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// A background task of the API ended.
-    #[error(transparent)]
-    Stopped(#[from] BackgroundEnded),
-}
-
 /// Starts the stack, prints its addresses, runs until `stop` resolves, then stops the stack.
-pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), DevError> {
+pub async fn run<S: ServiceSettings>(
+    app: &App<S>,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> Result<(), DevError> {
     let started = Instant::now();
     // Ports first: a taken port is found before PostgreSQL starts.
     let api_port = listen(options.port, "--port").await?;
@@ -121,12 +72,12 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     };
     // From here on every path ends with `server.stop()`.
     let service = tokio::select! {
-        service = start_service(&options, &server, [api_port, internal_port], issuer_port, started) => Some(service),
+        service = start_service(app, &options, &server, [api_port, internal_port], issuer_port, started) => Some(service),
         () = &mut stop => None,
     };
     let result = match service {
-        Some(Ok((app, renewal, telemetry))) => {
-            let ended = app.run(stop).await;
+        Some(Ok((running, renewal, telemetry))) => {
+            let ended = running.run(stop).await;
             renewal.abort();
             telemetry.finish().await;
             ended.map_err(DevError::from)
@@ -142,42 +93,50 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
 async fn start_postgres(options: &Options) -> Result<Server, DevError> {
     let data = options.folder.join("postgres");
     let binaries = Binaries::find_or_fetch(&options.folder.join("postgres-binaries"), banner::print_step).await?;
-    let existing_data = if options.fresh { ExistingData::Delete } else { ExistingData::Keep };
     banner::print_step(&format!("starting PostgreSQL from {}", binaries.folder().display()));
-    Ok(Server::start(&data, &binaries, Durability::Durable, existing_data).await?)
+    Server::start(&data, &binaries, if options.fresh { Data::Fresh } else { Data::Kept }).await
 }
 
 /// Starts everything above PostgreSQL. Returns the API, ready to run, the task that renews the
 /// token files, and telemetry.
-async fn start_service(
+async fn start_service<S: ServiceSettings>(
+    app: &App<S>,
     options: &Options,
     server: &Server,
     held_ports: [TcpListener; 2],
     issuer_listener: TcpListener,
     started: Instant,
-) -> Result<(App<impl EdgeService + use<>, impl EdgeService + use<>>, JoinHandle<()>, Telemetry), DevError> {
+) -> Result<(Running<impl EdgeService + use<S>, impl EdgeService + use<S>>, JoinHandle<()>, Telemetry), DevError> {
     banner::print_step("creating logins, running migrations, adding demo data");
+    let demo = app.demo_data();
     let cluster = Cluster::new(server.url())?;
     let urls = cluster.provision(DATABASE_NAME).await?;
-    let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.map_err(DatabaseError::from)?;
-    demo::seed(&mut owner, &urls).await?;
-    owner.close().await.map_err(DatabaseError::from)?;
+    let mut owner = PgConnection::connect(urls.owner.expose_secret()).await?;
+    super::seed(&demo, &mut owner, &urls).await?;
+    owner.close().await?;
 
     let clock = Clock::system();
-    let audience = format!("api://{}", env!("CARGO_PKG_NAME"));
-    let issuer = DevIssuer::start(issuer_listener, &audience, demo::people(), demo::TENANTS[0].id, clock.clone())?;
+    let audience = format!("api://{}", crate::package::name());
+    let issuer = DevIssuer::start(issuer_listener, &audience, app.rights(), clock.clone())?;
 
     let certificates = Certificates::write(&options.folder, &clock)?;
-    let variables = variables(options, &cluster, &urls, &issuer, &audience, &certificates);
-    let settings = Settings::from_variables(variables)?;
+    let variables = variables(
+        options,
+        &cluster,
+        &urls,
+        &issuer,
+        &audience,
+        certificates.variables(options.internal_port, demo.scopes),
+    );
+    let settings = app.read_settings(variables)?;
     let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
     // Release the ports for the API. They were held so that a taken port fails early.
     drop(held_ports);
-    let app = app::start(settings, clock).await?;
+    let running = app::start(app, settings, clock).await?;
     let tokens = banner::TokenFiles::write(&options.folder, &issuer, &urls.operator)?;
-    let addresses = [app.address(), app.internal_address().unwrap_or(app.address())];
-    banner::print_ready(addresses, &issuer, server.url(), &tokens, &certificates, started.elapsed());
-    Ok((app, tokens.spawn_renewal(issuer), telemetry))
+    let addresses = [running.address(), running.internal_address().unwrap_or(running.address())];
+    banner::print_ready(addresses, &issuer, server.url(), &tokens, &certificates, &demo, started.elapsed());
+    Ok((running, tokens.spawn_renewal(issuer), telemetry))
 }
 
 /// The settings of the service, as environment variables.
@@ -187,7 +146,7 @@ fn variables(
     urls: &Urls,
     issuer: &DevIssuer,
     audience: &str,
-    certificates: &Certificates,
+    internal: Vec<(String, String)>,
 ) -> BTreeMap<String, String> {
     let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
@@ -204,7 +163,7 @@ fn variables(
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
     variables.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    variables.extend(certificates.variables(options.internal_port));
+    variables.extend(internal);
     // Variables in the developer's environment take precedence.
     variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
     variables
@@ -212,10 +171,8 @@ fn variables(
 
 async fn listen(port: u16, option: &'static str) -> Result<TcpListener, DevError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => DevError::PortTaken { port, option },
-        _ => DevError::Listen { port, source },
-    })
+    let hint = format!("cannot listen on port {port}; {option} takes another");
+    TcpListener::bind(address).await.map_err(failed(hint))
 }
 
 fn prepare_folder(folder: &Path) -> Result<(), DevError> {
@@ -223,5 +180,5 @@ fn prepare_folder(folder: &Path) -> Result<(), DevError> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("CACHEDIR.TAG"), CACHE_TAG)
     };
-    prepare().map_err(|source| DevError::Files { folder: folder.to_owned(), source })
+    prepare().map_err(failed::<io::Error>(format!("cannot write below {}", folder.display())))
 }

@@ -3,7 +3,8 @@
 //! [`crate::api`] parses them from requests. [`crate::store::CustomerRecord`] is the stored, sealed
 //! form.
 
-use super::{Address, BankAccount, CustomerId, Email, Name, Phone, TaxId, TenantId, TenantObject};
+use super::{Address, BankAccount, CustomerId, Email, Phone, TaxId};
+use crate::model::{Name, TenantId};
 
 /// The data of a customer in plain text.
 #[derive(Clone, Debug)]
@@ -58,16 +59,4 @@ pub struct CustomerChange {
     pub bank_account: FieldChange<BankAccount>,
     /// Postal address.
     pub address: FieldChange<Address>,
-}
-
-impl TenantObject for CustomerRef {
-    type Id = CustomerId;
-
-    fn id(&self) -> CustomerId {
-        self.id
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant
-    }
 }

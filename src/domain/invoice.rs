@@ -1,15 +1,15 @@
 //! Invoices, payments and refunds: their state machine and their arithmetic (INPUT-09, INPUT-11).
 //!
-//! Pure rules. An operation in [`crate::api`] locks the rows of order, invoice and payment, calls
-//! [`Invoice::pay`], [`Invoice::refund`] or [`Invoice::void`], and stores the result in the same
-//! transaction. So payments never exceed the total, and refunds never exceed their payment.
+//! Pure rules. An operation in [`crate::api`] locks the row of the order, calls [`Invoice::pay`] or
+//! [`Invoice::refund`], and stores the result in the same transaction. So payments never exceed the total, and refunds never exceed their payment.
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use super::{
-    InvoiceId, Money, MoneyError, Order, OrderId, OrderStatus, PaymentId, Quantity, Reason, Reference, RefundId, Sku,
-    TenantId, TenantObject, TransitionError, text_enum::text_enum,
+use super::{InvoiceId, Money, MoneyError, OrderId, PaymentId, Quantity, Reason, Reference, RefundId, Sku};
+use crate::{
+    model::{State, TenantId},
+    text_enum,
 };
 
 /// Maximum number of payments per invoice.
@@ -28,6 +28,16 @@ text_enum! {
         Void = "void",
         /// Paid in full and refunded in full. Final.
         Refunded = "refunded",
+    }
+}
+
+impl State for InvoiceStatus {
+    fn may_become(self, to: Self) -> bool {
+        match self {
+            Self::Open => matches!(to, Self::Paid | Self::Void),
+            Self::Paid => to == Self::Refunded,
+            Self::Void | Self::Refunded => false,
+        }
     }
 }
 
@@ -118,9 +128,9 @@ pub struct Refund {
 /// Why a payment or refund is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BillingError {
-    /// The state of the invoice or its order does not allow it.
-    #[error(transparent)]
-    State(#[from] TransitionError),
+    /// The invoice is not open.
+    #[error("the invoice is not open")]
+    State,
     /// The amount is zero.
     #[error("the amount is zero")]
     Zero,
@@ -155,29 +165,16 @@ impl Invoice {
         self.status == InvoiceStatus::Open && self.net_paid().is_ok_and(|net| net.amount() == 0)
     }
 
-    /// Voids the invoice. The order returns to `placed` and can be invoiced again.
-    pub fn void(&mut self, order: &mut Order, now: DateTime<Utc>) -> Result<(), TransitionError> {
-        if !self.can_be_voided() {
-            return Err(TransitionError);
-        }
-        self.status = InvoiceStatus::Void;
-        self.updated_at = now;
-        order.status = order.status.void()?;
-        order.updated_at = now;
-        Ok(())
-    }
-
-    /// Records a payment of at most the outstanding amount. Full payment also makes the order paid.
+    /// Records a payment of at most the outstanding amount. Full payment makes the invoice paid.
     pub fn pay(
         &mut self,
-        order: &mut Order,
         amount: Money,
         reference: Option<Reference>,
         subject: &str,
         now: DateTime<Utc>,
     ) -> Result<Payment, BillingError> {
         if self.status != InvoiceStatus::Open {
-            return Err(TransitionError.into());
+            return Err(BillingError::State);
         }
         if self.payments.len() >= MAX_PAYMENTS {
             return Err(BillingError::TooMany);
@@ -187,8 +184,6 @@ impl Invoice {
         self.updated_at = now;
         if self.net_paid()? == self.total {
             self.status = InvoiceStatus::Paid;
-            order.status = order.status.pay()?;
-            order.updated_at = now;
         }
         Ok(Payment {
             id: PaymentId::generate(),
@@ -204,10 +199,9 @@ impl Invoice {
     }
 
     /// Records a refund of at most the refundable amount of a payment. A full refund of a paid
-    /// invoice makes the invoice refunded, and the order too unless it is already fulfilled.
+    /// invoice makes the invoice refunded.
     pub fn refund(
         &mut self,
-        order: &mut Order,
         payment: &mut Payment,
         amount: Money,
         reason: Option<Reason>,
@@ -223,10 +217,6 @@ impl Invoice {
         self.updated_at = now;
         if self.status == InvoiceStatus::Paid && self.net_paid()?.amount() == 0 {
             self.status = InvoiceStatus::Refunded;
-            if order.status == OrderStatus::Paid {
-                order.status = order.status.refund()?;
-                order.updated_at = now;
-            }
         }
         Ok(Refund {
             id: RefundId::generate(),
@@ -258,26 +248,18 @@ fn check_amount(amount: Money, limit: Money) -> Result<(), BillingError> {
     }
 }
 
-impl TenantObject for Invoice {
-    type Id = InvoiceId;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn id(&self) -> InvoiceId {
-        self.id
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant
-    }
-}
-
-impl TenantObject for Payment {
-    type Id = PaymentId;
-
-    fn id(&self) -> PaymentId {
-        self.id
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant
+    #[test]
+    fn input_11_only_listed_transitions_of_invoices_are_allowed() {
+        use InvoiceStatus::{Open, Paid, Refunded, Void};
+        let allowed = [(Open, Paid), (Open, Void), (Paid, Refunded)];
+        for from in InvoiceStatus::ALL {
+            for to in InvoiceStatus::ALL {
+                assert_eq!(from.may_become(*to), allowed.contains(&(*from, *to)), "{from} to {to}");
+            }
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! Orders: their state machine, and prices computed by the server (INPUT-09, INPUT-11).
 //!
 //! [`crate::api`] parses a [`NewOrder`] from the request, [`NewOrder::price`] computes the totals
-//! from catalogue prices, and [`crate::store`] stores the [`Order`]. Every change of state is a
-//! method of [`OrderStatus`], so no other transition exists.
+//! from catalogue prices, and [`crate::store`] stores the [`Order`]. The one table of transitions is
+//! [`State::may_become`] of [`OrderStatus`].
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
-use super::{
-    CustomerId, InvoiceStatus, Money, MoneyError, Note, OrderId, Product, Sku, TenantId, TenantObject,
-    text_enum::text_enum,
+use super::{CustomerId, InvoiceStatus, Money, MoneyError, Note, OrderId, Product, Sku};
+use crate::{
+    model::{State, TenantId},
+    text_enum,
 };
 
 /// Maximum number of lines per order.
@@ -50,9 +51,9 @@ text_enum! {
 }
 
 text_enum! {
-    /// State of an order. Transitions: `placed → invoiced → paid → fulfilled`,
-    /// `placed | invoiced → cancelled`, `paid → refunded`, and `invoiced → placed` when the invoice
-    /// is voided.
+    /// State of an order. Transitions: `placed → invoiced → paid → fulfilled`, `placed → paid` if
+    /// the total is zero, `placed | invoiced → cancelled`, `paid → refunded`, and `invoiced → placed`
+    /// when the invoice is voided.
     OrderStatus {
         /// Accepted, and not invoiced.
         Placed = "placed",
@@ -69,48 +70,16 @@ text_enum! {
     }
 }
 
-/// The state of the order or invoice does not allow the change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the state of the order or invoice does not allow this")]
-pub struct TransitionError;
-
-impl OrderStatus {
-    /// The state after cancellation, which is allowed until payment.
-    pub const fn cancel(self) -> Result<Self, TransitionError> {
+impl State for OrderStatus {
+    fn may_become(self, to: Self) -> bool {
+        use OrderStatus::{Cancelled, Fulfilled, Invoiced, Paid, Placed, Refunded};
         match self {
-            Self::Placed | Self::Invoiced => Ok(Self::Cancelled),
-            Self::Paid | Self::Fulfilled | Self::Cancelled | Self::Refunded => Err(TransitionError),
+            // Paid at once: an order with a total of zero.
+            Placed => matches!(to, Invoiced | Paid | Cancelled),
+            Invoiced => matches!(to, Placed | Paid | Cancelled),
+            Paid => matches!(to, Fulfilled | Refunded),
+            Fulfilled | Cancelled | Refunded => false,
         }
-    }
-
-    /// The state after the issue of an invoice.
-    pub const fn invoice(self) -> Result<Self, TransitionError> {
-        self.transition(Self::Placed, Self::Invoiced)
-    }
-
-    /// The state after the invoice was voided. A corrected one may be issued.
-    pub const fn void(self) -> Result<Self, TransitionError> {
-        self.transition(Self::Invoiced, Self::Placed)
-    }
-
-    /// The state after payment in full.
-    pub const fn pay(self) -> Result<Self, TransitionError> {
-        self.transition(Self::Invoiced, Self::Paid)
-    }
-
-    /// The state after delivery.
-    pub const fn fulfil(self) -> Result<Self, TransitionError> {
-        self.transition(Self::Paid, Self::Fulfilled)
-    }
-
-    /// The state after a full refund.
-    pub const fn refund(self) -> Result<Self, TransitionError> {
-        self.transition(Self::Paid, Self::Refunded)
-    }
-
-    const fn transition(self, from: Self, to: Self) -> Result<Self, TransitionError> {
-        // `==` on enumerations is not const.
-        if self as u8 == from as u8 { Ok(to) } else { Err(TransitionError) }
     }
 }
 
@@ -258,26 +227,13 @@ impl NewOrder {
 }
 
 impl Order {
-    /// Marks the order as invoiced. Returns the state of the new invoice. If the total is zero,
-    /// order and invoice are paid at once.
-    pub fn invoice(&mut self, now: DateTime<Utc>) -> Result<InvoiceStatus, TransitionError> {
-        let invoiced = self.status.invoice()?;
-        let is_free = self.total.amount() == 0;
-        self.status = if is_free { invoiced.pay()? } else { invoiced };
-        self.updated_at = now;
-        Ok(if is_free { InvoiceStatus::Paid } else { InvoiceStatus::Open })
-    }
-}
-
-impl TenantObject for Order {
-    type Id = OrderId;
-
-    fn id(&self) -> OrderId {
-        self.id
-    }
-
-    fn tenant(&self) -> TenantId {
-        self.tenant
+    /// The states of the order and of its new invoice. If the total is zero, both are paid at once.
+    #[must_use]
+    pub fn states_when_invoiced(&self) -> (OrderStatus, InvoiceStatus) {
+        match self.total.amount() {
+            0 => (OrderStatus::Paid, InvoiceStatus::Paid),
+            _ => (OrderStatus::Invoiced, InvoiceStatus::Open),
+        }
     }
 }
 
@@ -288,19 +244,19 @@ mod tests {
     #[test]
     fn input_11_only_listed_transitions_are_allowed() {
         use OrderStatus::{Cancelled, Fulfilled, Invoiced, Paid, Placed, Refunded};
-        type Transition = fn(OrderStatus) -> Result<OrderStatus, TransitionError>;
-        let transitions: [(Transition, &[(OrderStatus, OrderStatus)]); 6] = [
-            (OrderStatus::cancel, &[(Placed, Cancelled), (Invoiced, Cancelled)]),
-            (OrderStatus::invoice, &[(Placed, Invoiced)]),
-            (OrderStatus::void, &[(Invoiced, Placed)]),
-            (OrderStatus::pay, &[(Invoiced, Paid)]),
-            (OrderStatus::fulfil, &[(Paid, Fulfilled)]),
-            (OrderStatus::refund, &[(Paid, Refunded)]),
+        let allowed = [
+            (Placed, Invoiced),
+            (Placed, Paid),
+            (Placed, Cancelled),
+            (Invoiced, Placed),
+            (Invoiced, Paid),
+            (Invoiced, Cancelled),
+            (Paid, Fulfilled),
+            (Paid, Refunded),
         ];
-        for (transition, allowed) in transitions {
-            for from in OrderStatus::ALL {
-                let to = allowed.iter().find(|(state, _)| state == from).map(|(_, to)| *to);
-                assert_eq!(transition(*from).ok(), to, "{from}");
+        for from in OrderStatus::ALL {
+            for to in OrderStatus::ALL {
+                assert_eq!(from.may_become(*to), allowed.contains(&(*from, *to)), "{from} to {to}");
             }
         }
     }

@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-use super::{Money, Name};
+use super::Money;
+use crate::model::Name;
 
 /// A stock keeping unit (SKU): 3 to 64 characters of `[A-Z0-9-]`. Parsing converts to upper case,
 /// so `abc-1` and `ABC-1` are the same product.

@@ -144,6 +144,14 @@ impl Exchange {
         matches!(&*state, Delivery::Stalled)
     }
 
+    /// Asks the body of the response, if there is one.
+    fn body<T: Default>(&self, ask: impl Fn(&Body) -> T) -> T {
+        match &*self.lock() {
+            Delivery::Ready { body } | Delivery::Waiting { body, .. } => ask(body),
+            Delivery::Processing | Delivery::Stalled => T::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Delivery> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,17 +199,11 @@ impl HttpBody for TrackedExchange {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &*self.exchange.lock() {
-            Delivery::Ready { body } | Delivery::Waiting { body, .. } => body.is_end_stream(),
-            Delivery::Processing | Delivery::Stalled => false,
-        }
+        self.exchange.body(HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &*self.exchange.lock() {
-            Delivery::Ready { body } | Delivery::Waiting { body, .. } => body.size_hint(),
-            Delivery::Processing | Delivery::Stalled => SizeHint::default(),
-        }
+        self.exchange.body(HttpBody::size_hint)
     }
 }
 

@@ -23,7 +23,6 @@ use super::{
     throttle,
 };
 use crate::{
-    domain::Sku,
     http::Operation,
     problem::{self, Kind, Problem},
     telemetry::{
@@ -116,7 +115,7 @@ where
         // An unknown method becomes `_OTHER`: callers can send thousands of characters.
         let method = metrics::method_label(request.method());
         let trace = RequestTrace::new(&span, &trace_id, method, parent);
-        let trace_span = trace.span();
+        let trace_span = trace.span.clone();
         let client = client.map(|client| client.0);
         let in_request = RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace };
         let response = self.inner.call(request);
@@ -141,7 +140,7 @@ where
             if !is_throttled {
                 tracing::info!(
                     method,
-                    path = operation.map(|operation| mask_path(&path, operation.route, response.status())),
+                    path = operation.map(|operation| mask_path(&path, &operation, response.status())),
                     operation = name,
                     status = response.status().as_u16(),
                     client = client.map(|client| client.to_string()),
@@ -165,18 +164,21 @@ where
 
 /// Whether the rate limit per client address rejected the request.
 fn is_throttled(response: &Response<Body>) -> bool {
-    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit_name() == Some(throttle::LIMIT_NAME))
+    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit == Some(throttle::LIMIT_NAME))
 }
 
 /// The path of an operation for the log (LOG-02).
 ///
 /// A caller can put anything into a path, such as an API key. So `{id}` is logged only if it is a
-/// UUID, and `{sku}` only if the request succeeded; other parameters become `*`. A path that
-/// belongs to no operation is not logged.
-fn mask_path(path: &str, route: &str, status: http::StatusCode) -> String {
-    let masked = path.split('/').zip(route.split('/')).map(|(segment, template)| match template {
+/// UUID, and a parameter that the service declared only if the request succeeded; others become
+/// `*`. A path that belongs to no operation is not logged.
+fn mask_path(path: &str, operation: &Operation, status: http::StatusCode) -> String {
+    let is_declared = |template: &str, segment: &str| {
+        operation.logged_parameters.iter().any(|(name, is_valid)| *name == template && is_valid(segment))
+    };
+    let masked = path.split('/').zip(operation.route.split('/')).map(|(segment, template)| match template {
         "{id}" if segment.len() == 36 && uuid::Uuid::try_parse(segment).is_ok() => segment,
-        "{sku}" if status.is_success() && segment.parse::<Sku>().is_ok() => segment,
+        _ if status.is_success() && is_declared(template, segment) => segment,
         _ if template.starts_with('{') => "*",
         literal => literal,
     });

@@ -165,7 +165,7 @@ impl PoemLayer {
     ///
     /// Holds back a delayed rejection here, after the request slot was released.
     async fn convert_response(&self, response: poem::Response, keys: LimitKeys, is_safe: bool) -> Response<Body> {
-        let delay = response.extensions().get::<Problem>().map(Problem::delay).unwrap_or_default();
+        let delay = response.extensions().get::<Problem>().map(|problem| problem.delay).unwrap_or_default();
         if !delay.is_zero()
             && let Ok(_permit) = self.delayed.try_acquire()
         {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    domain::Network,
+    model::Network,
     settings::{Http, ProxyHeader},
 };
 

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     authn::ClientCertificate,
     crypto,
-    domain::Clock,
+    model::Clock,
     settings::{self, Clients, ReloadTicker, TlsVersion, file_mode_fault},
     telemetry::event,
 };
@@ -41,39 +41,10 @@ struct Loaded {
     digests: Vec<[u8; 32]>,
 }
 
-/// A certificate or key file that cannot be used.
+/// A certificate or key file that cannot be used: says why, without quoting the file.
 #[derive(Debug, Error)]
-pub enum TlsError {
-    /// The file is not readable.
-    #[error("cannot read {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file contains no certificate or key. The error does not quote the file.
-    #[error("{path} contains no {expected} in PEM format")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// The expected content.
-        expected: &'static str,
-    },
-    /// All users of the machine can read the key file.
-    #[error("{0}")]
-    KeyReadableByAll(String),
-    /// The certificate has expired, so clients would reject it.
-    #[error("the certificate in {path} has expired")]
-    Expired {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The certificate and the key do not match, or rustls does not support them.
-    #[error("the certificate and the key cannot be used together")]
-    Unusable(#[from] rustls::Error),
-}
+#[error("{0}")]
+pub struct TlsError(String);
 
 impl Tls {
     /// Reads the files of the settings.
@@ -110,8 +81,7 @@ impl Tls {
                 Err(error) => {
                     let text = error.to_string();
                     if last_error.as_ref() != Some(&text) {
-                        let cause = std::error::Error::source(&error);
-                        tracing::error!(%error, ?cause, "could not reload the TLS certificate; keeping the current one");
+                        tracing::error!(%error, "could not reload the TLS certificate; keeping the current one");
                         last_error = Some(text);
                     }
                 }
@@ -129,17 +99,20 @@ impl Loaded {
     fn new(settings: &settings::Tls, clock: &Clock) -> Result<Self, TlsError> {
         let read = |path: &PathBuf| {
             let read = std::fs::read(path).map(Zeroizing::new);
-            read.map_err(|source| TlsError::File { path: path.clone(), source })
+            read.map_err(|error| TlsError(format!("cannot read {}: {error}", path.display())))
         };
         let certificate = read(&settings.certificate)?;
         let key = read(&settings.key)?;
         if settings.guarded
             && let Some(fault) = file_mode_fault(&settings.key)
         {
-            return Err(TlsError::KeyReadableByAll(fault));
+            return Err(TlsError(fault));
         }
         let mut digests = vec![crypto::sha256(&certificate), crypto::sha256(&key)];
-        let missing = |path: &PathBuf, expected| TlsError::Pem { path: path.clone(), expected };
+        let missing = |path: &PathBuf, expected: &str| {
+            TlsError(format!("{} contains no {expected} in PEM format", path.display()))
+        };
+        let unusable = |error| TlsError(format!("the certificate and the key cannot be used together: {error}"));
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| missing(&settings.certificate, "certificate"))?;
@@ -147,7 +120,7 @@ impl Loaded {
             ClientCertificate::from_der(leaf).is_some_and(|leaf| leaf.has_expired(clock.timestamp()))
         };
         if chain.first().is_some_and(is_expired) {
-            return Err(TlsError::Expired { path: settings.certificate.clone() });
+            return Err(TlsError(format!("the certificate in {} has expired", settings.certificate.display())));
         }
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| missing(&settings.key, "private key"))?;
         let versions = match settings.min_version {
@@ -155,7 +128,8 @@ impl Loaded {
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions)?;
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+        let config = config.map_err(unusable)?;
         let config = match &settings.clients {
             Clients::Unasked => config.with_no_client_auth(),
             Clients::Asked(path) | Clients::Required(path) => {
@@ -168,7 +142,7 @@ impl Loaded {
                 config.with_client_cert_verifier(verifier.build().map_err(|_| missing(path, "usable authority"))?)
             }
         };
-        let mut config = config.with_single_cert(chain, key)?;
+        let mut config = config.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), digests })
     }

@@ -8,9 +8,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::values::MAX_TIME_CHARS;
+use super::values::{MAX_TIME_CHARS, declared_names};
 use crate::{
-    authz::matrix::{self, Callers, Method, Row, Scope},
+    authz::{Callers, Matrix, Method, Permission, Row, Scope},
     problem::MAX_FIELD_ERRORS,
 };
 
@@ -25,7 +25,7 @@ const CSV: &str = "text/csv; charset=utf-8";
 const MAX_PAGE_CHARS: u32 = 4 * 1024 * 1024;
 
 /// Completes `spec`, the document of poem-openapi, for a service at `public_url`.
-pub(crate) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
+pub(crate) fn complete(spec: &str, matrix: &Matrix, issuer: &str, public_url: &str) -> Value {
     let mut document: Value = serde_json::from_str(spec).unwrap_or_default();
     if let Some(root) = document.as_object_mut() {
         let public_url = public_url.trim_end_matches('/');
@@ -33,13 +33,13 @@ pub(crate) fn complete(spec: &str, issuer: &str, public_url: &str) -> Value {
         // The public URL is the contact: the template knows no operator.
         root.entry("info").or_insert_with(|| json!({}))["contact"] =
             json!({ "name": "The operator", "url": public_url });
-        complete_components(root, issuer);
+        complete_components(root, matrix, issuer);
         root.get_mut("paths").into_iter().for_each(bound_formats);
         for (path, methods) in members_mut(root, "paths") {
             for (method, operation) in methods.as_object_mut().into_iter().flatten() {
                 let row = http::Method::from_bytes(method.to_uppercase().as_bytes())
                     .ok()
-                    .and_then(|method| matrix::find(&method, path));
+                    .and_then(|method| matrix.find(&method, path));
                 if let (Some(row), Some(operation)) = (row, operation.as_object_mut()) {
                     complete_operation(operation, row);
                 }
@@ -90,7 +90,7 @@ fn convert_schemas_to_3_1(value: &mut Value) {
     }
 }
 
-fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
+fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &str) {
     let components = root.entry("components").or_insert_with(|| json!({}));
     let Some(components) = components.as_object_mut() else { return };
     let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
@@ -130,6 +130,11 @@ fn complete_components(root: &mut Map<String, Value>, issuer: &str) {
             && let Some(schema) = schema.as_object_mut()
         {
             schema.insert("additionalProperties".to_owned(), json!(false));
+        }
+    }
+    for (name, values) in declared_names(matrix) {
+        if let Some(schema) = schemas.get_mut(name) {
+            schema["enum"] = values.into();
         }
     }
     bound_formats(schemas);
@@ -197,7 +202,8 @@ fn problem_schema() -> Value {
 /// Adds security, `x-access`, error responses and quota headers to an operation.
 fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     let public = row.callers == Callers::Public;
-    let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
+    let scope = row.scope.map(Scope::as_str);
+    let scopes: Vec<&str> = scope.into_iter().collect();
     let security = match row.callers {
         Callers::Public => json!([]),
         Callers::Authenticated => json!([{ OIDC: scopes }, { BEARER: [] }, { API_KEY: [] }]),
@@ -207,13 +213,13 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     operation.insert(
         "x-access".to_owned(),
         json!({
-            "callers": format!("{:?}", row.callers),
-            "scope": row.scope.map(Scope::as_str),
-            "permission": row.permission.map(|permission| format!("{permission:?}")),
-            "quota": format!("{:?}", row.quota),
-            "data": format!("{:?}", row.data),
+            "callers": row.callers.as_str(),
+            "scope": scope,
+            "permission": row.permission.map(Permission::as_str),
+            "quota": row.quota.as_str(),
+            "data": row.data.as_str(),
             "audit": row.audit,
-            "whenDependencyIsDown": format!("{:?}", row.outage),
+            "whenDependencyIsDown": row.outage.as_str(),
         }),
     );
     let mut statuses = vec!["400", "405", "406", "408", "413", "414", "415", "429", "431", "500", "503"];

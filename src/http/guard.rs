@@ -2,7 +2,8 @@
 //!
 //! [`GuardedRoutes`] wraps every route with its row of the route matrix. It wraps the routes that
 //! the router is *given*, not a list kept by hand, so it covers hidden, forgotten and future
-//! operations. A route without a row prevents startup ([`RoutesError`]). [`Guard`] runs these steps
+//! operations. A route without a row prevents startup, and so does a handler that takes the permit of
+//! another action ([`RoutesError`]). [`Guard`] runs these steps
 //! for each request, in order. The first failing step determines the response:
 //!
 //! | step | problem |
@@ -12,37 +13,39 @@
 //! | 3. authorize: scope and role for the operation | 403 |
 //! | 4. read-only mode | 503 |
 //! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
-//! | 6. permit, extracted as the handler's first argument | 500 if it is for another operation |
+//! | 6. permit, extracted as the handler's first argument | none: the start checks its action |
 //!
 //! Public operations run step 5 only. After the permit, a handler's arguments parse the rest of the
 //! request, such as the body ([`StrictJson`](super::strict_json::StrictJson)).
 //!
-//! Home of THREAT-01, AUTHN-01 and RATE-04.
+//! Home of AUTHN-01 and RATE-04.
 
 use std::{collections::HashMap, sync::Arc};
 
 use http::{HeaderValue, Method, header};
-use poem::{Endpoint, EndpointExt, FromRequest, Request, RequestBody, Result, endpoint::BoxEndpoint};
+use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
 use poem_openapi::{
-    OpenApi,
+    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
     registry::{MetaApi, Registry},
 };
-use thiserror::Error;
 use tracing::Instrument as _;
 
 use super::{
-    Context, Operation, ServedRoute,
-    schema::{Schemas, UncheckedKeyword},
+    Constraints, Context, Operation, ServedRoute,
+    route_check::{RoutesError, check_route},
+    schema::Schemas,
     strictness::{Declared, declarations},
+    values,
 };
 use crate::{
     authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
     authz::{
         Action, Denied, Grant, Permit, authorize,
-        matrix::{self, Callers, ReadOnly, Row},
+        matrix::{Callers, ReadOnly, Row},
     },
-    domain::ApiKeyId,
+    db::DbError,
     http::from_framework,
+    model::ApiKeyId,
     problem::{Kind, Problem, challenge},
     telemetry::{event, metrics, repeats::coalesced, trace::child_span},
 };
@@ -52,28 +55,6 @@ const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
-/// An operation without a row in the route matrix.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error(
-    "{method} {path} has no row in the route matrix, so its access rule is undefined.\n\
-     Add a row to MATRIX in src/authz/matrix.rs; see CONTRIBUTING.md, \"Add an operation\"."
-)]
-pub struct UnguardedRoute {
-    method: Method,
-    path: String,
-}
-
-/// Why the operations cannot be served. Prevents startup.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RoutesError {
-    /// An operation is not in the route matrix (THREAT-01).
-    #[error(transparent)]
-    UnguardedRoute(#[from] UnguardedRoute),
-    /// A request body has a schema that cannot be checked completely (INPUT-02).
-    #[error(transparent)]
-    UncheckedKeyword(#[from] UncheckedKeyword),
-}
-
 /// A set of operations, each route wrapped in a [`Guard`].
 pub(crate) struct GuardedRoutes<T> {
     routes: Routes,
@@ -82,16 +63,14 @@ pub(crate) struct GuardedRoutes<T> {
 
 impl<T: OpenApi> GuardedRoutes<T> {
     pub(crate) fn new(operations: T, context: &Arc<Context>) -> Result<Self, RoutesError> {
-        let schemas = Arc::new(Schemas::new::<T>()?);
+        let schemas = Arc::new(Schemas::new::<T>(&values::declared_names(&context.matrix))?);
         let mut routes = Routes::new();
         operations.add_routes(&mut routes);
         let mut declared = declarations(&T::meta());
         let mut guarded = Routes::new();
         for (path, methods) in routes {
             for (method, endpoint) in methods {
-                let row = matrix::find(&method, &path)
-                    .ok_or_else(|| UnguardedRoute { method: method.clone(), path: path.clone() })?;
-                let declared = declared.remove(row.operation).unwrap_or_default();
+                let (row, declared) = check_route(&context.matrix, &method, &path, &mut declared)?;
                 let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
                 guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(&schemas)).boxed());
             }
@@ -140,7 +119,12 @@ impl Endpoint for Guard {
 
     async fn call(&self, request: Request) -> Result<Self::Output> {
         let mut response = self.run(request).await.unwrap_or_else(|error| from_framework(error).into_poem());
-        response.extensions_mut().insert(Operation { name: self.row.operation, route: self.row.path });
+        let logged_parameters = self.context.logged_parameters;
+        response.extensions_mut().insert(Operation {
+            name: self.row.operation,
+            route: self.row.path,
+            logged_parameters,
+        });
         Ok(response)
     }
 }
@@ -202,12 +186,12 @@ impl Guard {
     /// Step 5, then the operation.
     async fn check_and_serve(&self, request: Request) -> Result<poem::Response> {
         self.declared.check(&request, self.row.quota)?;
-        self.endpoint.call(request).await
+        self.endpoint.call(request).await.map_err(|error| name_violation(error, self.context.constraints))
     }
 
     /// Step 3: decides by the operation's row and the role policy, and records a denial.
     fn authorize(&self, principal: &Arc<Principal>) -> Result<Grant, Problem> {
-        authorize(self.row, Arc::clone(principal)).map_err(|denied| {
+        authorize(self.context.matrix.rights(), self.row, Arc::clone(principal)).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),
@@ -228,6 +212,19 @@ impl Guard {
             }
         })
     }
+}
+
+/// Replaces the error of a violated constraint by the problem that the service declared for it.
+fn name_violation(error: poem::Error, constraints: Constraints) -> poem::Error {
+    let error = match error.downcast::<DbError>() {
+        Ok(error) => error,
+        Err(error) => return error,
+    };
+    let declared = match &error {
+        DbError::Constraint { name, .. } => constraints.iter().find(|(constraint, _)| constraint == name),
+        _ => None,
+    };
+    declared.map_or_else(|| error.into(), |(_, problem)| problem()).into()
 }
 
 /// The problem of a failed authentication. Every rejected credential gets the same 401: only the
@@ -268,14 +265,46 @@ fn record_rejection(reason: RejectReason, key: Option<ApiKeyId>, source: SourceN
 }
 
 /// Step 6: a handler's first argument is the permit for its own operation, and for no other.
-impl<'a, A: Action> FromRequest<'a> for Permit<A> {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+///
+/// To the framework it is a security scheme with the name of the action's type, so that
+/// [`check_route`] finds it in the metadata. The OpenAPI document gets the real schemes instead.
+impl<'a, A: Action> ApiExtractor<'a> for Permit<A> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![std::any::type_name::<A>()]
+    }
+
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let grant = request.extensions().get::<Grant>();
         grant.and_then(Self::from_grant).ok_or_else(|| {
-            // A handler that asks for the permit of another operation is a bug in this program:
-            // fail closed.
-            tracing::error!(action = A::OPERATION, "handler asks for a permit that its route does not grant");
+            // The start refuses such a handler. Fail closed in any case.
+            tracing::error!(
+                action = std::any::type_name::<A>(),
+                "handler takes a permit that its route does not grant"
+            );
             Problem::new(Kind::Internal).into()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_08_only_declared_constraints_are_problems_of_the_caller() {
+        const DECLARED: Constraints = &[("known", || Problem::new(Kind::Conflict))];
+        let code_of = |name: &str| {
+            let violation = DbError::Constraint { name: name.to_owned(), source: sqlx::Error::RowNotFound };
+            from_framework(name_violation(violation.into(), DECLARED)).code()
+        };
+        assert_eq!(code_of("known"), "conflict");
+        assert_eq!(code_of("unknown"), "internal");
+        let other = name_violation(Problem::new(Kind::NotFound).into(), DECLARED);
+        assert_eq!(from_framework(other).code(), "not_found");
     }
 }

@@ -1,9 +1,9 @@
 //! Idempotency of creating operations (home of INPUT-10 with [`crate::store`]).
 //!
 //! An operation turns the `Idempotency-Key` header into a [`KeyedRequest`]
-//! ([`Context::idempotent`], [`Context::keyed_request`]), asks the store for the [`StoredOutcome`],
-//! and either returns [`Created::replay`] or processes the request and stores
-//! [`Created::to_stored`].
+//! ([`Context::idempotent`], [`Context::keyed_request`]) and gives it to the store. If the key was
+//! used before ([`StoredOutcome`]), it returns [`Created::replay`]. Otherwise it processes the
+//! request and stores [`Created::to_stored`].
 
 use poem_openapi::{
     ApiResponse,
@@ -49,13 +49,12 @@ impl<T: ToJSON + ParseFromJSON> Created<T> {
         StoredResponse { body: created.to_json_string(), location: location.clone().map(String::from) }
     }
 
-    /// The response to a retry. `None`: the request is new and must be processed.
+    /// The response to a request whose idempotency key was used before.
     ///
     /// # Errors
     /// 422 if the key was used for another request; 409 if the stored response was erased.
-    pub(crate) fn replay(outcome: StoredOutcome) -> Result<Option<Self>, Problem> {
+    pub(crate) fn replay(outcome: StoredOutcome) -> Result<Self, Problem> {
         match outcome {
-            StoredOutcome::None => Ok(None),
             StoredOutcome::Mismatch => Err(Problem::new(Kind::KeyReused)),
             StoredOutcome::Erased => Err(Problem::new(Kind::Conflict)),
             StoredOutcome::Replay(stored) => {
@@ -65,7 +64,7 @@ impl<T: ToJSON + ParseFromJSON> Created<T> {
                     tracing::error!("stored response does not match the type of its operation");
                     Problem::new(Kind::Internal)
                 })?;
-                Ok(Some(Self::Created(Json(created), stored.location.map(Text::from), Some(true))))
+                Ok(Self::Created(Json(created), stored.location.map(Text::from), Some(true)))
             }
         }
     }
@@ -92,7 +91,7 @@ impl Context {
     ) -> KeyedRequest {
         let at = self.clock.now();
         // Keyed: a plain digest of a body with personal data could be guessed.
-        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::OPERATION), body);
+        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::row().operation), body);
         KeyedRequest { key: key.into(), fingerprint, at, expires_at: at + self.idempotency_retention }
     }
 }

@@ -1,7 +1,7 @@
 //! Between router and operation: the request pipeline ([`guard`]), strict parsing, idempotency,
 //! paging, and the OpenAPI document.
 //!
-//! The edge passes requests in; operations in [`crate::api`] use the types of this module in their
+//! The edge passes requests in; operations use the types of this module in their
 //! signatures. Every error leaves as a [`Problem`].
 
 pub(crate) mod accept;
@@ -12,26 +12,27 @@ pub(crate) mod guard;
 pub(crate) mod idempotency;
 pub(crate) mod paging;
 pub(crate) mod personal_data_monitor;
+mod route_check;
 pub(crate) mod schema;
 pub(crate) mod strict_json;
 pub(crate) mod strictness;
-pub(crate) mod text;
-pub(crate) mod values;
+pub mod text;
+pub mod values;
 
 pub(crate) use framework_errors::from_framework;
 pub(crate) use guard::GuardedRoutes;
-pub use guard::RoutesError;
 pub(crate) use personal_data_monitor::PersonalDataMonitor;
+pub use route_check::RoutesError;
 pub use schema::UncheckedKeyword;
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     authn::Authenticator,
-    authz::ObjectDenied,
+    authz::Matrix,
     crypto::{MacKey, SealError},
     db::DbError,
-    domain::{Clock, NewOrderError, TransitionError},
+    model::Clock,
     problem::{Kind, Problem},
     quota::{Overrides, Quotas},
     store::Database,
@@ -41,6 +42,8 @@ use crate::{
 /// Shared state of all operations. One per server.
 #[derive(Debug)]
 pub struct Context {
+    /// The access rules of all operations.
+    pub matrix: Matrix,
     /// Access to the data; every method requires a permit.
     pub database: Database,
     /// Verifies credentials.
@@ -61,6 +64,10 @@ pub struct Context {
     pub(crate) personal_data_monitor: PersonalDataMonitor,
     /// The current time.
     pub clock: Clock,
+    /// Parameters of paths that the log may show.
+    pub logged_parameters: LoggedParameters,
+    /// Problems of violated constraints.
+    pub constraints: Constraints,
     /// Whether `/openapi.json` and `/docs` are served.
     pub docs: bool,
     /// URL of the first issuer, for the OpenAPI document.
@@ -68,6 +75,10 @@ pub struct Context {
     /// URL at which callers reach the service, for the OpenAPI document.
     pub public_url: String,
 }
+
+/// Constraints of the service's tables, each with the problem of a statement that violates it. Any
+/// other violation is a 500.
+pub type Constraints = &'static [(&'static str, fn() -> Problem)];
 
 /// Request extension: the request has a body, or announces one.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +91,13 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// Path template in the route matrix.
     pub(crate) route: &'static str,
+    /// Parameters of paths that the log may show.
+    pub(crate) logged_parameters: LoggedParameters,
 }
+
+/// Parameters of paths that the log shows if the request succeeded, such as `{sku}`, each with the
+/// check of its value. The log shows `{id}` always, if it is a UUID, and every other as `*`.
+pub type LoggedParameters = &'static [(&'static str, fn(&str) -> bool)];
 
 /// Method and path of a route, with `:` before each parameter.
 pub type ServedRoute = (http::Method, String);
@@ -109,25 +126,6 @@ macro_rules! api_enum {
 }
 pub(crate) use api_enum;
 
-/// Lets operations use `?` on the check of a loaded object.
-impl From<ObjectDenied> for poem::Error {
-    fn from(denied: ObjectDenied) -> Self {
-        let kind = match denied {
-            // Another tenant's object looks like a missing one (AUTHZ-03).
-            ObjectDenied::WrongTenant => Kind::NotFound,
-            ObjectDenied::State => Kind::Conflict,
-        };
-        Problem::new(kind).into()
-    }
-}
-
-/// Lets operations use `?` on a state transition.
-impl From<TransitionError> for poem::Error {
-    fn from(_: TransitionError) -> Self {
-        Problem::new(Kind::Conflict).into()
-    }
-}
-
 /// Lets operations use `?` when they seal fields.
 impl From<SealError> for poem::Error {
     fn from(error: SealError) -> Self {
@@ -135,10 +133,14 @@ impl From<SealError> for poem::Error {
     }
 }
 
-/// Lets operations use `?` on calls of the store.
+/// Lets operations use `?` on calls of the store. [`guard`] replaces a violated constraint by the
+/// problem that the service declared for it.
 impl From<DbError> for poem::Error {
     fn from(error: DbError) -> Self {
-        Problem::from(error).into()
+        match error {
+            DbError::Constraint { .. } => Self::new(error, http::StatusCode::INTERNAL_SERVER_ERROR),
+            error => Problem::from(error).into(),
+        }
     }
 }
 
@@ -153,11 +155,16 @@ impl From<DbError> for Problem {
                 Self::new(Kind::Unavailable)
             }
             DbError::InFlight => Self::new(Kind::InFlight),
-            DbError::UnknownCustomer => NewOrderError::UnknownCustomer.into(),
             DbError::TooManyApiKeys => Self::new(Kind::Conflict)
                 .detail("API key limit reached (100 active keys per creator). Revoke unused keys."),
-            DbError::KeyDestroyed => Self::new(Kind::NotFound),
-            DbError::Broken(_) | DbError::Inconsistent | DbError::Sealed(_) => {
+            DbError::State => Self::new(Kind::Conflict),
+            // Another tenant's object looks like a missing one (AUTHZ-03).
+            DbError::KeyDestroyed | DbError::OtherTenant => Self::new(Kind::NotFound),
+            DbError::Broken(_)
+            | DbError::Constraint { .. }
+            | DbError::Inconsistent
+            | DbError::Sealed(_)
+            | DbError::Misuse(_) => {
                 coalesced!(error, "database error", %error, cause = ?source);
                 Self::new(Kind::Internal)
             }

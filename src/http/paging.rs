@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::text::{Text, formats};
 use crate::{
     crypto::MacKey,
-    domain::TenantId,
+    model::TenantId,
     problem::{Kind, Problem},
 };
 

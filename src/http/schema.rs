@@ -30,14 +30,20 @@ pub(crate) struct Schemas {
 }
 
 impl Schemas {
-    /// Reads the schemas of all operations of `T`.
+    /// Reads the schemas of all operations of `T`. `names` are the values of enumerations that the
+    /// service declares, by the name of the schema.
     ///
     /// # Errors
     /// The first keyword, in the schemas of request bodies, that [`check`](Self::check) would
     /// ignore.
-    pub(crate) fn new<T: OpenApi>() -> Result<Self, UncheckedKeyword> {
+    pub(crate) fn new<T: OpenApi>(names: &[(&str, Vec<Value>)]) -> Result<Self, UncheckedKeyword> {
         let mut registry = Registry::new();
         T::register(&mut registry);
+        for (name, values) in names {
+            if let Some(schema) = registry.schemas.get_mut(*name) {
+                schema.enum_items.clone_from(values);
+            }
+        }
         let patterns = keywords::read_bodies(&T::meta(), &registry.schemas)?;
         Ok(Self { named: registry.schemas, patterns })
     }

@@ -25,6 +25,8 @@ pub(super) struct Declared {
     /// Names of query parameters.
     query: HashSet<String>,
     takes_body: bool,
+    /// Types of the actions whose permits the handler takes.
+    pub(super) permits: Vec<&'static str>,
     /// Media types of the responses.
     response_types: Vec<&'static str>,
 }
@@ -52,6 +54,7 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
             let declared = Declared {
                 query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
                 takes_body: operation.request.is_some(),
+                permits: operation.security.iter().flat_map(HashMap::keys).copied().collect(),
                 response_types: operation
                     .responses
                     .responses

@@ -13,8 +13,8 @@ use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    domain::{Clock, TenantId},
     http::strict_json,
+    model::{Clock, TenantId},
     ops::{self, Incident, IncidentError, ResealOptions, Rotation},
     problem::{Kind, Problem},
     settings::{LoginSettings, Sources},

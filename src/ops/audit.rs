@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     crypto::{hex, sha256},
     db::DbError,
-    domain::AuditEvent,
+    model::AuditEvent,
     settings::LoginSettings,
     store::maintenance::{AuditReader, JournaledEvent, StoredSeal},
     telemetry::event,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{ResealOptions, Revocation, Throttle, check_reason};
 use crate::{
     authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix},
-    domain::{Override, RevocationKind, TenantId},
+    model::{Override, RevocationKind, TenantId},
     store::maintenance::{Operator, OperatorError},
     telemetry::event,
 };
@@ -34,7 +34,7 @@ pub enum Incident {
     Throttle(Throttle),
     /// Turn read-only mode on or off on all replicas, within 2 s
     ReadOnly(ReadOnly),
-    /// Create a new data key for one tenant or all, and re-encrypt customer data with it
+    /// Create a new data key for one tenant or all, and re-encrypt sealed data with it
     Rotate(Rotation),
 }
 
@@ -86,7 +86,7 @@ pub(super) const fn one_day() -> i32 {
 pub struct IncidentOutcome {
     /// One line for the operator.
     pub message: String,
-    /// Set if the caller must also re-encrypt customer data, which takes long: see
+    /// Set if the caller must also re-encrypt sealed data, which takes long: see
     /// [`rotate`](super::rotate).
     pub rotation: Option<ResealOptions>,
 }

@@ -1,9 +1,9 @@
 //! `keys …`: rotation of the keys of sealed fields (CRYPTO-05). docs/keys.md says when to use
 //! which.
 //!
-//! These commands need the settings of the service, because they open and seal customer data.
+//! These commands need the settings of the service, because they open and seal sealed data.
 //! `main` calls [`Keys::run`]; the internal listener calls [`rotate`] for an incident. An
-//! interrupted command can be run again. A customer that cannot be decrypted is skipped, counted
+//! interrupted command can be run again. A record that cannot be decrypted is skipped, counted
 //! and logged, and the command fails at the end.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -16,10 +16,10 @@ use uuid::Uuid;
 use crate::{
     crypto::MasterKeys,
     db::{DbError, UnfitDatabase},
-    domain::{Clock, TenantId},
+    model::{Clock, TenantId},
     settings::{LoginSettings, Settings},
     store::{
-        self, Maintenance, Position,
+        self, Maintenance,
         maintenance::{Operator, OperatorError, Rewrapped},
     },
     telemetry::event,
@@ -31,12 +31,12 @@ const MAX_LAST_PASSES: usize = 5;
 /// A command for master keys, data keys and index keys.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Keys {
-    /// List all keys and how many customers need each; fails if a key is missing
+    /// List all keys and how many records need each; fails if a key is missing
     Status,
     /// Wrap every data key with the first master key, or with the vault's key (uses
     /// `APP_DATABASE__OPERATOR_URL` too)
     Rewrap,
-    /// Create a new data key for one tenant or all, and re-encrypt customer data with it
+    /// Create a new data key for one tenant or all, and re-encrypt sealed data with it
     Rotate {
         /// Tenant and pace
         #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct ResealOptions {
     /// UUID of the tenant; default: all tenants
     #[arg(long)]
     pub tenant: Option<Uuid>,
-    /// Maximum number of customers per second, to spare the database for callers
+    /// Maximum number of records per second, to spare the database for callers
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub pace: u32,
 }
@@ -84,7 +84,7 @@ pub enum KeysError {
     Operator(#[from] OperatorError),
     /// A replica still uses an older data key, for longer than its settings explain.
     #[error(
-        "replicas still use an older data key, for {0} customers before the last pass; check that every replica responds, then run `keys reseal`"
+        "replicas still use an older data key, for {0} records before the last pass; check that every replica responds, then run `keys reseal`"
     )]
     OlderKeyInUse(usize),
     /// The key cannot be removed.
@@ -95,11 +95,11 @@ pub enum KeysError {
         /// What needs it.
         reason: String,
     },
-    /// Some customers were skipped. All others were processed.
-    #[error("{customers} customers and {tenants} tenants could not be decrypted; the log names them and the reasons")]
+    /// Some records were skipped. All others were processed.
+    #[error("{records} records and {tenants} tenants could not be decrypted; the log names them and the reasons")]
     Unreadable {
-        /// Customers that could not be decrypted.
-        customers: usize,
+        /// Records that could not be decrypted.
+        records: usize,
         /// Tenants with data keys that cannot be unwrapped.
         tenants: usize,
     },
@@ -148,10 +148,10 @@ impl Keys {
     }
 }
 
-/// Creates a new data key for one tenant or all, and re-encrypts customer data with it. Calls
+/// Creates a new data key for one tenant or all, and re-encrypts sealed data with it. Calls
 /// `report` with one line per step.
 ///
-/// Takes one second per `pace` customers, and at least about 13 s: replicas use the older data key
+/// Takes one second per `pace` records, and at least about 13 s: replicas use the older data key
 /// until they refresh. If it is interrupted, `keys reseal` continues.
 pub async fn rotate(
     database: &Maintenance,
@@ -166,7 +166,7 @@ pub async fn rotate(
     }
     let created_at = Instant::now();
     reseal(database, &tenants, options.pace, report).await?;
-    // Replicas seal with the older data key until then. The last passes find those customers.
+    // Replicas seal with the older data key until then. The last passes find those records.
     tokio::time::sleep_until(created_at + database.propagation_delay()).await;
     let mut late = 0;
     for _ in 0..MAX_LAST_PASSES {
@@ -197,43 +197,43 @@ async fn status(database: &Maintenance, report: &mut impl FnMut(String)) -> Resu
         let (data_key_uses, index_key_uses) = database.key_uses(tenant).await?;
         for key in database.data_keys(tenant).await? {
             let uses = data_key_uses.iter().find(|uses| uses.version == key.version);
-            let customers = uses.map_or(0, |uses| uses.customers);
+            let records = uses.map_or(0, |uses| uses.customers);
             if key.fault.is_some() {
                 outcome.unreadable_tenants.insert(tenant);
             }
             let fault = key.fault.map_or_else(String::new, |fault| format!(", cannot be unwrapped: {fault}"));
             let version = key.version;
             let master = key.wrapped_by;
-            report(format!("{tenant}: data key {version}, wrapped by {master}: {customers} customers{fault}"));
+            report(format!("{tenant}: data key {version}, wrapped by {master}: {records} records{fault}"));
         }
         for uses in index_key_uses {
-            report(format!("{tenant}: index key {}: {} customers", uses.version, uses.customers));
+            report(format!("{tenant}: index key {}: {} records", uses.version, uses.customers));
         }
     }
     outcome.into_result()
 }
 
-/// Counts of one pass over the customers.
+/// Counts of one pass over the records.
 #[derive(Default)]
 struct Outcome {
-    /// Customers that still had an older data key. They have the newest one now.
+    /// Records that still had an older data key. They have the newest one now.
     late: usize,
-    /// Customers that could not be decrypted.
+    /// Records that could not be decrypted.
     unreadable: usize,
-    /// Tenants with data keys that cannot be unwrapped. Some of their customers were not tried.
+    /// Tenants with data keys that cannot be unwrapped. Some of their records were not tried.
     unreadable_tenants: BTreeSet<TenantId>,
 }
 
 impl Outcome {
     fn into_result(self) -> Result<(), KeysError> {
-        let customers = self.unreadable;
+        let records = self.unreadable;
         let tenants = self.unreadable_tenants.len();
-        if customers + tenants == 0 { Ok(()) } else { Err(KeysError::Unreadable { customers, tenants }) }
+        if records + tenants == 0 { Ok(()) } else { Err(KeysError::Unreadable { records, tenants }) }
     }
 }
 
-/// Re-encrypts customers that have an older data key or index key, at most `pace` per second. A
-/// customer that cannot be decrypted stays as it is, is counted, and does not stop the pass.
+/// Re-encrypts records that have an older data key or index key, at most `pace` per second. A
+/// record that cannot be decrypted stays as it is, is counted, and does not stop the pass.
 async fn reseal(
     database: &Maintenance,
     tenants: &[TenantId],
@@ -243,10 +243,10 @@ async fn reseal(
     let mut outcome = Outcome::default();
     for tenant in tenants {
         let mut total = 0;
-        let mut next = Some(Position::start());
-        while let Some(from) = next {
+        let mut next = Some(Uuid::nil());
+        while let Some(after) = next {
             let started = Instant::now();
-            let batch = match database.reseal_batch(*tenant, from).await {
+            let batch = match database.reseal_batch(*tenant, after).await {
                 Ok(batch) => batch,
                 Err(error @ (DbError::MasterKey(_) | DbError::KeyDestroyed)) => {
                     outcome.unreadable_tenants.insert(*tenant);
@@ -261,10 +261,10 @@ async fn reseal(
             next = batch.next;
             if batch.resealed > 0 || next.is_none() {
                 let done = if next.is_none() { "done, " } else { "" };
-                report(format!("{tenant}: {done}{total} customers re-encrypted"));
+                report(format!("{tenant}: {done}{total} records re-encrypted"));
             }
-            let customers = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
-            tokio::time::sleep_until(started + Duration::from_secs(1) * customers / pace).await;
+            let records = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
+            tokio::time::sleep_until(started + Duration::from_secs(1) * records / pace).await;
         }
     }
     Ok(outcome)

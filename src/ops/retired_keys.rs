@@ -10,19 +10,16 @@ use uuid::Uuid;
 
 use super::{KeysError, check_reason};
 use crate::{
-    domain::{Clock, TenantId},
+    model::{Clock, TenantId},
     settings::RetirementSettings,
-    store::{
-        Position,
-        maintenance::{Operator, OperatorError},
-    },
+    store::maintenance::{Operator, OperatorError},
     telemetry::event,
 };
 
 /// A command that retires keys for good.
 #[derive(Clone, Debug, Subcommand)]
 pub enum RetireKeys {
-    /// Delete a data key that no customer needs any more (uses `APP_DATABASE__OPERATOR_URL`, and no
+    /// Delete a data key that no record needs any more (uses `APP_DATABASE__OPERATOR_URL`, and no
     /// settings of the service)
     Drop {
         /// UUID of the tenant
@@ -30,14 +27,14 @@ pub enum RetireKeys {
         /// Version of the data key
         version: i32,
     },
-    /// Forget an index key that no customer needs any more, before it is removed from
+    /// Forget an index key that no record needs any more, before it is removed from
     /// `APP_KEYS__INDEX`; its version cannot be used again (uses that setting and
     /// `APP_DATABASE__OPERATOR_URL`)
     ForgetIndex {
         /// Version of the index key
         version: u16,
     },
-    /// Destroy all data keys of a tenant that has left: its customers cannot be decrypted, searched
+    /// Destroy all data keys of a tenant that has left: its sealed data cannot be decrypted, searched
     /// or added any more (uses `APP_DATABASE__OPERATOR_URL`, and no settings of the service)
     Destroy {
         /// UUID of the tenant
@@ -49,7 +46,7 @@ pub enum RetireKeys {
 }
 
 impl RetireKeys {
-    /// Whether the command needs `APP_KEYS__INDEX`, to keep the index key that new customers get.
+    /// Whether the command needs `APP_KEYS__INDEX`, to keep the index key that new records get.
     #[must_use]
     pub fn needs_index_keys(&self) -> bool {
         matches!(self, Self::ForgetIndex { .. })
@@ -71,7 +68,7 @@ impl RetireKeys {
                     Ok(true) => {}
                     Ok(false) => return Err(in_use("it is the newest one, or does not exist")),
                     Err(OperatorError::KeyInUse) => {
-                        return Err(in_use("customers are encrypted with it; run `keys reseal` first"));
+                        return Err(in_use("records are encrypted with it; run `keys reseal` first"));
                     }
                     Err(error) => return Err(error.into()),
                 }
@@ -82,11 +79,11 @@ impl RetireKeys {
                 let required = KeysError::Invalid("APP_KEYS__INDEX is required");
                 let keys = settings.index.as_ref().ok_or(required)?;
                 if *version == keys.primary() {
-                    return Err(in_use(format!("index key {version}"), "new customers get it"));
+                    return Err(in_use(format!("index key {version}"), "new records get it"));
                 }
                 match connect().await?.forget_index_key(*version).await {
                     Ok(()) => {}
-                    Err(error @ (OperatorError::IndexKeyInUse(_) | OperatorError::OnlyIndexKey)) => {
+                    Err(error @ (OperatorError::IndexKeyInUse | OperatorError::OnlyIndexKey)) => {
                         return Err(in_use(format!("index key {version}"), &error.to_string()));
                     }
                     Err(error) => return Err(error.into()),
@@ -114,13 +111,10 @@ async fn destroy(
     event::crypto_key_destroyed(&tenant.to_string(), destroyed, reason);
     report(format!("{destroyed} data keys destroyed; replicas forget them within a minute"));
     let mut total = 0;
-    let mut next = Some(Position::start());
-    while let Some(from) = next {
-        let cleared;
-        (cleared, next) = operator.clear_indexes(tenant, from).await?;
+    while let Some(cleared) = operator.clear_blind_indexes(tenant).await? {
         total += cleared;
     }
-    report(format!("removed {total} customers from the search indexes"));
+    report(format!("removed {total} records from the search indexes"));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{IncidentError, check_reason};
 use crate::{
     authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, parse_api_key_id, strip_subject_prefix},
-    domain::RevocationKind,
+    model::RevocationKind,
     store::maintenance::{Operator, OperatorError},
 };
 

@@ -14,7 +14,7 @@ use super::{
     incident::{MAX_HOURS, checked_hours, one_day},
 };
 use crate::{
-    domain::{Network, Override, QuotaName, TenantId},
+    model::{Network, Override, QuotaName, TenantId},
     store::maintenance::{Operator, OperatorError},
 };
 

@@ -11,105 +11,77 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
 use serde::Serialize;
+use thiserror::Error;
 
-/// The kind of an error, in the caller's terms. Each comment begins with the status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// 400. The request is not well-formed HTTP or JSON.
-    Malformed,
-    /// 400. A well-formed request with a value that the schema does not allow; `errors` says where.
-    InvalidInput,
-    /// 401. The credential is missing or invalid. The response does not say which.
-    Unauthenticated,
-    /// 403. The credential lacks the scope of the operation (RFC 6750 section 3.1).
-    InsufficientScope,
-    /// 403. The caller's role does not allow the operation.
-    Forbidden,
-    /// 404. No such route, or no such object *for this caller*: deliberately indistinguishable.
-    NotFound,
-    /// 405. The path exists, but not with this method.
-    MethodNotAllowed,
-    /// 406. The caller does not accept the media type of the response.
-    NotAcceptable,
-    /// 408. The request body arrived too slowly.
-    RequestTimeout,
-    /// 409. The object's state does not allow the change.
-    Conflict,
-    /// 409. Another request with the same idempotency key is in progress; retry later.
-    InFlight,
-    /// 413. The body exceeds the size limit.
-    PayloadTooLarge,
-    /// 414. The path and query exceed the size limit.
-    UriTooLong,
-    /// 415. The body is not uncompressed `application/json` in UTF-8.
-    UnsupportedMediaType,
-    /// 422. A well-formed request that violates a business rule.
-    Unprocessable,
-    /// 422. The idempotency key was used for a different request.
-    KeyReused,
-    /// 429. Too many requests; `Retry-After` says when to retry.
-    RateLimited,
-    /// 431. The headers exceed the size limit.
-    HeadersTooLarge,
-    /// 500. A bug or failure in the service. The log has details under the trace id.
-    Internal,
-    /// 503. A dependency is down, or the service is overloaded. The operation failed closed.
-    Unavailable,
+/// Declares each kind with its status, stable code and title.
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $kind:ident = $status:ident, $code:literal, $title:literal;)+) => {
+        /// The kind of an error, in the caller's terms.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])+ $kind,)+
+        }
+
+        impl Kind {
+            const ALL: &[Self] = &[$(Self::$kind),+];
+
+            const fn parts(self) -> (StatusCode, &'static str, &'static str) {
+                match self {
+                    $(Self::$kind => (StatusCode::$status, $code, $title),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The request is not well-formed HTTP or JSON.
+    Malformed = BAD_REQUEST, "malformed_request", "The request is malformed";
+    /// A well-formed request with a value that the schema does not allow; `errors` says where.
+    InvalidInput = BAD_REQUEST, "invalid_input", "The input is invalid";
+    /// The credential is missing or invalid. The response does not say which.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication is required";
+    /// The caller's role does not allow the operation.
+    Forbidden = FORBIDDEN, "forbidden", "Access denied";
+    /// The credential lacks the scope of the operation (RFC 6750 section 3.1).
+    InsufficientScope = FORBIDDEN, "insufficient_scope", "The scope is insufficient";
+    /// No such route, or no such object *for this caller*: deliberately indistinguishable.
+    NotFound = NOT_FOUND, "not_found", "Not found";
+    /// The path exists, but not with this method.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed";
+    /// The caller does not accept the media type of the response.
+    NotAcceptable = NOT_ACCEPTABLE, "not_acceptable", "No acceptable media type";
+    /// The request body arrived too slowly.
+    RequestTimeout = REQUEST_TIMEOUT, "request_timeout", "The body arrived too slowly";
+    /// The object's state does not allow the change.
+    Conflict = CONFLICT, "conflict", "The object's state does not allow this";
+    /// Another request with the same idempotency key is in progress; retry later.
+    InFlight = CONFLICT, "request_in_flight", "The idempotency key is in use";
+    /// The body exceeds the size limit.
+    PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large";
+    /// The path and query exceed the size limit.
+    UriTooLong = URI_TOO_LONG, "uri_too_long", "The request target is too long";
+    /// The body is not uncompressed `application/json` in UTF-8.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted";
+    /// A well-formed request that violates a business rule.
+    Unprocessable = UNPROCESSABLE_ENTITY, "unprocessable", "A business rule forbids this";
+    /// The idempotency key was used for a different request.
+    KeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key was reused";
+    /// Too many requests; `Retry-After` says when to retry.
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited", "Too many requests";
+    /// The headers exceed the size limit.
+    HeadersTooLarge = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too large";
+    /// A bug or failure in the service. The log has details under the trace id.
+    Internal = INTERNAL_SERVER_ERROR, "internal", "Internal error";
+    /// A dependency is down, or the service is overloaded. The operation failed closed.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable";
 }
 
 impl Kind {
-    /// Status, stable code, and title.
-    const fn parts(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed"),
-            Self::InvalidInput => (StatusCode::BAD_REQUEST, "invalid_input", "The input is invalid"),
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "Authentication is required"),
-            Self::InsufficientScope => (StatusCode::FORBIDDEN, "insufficient_scope", "The scope is insufficient"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "Access denied"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
-            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable media type"),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout", "The body arrived too slowly"),
-            Self::Conflict => (StatusCode::CONFLICT, "conflict", "The object's state does not allow this"),
-            Self::InFlight => (StatusCode::CONFLICT, "request_in_flight", "The idempotency key is in use"),
-            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large"),
-            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", "The request target is too long"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted")
-            }
-            Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "A business rule forbids this"),
-            Self::KeyReused => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", "The idempotency key was reused")
-            }
-            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
-            Self::HeadersTooLarge => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "The headers are too large")
-            }
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"),
-        }
-    }
-
-    /// The kind for a status, for error responses that are not problems.
+    /// The first kind with this status, for error responses that are not problems.
     pub(crate) fn of_status(status: StatusCode) -> Self {
-        match status {
-            StatusCode::UNAUTHORIZED => Self::Unauthenticated,
-            StatusCode::FORBIDDEN => Self::Forbidden,
-            StatusCode::NOT_FOUND => Self::NotFound,
-            StatusCode::METHOD_NOT_ALLOWED => Self::MethodNotAllowed,
-            StatusCode::NOT_ACCEPTABLE => Self::NotAcceptable,
-            StatusCode::REQUEST_TIMEOUT => Self::RequestTimeout,
-            StatusCode::CONFLICT => Self::Conflict,
-            StatusCode::PAYLOAD_TOO_LARGE => Self::PayloadTooLarge,
-            StatusCode::URI_TOO_LONG => Self::UriTooLong,
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Self::HeadersTooLarge,
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::UnsupportedMediaType,
-            StatusCode::UNPROCESSABLE_ENTITY => Self::Unprocessable,
-            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited,
-            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
-            other if other.is_client_error() => Self::Malformed,
-            _ => Self::Internal,
-        }
+        let other = if status.is_client_error() { Self::Malformed } else { Self::Internal };
+        Self::ALL.iter().copied().find(|kind| kind.parts().0 == status).unwrap_or(other)
     }
 }
 
@@ -127,12 +99,15 @@ pub struct FieldError {
 }
 
 /// An error response: its kind, and details for the caller.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Error)]
+#[error("{}", self.code())]
 pub struct Problem {
     kind: Kind,
     detail: Option<&'static str>,
-    limit: Option<&'static str>,
-    delay: Duration,
+    /// The name of the exceeded limit.
+    pub(crate) limit: Option<&'static str>,
+    /// The time for which the edge holds the response back.
+    pub(crate) delay: Duration,
     errors: Vec<FieldError>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -159,21 +134,11 @@ impl Problem {
         self
     }
 
-    /// The name of the exceeded limit.
-    pub(crate) const fn limit_name(&self) -> Option<&'static str> {
-        self.limit
-    }
-
     /// Makes the edge hold the response back for this time.
     #[must_use]
     pub(crate) const fn delayed_by(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
-    }
-
-    /// The time for which the edge holds the response back.
-    pub(crate) const fn delay(&self) -> Duration {
-        self.delay
     }
 
     /// Sets the errors in the input, at most [`MAX_FIELD_ERRORS`].
@@ -196,12 +161,6 @@ impl Problem {
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
-    }
-
-    /// The kind of the error.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
-        self.kind
     }
 
     /// The HTTP status.
@@ -268,14 +227,6 @@ impl Problem {
         serde_json::to_vec(&body).unwrap_or_default()
     }
 }
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
-impl std::error::Error for Problem {}
 
 impl poem::error::ResponseError for Problem {
     fn status(&self) -> StatusCode {

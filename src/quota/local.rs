@@ -8,23 +8,23 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, RandomState},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use governor::{RateLimiter, clock, middleware::StateInformationMiddleware, state::keyed::DashMapStateStore};
 
 use super::{QuotaPolicy, QuotaStatus, WINDOW};
-use crate::domain::Clock;
+use crate::model::Clock;
 
 /// All buckets of one size, keyed by a digest of their owner: 16 bytes each, whatever its length.
 type SizedBuckets = RateLimiter<u64, DashMapStateStore<u64>, MonotonicClock, StateInformationMiddleware>;
 
 /// The token buckets of this process.
+#[derive(Debug)]
 pub struct LocalBuckets {
     /// One set for each size of quota; there are few sizes.
-    by_quota: ArcSwap<HashMap<u32, Arc<SizedBuckets>>>,
+    by_quota: Mutex<HashMap<u32, Arc<SizedBuckets>>>,
     /// Keyed with a secret of this process, so that no caller can choose a subject that collides
     /// with the digest of another.
     digest: RandomState,
@@ -47,12 +47,13 @@ impl LocalBuckets {
     /// No buckets yet; each starts full.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { by_quota: ArcSwap::default(), digest: RandomState::new(), clock: MonotonicClock(clock) }
+        Self { by_quota: Mutex::default(), digest: RandomState::new(), clock: MonotonicClock(clock) }
     }
 
     /// Takes one token from the owner's bucket.
     pub fn take(&self, owner: &impl Hash, policy: QuotaPolicy) -> QuotaStatus {
-        let buckets = self.buckets(policy.quota);
+        let buckets =
+            Arc::clone(self.by_quota().entry(policy.quota).or_insert_with(|| Arc::new(self.new_buckets(policy.quota))));
         match buckets.check_key(&self.digest.hash_one(owner)) {
             Ok(state) => QuotaStatus { policy, remaining: state.remaining_burst_capacity(), wait: None },
             Err(not_until) => {
@@ -64,24 +65,16 @@ impl LocalBuckets {
 
     /// Removes full buckets.
     pub fn evict_idle(&self) {
-        for buckets in self.by_quota.load().values() {
+        let by_quota = self.by_quota().clone();
+        for buckets in by_quota.values() {
             buckets.retain_recent();
             buckets.shrink_to_fit();
         }
     }
 
-    fn buckets(&self, quota: u32) -> Arc<SizedBuckets> {
-        if let Some(buckets) = self.by_quota.load().get(&quota) {
-            return Arc::clone(buckets);
-        }
-        let new = Arc::new(self.new_buckets(quota));
-        let previous = self.by_quota.rcu(|by_quota| {
-            let mut by_quota = HashMap::clone(by_quota);
-            by_quota.entry(quota).or_insert_with(|| Arc::clone(&new));
-            by_quota
-        });
-        // If two threads created a set at the same time, the first one wins.
-        previous.get(&quota).map_or(new, Arc::clone)
+    /// Locked for the look-up only; a set locks its buckets itself.
+    fn by_quota(&self) -> MutexGuard<'_, HashMap<u32, Arc<SizedBuckets>>> {
+        self.by_quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A quota of 0 counts as 1, since a bucket of size 0 would reject every call for ever.
@@ -91,12 +84,5 @@ impl LocalBuckets {
             .unwrap_or(governor::Quota::per_minute(calls))
             .allow_burst(calls);
         RateLimiter::dashmap_with_clock(quota, self.clock.clone()).with_middleware()
-    }
-}
-
-impl std::fmt::Debug for LocalBuckets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sizes: HashMap<u32, usize> = self.by_quota.load().iter().map(|(quota, b)| (*quota, b.len())).collect();
-        f.debug_tuple("LocalBuckets").field(&sizes).finish()
     }
 }

@@ -20,14 +20,14 @@ use crate::{
     authn::Principal,
     authz::matrix::{OnStoreDown, QuotaClass},
     crypto::MacKey,
-    domain::{Clock, QuotaName, TenantId},
+    model::{Clock, QuotaName, TenantId},
     problem::{Kind, Problem},
     settings,
     telemetry::trace::child_span,
 };
 pub use local::LocalBuckets;
 pub use overrides::Overrides;
-pub use shared::{QuotaReloadError, SharedBuckets, SharedQuotaError, StoreDown};
+pub use shared::{SharedBuckets, SharedQuotaError};
 
 /// The time in which an exhausted quota refills completely. A caller may use all of a quota at
 /// once.
@@ -45,7 +45,7 @@ pub struct Quotas {
 }
 
 /// A quota policy, as responses report it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QuotaPolicy {
     /// The name of the quota.
     pub name: QuotaName,
@@ -53,15 +53,15 @@ pub struct QuotaPolicy {
     pub quota: u32,
 }
 
-/// Identifies a bucket: of one principal of a tenant, or of the whole tenant.
+/// The bucket of one principal of a tenant, or of the whole tenant.
 #[derive(Clone, Copy, Debug, Hash)]
-pub struct BucketId<'a> {
+pub struct Bucket<'a> {
     /// The tenant.
     pub tenant: TenantId,
-    /// The name of the quota.
-    pub name: QuotaName,
     /// The subject of the principal; `None` for the whole tenant.
     pub subject: Option<&'a str>,
+    /// Its quota.
+    pub policy: QuotaPolicy,
 }
 
 /// The state of a quota after a call.
@@ -81,7 +81,7 @@ pub struct QuotaDecision {
     statuses: Vec<QuotaStatus>,
 }
 
-/// The quota store is down, and calls of this class must not be counted locally.
+/// The quota store does not respond, and calls of this class must not be counted locally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the quota store is unavailable")]
 pub struct QuotaStoreUnavailable;
@@ -104,23 +104,23 @@ impl Quotas {
     /// A call that the first bucket rejects takes nothing from the tenant's bucket.
     pub async fn take(&self, principal: &Principal, class: QuotaClass) -> Result<QuotaDecision, QuotaStoreUnavailable> {
         let tenant = principal.tenant();
-        let bucket = |name, subject| (BucketId { tenant, name, subject }, self.policy(tenant, name));
+        let bucket = |name, subject| Bucket { tenant, subject, policy: self.policy(tenant, name) };
         let per_principal = quota_of_class(class).map(|name| bucket(name, Some(principal.subject())));
         let buckets: Vec<_> = per_principal.into_iter().chain([bucket(QuotaName::Tenant, None)]).collect();
         let Some(shared) = &self.shared else { return Ok(self.take_locally(&buckets)) };
         match shared.take(&buckets).instrument(child_span!("count")).await {
             Ok(statuses) => Ok(QuotaDecision { statuses }),
-            Err(_) => match class.on_store_down() {
+            Err(error) => match class.on_store_down() {
                 OnStoreDown::Local => Ok(self.take_locally(&buckets)),
-                OnStoreDown::Closed => Err(QuotaStoreUnavailable),
+                OnStoreDown::Closed => Err(error),
             },
         }
     }
 
-    fn take_locally(&self, buckets: &[(BucketId<'_>, QuotaPolicy)]) -> QuotaDecision {
+    fn take_locally(&self, buckets: &[Bucket<'_>]) -> QuotaDecision {
         let mut statuses = Vec::with_capacity(buckets.len());
-        for (bucket, policy) in buckets {
-            let status = self.local.take(bucket, *policy);
+        for bucket in buckets {
+            let status = self.local.take(bucket, bucket.policy);
             statuses.push(status);
             if status.wait.is_some() {
                 break;
@@ -139,10 +139,10 @@ impl Quotas {
     }
 
     /// Replaces the password of the quota store, after a test with the new one (SECRET-04).
-    pub async fn reload(&self, settings: &settings::Quota) -> Result<(), QuotaReloadError> {
+    pub async fn reload(&self, settings: &settings::Quota) -> Result<(), SharedQuotaError> {
         match (&self.shared, &settings.shared) {
             (Some(shared), Some(settings)) => shared.reload(settings).await,
-            _ => Err(QuotaReloadError::DifferentStore),
+            _ => Err(SharedQuotaError::DifferentStore),
         }
     }
 
@@ -154,11 +154,12 @@ impl Quotas {
         }
     }
 
-    /// Removes full local buckets once per [`WINDOW`]. Runs until the service stops.
+    /// Removes full buckets of this process once per [`WINDOW`]. Runs until the service stops.
     pub async fn evict_idle_periodically(&self) {
         loop {
             tokio::time::sleep(WINDOW).await;
             self.local.evict_idle();
+            self.overrides.evict_idle();
         }
     }
 

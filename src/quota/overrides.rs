@@ -13,7 +13,7 @@ use governor::{DefaultKeyedRateLimiter, clock::Clock as _};
 
 use crate::{
     db::{Credentials, DbError},
-    domain::{ActiveOverride, Clock, Network, Override, QuotaName, TenantId},
+    model::{ActiveOverride, Clock, Network, Override, QuotaName, TenantId},
     telemetry::event,
 };
 
@@ -22,9 +22,6 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// `Retry-After` for a network that is blocked completely (limit 0).
 const BLOCKED_RETRY_AFTER: Duration = Duration::from_mins(1);
-
-/// Interval between removals of rate-limiter entries of idle addresses.
-const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The overrides in force on this replica.
 #[derive(Debug)]
@@ -36,8 +33,8 @@ pub struct Overrides {
 /// One load of the overrides table. Each override carries its expiry.
 #[derive(Debug, Default)]
 struct Snapshot {
-    tenant_quotas: HashMap<(TenantId, QuotaName), (u32, DateTime<Utc>)>,
-    global_quotas: HashMap<QuotaName, (u32, DateTime<Utc>)>,
+    /// Quotas of one tenant, and of all tenants (`None`).
+    quotas: HashMap<(Option<TenantId>, QuotaName), (u32, DateTime<Utc>)>,
     /// Sorted by prefix length, longest first, so that the first match is the most specific.
     network_limits: Vec<(Arc<NetworkLimit>, DateTime<Utc>)>,
     read_only_until: Option<DateTime<Utc>>,
@@ -67,8 +64,7 @@ impl Overrides {
     pub(crate) fn quota(&self, tenant: TenantId, name: QuotaName) -> Option<u32> {
         let current = self.current.load();
         let active = |(per_minute, until): &(u32, DateTime<Utc>)| self.is_active(*until).then_some(*per_minute);
-        let tenant_quota = current.tenant_quotas.get(&(tenant, name)).and_then(active);
-        tenant_quota.or_else(|| current.global_quotas.get(&name).and_then(active))
+        [Some(tenant), None].into_iter().find_map(|tenant| current.quotas.get(&(tenant, name)).and_then(active))
     }
 
     /// Whether read-only mode is on.
@@ -93,7 +89,6 @@ impl Overrides {
     /// Loads the overrides once a second. Runs until the service stops.
     pub async fn refresh_periodically(&self, store: &Credentials) {
         let mut is_failing = false;
-        let mut cleaned_up = tokio::time::Instant::now();
         loop {
             tokio::time::sleep(REFRESH_INTERVAL).await;
             match self.refresh(store).await {
@@ -104,14 +99,15 @@ impl Overrides {
                 }
                 Err(_) => {}
             }
-            if cleaned_up.elapsed() > CLEANUP_INTERVAL {
-                let current = self.current.load();
-                for limiter in current.network_limits.iter().filter_map(|(limit, _)| limit.limiter.as_ref()) {
-                    limiter.retain_recent();
-                    limiter.shrink_to_fit();
-                }
-                cleaned_up = tokio::time::Instant::now();
-            }
+        }
+    }
+
+    /// Removes the counters of idle addresses.
+    pub(super) fn evict_idle(&self) {
+        let current = self.current.load();
+        for limiter in current.network_limits.iter().filter_map(|(limit, _)| limit.limiter.as_ref()) {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
         }
     }
 
@@ -142,10 +138,10 @@ impl Snapshot {
         for ActiveOverride { value, until } in overrides {
             match value {
                 Override::TenantQuota { tenant, name, per_minute } => {
-                    next.tenant_quotas.insert((tenant, name), (per_minute, until));
+                    next.quotas.insert((Some(tenant), name), (per_minute, until));
                 }
                 Override::GlobalQuota { name, per_minute } => {
-                    next.global_quotas.insert(name, (per_minute, until));
+                    next.quotas.insert((None, name), (per_minute, until));
                 }
                 Override::NetworkLimit { network, per_minute } => {
                     // An unchanged limit keeps its counters.

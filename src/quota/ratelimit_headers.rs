@@ -41,21 +41,3 @@ impl QuotaStatus {
         (used * WINDOW.as_secs()).div_ceil(u64::from(self.policy.quota).max(1))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::QuotaName;
-
-    #[test]
-    fn rate_05_headers_have_the_syntax_of_the_draft() {
-        let status =
-            |name, quota, remaining| QuotaStatus { policy: QuotaPolicy { name, quota }, remaining, wait: None };
-        let mut headers = HeaderMap::new();
-        add(&[], &mut headers);
-        assert!(headers.is_empty());
-        add(&[status(QuotaName::Read, 100, 99), status(QuotaName::Tenant, 2_000, 0)], &mut headers);
-        assert_eq!(headers[POLICY], "\"read\";q=100;w=60, \"tenant\";q=2000;w=60");
-        assert_eq!(headers[LIMIT], "\"read\";r=99;t=1, \"tenant\";r=0;t=60");
-    }
-}

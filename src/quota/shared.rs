@@ -4,13 +4,9 @@
 //! once instead of waiting, and the route matrix decides whether a call is counted locally or
 //! rejected. A background task reconnects. The script `shared.lua` is the algorithm.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, TlsCertificates, aio::MultiplexedConnection,
@@ -19,10 +15,10 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use super::{BucketId, QuotaPolicy, QuotaStatus, WINDOW};
+use super::{Bucket, QuotaPolicy, QuotaStatus, QuotaStoreUnavailable, WINDOW};
 use crate::{
     crypto::MacKey,
-    domain::{QuotaName, TenantId},
+    model::{QuotaName, TenantId},
     settings::{self, without_credentials},
 };
 
@@ -36,25 +32,24 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The token buckets in the quota store.
 pub struct SharedBuckets {
     settings: settings::SharedQuota,
-    client: ArcSwap<Client>,
-    /// Held while the client or the connection is replaced.
-    replacing: Mutex<()>,
+    link: ArcSwap<Link>,
     connection_config: AsyncConnectionConfig,
     script: Script,
     prefix: String,
     /// Pseudonymizes subjects in the store.
     mac_key: MacKey,
-    /// Empty while the store is down, so that calls fail at once instead of waiting.
-    connection: ArcSwapOption<MultiplexedConnection>,
     connection_lost: Notify,
 }
 
-/// The quota store does not respond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the quota store does not respond")]
-pub struct StoreDown;
+/// A password of the store, and the connection that was opened with it.
+struct Link {
+    client: Client,
+    /// `None` while the store is down, so that calls fail at once instead of waiting.
+    connection: Option<MultiplexedConnection>,
+}
 
-/// The settings of the quota store cannot be used.
+/// Why the settings of the quota store cannot be used. If a reload fails, the old connection stays
+/// in use.
 #[derive(Debug, Error)]
 pub enum SharedQuotaError {
     /// The file with the certificate authorities is not readable.
@@ -64,14 +59,6 @@ pub enum SharedQuotaError {
     /// password.
     #[error("APP_QUOTA__REDIS_URL or APP_QUOTA__REDIS_CA_PATH is invalid")]
     Client,
-}
-
-/// The new password of the quota store is not used; the old connection stays in use.
-#[derive(Debug, Error)]
-pub enum QuotaReloadError {
-    /// The settings cannot be used.
-    #[error(transparent)]
-    Settings(#[from] SharedQuotaError),
     /// Only the user name and the password in the URL may change while the service runs.
     #[error("host, port or database of the quota store changed; restart the service")]
     DifferentStore,
@@ -85,31 +72,30 @@ impl SharedBuckets {
     pub fn new(settings: &settings::SharedQuota, mac_key: MacKey) -> Result<Self, SharedQuotaError> {
         Ok(Self {
             settings: settings.clone(),
-            client: ArcSwap::from_pointee(client(settings)?),
-            replacing: Mutex::new(()),
+            link: ArcSwap::from_pointee(Link { client: client(settings)?, connection: None }),
             connection_config: AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 .set_response_timeout(Some(settings.timeout)),
             script: Script::new(include_str!("shared.lua")),
             prefix: settings.prefix.clone(),
             mac_key,
-            connection: ArcSwapOption::empty(),
             connection_lost: Notify::new(),
         })
     }
 
     /// Takes one token from each bucket in turn, until one is empty, in one round trip.
-    pub async fn take(&self, buckets: &[(BucketId<'_>, QuotaPolicy)]) -> Result<Vec<QuotaStatus>, StoreDown> {
-        let connection = self.connection.load_full().ok_or(StoreDown)?;
-        match self.run_script(MultiplexedConnection::clone(&connection), buckets).await {
+    pub async fn take(&self, buckets: &[Bucket<'_>]) -> Result<Vec<QuotaStatus>, QuotaStoreUnavailable> {
+        let link = self.link.load_full();
+        let connection = link.connection.clone().ok_or(QuotaStoreUnavailable)?;
+        match self.run_script(connection, buckets).await {
             Ok(statuses) => Ok(statuses),
             Err(error) => {
                 // An error response concerns this call alone; the health check tests the store each
                 // second.
                 if error.is_timeout() || error.is_io_error() || error.is_unrecoverable_error() {
-                    self.drop_connection(&connection, &error);
+                    self.drop_connection(&link, &error);
                 }
-                Err(StoreDown)
+                Err(QuotaStoreUnavailable)
             }
         }
     }
@@ -117,16 +103,16 @@ impl SharedBuckets {
     async fn run_script(
         &self,
         mut connection: MultiplexedConnection,
-        buckets: &[(BucketId<'_>, QuotaPolicy)],
+        buckets: &[Bucket<'_>],
     ) -> Result<Vec<QuotaStatus>, RedisError> {
         let mut invocation = self.script.prepare_invoke();
-        for (bucket, policy) in buckets {
-            let size = policy.quota.max(1);
+        for bucket in buckets {
+            let size = bucket.policy.quota.max(1);
             invocation.key(self.key(bucket, size)).arg((WINDOW / size).as_micros().to_string()).arg(size);
         }
         let results: Vec<(u32, u64)> = invocation.invoke_async(&mut connection).await?;
-        let status = |((_, policy), (remaining, wait)): (&(_, QuotaPolicy), (u32, u64))| QuotaStatus {
-            policy: *policy,
+        let status = |(bucket, (remaining, wait)): (&Bucket<'_>, (u32, u64))| QuotaStatus {
+            policy: bucket.policy,
             remaining,
             wait: (wait > 0).then(|| Duration::from_micros(wait)),
         };
@@ -137,8 +123,8 @@ impl SharedBuckets {
     }
 
     /// The Redis key of a bucket. It contains the size: a changed quota starts a new bucket.
-    fn key(&self, bucket: &BucketId<'_>, size: u32) -> String {
-        let BucketId { tenant, name, subject } = bucket;
+    fn key(&self, bucket: &Bucket<'_>, size: u32) -> String {
+        let Bucket { tenant, subject, policy: QuotaPolicy { name, .. } } = bucket;
         let subject = subject.map_or_else(String::new, |subject| {
             let tag = self.mac_key.tag("quota", subject.as_bytes());
             URL_SAFE_NO_PAD.encode(tag.get(..16).unwrap_or(&tag))
@@ -150,7 +136,7 @@ impl SharedBuckets {
     pub(super) async fn stay_connected(&self) {
         let mut is_reported = false;
         loop {
-            if self.connection.load().is_none() {
+            if self.link.load().connection.is_none() {
                 match self.connect().await {
                     Ok(()) => tracing::info!("connected to the quota store"),
                     Err(error) => {
@@ -170,13 +156,11 @@ impl SharedBuckets {
 
     /// Connects and runs the script once: a store that responds may still reject scripts or writes.
     pub async fn connect(&self) -> Result<(), RedisError> {
-        let client = self.client.load_full();
-        let connection = self.open_and_test(&client).await?;
-        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        // If the password was replaced meanwhile, there is a newer connection already.
-        if Arc::ptr_eq(&client, &self.client.load()) {
-            self.connection.store(Some(Arc::new(connection)));
-        }
+        let link = self.link.load_full();
+        let connection = self.open_and_test(&link.client).await?;
+        // If the password was replaced meanwhile, there is a newer link already.
+        let connected = Link { client: link.client.clone(), connection: Some(connection) };
+        self.link.compare_and_swap(&link, Arc::new(connected));
         Ok(())
     }
 
@@ -188,35 +172,36 @@ impl SharedBuckets {
 
     /// Connects to the same store with a new password. The old connection closes after its pending
     /// calls.
-    pub(super) async fn reload(&self, settings: &settings::SharedQuota) -> Result<(), QuotaReloadError> {
+    pub(super) async fn reload(&self, settings: &settings::SharedQuota) -> Result<(), SharedQuotaError> {
         if without_credentials(&settings.url) != without_credentials(&self.settings.url) {
-            return Err(QuotaReloadError::DifferentStore);
+            return Err(SharedQuotaError::DifferentStore);
         }
         let client = client(&settings::SharedQuota { url: settings.url.clone(), ..self.settings.clone() })?;
         let connection =
-            self.open_and_test(&client).await.map_err(|error| QuotaReloadError::Rejected(describe(&error)))?;
-        let _guard = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.client.store(Arc::new(client));
-        self.connection.store(Some(Arc::new(connection)));
+            self.open_and_test(&client).await.map_err(|error| SharedQuotaError::Rejected(describe(&error)))?;
+        self.link.store(Arc::new(Link { client, connection: Some(connection) }));
         Ok(())
     }
 
     /// Checks the connection once per [`CHECK_INTERVAL`]. Returns when the connection is lost.
     async fn until_lost(&self) {
-        while let Some(connection) = self.connection.load_full() {
+        loop {
+            let link = self.link.load_full();
+            let Some(connection) = link.connection.clone() else { return };
             if tokio::time::timeout(CHECK_INTERVAL, self.connection_lost.notified()).await.is_err()
-                && let Err(error) = self.run_script(MultiplexedConnection::clone(&connection), &[TEST_BUCKET]).await
+                && let Err(error) = self.run_script(connection, &[TEST_BUCKET]).await
             {
-                self.drop_connection(&connection, &error);
+                self.drop_connection(&link, &error);
             }
         }
     }
 
     /// Drops a failed connection, but not a newer one. Many calls may fail on one connection; only
     /// the first of them logs the error.
-    fn drop_connection(&self, failed: &Arc<MultiplexedConnection>, error: &RedisError) {
-        let previous = self.connection.compare_and_swap(failed, None);
-        if previous.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
+    fn drop_connection(&self, failed: &Arc<Link>, error: &RedisError) {
+        let disconnected = Link { client: failed.client.clone(), connection: None };
+        let previous = self.link.compare_and_swap(failed, Arc::new(disconnected));
+        if Arc::ptr_eq(&previous, failed) {
             tracing::error!(error = describe(error), "lost the connection to the quota store");
             self.connection_lost.notify_one();
         }
@@ -235,10 +220,11 @@ fn client(settings: &settings::SharedQuota) -> Result<Client, SharedQuotaError> 
 }
 
 /// The bucket of health checks. It belongs to no tenant.
-const TEST_BUCKET: (BucketId<'static>, QuotaPolicy) = (
-    BucketId { tenant: TenantId::from_uuid(uuid::Uuid::nil()), name: QuotaName::Tenant, subject: Some("trial") },
-    QuotaPolicy { name: QuotaName::Tenant, quota: 1_000_000 },
-);
+const TEST_BUCKET: Bucket<'static> = Bucket {
+    tenant: TenantId::from_uuid(uuid::Uuid::nil()),
+    subject: Some("trial"),
+    policy: QuotaPolicy { name: QuotaName::Tenant, quota: 1_000_000 },
+};
 
 /// Error codes of the server that tell an operator what to repair.
 const SERVER_ERROR_CODES: [&str; 7] = ["MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS", "LOADING"];
@@ -260,6 +246,8 @@ fn describe(error: &RedisError) -> &'static str {
 
 impl std::fmt::Debug for SharedBuckets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedBuckets").field("connected", &self.connection.load().is_some()).finish_non_exhaustive()
+        f.debug_struct("SharedBuckets")
+            .field("connected", &self.link.load().connection.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Profile, Reader, Settings,
+    Clients, Database, FailureLimit, Http, Issuer, Profile, Reader, ScopeName, Settings,
     row::SettingName,
     secrets,
     table::{CommandLogins, InternalFiles, TlsFiles},
@@ -74,14 +74,20 @@ fn check_roles(settings: &Settings, r: &mut Reader) {
     }
 }
 
+/// The parse error is not quoted: it could contain a password.
+fn parse_url(setting: &SettingName, text: &str, r: &mut Reader) -> Option<Url> {
+    let url = Url::parse(text).ok();
+    if url.is_none() {
+        r.fault(setting, "is not a URL");
+    }
+    url
+}
+
 pub(super) fn issuer(setting: &SettingName, issuer: &impl AsRef<str>, r: &mut Reader) {
-    let production = r.is_production();
-    let Ok(url) = Url::parse(issuer.as_ref()) else {
-        return r.fault(setting, "is not a URL");
-    };
+    let Some(url) = parse_url(setting, issuer.as_ref(), r) else { return };
     let secure = url.scheme() == "https";
     let local = url.scheme() == "http" && is_loopback(&url);
-    if !secure && (production || !local) {
+    if !secure && (r.is_production() || !local) {
         r.fault(setting, "must be an https URL (http only for a loopback address in development)");
     }
     if url.query().is_some() || url.fragment().is_some() {
@@ -89,14 +95,18 @@ pub(super) fn issuer(setting: &SettingName, issuer: &impl AsRef<str>, r: &mut Re
     }
 }
 
+/// Rejects scopes that the service does not declare.
+pub(super) fn scopes(setting: &SettingName, names: &BTreeSet<ScopeName>, r: &mut Reader) {
+    if !names.iter().all(|name| r.scopes().iter().any(|scope| scope.as_str() == name.0)) {
+        r.fault(setting, "unknown scope; expected scopes of this API");
+    }
+}
+
 /// Query parameters could override host, user and password in the PostgreSQL driver, and it takes
 /// missing parts from its own environment. So the URL must state each part once, in its place.
 pub(super) fn database(setting: &SettingName, url: &SecretString, r: &mut Reader) {
     let production = r.is_production();
-    // Parse errors are not quoted: they could contain the password.
-    let Ok(url) = Url::parse(url.expose_secret()) else {
-        return r.fault(setting, "is not a URL");
-    };
+    let Some(url) = parse_url(setting, url.expose_secret(), r) else { return };
     if !matches!(url.scheme(), "postgres" | "postgresql") || url.host().is_none() {
         r.fault(setting, "must be a postgres:// URL with a host");
     }
@@ -128,18 +138,14 @@ pub(super) fn database(setting: &SettingName, url: &SecretString, r: &mut Reader
 
 /// Query and fragment are refused because options of the Redis client can switch its checks off.
 pub(super) fn quota_store(setting: &SettingName, url: &SecretString, r: &mut Reader) {
-    let production = r.is_production();
-    // Parse errors are not quoted: they could contain the password.
-    let Ok(url) = Url::parse(url.expose_secret()) else {
-        return r.fault(setting, "is not a URL");
-    };
+    let Some(url) = parse_url(setting, url.expose_secret(), r) else { return };
     if !matches!(url.scheme(), "redis" | "rediss") || url.host().is_none() {
         r.fault(setting, "must be a rediss:// or redis:// URL with a host");
     }
     if url.query().is_some() || url.fragment().is_some() {
         r.fault(setting, "must have no query and no fragment");
     }
-    if production && !is_loopback(&url) {
+    if r.is_production() && !is_loopback(&url) {
         if url.scheme() != "rediss" {
             r.fault(setting, "must be rediss:// unless it is on a loopback address");
         }
@@ -153,17 +159,15 @@ pub(super) fn quota_store(setting: &SettingName, url: &SecretString, r: &mut Rea
 
 /// Checks a bearer token for another service, which an attacker must not be able to guess.
 pub(super) fn token(setting: &SettingName, token: &SecretString, r: &mut Reader) {
-    let production = r.is_production();
     let token = token.expose_secret();
-    if production && (token.len() < 16 || secrets::is_guessable(token, "")) {
+    if r.is_production() && (token.len() < 16 || secrets::is_guessable(token, "")) {
         r.fault(setting, "must be random, of 16 characters or more in production");
     }
 }
 
 /// Checks the URL of a service that receives a bearer token.
 pub(super) fn service_url(setting: &SettingName, url: &Url, r: &mut Reader) {
-    let production = r.is_production();
-    if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !production)) {
+    if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !r.is_production())) {
         r.fault(setting, "must be an https URL, or http on a loopback address");
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {

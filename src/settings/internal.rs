@@ -29,6 +29,16 @@ pub enum CertificateName {
     Dns(String),
 }
 
+/// Name of a scope, which `checks.rs` compares with those that the service declares.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScopeName(pub String);
+
+impl AsRef<str> for ScopeName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl CertificateName {
     /// A DNS name.
     #[must_use]

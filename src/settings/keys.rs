@@ -13,8 +13,8 @@ pub struct Keys {
     pub master: MasterKeySettings,
     /// Keys of blind indexes.
     pub index: Arc<IndexKeys>,
-    /// Customers that a person may see in plain text without an event: the burst, and the rate per
-    /// minute.
+    /// Records of personal data that a person may see in plain text without an event: the burst,
+    /// and the rate per minute.
     pub alert_reads_per_minute: u32,
     /// Cache time of a tenant's newest data key.
     pub refresh: Duration,

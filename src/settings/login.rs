@@ -8,12 +8,12 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{
-    Faults, Internal, Reader, SecretRead, environment,
+    Faults, Internal, Reader, SecretRead, ServiceSections, environment,
     row::Setting,
     secrets,
     table::{CommandLogins, KeyRows},
 };
-use crate::{crypto::IndexKeys, domain::ServiceRight};
+use crate::{crypto::IndexKeys, model::ServiceRight};
 
 /// The database URL of one PostgreSQL role.
 #[derive(Clone, Debug)]
@@ -79,12 +79,12 @@ impl RetirementSettings {
 /// Reads the process environment for a command. It may also hold the server's settings, which are
 /// not checked.
 fn load<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> Result<(T, Vec<SecretRead>), Faults> {
-    let mut reader = Reader::new(environment());
+    let mut reader = Reader::new(environment(), ServiceSections::of::<()>(&[]));
     let settings = read(&mut reader);
     if reader.is_production() {
         secrets::check(&mut reader);
         reader.reject_driver_variables();
     }
-    let secrets_read = reader.secrets.reads();
+    let secrets_read = reader.secrets_read();
     Ok((reader.finish(settings)?, secrets_read))
 }

@@ -15,8 +15,10 @@ mod oidc;
 mod quota;
 mod reader;
 mod reference;
-mod row;
+#[doc(hidden)]
+pub mod row;
 mod secrets;
+mod service;
 mod sources;
 mod table;
 mod telemetry;
@@ -26,27 +28,27 @@ mod words;
 
 use std::{collections::BTreeMap, ffi::OsString, thread::available_parallelism};
 
+use crate::telemetry::{Log, Otlp};
+
 pub use claim_matches::ClaimMatch;
-pub use internal::{CertificateName, Internal};
+pub use internal::{CertificateName, Internal, ScopeName};
 pub use keys::Keys;
 pub use login::{LoginSettings, RetirementSettings};
 pub use oidc::ClaimPath;
-use reader::Reader;
-pub use reader::{Fault, Faults};
+pub use reader::{Fault, Faults, Reader};
 pub use reference::{markdown, plain};
 pub use row::{Bounds, Row, Section};
 pub use secrets::{SecretRead, SecretSource, log_secrets_read};
 pub(crate) use secrets::{file_mode_fault, percent_decoded, without_credentials};
+pub use service::{ServiceSections, ServiceSettings};
 pub use sources::{ReloadTicker, Sources};
 pub use table::{
     ApiKeys, Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
     Service, SharedQuota, TABLE, Throttle,
 };
 pub use tls::{Clients, Tls, TlsVersion};
-pub use value::Shape;
+pub use value::{Shape, Value};
 pub use words::{OnStaleFeed, Profile, ProxyHeader};
-
-use crate::telemetry::{Log, Otlp};
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -97,14 +99,14 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the process environment, and the file that `APP_CONFIG` names.
-    pub fn load() -> Result<Self, Faults> {
-        Self::from_variables(environment())
+    pub fn load(service: ServiceSections) -> Result<Self, Faults> {
+        Self::from_variables(environment(), service)
     }
 
     /// Reads the given variables instead of the process environment.
-    pub fn from_variables(variables: BTreeMap<String, String>) -> Result<Self, Faults> {
-        let sources = Sources::new(&variables);
-        let mut reader = Reader::new(variables);
+    pub fn from_variables(variables: BTreeMap<String, String>, service: ServiceSections) -> Result<Self, Faults> {
+        let sources = Sources::new(&variables, service);
+        let mut reader = Reader::new(variables, service);
         let settings = Self::read(&mut reader, sources);
         if reader.is_production() {
             secrets::check(&mut reader);
@@ -113,13 +115,13 @@ impl Settings {
         if let Some(settings) = &settings {
             checks::check(settings, &mut reader);
         }
+        (service.check)(&mut reader);
         reader.reject_unknown_names();
         reader.finish(settings)
     }
 
     /// `None` if a required value is missing or invalid; the reader then has the faults.
     fn read(r: &mut Reader, sources: Sources) -> Option<Self> {
-        let profile = r.profile();
         let http = read_http(r);
         let tls = Tls::read(r);
         let internal = Internal::read(r);
@@ -140,7 +142,7 @@ impl Settings {
         let audit = Audit::read_rows(r, None);
         let incidents = LoginSettings::for_incidents(r, internal.as_ref());
         Some(Self {
-            profile,
+            profile: r.profile,
             http: http?,
             tls,
             internal,
@@ -159,7 +161,7 @@ impl Settings {
             otlp,
             audit: audit?,
             incidents,
-            secrets_read: r.secrets.reads(),
+            secrets_read: r.secrets_read(),
             sources: sources.with_files(r.files_read()),
         })
     }
@@ -168,7 +170,7 @@ impl Settings {
 fn read_http(r: &mut Reader) -> Option<Http> {
     let mut http = Http::read_rows(r, None)?;
     if !r.has(&Http::docs.name()) {
-        http.docs = r.profile() == Profile::Development;
+        http.docs = r.profile == Profile::Development;
     }
     Some(http)
 }

@@ -61,7 +61,8 @@ impl Oidc {
     #[cfg(test)]
     pub(crate) fn from_variables(variables: &[(&str, &str)]) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Self::read(&mut Reader::new(variables.iter().map(owned).collect())).unwrap()
+        Self::read(&mut Reader::new(variables.iter().map(owned).collect(), super::ServiceSections::of::<()>(&[])))
+            .unwrap()
     }
 
     /// All issuers, the first one first.

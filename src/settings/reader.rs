@@ -15,13 +15,14 @@ use config::{Config, Environment, File, FileFormat};
 use zeroize::Zeroizing;
 
 use super::{
-    Profile, TABLE,
+    Profile, ServiceSections,
     files::Files,
     row::{PREFIX, Row, Section, SectionPath, Setting, SettingName, variable},
-    secrets::{SecretRegistry, SecretSource},
+    secrets::{SecretRead, SecretSource},
     table::General,
     value::Value,
 };
+use crate::model::Scope;
 
 /// Variables that the PostgreSQL driver reads for what a URL does not say.
 const DRIVER_VARIABLES: [&str; 6] = ["PGPORT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
@@ -50,7 +51,7 @@ impl Display for Faults {
 }
 
 /// The sources of settings, and the faults found so far.
-pub(super) struct Reader {
+pub struct Reader {
     config: Config,
     faults: Vec<Fault>,
     /// Variables that are set, including those whose value is in a file.
@@ -60,12 +61,20 @@ pub(super) struct Reader {
     foreign_variables: Vec<String>,
     driver_variables: Vec<&'static str>,
     config_path: Option<PathBuf>,
-    profile: Option<Profile>,
-    pub(super) secrets: SecretRegistry,
+    pub(super) profile: Profile,
+    /// The sections of the service.
+    service: ServiceSections,
+    secrets: BTreeMap<String, SecretRead>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("faults", &self.faults).finish_non_exhaustive()
+    }
 }
 
 impl Reader {
-    pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
+    pub(super) fn new(variables: BTreeMap<String, String>, service: ServiceSections) -> Self {
         let mut faults = Vec::new();
         let foreign = variables.keys().filter(|name| name.starts_with(PREFIX) && !is_setting(name)).cloned();
         let foreign_variables = foreign.collect();
@@ -93,7 +102,7 @@ impl Reader {
             config_fault("the file is not valid TOML");
             Config::default()
         });
-        Self {
+        let mut reader = Self {
             config,
             faults,
             variables: names,
@@ -101,16 +110,24 @@ impl Reader {
             foreign_variables,
             driver_variables,
             config_path,
-            profile: None,
-            secrets: SecretRegistry::default(),
-        }
+            profile: Profile::default(),
+            service,
+            secrets: BTreeMap::new(),
+        };
+        reader.profile = reader.read(&General::profile, None).unwrap_or_default();
+        reader
+    }
+
+    /// The scopes that the service declares.
+    pub(super) fn scopes(&self) -> &'static [Scope] {
+        self.service.scopes
     }
 
     /// The value of a setting; `instance` names the further issuer or the service.
     ///
     /// Adds a fault if the value is invalid or a required one is absent. The default replaces an
     /// invalid value, so that later checks find their own faults; `None` if there is no default.
-    pub(super) fn read<T: Value>(&mut self, setting: &Setting<T>, instance: Option<&str>) -> Option<T> {
+    pub fn read<T: Value>(&mut self, setting: &Setting<T>, instance: Option<&str>) -> Option<T> {
         let row = &setting.row;
         let name = row.resolve_name(instance);
         match self.text(&name) {
@@ -130,9 +147,9 @@ impl Reader {
             None => {}
         }
         let inherits = row.inherited && instance.is_some();
-        let inherited = if inherits { self.lookup(&row.resolve_name(None)).ok().flatten() } else { None };
+        let inherited = if inherits { self.text(&row.resolve_name(None)) } else { None };
         let fallback = inherited.and_then(|text| T::parse(&text, row).ok());
-        let fallback = fallback.or_else(|| T::parse(row.default?, row).ok()).or_else(T::absent);
+        let fallback = fallback.or_else(|| T::parse(row.default()?, row).ok()).or_else(T::absent);
         if fallback.is_none() && !self.has(&name) {
             self.fault(&name, "is required");
         }
@@ -164,36 +181,35 @@ impl Reader {
         table.map(|table| table.into_keys().collect()).unwrap_or_default()
     }
 
-    pub(super) fn fault(&mut self, name: &SettingName, message: impl Into<String>) {
-        self.add(Fault { variable: name.variable(), message: message.into() });
+    /// Adds a fault of a setting.
+    pub fn fault(&mut self, name: &SettingName, message: impl Into<String>) {
+        self.add(&name.variable(), message);
     }
 
     /// A setting that is read twice has its fault once.
-    fn add(&mut self, fault: Fault) {
+    pub(super) fn add(&mut self, variable: &str, message: impl Into<String>) {
+        let fault = Fault { variable: variable.to_owned(), message: message.into() };
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }
 
-    /// Read once: an invalid profile is one fault.
-    pub(super) fn profile(&mut self) -> Profile {
-        if let Some(profile) = self.profile {
-            return profile;
-        }
-        let profile = self.read(&General::profile, None).unwrap_or_default();
-        *self.profile.insert(profile)
+    /// Whether unsafe values are faults.
+    #[must_use]
+    pub fn is_production(&self) -> bool {
+        self.profile == Profile::Production
     }
 
-    pub(super) fn is_production(&mut self) -> bool {
-        self.profile() == Profile::Production
+    pub(super) fn secrets_read(&self) -> Vec<SecretRead> {
+        self.secrets.values().cloned().collect()
     }
 
     /// Adds a fault for each variable that could change how the PostgreSQL driver connects, for
     /// example by switching a timeout off.
     pub(super) fn reject_driver_variables(&mut self) {
-        let message = "must not be set in production: the PostgreSQL driver would apply it; unset it";
-        let fault = |name: &&str| Fault { variable: (*name).to_owned(), message: message.to_owned() };
-        self.faults.extend(self.driver_variables.iter().map(fault));
+        for name in std::mem::take(&mut self.driver_variables) {
+            self.add(name, "must not be set in production: the PostgreSQL driver would apply it; unset it");
+        }
     }
 
     /// The settings, unless there is a fault.
@@ -206,25 +222,20 @@ impl Reader {
 
     /// Adds a fault for each name in the sources that no row describes.
     pub(super) fn reject_unknown_names(&mut self) {
-        let rows = || TABLE.iter().flat_map(|section| section.rows);
+        let service = self.service;
+        let rows = move || service.all().flat_map(|section| section.rows);
         let mut present = BTreeSet::new();
         collect_names("", &self.config.cache, &mut present);
-        let unknown = present.iter().filter(|name| !rows().any(|row| row.describes(name)));
-        let mut faults: Vec<Fault> = unknown
-            .map(|name| Fault {
-                variable: variable(name),
-                message: "no such setting; docs/settings.md lists all".to_owned(),
-            })
-            .collect();
-        for name in &self.foreign_variables {
-            let written = name.strip_suffix("_FILE").unwrap_or(name);
+        for name in present.iter().filter(|name| !rows().any(|row| row.describes(name))) {
+            self.add(&variable(name), "no such setting; docs/settings.md lists all");
+        }
+        for name in std::mem::take(&mut self.foreign_variables) {
+            let written = name.strip_suffix("_FILE").unwrap_or(&name);
             let meant = rows().flat_map(Row::variables).find(|known| known.replace("__", "_") == written);
             if let Some(meant) = meant {
-                let message = format!("no such setting; use {meant}");
-                faults.push(Fault { variable: name.clone(), message });
+                self.add(&name, format!("no such setting; use {meant}"));
             }
         }
-        self.faults.append(&mut faults);
     }
 
     fn register_secret(&mut self, name: &SettingName, text: &str) {
@@ -233,29 +244,22 @@ impl Reader {
             (None, Some(file)) if !self.variables.contains(&name.variable()) => SecretSource::Config(file.clone()),
             (None, _) => SecretSource::Environment,
         };
-        self.secrets.register(name, text, source);
+        self.secrets.insert(name.variable(), SecretRead::new(name, text, source));
     }
 
-    /// The text of a setting; adds a fault if there is something that cannot be read.
+    /// The text of a setting; adds a fault if there is something that cannot be read. A fault does
+    /// not quote the path of a file: it may be the secret itself, by mistake.
     fn text(&mut self, name: &SettingName) -> Option<Zeroizing<String>> {
-        self.lookup(name).unwrap_or_else(|fault| {
-            self.add(fault);
-            None
-        })
-    }
-
-    /// A fault does not quote the path of a file: it may be the secret itself, by mistake.
-    fn lookup(&mut self, name: &SettingName) -> Result<Option<Zeroizing<String>>, Fault> {
-        if let Some(read) = self.files.text(name) {
-            let variable = || format!("{}_FILE", name.variable());
-            let message = |error| format!("the file cannot be read: {error}");
-            return read.map(Some).map_err(|error| Fault { variable: variable(), message: message(error) });
+        match (self.files.text(name), self.config.get_string(name.as_str())) {
+            (Some(Ok(text)), _) => return Some(text),
+            (Some(Err(error)), _) => {
+                self.add(&format!("{}_FILE", name.variable()), format!("the file cannot be read: {error}"));
+            }
+            (None, Ok(text)) => return Some(Zeroizing::new(text)),
+            (None, Err(config::ConfigError::NotFound(_))) => {}
+            (None, Err(error)) => self.fault(name, error.to_string()),
         }
-        match self.config.get_string(name.as_str()) {
-            Ok(text) => Ok(Some(Zeroizing::new(text))),
-            Err(config::ConfigError::NotFound(_)) => Ok(None),
-            Err(error) => Err(Fault { variable: name.variable(), message: error.to_string() }),
-        }
+        None
     }
 
     /// The files that were read, including the TOML file.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    TABLE,
+    ServiceSections,
     row::{Row, variable},
 };
 
@@ -21,11 +21,11 @@ Notes: a *secret* is never shown; in production its file must have mode 400 or 4
 setting takes effect without a restart when its file changes, see [secrets.md](secrets.md).
 ";
 
-/// docs/settings.md.
+/// docs/settings.md, with the sections of the service at the end.
 #[must_use]
-pub fn markdown() -> String {
+pub fn markdown(service: ServiceSections) -> String {
     let mut text = INTRODUCTION.to_owned();
-    for section in TABLE {
+    for section in service.all() {
         let _ = write!(text, "\n## {}\n\n", section.title);
         if let Some(prefix) = section.path.instance_prefix {
             let variable = variable(prefix);
@@ -47,9 +47,9 @@ pub fn markdown() -> String {
 
 /// One line per setting: its variable, values and default.
 #[must_use]
-pub fn plain() -> String {
+pub fn plain(service: ServiceSections) -> String {
     let mut text = String::new();
-    for row in TABLE.iter().flat_map(|section| section.rows) {
+    for row in service.all().flat_map(|section| section.rows) {
         for variable in row.variables() {
             let _ = writeln!(text, "{variable:<56} {:<34} default: {}", row.values(), row.default_for_people());
         }

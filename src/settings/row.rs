@@ -20,7 +20,8 @@ const INSTANCE: &str = "<name>";
 pub struct Section {
     /// Heading of the reference page.
     pub title: &'static str,
-    pub(super) path: SectionPath,
+    #[doc(hidden)]
+    pub path: SectionPath,
     /// The settings.
     pub rows: &'static [Row],
 }
@@ -60,24 +61,30 @@ pub struct Bounds {
 /// Prefix of the settings of a section, and the prefix of its named instances, if it has any:
 /// `http`, or `oidc` with `oidc.further.<name>`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SectionPath {
-    pub(super) prefix: &'static str,
-    pub(super) instance_prefix: Option<&'static str>,
+pub struct SectionPath {
+    /// Prefix of settings that exist once.
+    pub prefix: &'static str,
+    /// Prefix of settings that exist once per instance.
+    pub instance_prefix: Option<&'static str>,
 }
 
 /// The dotted name of a setting, such as `http.listen`. Only rows make one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SettingName(String);
+pub struct SettingName(String);
 
 /// A row whose values are of type `T`.
-pub(super) struct Setting<T> {
-    pub(super) row: Row,
+#[derive(Debug)]
+pub struct Setting<T> {
+    /// What operators see.
+    pub row: Row,
     /// Adds faults for a value that is well-formed and unsafe.
     pub(super) check: fn(&SettingName, &T, &mut Reader),
 }
 
 impl<T: Value> Setting<T> {
-    pub(super) const fn new(path: SectionPath, last_part: &'static str, summary: &'static str) -> Self {
+    /// A required setting without bounds.
+    #[must_use]
+    pub const fn new(path: SectionPath, last_part: &'static str, summary: &'static str) -> Self {
         let row = Row {
             path,
             last_part,
@@ -92,22 +99,30 @@ impl<T: Value> Setting<T> {
         Self { row, check: |_, _, _| {} }
     }
 
-    pub(super) const fn default(mut self, text: &'static str) -> Self {
+    /// Sets the value that applies if the setting is absent.
+    #[must_use]
+    pub const fn default(mut self, text: &'static str) -> Self {
         self.row.default = Some(text);
         self
     }
 
-    pub(super) const fn default_text(mut self, text: &'static str) -> Self {
+    /// Describes a default that depends on something else.
+    #[must_use]
+    pub const fn default_text(mut self, text: &'static str) -> Self {
         self.row.default_text = Some(text);
         self
     }
 
-    pub(super) const fn within(mut self, min: &'static str, max: &'static str, unit: &'static str) -> Self {
+    /// Sets the bounds of a number, and its unit.
+    #[must_use]
+    pub const fn within(mut self, min: &'static str, max: &'static str, unit: &'static str) -> Self {
         self.row.bounds = Some(Bounds { min, max, unit });
         self
     }
 
-    pub(super) const fn reloaded(mut self) -> Self {
+    /// Says that a changed file takes effect without a restart (SECRET-04).
+    #[must_use]
+    pub const fn reloaded(mut self) -> Self {
         self.row.reloaded = true;
         self
     }
@@ -117,7 +132,9 @@ impl<T: Value> Setting<T> {
         self
     }
 
-    pub(super) const fn check(mut self, check: fn(&SettingName, &T, &mut Reader)) -> Self {
+    /// Adds a check of well-formed values, which adds faults for unsafe ones.
+    #[must_use]
+    pub const fn check(mut self, check: fn(&SettingName, &T, &mut Reader)) -> Self {
         self.check = check;
         self
     }
@@ -139,6 +156,11 @@ impl Row {
     #[must_use]
     pub fn variables(&self) -> Vec<String> {
         self.patterns().map(|pattern| pattern.variable()).collect()
+    }
+
+    /// The default, with the name of the package in place of `<package>`.
+    pub(super) fn default(&self) -> Option<&'static str> {
+        self.default.map(|text| if text == "<package>" { crate::package::name() } else { text })
     }
 
     pub(super) fn resolve_name(&self, instance: Option<&str>) -> SettingName {
@@ -205,52 +227,48 @@ pub(super) fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_uppercase().replace('.', "__"))
 }
 
-/// Builds, for each section, its struct with documented fields, a [`Setting`] per field (an
-/// associated constant of the field's name), the function `read_rows`, and at the end `TABLE`.
+/// Builds one section: its struct with documented fields, a [`Setting`] per field (an associated
+/// constant of the field's name), and the function `read_rows`.
 ///
 /// `struct` defines the struct and implements `read_rows`. `fill` implements `read_rows` for a
 /// struct of another module; `rows` makes no struct. A row is
 /// `field: type = "last_part".attribute() => check, "summary";`. Fields after `+` are not settings;
 /// `read_rows` takes their values.
-macro_rules! table {
-    ($(
+#[doc(hidden)]
+#[macro_export]
+macro_rules! settings_section {
+    (
         $(#[$meta:meta])*
         $vis:vis $how:ident $name:ident($prefix:literal $(, $instance_prefix:literal)?), $title:literal {
             $($field:ident: $type:ty = $last_part:literal $(.$attribute:ident($($argument:expr),*))* $(=> $check:path)?, $summary:literal;)*
         }
         $(+ { $($(#[$doc:meta])* $extra:ident: $extra_type:ty,)* })?
-    )+) => {
-        $(
-            impl $name {
-                $(
-                    #[expect(non_upper_case_globals, reason = "a row has the name of the field that it fills")]
-                    pub(super) const $field: Setting<$type> =
-                        Setting::new(Self::PATH, $last_part, $summary)$(.$attribute($(concat!($argument)),*))* $(.check($check))?;
-                )*
-                const PATH: SectionPath =
-                    SectionPath { prefix: $prefix, instance_prefix: [$(Some($instance_prefix),)? None][0] };
-                pub(super) const SECTION: Section =
-                    Section { title: $title, path: Self::PATH, rows: &[$(Self::$field.row),*] };
-            }
+    ) => {
+        impl $name {
+            $(
+                #[expect(non_upper_case_globals, reason = "a row has the name of the field that it fills")]
+                pub(super) const $field: $crate::settings::row::Setting<$type> =
+                    $crate::settings::row::Setting::new(Self::PATH, $last_part, $summary)
+                        $(.$attribute($(concat!($argument)),*))* $(.check($check))?;
+            )*
+            const PATH: $crate::settings::row::SectionPath = $crate::settings::row::SectionPath {
+                prefix: $prefix,
+                instance_prefix: [$(Some($instance_prefix),)? None][0],
+            };
+            pub(super) const SECTION: $crate::settings::Section =
+                $crate::settings::Section { title: $title, path: Self::PATH, rows: &[$(Self::$field.row),*] };
+        }
 
-            $crate::settings::row::define! {
-                $how [$(#[$meta])*] [$vis] $name [$($field: $type, $summary;)*] [$($($(#[$doc])* $extra: $extra_type,)*)?]
-            }
-        )+
-
-        /// Every setting there is.
-        pub static TABLE: &[Section] = &[$($name::SECTION),+];
+        $crate::settings_section! {
+            @$how [$(#[$meta])*] [$vis] $name [$($field: $type, $summary;)*] [$($($(#[$doc])* $extra: $extra_type,)*)?]
+        }
     };
-}
-
-/// The struct of a section of [`table!`], and its `read_rows`.
-macro_rules! define {
-    (rows [$($meta:tt)*] [$vis:vis] $name:ident $fields:tt []) => {
+    (@rows [$($meta:tt)*] [$vis:vis] $name:ident $fields:tt []) => {
         $($meta)*
         $vis enum $name {}
     };
     (
-        struct [$($meta:tt)*] [$vis:vis] $name:ident
+        @struct [$($meta:tt)*] [$vis:vis] $name:ident
         [$($field:ident: $type:ty, $summary:literal;)*] [$($(#[$doc:meta])* $extra:ident: $extra_type:ty,)*]
     ) => {
         $($meta)*
@@ -259,18 +277,22 @@ macro_rules! define {
             $(#[doc = $summary] pub $field: $type,)*
             $($(#[$doc])* pub $extra: $extra_type,)*
         }
-        $crate::settings::row::define! {
-            fill [] [$vis] $name [$($field: $type, $summary;)*] [$($(#[$doc])* $extra: $extra_type,)*]
+        $crate::settings_section! {
+            @fill [] [$vis] $name [$($field: $type, $summary;)*] [$($(#[$doc])* $extra: $extra_type,)*]
         }
     };
     (
-        fill [] [$vis:vis] $name:ident
+        @fill [] [$vis:vis] $name:ident
         [$($field:ident: $type:ty, $summary:literal;)*] [$($(#[$doc:meta])* $extra:ident: $extra_type:ty,)*]
     ) => {
         impl $name {
             /// Reads every row, so that the reader has all faults; `None` if a required value is
             /// missing.
-            pub(super) fn read_rows(r: &mut Reader, instance: Option<&str>, $($extra: Option<$extra_type>),*) -> Option<Self> {
+            pub(super) fn read_rows(
+                r: &mut $crate::settings::Reader,
+                instance: Option<&str>,
+                $($extra: Option<$extra_type>),*
+            ) -> Option<Self> {
                 $(let $field = r.read(&Self::$field, instance);)*
                 Some(Self { $($field: $field?,)* $($extra: $extra?,)* })
             }
@@ -278,4 +300,21 @@ macro_rules! define {
     };
 }
 
-pub(super) use {define, table};
+/// The sections of the kernel, and at the end `TABLE`.
+macro_rules! table {
+    ($(
+        $(#[$meta:meta])*
+        $vis:vis $how:ident $name:ident($($path:literal),+), $title:literal { $($rows:tt)* } $(+ { $($extra:tt)* })?
+    )+) => {
+        $(
+            $crate::settings_section! {
+                $(#[$meta])* $vis $how $name($($path),+), $title { $($rows)* } $(+ { $($extra)* })?
+            }
+        )+
+
+        /// Every setting of the kernel.
+        pub static TABLE: &[Section] = &[$($name::SECTION),+];
+    };
+}
+
+pub(super) use table;

@@ -4,7 +4,7 @@
 //! The reader registers every secret here; `serve` and the commands log what was registered.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -37,6 +37,8 @@ pub struct SecretRead {
     pub source: SecretSource,
     /// Changes when the secret does.
     digest: [u8; 32],
+    /// A digest for each secret part; see [`secret_parts`].
+    parts: Vec<[u8; 32]>,
 }
 
 /// Logs a security event for each secret that a component has read.
@@ -46,31 +48,10 @@ pub fn log_secrets_read(component: &str, reads: &[SecretRead]) {
     }
 }
 
-/// Digests of the secrets that were read, by setting.
-#[derive(Default)]
-pub(super) struct SecretRegistry(BTreeMap<SettingName, SecretDigests>);
-
-struct SecretDigests {
-    source: SecretSource,
-    whole: [u8; 32],
-    /// One for each secret part; see [`secret_parts`].
-    parts: Vec<[u8; 32]>,
-}
-
-impl SecretRegistry {
-    pub(super) fn register(&mut self, setting: &SettingName, text: &str, source: SecretSource) {
+impl SecretRead {
+    pub(super) fn new(setting: &SettingName, text: &str, source: SecretSource) -> Self {
         let parts = secret_parts(text).into_iter().map(|part| sha256(part.as_bytes())).collect();
-        self.0.insert(setting.clone(), SecretDigests { source, whole: sha256(text.as_bytes()), parts });
-    }
-
-    /// The secrets that were read.
-    pub(super) fn reads(&self) -> Vec<SecretRead> {
-        let read = |(setting, secret): (&SettingName, &SecretDigests)| SecretRead {
-            setting: setting.variable(),
-            source: secret.source.clone(),
-            digest: secret.whole,
-        };
-        self.0.iter().map(read).collect()
+        Self { setting: setting.variable(), source, digest: sha256(text.as_bytes()), parts }
     }
 }
 
@@ -89,20 +70,19 @@ fn secret_parts(text: &str) -> Vec<Zeroizing<String>> {
 /// Adds a fault for each secret that another setting also has, and for each file of secrets that
 /// users other than its owner and group can access.
 pub(super) fn check(r: &mut Reader) {
-    let mut faults = Vec::new();
-    for (setting, secret) in &r.secrets.0 {
-        let same = |(other, theirs): &(&SettingName, &SecretDigests)| {
-            *other != setting && secret.parts.iter().any(|part| theirs.parts.contains(part))
+    let secrets = r.secrets_read();
+    for secret in &secrets {
+        let is_same = |other: &&SecretRead| {
+            other.setting != secret.setting && secret.parts.iter().any(|part| other.parts.contains(part))
         };
-        if let Some((other, _)) = r.secrets.0.iter().find(same) {
-            faults.push((setting.clone(), format!("is the same secret as in {other}; generate a separate one")));
+        if let Some(SecretRead { setting, .. }) = secrets.iter().find(is_same) {
+            r.add(&secret.setting, format!("is the same secret as in {setting}; generate a separate one"));
         }
-        if let SecretSource::File(path) | SecretSource::Config(path) = &secret.source {
-            faults.extend(file_mode_fault(path).map(|fault| (setting.clone(), fault)));
+        if let SecretSource::File(path) | SecretSource::Config(path) = &secret.source
+            && let Some(fault) = file_mode_fault(path)
+        {
+            r.add(&secret.setting, fault);
         }
-    }
-    for (setting, fault) in faults {
-        r.fault(&setting, fault);
     }
 }
 
@@ -144,7 +124,7 @@ pub(super) fn is_guessable(password: &str, login: &str) -> bool {
         || (!login.is_empty() && lower.contains(&login.to_lowercase()))
 }
 
-/// Without the digest, from which a weak secret could be guessed.
+/// Without the digests, from which a weak secret could be guessed.
 impl fmt::Debug for SecretRead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} from {}", self.setting, self.source)
@@ -158,36 +138,5 @@ impl fmt::Display for SecretSource {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Config(path) => write!(f, "configuration {}", path.display()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secret_03_secret_parts_of_a_setting_are_found() {
-        let parts = |text: &str| secret_parts(text).iter().map(|part| part.to_string()).collect::<Vec<_>>();
-        assert_eq!(parts(&["postgres://app_writer:", "p%2Cw", "@db/app"].concat()), ["p,w"]);
-        assert_eq!(parts("rediss://cache"), Vec::<String>::new());
-        assert_eq!(parts(" 2:AAA=, 1:BBB= "), ["AAA=", "BBB="]);
-        assert_eq!(parts("AAA=\n"), ["AAA="]);
-    }
-
-    #[test]
-    fn secret_03_common_passwords_are_guessable() {
-        for bad in [
-            "Changeme-20261125",
-            "xPASSWORDx0123456",
-            "app_writer_7f3a9c",
-            "aaaaaaaaaaaaaaaaaaaa",
-            "1212121234343434",
-            "abcdeabcdeabcdeabcde",
-        ] {
-            assert!(is_guessable(bad, "app_writer"), "{bad}");
-            assert!(is_guessable(bad, "App_Writer"), "{bad}");
-        }
-        assert!(!is_guessable("abcdefabcdefabcdef", "app_writer"));
-        assert!(!is_guessable("0123456789abcdef", "app_writer") && !is_guessable("v7Qm2xK9-tR4w_Zp", ""));
     }
 }

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::{Faults, Settings};
+use super::{Faults, Reader, ServiceSections, ServiceSettings, Settings};
 use crate::crypto::sha256;
 
 /// Shortest time between two reloads.
@@ -18,6 +18,8 @@ pub struct Sources {
     variables: Arc<BTreeMap<String, SecretString>>,
     /// The files that were read.
     files: Arc<[PathBuf]>,
+    /// The settings of the service, which have the same sources.
+    service: ServiceSections,
     /// Notified when the files are to be checked at once.
     notify: watch::Sender<()>,
 }
@@ -30,10 +32,15 @@ pub struct ReloadTicker {
 }
 
 impl Sources {
-    pub(super) fn new(variables: &BTreeMap<String, String>) -> Self {
+    pub(super) fn new(variables: &BTreeMap<String, String>, service: ServiceSections) -> Self {
         let variables = variables.iter().filter(|(name, _)| name.starts_with("APP_"));
         let variables = variables.map(|(name, value)| (name.clone(), SecretString::from(value.as_str())));
-        Self { variables: Arc::new(variables.collect()), files: Arc::default(), notify: watch::Sender::new(()) }
+        Self {
+            variables: Arc::new(variables.collect()),
+            files: Arc::default(),
+            service,
+            notify: watch::Sender::new(()),
+        }
     }
 
     pub(super) fn with_files(self, files: Vec<PathBuf>) -> Self {
@@ -42,9 +49,19 @@ impl Sources {
 
     /// Reads the settings again; files may have changed.
     pub fn read(&self) -> Result<Settings, Faults> {
+        Settings::from_variables(self.variables(), self.service)
+    }
+
+    /// Reads the settings of the service. [`Settings::load`] has reported their faults.
+    pub fn read_service<S: ServiceSettings>(&self) -> Result<S, Faults> {
+        let mut reader = Reader::new(self.variables(), self.service);
+        let settings = S::read(&mut reader);
+        reader.finish(settings)
+    }
+
+    fn variables(&self) -> BTreeMap<String, String> {
         let variables = self.variables.iter();
-        let variables = variables.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()));
-        Settings::from_variables(variables.collect())
+        variables.map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
     }
 
     /// Makes every ticker fire now.

@@ -11,12 +11,12 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Reader, TlsVersion, checks,
-    row::{Section, SectionPath, Setting, table},
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, checks,
+    row::{Section, table},
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
-    domain::{Network, Scope, ServiceRight, TenantId},
+    model::{Network, ServiceRight, TenantId},
     telemetry::{Log, LogFilter, LogFormat, Otlp},
 };
 
@@ -97,7 +97,7 @@ table! {
             "What the service may call besides the operations of the API.";
         tenant: Option<TenantId> = "tenant",
             "Tenant for which the service calls the API as itself. Without it, the service needs a user's token for every call.";
-        scopes: BTreeSet<Scope> = "scopes",
+        scopes: BTreeSet<ScopeName> = "scopes" => checks::scopes,
             "Scopes of those calls.";
     }
     + {
@@ -245,7 +245,7 @@ table! {
             "`rediss://[user]:password@host[:port][/database]`, or `redis://…` without TLS: a Redis or Valkey (not a cluster) in which all replicas count.";
         authorities: Option<PathBuf> = "redis_ca_path".default_text("those of the system"),
             "PEM file of authorities for its certificate.";
-        prefix: String = "redis_prefix".default(env!("CARGO_PKG_NAME")).default_text("the package's name") => checks::quota_prefix,
+        prefix: String = "redis_prefix".default("<package>").default_text("the package's name") => checks::quota_prefix,
             "Prefix of the names of its keys: the same for all replicas, and different for other services in the same store.";
         timeout: Duration = "redis_timeout_ms".default(250).within(1, 5_000, "ms"),
             "Time that a request waits for an answer. After one timeout, no request waits until the store answers again.";
@@ -270,7 +270,7 @@ table! {
         index: Arc<IndexKeys> = "index".reloaded(),
             "Keys of blind indexes in the same form. The first indexes new rows.";
         alert_reads_per_minute: u32 = "alert_reads_per_minute".default(300).within(1, 1_000_000, ""),
-            "Customers that a person may see in plain text at one replica: the burst, and the rate per minute. More raises a security event (CRYPTO-07).";
+            "Records of personal data that a person may see in plain text at one replica: the burst, and the rate per minute. More raises a security event (CRYPTO-07).";
         refresh: Duration = "refresh_ms".default(5_000).within(1, 3_600_000, "ms"),
             "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";
     }
@@ -280,7 +280,7 @@ table! {
             "`https://vault.example.com:8200`, or the `http://` address of an agent on a loopback address.";
         token: SecretString = "token".reloaded() => checks::token,
             "Token that may `update` `<mount>/encrypt/<key>` and `<mount>/decrypt/<key>`, and nothing else.";
-        key: String = "key".default(env!("CARGO_PKG_NAME")).default_text("the package's name") => checks::vault_key,
+        key: String = "key".default("<package>").default_text("the package's name") => checks::vault_key,
             "Name of a key of an AEAD type such as `aes256-gcm96`.";
         mount: String = "mount".default("transit") => checks::vault_mount, "Path at which the Transit engine is mounted.";
         namespace: Option<String> = "namespace", "Vault namespace.";

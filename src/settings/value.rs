@@ -8,10 +8,12 @@ use std::{
 use secrecy::SecretString;
 use url::Url;
 
-use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, TlsVersion, row::Row};
+use super::{
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, row::Row,
+};
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
-    domain::{Network, Scope, ServiceRight, TenantId},
+    model::{Network, ServiceRight, TenantId},
     telemetry::{LogFilter, LogFormat},
 };
 
@@ -45,13 +47,18 @@ impl Shape {
 }
 
 /// A type that a setting can have.
-pub(super) trait Value: Sized {
+pub trait Value: Sized {
+    /// What the table says about the type.
     const SHAPE: Shape;
 
-    /// Parses the text of a setting. The error says what is expected and never quotes a secret.
+    /// Parses the text of a setting.
+    ///
+    /// # Errors
+    /// What is expected. It never quotes a secret.
     fn parse(text: &str, row: &Row) -> Result<Self, String>;
 
     /// The value of an absent setting; `None` if it is required.
+    #[must_use]
     fn absent() -> Option<Self> {
         None
     }
@@ -194,7 +201,7 @@ texts! {
     of "network or address": Network = str::parse::<Network>;
     of "address and port": SocketAddr = parse("an address and a port, such as `127.0.0.1:8080`");
     of "URL": Url = parse("a URL, such as `https://example.com`");
-    of "scope": Scope = parse("scopes of this API");
+    of "scope": ScopeName = |text: &str| Ok::<_, Infallible>(ScopeName(text.into()));
     of "UUID": TenantId = parse("the UUID of a tenant");
     of "directives": LogFilter = parse("directives, such as `info,sqlx=warn`");
     secret "text": SecretString = |text: &str| Ok::<_, Infallible>(text.into());

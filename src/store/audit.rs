@@ -4,93 +4,110 @@
 //! event per object, and a line in the log. [`WriteTx`] has no other public way to commit. The
 //! handlers of `api/` call this; `maintenance` seals the trail.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::atomic::Ordering};
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, WriteTx, keyset::clamp_time};
+use super::{Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset::clamp_time};
 use crate::{
-    authz::{
-        Action, Change, Permit,
-        actions::{CreateExport, ListAuditEvents},
-    },
+    authz::{Action, Change, Permit, actions::ListAuditEvents},
     db::{DbError, TracingExecutor},
-    domain::{AuditEvent, AuditEventId, TenantId},
+    model::{AuditEvent, AuditEventId, TenantId},
     telemetry::{TraceId, event},
 };
 
 /// The audit event of a permitted change, before it is written (LOG-05).
 #[derive(Debug)]
-pub(super) struct AuditRecord<'p> {
-    pub(super) tenant: TenantId,
+pub(super) struct AuditRecord {
     pub(super) id: Uuid,
-    pub(super) subject: &'p str,
-    pub(super) client: &'p str,
-    pub(super) action: &'p str,
+    pub(super) action: &'static str,
     pub(super) object: String,
-    pub(super) trace_id: String,
 }
 
-impl<'p> AuditRecord<'p> {
-    pub(super) fn new<A: Action>(permit: &'p Permit<A>, action: &'p str, object: impl Display) -> Self {
-        let principal = permit.principal();
-        Self {
-            tenant: permit.tenant(),
-            id: AuditEventId::generate().uuid(),
-            subject: principal.subject(),
-            client: principal.client(),
-            action,
-            object: object.to_string(),
-            trace_id: TraceId::current().map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        }
-    }
-
-    /// Writes the event in the current transaction, which is confined to the event's tenant.
-    async fn insert(&self, connection: TracingExecutor<'_>) -> Result<(), DbError> {
-        sqlx::query!(
-            "select note_audit_event($1, $2, $3, $4, $5, $6, $7)",
-            self.tenant.uuid(),
-            self.id,
-            self.subject,
-            self.client,
-            self.action,
-            self.object,
-            self.trace_id
-        )
-        .execute(connection)
-        .await?;
-        Ok(())
+impl AuditRecord {
+    pub(super) fn new<A: Action>(_: &Permit<A>, action: &'static str, object: impl Display) -> Self {
+        Self { id: AuditEventId::generate().uuid(), action, object: object.to_string() }
     }
 
     /// Logs the change. To be called after the commit.
-    pub(super) fn log(&self) {
-        event::data_changed(self.subject, &self.tenant.to_string(), self.action, &self.object);
+    pub(super) fn log<A: Action>(&self, permit: &Permit<A>) {
+        let principal = permit.principal();
+        event::data_changed(principal.subject(), &permit.tenant().to_string(), self.action, &self.object);
     }
 }
 
-impl<A: Change> WriteTx<A> {
-    /// Writes an audit event, commits, and logs the change. The response may be sent only after
-    /// this has succeeded.
-    pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), DbError> {
-        self.commit_with(permit, object, &[]).await
-    }
+/// The trace id of the request, for its audit events.
+pub(super) fn trace_id() -> String {
+    TraceId::current().map(|id| id.as_str().to_owned()).unwrap_or_default()
+}
 
-    /// Commits as [`commit`](Self::commit) does, for a change of more than the permit's object.
-    /// `more` has an action and an object for each further audit event.
-    pub async fn commit_with(
-        mut self,
+impl<A: Change> WriteTx<A, Unkeyed> {
+    /// Writes the audit event, commits, and logs the change. There is no other way to commit. The
+    /// response may be sent only after this has succeeded.
+    pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), DbError> {
+        self.finish(permit, object, None).await
+    }
+}
+
+impl<A: Change> WriteTx<A, Keyed> {
+    /// Commits with the audit event, and stores the response for retries if the request has a key.
+    pub async fn commit(
+        self,
         permit: &Permit<A>,
         object: impl Display,
-        more: &[(&'static str, String)],
+        response: &StoredResponse,
     ) -> Result<(), DbError> {
-        let more = more.iter().map(|(action, object)| AuditRecord::new(permit, action, object));
-        let records: Vec<_> = std::iter::once(AuditRecord::new(permit, permit.audit(), object)).chain(more).collect();
-        for record in &records {
-            record.insert(self.connection()).await?;
+        self.finish(permit, object, Some(response)).await
+    }
+}
+
+impl<A: Change, K> WriteTx<A, K> {
+    async fn finish(
+        self,
+        permit: &Permit<A>,
+        object: impl Display,
+        response: Option<&StoredResponse>,
+    ) -> Result<(), DbError> {
+        if permit.tenant() != self.tenant() || self.open.is_refused.load(Ordering::Relaxed) {
+            return Err(DbError::Misuse("the permit is for another tenant, or a change was refused before"));
         }
-        self.commit_unaudited().await?;
-        records.iter().for_each(AuditRecord::log);
+        let Self { open, request, further, .. } = self;
+        let mut records = vec![AuditRecord::new(permit, permit.audit(), object)];
+        records.append(&mut further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let ids: Vec<Uuid> = records.iter().map(|record| record.id).collect();
+        let actions: Vec<String> = records.iter().map(|record| record.action.to_owned()).collect();
+        let objects: Vec<String> = records.iter().map(|record| record.object.clone()).collect();
+        let stored = request.as_ref().zip(response);
+        sqlx::query!(
+            "with stored_response as (
+                 insert into palisade.idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
+                                               created_at, expires_at)
+                 select $1, $2, $3, $8, $9, $10, $11, $12, $13, $14 where $9::text is not null
+             )
+             select palisade.record_audit_event($1, e.id, $2, $3, e.action, e.object, $7)
+             from unnest($4::uuid[], $5::text[], $6::text[]) as e (id, action, object)",
+            permit.tenant().uuid(),
+            permit.principal().subject(),
+            permit.principal().client(),
+            &ids,
+            &actions,
+            &objects,
+            trace_id(),
+            A::row().operation,
+            stored.map(|(request, _)| request.key.as_str()),
+            stored.map(|(request, _)| request.fingerprint.as_slice()),
+            stored.map(|(_, response)| response.body.as_str()),
+            stored.and_then(|(_, response)| response.location.as_deref()),
+            stored.map(|(request, _)| request.at),
+            stored.map(|(request, _)| request.expires_at)
+        )
+        .execute(TracingExecutor(&mut *open.connection().await))
+        .await?;
+        open.commit().await?;
+        for record in &records {
+            record.log(permit);
+        }
         Ok(())
     }
 }
@@ -132,59 +149,62 @@ impl From<EventRow> for AuditEvent {
     }
 }
 
-impl ReadTx<ListAuditEvents> {
-    /// Reads a page of at most `limit` events after `from`, newest first.
+/// A page of events of the tenant in `t`, newest first. `$filter` is a further condition.
+macro_rules! select_events {
+    ($filter:tt, $($argument:expr),+ $(,)?) => {
+        sqlx::query_as!(
+            EventRow,
+            "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select q.* from t, lateral (
+                 select tenant_id, id, at, subject, client, action, object, trace_id, reason from palisade.audit_events
+                 where tenant_id = t.tenant and at >= $2 and (at, id) < ($3, $4) " + $filter
+                + " order by at desc, id desc limit $5 offset 0) q",
+            $($argument),+
+        )
+    };
+}
+
+impl Database {
+    /// Reads a page of at most `limit` events after `from`, newest first, in one message.
     pub async fn audit_events(
-        &mut self,
+        &self,
+        permit: &Permit<ListAuditEvents>,
         from: Position,
         filter: &AuditFilter,
         limit: i64,
     ) -> Result<Vec<AuditEvent>, DbError> {
-        let tenant = self.tenant().uuid();
+        let tenant = permit.tenant().uuid();
         let since = clamp_time(filter.from.unwrap_or_default());
+        let mut connection = self.reader.connection().await?;
+        let executor = TracingExecutor(&mut connection);
         // One statement per combination of filters, so that each has its own plan and index.
         let rows = match &filter.object {
-            None => {
-                sqlx::query_as!(
-                    EventRow,
-                    "select tenant_id, id, at, subject, client, action, object, trace_id, reason from audit_events
-                     where tenant_id = $1 and at >= $2 and (at, id) < ($3, $4) order by at desc, id desc limit $5",
-                    tenant,
-                    since,
-                    from.time(),
-                    from.id,
-                    limit
-                )
-                .fetch_all(self.connection())
-                .await?
-            }
+            None => select_events!("", tenant, since, from.time(), from.id, limit).fetch_all(executor).await?,
             Some(object) => {
-                sqlx::query_as!(
-                    EventRow,
-                    "select tenant_id, id, at, subject, client, action, object, trace_id, reason from audit_events
-                     where tenant_id = $1 and object = $6 and at >= $2 and (at, id) < ($3, $4)
-                     order by at desc, id desc limit $5",
-                    tenant,
-                    since,
-                    from.time(),
-                    from.id,
-                    limit,
-                    object
-                )
-                .fetch_all(self.connection())
-                .await?
+                select_events!("and object = $6", tenant, since, from.time(), from.id, limit, object)
+                    .fetch_all(executor)
+                    .await?
             }
         };
         Ok(rows.into_iter().map(AuditEvent::from).collect())
     }
-}
 
-impl Database {
-    /// Writes the audit event of an export before its first row. It has its own transaction, since
-    /// an export changes nothing.
-    pub async fn record_export(&self, permit: &Permit<CreateExport>, object: &str) -> Result<(), DbError> {
-        let mut tx = self.writer.begin("begin", permit.tenant()).await?;
-        AuditRecord::new(permit, permit.audit(), object).insert(TracingExecutor(&mut tx)).await?;
-        Ok(tx.commit().await?)
+    /// Writes the audit event of an action that changes nothing, such as an export, in one message.
+    pub async fn record<A: Action>(&self, permit: &Permit<A>, object: &str) -> Result<(), DbError> {
+        let record = AuditRecord::new(permit, permit.audit(), object);
+        sqlx::query!(
+            "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select palisade.record_audit_event(t.tenant, $2, $3, $4, $5, $6, $7) from t",
+            permit.tenant().uuid(),
+            record.id,
+            permit.principal().subject(),
+            permit.principal().client(),
+            record.action,
+            record.object,
+            trace_id()
+        )
+        .execute(TracingExecutor(&mut *self.writer.connection().await?))
+        .await?;
+        Ok(())
     }
 }

@@ -1,32 +1,21 @@
 //! SQL of exports: the orders and invoices of a period, page by page (CRYPTO-09).
 //!
 //! In: the permit of the export, a period and a position. Out: counts for the row limit, and pages
-//! in keyset pagination. Each page is a separate transaction, so a slow client holds no
-//! connection. `api/exports` calls this.
+//! in keyset pagination. Each page is one message, so a slow client holds no connection. `api/exports` calls this.
 
 use chrono::{DateTime, Utc};
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Database, Position,
-    keyset::clamp_time,
-    orders::{LineRow, OrderRow, select_orders},
+    Database, Json, Period, Position, clamp_time,
+    orders::{LineRow, OrderRow, orders},
 };
 use crate::{
-    authz::{Permit, actions::CreateExport},
+    access::actions::CreateExport,
+    authz::Permit,
     db::{DbError, parse_stored},
     domain::{Currency, InvoiceStatus, Order},
 };
-
-/// A half-open interval of time.
-#[derive(Clone, Copy, Debug)]
-pub struct Period {
-    /// Start, inclusive.
-    pub from: DateTime<Utc>,
-    /// End, exclusive.
-    pub to: DateTime<Utc>,
-}
 
 /// An invoice without its lines, as an export holds it.
 #[derive(Clone, Debug)]
@@ -89,94 +78,91 @@ impl TryFrom<InvoiceRow> for ExportedInvoice {
     }
 }
 
-impl Database {
-    /// Counts the orders of a period, up to `limit`.
-    pub async fn count_orders(
-        &self,
-        permit: &Permit<CreateExport>,
-        period: Period,
-        limit: i64,
-    ) -> Result<i64, DbError> {
-        let tenant = permit.tenant().uuid();
-        let mut tx = self.read(permit).await?;
-        let count = sqlx::query_scalar!(
-            r#"select count(*) as "count!" from (
-                   select from orders where tenant_id = $1 and created_at >= $2 and created_at < $3 limit $4) o"#,
-            tenant,
-            clamp_time(period.from),
-            clamp_time(period.to),
-            limit
-        );
-        Ok(count.fetch_one(tx.connection()).await?)
-    }
+struct CountRow {
+    count: i64,
+}
 
-    /// Counts the invoices of a period, up to `limit`.
-    pub async fn count_invoices(
-        &self,
-        permit: &Permit<CreateExport>,
-        period: Period,
-        limit: i64,
-    ) -> Result<i64, DbError> {
-        let tenant = permit.tenant().uuid();
-        let mut tx = self.read(permit).await?;
-        let count = sqlx::query_scalar!(
-            r#"select count(*) as "count!" from (
-                   select from invoices where tenant_id = $1 and issued_at >= $2 and issued_at < $3 limit $4) i"#,
-            tenant,
-            clamp_time(period.from),
-            clamp_time(period.to),
-            limit
-        );
-        Ok(count.fetch_one(tx.connection()).await?)
-    }
+/// Counts the orders of a period, up to `limit`.
+pub async fn count_orders(
+    database: &Database,
+    permit: &Permit<CreateExport>,
+    period: Period,
+    limit: i64,
+) -> Result<i64, DbError> {
+    let statement = crate::read_one!(
+        permit,
+        CountRow,
+        r#"select count(*) as "count!" from (
+               select from orders where tenant_id = t.tenant and created_at >= $2 and created_at < $3 limit $4) o"#,
+        clamp_time(period.from),
+        clamp_time(period.to),
+        limit
+    );
+    Ok(database.read_one(permit, statement).await?.map_or(0, |row| row.count))
+}
 
-    /// Reads a page of at most `limit` orders after `position`, created at `from` or later, newest
-    /// first.
-    pub async fn orders_from(
-        &self,
-        permit: &Permit<CreateExport>,
-        from: DateTime<Utc>,
-        position: Position,
-        limit: i64,
-    ) -> Result<Vec<Order>, DbError> {
-        let tenant = permit.tenant().uuid();
-        let mut tx = self.read(permit).await?;
-        let rows = select_orders!(
-            ["order_documents where tenant_id = $1 and created_at >= $2 and (created_at, id) < ($3, $4)
-              order by created_at desc, id desc limit $5"],
-            tenant,
-            clamp_time(from),
-            position.time(),
-            position.id,
-            limit
-        );
-        rows.fetch_all(tx.connection()).await?.into_iter().map(Order::try_from).collect()
-    }
+/// Counts the invoices of a period, up to `limit`.
+pub async fn count_invoices(
+    database: &Database,
+    permit: &Permit<CreateExport>,
+    period: Period,
+    limit: i64,
+) -> Result<i64, DbError> {
+    let statement = crate::read_one!(
+        permit,
+        CountRow,
+        r#"select count(*) as "count!" from (
+               select from invoices where tenant_id = t.tenant and issued_at >= $2 and issued_at < $3 limit $4) i"#,
+        clamp_time(period.from),
+        clamp_time(period.to),
+        limit
+    );
+    Ok(database.read_one(permit, statement).await?.map_or(0, |row| row.count))
+}
 
-    /// Reads a page of at most `limit` invoices after `position`, issued at `from` or later, newest
-    /// first.
-    pub async fn invoices_from(
-        &self,
-        permit: &Permit<CreateExport>,
-        from: DateTime<Utc>,
-        position: Position,
-        limit: i64,
-    ) -> Result<Vec<ExportedInvoice>, DbError> {
-        let tenant = permit.tenant().uuid();
-        let mut tx = self.read(permit).await?;
-        let rows = sqlx::query_as!(
-            InvoiceRow,
-            "select id, number, order_id, status, total_currency, total_amount, paid_amount, refunded_amount, issued_by,
-                    issued_at, updated_at
-             from invoices
-             where tenant_id = $1 and issued_at >= $2 and (issued_at, id) < ($3, $4)
-             order by issued_at desc, id desc limit $5",
-            tenant,
-            clamp_time(from),
-            position.time(),
-            position.id,
-            limit
-        );
-        rows.fetch_all(tx.connection()).await?.into_iter().map(ExportedInvoice::try_from).collect()
-    }
+/// Reads a page of at most `limit` orders after `position`, created at `from` or later, newest
+/// first.
+pub async fn orders(
+    database: &Database,
+    permit: &Permit<CreateExport>,
+    from: DateTime<Utc>,
+    position: Position,
+    limit: i64,
+) -> Result<Vec<Order>, DbError> {
+    let statement = orders!(
+        read_one,
+        permit,
+        ["order_documents where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4)
+          order by created_at desc, id desc limit $5"],
+        clamp_time(from),
+        position.time(),
+        position.id,
+        limit
+    );
+    database.read_page(permit, statement).await?.into_iter().map(Order::try_from).collect()
+}
+
+/// Reads a page of at most `limit` invoices after `position`, issued at `from` or later, newest
+/// first.
+pub async fn invoices(
+    database: &Database,
+    permit: &Permit<CreateExport>,
+    from: DateTime<Utc>,
+    position: Position,
+    limit: i64,
+) -> Result<Vec<ExportedInvoice>, DbError> {
+    let statement = crate::read_one!(
+        permit,
+        InvoiceRow,
+        "select id, number, order_id, status, total_currency, total_amount, paid_amount, refunded_amount, issued_by,
+                issued_at, updated_at
+         from invoices
+         where tenant_id = t.tenant and issued_at >= $2 and (issued_at, id) < ($3, $4)
+         order by issued_at desc, id desc limit $5",
+        clamp_time(from),
+        position.time(),
+        position.id,
+        limit
+    );
+    database.read_page(permit, statement).await?.into_iter().map(ExportedInvoice::try_from).collect()
 }

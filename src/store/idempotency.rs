@@ -1,19 +1,20 @@
 //! Stored responses of requests with an `Idempotency-Key` (home of INPUT-10 and FAIL-03).
 //!
-//! An operation looks its key up ([`StoredOutcome`]), processes the request if the outcome is
-//! `None`, and stores the response in the transaction of the change: a crash leaves both or
-//! neither. Responses are stored by tenant, subject, client, operation and key, and only for
-//! successful requests.
+//! An operation claims or looks up its key, processes the request if the key is unused, and stores
+//! the response in the transaction of the change: a crash leaves both or neither. Responses are
+//! stored by tenant, subject, client, operation and key, and only for successful requests.
 //!
 //! Of two concurrent requests with the same key, one commits. The other fails on the advisory lock
 //! or on the primary key, and changes nothing ([`DbError::InFlight`], 409).
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
-use super::{SingleStatement, WriteTx};
+use super::{Database, Keyed, Lockable, ObjectPermit, SingleStatement, WriteTx};
 use crate::{
     authz::{Change, Permit},
-    db::DbError,
+    crypto::hex,
+    db::{DbError, TracingExecutor},
 };
 
 /// A request with an idempotency key, as the store compares it with earlier ones.
@@ -45,107 +46,176 @@ impl std::fmt::Debug for StoredResponse {
     }
 }
 
-/// Result of looking up an idempotency key.
+/// What an earlier request with the same idempotency key left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoredOutcome {
-    /// The key is unused: process the request.
-    None,
     /// A retry: return the stored response, change nothing.
     Replay(StoredResponse),
     /// The key was used for another request.
     Mismatch,
-    /// A retry whose stored response was erased with the customer's personal data.
+    /// A retry whose stored response was erased with personal data.
     Erased,
 }
 
+/// The row of an idempotency key, as `read_inputs!` reads it. [`KeyLookup::outcome`] interprets it.
+#[derive(Debug, Deserialize)]
+pub struct StoredColumns {
+    fingerprint: String,
+    body: Option<String>,
+    location: Option<String>,
+}
+
+/// Result of claiming an idempotency key.
+#[derive(Debug)]
+pub enum Claim<A> {
+    /// The key is unused, or there is none: process the request in this transaction.
+    New(WriteTx<A, Keyed>),
+    /// The key was used: change nothing.
+    Used(StoredOutcome),
+}
+
 impl StoredOutcome {
-    /// Interprets the columns of a left join: without a fingerprint there is no row for the key.
-    pub(super) fn from_columns(
-        request: &KeyedRequest,
-        fingerprint: Option<Vec<u8>>,
-        body: Option<String>,
-        location: Option<String>,
-    ) -> Self {
-        match (fingerprint, body) {
-            (None, _) => Self::None,
-            (Some(fingerprint), _) if fingerprint != request.fingerprint => Self::Mismatch,
-            (Some(_), Some(body)) => Self::Replay(StoredResponse { body, location }),
-            (Some(_), None) => Self::Erased,
+    fn new(is_same: bool, body: Option<String>, location: Option<String>) -> Self {
+        match body {
+            _ if !is_same => Self::Mismatch,
+            Some(body) => Self::Replay(StoredResponse { body, location }),
+            None => Self::Erased,
         }
+    }
+}
+
+/// The arguments with which `read_inputs!` looks an idempotency key up.
+#[derive(Debug)]
+pub struct KeyLookup<'p> {
+    subject: &'p str,
+    client: &'p str,
+    operation: &'static str,
+    request: Option<&'p KeyedRequest>,
+}
+
+impl<'p> KeyLookup<'p> {
+    /// A look-up for the caller and the operation of the permit.
+    #[must_use]
+    pub fn new<A: Change>(permit: &'p Permit<A>, request: Option<&'p KeyedRequest>) -> Self {
+        let principal = permit.principal();
+        Self { subject: principal.subject(), client: principal.client(), operation: A::row().operation, request }
+    }
+
+    /// What an earlier request left; `None` if the key is unused.
+    #[must_use]
+    pub fn outcome(&self, stored: Option<StoredColumns>) -> Option<StoredOutcome> {
+        let (request, stored) = self.request.zip(stored)?;
+        let is_same = stored.fingerprint == hex(&request.fingerprint);
+        Some(StoredOutcome::new(is_same, stored.body, stored.location))
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.subject
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn client(&self) -> &str {
+        self.client
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        self.operation
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.request.map(|request| request.key.as_str())
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn at(&self) -> Option<DateTime<Utc>> {
+        self.request.map(|request| request.at)
     }
 }
 
 impl<A: Change> SingleStatement<A> {
-    /// Looks the key up in one message, without a transaction and without a lock.
+    /// Looks the key up in one message, without a transaction and without a lock. `None` if it is
+    /// unused.
     pub async fn stored_outcome(
         &mut self,
         permit: &Permit<A>,
         request: &KeyedRequest,
-    ) -> Result<StoredOutcome, DbError> {
+    ) -> Result<Option<StoredOutcome>, DbError> {
         let row = sqlx::query!(
             r#"select fingerprint as "fingerprint!", body, location
-               from read_earlier_answer($1, $2, $3, $4, $5, $6)"#,
+               from palisade.read_stored_response($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),
-            A::OPERATION,
+            A::row().operation,
             request.key,
             request.at
         )
-        .fetch_optional(self.connection())
+        .fetch_optional(TracingExecutor(&mut self.connection))
         .await?;
-        Ok(row.map_or(StoredOutcome::None, |row| {
-            StoredOutcome::from_columns(request, Some(row.fingerprint), row.body, row.location)
-        }))
+        Ok(row.map(|row| StoredOutcome::new(row.fingerprint == request.fingerprint, row.body, row.location)))
     }
 }
 
-impl<A: Change> WriteTx<A> {
-    /// Looks the key up and locks it until the transaction ends.
+impl Database {
+    /// Begins a writing transaction that stores its response, if the request has a key. Claims the
+    /// key: other requests with it fail until the transaction ends.
     ///
     /// # Errors
-    /// [`DbError::InFlight`] if another transaction holds the lock.
-    pub async fn claim_key(&mut self, permit: &Permit<A>, request: &KeyedRequest) -> Result<StoredOutcome, DbError> {
+    /// [`DbError::InFlight`] if another transaction holds the claim.
+    pub async fn write_once<A: Change>(
+        &self,
+        permit: &Permit<A>,
+        request: Option<KeyedRequest>,
+    ) -> Result<Claim<A>, DbError> {
+        let tx: WriteTx<A, Keyed> = self.begin(permit, request).await?;
+        let Some(request) = &tx.request else { return Ok(Claim::New(tx)) };
         let row = sqlx::query!(
-            r#"select alone as "alone!", fingerprint, body, location from claim_key($1, $2, $3, $4, $5, $6)"#,
+            r#"select claimed as "claimed!", fingerprint, body, location
+               from palisade.claim_key($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),
-            A::OPERATION,
+            A::row().operation,
             request.key,
             request.at
         )
-        .fetch_one(self.connection())
+        .fetch_one(TracingExecutor(&mut *tx.open.connection().await))
         .await?;
-        if !row.alone {
-            return Err(DbError::InFlight);
+        match row.fingerprint {
+            _ if !row.claimed => Err(DbError::InFlight),
+            Some(fingerprint) => {
+                let is_same = fingerprint == request.fingerprint;
+                Ok(Claim::Used(StoredOutcome::new(is_same, row.body, row.location)))
+            }
+            None => Ok(Claim::New(tx)),
         }
-        Ok(StoredOutcome::from_columns(request, row.fingerprint, row.body, row.location))
     }
+}
 
-    /// Stores the response in the transaction of the change.
-    pub async fn store_response(
-        &mut self,
-        permit: &Permit<A>,
-        request: &KeyedRequest,
-        response: &StoredResponse,
+impl<A: Change, K> WriteTx<A, K> {
+    /// Empties the stored responses with this `Location`, since they hold the data of the permitted
+    /// object. Their keys stay, so that a late retry does not repeat the creation.
+    pub async fn erase_responses<R: Lockable>(
+        &self,
+        permit: &ObjectPermit<'_, A, R>,
+        location: &str,
     ) -> Result<(), DbError> {
+        self.check_object(permit)?;
         sqlx::query!(
-            "insert into idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
-                                           created_at, expires_at)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "update palisade.idempotency_keys set body = null, location = null
+             where tenant_id = $1 and location = $2",
             permit.tenant().uuid(),
-            permit.principal().subject(),
-            permit.principal().client(),
-            A::OPERATION,
-            request.key,
-            &request.fingerprint,
-            response.body,
-            response.location,
-            request.at,
-            request.expires_at
+            location
         )
-        .execute(self.connection())
+        .execute(TracingExecutor(&mut *self.open.connection().await))
         .await?;
         Ok(())
     }

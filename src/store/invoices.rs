@@ -6,20 +6,18 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Position, ReadTx, WriteTx};
+use super::{Database, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx};
 use crate::{
-    authz::{
-        ObjectPermit, ObjectRule, Permit,
-        actions::{CreateInvoice, GetInvoice, ListInvoices, VoidInvoice},
-    },
-    db::{DbError, TracingExecutor, parse_stored},
+    access::actions::{CancelOrder, CreateInvoice, GetInvoice, ListInvoices},
+    authz::{Change, Permit},
+    db::{DbError, parse_stored},
     domain::{
         Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity,
-        Refund, RefundId, TenantId,
+        Refund, RefundId,
     },
+    model::{Stateless, TenantId},
 };
 
 struct InvoiceRow {
@@ -67,11 +65,12 @@ struct RefundRow {
     created_at: DateTime<Utc>,
 }
 
-/// One `select` of invoices with their lines and payments. `$from` is the rest of the statement
+/// One statement `$kind!` that reads invoices with their lines and payments. `$from` is its text
 /// after `from`.
-macro_rules! select_invoices {
-    ($from:tt, $($argument:expr),+ $(,)?) => {
-        sqlx::query_as!(
+macro_rules! invoices {
+    ($kind:ident, $source:expr, $from:tt, $($argument:expr),+ $(,)?) => {
+        crate::$kind!(
+            $source,
             InvoiceRow,
             r#"select tenant_id as "tenant_id!", id as "id!", order_id as "order_id!", number as "number!",
                       status as "status!", total_amount as "total_amount!", total_currency as "total_currency!",
@@ -153,146 +152,173 @@ fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
     Money::new(amount, currency).map_err(DbError::broken)
 }
 
-impl ReadTx<ListInvoices> {
-    /// Reads a page of at most `limit` invoices after `from`, newest first.
-    pub async fn invoices(&mut self, from: Position, limit: i64) -> Result<Vec<Invoice>, DbError> {
-        let tenant = self.tenant().uuid();
-        let rows = select_invoices!(
-            "invoice_documents where tenant_id = $1 and (issued_at, id) < ($2, $3)
-             order by issued_at desc, id desc limit $4",
-            tenant,
-            from.time(),
-            from.id,
-            limit
-        )
-        .fetch_all(self.connection())
-        .await?;
-        rows.into_iter().map(Invoice::try_from).collect()
+/// Reads a page of at most `limit` invoices after `from`, newest first.
+pub async fn page(
+    database: &Database,
+    permit: &Permit<ListInvoices>,
+    from: Position,
+    limit: i64,
+) -> Result<Vec<Invoice>, DbError> {
+    let statement = invoices!(
+        read_one,
+        permit,
+        "invoice_documents where tenant_id = t.tenant and (issued_at, id) < ($2, $3)
+         order by issued_at desc, id desc limit $4",
+        from.time(),
+        from.id,
+        limit
+    );
+    database.read_page(permit, statement).await?.into_iter().map(Invoice::try_from).collect()
+}
+
+/// Reads the invoice of this id.
+pub async fn get(database: &Database, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, DbError> {
+    let statement = invoices!(read_one, permit, "invoice_documents where tenant_id = t.tenant and id = $2", id.uuid());
+    database.read_one(permit, statement).await?.map(Invoice::try_from).transpose()
+}
+
+struct IdRow {
+    id: Uuid,
+}
+
+impl Lockable for Invoice {
+    type Id = InvoiceId;
+    type State = InvoiceStatus;
+
+    fn id(&self) -> InvoiceId {
+        self.id
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    fn state(&self) -> InvoiceStatus {
+        self.status
+    }
+
+    /// Locks the row of the order, which never changes for an invoice.
+    async fn load(tx: &Loader<'_>, id: InvoiceId) -> Result<Option<Self>, DbError> {
+        let lock = crate::select!(
+            tx,
+            IdRow,
+            "select o.id from invoices i join orders o on o.tenant_id = i.tenant_id and o.id = i.order_id
+             where i.tenant_id = $1 and i.id = $2 for no key update of o",
+            id.uuid()
+        );
+        tx.fetch_optional(lock).await?;
+        let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", id.uuid());
+        tx.fetch_optional(read).await?.map(Self::try_from).transpose()
     }
 }
 
-impl Database {
-    /// Reads the invoice of this id, in one round trip.
-    pub async fn invoice(&self, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, DbError> {
-        let row = select_invoices!("read_invoice($1, $2)", permit.tenant().uuid(), id.uuid())
-            .fetch_optional(TracingExecutor(&mut *self.reader.connection().await?))
-            .await?;
-        row.map(Invoice::try_from).transpose()
+impl Lockable for Payment {
+    type Id = PaymentId;
+    type State = Stateless;
+
+    fn id(&self) -> PaymentId {
+        self.id
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    fn state(&self) -> Stateless {
+        Stateless
+    }
+
+    /// Locks the row of the order, which never changes for a payment.
+    async fn load(tx: &Loader<'_>, id: PaymentId) -> Result<Option<Self>, DbError> {
+        let lock = crate::select!(
+            tx,
+            IdRow,
+            "select i.id
+             from payments p
+             join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
+             join orders o on o.tenant_id = i.tenant_id and o.id = i.order_id
+             where p.tenant_id = $1 and p.id = $2 for no key update of o",
+            id.uuid()
+        );
+        let Some(invoice) = tx.fetch_optional(lock).await? else { return Ok(None) };
+        let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", invoice.id);
+        let invoice = tx.fetch_optional(read).await?.map(Invoice::try_from).transpose()?;
+        Ok(invoice.and_then(|invoice| invoice.payments.into_iter().find(|payment| payment.id == id)))
     }
 }
 
-impl<A> WriteTx<A> {
-    /// Reads an invoice. The caller has locked its order.
-    pub(super) async fn read_invoice(&mut self, id: Uuid) -> Result<Option<Invoice>, DbError> {
-        let tenant = self.tenant().uuid();
-        let row = select_invoices!("invoice_documents where tenant_id = $1 and id = $2", tenant, id)
-            .fetch_optional(self.connection())
-            .await?;
-        row.map(Invoice::try_from).transpose()
+/// Locks the invoice of a locked order that is not void, if there is one.
+pub async fn lock_active<'tx>(
+    tx: &'tx WriteTx<CancelOrder>,
+    order: &Locked<'_, Order>,
+) -> Result<Option<Locked<'tx, Invoice>>, DbError> {
+    let statement = crate::select!(
+        tx,
+        IdRow,
+        "select id from invoices where tenant_id = $1 and order_id = $2 and status <> 'void'",
+        order.id.uuid()
+    );
+    match tx.fetch_optional(statement).await? {
+        Some(row) => tx.lock(InvoiceId::from_uuid(row.id)).await,
+        None => Ok(None),
     }
 }
 
-impl<A: ObjectRule<Invoice>> WriteTx<A> {
-    /// Reads the invoice of this id and its order, and locks the order until the transaction ends.
-    pub async fn lock_invoice(&mut self, id: InvoiceId) -> Result<Option<(Order, Invoice)>, DbError> {
-        let tenant = self.tenant().uuid();
-        // The order of an invoice never changes, so this read needs no lock.
-        let order_id =
-            sqlx::query_scalar!("select order_id from invoices where tenant_id = $1 and id = $2", tenant, id.uuid())
-                .fetch_optional(self.connection())
-                .await?;
-        let Some(order_id) = order_id else { return Ok(None) };
-        let Some(order) = self.lock_order_row(OrderId::from_uuid(order_id)).await? else { return Ok(None) };
-        Ok(self.read_invoice(id.uuid()).await?.map(|invoice| (order, invoice)))
-    }
-
-    /// Voids the invoice of the permit.
-    pub async fn set_void(&mut self, permit: &ObjectPermit<'_, A, Invoice>, now: DateTime<Utc>) -> Result<(), DbError> {
-        let result = sqlx::query!(
-            "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2",
-            permit.tenant().uuid(),
-            permit.id().uuid(),
-            InvoiceStatus::Void.as_str(),
-            now
-        )
-        .execute(self.connection())
-        .await?;
-        DbError::unless(result.rows_affected() == 1)
-    }
+/// Stores the new status of the invoice of the permit.
+pub async fn set_status<A: Change, K>(
+    tx: &WriteTx<A, K>,
+    permit: &ObjectPermit<'_, A, Invoice>,
+    next: &Next<Invoice>,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    let statement = crate::update!(
+        tx,
+        "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
+        permit.id().uuid(),
+        next.to().as_str(),
+        now,
+        next.from().as_str()
+    );
+    tx.transition(permit, next, statement).await
 }
 
-impl<A: ObjectRule<Invoice> + ObjectRule<Order>> WriteTx<A> {
-    /// Reads the invoice of a locked order that is not void, if there is one.
-    pub async fn active_invoice(&mut self, order: &Order) -> Result<Option<Invoice>, DbError> {
-        let tenant = self.tenant().uuid();
-        let row = select_invoices!(
-            "invoice_documents where tenant_id = $1 and order_id = $2 and status <> 'void'",
-            tenant,
-            order.id.uuid()
-        )
-        .fetch_optional(self.connection())
-        .await?;
-        row.map(Invoice::try_from).transpose()
-    }
-}
-
-impl WriteTx<VoidInvoice> {
-    /// Stores the new status of the order of a voided invoice.
-    pub async fn set_invoiced_order_status(
-        &mut self,
-        permit: &ObjectPermit<'_, VoidInvoice, Invoice>,
-        invoice: &Invoice,
-        order: &Order,
-    ) -> Result<(), DbError> {
-        DbError::unless(invoice.id == permit.id() && order.id == invoice.order)?;
-        self.write_status(order.id, order.status, order.updated_at).await
-    }
-}
-
-impl WriteTx<CreateInvoice> {
-    /// Issues the invoice of the permit's order, with the tenant's next number and the order's
-    /// current lines. Stores the new status of the order.
-    pub async fn issue_invoice(
-        &mut self,
-        permit: &ObjectPermit<'_, CreateInvoice, Order>,
-        order: &Order,
-        status: InvoiceStatus,
-        issued_by: &str,
-    ) -> Result<Invoice, DbError> {
-        DbError::unless(order.id == permit.id())?;
-        let id = InvoiceId::generate();
-        let currency = order.total.currency();
-        sqlx::query!(
-            "with n as (
-                 -- Locks the tenant's counter until the transaction ends: a rollback gives the number back.
-                 insert into invoice_numbers as n (tenant_id, last_number) values ($1, 1)
-                 on conflict (tenant_id) do update set last_number = n.last_number + 1
-                 returning last_number
-             ), i as (
-                 insert into invoices (tenant_id, id, order_id, number, status, total_amount, total_currency,
-                                       issued_by, issued_at, updated_at)
-                 select $1, $2, $3, n.last_number, $4, $5, $6, $7, $8, $8 from n
-             ), l as (
-                 insert into invoice_lines (tenant_id, invoice_id, line_no, sku, description, quantity,
-                                            unit_price_amount)
-                 select l.tenant_id, $2, l.line_no, l.sku, p.name, l.quantity, l.unit_price_amount
-                 from order_lines l join products p on p.tenant_id = l.tenant_id and p.sku = l.sku
-                 where l.tenant_id = $1 and l.order_id = $3
-             )
-             update orders set status = $9, updated_at = $8 where tenant_id = $1 and id = $3",
-            permit.tenant().uuid(),
-            id.uuid(),
-            permit.id().uuid(),
-            status.as_str(),
-            order.total.amount(),
-            currency.as_str(),
-            issued_by,
-            order.updated_at,
-            order.status.as_str()
-        )
-        .execute(self.connection())
-        .await?;
-        // Read back, so that the response shows what is stored.
-        self.read_invoice(id.uuid()).await?.ok_or(DbError::Inconsistent)
-    }
+/// Issues the invoice of a locked order, with the tenant's next number and the order's lines.
+pub async fn issue<K>(
+    tx: &WriteTx<CreateInvoice, K>,
+    order: &Locked<'_, Order>,
+    status: InvoiceStatus,
+    issued_by: &str,
+    now: DateTime<Utc>,
+) -> Result<Invoice, DbError> {
+    let id = InvoiceId::generate();
+    let currency = order.total.currency();
+    // The first part locks the tenant's counter until the transaction ends: a rollback gives the
+    // number back.
+    let statement = crate::insert!(
+        tx,
+        "with n as (
+             insert into invoice_numbers as n (tenant_id, last_number) values ($1, 1)
+             on conflict (tenant_id) do update set last_number = n.last_number + 1
+             returning last_number
+         ), i as (
+             insert into invoices (tenant_id, id, order_id, number, status, total_amount, total_currency,
+                                   issued_by, issued_at, updated_at)
+             select $1, $2, $3, n.last_number, $4, $5, $6, $7, $8, $8 from n
+         )
+         insert into invoice_lines (tenant_id, invoice_id, line_no, sku, description, quantity, unit_price_amount)
+         select l.tenant_id, $2, l.line_no, l.sku, p.name, l.quantity, l.unit_price_amount
+         from order_lines l join products p on p.tenant_id = l.tenant_id and p.sku = l.sku
+         where l.tenant_id = $1 and l.order_id = $3",
+        id.uuid(),
+        order.id.uuid(),
+        status.as_str(),
+        order.total.amount(),
+        currency.as_str(),
+        issued_by,
+        now
+    );
+    tx.insert(statement).await?;
+    // Read back, so that the response shows what is stored.
+    let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", id.uuid());
+    tx.fetch_optional(read).await?.map(Invoice::try_from).transpose()?.ok_or(DbError::Inconsistent)
 }

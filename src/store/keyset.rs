@@ -9,6 +9,15 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+/// A half-open interval of time.
+#[derive(Clone, Copy, Debug)]
+pub struct Period {
+    /// Start, inclusive.
+    pub from: DateTime<Utc>,
+    /// End, exclusive.
+    pub to: DateTime<Utc>,
+}
+
 /// A position in a list that is sorted by time and id, both descending. The rows after it are
 /// older, or equally old with a smaller id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +40,6 @@ impl Position {
         Self { at: DateTime::<Utc>::MAX_UTC, id: Uuid::max() }
     }
 
-    /// After the last row of any list.
-    #[must_use]
-    pub fn end() -> Self {
-        Self::before(DateTime::UNIX_EPOCH)
-    }
-
     /// Before the rows that are older than `at`.
     #[must_use]
     pub fn before(at: DateTime<Utc>) -> Self {
@@ -50,14 +53,16 @@ impl Position {
     }
 
     /// The time, clamped for the database.
-    pub(super) fn time(self) -> DateTime<Utc> {
+    #[must_use]
+    pub fn time(self) -> DateTime<Utc> {
         clamp_time(self.at)
     }
 }
 
 /// The nearest time from 1970 to the end of the year 9999. No row is older or newer, and PostgreSQL
 /// rejects some of the times that a client can write.
-pub(super) fn clamp_time(at: DateTime<Utc>) -> DateTime<Utc> {
+#[must_use]
+pub fn clamp_time(at: DateTime<Utc>) -> DateTime<Utc> {
     let year_10000 = DateTime::from_timestamp(253_402_300_800, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
     at.clamp(DateTime::UNIX_EPOCH, year_10000)
 }

@@ -7,38 +7,58 @@
 //! operation cannot write (AUTHZ-08).
 //!
 //! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. The
-//! most frequent reads and creations are methods of [`Database`] or [`SingleStatement`]: one
-//! statement, one transaction, one round trip (`migrations/0005_one_message.sql` says why that is
-//! as safe). [`maintenance`] works without a permit and is for operators only.
+//! most frequent reads and creations are one statement, one transaction and one message
+//! ([`Database::read_one`], [`SingleStatement`]). Both take typed statements (`select!` and its
+//! relatives), and no caller receives a connection. [`maintenance`] works without a permit and is
+//! for operators only.
 
 mod api_keys;
 mod audit;
-mod customers;
-mod exports;
+pub mod customers;
+pub mod exports;
 mod idempotency;
-mod invoices;
+pub mod invoices;
 mod keyset;
+mod locked;
 pub mod maintenance;
-mod orders;
-mod payments;
-mod products;
+pub mod orders;
+pub mod payments;
+pub mod products;
+mod row_keys;
+mod single;
+mod statement;
+#[cfg(all(test, feature = "dev"))]
+mod tests;
+mod text_check;
 mod tx;
 
 pub use audit::AuditFilter;
-pub use customers::{CustomerFilter, CustomerRecord, SEALED_COLUMNS, SealedFields};
-pub use exports::{ExportedInvoice, Period};
-pub use idempotency::{KeyedRequest, StoredOutcome, StoredResponse};
-pub use keyset::Position;
+pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
+pub use keyset::{Period, Position, clamp_time};
+pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
 pub use maintenance::Maintenance;
-pub use orders::{OrderFilter, OrderInputs};
-pub use tx::{ReadTx, SingleStatement, WriteTx};
+pub use single::{CreateRecord, SingleStatement};
+pub use sqlx::types::Json;
+pub use statement::{Create, Insert, InsertReturning, Read, Select, Update};
+pub use tx::{Keyed, ReadTx, Unkeyed, WriteTx};
+
+/// For the macros of statements only.
+#[doc(hidden)]
+pub mod __macro {
+    pub use sqlx;
+
+    pub use super::{
+        statement::{Create, Insert, InsertReturning, Read, Select, Update},
+        text_check::{CheckedText, Use},
+    };
+}
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     crypto::IndexKeys,
     db::{DbRole, Keyring, RotatingPool, TracingExecutor, UnfitDatabase},
-    domain::Clock,
+    model::Clock,
     settings::Settings,
 };
 

@@ -1,126 +1,213 @@
 //! Transactions that are confined to the tenant of a permit (AUTHZ-03, AUTHZ-07).
 //!
-//! In: a [`Permit`] and the pools of [`Database`]. Out: typed transactions; their queries are
-//! methods in the other files of this module. The handlers of `api/` open them. A transaction is
-//! for one action only, so a query of another action does not compile.
+//! In: a [`Permit`] and the pools of [`Database`]. Out: typed transactions, which take statements
+//! by value and never hand out their connection. A transaction is for one action only.
+//!
+//! All methods take `&self`, since a locked object borrows its transaction (`locked.rs`). So the
+//! connection is in a mutex; statements run one after the other.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
-
-use sqlx::{Postgres, Transaction, pool::PoolConnection};
-
-use super::Database;
-use crate::{
-    authz::{Action, Change, Permit},
-    db::{DbError, Keyring, TracingExecutor},
-    domain::TenantId,
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Mutex as SyncMutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-/// A read-only transaction for one action in one tenant, with the reader's login.
+use sqlx::{Postgres, Transaction, postgres::PgRow};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::{
+    Database, KeyedRequest,
+    audit::AuditRecord,
+    statement::{Insert, InsertReturning, Select},
+    text_check::CheckedText,
+};
+use crate::{
+    authz::{Action, Change, Permit},
+    db::{CheckedExecutor, DbError, TracingExecutor},
+    model::TenantId,
+};
+
+/// What all transactions have in common.
+pub(super) struct OpenTransaction {
+    connection: Mutex<Transaction<'static, Postgres>>,
+    tenant: TenantId,
+    /// Tells the locked objects of this transaction from those of others.
+    pub(super) number: u64,
+    /// Whether a change was refused after it was written. Such a transaction does not commit.
+    pub(super) is_refused: AtomicBool,
+}
+
+impl OpenTransaction {
+    fn new(tx: Transaction<'static, Postgres>, tenant: TenantId) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            connection: Mutex::new(tx),
+            tenant,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            is_refused: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The connection, for the statements of the kernel.
+    pub(super) async fn connection(&self) -> MappedMutexGuard<'_, sqlx::PgConnection> {
+        MutexGuard::map(self.connection.lock().await, |tx| &mut **tx)
+    }
+
+    /// The connection, for a statement of a service.
+    pub(super) async fn for_statement(
+        &self,
+        tenant: TenantId,
+    ) -> Result<MappedMutexGuard<'_, sqlx::PgConnection>, DbError> {
+        if tenant != self.tenant {
+            return Err(DbError::Misuse("the statement is for another tenant"));
+        }
+        Ok(self.connection().await)
+    }
+
+    pub(super) async fn fetch_all<F, O>(&self, statement: Select<F>) -> Result<Vec<O>, DbError>
+    where
+        F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+        O: Send + Unpin,
+    {
+        let mut connection = self.for_statement(statement.tenant).await?;
+        Ok(statement.query.fetch_all(executor(&mut connection, statement.text)).await?)
+    }
+
+    pub(super) async fn fetch_optional<F, O>(&self, statement: Select<F>) -> Result<Option<O>, DbError>
+    where
+        F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+        O: Send + Unpin,
+    {
+        let mut connection = self.for_statement(statement.tenant).await?;
+        Ok(statement.query.fetch_optional(executor(&mut connection, statement.text)).await?)
+    }
+
+    pub(super) async fn commit(self) -> Result<(), DbError> {
+        Ok(self.connection.into_inner().commit().await?)
+    }
+}
+
+/// The executor of a service's statement: runs the checked text only.
+pub(super) fn executor(
+    connection: &mut sqlx::PgConnection,
+    text: CheckedText,
+) -> CheckedExecutor<'_, impl Fn(&str) -> bool + Send> {
+    CheckedExecutor { connection: TracingExecutor(connection), is_checked: move |sql: &str| text.is(sql) }
+}
+
+/// A read-only transaction for one action in one tenant, with the reader's login. For reads of
+/// several statements; [`Database::read_one`] takes one message.
 ///
 /// There is nothing to commit. A dropped transaction rolls back before the connection is used
 /// again, and the caller does not wait for that.
 pub struct ReadTx<A> {
-    tx: Transaction<'static, Postgres>,
-    tenant: TenantId,
-    keyring: Arc<Keyring>,
+    pub(super) open: OpenTransaction,
     action: PhantomData<fn() -> A>,
 }
 
 /// A writing transaction for one action in one tenant, with the writer's login.
 ///
 /// Rolls back unless committed. The isolation level is read committed; rows to change are locked
-/// when they are read. It has no keyring: a transaction must not stay open while a master key is
-/// awaited.
-pub struct WriteTx<A> {
-    tx: Transaction<'static, Postgres>,
-    tenant: TenantId,
-    action: PhantomData<fn() -> A>,
+/// when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
+pub struct WriteTx<A, K = Unkeyed> {
+    pub(super) open: OpenTransaction,
+    pub(super) request: Option<KeyedRequest>,
+    /// The events of further changed objects.
+    pub(super) further: SyncMutex<Vec<AuditRecord>>,
+    kind: PhantomData<fn() -> (A, K)>,
 }
 
-/// A connection of the writer for autocommit: each statement is a transaction and one round trip.
-///
-/// It is kept for all statements of a request. The pool tests a returned connection, and the next
-/// statement would wait for that test.
-pub struct SingleStatement<A> {
-    connection: PoolConnection<Postgres>,
-    action: PhantomData<fn() -> A>,
-}
+/// Marks a transaction that stores no response.
+#[derive(Debug)]
+pub enum Unkeyed {}
+
+/// Marks a transaction that stores its response for retries.
+#[derive(Debug)]
+pub enum Keyed {}
 
 impl Database {
-    /// Takes a connection for single statements of a changing action. Sends nothing.
-    pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<SingleStatement<A>, DbError> {
-        Ok(SingleStatement { connection: self.writer.connection().await?, action: PhantomData })
-    }
-
     /// Begins a read-only transaction.
     pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, DbError> {
         let tenant = permit.tenant();
         let tx = self.reader.begin("begin read only", tenant).await?;
-        Ok(ReadTx { tx, tenant, keyring: Arc::clone(&self.keyring), action: PhantomData })
+        Ok(ReadTx { open: OpenTransaction::new(tx, tenant), action: PhantomData })
     }
 
     /// Begins a writing transaction of a changing action.
     pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, DbError> {
+        self.begin(permit, None).await
+    }
+
+    pub(super) async fn begin<A: Change, K>(
+        &self,
+        permit: &Permit<A>,
+        request: Option<KeyedRequest>,
+    ) -> Result<WriteTx<A, K>, DbError> {
         let tenant = permit.tenant();
-        let tx = self.writer.begin("begin", tenant).await?;
-        Ok(WriteTx { tx, tenant, action: PhantomData })
+        let open = OpenTransaction::new(self.writer.begin("begin", tenant).await?, tenant);
+        Ok(WriteTx { open, request, further: SyncMutex::default(), kind: PhantomData })
     }
 }
 
-impl<A> SingleStatement<A> {
-    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
-        TracingExecutor(&mut self.connection)
-    }
+macro_rules! reads {
+    ($($tx:ident<A $(, $k:ident)?>)+) => {$(
+        impl<A $(, $k)?> $tx<A $(, $k)?> {
+            /// The tenant of the transaction.
+            #[must_use]
+            pub fn tenant(&self) -> TenantId {
+                self.open.tenant()
+            }
+
+            /// Reads all rows of a `select`.
+            pub async fn fetch_all<F, O>(&self, statement: Select<F>) -> Result<Vec<O>, DbError>
+            where
+                F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+                O: Send + Unpin,
+            {
+                self.open.fetch_all(statement).await
+            }
+
+            /// Reads the first row of a `select`.
+            pub async fn fetch_optional<F, O>(&self, statement: Select<F>) -> Result<Option<O>, DbError>
+            where
+                F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+                O: Send + Unpin,
+            {
+                self.open.fetch_optional(statement).await
+            }
+        }
+
+        impl<A $(, $k)?> fmt::Debug for $tx<A $(, $k)?> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($tx)).field("tenant", &self.tenant()).finish_non_exhaustive()
+            }
+        }
+    )+};
 }
 
-impl<A> ReadTx<A> {
-    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
-        TracingExecutor(&mut self.tx)
+reads! { ReadTx<A> WriteTx<A, K> }
+
+impl<A, K> WriteTx<A, K> {
+    /// Inserts rows. Needs no object permit: there is no object yet.
+    pub async fn insert(&self, statement: Insert) -> Result<u64, DbError> {
+        let mut connection = self.open.for_statement(statement.tenant).await?;
+        Ok(statement.query.execute(executor(&mut connection, statement.text)).await?.rows_affected())
     }
 
-    pub(super) fn keyring(&self) -> &Keyring {
-        &self.keyring
-    }
-
-    /// Ends the transaction, returns its connection to the pool, and keeps the keyring.
-    pub(super) fn into_keyring(self) -> Arc<Keyring> {
-        self.keyring
-    }
-
-    pub(super) fn tenant(&self) -> TenantId {
-        self.tenant
-    }
-}
-
-impl<A> WriteTx<A> {
-    pub(super) fn connection(&mut self) -> TracingExecutor<'_> {
-        TracingExecutor(&mut self.tx)
-    }
-
-    pub(super) fn tenant(&self) -> TenantId {
-        self.tenant
-    }
-
-    /// Commits. Only for [`commit_with`](Self::commit_with), which writes the audit events first.
-    pub(super) async fn commit_unaudited(self) -> Result<(), DbError> {
-        Ok(self.tx.commit().await?)
-    }
-}
-
-impl<A> fmt::Debug for SingleStatement<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SingleStatement").finish_non_exhaustive()
-    }
-}
-
-impl<A> fmt::Debug for ReadTx<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadTx").field("tenant", &self.tenant).finish_non_exhaustive()
-    }
-}
-
-impl<A> fmt::Debug for WriteTx<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteTx").field("tenant", &self.tenant).finish_non_exhaustive()
+    /// Inserts a row and returns what the database made of it.
+    pub async fn insert_returning<F, O>(&self, statement: InsertReturning<F>) -> Result<O, DbError>
+    where
+        F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+        O: Send + Unpin,
+    {
+        let mut connection = self.open.for_statement(statement.tenant).await?;
+        Ok(statement.query.fetch_one(executor(&mut connection, statement.text)).await?)
     }
 }

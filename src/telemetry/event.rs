@@ -76,6 +76,15 @@ pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str
     );
 }
 
+/// An event that a service declares: a caller was refused for a `reason` of the business. Further
+/// ones of the same caller share one summary line.
+pub fn refused_by_service(name: &'static str, subject: &str, tenant: &str, reason: &'static str) {
+    metrics::record_event(name);
+    if repeats::is_first(name, &format_args!("{tenant} {subject}"), reason) {
+        tracing::warn!(target: "security", event = name, subject, tenant, reason, "refused by a rule of the service");
+    }
+}
+
 /// The input of an operation was rejected, with this many field errors.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
     let client = RequestTelemetry::current().and_then(|request| request.client).map(|client| client.to_string());
@@ -129,12 +138,12 @@ pub(crate) fn index_invalid(key: &dyn fmt::Debug, table: &str, column: &str) {
     raise!(error, "sealed_data_invalid", ?key, table, column, "blind index does not match its field");
 }
 
-/// A caller read personal data of this many customers in plain text (CRYPTO-07).
-pub(crate) fn sensitive_read(subject: &str, tenant: &str, operation: &str, customers: usize) {
-    raise!(info, "sensitive_read", subject, tenant, operation, customers, "personal data read");
+/// A caller read this many records of personal data in plain text (CRYPTO-07).
+pub(crate) fn sensitive_read(subject: &str, tenant: &str, operation: &str, records: usize) {
+    raise!(info, "sensitive_read", subject, tenant, operation, records, "personal data read");
 }
 
-/// A caller reads personal data of more customers in a minute than is usual (CRYPTO-07).
+/// A caller reads more records of personal data in a minute than is usual (CRYPTO-07).
 pub(crate) fn sensitive_read_excess(subject: &str, tenant: &str, operation: &str, per_minute: u32) {
     raise!(warn, "sensitive_read_excess", subject, tenant, operation, per_minute, "more personal data read than usual");
 }

@@ -5,10 +5,10 @@
 //! queue full, or that the collector does not accept, are lost; the metric `telemetry.items` shows
 //! how many.
 
-use std::{error::Error as StdError, fmt, path::PathBuf, time::Duration};
+use std::{error::Error as StdError, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use opentelemetry::{InstrumentationScope, trace::TracerProvider as _};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
@@ -27,12 +27,8 @@ use secrecy::ExposeSecret as _;
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::{
-    Otlp,
-    metrics::{self, Delivery},
-    trace as request_trace,
-    trace_id::RequestIdGenerator,
-};
+use super::{Otlp, metrics, trace as request_trace, trace_id::RequestIdGenerator};
+use crate::package;
 
 /// Maximum number of queued spans, and of queued log records; about 1 KiB each.
 const QUEUE_LEN: usize = 16_384;
@@ -131,10 +127,10 @@ pub(super) fn start(otlp: &Otlp) -> Result<Layers, ExportError> {
     let loggers = SdkLoggerProvider::builder().with_log_processor(Counted(records)).with_resource(resource).build();
     let metrics = MetricExporter::builder().with_http().with_http_client(collector);
     let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
-    metrics::start(Some(PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build()));
+    metrics::start(PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build());
     request_trace::start(otlp.sample_ratio);
     Ok(Layers {
-        tracer: tracers.tracer(env!("CARGO_PKG_NAME")),
+        tracer: tracers.tracer(package::name()),
         bridge: OpenTelemetryTracingBridge::new(&loggers),
         providers: Providers { tracers, loggers },
     })
@@ -143,17 +139,16 @@ pub(super) fn start(otlp: &Otlp) -> Result<Layers, ExportError> {
 /// OpenTelemetry resource: name and version of this service.
 pub(super) fn resource() -> Resource {
     Resource::builder_empty()
-        .with_attribute(opentelemetry::KeyValue::new("service.name", env!("CARGO_PKG_NAME")))
-        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(opentelemetry::KeyValue::new("service.name", package::name()))
+        .with_attribute(opentelemetry::KeyValue::new("service.version", package::version()))
         .build()
 }
 
 /// HTTP client for the collector. Exporter threads wait for it, but requests run on the Tokio
 /// runtime.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Collector {
     client: Client,
-    token: Option<HeaderValue>,
     runtime: Handle,
 }
 
@@ -164,7 +159,7 @@ impl Collector {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(otlp.timeout)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")));
+            .user_agent(package::user_agent());
         if let Some(path) = &otlp.authorities {
             let failed = |error: Box<dyn StdError + Send + Sync>| ExportError::Authorities(path.clone(), error);
             let pem = std::fs::read(path).map_err(|error| failed(error.into()))?;
@@ -174,22 +169,20 @@ impl Collector {
             }
             builder = builder.tls_certs_only(roots);
         }
-        let token = otlp.token.as_ref().map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
-            value.set_sensitive(true);
-            Ok::<_, header::InvalidHeaderValue>(value)
-        });
-        let token = token.transpose().map_err(|_| ExportError::Token)?;
-        Ok(Self { client: builder.build()?, token, runtime: Handle::current() })
+        if let Some(token) = &otlp.token {
+            let token = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+            let mut token = token.map_err(|_| ExportError::Token)?;
+            // So that `Debug` of the client omits it.
+            token.set_sensitive(true);
+            builder = builder.default_headers(HeaderMap::from_iter([(header::AUTHORIZATION, token)]));
+        }
+        Ok(Self { client: builder.build()?, runtime: Handle::current() })
     }
 }
 
 #[async_trait]
 impl HttpClient for Collector {
-    async fn send_bytes(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-        }
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let client = self.client.clone();
         let send = async move {
             let mut received = client.execute(request.try_into()?).await?;
@@ -206,13 +199,6 @@ impl HttpClient for Collector {
             Ok(response)
         };
         self.runtime.spawn(send).await?
-    }
-}
-
-/// Omits the token.
-impl fmt::Debug for Collector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Collector").finish_non_exhaustive()
     }
 }
 
@@ -241,7 +227,7 @@ macro_rules! delegate {
 }
 
 fn record_export(signal: &'static str, items: usize, outcome: &OTelSdkResult) {
-    let outcome = if outcome.is_ok() { Delivery::Sent } else { Delivery::Lost };
+    let outcome = if outcome.is_ok() { "sent" } else { "lost" };
     metrics::record_telemetry(signal, outcome, items);
 }
 
@@ -252,7 +238,7 @@ impl SpanProcessor for Counted<BatchSpanProcessor> {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            metrics::record_telemetry("spans", Delivery::Made, 1);
+            metrics::record_telemetry("spans", "made", 1);
         }
         self.0.on_end(span);
     }
@@ -273,7 +259,7 @@ impl trace::SpanExporter for Counted<SpanExporter> {
 
 impl LogProcessor for Counted<BatchLogProcessor> {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        metrics::record_telemetry("logs", Delivery::Made, 1);
+        metrics::record_telemetry("logs", "made", 1);
         self.0.emit(record, scope);
     }
 

@@ -9,12 +9,11 @@ use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, MeterProvider as _},
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _},
 };
 use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
-use prometheus::{Encoder as _, Registry, TextEncoder};
-use thiserror::Error;
+use prometheus::{Registry, TextEncoder};
 
 use super::export;
 
@@ -27,28 +26,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// Histogram bounds for request durations in seconds, from the OpenTelemetry semantic conventions.
 const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
-/// One instance per process. `None` if it could not be created, which is a bug.
-static METRICS: OnceLock<Option<Metrics>> = OnceLock::new();
-
-/// Creates the metrics unless they exist. With a reader, they are also pushed to the collector.
-pub(super) fn start(reader: Option<PeriodicReader<MetricExporter>>) {
-    metrics_with(reader);
-}
-
-fn metrics() -> Option<&'static Metrics> {
-    metrics_with(None)
-}
-
-fn metrics_with(reader: Option<PeriodicReader<MetricExporter>>) -> Option<&'static Metrics> {
-    let metrics = METRICS.get_or_init(|| {
-        let metrics = Metrics::new(reader);
-        if let Err(error) = &metrics {
-            tracing::error!(%error, "could not create metrics; nothing is recorded");
-        }
-        metrics.ok()
-    });
-    metrics.as_ref()
-}
+/// One instance per process.
+static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 struct Metrics {
     registry: Registry,
@@ -56,68 +35,90 @@ struct Metrics {
     provider: SdkMeterProvider,
     requests: Histogram<f64>,
     events: Counter<u64>,
-    customers_unmasked: Counter<u64>,
+    records_unmasked: Counter<u64>,
     authentications: Counter<u64>,
     connections: Gauge<u64>,
     telemetry: Counter<u64>,
     refusals: Counter<u64>,
+    meter: Meter,
 }
 
-/// The metrics page cannot be rendered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("metrics are not available")]
-pub(crate) struct MetricsUnavailable;
+/// A counter that a service declares, with one label. Label values are from the program, never from
+/// callers, so that there are few.
+#[derive(Debug)]
+pub struct ServiceCounter {
+    name: &'static str,
+    description: &'static str,
+    label: &'static str,
+    counter: OnceLock<Counter<u64>>,
+}
+
+impl ServiceCounter {
+    /// A counter of this name, with dots between its words.
+    #[must_use]
+    pub const fn new(name: &'static str, description: &'static str, label: &'static str) -> Self {
+        Self { name, description, label, counter: OnceLock::new() }
+    }
+
+    /// Adds one under this value of the label.
+    pub fn increment(&self, value: &'static str) {
+        let build = || metrics().meter.u64_counter(self.name).with_description(self.description).build();
+        self.counter.get_or_init(build).add(1, &[KeyValue::new(self.label, value)]);
+    }
+}
+
+/// Creates the metrics unless they exist; they are also pushed to the collector, by this reader.
+pub(super) fn start(reader: PeriodicReader<MetricExporter>) {
+    METRICS.get_or_init(|| Metrics::new(Some(reader)));
+}
+
+fn metrics() -> &'static Metrics {
+    METRICS.get_or_init(|| Metrics::new(None))
+}
 
 impl Metrics {
-    fn new(reader: Option<PeriodicReader<MetricExporter>>) -> Result<Self, opentelemetry_sdk::error::OTelSdkError> {
+    fn new(reader: Option<PeriodicReader<MetricExporter>>) -> Self {
         let registry = Registry::new();
-        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
-        let mut provider = SdkMeterProvider::builder().with_reader(exporter).with_resource(export::resource());
+        let mut provider = SdkMeterProvider::builder().with_resource(export::resource());
+        match opentelemetry_prometheus::exporter().with_registry(registry.clone()).build() {
+            Ok(exporter) => provider = provider.with_reader(exporter),
+            Err(error) => tracing::error!(%error, "the metrics page is empty"),
+        }
         if let Some(reader) = reader {
             provider = provider.with_reader(reader);
         }
         let provider = provider.build();
-        let meter = provider.meter(env!("CARGO_PKG_NAME"));
-        let requests = meter
-            .f64_histogram("http.server.request.duration")
-            .with_unit("s")
-            .with_description("Time from the last request header to the first response header.")
-            .with_boundaries(DURATION_BOUNDS.to_vec())
-            .build();
-        let events = meter.u64_counter("security.events").with_description("Security events by name.").build();
-        let customers_unmasked = meter
-            .u64_counter("customers.unmasked")
-            .with_description("Customers whose personal data was read in plain text, by tenant.")
-            .build();
-        let authentications = meter
-            .u64_counter("authentications")
-            .with_description("Calls of operations that require a credential, by credential kind and result.")
-            .build();
-        let connections = meter
-            .u64_gauge("db.client.connection.count")
-            .with_description("Database connections by login and state; `max` is the size of the pool.")
-            .build();
-        let telemetry = meter
-            .u64_counter("telemetry.items")
-            .with_description("Spans, log records and log lines that were made, sent or lost.")
-            .build();
-        let refusals = meter
-            .u64_counter("http.server.refusals")
-            .with_description(
-                "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
-            )
-            .build();
-        Ok(Self {
+        let meter = provider.meter(crate::package::name());
+        let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        Self {
             registry,
+            requests: meter
+                .f64_histogram("http.server.request.duration")
+                .with_unit("s")
+                .with_description("Time from the last request header to the first response header.")
+                .with_boundaries(DURATION_BOUNDS.to_vec())
+                .build(),
+            events: counter("security.events", "Security events by name."),
+            records_unmasked: counter(
+                "records.unmasked",
+                "Records of personal data that were read in plain text, by tenant.",
+            ),
+            authentications: counter(
+                "authentications",
+                "Calls of operations that require a credential, by credential kind and result.",
+            ),
+            connections: meter
+                .u64_gauge("db.client.connection.count")
+                .with_description("Database connections by login and state; `max` is the size of the pool.")
+                .build(),
+            telemetry: counter("telemetry.items", "Spans, log records and log lines that were made, sent or lost."),
+            refusals: counter(
+                "http.server.refusals",
+                "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
+            ),
             provider,
-            requests,
-            events,
-            customers_unmasked,
-            authentications,
-            connections,
-            telemetry,
-            refusals,
-        })
+            meter: meter.clone(),
+        }
     }
 }
 
@@ -133,91 +134,59 @@ pub(crate) fn record_request(
     status: http::StatusCode,
     duration: Duration,
 ) {
-    let Some(metrics) = metrics() else { return };
     let labels = [
         KeyValue::new("operation", operation.unwrap_or("none")),
         KeyValue::new("http.request.method", method),
         KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
     ];
-    metrics.requests.record(duration.as_secs_f64(), &labels);
+    metrics().requests.record(duration.as_secs_f64(), &labels);
 }
 
 /// Records a connection, request or response that the edge rejected or aborted.
 pub(super) fn record_refusal(budget: &'static str) {
-    if let Some(metrics) = metrics() {
-        metrics.refusals.add(1, &[KeyValue::new("budget", budget)]);
-    }
+    metrics().refusals.add(1, &[KeyValue::new("budget", budget)]);
 }
 
 /// Records a security event.
 pub(super) fn record_event(name: &'static str) {
-    if let Some(metrics) = metrics() {
-        metrics.events.add(1, &[KeyValue::new("event", name)]);
-    }
+    metrics().events.add(1, &[KeyValue::new("event", name)]);
 }
 
-/// Records that personal data of this many customers was read in plain text.
-pub(crate) fn record_customers_unmasked(tenant: &str, customers: usize) {
-    if let Some(metrics) = metrics() {
-        let customers = u64::try_from(customers).unwrap_or(u64::MAX);
-        metrics.customers_unmasked.add(customers, &[KeyValue::new("tenant", tenant.to_owned())]);
-    }
+/// Counts records of personal data that were read in plain text.
+pub(crate) fn record_records_unmasked(tenant: &str, records: usize) {
+    let records = u64::try_from(records).unwrap_or(u64::MAX);
+    metrics().records_unmasked.add(records, &[KeyValue::new("tenant", tenant.to_owned())]);
 }
 
 /// Records the result of an authentication with this kind of credential.
 pub(crate) fn record_authentication(credential: &'static str, result: &'static str) {
-    if let Some(metrics) = metrics() {
-        let labels = [KeyValue::new("credential", credential), KeyValue::new("result", result)];
-        metrics.authentications.add(1, &labels);
-    }
+    let labels = [KeyValue::new("credential", credential), KeyValue::new("result", result)];
+    metrics().authentications.add(1, &labels);
 }
 
 /// Records the connection pool of a login: connections in use, idle connections and the pool size.
 pub(crate) fn record_connections(login: &'static str, used: u64, idle: u64, max: u64) {
-    if let Some(metrics) = metrics() {
-        for (state, connections) in [("used", used), ("idle", idle), ("max", max)] {
-            let labels = [KeyValue::new("login", login), KeyValue::new("state", state)];
-            metrics.connections.record(connections, &labels);
-        }
+    for (state, connections) in [("used", used), ("idle", idle), ("max", max)] {
+        let labels = [KeyValue::new("login", login), KeyValue::new("state", state)];
+        metrics().connections.record(connections, &labels);
     }
 }
 
-/// Delivery state of a span, log record or log line.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Delivery {
-    /// Created. Items that are neither sent nor lost are queued, or were dropped at a full queue.
-    Made,
-    /// Accepted by the collector.
-    Sent,
-    /// Not accepted by the collector, or not written to standard error.
-    Lost,
-}
-
-/// Records spans, log records or log lines that were made, sent or lost.
-pub(super) fn record_telemetry(signal: &'static str, outcome: Delivery, items: usize) {
-    if let Some(metrics) = metrics() {
-        let outcome = match outcome {
-            Delivery::Made => "made",
-            Delivery::Sent => "sent",
-            Delivery::Lost => "lost",
-        };
-        let labels = [KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)];
-        metrics.telemetry.add(u64::try_from(items).unwrap_or(u64::MAX), &labels);
-    }
+/// Records spans, log records or log lines: `made` when they are created, `sent` when the collector
+/// accepted them, `lost` if it did not or if standard error did not. Items that are neither sent
+/// nor lost are queued, or were dropped at a full queue.
+pub(super) fn record_telemetry(signal: &'static str, outcome: &'static str, items: usize) {
+    let labels = [KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)];
+    metrics().telemetry.add(u64::try_from(items).unwrap_or(u64::MAX), &labels);
 }
 
 /// Sends the last values to the collector, within `timeout`.
 pub(super) fn finish(timeout: Duration) {
-    if let Some(metrics) = metrics() {
-        // The process ends, so an error could not be reported any more.
-        let _ = metrics.provider.shutdown_with_timeout(timeout);
-    }
+    // The process ends, so an error could not be reported any more.
+    let _ = metrics().provider.shutdown_with_timeout(timeout);
 }
 
 /// Renders the metrics page for Prometheus.
-pub(crate) fn render() -> Result<Vec<u8>, MetricsUnavailable> {
-    let metrics = metrics().ok_or(MetricsUnavailable)?;
-    let mut page = Vec::new();
-    TextEncoder::new().encode(&metrics.registry.gather(), &mut page).map_err(|_| MetricsUnavailable)?;
-    Ok(page)
+pub(crate) fn render() -> prometheus::Result<String> {
+    TextEncoder::new().encode_to_string(&metrics().registry.gather())
 }

@@ -18,12 +18,12 @@ mod writer;
 
 pub use config::{Log, LogFilter, LogFormat, Otlp};
 pub use export::ExportError;
-use export::Providers;
-pub use trace_id::TraceId;
-pub(crate) use trace_id::{RemoteParent, RequestTelemetry};
-
 use std::io::IsTerminal as _;
 
+use export::Providers;
+pub use metrics::ServiceCounter;
+pub use trace_id::TraceId;
+pub(crate) use trace_id::{RemoteParent, RequestTelemetry};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -122,41 +122,24 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::sync::Mutex;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
     /// A unit test, because no request of the test suite can cause a panic.
     #[test]
     fn log_02_panic_is_logged_with_its_location_and_without_its_message() {
-        let buffer = Buffer::default();
         let previous_hook = std::panic::take_hook();
         log_panics();
-        let writer = buffer.clone();
-        let lines = fmt::layer().json().with_writer(move || writer.clone());
+        let lines = fmt::layer().json().with_writer(|| LINES.make_writer());
         let outcome = tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             std::panic::catch_unwind(|| panic!("canary of {}", "a caller"))
         });
         std::panic::set_hook(previous_hook);
         assert!(outcome.is_err());
-        let log = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let log = String::from_utf8(LINES.lock().unwrap().clone()).unwrap();
         assert!(log.contains("sys_crash") && log.contains(file!()) && !log.contains("canary"), "{log}");
     }
 }

@@ -10,8 +10,9 @@ use std::sync::OnceLock;
 
 use opentelemetry::{
     Context,
-    trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceState},
+    trace::{SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceState},
 };
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample as _};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -20,13 +21,13 @@ use super::trace_id::{RemoteParent, TraceId};
 /// `tracing` target of all spans that are exported.
 pub(super) const TARGET: &str = "trace";
 
-/// Fraction of requests that are sampled. Not set if no collector is configured.
-static SAMPLE_RATIO: OnceLock<f64> = OnceLock::new();
+/// Not set if no collector is configured.
+static SAMPLER: OnceLock<Sampler> = OnceLock::new();
 
 /// Turns tracing on for this fraction of requests.
 pub(super) fn start(ratio: f64) {
     // A second call has no effect, as for the log.
-    let _ = SAMPLE_RATIO.set(ratio);
+    let _ = SAMPLER.set(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))));
 }
 
 /// Opens a child of the current span, or a disabled span if the request is not sampled.
@@ -43,25 +44,24 @@ pub(crate) use child_span;
 
 /// How one request is traced.
 #[derive(Clone, Debug)]
-pub(crate) enum RequestTrace {
-    /// By a span. The span that its log lines carry is the parent.
-    Sampled(Span),
-    /// By its trace id only, which its log records carry.
-    Unsampled(Context),
-    /// Not at all: no collector is configured.
-    Disabled,
+pub(crate) struct RequestTrace {
+    /// Disabled unless the request is sampled. The span that its log lines carry is the parent.
+    pub(crate) span: Span,
+    /// Gives the log records of a request that is not sampled its trace id.
+    pub(super) context: Option<Context>,
 }
 
 impl RequestTrace {
     /// Decides whether to sample a request: as its remote parent did, otherwise by its trace id.
     pub(crate) fn new(log_span: &Span, id: &TraceId, method: &'static str, parent: Option<RemoteParent>) -> Self {
-        let Some(ratio) = SAMPLE_RATIO.get() else { return Self::Disabled };
-        let is_sampled = parent.as_ref().map_or_else(|| is_within(id, *ratio), RemoteParent::is_sampled);
-        if !is_sampled {
+        let Some(sampler) = SAMPLER.get() else { return Self { span: Span::none(), context: None } };
+        let remote = parent.as_ref().map(|parent| &parent.0);
+        let sampling = sampler.should_sample(remote, id.to_otel(), "", &SpanKind::Server, &[], &[]);
+        if sampling.decision != SamplingDecision::RecordAndSample {
             // The span id is a placeholder: it is never exported.
             let span = SpanId::from(1_u64);
             let context = SpanContext::new(id.to_otel(), span, TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
-            return Self::Unsampled(Context::new().with_remote_span_context(context));
+            return Self { span: Span::none(), context: Some(Context::new().with_remote_span_context(context)) };
         }
         let span = tracing::info_span!(
             target: "trace", parent: log_span, "request", otel.name = method, otel.kind = "server",
@@ -70,36 +70,10 @@ impl RequestTrace {
         );
         if let Some(parent) = parent {
             // Fails only for a span that has started, which this one has not.
-            let _ = span.set_parent(parent.into_context());
+            let _ = span.set_parent(parent.0);
         }
-        Self::Sampled(span)
+        Self { span, context: None }
     }
-
-    /// The span of a sampled request, otherwise a disabled span.
-    pub(crate) fn span(&self) -> Span {
-        match self {
-            Self::Sampled(span) => span.clone(),
-            Self::Unsampled(_) | Self::Disabled => Span::none(),
-        }
-    }
-
-    /// The context that gives log records their trace id when there is no span.
-    pub(crate) fn context(&self) -> Option<Context> {
-        match self {
-            Self::Unsampled(context) => Some(context.clone()),
-            Self::Sampled(_) | Self::Disabled => None,
-        }
-    }
-}
-
-/// Whether a trace id falls into the sampled fraction. Decides by its last eight bytes, which are
-/// random, as OpenTelemetry's ratio sampler does.
-fn is_within(id: &TraceId, ratio: f64) -> bool {
-    let bytes = id.to_otel().to_bytes();
-    let number = bytes.last_chunk().map_or(0, |last| u64::from_be_bytes(*last) >> 1);
-    #[expect(clippy::cast_precision_loss, reason = "one request in 2^53 more or less does not matter")]
-    let fraction = number as f64 / (1_u64 << 63) as f64;
-    fraction < ratio
 }
 
 /// Records the outcome of a request in its span. `operation` is its name and route.
@@ -121,18 +95,5 @@ pub(crate) fn record_response(
     }
     if status.is_server_error() {
         span.set_status(Status::error(""));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_04_configured_fraction_of_requests_is_sampled() {
-        for (ratio, least, most) in [(0.0, 0, 0), (0.25, 2_200, 2_800), (1.0, 10_000, 10_000)] {
-            let sampled = (0..10_000).filter(|_| is_within(&TraceId::generate(), ratio)).count();
-            assert!((least..=most).contains(&sampled), "{ratio}: {sampled}");
-        }
     }
 }

@@ -47,10 +47,9 @@ impl RequestTelemetry {
     /// Runs a future as part of the request.
     pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
         let log_span = self.log_span.clone();
-        let trace_span = self.trace.span();
-        let context = self.trace.context();
+        let RequestTrace { span, context } = self.trace.clone();
         // `scope` is outermost, because the trace span reads the trace id when it is first entered.
-        let work = CURRENT.scope(self, work.instrument(trace_span).instrument(log_span));
+        let work = CURRENT.scope(self, work.instrument(span).instrument(log_span));
         match context {
             Some(context) => work.with_context(context).await,
             None => work.await,
@@ -60,8 +59,8 @@ impl RequestTelemetry {
     /// Runs a closure as part of the request.
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
         let traced = || {
-            let _guard = self.trace.context().map(Context::attach);
-            self.log_span.in_scope(|| self.trace.span().in_scope(work))
+            let _guard = self.trace.context.clone().map(Context::attach);
+            self.log_span.in_scope(|| self.trace.span.in_scope(work))
         };
         CURRENT.sync_scope(self.clone(), traced)
     }
@@ -77,7 +76,7 @@ pub struct TraceId(String);
 
 /// The span of the calling service that a request belongs to (W3C Trace Context, section 3.2).
 #[derive(Clone, Debug)]
-pub(crate) struct RemoteParent(Context);
+pub(crate) struct RemoteParent(pub(super) Context);
 
 impl RemoteParent {
     /// Reads the `traceparent` header. `None` if it is missing, repeated or invalid.
@@ -106,15 +105,6 @@ impl RemoteParent {
     pub(crate) fn trace_id(&self) -> TraceId {
         TraceId(self.0.span().span_context().trace_id().to_string())
     }
-
-    /// Whether the calling service samples this trace.
-    pub(super) fn is_sampled(&self) -> bool {
-        self.0.span().span_context().is_sampled()
-    }
-
-    pub(super) fn into_context(self) -> Context {
-        self.0
-    }
 }
 
 impl TraceId {
@@ -138,7 +128,7 @@ impl TraceId {
 
     /// Whether the current task serves a request that is sampled.
     pub(crate) fn is_sampled() -> bool {
-        CURRENT.try_with(|request| matches!(request.trace, RequestTrace::Sampled(_))).unwrap_or(false)
+        CURRENT.try_with(|request| !request.trace.span.is_disabled()).unwrap_or(false)
     }
 
     pub(super) fn to_otel(&self) -> opentelemetry::trace::TraceId {

@@ -13,10 +13,7 @@ use std::{
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-use super::{
-    metrics::{self, Delivery},
-    repeats,
-};
+use super::{metrics, repeats};
 
 /// Maximum number of queued lines: about 8 MiB, as the length of a line is bounded.
 const QUEUE_LEN: usize = 16_384;
@@ -62,7 +59,7 @@ fn report_dropped(dropped: &ErrorCounter, reported: usize) -> usize {
     let total = dropped.dropped_lines();
     let new = total.saturating_sub(reported);
     if new > 0 {
-        metrics::record_telemetry("lines", Delivery::Lost, new);
+        metrics::record_telemetry("lines", "lost", new);
         tracing::warn!(lost = new, "log lines were lost: standard error is not read fast enough");
     }
     total

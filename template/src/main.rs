@@ -1,21 +1,32 @@
-//! `cargo scaffold NAME`: the command line of [`template::scaffold`].
+//! `cargo scaffold NAME` and `cargo scaffold --update PATH`: the command line of
+//! [`template::scaffold`] and [`template::update`].
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
-use template::{Scaffold, scaffold};
+use template::{Scaffold, Update, scaffold, update};
 
-/// Generates a new service from this repository
+/// Generates a new service from this repository, or updates one
 #[derive(Parser)]
 #[command(name = "cargo scaffold", version)]
 struct Arguments {
-    /// Name of the service, in kebab case: my-billing
-    name: String,
+    /// Name of the new service, in kebab case: my-billing
+    #[arg(required_unless_present = "update", conflicts_with = "update")]
+    name: Option<String>,
     /// Folder in which to create the service's folder [default: the parent of this repository]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "update")]
     path: Option<PathBuf>,
-    /// Answer a question in advance: description, author, issuer, audience, license
+    /// Bring the changes of this repository into the project in PATH (docs/upgrading.md)
+    #[arg(long, value_name = "PATH")]
+    update: Option<PathBuf>,
+    /// With --update: only report what would change
+    #[arg(long, requires = "update", conflicts_with = "name")]
+    check: bool,
+    /// Answer a question in advance: description, author, issuer, audience, license, kernel
     #[arg(short, long = "define", value_name = "KEY=VALUE")]
     define: Vec<String>,
     /// Take the default for every question not answered by -d
@@ -26,25 +37,27 @@ struct Arguments {
     no_git: bool,
 }
 
-/// cargo-generate reads the user's name from these variables and fails without any, as in many
-/// containers.
-const USER_VARIABLES: [&str; 2] = ["USER", "USERNAME"];
-
-fn main() -> Result<()> {
-    if USER_VARIABLES.iter().all(|name| std::env::var_os(name).is_none()) {
-        // Sets the variable for a second process: writing to this one's environment would be
-        // unsafe.
-        let status =
-            Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env("USER", "you").status()?;
-        std::process::exit(status.code().unwrap_or(1));
+fn main() -> Result<ExitCode> {
+    let Arguments { name, path, update: project, check, define, silent, no_git } = Arguments::parse();
+    let template = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the template has a folder")?.to_owned();
+    if let Some(project) = project {
+        let outcome = update(&Update { template, project, answers: define, check })?;
+        print!("{}", outcome.report(check));
+        return Ok(if outcome.conflicts.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let Arguments { name, path, define, silent, no_git } = Arguments::parse();
     // Without a terminal no one can answer questions.
     let silent = silent || !std::io::IsTerminal::is_terminal(&std::io::stdin());
-    let project = scaffold(Scaffold { name, destination: path, answers: define, silent, git: !no_git })?;
+    let name = name.unwrap_or_default();
+    let project = scaffold(Scaffold { template, name, destination: path, answers: define, silent, git: !no_git })?;
     println!(
         "\nNext:\n\n  cd {}\n  cargo dev     # the whole stack, running\n  cargo test    # its security suite\n",
-        project.display()
+        project.folder.display()
     );
-    Ok(())
+    if !project.can_be_updated {
+        println!(
+            "This project cannot be updated later, because the template has uncommitted changes.\n\
+             Commit them, delete the project and run this again to get one that can.\n"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,14 @@
 //! E0308: expected `&ObjectPermit<'_, CancelOrder, Order>`, found `&ObjectPermit<'_, CancelOrder, Invoice>`
 //! The status of an order changes with an object permit for that order, not for its invoice.
 
-use service::{
-    authz::{Permit, actions::CancelOrder},
-    domain::{Invoice, Order, OrderStatus},
-    store::WriteTx,
-};
+use service::{access::actions::CancelOrder, domain::{Invoice, Order}, model::Clock, store::{Next, ObjectPermit, WriteTx, orders}};
 
-async fn change(tx: &mut WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, order: &Order, invoice: &Invoice) {
-    let Ok(object_permit) = permit.for_object(invoice) else { return };
-    let _ = tx.set_order_status(&object_permit, OrderStatus::Cancelled, order.updated_at).await;
+async fn change(
+    tx: &WriteTx<CancelOrder>,
+    permit: &ObjectPermit<'_, CancelOrder, Invoice>,
+    next: &Next<Order>,
+) {
+    let _ = orders::set_status(tx, permit, next, Clock::system().now()).await;
 }
 
 fn main() {

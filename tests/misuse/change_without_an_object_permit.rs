@@ -1,14 +1,10 @@
 //! E0308: expected `&ObjectPermit<'_, CancelOrder, Order>`, found `&Permit<CancelOrder>`
 //! A change needs the second check: a permit for the operation is no permit for the object.
 
-use service::{
-    authz::{Permit, actions::CancelOrder},
-    domain::{Order, OrderStatus},
-    store::WriteTx,
-};
+use service::{access::actions::CancelOrder, authz::Permit, domain::Order, model::Clock, store::{Next, WriteTx, orders}};
 
-async fn change(tx: &mut WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, order: &Order) {
-    let _ = tx.set_order_status(permit, OrderStatus::Cancelled, order.updated_at).await;
+async fn change(tx: &WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, next: &Next<Order>) {
+    let _ = orders::set_status(tx, permit, next, Clock::system().now()).await;
 }
 
 fn main() {

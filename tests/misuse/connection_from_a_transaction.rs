@@ -1,10 +1,10 @@
-//! E0624: method `connection` is private
+//! E0616: field `open` of struct `ReadTx` is private
 //! Only the store sends SQL, so a transaction does not hand out its connection.
 
-use service::{authz::actions::GetOrder, store::ReadTx};
+use service::{access::actions::GetOrder, store::ReadTx};
 
-fn connection(tx: &mut ReadTx<GetOrder>) {
-    let _ = tx.connection();
+fn connection(tx: &ReadTx<GetOrder>) {
+    let _ = &tx.open;
 }
 
 fn main() {

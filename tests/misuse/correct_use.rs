@@ -1,25 +1,19 @@
 //! compiles
 //! The correct code. Each of the other files differs from such code in one place.
 
-use service::{
-    authz::{
-        Permit,
-        actions::{CancelOrder, GetOrder},
-    },
-    db::DbError,
-    domain::{Order, OrderId, OrderStatus},
-    store::{Database, WriteTx},
-};
+use service::{access::actions::{CancelOrder, GetOrder}, authz::Permit, db::DbError, domain::{Order, OrderId, OrderStatus}, model::Clock, store::{Database, orders}};
 
 async fn read(database: &Database, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, DbError> {
-    database.order(permit, id).await
+    orders::get(database, permit, id).await
 }
 
-async fn change(database: &Database, permit: &Permit<CancelOrder>, order: &Order) -> Result<(), DbError> {
-    let mut tx: WriteTx<CancelOrder> = database.write(permit).await?;
-    let Ok(object_permit) = permit.for_object(order) else { return Ok(()) };
-    tx.set_order_status(&object_permit, OrderStatus::Cancelled, order.updated_at).await?;
-    tx.commit(permit, order.id).await
+async fn change(database: &Database, permit: &Permit<CancelOrder>, id: OrderId) -> Result<(), DbError> {
+    let tx = database.write(permit).await?;
+    let Some(order) = tx.lock::<Order>(id).await? else { return Ok(()) };
+    let order_permit = permit.for_object(&order)?;
+    let next = order.advance(OrderStatus::Cancelled)?;
+    orders::set_status(&tx, &order_permit, &next, Clock::system().now()).await?;
+    tx.commit(permit, id).await
 }
 
 fn main() {

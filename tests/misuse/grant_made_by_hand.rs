@@ -1,4 +1,4 @@
-//! E0451: fields `row` and `principal` of struct `Grant` are private
+//! E0451: fields `row`, `principal` and `sees_personal` of struct `Grant` are private
 //! A grant comes from the decision of `authz` only.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use service::{
 };
 
 fn forge(row: &'static Row, principal: Arc<Principal>) -> Grant {
-    Grant { row, principal }
+    Grant { row, principal, sees_personal: true }
 }
 
 fn main() {

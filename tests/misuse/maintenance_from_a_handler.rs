@@ -1,7 +1,7 @@
 //! E0599: no method named `reseal_batch` found for struct `service::store::Database`
 //! Handlers hold a `Database`, which has no maintenance operations.
 
-use service::{domain::TenantId, http::Context, store::Position};
+use service::{model::TenantId, http::Context, store::Position};
 
 async fn handle(context: &Context, tenant: TenantId) {
     let _ = context.database.reseal_batch(tenant, Position::start()).await;

@@ -1,12 +1,9 @@
-//! E0308: expected `&Order`, found `&Invoice`
+//! E0308: expected `&Locked<'_, Order>`, found `&Locked<'_, Invoice>`
 //! An action has object permits only for object types with a rule in `object_rules.rs`.
 
-use service::{
-    authz::{Permit, actions::FulfilOrder},
-    domain::Invoice,
-};
+use service::{access::actions::FulfilOrder, authz::Permit, domain::Invoice, store::Locked};
 
-fn object_permit(permit: &Permit<FulfilOrder>, invoice: &Invoice) {
+fn object_permit(permit: &Permit<FulfilOrder>, invoice: &Locked<'_, Invoice>) {
     let _ = permit.for_object(invoice);
 }
 

@@ -1,15 +1,16 @@
-//! E0451: fields `principal`, `row` and `action` of struct `Permit` are private
+//! E0451: fields `principal`, `row`, `sees_personal` and `action` of struct `service::authz::Permit` are private
 //! A permit comes from a grant only.
 
 use std::{marker::PhantomData, sync::Arc};
 
 use service::{
+    access::actions::GetOrder,
     authn::Principal,
-    authz::{Permit, actions::GetOrder, matrix::Row},
+    authz::{Permit, matrix::Row},
 };
 
 fn forge(principal: Arc<Principal>, row: &'static Row) -> Permit<GetOrder> {
-    Permit { principal, row, action: PhantomData }
+    Permit { principal, row, sees_personal: true, action: PhantomData }
 }
 
 fn main() {

@@ -3,7 +3,7 @@
 
 use service::{
     authn::{CallerKind, Principal},
-    domain::TenantId,
+    model::TenantId,
 };
 
 fn forge(tenant: TenantId) -> Principal {

@@ -1,12 +1,12 @@
-//! E0599: doesn't satisfy `CreateCustomer: ObjectRule<Order>`
-//! A transaction for one action locks only objects that the action has a rule for.
+//! E0308: expected `&WriteTx<PutProduct>`, found `&WriteTx<CreateCustomer>`
+//! A query runs in the transaction of its own action.
 
-use service::{authz::actions::CreateCustomer, domain::OrderId, store::WriteTx};
+use service::{access::actions::CreateCustomer, domain::Product, store::{WriteTx, products}};
 
-async fn lock(tx: &mut WriteTx<CreateCustomer>, id: OrderId) {
-    let _ = tx.lock_order(id).await;
+async fn write(tx: &WriteTx<CreateCustomer>, product: &Product) {
+    let _ = products::put(tx, product).await;
 }
 
 fn main() {
-    let _ = lock;
+    let _ = write;
 }

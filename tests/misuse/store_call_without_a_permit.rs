@@ -1,10 +1,13 @@
-//! E0061: this method takes 2 arguments but 1 argument was supplied
+//! E0061: this function takes 3 arguments but 2 arguments were supplied
 //! A query takes a permit.
 
-use service::{domain::OrderId, store::Database};
+use service::{
+    domain::OrderId,
+    store::{Database, orders},
+};
 
 async fn read(database: &Database, id: OrderId) {
-    let _ = database.order(id).await;
+    let _ = orders::get(database, id).await;
 }
 
 fn main() {

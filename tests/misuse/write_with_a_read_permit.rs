@@ -1,10 +1,7 @@
-//! E0277: the trait bound `GetOrder: Change` is not satisfied
+//! E0277: this action is declared as a read, so its permit cannot write
 //! Only actions that change something begin a writing transaction.
 
-use service::{
-    authz::{Permit, actions::GetOrder},
-    store::Database,
-};
+use service::{access::actions::GetOrder, authz::Permit, store::Database};
 
 async fn write(database: &Database, permit: &Permit<GetOrder>) {
     let _ = database.write(permit).await;

@@ -62,7 +62,7 @@ fn check(folder: &Path, module: Option<&str>, order: &BTreeMap<String, usize>, f
             check(&path, Some(inside), order, faults);
             continue;
         }
-        if module.is_none() && ["lib", "main"].contains(&&*name) {
+        if module.is_none() && ["lib", "main"].contains(&&*name) || name == "tests" {
             continue;
         }
         let Some(position) = order.get(inside) else {

@@ -1,7 +1,7 @@
 //! Scopes and roles (AUTHZ-02), and lists and cursors of one tenant (AUTHZ-03).
 
 use serde_json::{Value, json};
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 
 use crate::support::{ACME, Actor, BillingFixture, GLOBEX, TestApp, order_body};
 
@@ -9,11 +9,11 @@ use crate::support::{ACME, Actor, BillingFixture, GLOBEX, TestApp, order_body};
 async fn authz_02_scope_does_not_widen_a_role() {
     let app = TestApp::shared();
     for (role, may_write) in [
-        (Role::Viewer, false),
-        (Role::Sales, true),
-        (Role::Billing, false),
-        (Role::Auditor, false),
-        (Role::Admin, true),
+        (roles::VIEWER, false),
+        (roles::SALES, true),
+        (roles::BILLING, false),
+        (roles::AUDITOR, false),
+        (roles::ADMIN, true),
     ] {
         let user = app.user(role);
         user.get("/v1/orders").await.ok(200);
@@ -35,7 +35,7 @@ async fn authz_02_scope_does_not_widen_a_role() {
 #[tokio::test]
 async fn authz_02_role_does_not_widen_a_scope() {
     let app = TestApp::shared();
-    let admin = app.user_of(&ACME, Role::Admin, &[]);
+    let admin = app.user_of(&ACME, roles::ADMIN, &[]);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(admin.get("/v1/orders").await.problem(403), "insufficient_scope");
     // A scope must be a complete word of the claim (RFC 6749 section 3.3).
@@ -53,7 +53,7 @@ async fn authz_03_lists_contain_only_the_callers_tenant() {
     let ids = |page: Value| -> Vec<String> {
         page["items"].as_array().unwrap().iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect()
     };
-    let acme_orders = ids(app.user(Role::Admin).get("/v1/orders?limit=100").await.ok(200));
+    let acme_orders = ids(app.user(roles::ADMIN).get("/v1/orders?limit=100").await.ok(200));
     assert!(!acme_orders.is_empty() && !acme_orders.contains(&globex_order));
     assert!(ids(globex.admin.get("/v1/orders?limit=100").await.ok(200)).contains(&globex_order));
 }
@@ -61,11 +61,11 @@ async fn authz_03_lists_contain_only_the_callers_tenant() {
 #[tokio::test]
 async fn authz_03_cursors_of_another_tenant_or_list_are_rejected() {
     let app = TestApp::shared();
-    let acme = app.user(Role::Admin);
+    let acme = app.user(roles::ADMIN);
     let next = async |actor: &Actor, path: &str| -> String {
         actor.get(path).await.ok(200)["nextCursor"].as_str().unwrap().to_owned()
     };
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let cursor = next(&acme, "/v1/orders?limit=1").await;
     let mut changed = cursor.clone().into_bytes();
     changed[5] = if changed[5] == b'A' { b'B' } else { b'A' };

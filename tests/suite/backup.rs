@@ -11,7 +11,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use service::{authz::policy::Role, dev::database::Urls};
+use service::{access::roles, dev::database::Urls};
 
 use crate::support::{ACME, TestApp, binary, empty_database, programs, query, superuser};
 
@@ -81,7 +81,8 @@ fn assert_fails(output: &Output, message: &str) {
 
 /// Whether the database has no tables.
 async fn is_empty(urls: &Urls) -> bool {
-    let tables = "select count(*)::text from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'";
+    let tables = "select count(*)::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                  where c.relkind = 'r' and n.nspname in ('palisade', 'public')";
     let mut connection = superuser(urls).await;
     let count: String = sqlx::query_scalar(tables).fetch_one(&mut connection).await.unwrap();
     count == "0"
@@ -91,7 +92,7 @@ async fn is_empty(urls: &Urls) -> bool {
 async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything() {
     let app = TestApp::start().await;
     let person = json!({ "name": "Backed Up", "email": "backed-up@example.com", "phone": "+4917712378945" });
-    let created = app.user(Role::Admin).post("/v1/customers", &person).await.ok(201);
+    let created = app.user(roles::ADMIN).post("/v1/customers", &person).await.ok(201);
     let backups = BackupFolder::new().await;
     let output = backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]);
     assert!(output.status.success(), "{}", text_of(&output));
@@ -114,16 +115,17 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     assert!(text_of(&restored).contains("file key"), "the output names the identity: {}", text_of(&restored));
     let again = TestApp::start_on(target.clone(), &[]).await;
     let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
-    assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
+    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], person["phone"]);
     let rows = "select count(*)::text from orders";
     assert_eq!(query(&target.owner, rows).await, query(&app.database.owner, rows).await);
-    let owners = "select distinct relowner::regrole::text from pg_class where relnamespace = 'public'::regnamespace";
+    let owners = "select distinct c.relowner::regrole::text from pg_class c
+                  join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('palisade', 'public')";
     assert_eq!(query(&target.owner, owners).await, ["app_owner"]);
     // Existing files and databases are not overwritten.
     assert_fails(&backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]), "already exists");
     assert_eq!(fs::read(backups.path("backup.age")).unwrap(), file);
     assert_fails(&backups.restore(&target, "key", "backup.age"), "pg_restore failed");
-    assert_eq!(again.user(Role::Admin).get(&path).await.ok(200)["phone"], person["phone"]);
+    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], person["phone"]);
 }
 
 /// Anyone with the recipient can write another backup, so a restore compares the digest.
@@ -187,7 +189,7 @@ async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
         "begin; set local session_replication_role = replica; set local app.tenant_id = '{}';
          insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
                              created_at, updated_at)
-         select current_tenant(), gen_random_uuid(), 'placed', 'standard',
+         select palisade.current_tenant(), gen_random_uuid(), 'placed', 'standard',
                 concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 549, 'EUR', 'much', now(), now()
          from generate_series(1, 5000) n;
          commit",

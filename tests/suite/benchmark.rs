@@ -1,17 +1,14 @@
 //! Scripts of the benchmark against other stacks (benches/product). They name settings and tables
 //! of this service: the settings must exist, and the SQL must run on the current schema.
 
-use service::{
-    db,
-    settings::{self, Row},
-};
+use service::{db, settings::Row};
 
 use crate::support::{empty_database, superuser};
 
 #[tokio::test]
 async fn benchmark_scripts_match_the_settings_and_tables() {
     let read = |name: &str| std::fs::read_to_string(format!("benches/product/{name}")).unwrap();
-    let rows = settings::TABLE.iter().flat_map(|section| section.rows);
+    let rows = service::app().sections().all().flat_map(|section| section.rows);
     let variables: Vec<String> = rows.flat_map(Row::variables).collect();
     for line in read("start.sh").lines().filter(|line| line.starts_with("APP_")) {
         let (variable, _) = line.split_once('=').unwrap();

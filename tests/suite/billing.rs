@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::demo,
+    access::{roles, scopes},
+    demo,
 };
 
 use crate::support::{
@@ -215,19 +215,19 @@ async fn authz_02_roles_without_billing_rights_cannot_record_payments() {
         let request = actor.request(http::Method::POST, &format!("/v1/invoices/{invoice}/payments"));
         actor.send(request.header("idempotency-key", "sales").json(&payment)).await
     };
-    for role in [Role::Viewer, Role::Sales, Role::Auditor] {
+    for role in [roles::VIEWER, roles::SALES, roles::AUDITOR] {
         assert_eq!(pay(&app.user(role)).await.problem(403), "forbidden", "{role:?}");
     }
     assert_eq!(fixture.order_status(&order).await, "invoiced");
-    app.user(Role::Auditor).get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+    app.user(roles::AUDITOR).get(&format!("/v1/invoices/{invoice}")).await.ok(200);
 }
 
 #[tokio::test]
 async fn log_01_cancelled_order_and_voided_invoice_have_an_event_each() {
     let database = test_database().await;
-    let issuer = start_issuer(service::domain::Clock::system()).await;
+    let issuer = start_issuer(service::model::Clock::system()).await;
     let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
-    let token = issuer.access_token(&person(&ACME, Role::Sales), &Scope::ALL);
+    let token = issuer.access_token(&person(&ACME, roles::SALES), &scopes::ALL);
     let sales = Actor::new(serving.address, Some(token));
     let order = "0190a001-0000-7000-8000-000000000004";
     let path = format!("/v1/orders/{order}/cancel");

@@ -1,14 +1,16 @@
 //! The database catalog: every tenant table is isolated (AUTHZ-07), and every login has exactly the
-//! reviewed rights (AUTHZ-08, `rights.txt`).
+//! reviewed rights (AUTHZ-08, `rights.txt` of kernel and service).
 
 use secrecy::SecretString;
 
 use crate::support::{query, run, test_database};
 
-const RIGHTS: &str = "deploy/rights.txt";
+/// The rights of the logins on the schema of the service, and all others.
+const SERVICE_RIGHTS: &str = "deploy/rights.txt";
+const KERNEL_RIGHTS: &str = "crates/palisade/rights.txt";
 
 /// Each row of each query is a violation. The queries cover a new table or function at once.
-const VIOLATIONS: [&str; 9] = [
+const VIOLATIONS: [&str; 12] = [
     // `NAMES` lists the tables without a tenant.
     "select c.relname || ' has no tenant_id: add it, or the table to NAMES'
      from user_tables c where not exists (
@@ -22,7 +24,7 @@ const VIOLATIONS: [&str; 9] = [
                                               pg_get_expr(p.polqual, p.polrelid),
                                               pg_get_expr(p.polwithcheck, p.polrelid)), ';'), '')
          from pg_policy p where p.polrelid = c.oid
-     ) <> 'tenant_isolation * t {0} (tenant_id = current_tenant()) (tenant_id = current_tenant())'",
+     ) <> 'tenant_isolation * t {0} (tenant_id = palisade.current_tenant()) (tenant_id = palisade.current_tenant())'",
     "select c.relname || ': its key must begin with tenant_id'
      from user_tables c where not exists (
          select from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
@@ -34,7 +36,9 @@ const VIOLATIONS: [&str; 9] = [
          select from unnest(k.conkey, k.confkey) as pair (ours, theirs)
          join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
          join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs
-                              and b.attname in ('tenant_id', 'of_tenant'))",
+                              and b.attname in ('tenant_id', 'of_tenant'))
+       -- The register of index keys, which all tenants share.
+       and k.confrelid <> 'palisade.index_keys'::regclass",
     // A unique index without the tenant reveals to one tenant the values of another.
     "select format('%s: the unique index %s must begin with tenant_id', c.relname, i.indexrelid::regclass)
      from user_tables c join pg_index i on i.indrelid = c.oid and i.indisunique
@@ -50,6 +54,23 @@ const VIOLATIONS: [&str; 9] = [
     "select p.proname || ' can be called by PUBLIC'
      from user_functions p
      where p.proacl is null or exists (select from aclexplode(p.proacl) right_ where right_.grantee = 0)",
+    // Only the kernel sets the tenant. The kernel checks the statements of a service, and not the
+    // functions of its migrations.
+    "select p.proname || ' is not of the kernel: it must not be security definer, and must not change settings'
+     from user_functions p
+     where p.pronamespace <> 'palisade'::regnamespace
+       and (p.prosecdef or p.prosrc ~* 'set_config|pg_settings|\\mset\\s+(local|session)\\M'
+            or exists (select from unnest(p.proconfig) setting where setting like 'app.%'))",
+    "select c.relname || ' is sealed: it needs the trigger that deletes the row key of a deleted row'
+     from user_tables c
+     where exists (select from pg_attribute a where a.attrelid = c.oid and a.atttypid = 'palisade.sealed'::regtype)
+       and c.oid <> 'palisade.row_keys'::regclass
+       and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype = 9 and t.tgqual is null
+                       and t.tgfoid = 'palisade.delete_row_key'::regproc)",
+    "select format('%s.%s: the kernel must not refer to tables of the service', c.relname, k.conname)
+     from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
+     join pg_class f on f.oid = k.confrelid
+     where c.relnamespace = 'palisade'::regnamespace and f.relnamespace <> 'palisade'::regnamespace",
 ];
 
 /// The tenant tables, and the functions of this service.
@@ -59,8 +80,8 @@ const NAMES: &str = "
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
           -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
           -- audit trail. No operation of the API reads them.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'measures', 'data_keys', 'index_keys', 'master_keys',
-                                'audit_journal', 'audit_seals', 'audit_horizon')
+          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'overrides', 'data_keys',
+                                'index_keys', 'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon')
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
@@ -85,7 +106,7 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
         "create table stray (tenant_id uuid not null, id uuid not null, order_id uuid, primary key (tenant_id, id));
                  alter table stray enable row level security; alter table stray force row level security;
                  create policy tenant_isolation on stray
-                     using (tenant_id = current_tenant()) with check (tenant_id = current_tenant());";
+                     using (tenant_id = palisade.current_tenant()) with check (tenant_id = palisade.current_tenant());";
     for (change, found) in [
         ("", None),
         ("alter table stray no force row level security", Some("stray is not under forced row-level security")),
@@ -93,7 +114,7 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
         ("alter table stray alter tenant_id drop not null", None),
         ("create policy too on stray using (true)", Some("stray must have the policy tenant_isolation and no other")),
         (
-            "alter policy tenant_isolation on stray using (tenant_id = current_tenant() or true)",
+            "alter policy tenant_isolation on stray using (tenant_id = palisade.current_tenant() or true)",
             Some("stray must have the policy tenant_isolation and no other"),
         ),
         ("alter table stray drop constraint stray_pkey", Some("stray: its key must begin with tenant_id")),
@@ -120,6 +141,23 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
             Some("power runs with its owner's rights and no fixed search_path"),
         ),
         ("create function exposed() returns int language sql return 1", Some("exposed can be called by PUBLIC")),
+        (
+            "create function enter() returns text language sql as 'select set_config(null, null, true)'",
+            Some("enter is not of the kernel: it must not be security definer, and must not change settings"),
+        ),
+        (
+            "create function power() returns int language sql security definer set search_path = pg_catalog return 1",
+            Some("power is not of the kernel: it must not be security definer, and must not change settings"),
+        ),
+        (
+            "alter table stray add secret palisade.sealed",
+            Some("stray is sealed: it needs the trigger that deletes the row key of a deleted row"),
+        ),
+        (
+            "create table palisade.stray (tenant_id uuid primary key, id uuid,
+                                          foreign key (tenant_id, id) references orders (tenant_id, id))",
+            Some("stray.stray_tenant_id_id_fkey: the kernel must not refer to tables of the service"),
+        ),
     ] {
         let urls = test_database().await;
         let sql = format!("{isolated_table} {change}");
@@ -139,17 +177,18 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
 /// Every right of a role other than the owner, one per line.
 const EVERY_RIGHT: &str = "
     with grants as (
-        select 'table ' || c.relname as object, a.grantee, a.privilege_type as privilege, a.is_grantable
+        select format('table %s.%s', n.nspname, c.relname) as object, a.grantee, a.privilege_type as privilege,
+        a.is_grantable
         from pg_class c join pg_namespace n on n.oid = c.relnamespace, aclexplode(c.relacl) a
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> c.relowner
         union all
-        select format('table %s (%s)', c.relname, t.attname), a.grantee, a.privilege_type, a.is_grantable
+        select format('table %s.%s (%s)', n.nspname, c.relname, t.attname), a.grantee, a.privilege_type, a.is_grantable
         from pg_attribute t join pg_class c on c.oid = t.attrelid join pg_namespace n on n.oid = c.relnamespace,
              aclexplode(t.attacl) a
         -- Rights to a dropped column stay in the catalog and mean nothing.
         where not t.attisdropped and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
         union all
-        select format('function %s', p.proname), a.grantee, a.privilege_type, a.is_grantable
+        select format('function %s.%s', n.nspname, p.proname), a.grantee, a.privilege_type, a.is_grantable
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace,
              aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.grantee <> p.proowner
@@ -186,19 +225,23 @@ const EVERY_RIGHT: &str = "
 
 #[tokio::test]
 async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
-    let mut rights = query(&test_database().await.owner, EVERY_RIGHT).await.join("\n");
-    rights.push('\n');
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(RIGHTS, &rights).unwrap();
+    let rights = query(&test_database().await.owner, EVERY_RIGHT).await;
+    let (service, kernel): (Vec<&String>, Vec<&String>) =
+        rights.iter().partition(|right| right.contains(" public.") || right.contains(" schema public:"));
+    for (file, rights) in [(SERVICE_RIGHTS, service), (KERNEL_RIGHTS, kernel)] {
+        let rights: String = rights.into_iter().flat_map(|right| [right, "\n"]).collect();
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(file, &rights).unwrap();
+        }
+        let listed = std::fs::read_to_string(file).unwrap_or_default();
+        let unlisted: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|row| row == *right)).collect();
+        let missing: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|row| row == *right)).collect();
+        assert!(
+            rights == listed,
+            "the rights in the database differ from {file}.\nnot listed: {unlisted:#?}\nmissing: {missing:#?}\n\
+             If a migration intends this: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
+        );
     }
-    let listed = std::fs::read_to_string(RIGHTS).unwrap_or_default();
-    let unlisted: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|row| row == *right)).collect();
-    let missing: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|row| row == *right)).collect();
-    assert!(
-        rights == listed,
-        "the rights in the database differ from {RIGHTS}.\nnot listed: {unlisted:#?}\nmissing: {missing:#?}\n\
-         If a migration intends this: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
-    );
 }
 
 #[tokio::test]
@@ -209,7 +252,7 @@ async fn authz_08_auditor_reads_billing_tables_of_one_tenant_and_no_personal_dat
         let change = format!("delete from {table}");
         assert!(run(&urls.auditor, &change).await.unwrap_err().to_string().contains("permission denied"), "{table}");
     }
-    for table in ["customers", "customer_keys", "data_keys", "idempotency_keys"] {
+    for table in ["customers", "palisade.row_keys", "palisade.data_keys", "palisade.idempotency_keys"] {
         let read = format!("select count(*) from {table}");
         assert!(run(&urls.auditor, &read).await.unwrap_err().to_string().contains("permission denied"), "{table}");
     }

@@ -2,13 +2,9 @@
 
 use std::process::Output;
 
-use service::{
-    authz::{internal, matrix, policy::Role},
-    domain::Clock,
-    settings,
-};
+use service::{access::roles, authz::internal, model::Clock, settings};
 
-use crate::support::{ACME, Actor, ServiceProcess, TestApp, binary, person, start_issuer, test_database};
+use crate::support::{ACME, Actor, MATRIX, ServiceProcess, TestApp, binary, person, start_issuer, test_database};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
@@ -54,7 +50,8 @@ fn secret_03_settings_command_lists_every_setting() {
     let output = binary().arg("settings").output().unwrap();
     assert!(output.status.success());
     let shown = text(&output);
-    for variable in settings::TABLE.iter().flat_map(|section| section.rows).flat_map(settings::Row::variables) {
+    for variable in service::app().sections().all().flat_map(|section| section.rows).flat_map(settings::Row::variables)
+    {
         assert!(shown.lines().any(|line| line.split(' ').next() == Some(&variable)), "{variable} is not in {shown}");
     }
 }
@@ -64,7 +61,7 @@ fn threat_02_routes_command_prints_the_matrix() {
     let output = binary().arg("routes").output().unwrap();
     assert!(output.status.success());
     let shown = text(&output);
-    assert_eq!(shown.lines().count(), matrix::MATRIX.len() + internal::INTERNAL.len());
+    assert_eq!(shown.lines().count(), MATRIX.iter().count() + internal::INTERNAL.len());
     assert!(shown.contains("GET    /metrics"), "{shown}");
     assert!(shown.contains("POST   /v1/orders/{id}/cancel"), "{shown}");
 }
@@ -74,7 +71,7 @@ async fn fail_03_serve_stops_cleanly_on_sigterm() {
     let database = test_database().await;
     let issuer = start_issuer(Clock::system()).await;
     let process = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
-    let token = issuer.access_token(&person(&ACME, Role::Viewer), &[]);
+    let token = issuer.access_token(&person(&ACME, roles::VIEWER), &[]);
     Actor::new(process.address, Some(token.clone())).get("/v1/me").await.ok(200);
     let (status, log) = process.terminate().await;
     assert!(status.success(), "{status}");

@@ -4,8 +4,8 @@
 use http::Method;
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::demo,
+    access::{roles, scopes},
+    demo,
 };
 
 use crate::support::{
@@ -39,12 +39,12 @@ const FIELDS: [(&str, &str, &str); 5] = [
 #[tokio::test]
 async fn authz_06_personal_data_is_masked_without_the_right_to_see_it() {
     let app = TestApp::start().await;
-    let reply = app.user(Role::Sales).post("/v1/customers", &customer_body()).await;
+    let reply = app.user(roles::SALES).post("/v1/customers", &customer_body()).await;
     let location = reply.header("location").unwrap().to_owned();
     let created = reply.ok(201);
     assert_eq!((&created["name"], &created["masked"]), (&json!("Vandelay Industries"), &json!(true)));
     // The response to a creation is masked for all roles: it is stored for retries.
-    let by_admin = app.user(Role::Admin).post("/v1/customers", &customer_body()).await.ok(201);
+    let by_admin = app.user(roles::ADMIN).post("/v1/customers", &customer_body()).await.ok(201);
     for (field, masked, _) in FIELDS {
         assert_eq!((&created[field], &by_admin[field]), (&json!(masked), &json!(masked)), "{field}");
     }
@@ -53,22 +53,22 @@ async fn authz_06_personal_data_is_masked_without_the_right_to_see_it() {
     for (field, _, shown) in FIELDS {
         plain[field] = json!(shown);
     }
-    for role in Role::ALL {
+    for role in roles::ALL {
         let user = app.user(role);
-        let seen = if matches!(role, Role::Viewer | Role::Sales) { &created } else { &plain };
+        let seen = if matches!(role, roles::VIEWER | roles::SALES) { &created } else { &plain };
         assert_eq!(&user.get(&location).await.ok(200), seen, "{role:?}");
         let page = user.get("/v1/customers?email=art@vandelay.example").await.ok(200);
         assert_eq!(&page["items"][1], seen, "{role:?}");
     }
     // An API key gets masked data, whatever roles its creator has.
-    let key = app.new_api_key(&[Scope::CustomersRead]).await;
+    let key = app.new_api_key(&[scopes::CUSTOMERS_READ]).await;
     assert_eq!(app.api_key(key_text(&key)).get(&location).await.ok(200), created);
 }
 
 #[tokio::test]
 async fn crypto_06_customers_are_found_by_their_exact_email_address() {
     let app = TestApp::shared();
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     let found = async |email: &str| -> usize {
         let page = viewer.get(&format!("/v1/customers?email={email}")).await.ok(200);
         page["items"].as_array().unwrap().len()
@@ -89,7 +89,7 @@ async fn crypto_06_customers_are_found_by_their_exact_email_address() {
 #[tokio::test]
 async fn customer_patch_keeps_omitted_fields_and_clears_null_ones() {
     let app = TestApp::start().await;
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let created = sales.post("/v1/customers", &customer_body()).await.ok(201);
     let path = format!("/v1/customers/{}", id(&created));
     let change = json!({ "name": "Vandelay Imports", "phone": null, "address": "Elsewhere 12345" });
@@ -115,7 +115,7 @@ async fn customer_patch_keeps_omitted_fields_and_clears_null_ones() {
 #[tokio::test]
 async fn input_02_all_faults_of_a_customer_are_reported_without_values() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let body = json!({
         "name": "\u{7}bell", "email": "secret-canary", "phone": "+0000000000", "taxId": "A_1",
         "bankAccount": "DE00 0000 0000 0000 0000 00", "address": "", "password": "x",
@@ -141,7 +141,7 @@ async fn input_02_all_faults_of_a_customer_are_reported_without_values() {
 #[tokio::test]
 async fn crypto_08_erased_customer_is_gone_and_its_orders_remain() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let customer = id(&admin.post("/v1/customers", &customer_body()).await.ok(201));
     let path = format!("/v1/customers/{customer}");
     let mut order = order_body("PAPER-A4", 1);
@@ -164,12 +164,16 @@ async fn crypto_08_erased_customer_is_gone_and_its_orders_remain() {
     // The database enforces the same.
     let tenant = format!("set local app.tenant_id = '{}';", ACME.id);
     for (change, message) in [
-        (format!("update customers set erased_at = null, name = 'X' where id = '{customer}'"), "stays erased"),
+        (
+            format!("update customers set erased_at = null, name = 'X' where id = '{customer}'"),
+            "an erased customer cannot be changed",
+        ),
         (
             format!(
                 "insert into orders (tenant_id, id, customer_id, status, shipping_speed, total_amount, total_currency,
                                      created_by, created_at, updated_at)
-                 values (current_tenant(), gen_random_uuid(), '{customer}', 'placed', 'standard', 1, 'EUR', 'x', now(), now())"
+                 values (palisade.current_tenant(), gen_random_uuid(), '{customer}', 'placed', 'standard', 1, 'EUR',
+                 'x', now(), now())"
             ),
             "no such customer",
         ),
@@ -190,7 +194,7 @@ async fn authz_03_order_for_a_foreign_customer_is_rejected() {
     let app = TestApp::shared();
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
     let foreign_customer = globex.object_for("/v1/customers/{id}").await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let order_for = async |customer: &str| {
         let mut order = order_body("PAPER-A4", 1);
         order["customerId"] = json!(customer);

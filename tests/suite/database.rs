@@ -2,7 +2,7 @@
 //! (AUTHZ-07), rights of the logins (AUTHZ-08), and the startup checks of both.
 
 use secrecy::{ExposeSecret, SecretString};
-use service::{app, dev::demo, domain::Clock, settings::Settings};
+use service::{app, demo, model::Clock};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{ACME, GLOBEX, TestApp, run, superuser, test_database};
@@ -30,7 +30,8 @@ async fn authz_07_unfiltered_queries_see_their_tenant_only() {
     let extra = format!(
         "set local app.tenant_id = '{acme}';
          insert into products values ('{acme}', 'EXTRA-1', 'extra', 1, 'EUR');
-         insert into orders select '{acme}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now();
+         insert into orders select '{acme}', gen_random_uuid(), null, 'placed', 'standard', null, 1, 'EUR', 'x', now(),
+                                   now();
          insert into order_lines select '{acme}', id, 1, 'EXTRA-1', 1, 1 from orders where created_by = 'x'"
     );
     run(&urls.owner, &extra).await.unwrap();
@@ -64,7 +65,7 @@ async fn authz_07_rows_of_another_tenant_cannot_be_written() {
     let insert = format!(
         "set local app.tenant_id = '{acme}';
          insert into orders
-         values ('{globex}', gen_random_uuid(), 'placed', 'standard', null, 1, 'EUR', 'x', now(), now())"
+         values ('{globex}', gen_random_uuid(), null, 'placed', 'standard', null, 1, 'EUR', 'x', now(), now())"
     );
     assert_sql_error(run(&urls.writer, &insert).await, "42501");
     let foreign = "0190a002-0000-7000-8000-000000000001";
@@ -106,8 +107,9 @@ async fn authz_08_logins_have_only_the_rights_they_need() {
         "update invoice_lines set quantity = 1",
         "update invoices set total_amount = 1",
         "update payments set amount = 1",
-        "update idempotency_keys set fingerprint = ''",
+        "update palisade.idempotency_keys set fingerprint = ''",
         "insert into _sqlx_migrations select * from _sqlx_migrations",
+        "delete from palisade._sqlx_migrations",
         "set role app_owner",
     ] {
         assert_sql_error(run(&urls.writer, &format!("{tenant}{denied}")).await, "42501");
@@ -151,46 +153,54 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
     for (name, url) in [("APP_DATABASE__WRITER_URL", writer), ("APP_DATABASE__READER_URL", reader)] {
         variables.insert(name.to_owned(), url.expose_secret().to_owned());
     }
-    let settings = Settings::from_variables(variables).unwrap();
-    app::start(settings, Clock::system()).await.unwrap_err().to_string()
+    let settings = app().read_settings(variables).unwrap();
+    app::start(&app(), settings, Clock::system()).await.unwrap_err().to_string()
 }
 
 /// The error of startup after the owner has run this SQL.
 async fn start_error_after(change: &str) -> String {
     let urls = test_database().await;
     run(&urls.owner, change).await.unwrap();
-    let settings = Settings::from_variables(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
-    app::start(settings, Clock::system()).await.unwrap_err().to_string()
+    let settings = app().read_settings(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
+    app::start(&app(), settings, Clock::system()).await.unwrap_err().to_string()
 }
 
 #[tokio::test]
 async fn authz_08_excessive_login_rights_prevent_startup() {
     let urls = test_database().await;
     let error = start_error(&urls.owner, &urls.reader).await;
-    assert!(error.contains("login app_owner has rights that deploy/rights.txt does not list"), "{error}");
+    assert!(error.contains("login app_owner has rights that rights.txt does not list"), "{error}");
     let error = start_error(&urls.writer, &urls.owner).await;
-    assert!(error.contains("login app_owner has rights that deploy/rights.txt does not list"), "{error}");
+    assert!(error.contains("login app_owner has rights that rights.txt does not list"), "{error}");
     for (grant, login, excess) in [
-        ("insert on orders", "app_reader", "table orders: insert"),
-        ("update (status) on orders", "app_reader", "table orders (status): update"),
+        ("insert on orders", "app_reader", "table public.orders: insert"),
+        ("update (status) on orders", "app_reader", "table public.orders (status): update"),
         ("create on schema public", "app_writer", "schema public: create"),
-        ("update (roles) on roles_seen", "app_writer", "table roles_seen (roles): update"),
-        ("insert on roles_seen", "app_keys", "table roles_seen: insert"),
-        ("truncate on roles_seen", "app_authn", "table roles_seen: truncate"),
-        ("trigger on audit_events", "app_writer", "table audit_events: trigger"),
-        ("update (expires_at) on api_keys", "app_authn", "table api_keys (expires_at): update"),
-        ("select (email) on customers", "app_authn", "table customers (email): select"),
-        ("select on data_keys", "app_writer", "table data_keys: select"),
-        ("delete on index_keys", "app_keys", "table index_keys: delete"),
-        ("execute on function forget_index_key", "app_keys", "function forget_index_key: execute"),
-        ("execute on function write_audit_event(audit_events)", "app_writer", "function write_audit_event: execute"),
+        ("update (roles) on palisade.subject_roles", "app_writer", "table palisade.subject_roles (roles): update"),
+        ("insert on palisade.subject_roles", "app_keys", "table palisade.subject_roles: insert"),
+        ("truncate on palisade.subject_roles", "app_authn", "table palisade.subject_roles: truncate"),
+        ("trigger on palisade.audit_events", "app_writer", "table palisade.audit_events: trigger"),
+        ("update (expires_at) on palisade.api_keys", "app_authn", "table palisade.api_keys (expires_at): update"),
+        ("select (email) on customers", "app_authn", "table public.customers (email): select"),
+        ("select on palisade.data_keys", "app_writer", "table palisade.data_keys: select"),
+        ("delete on palisade.index_keys", "app_keys", "table palisade.index_keys: delete"),
+        (
+            "execute on function palisade.clear_blind_indexes",
+            "app_keys",
+            "function palisade.clear_blind_indexes: execute",
+        ),
+        (
+            "execute on function palisade.insert_audit_event(palisade.audit_events)",
+            "app_writer",
+            "function palisade.insert_audit_event: execute",
+        ),
     ] {
         let error = start_error_after(&format!("grant {grant} to {login}")).await;
-        let expected = format!("login {login} has rights that deploy/rights.txt does not list: {excess};");
+        let expected = format!("login {login} has rights that rights.txt does not list: {excess};");
         assert!(error.contains(&expected), "{grant}: {error}");
     }
     let error = start_error_after("revoke select on orders from app_reader").await;
-    assert!(error.contains("login app_reader lacks rights of deploy/rights.txt: table orders: select"), "{error}");
+    assert!(error.contains("login app_reader lacks rights of rights.txt: table public.orders: select"), "{error}");
     // Attributes of a role hold in the whole cluster, so this takes a new login.
     for (options, excess) in [
         ("superuser in role app_writer", "cluster: superuser"),
@@ -218,20 +228,22 @@ async fn authz_07_missing_row_level_security_prevents_startup() {
         "drop policy tenant_isolation on orders",
         "create policy everything on orders using (true)",
         "alter policy tenant_isolation on orders using (true)",
+        "alter table palisade.row_keys no force row level security",
     ] {
+        let table = if change.contains("row_keys") { "palisade.row_keys" } else { "public.orders" };
         let error = start_error_after(change).await;
-        assert!(error.contains("table orders lacks forced row-level security"), "{change}: {error}");
+        assert!(error.contains(&format!("table {table} lacks forced row-level security")), "{change}: {error}");
     }
 }
 
 #[tokio::test]
 async fn log_05_changeable_audit_trail_prevents_startup() {
     for change in [
-        "alter table audit_events disable trigger append_only",
-        "drop trigger append_only on audit_journal",
-        "drop trigger append_only on audit_seals;
-         create trigger append_only before delete on audit_seals
-         for each statement execute function audit_is_append_only()",
+        "alter table palisade.audit_events disable trigger append_only",
+        "drop trigger append_only on palisade.audit_journal",
+        "drop trigger append_only on palisade.audit_seals;
+         create trigger append_only before delete on palisade.audit_seals
+         for each statement execute function palisade.reject_audit_change()",
     ] {
         let error = start_error_after(change).await;
         assert!(error.contains("is not append-only"), "{change}: {error}");
@@ -240,6 +252,32 @@ async fn log_05_changeable_audit_trail_prevents_startup() {
 
 #[tokio::test]
 async fn authz_08_missing_migrations_prevent_startup() {
-    let error = start_error_after("delete from _sqlx_migrations").await;
-    assert!(error.contains("run `migrate`"), "{error}");
+    for (change, expected) in [
+        ("delete from _sqlx_migrations", "the schema public is older than this binary: migration 1 is missing"),
+        (
+            "delete from palisade._sqlx_migrations where version > 1000",
+            "the schema palisade is older than this binary: migration 1001 is missing",
+        ),
+        ("drop table palisade._sqlx_migrations", "the schema palisade is older than this binary: migration 1 is"),
+        (
+            "insert into _sqlx_migrations select 9000, '', now(), true, '', 0",
+            "the schema public is newer than this binary, which lacks migration 9000",
+        ),
+        (
+            "insert into palisade._sqlx_migrations select 900, '', now(), true, '', 0",
+            "the schema palisade is newer than this binary, which lacks migration 900",
+        ),
+    ] {
+        let error = start_error_after(change).await;
+        assert!(error.contains(expected), "{change}: {error}");
+    }
+}
+
+/// Otherwise keys of deleted customers would stay.
+#[tokio::test]
+async fn crypto_08_sealed_table_without_the_key_trigger_prevents_startup() {
+    for change in ["drop trigger delete_row_key on customers", "alter table customers disable trigger delete_row_key"] {
+        let error = start_error_after(change).await;
+        assert!(error.contains("table customers has sealed columns and no trigger"), "{change}: {error}");
+    }
 }

@@ -5,7 +5,7 @@ use http::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
-    authz::policy::Role,
+    access::roles,
     ops::{Keys, ResealOptions},
 };
 
@@ -30,11 +30,11 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let error = run_keys_binary(&app, &["destroy", &unknown, "--reason", "they left"]).await.unwrap_err();
     assert!(error.contains("never a data key of this tenant"), "{error}");
     let done = destroy(&app, "they left").await.unwrap();
-    assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 customers"), "{done}");
+    assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 records"), "{done}");
     let again = destroy(&app, "once more").await.unwrap();
-    assert!(again.contains("0 data keys destroyed") && again.contains("removed 0 customers"), "{again}");
+    assert!(again.contains("0 data keys destroyed") && again.contains("removed 0 records"), "{again}");
     let replica = TestApp::start_on(app.database.clone(), &[]).await;
-    let admin = replica.user(Role::Admin);
+    let admin = replica.user(roles::ADMIN);
     assert_eq!(admin.get(&paths[0]).await.problem(404), "not_found");
     assert_eq!(admin.get("/v1/customers").await.problem(404), "not_found");
     let change = admin.request(Method::PATCH, &paths[0]).json(&json!({ "phone": "+491771234567" }));
@@ -47,8 +47,9 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     assert!(!admin.get("/v1/orders").await.ok(200)["items"].as_array().unwrap().is_empty());
     // No new data key replaces a destroyed one. Otherwise a restored key and a new key could have
     // the same version, and only half of the tenant's customers would be readable.
-    assert_eq!(replica.user(Role::Sales).post("/v1/customers", &customer(2)).await.problem(404), "not_found");
-    let left = format!("select concat(version, wrapped is null) from data_keys where of_tenant = '{}'", ACME.id);
+    assert_eq!(replica.user(roles::SALES).post("/v1/customers", &customer(2)).await.problem(404), "not_found");
+    let left =
+        format!("select concat(version, wrapped is null) from palisade.data_keys where of_tenant = '{}'", ACME.id);
     assert_eq!(query(&app.database.owner, &left).await, ["1t"]);
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let error = run_keys(&app, Keys::Rotate { options }, &[]).await.unwrap_err();
@@ -69,18 +70,19 @@ async fn crypto_08_replicas_store_nothing_with_a_cached_destroyed_data_key() {
     sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
     let finish = async {
         wait_for_lock_wait(&app.database).await;
-        let exists = "select (wrapped is not null)::text from data_keys where of_tenant = (select current_tenant())";
+        let exists = "select (wrapped is not null)::text from palisade.data_keys
+                      where of_tenant = (select palisade.current_tenant())";
         assert_eq!(query(&app.database.owner, exists).await, ["true"], "nothing is destroyed yet");
         // Other tenants get data keys in the meantime.
-        let add =
-            "insert into data_keys select gen_random_uuid(), 1, wrapped_by, wrapped, now() from data_keys limit 1";
+        let add = "insert into palisade.data_keys select gen_random_uuid(), 1, wrapped_by, wrapped, now()
+                   from palisade.data_keys limit 1";
         run(&app.database.keys, add).await.unwrap();
         sqlx::raw_sql("commit").execute(&mut storing).await.unwrap();
     };
     let (destroyed, ()) = tokio::join!(destroy(&app, "they left"), finish);
-    assert!(destroyed.unwrap().contains("removed 6 customers"));
-    let sales = app.user(Role::Sales);
-    let admin = app.user(Role::Admin);
+    assert!(destroyed.unwrap().contains("removed 6 records"));
+    let sales = app.user(roles::SALES);
+    let admin = app.user(roles::ADMIN);
     assert_eq!(sales.post("/v1/customers", &customer(3)).await.problem(404), "not_found");
     let change = admin.request(Method::PATCH, &paths[1]).json(&json!({ "email": "other@example.com" }));
     assert_eq!(admin.send(change).await.problem(404), "not_found");
@@ -97,7 +99,7 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     let both = format!("{new},{}", app.database.index_keys.expose_secret());
     // The state that an interrupted command, or an older version of it, leaves behind.
     let destroyed = format!(
-        "{}; update data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{}'",
+        "{}; update palisade.data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{}'",
         copy_customers(2000),
         ACME.id
     );
@@ -107,12 +109,12 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &with_both).await.unwrap();
     let forget = async || run_keys_binary_with(&app, &["forget-index", "1"], Some(&both)).await;
     let error = forget().await.unwrap_err();
-    assert!(error.contains("or `keys destroy` again if that tenant has left"), "{error}");
+    assert!(error.contains("or `keys destroy` again if their tenant has left"), "{error}");
     let done = destroy(&app, "they left").await.unwrap();
-    assert!(done.contains("removed 2004 customers"), "{done}");
+    assert!(done.contains("removed 2004 records"), "{done}");
     forget().await.unwrap();
     let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
-    assert_eq!(last.user(Role::Admin).get("/v1/customers").await.problem(404), "not_found");
+    assert_eq!(last.user(roles::ADMIN).get("/v1/customers").await.problem(404), "not_found");
 }
 
 /// An operator restores the data keys after destroying those of the wrong tenant.
@@ -120,16 +122,19 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
 async fn crypto_08_restored_data_keys_make_customers_readable_again() {
     let app = TestApp::start().await;
     let paths = add_customers(&app, 2).await;
-    run_as_superuser(&app, "create schema backup; create table backup.data_keys as select * from data_keys".to_owned())
-        .await;
+    run_as_superuser(
+        &app,
+        "create schema backup; create table backup.data_keys as select * from palisade.data_keys".to_owned(),
+    )
+    .await;
     destroy(&app, "the wrong one").await.unwrap();
-    let back = "update data_keys k set wrapped = b.wrapped, destroyed_at = null from backup.data_keys b
+    let back = "update palisade.data_keys k set wrapped = b.wrapped, destroyed_at = null from backup.data_keys b
                 where b.of_tenant = k.of_tenant and b.version = k.version";
     run_as_superuser(&app, back.to_owned()).await;
     let replica = TestApp::start_on(app.database.clone(), &[]).await;
-    assert_eq!(replica.user(Role::Admin).get(&paths[0]).await.problem(404), "not_found");
+    assert_eq!(replica.user(roles::ADMIN).get(&paths[0]).await.problem(404), "not_found");
     let output = run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[]).await.unwrap().concat();
-    assert!(output.contains("done, 5 customers re-encrypted"), "{output}");
+    assert!(output.contains("done, 5 records re-encrypted"), "{output}");
     assert_customers_readable(&replica, &paths).await;
 }
 
@@ -145,7 +150,7 @@ async fn crypto_08_destruction_and_erasure_do_not_deadlock() {
         id_of(&paths[1])
     );
     let destroyed = during_transaction(&app.database, &erase, "", destroy(&app, "they left")).await;
-    assert!(destroyed.unwrap().contains("removed 4 customers"));
+    assert!(destroyed.unwrap().contains("removed 4 records"));
     assert_eq!(query(&app.database.owner, COUNT_INDEXED).await, ["0"]);
 }
 
@@ -153,11 +158,11 @@ async fn crypto_08_destruction_and_erasure_do_not_deadlock() {
 #[tokio::test]
 async fn crypto_08_destruction_waits_for_writers_with_older_data_keys() {
     let app = TestApp::start().await;
-    let next = "insert into data_keys select of_tenant, 2, wrapped_by, wrapped, now() from data_keys";
+    let next = "insert into palisade.data_keys select of_tenant, 2, wrapped_by, wrapped, now() from palisade.data_keys";
     let rotated = async {
         run(&app.database.keys, next).await.unwrap();
         destroy(&app, "they left").await
     };
     let destroyed = during_transaction(&app.database, &copy_customers(1), "", rotated).await;
-    assert!(destroyed.unwrap().contains("removed 4 customers"));
+    assert!(destroyed.unwrap().contains("removed 4 records"));
 }

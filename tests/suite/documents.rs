@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-use service::authz::matrix;
+use crate::support::MATRIX;
 
 const SECURITY: &str = "SECURITY.md";
 #[test]
 fn threat_02_published_route_matrix_is_current() {
     let text = fs::read_to_string(SECURITY).unwrap();
     assert!(
-        text.contains(&matrix::markdown()),
+        text.contains(&MATRIX.markdown()),
         "the route matrix in {SECURITY} is not current: replace it by what \
          `cargo run --features dev -- routes --markdown` prints, and review the difference"
     );

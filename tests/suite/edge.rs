@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use http::Method;
 use poem::EndpointExt as _;
 use secrecy::ExposeSecret as _;
-use service::{app, authz::policy::Role, domain::Clock, edge, settings::Settings};
+use service::{access::roles, app, edge, model::Clock, settings::Settings};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -48,7 +48,7 @@ async fn rate_01_address_over_the_limit_gets_retry_after() {
 /// The edge around a test application, because no real operation panics.
 async fn serve_faulty_app() -> std::net::SocketAddr {
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
-    let settings: &'static Settings = Box::leak(Box::new(Settings::from_variables(variables).unwrap()));
+    let settings: &'static Settings = Box::leak(Box::new(app().read_settings(variables).unwrap()));
     let app = poem::Route::new()
         .at("/panic", poem::endpoint::make_sync(|_| -> &'static str { panic!("secret in a panic") }))
         .at(
@@ -144,7 +144,7 @@ async fn rate_09_silent_connections_are_closed() {
 #[tokio::test]
 async fn change_completes_after_its_caller_disconnects() {
     let app = TestApp::start().await;
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let newest = async || sales.get("/v1/orders?limit=1").await.ok(200)["items"][0]["note"].clone();
     // The lock stops the change after it has begun.
     let mut owner = PgConnection::connect(app.database.owner.expose_secret()).await.unwrap();
@@ -193,14 +193,13 @@ async fn rate_09_connections_over_the_limit_are_closed_at_once() {
 async fn crypto_01_plain_http_is_served_to_trusted_proxies_only() {
     let listen = ("APP_HTTP__LISTEN", "0.0.0.0:0");
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
-    let faults = Settings::from_variables(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
+    let faults = app().read_settings(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
     assert!(faults.to_string().contains("APP_HTTP__LISTEN"), "{faults}");
 
     let proxy = ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.7");
     let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
-    let settings =
-        Settings::from_variables(variables.into_iter().chain([owned(listen), owned(proxy)]).collect()).unwrap();
-    let app = app::start(settings, Clock::system()).await.unwrap();
+    let settings = app().read_settings(variables.into_iter().chain([owned(listen), owned(proxy)]).collect()).unwrap();
+    let app = app::start(&app(), settings, Clock::system()).await.unwrap();
     let address = (Ipv4Addr::LOCALHOST, app.address().port());
     tokio::spawn(app.run(std::future::pending()));
     let mut direct = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -235,8 +234,8 @@ async fn rate_09_requests_over_the_concurrency_limit_get_503() {
     // One address may use a quarter of the limit, rounded up.
     for (limit, other_status) in [("2", 503), ("8", 200)] {
         let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", limit)]).await;
-        let user = app.user(Role::Viewer);
-        let other_address = app.user(Role::Viewer).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
+        let user = app.user(roles::VIEWER);
+        let other_address = app.user(roles::VIEWER).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
         let second = if limit == "2" { 4 } else { 1 };
         let requests = [start_request(&app, 1).await, start_request(&app, second).await];
         eventually("the limit is reached", async || user.get("/v1/me").await.status == 503).await;

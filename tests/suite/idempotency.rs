@@ -5,8 +5,8 @@ use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::demo,
+    access::{roles, scopes},
+    demo,
 };
 use sqlx::{Connection, PgConnection};
 
@@ -36,7 +36,7 @@ async fn count_orders(app: &TestApp, quantity: i32) -> usize {
 #[tokio::test]
 async fn input_10_retry_gets_the_stored_response_and_repeats_no_work() {
     let app = TestApp::start().await;
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let first = post(&sales, "/v1/orders", "k-1", &order_body("PAPER-A4", 41)).await;
     let order = first.clone().ok(201);
     assert!(!is_replay(&first));
@@ -85,9 +85,9 @@ async fn input_10_idempotency_key_with_another_request_is_rejected() {
 async fn input_10_idempotency_keys_are_separate_per_caller_and_operation() {
     let app = TestApp::shared();
     let callers = [
-        app.user(Role::Admin),
-        app.user(Role::Sales),
-        app.user_of(&GLOBEX, Role::Admin, &Scope::ALL),
+        app.user(roles::ADMIN),
+        app.user(roles::SALES),
+        app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL),
         app.bearer(app.forge().claim("client_id", "another-client").token()),
     ];
     let mut created = Vec::new();
@@ -106,10 +106,10 @@ async fn input_10_idempotency_keys_are_separate_per_caller_and_operation() {
 #[tokio::test]
 async fn input_10_retry_needs_the_rights_of_the_request() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     post(&sales, "/v1/orders", "right", &order_body("PAPER-A4", 1)).await.ok(201);
     // The same user, without the scope.
-    let without = app.user_of(&ACME, Role::Sales, &[Scope::OrdersRead]);
+    let without = app.user_of(&ACME, roles::SALES, &[scopes::ORDERS_READ]);
     assert_eq!(
         post(&without, "/v1/orders", "right", &order_body("PAPER-A4", 1)).await.problem(403),
         "insufficient_scope"
@@ -187,7 +187,7 @@ async fn input_10_retry_of_a_request_in_flight_gets_409() {
 #[tokio::test]
 async fn input_10_concurrent_requests_with_one_key_create_one_object() {
     let app = TestApp::shared();
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let mut created = 0;
     let mut in_flight = 0;
     for round in 0..20 {
@@ -219,44 +219,46 @@ async fn input_10_stored_responses_expire_after_a_day() {
     let app = TestApp::start_with(&[("APP_OIDC__REFRESH_SECONDS", "1")]).await;
     // A request deletes up to 20 expired responses, the oldest first: these come before `daily`.
     for n in 0..21 {
-        post(&app.user(Role::Sales), "/v1/orders", &format!("old-{n}"), &order_body("PAPER-A4", 1)).await.ok(201);
+        post(&app.user(roles::SALES), "/v1/orders", &format!("old-{n}"), &order_body("PAPER-A4", 1)).await.ok(201);
     }
-    let first = id(&post(&app.user(Role::Sales), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await.ok(201));
+    let first = id(&post(&app.user(roles::SALES), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await.ok(201));
     let hours = |hours: u64| std::time::Duration::from_hours(hours);
     app.clock.advance(hours(23));
     // Tokens and the issuer's keys have expired by now.
     app.wait_until_ready().await;
-    let again = post(&app.user(Role::Sales), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await;
+    let again = post(&app.user(roles::SALES), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await;
     assert_eq!((is_replay(&again), id(&again.body)), (true, first.clone()));
     app.clock.advance(hours(2));
     app.wait_until_ready().await;
-    let next_day = post(&app.user(Role::Sales), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await;
+    let next_day = post(&app.user(roles::SALES), "/v1/orders", "daily", &order_body("PAPER-A4", 1)).await;
     assert!(!is_replay(&next_day));
     assert_ne!(id(&next_day.ok(201)), first);
     // The next requests delete expired responses of other callers.
     app.clock.advance(hours(25));
     app.wait_until_ready().await;
-    post(&app.user(Role::Sales), "/v1/customers", "another", &customer_body()).await.ok(201);
-    let left = query(&app.database.owner, "select key from idempotency_keys").await;
+    post(&app.user(roles::SALES), "/v1/customers", "another", &customer_body()).await.ok(201);
+    let left = query(&app.database.owner, "select key from palisade.idempotency_keys").await;
     assert_eq!(left, ["another"], "two requests delete 22 expired responses");
 }
 
 #[tokio::test]
 async fn input_10_stored_responses_are_immutable_and_erased_with_the_customer() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let customer = json!({ "name": "Canary Person", "email": "canary@example.com" });
     let created = post(&admin, "/v1/customers", "person", &customer).await.ok(201);
-    let stored = query(&app.database.owner, "select body from idempotency_keys").await;
+    let stored = query(&app.database.owner, "select body from palisade.idempotency_keys").await;
     assert!(stored[0].contains("Canary Person") && !stored[0].contains("canary@example.com"), "{stored:?}");
-    for (change, message) in [("body = '{}'", "an answer is only emptied"), ("fingerprint = ''", "permission denied")] {
-        let change = format!("set local app.tenant_id = '{}'; update idempotency_keys set {change}", ACME.id);
+    for (change, message) in
+        [("body = '{}'", "a stored response can only be emptied"), ("fingerprint = ''", "permission denied")]
+    {
+        let change = format!("set local app.tenant_id = '{}'; update palisade.idempotency_keys set {change}", ACME.id);
         let error = run(&app.database.writer, &change).await.unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
     let path = format!("/v1/customers/{}", id(&created));
     assert_eq!(admin.send(admin.request(Method::DELETE, &path)).await.status, 204);
-    let left = "select coalesce(body, location, 'nothing') from idempotency_keys";
+    let left = "select coalesce(body, location, 'nothing') from palisade.idempotency_keys";
     assert_eq!(query(&app.database.owner, left).await, ["nothing"]);
     // A late retry does not create the customer again.
     assert_eq!(post(&admin, "/v1/customers", "person", &customer).await.problem(409), "conflict");

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
-use service::authz::policy::Role;
+use service::access::roles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{TestApp, order_body};
+use crate::support::{MATRIX, TestApp, order_body};
 
 const JSON: &str = "application/json";
 
 #[tokio::test]
 async fn input_01_unknown_fields_are_rejected_and_not_echoed() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let mut body = order_body("PAPER-A4", 2);
     body["surprise"] = json!(true);
     body["lines"][0]["price"] = json!(1);
@@ -28,10 +28,11 @@ async fn input_01_unknown_fields_are_rejected_and_not_echoed() {
 #[tokio::test]
 async fn input_01_duplicate_json_keys_are_rejected() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     for body in [
         r#"{"lines":[{"sku":"PAPER-A4","quantity":1}],"shippingSpeed":"standard","shippingSpeed":"express"}"#,
         r#"{"lines":[{"sku":"PAPER-A4","quantity":1,"quantity":99}],"shippingSpeed":"standard"}"#,
+        r#"{"lines":[{"sku":"PAPER-A4","quantity":1,"quantity":1}],"shippingSpeed":"standard"}"#,
     ] {
         assert_eq!(sales.post_raw("/v1/orders", JSON, body).await.problem(400), "malformed_request");
     }
@@ -40,7 +41,7 @@ async fn input_01_duplicate_json_keys_are_rejected() {
 #[tokio::test]
 async fn input_01_unknown_and_repeated_query_parameters_are_rejected() {
     let app = TestApp::shared();
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     for (path, fault) in [
         ("/v1/orders?tenant=globex", " unknown_parameter"),
         ("/v1/orders?Limit=5", " unknown_parameter"),
@@ -57,7 +58,7 @@ async fn input_01_unknown_and_repeated_query_parameters_are_rejected() {
 #[tokio::test]
 async fn input_02_values_outside_the_schema_are_rejected_with_their_pointer() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let line = |sku: &str, quantity: Value| json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" });
     let cases = [
         (json!({}), vec!["/lines required", "/shippingSpeed required"]),
@@ -130,7 +131,7 @@ fn collect_unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
-    let document = service::api::document("https://login.example.com", "https://api.example.com");
+    let document = service::app().document().render(&MATRIX, "https://login.example.com", "https://api.example.com");
     let mut found = Vec::new();
     collect_unbounded("", &document, &mut found);
     assert!(
@@ -150,10 +151,10 @@ fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
 async fn input_02_numbers_without_fraction_are_integers() {
     let app = TestApp::shared();
     let integer = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.0}],"shippingSpeed":"standard"}"#;
-    let order = app.user(Role::Sales).post_raw("/v1/orders", "application/json", integer).await.ok(201);
+    let order = app.user(roles::SALES).post_raw("/v1/orders", "application/json", integer).await.ok(201);
     assert_eq!(order["lines"][0]["quantity"], 3);
     let fraction = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.5}],"shippingSpeed":"standard"}"#;
-    let reply = app.user(Role::Sales).post_raw("/v1/orders", "application/json", fraction).await;
+    let reply = app.user(roles::SALES).post_raw("/v1/orders", "application/json", fraction).await;
     assert_eq!(
         (reply.problem(400), reply.faults()),
         ("invalid_input", vec!["/lines/0/quantity wrong_type".to_owned()])
@@ -167,7 +168,7 @@ async fn input_02_duplicate_skus_in_an_order_are_rejected() {
         "lines": [{ "sku": "PAPER-A4", "quantity": 1 }, { "sku": "paper-a4", "quantity": 1 }],
         "shippingSpeed": "standard",
     });
-    let reply = app.user(Role::Sales).post("/v1/orders", &body).await;
+    let reply = app.user(roles::SALES).post("/v1/orders", &body).await;
     assert_eq!(reply.problem(422), "unprocessable");
     assert_eq!(reply.faults(), ["/lines/1/sku duplicate"]);
 }
@@ -175,7 +176,7 @@ async fn input_02_duplicate_skus_in_an_order_are_rejected() {
 #[tokio::test]
 async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     for content_type in [
         "text/plain",
         "application/x-www-form-urlencoded",
@@ -199,7 +200,7 @@ async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
 #[tokio::test]
 async fn input_04_long_bodies_are_rejected_with_or_without_a_length() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let with_length = sales.post_raw("/v1/orders", JSON, " ".repeat(65_537)).await;
     assert_eq!(with_length.problem(413), "payload_too_large");
 
@@ -240,20 +241,32 @@ async fn input_04_stalled_body_times_out() {
 }
 
 #[tokio::test]
-async fn input_05_deep_json_is_rejected() {
+async fn input_05_depth_and_breadth_of_json_are_limited() {
     let app = TestApp::shared();
-    let body = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    assert_eq!(app.user(Role::Sales).post_raw("/v1/orders", JSON, body).await.problem(400), "malformed_request");
+    let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let items = |items| format!("[{}]", vec!["0"; items].join(","));
+    for (body, code) in [
+        (nested(16), "invalid_input"),
+        (nested(17), "malformed_request"),
+        (nested(20_000), "malformed_request"),
+        (items(256), "invalid_input"),
+        (items(257), "malformed_request"),
+    ] {
+        let reply = app.user(roles::SALES).post_raw("/v1/orders", JSON, body.clone()).await;
+        assert_eq!(reply.problem(400), code, "{body:.300}");
+    }
 }
 
 #[tokio::test]
 async fn input_06_invalid_utf_8_and_control_characters_are_rejected() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let mut bytes = order_body("PAPER-A4", 2).to_string().into_bytes();
     let at = bytes.iter().position(|b| *b == b'P').unwrap();
     bytes[at] = 0xff;
     assert_eq!(sales.post_raw("/v1/orders", JSON, bytes).await.problem(400), "malformed_request");
+    let two_values = format!("{} {{}}", order_body("PAPER-A4", 2));
+    assert_eq!(sales.post_raw("/v1/orders", JSON, two_values).await.problem(400), "malformed_request");
     for note in ["a\u{0}b", "a\u{1b}[31mb", "a\rb", " "] {
         let mut body = order_body("PAPER-A4", 2);
         body["note"] = json!(note);
@@ -264,7 +277,7 @@ async fn input_06_invalid_utf_8_and_control_characters_are_rejected() {
 #[tokio::test]
 async fn input_07_metacharacters_are_stored_and_returned_as_data() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     for note in [
         "'; drop table orders; --",
         "$(reboot)",
@@ -284,7 +297,7 @@ async fn input_07_metacharacters_are_stored_and_returned_as_data() {
 #[tokio::test]
 async fn input_08_errors_are_problems_without_internals() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let replies = [
         (400, sales.post_raw("/v1/orders", JSON, "{").await),
         (400, sales.get("/v1/orders?limit=ninety").await),

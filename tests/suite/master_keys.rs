@@ -3,7 +3,7 @@
 
 use secrecy::ExposeSecret;
 use service::{
-    authz::policy::Role,
+    access::roles,
     ops::{Keys, ResealOptions},
 };
 
@@ -52,7 +52,7 @@ async fn crypto_05_master_key_version_belongs_to_one_key_forever() {
     assert_eq!(wrapping_keys(&app).await, ["keyset:1"]);
     assert_eq!(start(&format!("{first},{}", ours.split_once(',').unwrap().0)).await, Ok(()));
     assert_eq!(start(old).await, Ok(()));
-    let names = query(&app.database.keys, "select name from master_keys order by name").await;
+    let names = query(&app.database.keys, "select name from palisade.master_keys order by name").await;
     assert_eq!(names, ["keyset:1", "keyset:2"]);
 }
 
@@ -65,20 +65,20 @@ async fn crypto_05_rewrap_skips_corrupt_data_keys() {
     let both = format!("{new},{}", app.database.master_keys.expose_secret());
     let corrupt = uuid::Uuid::nil();
     let add_one = format!(
-        "insert into data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
+        "insert into palisade.data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
          values ('{corrupt}', 1, 'keyset:1', decode(repeat('01', 60), 'hex'), now())"
     );
     run(&app.database.keys, &add_one).await.unwrap();
     let error = run_keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
     assert!(error.starts_with("1 data keys cannot be unwrapped"), "{error}");
-    let wrapped_by = format!("select wrapped_by from data_keys where of_tenant <> '{corrupt}'");
+    let wrapped_by = format!("select wrapped_by from palisade.data_keys where of_tenant <> '{corrupt}'");
     assert_eq!(query(&app.database.keys, &wrapped_by).await, ["keyset:2", "keyset:2"]);
     let error = run_keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
     assert!(error.contains("cannot be unwrapped with master key keyset:1"), "{error}");
     // `keys destroy` does not unwrap the key. After it the old master key can be removed.
     run_keys_binary(&app, &["destroy", &corrupt.to_string(), "--reason", "corrupt"]).await.unwrap();
     let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
-    replica.user(Role::Admin).get(&paths[0]).await.ok(200);
+    replica.user(roles::ADMIN).get(&paths[0]).await.ok(200);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     let vault = Vault::start().await;
     let app = start_with_vault(&vault).await;
     let url = vault.url();
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     vault.rotate();
     let rewrapped = run_keys(&app, Keys::Rewrap, &vault_only(&url)).await.unwrap();
     assert_eq!(rewrapped, [format!("2 data keys are now wrapped by {}", vault_key(2))]);
@@ -117,7 +117,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     vault.forbid_versions_before(2);
     admin.get("/v1/customers").await.ok(200);
     let replica = TestApp::start_on(app.database.clone(), &vault_only(&url)).await;
-    replica.user(Role::Admin).get("/v1/customers").await.ok(200);
+    replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let status = run_keys(&app, Keys::Status, &vault_only(&url)).await.unwrap().join("\n");
     assert!(status.contains(&format!("data key 1, wrapped by {}", vault_key(2))), "{status}");
     // If a version is forbidden too early, nothing is lost and startup reports the reason.
@@ -129,7 +129,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     let back = [&vault_and_keyset(&url)[..], &[("APP_KEYS__PROVIDER", "keyset")]].concat();
     run_keys(&app, Keys::Rewrap, &back).await.unwrap();
     assert_eq!(wrapping_keys(&app).await, ["keyset:1"]);
-    TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(Role::Admin).get("/v1/customers").await.ok(200);
+    TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let error = start_error(&app, &vault_only(&url)).await;
     assert!(error.contains("keyset:1, which the settings do not have"), "{error}");
     // A keyset beside the vault is checked too.
@@ -167,13 +167,13 @@ async fn crypto_05_reseal_holds_no_transaction_while_it_waits_for_the_vault() {
     };
     let (resealed, open) = tokio::join!(run_keys(&app, reseal.clone(), &settings), open_transactions);
     assert_eq!(open, ["0"]);
-    assert!(resealed.unwrap().concat().contains("1 customers re-encrypted"));
+    assert!(resealed.unwrap().concat().contains("1 records re-encrypted"));
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 5"]);
     // While the vault does not respond, its keys count as unavailable, not as corrupt.
     run_as_superuser(&app, restore_customer("before")).await;
     let settings = [&settings[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "200")]].concat();
     vault.silence_after(requests);
     let error = run_keys(&app, reseal, &settings).await.unwrap_err();
-    assert!(error.starts_with("0 customers and 1 tenants could not be decrypted"), "{error}");
+    assert!(error.starts_with("0 records and 1 tenants could not be decrypted"), "{error}");
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 4"]);
 }

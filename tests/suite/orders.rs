@@ -2,7 +2,7 @@
 //! prices (INPUT-09), and extreme times in filters (INPUT-02).
 
 use serde_json::{Value, json};
-use service::authz::policy::Role;
+use service::access::roles;
 use uuid::Uuid;
 
 use crate::support::{TestApp, order_body};
@@ -10,7 +10,7 @@ use crate::support::{TestApp, order_body};
 #[tokio::test]
 async fn order_is_placed_read_listed_and_cancelled() {
     let app = TestApp::start().await;
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let body = json!({
         "lines": [{ "sku": "paper-a4", "quantity": 3 }, { "sku": "CHAIR-PRO", "quantity": 2 }],
         "shippingSpeed": "express",
@@ -33,7 +33,7 @@ async fn order_is_placed_read_listed_and_cancelled() {
             { "sku": "CHAIR-PRO", "quantity": 2, "unitPrice": { "amount": 32_900, "currency": "EUR" } },
         ])
     );
-    assert_eq!(app.user(Role::Viewer).get(&location).await.ok(200), order);
+    assert_eq!(app.user(roles::VIEWER).get(&location).await.ok(200), order);
     let first = sales.get("/v1/orders?limit=1").await.ok(200);
     assert_eq!(first["items"], json!([order]));
 
@@ -45,7 +45,7 @@ async fn order_is_placed_read_listed_and_cancelled() {
 #[tokio::test]
 async fn input_09_total_comes_from_catalogue_prices() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let body = json!({
         "lines": [{ "sku": "DESK-160", "quantity": 1, "unitPrice": { "amount": 1, "currency": "EUR" } }],
         "shippingSpeed": "standard",
@@ -57,9 +57,21 @@ async fn input_09_total_comes_from_catalogue_prices() {
 }
 
 #[tokio::test]
+async fn orders_above_the_configured_total_are_refused() {
+    let app = TestApp::start_with(&[("APP_ORDERS__MAX_TOTAL", "1098")]).await;
+    let sales = app.user(roles::SALES);
+    let order =
+        |quantity: u32| json!({ "lines": [{ "sku": "PAPER-A4", "quantity": quantity }], "shippingSpeed": "standard" });
+    sales.post("/v1/orders", &order(2)).await.ok(201);
+    let refused = sales.post("/v1/orders", &order(3)).await;
+    assert!(refused.events().iter().any(|event| event["event"] == "order_limit_exceeded"));
+    assert_eq!(refused.problem(422), "unprocessable");
+}
+
+#[tokio::test]
 async fn order_pages_contain_every_order_once() {
     let app = TestApp::start().await;
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     let all = viewer.get("/v1/orders?limit=100").await.ok(200);
     assert_eq!(all["nextCursor"], Value::Null);
     let all: Vec<Value> = all["items"].as_array().unwrap().clone();
@@ -84,7 +96,7 @@ async fn order_pages_contain_every_order_once() {
 #[tokio::test]
 async fn product_lookup_ignores_case() {
     let app = TestApp::start().await;
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     let page = viewer.get("/v1/products?limit=2").await.ok(200);
     assert_eq!(page["items"][0]["sku"], "CHAIR-PRO");
     let cursor = page["nextCursor"].as_str().unwrap();
@@ -100,7 +112,7 @@ async fn product_lookup_ignores_case() {
 #[tokio::test]
 async fn orders_are_filtered_by_status_customer_and_time() {
     let app = TestApp::start().await;
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     let all = viewer.get("/v1/orders?limit=100").await.ok(200)["items"].as_array().unwrap().clone();
     let text = |order: &Value, name: &str| order[name].as_str().unwrap().to_owned();
     let filtered =
@@ -140,7 +152,7 @@ async fn orders_are_filtered_by_status_customer_and_time() {
 #[tokio::test]
 async fn input_02_extreme_times_are_no_server_error() {
     let app = TestApp::shared();
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     for time in [
         "-262143-01-01T00:00:00Z",
         "0000-01-01T00:00:00Z",

@@ -7,15 +7,13 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use service::{
-    authz::{
-        matrix::{Callers, MATRIX, QuotaClass, Scope},
-        policy::Role,
-    },
-    dev::demo,
+    access::{roles, scopes},
+    authz::{Callers, QuotaClass},
+    dev::people,
 };
 
 use crate::support::{
-    ACME, Actor, GLOBEX, Reply, TestApp, api_keys::key_text, eventually, incident, person, run, run_incident,
+    ACME, Actor, GLOBEX, MATRIX, Reply, TestApp, api_keys::key_text, eventually, incident, person, run, run_incident,
     test_database,
 };
 
@@ -41,12 +39,15 @@ fn assert_exhausted(reply: &Reply, limit: &str) -> u64 {
 #[tokio::test]
 async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
     let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
-    let user = app.user(Role::Sales);
+    let user = app.user(roles::SALES);
     for left in [2, 1, 0] {
         let reply = user.get("/v1/orders").await;
         assert_eq!(reply.header("ratelimit-policy"), Some("\"read\";q=3;w=60, \"tenant\";q=1000000;w=60"));
         let remaining = reply.header("ratelimit").unwrap();
-        assert!(remaining.starts_with(&format!("\"read\";r={left};t=")), "{remaining}");
+        // Seconds until the bucket is full, rounded up.
+        let seconds = 60 - 20 * left;
+        assert!(remaining.starts_with(&format!("\"read\";r={left};t={seconds}, \"tenant\";r=")), "{remaining}");
+        assert!(remaining.ends_with(";t=1"), "{remaining}");
         reply.ok(200);
     }
     let reply = user.get("/v1/me").await;
@@ -57,7 +58,7 @@ async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
     assert_eq!((&*event["event"], &*event["limit"]), ("excess_rate_limit_exceeded", "read"));
     assert_eq!(
         (&*event["subject"], &*event["tenant"], &*event["operation"]),
-        (&*person(&ACME, Role::Sales).subject, &*ACME.id.to_string(), "getMe")
+        (&*person(&ACME, roles::SALES).subject, &*ACME.id.to_string(), "getMe")
     );
 }
 
@@ -65,16 +66,16 @@ async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
 async fn rate_02_principals_have_separate_quotas_per_class() {
     // Two classes with quotas of the same size are separate.
     let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
-    let user = app.user(Role::Sales);
+    let user = app.user(roles::SALES);
     for _ in 0..3 {
         user.get("/v1/orders").await.ok(200);
     }
     assert_exhausted(&user.get("/v1/me").await, "read");
     // Another token of the user shares the quota. Another user, an API key and another class do
     // not.
-    assert_exhausted(&app.user(Role::Sales).get("/v1/me").await, "read");
-    app.user(Role::Viewer).get("/v1/me").await.ok(200);
-    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    assert_exhausted(&app.user(roles::SALES).get("/v1/me").await, "read");
+    app.user(roles::VIEWER).get("/v1/me").await.ok(200);
+    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.api_key(key_text(&key)).get("/v1/orders").await.ok(200);
     user.post("/v1/customers", &json!({ "name": "A", "email": "a@example.com" })).await.ok(201);
     // The quota refills evenly.
@@ -87,7 +88,7 @@ async fn rate_02_principals_have_separate_quotas_per_class() {
 #[tokio::test]
 async fn rate_02_same_subject_in_another_tenant_has_its_own_quota() {
     let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "1")]).await;
-    let alice = |tenant: &demo::Tenant| {
+    let alice = |tenant: &people::Tenant| {
         app.bearer(app.forge().claim("sub", "alice").claim("tenant_id", tenant.id.to_string()).token())
     };
     alice(&ACME).get("/v1/me").await.ok(200);
@@ -98,7 +99,7 @@ async fn rate_02_same_subject_in_another_tenant_has_its_own_quota() {
 #[tokio::test]
 async fn rate_02_rejected_requests_count() {
     let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
-    let user = app.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]);
+    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
     for (path, status) in
         [("/v1/products", 403), ("/v1/orders?limit=0", 400), ("/v1/orders/0190a001-0000-7000-8000-00000000ffff", 404)]
     {
@@ -115,8 +116,8 @@ async fn rate_02_rejected_requests_count() {
 #[tokio::test]
 async fn rate_03_tenants_have_separate_quotas() {
     let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")]).await;
-    let viewer = app.user(Role::Viewer);
-    let sales = app.user(Role::Sales);
+    let viewer = app.user(roles::VIEWER);
+    let sales = app.user(roles::SALES);
     for _ in 0..3 {
         viewer.get("/v1/me").await.ok(200);
     }
@@ -130,13 +131,13 @@ async fn rate_03_tenants_have_separate_quotas() {
     let reply = sales.get("/v1/me").await;
     assert_exhausted(&reply, "tenant");
     assert!(reply.header("ratelimit").unwrap().contains("\"tenant\";r=0;"), "{reply:#?}");
-    app.user_of(&GLOBEX, Role::Viewer, &Scope::ALL).get("/v1/me").await.ok(200);
+    app.user_of(&GLOBEX, roles::VIEWER, &scopes::ALL).get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
 async fn rate_04_operations_count_against_the_quota_of_their_class() {
     let app = TestApp::start_with(&DEFAULTS).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     for row in MATRIX.iter().filter(|row| row.callers != Callers::Public) {
         let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{sku}", "NONE-SUCH");
         let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
@@ -155,7 +156,7 @@ async fn rate_04_operations_count_against_the_quota_of_their_class() {
 #[tokio::test]
 async fn rate_04_default_quota_allows_100_reads_per_minute() {
     let app = TestApp::start_with(&DEFAULTS).await;
-    let user = app.user(Role::Viewer);
+    let user = app.user(roles::VIEWER);
     let mut rejected = 0;
     for _ in 0..130 {
         let reply = user.get("/v1/me").await;
@@ -174,8 +175,8 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
     let read = ("APP_QUOTA__READ_PER_MINUTE", "50");
     let first = TestApp::start_on(database.clone(), &[read]).await;
     let second = TestApp::start_on(database.clone(), &[read]).await;
-    let policy = async |app: &TestApp, tenant: &demo::Tenant| {
-        let reply = app.user_of(tenant, Role::Viewer, &Scope::ALL).get("/v1/me").await;
+    let policy = async |app: &TestApp, tenant: &people::Tenant| {
+        let reply = app.user_of(tenant, roles::VIEWER, &scopes::ALL).get("/v1/me").await;
         reply.header("ratelimit-policy").unwrap().to_owned()
     };
     let acme = ACME.id.to_string();
@@ -212,7 +213,7 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
     }
     // Only the operator's login may set overrides.
     for login in [&database.writer, &database.reader, &database.authn, &database.auditor] {
-        let call = format!("select note_tenant_quota('{acme}', 'read', 1, now(), 'a test')");
+        let call = format!("select palisade.set_tenant_quota('{acme}', 'read', 1, now(), 'a test')");
         assert!(run(login, &call).await.unwrap_err().to_string().contains("permission denied"));
     }
 }
@@ -228,8 +229,8 @@ async fn rate_06_authenticated_callers_are_limited_separately_from_their_address
         ("APP_API_KEYS__CACHE_SECONDS", "0"),
     ])
     .await;
-    let user = app.user(Role::Viewer);
-    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let user = app.user(roles::VIEWER);
+    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&key));
     user.get("/v1/me").await.ok(200);
     program.get("/v1/orders").await.ok(200);
@@ -239,7 +240,7 @@ async fn rate_06_authenticated_callers_are_limited_separately_from_their_address
         user.get("/v1/me").await.ok(200);
         program.get("/v1/orders").await.ok(200);
     }
-    for other in [app.anonymous(), attacker, app.user(Role::Sales)] {
+    for other in [app.anonymous(), attacker, app.user(roles::SALES)] {
         let reply = other.get("/v1/me").await;
         assert_exhausted(&reply, "address");
         assert_eq!(reply.events()[0]["limit"], "address");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use service::authz::policy::Role;
+use service::access::roles;
 
 use crate::support::{BillingFixture, Reply, TestApp, id, query};
 
@@ -146,7 +146,7 @@ async fn input_11_invoice_numbers_have_no_gaps_after_failures() {
 #[tokio::test]
 async fn input_11_concurrent_changes_of_different_fields_are_both_kept() {
     let app = TestApp::shared();
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
     for round in 0..ROUNDS {
         let path = format!("/v1/customers/{}", id(&sales.post("/v1/customers", &customer).await.ok(201)));

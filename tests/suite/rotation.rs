@@ -12,7 +12,7 @@ use http::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
-    authz::policy::Role,
+    access::roles,
     ops::{Keys, ResealOptions},
 };
 
@@ -40,7 +40,7 @@ const PACE: Duration = Duration::from_millis(20);
 async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let paths = add_customers(&app, 120).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let done = AtomicBool::new(false);
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let reads = async {
@@ -92,7 +92,7 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
     assert_customers_readable(&app, &paths).await;
     let status = run_keys(&app, Keys::Status, &[]).await.unwrap().join("\n");
     assert!(
-        status.contains(&format!("{}: data key 2, wrapped by keyset:1: {} customers", ACME.id, 123 + added)),
+        status.contains(&format!("{}: data key 2, wrapped by keyset:1: {} records", ACME.id, 123 + added)),
         "{status}"
     );
     assert!(!status.contains(&format!("{}: data key 1", ACME.id)), "{status}");
@@ -106,13 +106,16 @@ async fn crypto_05_rotation_skips_undecryptable_customers() {
     let app = TestApp::start().await;
     let paths = add_customers(&app, 60).await;
     let corrupt = format!(
-        "update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{}'",
+        "update palisade.row_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where row_id = '{}'",
         id_of(&paths[30])
     );
     run_as_superuser(&app, corrupt).await;
     let error = run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &[]).await.unwrap_err();
-    assert!(error.starts_with("1 customers and 0 tenants could not be decrypted"), "{error}");
-    assert_eq!(query(&app.database.owner, "select data_key::text from customer_keys where data_key = 1").await, ["1"]);
+    assert!(error.starts_with("1 records and 0 tenants could not be decrypted"), "{error}");
+    assert_eq!(
+        query(&app.database.owner, "select data_key::text from palisade.row_keys where data_key = 1").await,
+        ["1"]
+    );
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
 }
 
@@ -145,11 +148,11 @@ async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_miss
         run_as_superuser(&app, restore_customer("before")).await;
         // A new replica has no data key cached, so it waits for the locked table.
         let replica = TestApp::start_on(app.database.clone(), &[]).await;
-        let admin = replica.user(Role::Admin);
+        let admin = replica.user(roles::ADMIN);
         let request = admin.request(method.clone(), &path);
         let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
-        let lock = "lock table data_keys in access exclusive mode";
-        let rotated = format!("{}; delete from data_keys where version = 1", restore_customer("after"));
+        let lock = "lock table palisade.data_keys in access exclusive mode";
+        let rotated = format!("{}; delete from palisade.data_keys where version = 1", restore_customer("after"));
         let reply = during_transaction(&app.database, lock, &rotated, admin.send(request)).await;
         assert_eq!(reply.status, status, "{method}: {reply:#?}");
         let read = admin.get(&path).await.ok(200);
@@ -164,7 +167,7 @@ async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
     let path = save_around_rotation(&app).await;
     let id = id_of(&path);
     let keep_only_this = format!(
-        "{}; delete from customer_keys where customer_id <> '{id}'; delete from data_keys where version = 2",
+        "{}; delete from palisade.row_keys where row_id <> '{id}'; delete from palisade.data_keys where version = 2",
         restore_customer("before")
     );
     run_as_superuser(&app, keep_only_this).await;
@@ -175,28 +178,29 @@ async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let reseal = run_keys(&app, Keys::Reseal { options }, &index_keys);
     let output = during_transaction(&app.database, &lock, &restore_customer("after"), reseal).await.unwrap().concat();
-    assert!(output.contains("done, 0 customers"), "{output}");
+    assert!(output.contains("done, 0 records"), "{output}");
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 1"]);
     // A corrupt data key affects its own customers only.
     run_keys(&app, Keys::Reseal { options }, &index_keys).await.unwrap();
     let paths = add_customers(&app, 1).await;
     let corrupt = format!(
-        "{}; update data_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where version = 1",
+        "{}; update palisade.data_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200))
+         where version = 1",
         restore_customer("before")
     );
     run_as_superuser(&app, corrupt).await;
     let changes = [&SHORT_TIMEOUTS[..], &index_keys].concat();
     let error = run_keys(&app, Keys::Rotate { options }, &changes).await.unwrap_err();
-    assert!(error.starts_with("1 customers and 0 tenants could not be decrypted"), "{error}");
+    assert!(error.starts_with("1 records and 0 tenants could not be decrypted"), "{error}");
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "3: 1"]);
-    assert_eq!(app.user(Role::Admin).get(&paths[0]).await.ok(200)["email"], "person-0@example.com");
+    assert_eq!(app.user(roles::ADMIN).get(&paths[0]).await.ok(200)["email"], "person-0@example.com");
 }
 
 /// A replica stores with the old data key later than its settings allow.
 #[tokio::test]
 async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
     for (times, expected) in
-        [(3, None), (1_000, Some("replicas still use an older data key, for 1 customers before the last pass"))]
+        [(3, None), (1_000, Some("replicas still use an older data key, for 1 records before the last pass"))]
     {
         let app = TestApp::start().await;
         let paths = add_customers(&app, 2).await;
@@ -204,21 +208,21 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
         let slow = format!(
             "create schema slow;
              create table slow.customers as select * from customers where id = '{id}';
-             create table slow.keys as select * from customer_keys where customer_id = '{id}';
+             create table slow.keys as select * from palisade.row_keys where row_id = '{id}';
              create table slow.times as select {times} as n;
              create function slow.restore() returns trigger language plpgsql as $$ begin
                  update slow.times set n = n - 1 where n > 0
-                     and exists (select from customer_keys where customer_id = '{id}' and data_key > 1);
+                     and exists (select from palisade.row_keys where row_id = '{id}' and data_key > 1);
                  if found then
-                     update customer_keys k set data_key = s.data_key, wrapped = s.wrapped from slow.keys s
-                     where k.customer_id = s.customer_id;
+                     update palisade.row_keys k set data_key = s.data_key, wrapped = s.wrapped from slow.keys s
+                     where k.row_id = s.row_id;
                      update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address,
                                             bank_account = s.bank_account
                      from slow.customers s where c.id = s.id;
                  end if;
                  return null;
              end $$;
-             create trigger slow after update on customer_keys for each statement execute function slow.restore();
+             create trigger slow after update on palisade.row_keys for each statement execute function slow.restore();
              grant usage on schema slow to app_writer;
              grant all on all tables in schema slow to app_writer",
             id = id_of(&paths[0])
@@ -244,10 +248,10 @@ async fn crypto_05_killed_rotation_can_be_resumed() {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let progress = lines.find(|line| line.as_ref().unwrap().contains("50 customers re-encrypted")).unwrap();
+    let progress = lines.find(|line| line.as_ref().unwrap().contains("50 records re-encrypted")).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(progress.unwrap().ends_with(": 50 customers re-encrypted"));
+    assert!(progress.unwrap().ends_with(": 50 records re-encrypted"));
     let half = customers_by_key(&app, DATA_KEY).await;
     assert!(half.len() == 2, "only some customers have the new data key: {half:?}");
     assert_customers_readable(&app, &paths).await;

@@ -9,11 +9,10 @@ use http::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use service::{
+    access::{roles, scopes},
     app,
-    authz::{matrix::Scope, policy::Role},
-    domain::Clock,
-    settings::Settings,
-    store::SEALED_COLUMNS,
+    model::Clock,
+    store::customers::SEALED_COLUMNS,
 };
 use sqlx::{AssertSqlSafe, Row};
 
@@ -37,7 +36,8 @@ async fn add(actor: &Actor, body: &Value) -> String {
 async fn dump_tables(app: &TestApp) -> String {
     let mut superuser = superuser(&app.database).await;
     let tables = "select c.oid::regclass::text from pg_class c
-                  where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace";
+                  join pg_namespace n on n.oid = c.relnamespace
+                  where c.relkind = 'r' and n.nspname in ('palisade', 'public')";
     let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(&mut superuser).await.unwrap();
     assert!(tables.len() > 10, "{tables:?}");
     let mut dump = String::new();
@@ -58,7 +58,7 @@ fn pg_dump(app: &TestApp) -> String {
 #[tokio::test]
 async fn crypto_02_database_dumps_contain_no_sealed_plaintext() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let body = canaries();
     let create = admin.request(Method::POST, "/v1/customers").json(&body);
     admin.send(create.header("idempotency-key", "canary")).await.ok(201);
@@ -116,8 +116,8 @@ fn forgeries(victim: &str, other: &str, foreign: &str) -> Vec<(&'static str, Str
         format!("update {table} set {column} = {flipped} where {id} = '{victim}'")
     };
     let copy_key = format!(
-        "update customer_keys set wrapped = (select wrapped from customer_keys where customer_id = '{other}')
-         where customer_id = '{victim}'"
+        "update palisade.row_keys set wrapped = (select wrapped from palisade.row_keys where row_id = '{other}')
+         where row_id = '{victim}'"
     );
     vec![
         ("another column", copy_column("tax_id", victim, "bank_account", victim)),
@@ -126,22 +126,22 @@ fn forgeries(victim: &str, other: &str, foreign: &str) -> Vec<(&'static str, Str
         ("another row's key", copy_key.clone()),
         ("another row with its key", format!("{}; {copy_key}", copy_column("email", victim, "email", other))),
         ("one bit of a field", flip("customers", "address", "id")),
-        ("one bit of a key", flip("customer_keys", "wrapped", "customer_id")),
+        ("one bit of a key", flip("palisade.row_keys", "wrapped", "row_id")),
     ]
 }
 
 #[tokio::test]
 async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let admin = app.user(roles::ADMIN);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let victim = add(&admin, &canaries()).await;
     let other = add(&admin, &canaries()).await;
     let foreign = add(&globex, &canaries()).await;
     let mut superuser = superuser(&app.database).await;
     for (what, change) in forgeries(id_of(&victim), id_of(&other), id_of(&foreign)) {
         sqlx::raw_sql(
-            "begin; create table kept as table customers; create table kept_keys as table customer_keys; commit",
+            "begin; create table kept as table customers; create table kept_keys as table palisade.row_keys; commit",
         )
         .execute(&mut superuser)
         .await
@@ -158,7 +158,7 @@ async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
             "begin;
              update customers c set email = k.email, tax_id = k.tax_id, address = k.address from kept k
              where c.id = k.id;
-             update customer_keys c set wrapped = k.wrapped from kept_keys k where c.customer_id = k.customer_id;
+             update palisade.row_keys c set wrapped = k.wrapped from kept_keys k where c.row_id = k.row_id;
              drop table kept, kept_keys; commit",
         )
         .execute(&mut superuser)
@@ -169,31 +169,34 @@ async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
     }
 }
 
-/// A manipulated database function returns another customer's row, unchanged and with its key.
+/// A manipulated view returns another customer's row as the requested one, unchanged and with its
+/// key.
 #[tokio::test]
 async fn crypto_03_substituted_rows_are_rejected() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let admin = app.user(roles::ADMIN);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let requested = add(&admin, &canaries()).await;
     let other = add(&admin, &canaries()).await;
     let foreign = add(&globex, &canaries()).await;
     admin.get(&requested).await.ok(200);
     let mut superuser = superuser(&app.database).await;
-    for (what, tenant, returned) in [("of another tenant", &GLOBEX, &foreign), ("of the same tenant", &ACME, &other)] {
-        let replace_function = format!(
-            "create or replace function read_customer(tenant uuid, wanted uuid) returns setof customer_documents
-                 language plpgsql volatile
-             as $$
-             begin
-                 perform enter_tenant('{}');
-                 return query select * from customer_documents c where c.id = '{}';
-             end
-             $$",
-            tenant.id,
+    let keep_view = "alter view customer_documents rename to kept_documents;
+                     alter view kept_documents set (security_invoker = false);
+                     alter view kept_documents owner to session_user;";
+    sqlx::raw_sql(keep_view).execute(&mut superuser).await.unwrap();
+    for (what, returned) in [("of another tenant", &foreign), ("of the same tenant", &other)] {
+        let replace_view = format!(
+            "drop view if exists customer_documents;
+             create view customer_documents as
+             select (jsonb_populate_record(k, jsonb_build_object('tenant_id', '{}', 'id', '{}'))).*
+             from kept_documents k where k.id = '{}';
+             grant select on customer_documents to app_reader",
+            ACME.id,
+            id_of(&requested),
             id_of(returned)
         );
-        sqlx::raw_sql(AssertSqlSafe(replace_function)).execute(&mut superuser).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(replace_view)).execute(&mut superuser).await.unwrap();
         let reply = admin.get(&requested).await;
         assert_eq!(reply.problem(500), "internal", "{what}");
         let events = reply.events();
@@ -206,12 +209,12 @@ async fn crypto_03_substituted_rows_are_rejected() {
 #[tokio::test]
 async fn crypto_08_erasure_destroys_the_row_key_without_needing_it() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let intact = add(&admin, &canaries()).await;
     let corrupt = add(&admin, &canaries()).await;
     let corrupt_key = format!(
         "set local app.tenant_id = '{}';
-         update customer_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where customer_id = '{}'",
+         update palisade.row_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where row_id = '{}'",
         ACME.id,
         id_of(&corrupt)
     );
@@ -220,7 +223,7 @@ async fn crypto_08_erasure_destroys_the_row_key_without_needing_it() {
     for path in [&intact, &corrupt] {
         assert_eq!(admin.send(admin.request(Method::DELETE, path)).await.status, 204);
         assert_eq!(admin.get(path).await.problem(404), "not_found");
-        let keys = format!("select count(*)::text from customer_keys where customer_id = '{}'", id_of(path));
+        let keys = format!("select count(*)::text from palisade.row_keys where row_id = '{}'", id_of(path));
         assert_eq!(query(&app.database.owner, &keys).await, ["0"]);
     }
     assert_eq!(admin.get("/v1/customers?taxId=XZ987-CANARY-6543").await.ok(200)["items"], json!([]));
@@ -229,8 +232,8 @@ async fn crypto_08_erasure_destroys_the_row_key_without_needing_it() {
 #[tokio::test]
 async fn crypto_06_sealed_fields_are_searched_by_exact_value_within_the_tenant() {
     let app = TestApp::start().await;
-    let admin = app.user(Role::Admin);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let admin = app.user(roles::ADMIN);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     add(&admin, &canaries()).await;
     let found = async |actor: &Actor, query: &str| {
         actor.get(&format!("/v1/customers?{query}")).await.ok(200)["items"].as_array().unwrap().len()
@@ -283,7 +286,7 @@ async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
     let start = async |master: &str| {
         let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");
         variables.insert("APP_KEYS__MASTER".to_owned(), master.to_owned());
-        app::start(Settings::from_variables(variables).unwrap(), Clock::system())
+        app::start(&app(), app().read_settings(variables).unwrap(), Clock::system())
             .await
             .map(|_| ())
             .map_err(|error| error.to_string())
@@ -299,29 +302,30 @@ async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
 #[tokio::test]
 async fn crypto_04_stored_keys_are_wrapped_and_only_the_keys_login_reads_data_keys() {
     let app = TestApp::start().await;
-    add(&app.user(Role::Admin), &canaries()).await;
+    add(&app.user(roles::ADMIN), &canaries()).await;
     let database = &app.database;
     for login in [&database.reader, &database.writer, &database.authn, &database.auditor] {
-        let error = run(login, "select wrapped from data_keys").await.unwrap_err().to_string();
+        let error = run(login, "select wrapped from palisade.data_keys").await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{error}");
     }
-    for table in ["customers", "customer_keys", "orders", "api_keys"] {
+    for table in ["public.customers", "palisade.row_keys", "public.orders", "palisade.api_keys"] {
         let error = run(&app.database.keys, &format!("select 1 from {table}")).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{table}: {error}");
     }
-    for change in ["update data_keys set wrapped = wrapped", "delete from data_keys"] {
+    for change in ["update palisade.data_keys set wrapped = wrapped", "delete from palisade.data_keys"] {
         let error = run(&app.database.keys, change).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{error}");
     }
-    let lengths = "select length(wrapped)::text from data_keys union select length(wrapped)::text from customer_keys";
+    let lengths = "select length(wrapped)::text from palisade.data_keys
+                   union select length(wrapped)::text from palisade.row_keys";
     assert_eq!(query(&app.database.owner, lengths).await, ["61"], "a key of 32 bytes, and 29 bytes of overhead");
 }
 
 #[tokio::test]
 async fn crypto_07_reads_of_plaintext_are_counted_and_excess_raises_an_event() {
     let app = TestApp::start_with(&[("APP_KEYS__ALERT_READS_PER_MINUTE", "10")]).await;
-    let admin = app.user(Role::Admin);
-    let viewer = app.user(Role::Viewer);
+    let admin = app.user(roles::ADMIN);
+    let viewer = app.user(roles::VIEWER);
     let read_events = |reply: &Reply| {
         let is_read = |event: &Fields| event["event"].starts_with("sensitive_read");
         let events = reply.events().into_iter().filter(is_read);
@@ -335,12 +339,12 @@ async fn crypto_07_reads_of_plaintext_are_counted_and_excess_raises_an_event() {
     }
     let reply = admin.get("/v1/customers").await;
     assert_eq!(read_events(&reply), [read.clone(), excess]);
-    assert_eq!(reply.events().iter().find(|event| event["event"] == "sensitive_read").unwrap()["customers"], "3");
+    assert_eq!(reply.events().iter().find(|event| event["event"] == "sensitive_read").unwrap()["records"], "3");
     // Masked reads are not counted, and each subject has its own count.
     for _ in 0..5 {
         assert_eq!(read_events(&viewer.get("/v1/customers").await), []);
     }
-    assert_eq!(read_events(&app.user(Role::Auditor).get("/v1/customers").await).len(), 1);
+    assert_eq!(read_events(&app.user(roles::AUDITOR).get("/v1/customers").await).len(), 1);
     // After a minute the count starts again.
     app.clock.advance(std::time::Duration::from_secs(61));
     assert_eq!(read_events(&admin.get("/v1/customers").await), [read]);

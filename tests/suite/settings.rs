@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use service::settings::{self, Bounds, OnStaleFeed, Profile, Row, Settings};
+use service::settings::{Bounds, OnStaleFeed, Profile, Row};
 
 use crate::support::PRODUCTION_SETTINGS;
 
@@ -40,13 +40,13 @@ fn faults_with(variable: &str, value: &str) -> Vec<String> {
     variables.insert("APP_PROFILE".to_owned(), "development".to_owned());
     variables.extend(CONTEXT.map(|(name, value)| (format!("APP_{name}"), value.to_owned())));
     variables.insert(variable.to_owned(), value.to_owned());
-    let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
+    let faults = service::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
     faults.into_iter().filter(|fault| fault.variable == variable).map(|fault| fault.message).collect()
 }
 
 /// Every variable of the table with its row.
 fn table() -> impl Iterator<Item = (String, &'static Row)> {
-    let rows = settings::TABLE.iter().flat_map(|section| section.rows);
+    let rows = service::app().sections().all().flat_map(|section| section.rows);
     rows.flat_map(|row| row.variables().into_iter().map(move |name| (name.replace("<NAME>", "PARTNER"), row)))
 }
 
@@ -92,7 +92,7 @@ fn secret_03_every_setting_is_read() {
 fn secret_03_the_reference_of_settings_is_current() {
     let published = std::fs::read_to_string(REFERENCE).unwrap_or_default();
     assert!(
-        published == settings::markdown(),
+        published == service::app().settings_reference(),
         "{REFERENCE} is not current: run `cargo run --features dev -- settings --markdown > {REFERENCE}` and review \
          the difference"
     );
@@ -122,14 +122,14 @@ fn secret_03_example_environments_are_accepted_in_production() {
         for (required, _) in PRODUCTION_SETTINGS {
             assert!(variables.contains_key(required), "{path}: {required} is missing");
         }
-        let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
+        let faults = service::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
         assert_eq!(faults, [], "{path}");
     }
 }
 
 #[test]
 fn secret_03_defaults_are_safe() {
-    let settings = Settings::from_variables(valid()).unwrap();
+    let settings = service::app().read_settings(valid()).unwrap();
     assert_eq!(settings.profile, Profile::Production);
     assert_eq!(settings.revocation.on_stale_feed, OnStaleFeed::Refuse);
     assert_eq!(settings.oidc.first.token_type, "at+jwt");
@@ -146,7 +146,7 @@ fn assert_each(cases: &[Case<'_>]) {
     for (given, expected) in cases {
         let mut variables = valid();
         variables.extend(given.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
-        let faults = Settings::from_variables(variables).err().map(|faults| faults.0).unwrap_or_default();
+        let faults = service::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
         match (faults.as_slice(), expected) {
             ([], None) => {}
             ([fault], Some((name, says))) => {
@@ -173,7 +173,7 @@ fn secret_03_missing_setting_hides_no_other_fault() {
     }
     variables
         .insert("APP_SECRETS__MAC_KEY".to_owned(), variables["APP_KEYS__INDEX"].split_once(':').unwrap().1.to_owned());
-    let faults = Settings::from_variables(variables).unwrap_err().0;
+    let faults = service::app().read_settings(variables).unwrap_err().0;
     let of: std::collections::BTreeSet<&str> = faults.iter().map(|fault| fault.variable.as_str()).collect();
     let expected = [
         "APP_DATABASE__WRITER_URL",

@@ -7,14 +7,11 @@ use std::{
 };
 
 use service::{
-    authz::{
-        matrix::{Callers, MATRIX, OnStoreDown, QuotaClass, Scope},
-        policy::Role,
-    },
-    settings::Settings,
+    access::{roles, scopes},
+    authz::{Callers, OnStoreDown, QuotaClass, Role},
 };
 
-use crate::support::{ACME, Actor, Authority, GLOBEX, Redis, TestApp, eventually, test_database};
+use crate::support::{ACME, Actor, Authority, GLOBEX, MATRIX, Redis, TestApp, eventually, test_database};
 
 /// Two replicas of a service.
 struct Replicas([TestApp; 2]);
@@ -47,7 +44,7 @@ async fn rate_08_replicas_share_one_quota() {
     let Some(redis) = Redis::start().await else { return };
     let quota = 300.0;
     let replicas = Replicas::start(&redis.url(), &[("APP_QUOTA__READ_PER_MINUTE", "300")]).await;
-    let users = replicas.user(Role::Viewer);
+    let users = replicas.user(roles::VIEWER);
     let started = Instant::now();
     let count = async |user: &Actor| {
         let mut accepted = 0;
@@ -69,8 +66,8 @@ async fn rate_08_replicas_share_one_quota() {
     assert!(accepted <= (quota + refilled) * 1.01 + 1.0, "{first} + {second}, refilled {refilled}");
     assert!(first > 20 && second > 20, "{first} + {second}: one replica got too few requests");
     // Other principals have separate quotas in the store too.
-    replicas.0[0].user(Role::Sales).get("/v1/me").await.ok(200);
-    replicas.0[1].user_of(&GLOBEX, Role::Viewer, &Scope::ALL).get("/v1/me").await.ok(200);
+    replicas.0[0].user(roles::SALES).get("/v1/me").await.ok(200);
+    replicas.0[1].user_of(&GLOBEX, roles::VIEWER, &scopes::ALL).get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
@@ -78,8 +75,8 @@ async fn rate_08_tenant_quota_is_shared_and_excludes_rejected_requests() {
     let Some(redis) = Redis::start().await else { return };
     let quotas = [("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")];
     let replicas = Replicas::start(&redis.url(), &quotas).await;
-    let viewer = replicas.user(Role::Viewer);
-    let sales = replicas.user(Role::Sales);
+    let viewer = replicas.user(roles::VIEWER);
+    let sales = replicas.user(roles::SALES);
     for (replica, left) in [(0, 2), (1, 1), (0, 0)] {
         let reply = viewer[replica].get("/v1/me").await;
         assert_eq!(reply.header("ratelimit-policy"), Some("\"read\";q=3;w=60, \"tenant\";q=5;w=60"));
@@ -117,7 +114,7 @@ async fn rate_08_classes_behave_as_the_matrix_says_while_the_store_is_down() {
     let Some(mut redis) = Redis::start().await else { return };
     let quotas = [("APP_QUOTA__READ_PER_MINUTE", "40"), ("APP_QUOTA__REDIS_TIMEOUT_MS", "1000")];
     let app = TestApp::start_with(&[&quotas[..], &[("APP_QUOTA__REDIS_URL", &redis.url())]].concat()).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     // The store counts: the remaining quota decreases.
     let reply = admin.get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
@@ -130,7 +127,7 @@ async fn rate_08_classes_behave_as_the_matrix_says_while_the_store_is_down() {
             if call == 10 {
                 redis.kill();
             }
-            *statuses.entry(app.user(Role::Sales).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
+            *statuses.entry(app.user(roles::SALES).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
         }
         statuses
     };
@@ -148,14 +145,14 @@ async fn rate_08_classes_behave_as_the_matrix_says_while_the_store_is_down() {
     }
     assert_eq!(QuotaClass::Sensitive.on_store_down(), OnStoreDown::Closed);
     // Reads are limited locally.
-    let viewer = app.user(Role::Viewer);
+    let viewer = app.user(roles::VIEWER);
     eventually("the local quota is exhausted", async || viewer.get("/v1/me").await.status == 429).await;
     app.anonymous().get("/health/ready").await.ok(200);
 
     // The store comes back empty; the service uses it without a restart.
     redis.restart().await;
     eventually("the store counts again", async || sensitive(&admin).await == 404).await;
-    let reply = app.user(Role::Viewer).get("/v1/me").await;
+    let reply = app.user(roles::VIEWER).get("/v1/me").await;
     assert!(reply.header("ratelimit").unwrap().starts_with("\"read\";r=39;"), "{reply:#?}");
 }
 
@@ -165,8 +162,8 @@ async fn rate_08_corrupt_entry_affects_its_owner_only() {
     let Some(redis) = Redis::start().await else { return };
     let app =
         TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url()), ("APP_QUOTA__READ_PER_MINUTE", "40")]).await;
-    let owner = app.user(Role::Admin);
-    let other = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let owner = app.user(roles::ADMIN);
+    let other = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     owner.get("/v1/me").await.ok(200);
     let keys = redis.keys().await;
     let key = keys.iter().find(|key| key.contains(":read:")).unwrap();
@@ -189,7 +186,7 @@ async fn rate_08_hanging_store_delays_only_the_first_requests() {
     let Some(redis) = Redis::start().await else { return };
     let app =
         TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url()), ("APP_QUOTA__REDIS_TIMEOUT_MS", "400")]).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     admin.get("/v1/me").await.ok(200);
     redis.suspend();
     admin.get("/v1/me").await.ok(200);
@@ -209,7 +206,7 @@ async fn rate_08_service_starts_without_the_store_and_connects_later() {
     let Some(mut redis) = Redis::start().await else { return };
     redis.kill();
     let app = TestApp::start_with(&[("APP_QUOTA__REDIS_URL", &redis.url())]).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(sensitive(&admin).await, 503);
     redis.restart().await;
@@ -235,7 +232,7 @@ async fn rate_08_store_needs_verified_tls_and_the_password() {
         let url = format!("{scheme}://:{password}@localhost:{}", redis.port);
         let mut variables = vec![("APP_QUOTA__REDIS_URL", &*url)];
         variables.extend(root.map(|root| ("APP_QUOTA__REDIS_CA_PATH", root.to_str().unwrap())));
-        TestApp::start_with(&variables).await.user(Role::Admin)
+        TestApp::start_with(&variables).await.user(roles::ADMIN)
     };
     let admin = start("rediss", "correct-horse", Some(&root)).await;
     eventually("the store counts", async || sensitive(&admin).await == 404).await;
@@ -259,7 +256,7 @@ async fn secret_03_production_needs_tls_and_a_password_for_redis() {
         let mut all = TestApp::variables(&database, "https://issuer.example");
         all.insert("APP_PROFILE".to_owned(), profile.to_owned());
         all.insert("APP_QUOTA__REDIS_URL".to_owned(), url.to_owned());
-        let faults = Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default();
+        let faults = service::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default();
         assert!(!faults.contains("hunter2"), "{faults}");
         faults.contains("APP_QUOTA__REDIS_URL")
     };

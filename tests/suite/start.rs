@@ -3,14 +3,15 @@
 
 use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
-use service::settings::Settings;
+use service::{app::BackgroundEnded, model::Clock};
+use tokio::sync::watch;
 
-use crate::support::{PRODUCTION_SETTINGS, PgProxy, TestApp, binary, eventually, test_database};
+use crate::support::{PRODUCTION_SETTINGS, PgProxy, TestApp, binary, eventually, start_issuer, test_database};
 
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    match Settings::from_variables(variables) {
+    match service::app().read_settings(variables) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.0.into_iter().map(|fault| format!("{}: {}", fault.variable, fault.message)).collect(),
     }
@@ -33,7 +34,7 @@ fn secret_03_production_serves_documentation_only_if_enabled() {
     let docs = |more: &[(&str, &str)]| {
         let variables =
             PRODUCTION_SETTINGS.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Settings::from_variables(variables.collect()).unwrap().http.docs
+        service::app().read_settings(variables.collect()).unwrap().http.docs
     };
     assert!(!docs(&[]) && docs(&[("APP_HTTP__DOCS", "true")]) && docs(&[("APP_PROFILE", "development")]));
 }
@@ -130,7 +131,9 @@ fn secret_03_production_rejects_unsafe_settings() {
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:short@127.0.0.1/app", "16 characters"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:Password-0123456@127.0.0.1/app", "a random password"),
         ("APP_DATABASE__WRITER_URL", "postgres://app_writer:my-app_writer-0123@127.0.0.1/app", "a random password"),
-        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:abababababababab@127.0.0.1/app", "a random password"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:Changeme-20261125@127.0.0.1/app", "a random password"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:my-APP_WRITER-0123@127.0.0.1/app", "a random password"),
+        ("APP_DATABASE__WRITER_URL", "postgres://app_writer:abcdeabcdeabcdeabcde@127.0.0.1/app", "a random password"),
         (
             "APP_DATABASE__WRITER_URL",
             "postgres://app_writer:fedcba9876543210@127.0.0.1/app",
@@ -153,6 +156,8 @@ fn secret_03_production_rejects_unsafe_settings() {
         ("APP_DATABASE__READER_URL", "postgres://db.example/app?sslmode=verify-full", "not the superuser"),
         ("APP_HTTP__LISTEN", "0.0.0.0:8080", "loopback"),
         ("APP_SECRETS__MAC_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "32 random bytes"),
+        ("APP_SECRETS__MAC_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g", "32 random bytes"),
+        ("APP_SECRETS__MAC_KEY", "!!", "32 random bytes"),
     ] {
         let mut variables = PRODUCTION_SETTINGS.to_vec();
         variables.retain(|(other, _)| *other != name);
@@ -231,7 +236,7 @@ fn secret_02_faults_quote_no_secret() {
     let found = faults(&variables).join("\n");
     assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
     let settings =
-        Settings::from_variables(PRODUCTION_SETTINGS.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
+        service::app().read_settings(PRODUCTION_SETTINGS.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
     let shown = format!("{settings:?}");
     assert!(!shown.contains("0123456789abcdef") && !shown.contains("AAECAw"), "{shown}");
 }
@@ -281,4 +286,21 @@ async fn fail_04_readiness_reports_dependencies_and_liveness_does_not() {
         eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
         probe.get("/health/live").await.ok(200);
     }
+}
+
+#[tokio::test]
+async fn fail_03_end_of_a_background_task_of_the_service_stops_it() {
+    let issuer = start_issuer(Clock::system()).await;
+    let (end, ended) = watch::channel(false);
+    let app = service::app().task(move |context, limits| {
+        assert!(context.docs && limits.max_total > 0);
+        let mut ended = ended.clone();
+        async move { drop(ended.wait_for(|ended| *ended).await) }
+    });
+    let settings = app.read_settings(TestApp::variables(&test_database().await, issuer.url())).unwrap();
+    let running = service::app::start(&app, settings, Clock::system()).await.unwrap();
+    let running = tokio::spawn(running.run(std::future::pending()));
+    assert!(!running.is_finished());
+    end.send_replace(true);
+    assert_eq!(running.await.unwrap(), Err(BackgroundEnded));
 }

@@ -9,10 +9,10 @@ use std::{
 use rcgen::SanType;
 use serde_json::json;
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::{demo, issuer::DevIssuer},
-    domain::Clock,
-    settings::Settings,
+    access::{roles, scopes},
+    demo,
+    dev::issuer::DevIssuer,
+    model::Clock,
 };
 
 use crate::support::{
@@ -67,7 +67,7 @@ impl Observed {
     }
 
     fn admin(&self) -> Actor {
-        Actor::new(self.process.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
+        Actor::new(self.process.address, Some(self.issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)))
     }
 
     /// Waits for the server span of this trace, which ends last; returns all spans of the trace.
@@ -93,7 +93,7 @@ async fn log_04_one_trace_covers_a_request_from_edge_to_sql_with_its_log_lines()
     assert_eq!(attribute(root, "http.response.status_code"), "201");
     let statements: Vec<_> = spans.iter().filter(|span| span.attributes.contains_key("db.query.text")).collect();
     let names: Vec<_> = statements.iter().map(|span| span.name.as_str()).collect();
-    assert!(names.contains(&"select read_order_inputs") && names.contains(&"with orders"), "{names:?}");
+    assert!(names.contains(&"with palisade.stored_response") && names.contains(&"with orders"), "{names:?}");
     assert!(spans.iter().any(|span| span.name == "authenticate" && span.parent == root.id), "{spans:#?}");
     // Each span's parent is a span of the same trace.
     for span in spans.iter().filter(|span| span.id != root.id) {
@@ -210,7 +210,7 @@ async fn log_03_production_rejects_a_collector_without_tls() {
     let faults = |more: &[(&str, &str)]| {
         let mut variables: BTreeMap<_, _> = TestApp::variables(&urls, "https://login.example.com");
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Settings::from_variables(variables).err().map(|faults| faults.to_string()).unwrap_or_default()
+        service::app().read_settings(variables).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
     assert_eq!(faults(&[("APP_OTLP__ENDPOINT", "http://collector.example.com:4318")]), "");
     let plain_http = [("APP_PROFILE", "production"), ("APP_OTLP__ENDPOINT", "http://collector.example.com:4318")];
@@ -306,7 +306,7 @@ async fn log_04_trace_of_an_export_covers_its_streamed_rows() {
         let is_exported = |record: &&Record| record.attributes.get("event").is_some_and(|e| e == "data_exported");
         assert_eq!(records.iter().find(is_exported).unwrap().trace_id, trace_id, "{ratio}");
         let spans = collector.spans();
-        let has_rows = spans.iter().any(|span| span.trace_id == trace_id && span.name == "select order_documents");
+        let has_rows = spans.iter().any(|span| span.trace_id == trace_id && span.name == "with order_documents");
         assert_eq!(has_rows, ratio == "1", "{spans:#?}");
     }
 }

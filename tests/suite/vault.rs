@@ -15,7 +15,7 @@ use rustls::{
 };
 use serde_json::json;
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
     ops::Keys,
 };
 use tokio::{
@@ -33,7 +33,7 @@ use crate::support::{
 async fn crypto_04_vault_wraps_data_keys_and_binds_them_to_their_tenant() {
     let vault = Vault::start().await;
     let app = start_with_vault(&vault).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     vault.take_requests();
     let customer = json!({ "name": "New", "email": "new@example.com", "taxId": "DE-1" });
     let created = admin.post("/v1/customers", &customer).await.ok(201);
@@ -44,13 +44,14 @@ async fn crypto_04_vault_wraps_data_keys_and_binds_them_to_their_tenant() {
     // The data key was unwrapped once and is cached.
     assert_eq!(vault.take_requests(), ["decrypt "]);
     // A data key moved to another tenant does not unwrap.
-    let exchange = "update data_keys k set wrapped = o.wrapped from data_keys o where o.of_tenant <> k.of_tenant";
+    let exchange = "update palisade.data_keys k set wrapped = o.wrapped from palisade.data_keys o
+                    where o.of_tenant <> k.of_tenant";
     sqlx::raw_sql(exchange).execute(&mut superuser(&app.database).await).await.unwrap();
     let error = start_error(&app, &vault_only(&vault.url())).await;
     assert!(error.contains("cannot decrypt a data key") && error.contains("message authentication failed"), "{error}");
     // A wrong name of the wrapping version is rejected: an operator who trusts the names could
     // forbid the version that is in use, and lose the data key.
-    let renamed = format!("update data_keys set wrapped_by = '{}'", vault_key(2));
+    let renamed = format!("update palisade.data_keys set wrapped_by = '{}'", vault_key(2));
     sqlx::raw_sql(sqlx::AssertSqlSafe(renamed)).execute(&mut superuser(&app.database).await).await.unwrap();
     let error = start_error(&app, &vault_only(&vault.url())).await;
     assert!(error.contains("cannot be unwrapped with master key"), "{error}");
@@ -80,7 +81,7 @@ async fn crypto_04_closed_vault_connections_are_retried() {
     });
     TestApp::start_on(app.database.clone(), &vault_only(&url))
         .await
-        .user(Role::Admin)
+        .user(roles::ADMIN)
         .get("/v1/customers")
         .await
         .ok(200);
@@ -103,8 +104,9 @@ async fn crypto_04_interop_real_vault_wraps_and_binds_data_keys() {
     run_keys(&app, Keys::Rewrap, &with_keyset).await.unwrap();
     assert!(wrapping_keys(&app).await.iter().all(|name| name.starts_with("vault:transit/orders:v")));
     let replica = TestApp::start_on(app.database.clone(), &without_keyset).await;
-    replica.user(Role::Admin).get("/v1/customers").await.ok(200);
-    let exchange = "update data_keys k set wrapped = o.wrapped from data_keys o where o.of_tenant <> k.of_tenant";
+    replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
+    let exchange = "update palisade.data_keys k set wrapped = o.wrapped from palisade.data_keys o
+                    where o.of_tenant <> k.of_tenant";
     sqlx::raw_sql(exchange).execute(&mut superuser(&app.database).await).await.unwrap();
     let error = start_error(&app, &without_keyset).await;
     assert!(error.contains("cannot decrypt a data key"), "{error}");
@@ -114,8 +116,8 @@ async fn crypto_04_interop_real_vault_wraps_and_binds_data_keys() {
 async fn crypto_04_vault_outage_affects_uncached_data_keys_only() {
     let vault = Vault::start().await;
     let app = start_with_vault(&vault).await;
-    let acme = app.user(Role::Admin);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let acme = app.user(roles::ADMIN);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     acme.get("/v1/customers").await.ok(200);
     vault.seal(true);
     acme.get("/v1/customers").await.ok(200);
@@ -135,7 +137,7 @@ async fn crypto_04_vault_outage_affects_uncached_data_keys_only() {
 async fn crypto_04_concurrent_requests_share_one_unwrap_and_hold_no_connection() {
     let vault = Vault::start().await;
     let app = start_with_vault(&vault).await;
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     vault.silence(true);
     vault.take_requests();
     let read = || async { globex.get("/v1/customers").await.ok(200) };

@@ -14,30 +14,27 @@ use poem_openapi::{
     param::{Header, Path, Query},
     payload::Json,
 };
+use schema::{CustomerPatch, CustomerView, NewCustomer};
 
 use super::Tag;
 use crate::{
-    authz::{
-        Action, Permit,
-        actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
-    },
+    access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
+    api::formats,
+    authz::{Action, Permit},
     crypto::PersonalDataAccess,
-    domain::{CustomerId, Email, TaxId},
+    domain::{CustomerId, CustomerRef, Email, TaxId},
     http::{
-        Context,
-        field_errors::FieldErrors,
-        idempotency::Created,
-        paging::Paging,
-        strict_json::StrictJson,
-        text::{Text, formats},
+        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
     },
     problem::{Kind, Problem},
-    store::{CustomerFilter, CustomerRecord, Position},
+    store::{
+        Position,
+        customers::{self, CustomerFilter, CustomerRecord},
+    },
 };
-use schema::{CustomerPatch, CustomerView, NewCustomer};
 
-pub(super) struct Customers {
-    pub(super) context: Arc<Context>,
+pub(crate) struct Customers {
+    pub(crate) context: Arc<Context>,
 }
 
 /// One page of customers, newest first.
@@ -80,13 +77,13 @@ impl Customers {
         let data = body.value.into_domain()?;
         let id = CustomerId::generate();
         // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = self.context.database.new_customer_key(&permit, id).await?;
+        let row_key = customers::new_key(&self.context.database, &permit, id).await?;
         let indexes = self.context.database.indexes();
         let mut statements = self.context.database.statements(&permit).await?;
         if let Some(request) = &request
-            && let Some(response) = Created::replay(statements.stored_outcome(&permit, request).await?)?
+            && let Some(outcome) = statements.stored_outcome(&permit, request).await?
         {
-            return Ok(response);
+            return Ok(Created::replay(outcome)?);
         }
         let subject = permit.principal().subject();
         let now = self.context.clock.now();
@@ -94,7 +91,8 @@ impl Customers {
         // Stored for retries, so it is masked regardless of the caller's roles.
         let created = Created::new(CustomerView::new(&customer, None)?, Some(location(customer.id)));
         let answer = created.to_stored();
-        statements.add_customer(&permit, &customer, request.as_ref().map(|request| (request, &answer))).await?;
+        let keyed = request.as_ref().map(|request| (request, &answer));
+        customers::create(&mut statements, &permit, &customer, keyed).await?;
         Ok(created)
     }
 
@@ -135,13 +133,13 @@ impl Customers {
         let filter = errors.finish(Some(filter))?;
         let paging = Paging::new(&self.context.mac_key, "customers", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let tx = self.context.database.read(&permit).await?;
-        let mut customers = tx.customers(start, &filter, paging.read_ahead()).await?;
-        let next_cursor = paging
-            .cut(&mut customers, |customer| Position { at: customer.created_at, id: customer.id.uuid() }.to_string());
+        let database = &self.context.database;
+        let mut page = customers::page(database, &permit, start, &filter, paging.read_ahead()).await?;
+        let next_cursor =
+            paging.cut(&mut page, |customer| Position { at: customer.created_at, id: customer.id.uuid() }.to_string());
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), customers.len());
-        let items = customers.iter().map(|customer| CustomerView::new(customer, access.as_ref()));
+        self.record_unmasked(&permit, access.as_ref(), page.len());
+        let items = page.iter().map(|customer| CustomerView::new(customer, access.as_ref()));
         Ok(Json(CustomerPage { items: items.collect::<Result<_, _>>()?, next_cursor }))
     }
 
@@ -156,7 +154,7 @@ impl Customers {
         /// Customer id (UUID).
         id: Path<CustomerId>,
     ) -> Result<Json<CustomerView>> {
-        let customer = self.context.database.customer(&permit, id.0).await?;
+        let customer = customers::get(&self.context.database, &permit, id.0).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
         self.record_unmasked(&permit, access.as_ref(), 1);
@@ -176,12 +174,9 @@ impl Customers {
         body: StrictJson<CustomerPatch>,
     ) -> Result<Json<CustomerView>> {
         let change = body.value.into_domain()?;
-        let (mut tx, customer) = self.context.database.lock_customer(&permit, id.0).await?;
+        let now = self.context.clock.now();
+        let customer = customers::update(&self.context.database, &permit, id.0, change, now).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let customer_permit = permit.for_object(&customer.reference())?;
-        let customer = customer.change(change, &self.context.database.indexes(), self.context.clock.now())?;
-        tx.update_customer(&customer_permit, &customer).await?;
-        tx.commit(&permit, customer.id).await?;
         let access = permit.personal_data_access();
         self.record_unmasked(&permit, access.as_ref(), 1);
         Ok(Json(CustomerView::new(&customer, access.as_ref())?))
@@ -199,11 +194,11 @@ impl Customers {
         /// Customer id (UUID).
         id: Path<CustomerId>,
     ) -> Result<Erased> {
-        let mut tx = self.context.database.write(&permit).await?;
-        let customer = tx.lock_erasable(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = self.context.database.write(&permit).await?;
+        let customer = tx.lock::<CustomerRef>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let customer_permit = permit.for_object(&customer)?;
-        tx.erase_customer(&customer_permit, &location(customer.id), self.context.clock.now()).await?;
-        tx.commit(&permit, customer.id).await?;
+        customers::erase(&tx, &customer_permit, &location(id.0), self.context.clock.now()).await?;
+        tx.commit(&permit, id.0).await?;
         Ok(Erased::NoContent)
     }
 }

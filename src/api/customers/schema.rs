@@ -14,15 +14,13 @@ use poem_openapi::{
 use uuid::Uuid;
 
 use crate::{
+    api::formats,
     crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
     db::DbError,
     domain::{CustomerChange, CustomerData, FieldChange},
-    http::{
-        field_errors::FieldErrors,
-        text::{Text, formats},
-    },
+    http::{field_errors::FieldErrors, text::Text},
     problem::Problem,
-    store::CustomerRecord,
+    store::customers::CustomerRecord,
 };
 
 /// Customer to create.

@@ -14,29 +14,22 @@ use poem_openapi::{
     param::{Header, Path, Query},
     payload::Json,
 };
+use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView};
 
 use super::Tag;
 use crate::{
-    authz::{
-        Permit,
-        actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
-    },
-    domain::{InvoiceId, OrderId, PaymentId},
-    http::{
-        Context,
-        idempotency::Created,
-        paging::Paging,
-        strict_json::StrictJson,
-        text::{Text, formats},
-    },
+    access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
+    api::formats,
+    authz::Permit,
+    domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId},
+    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
     problem::{Kind, Problem},
-    store::Position,
+    store::{Claim, Position, invoices, orders, payments},
 };
-use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView};
 
 /// Operations on invoices, payments and refunds.
-pub(super) struct Invoices {
-    pub(super) context: Arc<Context>,
+pub(crate) struct Invoices {
+    pub(crate) context: Arc<Context>,
 }
 
 #[OpenApi(tag = "Tag::Billing")]
@@ -58,23 +51,20 @@ impl Invoices {
         id: Path<OrderId>,
     ) -> Result<Created<InvoiceView>> {
         let request = self.context.idempotent::<CreateInvoice>(idempotency_key.0, Some(id.0.uuid()), &[]);
-        let mut tx = self.context.database.write(&permit).await?;
-        if let Some(request) = &request
-            && let Some(response) = Created::replay(tx.claim_key(&permit, request).await?)?
-        {
-            return Ok(response);
-        }
-        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = match self.context.database.write_once(&permit, request).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
+        };
+        let order = tx.lock::<Order>(id.0).await?.ok_or_else(not_found)?;
         let order_permit = permit.for_object(&order)?;
-        let status = order.invoice(self.context.clock.now())?;
-        let invoice = tx.issue_invoice(&order_permit, &order, status, permit.principal().subject()).await?;
+        let (order_status, status) = order.states_when_invoiced();
+        let now = self.context.clock.now();
+        let invoice = invoices::issue(&tx, &order, status, permit.principal().subject(), now).await?;
+        orders::set_status(&tx, &order_permit, &order.advance(order_status)?, now).await?;
         let invoice_id = invoice.id;
         let location = format!("/v1/invoices/{invoice_id}");
         let created = Created::new(InvoiceView::try_from(invoice)?, Some(location));
-        if let Some(request) = &request {
-            tx.store_response(&permit, request, &created.to_stored()).await?;
-        }
-        tx.commit(&permit, invoice_id).await?;
+        tx.commit(&permit, invoice_id, &created.to_stored()).await?;
         Ok(created)
     }
 
@@ -93,11 +83,10 @@ impl Invoices {
     ) -> Result<Json<InvoicePage>> {
         let paging = Paging::new(&self.context.mac_key, "invoices", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut tx = self.context.database.read(&permit).await?;
-        let mut invoices = tx.invoices(start, paging.read_ahead()).await?;
+        let mut page = invoices::page(&self.context.database, &permit, start, paging.read_ahead()).await?;
         let next_cursor =
-            paging.cut(&mut invoices, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
-        let items = invoices.into_iter().map(InvoiceView::try_from).collect::<Result<_, _>>()?;
+            paging.cut(&mut page, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
+        let items = page.into_iter().map(InvoiceView::try_from).collect::<Result<_, _>>()?;
         Ok(Json(InvoicePage { items, next_cursor }))
     }
 
@@ -111,8 +100,8 @@ impl Invoices {
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
     ) -> Result<Json<InvoiceView>> {
-        let invoice = self.context.database.invoice(&permit, id.0).await?;
-        Ok(Json(invoice.ok_or_else(|| Problem::new(Kind::NotFound))?.try_into()?))
+        let invoice = invoices::get(&self.context.database, &permit, id.0).await?;
+        Ok(Json(invoice.ok_or_else(not_found)?.try_into()?))
     }
 
     /// Record a payment
@@ -137,21 +126,23 @@ impl Invoices {
         let request =
             self.context.keyed_request::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
-        let mut tx = self.context.database.write(&permit).await?;
-        if let Some(response) = Created::replay(tx.claim_key(&permit, &request).await?)? {
-            return Ok(response);
-        }
-        let locked = tx.lock_invoice(id.0).await?;
-        let (mut order, mut invoice) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = match self.context.database.write_once(&permit, Some(request)).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
+        };
+        let invoice = tx.lock::<Invoice>(id.0).await?.ok_or_else(not_found)?;
         let invoice_permit = permit.for_object(&invoice)?;
-        let subject = permit.principal().subject();
         let now = self.context.clock.now();
-        let payment = invoice.pay(&mut order, amount, reference, subject, now).map_err(Problem::from)?;
-        tx.record_payment(&invoice_permit, &payment, &invoice, &order).await?;
+        let mut after = Invoice::clone(&invoice);
+        let payment = after.pay(amount, reference, permit.principal().subject(), now).map_err(Problem::from)?;
+        payments::record(&tx, &invoice_permit, &payment, &invoice, &after).await?;
+        if after.status == InvoiceStatus::Paid {
+            let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
+            orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Paid)?, now).await?;
+        }
         let payment_id = payment.id;
         let created = Created::new(PaymentView::from(payment), None);
-        tx.store_response(&permit, &request, &created.to_stored()).await?;
-        tx.commit(&permit, payment_id).await?;
+        tx.commit(&permit, payment_id, &created.to_stored()).await?;
         Ok(created)
     }
 
@@ -167,14 +158,15 @@ impl Invoices {
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
     ) -> Result<Json<InvoiceView>> {
-        let mut tx = self.context.database.write(&permit).await?;
-        let locked = tx.lock_invoice(id.0).await?;
-        let (mut order, mut invoice) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = self.context.database.write(&permit).await?;
+        let invoice = tx.lock::<Invoice>(id.0).await?.ok_or_else(not_found)?;
         let invoice_permit = permit.for_object(&invoice)?;
+        let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
         let now = self.context.clock.now();
-        invoice.void(&mut order, now)?;
-        tx.set_void(&invoice_permit, now).await?;
-        tx.set_invoiced_order_status(&invoice_permit, &invoice, &order).await?;
+        let next = invoice.advance(InvoiceStatus::Void)?;
+        invoices::set_status(&tx, &invoice_permit, &next, now).await?;
+        orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Placed)?, now).await?;
+        let invoice = Invoice { status: next.to(), updated_at: now, ..invoice.into_inner() };
         tx.commit(&permit, invoice.id).await?;
         Ok(Json(invoice.try_into()?))
     }
@@ -200,21 +192,34 @@ impl Invoices {
     ) -> Result<Created<RefundView>> {
         let request = self.context.keyed_request::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
-        let mut tx = self.context.database.write(&permit).await?;
-        if let Some(response) = Created::replay(tx.claim_key(&permit, &request).await?)? {
-            return Ok(response);
-        }
-        let locked = tx.lock_payment(id.0).await?;
-        let (mut order, mut invoice, mut payment) = locked.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = match self.context.database.write_once(&permit, Some(request)).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
+        };
+        let payment = tx.lock::<Payment>(id.0).await?.ok_or_else(not_found)?;
         let payment_permit = permit.for_object(&payment)?;
-        let subject = permit.principal().subject();
+        let invoice = tx.lock::<Invoice>(payment.invoice).await?.ok_or_else(not_found)?;
         let now = self.context.clock.now();
-        let refund = invoice.refund(&mut order, &mut payment, amount, reason, subject, now).map_err(Problem::from)?;
-        tx.record_refund(&payment_permit, &refund, &payment, &invoice, &order).await?;
+        let (mut after, mut payment_after) = (Invoice::clone(&invoice), Payment::clone(&payment));
+        let subject = permit.principal().subject();
+        let refund = after.refund(&mut payment_after, amount, reason, subject, now).map_err(Problem::from)?;
+        payments::record_refund(&tx, &payment_permit, &refund, &payment_after).await?;
+        payments::record_refunded(&tx, &permit.for_object(&invoice)?, &invoice, &after).await?;
+        if after.status == InvoiceStatus::Refunded {
+            let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
+            // A fulfilled order stays fulfilled.
+            if order.status == OrderStatus::Paid {
+                let next = order.advance(OrderStatus::Refunded)?;
+                orders::set_status(&tx, &permit.for_object(&order)?, &next, now).await?;
+            }
+        }
         let refund_id = refund.id;
         let created = Created::new(RefundView::from(refund), None);
-        tx.store_response(&permit, &request, &created.to_stored()).await?;
-        tx.commit(&permit, refund_id).await?;
+        tx.commit(&permit, refund_id, &created.to_stored()).await?;
         Ok(created)
     }
+}
+
+fn not_found() -> Problem {
+    Problem::new(Kind::NotFound)
 }

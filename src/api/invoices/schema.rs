@@ -9,13 +9,12 @@ use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::money::{MoneyView, PositiveMoney},
-    domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
-    http::{
-        api_enum,
-        field_errors::FieldErrors,
-        text::{Text, formats},
+    api::{
+        formats,
+        money::{MoneyView, PositiveMoney},
     },
+    domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
+    http::{api_enum, field_errors::FieldErrors, text::Text},
     problem::{Kind, Problem},
 };
 
@@ -84,7 +83,7 @@ fn parse_amount_and_text<T: std::str::FromStr>(
 impl From<BillingError> for Problem {
     fn from(error: BillingError) -> Self {
         match error {
-            BillingError::State(_) => Self::new(Kind::Conflict),
+            BillingError::State => Self::new(Kind::Conflict),
             BillingError::Zero => Self::new(Kind::InvalidInput).at("/amount/amount", "too_small"),
             BillingError::TooMany => Self::new(Kind::Unprocessable).at("", "too_many"),
             BillingError::TooMuch => Self::new(Kind::Unprocessable).at("/amount/amount", "exceeds_what_is_left"),

@@ -13,29 +13,41 @@ use poem_openapi::{
     param::{Header, Path, Query},
     payload::Json,
 };
+use schema::{NewOrder, OrderPage, OrderView};
 
 use super::Tag;
 use crate::{
-    authz::{
-        Permit,
-        actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
-    },
-    domain::{CustomerId, NewOrderError, OrderId, OrderStatus},
-    http::{
-        Context,
-        idempotency::Created,
-        paging::Paging,
-        strict_json::StrictJson,
-        text::{Text, formats},
-        values::Time,
-    },
+    access::actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
+    api::{OrderLimits, formats},
+    authz::Permit,
+    domain::{CustomerId, InvoiceStatus, NewOrderError, Order, OrderId, OrderStatus},
+    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text, values::Time},
     problem::{Kind, Problem},
-    store::{OrderFilter, Position},
+    store::{
+        Position, invoices,
+        orders::{self, OrderFilter},
+    },
+    telemetry::{ServiceCounter, event},
 };
-use schema::{NewOrder, OrderPage, OrderView};
 
-pub(super) struct Orders {
-    pub(super) context: Arc<Context>,
+pub(crate) struct Orders {
+    pub(crate) context: Arc<Context>,
+    pub(crate) limits: OrderLimits,
+}
+
+static PLACED: ServiceCounter =
+    ServiceCounter::new("orders.placed", "Orders that were placed, by shipping speed.", "shipping_speed");
+
+impl Orders {
+    /// Refuses an order above the limit of the settings.
+    fn check_total(&self, permit: &Permit<CreateOrder>, order: &Order) -> Result<(), Problem> {
+        if order.total.amount() <= self.limits.max_total {
+            return Ok(());
+        }
+        let tenant = permit.tenant().to_string();
+        event::refused_by_service("order_limit_exceeded", permit.principal().subject(), &tenant, "max_total");
+        Err(Problem::new(Kind::Unprocessable).at("/lines", "too_large"))
+    }
 }
 
 #[OpenApi(tag = "Tag::Orders")]
@@ -44,8 +56,8 @@ impl Orders {
     ///
     /// Places an order at the current prices of the catalogue; the service computes the total. All
     /// prices must be in one currency. Fails with 422 for an unknown product (`unknown_product`),
-    /// an unknown customer (`unknown_customer`), a repeated SKU (`duplicate`), or prices without a
-    /// common total (`total`).
+    /// an unknown customer (`unknown_customer`), a repeated SKU (`duplicate`), prices without a
+    /// common total (`total`), or a total above the limit of the service (`too_large`).
     #[oai(path = "/v1/orders", method = "post", operation_id = "createOrder")]
     async fn create(
         &self,
@@ -60,9 +72,9 @@ impl Orders {
         let new_order = body.value.into_domain()?;
         let now = self.context.clock.now();
         let mut statements = self.context.database.statements(&permit).await?;
-        let inputs = statements.order_inputs(&permit, &new_order, request.as_ref(), now).await?;
-        if let Some(response) = Created::replay(inputs.stored_outcome)? {
-            return Ok(response);
+        let inputs = orders::inputs(&mut statements, &permit, &new_order, request.as_ref()).await?;
+        if let Some(outcome) = inputs.stored {
+            return Ok(Created::replay(outcome)?);
         }
         if new_order.customer().is_some() && !inputs.customer_exists {
             return Err(Problem::from(NewOrderError::UnknownCustomer).into());
@@ -70,10 +82,13 @@ impl Orders {
         let order = new_order
             .price(&inputs.catalogue, permit.tenant(), permit.principal().subject(), now)
             .map_err(Problem::from)?;
+        self.check_total(&permit, &order)?;
         let location = format!("/v1/orders/{}", order.id);
         let created = Created::new(OrderView::from(order.clone()), Some(location));
         let answer = created.to_stored();
-        statements.place_order(&permit, &order, request.as_ref().map(|request| (request, &answer))).await?;
+        let keyed = request.as_ref().map(|request| (request, &answer));
+        orders::place(&mut statements, &permit, &order, keyed).await?;
+        PLACED.increment(order.shipping_speed.as_str());
         Ok(created)
     }
 
@@ -111,11 +126,11 @@ impl Orders {
             customer: customer.0,
             created_from: from.0.map(|from| from.0),
         };
-        let mut tx = self.context.database.read(&permit).await?;
-        let mut orders = tx.orders(start, filter, paging.read_ahead()).await?;
+        let database = &self.context.database;
+        let mut page = orders::page(database, &permit, start, filter, paging.read_ahead()).await?;
         let next_cursor =
-            paging.cut(&mut orders, |order| Position { at: order.created_at, id: order.id.uuid() }.to_string());
-        Ok(Json(OrderPage { items: orders.into_iter().map(OrderView::from).collect(), next_cursor }))
+            paging.cut(&mut page, |order| Position { at: order.created_at, id: order.id.uuid() }.to_string());
+        Ok(Json(OrderPage { items: page.into_iter().map(OrderView::from).collect(), next_cursor }))
     }
 
     /// Get an order
@@ -128,7 +143,7 @@ impl Orders {
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let order = self.context.database.order(&permit, id.0).await?;
+        let order = orders::get(&self.context.database, &permit, id.0).await?;
         Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -144,19 +159,19 @@ impl Orders {
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let mut tx = self.context.database.write(&permit).await?;
-        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = self.context.database.write(&permit).await?;
+        let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
         let now = self.context.clock.now();
-        let invoice = tx.active_invoice(&order).await?;
-        if let Some(invoice) = &invoice {
-            tx.set_void(&permit.for_object(invoice)?, now).await?;
+        if let Some(invoice) = invoices::lock_active(&tx, &order).await? {
+            let invoice_permit = permit.for_object(&invoice)?;
+            invoices::set_status(&tx, &invoice_permit, &invoice.advance(InvoiceStatus::Void)?, now).await?;
+            tx.also_record(&invoice_permit, "invoice_voided")?;
         }
-        order.status = order.status.cancel()?;
-        order.updated_at = now;
-        tx.set_order_status(&order_permit, order.status, now).await?;
-        let voided: Vec<_> = invoice.iter().map(|invoice| ("invoice_voided", invoice.id.to_string())).collect();
-        tx.commit_with(&permit, order.id, &voided).await?;
+        let next = order.advance(OrderStatus::Cancelled)?;
+        orders::set_status(&tx, &order_permit, &next, now).await?;
+        let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
+        tx.commit(&permit, order.id).await?;
         Ok(Json(order.into()))
     }
 
@@ -171,12 +186,13 @@ impl Orders {
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let mut tx = self.context.database.write(&permit).await?;
-        let mut order = tx.lock_order(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
+        let tx = self.context.database.write(&permit).await?;
+        let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
-        order.status = order.status.fulfil()?;
-        order.updated_at = self.context.clock.now();
-        tx.set_order_status(&order_permit, order.status, order.updated_at).await?;
+        let next = order.advance(OrderStatus::Fulfilled)?;
+        let now = self.context.clock.now();
+        orders::set_status(&tx, &order_permit, &next, now).await?;
+        let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
         tx.commit(&permit, order.id).await?;
         Ok(Json(order.into()))
     }

@@ -8,13 +8,9 @@ use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
-    api::money::MoneyView,
+    api::{formats, money::MoneyView},
     domain::{self, CustomerId, NewOrderError, Note, Order, OrderLine, Quantity},
-    http::{
-        api_enum,
-        field_errors::FieldErrors,
-        text::{Text, formats},
-    },
+    http::{api_enum, field_errors::FieldErrors, text::Text},
     problem::{Kind, Problem},
 };
 

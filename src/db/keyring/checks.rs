@@ -2,7 +2,7 @@
 //! CRYPTO-05).
 //!
 //! In: keys of the settings, and the stored data keys and check values. Out: the first reason to
-//! reject the keys. A service without a key could not read some customers. A service with another
+//! reject the keys. A service without a key could not read some records. A service with another
 //! key under a recorded version would seal and index rows that other replicas cannot use.
 
 use std::{

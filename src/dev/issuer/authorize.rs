@@ -1,7 +1,7 @@
 //! Authorization endpoint of the development issuer (RFC 6749 section 4.1, RFC 7636).
 //!
-//! `GET` shows a page with one button per demo user instead of a password form; `POST` issues an
-//! authorization code for the chosen user and redirects.
+//! `GET` shows a page with one button per demo user instead of a password form. A button posts the
+//! user to the same URL, which issues an authorization code and redirects.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -13,28 +13,27 @@ use poem::{
 use serde::Deserialize;
 
 use super::{Provider, WEB_CLIENT, grants::Code, is_loopback_redirect, random_text};
-use crate::authz::matrix::Scope;
+use crate::authz::Scope;
 
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3).
 #[derive(Debug, Deserialize)]
 pub(super) struct AuthorizeRequest {
-    client_id: String,
-    redirect_uri: String,
+    pub(super) client_id: String,
+    pub(super) redirect_uri: String,
     response_type: String,
     #[serde(default)]
     scope: String,
     state: Option<String>,
-    nonce: Option<String>,
-    code_challenge: Option<String>,
+    pub(super) nonce: Option<String>,
+    #[serde(default)]
+    pub(super) code_challenge: String,
     code_challenge_method: Option<String>,
 }
 
-/// The submitted form: the chosen user, and the authorization request it answers.
+/// The submitted form.
 #[derive(Deserialize)]
 pub(super) struct Choice {
     subject: String,
-    #[serde(flatten)]
-    request: AuthorizeRequest,
 }
 
 impl AuthorizeRequest {
@@ -49,17 +48,16 @@ impl AuthorizeRequest {
         if self.response_type != "code" {
             return Err("response_type must be code");
         }
-        let challenge = self.code_challenge.as_deref().unwrap_or_default();
-        if self.code_challenge_method.as_deref() != Some("S256") || challenge.len() != 43 {
+        if self.code_challenge_method.as_deref() != Some("S256") || self.code_challenge.len() != 43 {
             return Err("PKCE with S256 is required");
         }
         Ok(())
     }
 
     /// The requested scopes that exist.
-    fn granted_scope(&self) -> String {
+    pub(super) fn granted_scope(&self, scopes: &[Scope]) -> String {
         let exists = |name: &&str| {
-            matches!(*name, "openid" | "offline_access") || Scope::ALL.iter().any(|scope| scope.as_str() == *name)
+            matches!(*name, "openid" | "offline_access") || scopes.iter().any(|scope| scope.as_str() == *name)
         };
         self.scope.split(' ').filter(exists).collect::<Vec<_>>().join(" ")
     }
@@ -82,38 +80,25 @@ pub(super) fn sign_in_page(Data(provider): Data<&Arc<Provider>>, Query(request):
             escape(&person.tenant_name)
         );
     }
-    let mut hidden = String::new();
-    let fields = [
-        ("client_id", Some(&request.client_id)),
-        ("redirect_uri", Some(&request.redirect_uri)),
-        ("response_type", Some(&request.response_type)),
-        ("scope", Some(&request.scope)),
-        ("state", request.state.as_ref()),
-        ("nonce", request.nonce.as_ref()),
-        ("code_challenge", request.code_challenge.as_ref()),
-        ("code_challenge_method", request.code_challenge_method.as_ref()),
-    ];
-    for (name, value) in fields {
-        if let Some(value) = value {
-            let _ = write!(hidden, "<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value));
-        }
-    }
     let html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sign in</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>\
          body{{font:16px system-ui;max-width:30rem;margin:3rem auto;padding:0 1rem}}\
          button{{display:block;width:100%;text-align:left;font:inherit;padding:.6rem;margin:.4rem 0}}</style>\
          <h1>Sign in</h1><p>Development issuer. <b>{}</b> asks for: {}</p>\
-         <form method=\"post\" action=\"/authorize\">{hidden}{people}</form></html>",
+         <form method=\"post\">{people}</form></html>",
         escape(&request.client_id),
-        escape(&request.granted_scope())
+        escape(&request.granted_scope(provider.scopes))
     );
     html_page(StatusCode::OK, html)
 }
 
 #[handler]
-pub(super) fn choose_user(Data(provider): Data<&Arc<Provider>>, Form(choice): Form<Choice>) -> Response {
-    let Choice { subject, request } = choice;
+pub(super) fn choose_user(
+    Data(provider): Data<&Arc<Provider>>,
+    Query(request): Query<AuthorizeRequest>,
+    Form(Choice { subject }): Form<Choice>,
+) -> Response {
     if let Err(message) = request.validate() {
         return error_page(message);
     }
@@ -123,25 +108,13 @@ pub(super) fn choose_user(Data(provider): Data<&Arc<Provider>>, Form(choice): Fo
     let (Ok(code), Ok(mut target)) = (random_text(), url::Url::parse(&request.redirect_uri)) else {
         return error_page("cannot redirect");
     };
-    let scope = request.granted_scope();
-    provider.grants.store_code(
-        &code,
-        Code {
-            client: request.client_id,
-            subject,
-            redirect_uri: request.redirect_uri,
-            scope,
-            challenge: request.code_challenge.unwrap_or_default(),
-            nonce: request.nonce,
-            issued_at: provider.clock.timestamp(),
-        },
-    );
     target.query_pairs_mut().append_pair("code", &code);
     if let Some(state) = &request.state {
         target.query_pairs_mut().append_pair("state", state);
     }
     // RFC 9207: `iss` stops mix-up attacks between issuers.
     target.query_pairs_mut().append_pair("iss", &provider.url);
+    provider.grants.store_code(&code, Code { request, subject, issued_at: provider.clock.timestamp() });
     Response::builder().status(StatusCode::SEE_OTHER).header(header::LOCATION, target.as_str()).finish()
 }
 

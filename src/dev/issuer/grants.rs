@@ -8,6 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::authorize::AuthorizeRequest;
 use crate::crypto;
 
 /// Lifetime of an authorization code, in seconds.
@@ -16,25 +17,21 @@ const CODE_SECONDS: i64 = 60;
 const REFRESH_SECONDS: i64 = 8 * 3600;
 
 /// The grant behind an authorization code that has not been redeemed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Code {
-    pub(super) client: String,
+    pub(super) request: AuthorizeRequest,
     pub(super) subject: String,
-    pub(super) redirect_uri: String,
-    pub(super) scope: String,
-    pub(super) challenge: String,
-    pub(super) nonce: Option<String>,
     pub(super) issued_at: i64,
 }
 
 /// The grant behind a refresh token.
 #[derive(Clone, Debug)]
 pub(super) struct Refresh {
-    pub(super) client: String,
+    client: String,
     pub(super) subject: String,
     pub(super) scope: String,
-    pub(super) family: u64,
-    pub(super) issued_at: i64,
+    family: u64,
+    issued_at: i64,
     used: bool,
 }
 
@@ -68,17 +65,11 @@ impl Grants {
     }
 
     /// Starts a refresh token family: all tokens that rotate from `token`.
-    pub(super) fn start_family(&self, token: &str, client: &str, subject: &str, scope: &str, now: i64) {
+    pub(super) fn start_family(&self, token: &str, code: Code, scope: String, now: i64) {
         let mut state = self.lock();
         state.families += 1;
-        let refresh = Refresh {
-            client: client.to_owned(),
-            subject: subject.to_owned(),
-            scope: scope.to_owned(),
-            family: state.families,
-            issued_at: now,
-            used: false,
-        };
+        let (client, family) = (code.request.client_id, state.families);
+        let refresh = Refresh { client, subject: code.subject, scope, family, issued_at: now, used: false };
         state.refresh.insert(crypto::sha256(token.as_bytes()), refresh);
     }
 
@@ -98,10 +89,9 @@ impl Grants {
             return None;
         }
         grant.used = true;
-        let granted = grant.clone();
-        let successor = Refresh { used: false, ..granted.clone() };
-        state.refresh.insert(crypto::sha256(new.as_bytes()), successor);
-        Some(granted)
+        let successor = Refresh { used: false, ..grant.clone() };
+        state.refresh.insert(crypto::sha256(new.as_bytes()), successor.clone());
+        Some(successor)
     }
 
     /// Revokes the family of a refresh token that belongs to this client (RFC 7009 section 2.1).

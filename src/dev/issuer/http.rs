@@ -13,10 +13,10 @@ use poem::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{IssuerError, Provider, authorize, token};
-use crate::authz::matrix::Scope;
+use super::{Provider, authorize, token};
+use crate::dev::DevError;
 
-pub(super) fn spawn(listener: TcpListener, provider: Arc<Provider>) -> Result<JoinHandle<()>, IssuerError> {
+pub(super) fn spawn(listener: TcpListener, provider: Arc<Provider>) -> Result<JoinHandle<()>, DevError> {
     let acceptor = TcpAcceptor::from_tokio(listener)?;
     let app = routes(provider);
     Ok(tokio::spawn(async move {
@@ -47,7 +47,7 @@ fn routes(provider: Arc<Provider>) -> impl Endpoint {
 fn discovery(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
     let url = &provider.url;
     let mut scopes = vec!["openid", "offline_access"];
-    scopes.extend(Scope::ALL.map(Scope::as_str));
+    scopes.extend(provider.scopes.iter().map(|scope| scope.as_str()));
     Json(json!({
         "issuer": url,
         "authorization_endpoint": format!("{url}/authorize"),

@@ -19,17 +19,19 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use grants::Grants;
 use serde_json::{Value, json};
-use thiserror::Error;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::demo::Person;
-use crate::{
-    authz::matrix::Scope,
-    crypto::{self, RandomError},
-    domain::{Clock, TenantId},
+use super::{
+    DevError,
+    people::{Person, TENANTS, people},
 };
-use grants::Grants;
+use crate::{
+    authz::{Rights, Scope},
+    crypto::{self, RandomError},
+    model::{Clock, TenantId},
+};
 
 /// Lifetime of an access token, in seconds.
 pub const ACCESS_TOKEN_SECONDS: i64 = 900;
@@ -37,20 +39,6 @@ pub const ACCESS_TOKEN_SECONDS: i64 = 900;
 pub const WEB_CLIENT: &str = "demo-web";
 /// The confidential client: it gets tokens of its own by client credentials.
 pub const SERVICE_CLIENT: &str = "demo-service";
-
-/// Why the issuer does not start.
-#[derive(Debug, Error)]
-pub enum IssuerError {
-    /// Key generation failed.
-    #[error("cannot generate a signing key")]
-    Key,
-    /// The random number generator failed.
-    #[error(transparent)]
-    Random(#[from] RandomError),
-    /// The listener has no usable address.
-    #[error("cannot listen")]
-    Listen(#[from] std::io::Error),
-}
 
 /// A running issuer. Dropping it stops the server.
 #[derive(Debug)]
@@ -67,6 +55,8 @@ struct Provider {
     key: SigningKey,
     clock: Clock,
     people: Vec<Person>,
+    /// The scopes that clients can ask for.
+    scopes: &'static [Scope],
     service_tenant: TenantId,
     service_secret: String,
     grants: Grants,
@@ -74,22 +64,18 @@ struct Provider {
 }
 
 impl DevIssuer {
-    /// Serves on `listener`. Tokens are for `audience`; `people` can sign in.
-    pub fn start(
-        listener: TcpListener,
-        audience: &str,
-        people: Vec<Person>,
-        service_tenant: TenantId,
-        clock: Clock,
-    ) -> Result<Self, IssuerError> {
+    /// Serves on `listener`. Tokens are for `audience`. The demo people can sign in, one for each tenant
+    /// and role of `rights`; the service client acts in the first tenant.
+    pub fn start(listener: TcpListener, audience: &str, rights: Rights, clock: Clock) -> Result<Self, DevError> {
         let address = listener.local_addr()?;
         let provider = Arc::new(Provider {
             url: format!("http://{address}"),
             audience: audience.to_owned(),
             key: SigningKey::generate()?,
             clock,
-            people,
-            service_tenant,
+            people: people(rights.roles),
+            scopes: rights.scopes,
+            service_tenant: TENANTS[0].id,
             service_secret: random_text()?,
             grants: Grants::default(),
             key_requests: AtomicU64::new(0),
@@ -102,6 +88,18 @@ impl DevIssuer {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.provider.url
+    }
+
+    /// The people that can sign in.
+    #[must_use]
+    pub fn people(&self) -> &[Person] {
+        &self.provider.people
+    }
+
+    /// The scopes that clients can ask for.
+    #[must_use]
+    pub fn scopes(&self) -> &'static [Scope] {
+        self.provider.scopes
     }
 
     /// The signing key of all tokens.

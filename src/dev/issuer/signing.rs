@@ -8,7 +8,8 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{IssuerError, random_text};
+use super::random_text;
+use crate::dev::DevError;
 
 /// An ES256 key pair (RFC 7518 section 3.4) and its key id.
 #[derive(Debug)]
@@ -19,8 +20,9 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// Generates a key pair and a random key id.
-    pub fn generate() -> Result<Self, IssuerError> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| IssuerError::Key)?;
+    pub fn generate() -> Result<Self, DevError> {
+        let pair =
+            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| "cannot generate a signing key")?;
         Ok(Self { id: random_text()?.chars().take(16).collect(), pair })
     }
 

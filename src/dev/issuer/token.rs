@@ -12,18 +12,19 @@ use base64::{
 };
 use http::{StatusCode, header};
 use poem::{
-    Request, Response, handler,
-    web::{Data, Form},
+    IntoResponse as _, Request, Response, handler,
+    web::{Data, Form, Json},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{ACCESS_TOKEN_SECONDS, Provider, SERVICE_CLIENT, WEB_CLIENT, random_text};
-use crate::{authz::matrix::Scope, crypto};
+use crate::crypto;
 
-/// A token request of any supported grant type.
+/// A token request of any supported grant type, or a revocation request (RFC 7009 section 2.1).
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenRequest {
+    #[serde(default)]
     grant_type: String,
     client_id: Option<String>,
     client_secret: Option<String>,
@@ -32,14 +33,21 @@ pub(super) struct TokenRequest {
     redirect_uri: Option<String>,
     refresh_token: Option<String>,
     scope: Option<String>,
+    /// The token to revoke.
+    token: Option<String>,
 }
 
-/// A revocation request (RFC 7009 section 2.1).
-#[derive(Debug, Deserialize)]
-pub(super) struct RevokeRequest {
-    token: String,
-    client_id: Option<String>,
-    client_secret: Option<String>,
+/// A successful token response (RFC 6749 section 5.1).
+#[derive(Serialize)]
+struct Tokens {
+    access_token: String,
+    token_type: &'static str,
+    expires_in: i64,
+    scope: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<String>,
 }
 
 /// An error code of RFC 6749 section 5.2.
@@ -51,20 +59,15 @@ pub(super) fn token(
     request: &Request,
     Form(form): Form<TokenRequest>,
 ) -> Response {
-    let result =
-        authenticate(provider, request, form.client_id.as_deref(), form.client_secret.as_deref()).and_then(|client| {
-            match (form.grant_type.as_str(), client.as_str()) {
-                ("authorization_code", WEB_CLIENT) => provider.exchange_code(&client, &form),
-                ("refresh_token", WEB_CLIENT) => provider.refresh(&client, &form),
-                ("client_credentials", SERVICE_CLIENT) => provider.client_credentials(&client, &form),
-                ("authorization_code" | "refresh_token" | "client_credentials", _) => Err("unauthorized_client"),
-                _ => Err("unsupported_grant_type"),
-            }
+    let tokens =
+        authenticate(provider, request, &form).and_then(|client| match (form.grant_type.as_str(), client.as_str()) {
+            ("authorization_code", WEB_CLIENT) => provider.exchange_code(&client, &form),
+            ("refresh_token", WEB_CLIENT) => provider.refresh(&client, &form),
+            ("client_credentials", SERVICE_CLIENT) => provider.client_credentials(&client, &form),
+            ("authorization_code" | "refresh_token" | "client_credentials", _) => Err("unauthorized_client"),
+            _ => Err("unsupported_grant_type"),
         });
-    match result {
-        Ok(tokens) => json_response(StatusCode::OK, &tokens),
-        Err(error) => error_response(error),
-    }
+    tokens.map_or_else(error_response, |tokens| Json(tokens).into_response())
 }
 
 /// Revokes the family of a refresh token. Access tokens are self-contained and cannot be revoked
@@ -73,34 +76,28 @@ pub(super) fn token(
 pub(super) fn revoke(
     Data(provider): Data<&Arc<Provider>>,
     request: &Request,
-    Form(form): Form<RevokeRequest>,
+    Form(form): Form<TokenRequest>,
 ) -> Response {
-    match authenticate(provider, request, form.client_id.as_deref(), form.client_secret.as_deref()) {
-        Ok(client) => {
-            provider.grants.revoke(&form.token, &client);
-            StatusCode::OK.into()
-        }
-        Err(error) => error_response(error),
-    }
+    let revoked = authenticate(provider, request, &form).and_then(|client| {
+        provider.grants.revoke(form.token.as_deref().ok_or("invalid_request")?, &client);
+        Ok(())
+    });
+    revoked.map_or_else(error_response, |()| StatusCode::OK.into())
 }
 
 /// Authenticates the client: `client_secret_basic`, `client_secret_post`, or, for the public
 /// client, its id alone.
-fn authenticate(
-    provider: &Provider,
-    request: &Request,
-    client_id: Option<&str>,
-    client_secret: Option<&str>,
-) -> Result<String, OAuthError> {
+fn authenticate(provider: &Provider, request: &Request, form: &TokenRequest) -> Result<String, OAuthError> {
     let basic = request.header(header::AUTHORIZATION).map(|value| {
         let decoded = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
         let text = String::from_utf8(decoded).ok()?;
         text.split_once(':').map(|(id, secret)| (id.to_owned(), secret.to_owned()))
     });
-    let (id, secret) = match (basic, client_id) {
-        (Some(Some((id, secret))), None) => (id, Some(secret)),
-        (Some(Some((id, secret))), Some(client_id)) if id == client_id => (id, Some(secret)),
-        (None, Some(id)) => (id.to_owned(), client_secret.map(str::to_owned)),
+    let (id, secret) = match (basic, form.client_id.clone()) {
+        (Some(Some((id, secret))), client_id) if client_id.as_ref().is_none_or(|named| *named == id) => {
+            (id, Some(secret))
+        }
+        (None, Some(id)) => (id, form.client_secret.clone()),
         _ => return Err("invalid_client"),
     };
     let expected = provider.service_secret.as_bytes();
@@ -112,73 +109,66 @@ fn authenticate(
 }
 
 impl Provider {
-    fn exchange_code(&self, client: &str, form: &TokenRequest) -> Result<Value, OAuthError> {
+    fn exchange_code(&self, client: &str, form: &TokenRequest) -> Result<Tokens, OAuthError> {
         let now = self.clock.timestamp();
         let code = form.code.as_deref().ok_or("invalid_request")?;
-        let grant = self.grants.take_code(code, now).ok_or("invalid_grant")?;
+        let code = self.grants.take_code(code, now).ok_or("invalid_grant")?;
+        let granted = &code.request;
         let verifier = form.code_verifier.as_deref().ok_or("invalid_grant")?;
         // RFC 7636 section 4.6.
         let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(verifier.as_bytes()));
-        if grant.client != client
-            || form.redirect_uri.as_deref() != Some(grant.redirect_uri.as_str())
-            || challenge != grant.challenge
+        if granted.client_id != client
+            || form.redirect_uri.as_ref() != Some(&granted.redirect_uri)
+            || challenge != granted.code_challenge
         {
             return Err("invalid_grant");
         }
-        let mut tokens = self.tokens(client, Some(&grant.subject), &grant.scope)?;
-        if has_scope(&grant.scope, "offline_access") {
-            let refresh = random_text().map_err(|_| "server_error")?;
-            self.grants.start_family(&refresh, client, &grant.subject, &grant.scope, now);
-            insert(&mut tokens, "refresh_token", refresh);
+        let scope = granted.granted_scope(self.scopes);
+        let mut tokens = self.tokens(client, Some(&code.subject), &scope)?;
+        if has_scope(&scope, "openid") {
+            let person = self.person(&code.subject).ok_or("invalid_grant")?;
+            let claims = self.id_claims(client, person, granted.nonce.as_deref());
+            let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
+            tokens.id_token = Some(self.key.sign(&header, &claims));
         }
-        if has_scope(&grant.scope, "openid") {
-            let person = self.person(&grant.subject).ok_or("invalid_grant")?;
-            let claims = self.id_claims(client, person, grant.nonce.as_deref());
-            let id_token = self.key.sign(&json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() }), &claims);
-            insert(&mut tokens, "id_token", id_token);
+        if has_scope(&scope, "offline_access") {
+            let refresh = random_text().map_err(|_| "server_error")?;
+            self.grants.start_family(&refresh, code, scope, now);
+            tokens.refresh_token = Some(refresh);
         }
         Ok(tokens)
     }
 
-    fn refresh(&self, client: &str, form: &TokenRequest) -> Result<Value, OAuthError> {
+    fn refresh(&self, client: &str, form: &TokenRequest) -> Result<Tokens, OAuthError> {
         let old = form.refresh_token.as_deref().ok_or("invalid_request")?;
         let new = random_text().map_err(|_| "server_error")?;
         let granted = self.grants.rotate(old, &new, client, self.clock.timestamp()).ok_or("invalid_grant")?;
         let mut tokens = self.tokens(client, Some(&granted.subject), &granted.scope)?;
-        insert(&mut tokens, "refresh_token", new);
+        tokens.refresh_token = Some(new);
         Ok(tokens)
     }
 
-    fn client_credentials(&self, client: &str, form: &TokenRequest) -> Result<Value, OAuthError> {
+    fn client_credentials(&self, client: &str, form: &TokenRequest) -> Result<Tokens, OAuthError> {
         let requested = form.scope.as_deref().unwrap_or_default();
-        let scope: Vec<&str> = Scope::ALL.iter().map(|s| s.as_str()).filter(|s| has_scope(requested, s)).collect();
+        let scope: Vec<&str> = self.scopes.iter().map(|s| s.as_str()).filter(|s| has_scope(requested, s)).collect();
         self.tokens(client, None, &scope.join(" "))
     }
 
-    /// A successful token response (RFC 6749 section 5.1).
-    fn tokens(&self, client: &str, subject: Option<&str>, scope: &str) -> Result<Value, OAuthError> {
-        let person = match subject {
-            Some(subject) => Some(self.person(subject).ok_or("invalid_grant")?),
-            None => None,
-        };
-        let access_token = self.key.access_token(&self.access_claims(client, person, scope));
-        Ok(json!({
-            "access_token": access_token,
-            "token_type": "Bearer",
-            "expires_in": ACCESS_TOKEN_SECONDS,
-            "scope": scope,
-        }))
+    fn tokens(&self, client: &str, subject: Option<&str>, scope: &str) -> Result<Tokens, OAuthError> {
+        let person = subject.map(|subject| self.person(subject).ok_or("invalid_grant")).transpose()?;
+        Ok(Tokens {
+            access_token: self.key.access_token(&self.access_claims(client, person, scope)),
+            token_type: "Bearer",
+            expires_in: ACCESS_TOKEN_SECONDS,
+            scope: scope.to_owned(),
+            refresh_token: None,
+            id_token: None,
+        })
     }
 }
 
 fn has_scope(scopes: &str, wanted: &str) -> bool {
     scopes.split(' ').any(|scope| scope == wanted)
-}
-
-fn insert(tokens: &mut Value, name: &str, value: String) {
-    if let Some(tokens) = tokens.as_object_mut() {
-        tokens.insert(name.to_owned(), Value::String(value));
-    }
 }
 
 fn error_response(error: OAuthError) -> Response {
@@ -187,9 +177,5 @@ fn error_response(error: OAuthError) -> Response {
         "server_error" => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
-    json_response(status, &json!({ "error": error }))
-}
-
-fn json_response(status: StatusCode, body: &Value) -> Response {
-    Response::builder().status(status).content_type("application/json").body(body.to_string())
+    Json(json!({ "error": error })).with_status(status).into_response()
 }

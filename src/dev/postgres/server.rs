@@ -5,10 +5,10 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     net::TcpListener,
     os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -18,8 +18,11 @@ use std::{
 
 use sqlx::{Connection, PgConnection};
 
-use super::{Binaries, PostgresError, account::Account, io_error};
-use crate::crypto;
+use super::{Binaries, account::Account};
+use crate::{
+    crypto,
+    dev::{DevError, failed, files::write_private},
+};
 
 /// Time limit for the first connection after startup, crash recovery included.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -47,22 +50,15 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// Whether data survives a crash of the machine.
+/// What happens to the data of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Writes are flushed to disk: data is kept between runs.
-    Durable,
-    /// Writes are not flushed, and the data is deleted when the server ends: for tests.
+pub enum Data {
+    /// Kept between runs.
+    Kept,
+    /// Kept, but that of earlier runs is deleted first.
+    Fresh,
+    /// For tests: deleted first and when the server ends; writes are not flushed to disk.
     Disposable,
-}
-
-/// Treatment of data that an earlier run left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExistingData {
-    /// Use it.
-    Keep,
-    /// Delete it before startup.
-    Delete,
 }
 
 /// A running server. Dropping it stops the server; [`Server::stop`] also waits for the end.
@@ -77,12 +73,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server with its data in `root`. Runs `initdb` there if `root` has no data.
-    pub async fn start(
-        root: &Path,
-        binaries: &Binaries,
-        durability: Durability,
-        existing: ExistingData,
-    ) -> Result<Self, PostgresError> {
+    pub async fn start(root: &Path, binaries: &Binaries, kind: Data) -> Result<Self, DevError> {
         let account = Account::find()?;
         let root = usable_root(root, account)?;
         let lock = lock(&root)?;
@@ -91,15 +82,15 @@ impl Server {
         if data.join("postmaster.pid").exists() {
             stop_leftover(&data, binaries, account);
         }
-        if existing == ExistingData::Delete && data.exists() {
-            fs::remove_dir_all(&data).map_err(io_error(format!("cannot delete {}", data.display())))?;
+        if kind != Data::Kept && data.exists() {
+            fs::remove_dir_all(&data).map_err(failed(format!("cannot delete {}", data.display())))?;
         }
         if !data.join("PG_VERSION").exists() {
             initdb(&root, &data, binaries, account)?;
         }
         let port = free_port()?;
         let log = root.join("postgres.log");
-        let mut child = spawn(&data, &log, port, binaries, account, durability)?;
+        let mut child = spawn(&data, &log, port, binaries, account, kind)?;
         let pipe = child.stdin.take();
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
         let server = Self { child, pipe, url, _lock: lock };
@@ -122,19 +113,19 @@ impl Server {
         }
     }
 
-    async fn wait_until_ready(mut self, log: &Path) -> Result<Self, PostgresError> {
+    async fn wait_until_ready(mut self, log: &Path) -> Result<Self, DevError> {
         let started = Instant::now();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(PostgresError::Stopped { status, log: log.to_owned() });
+                return Err(format!("PostgreSQL ended during its start ({status}); see {}", log.display()).into());
             }
             match PgConnection::connect(&self.url).await {
                 Ok(connection) => {
                     let _ = connection.close().await;
                     return Ok(self);
                 }
-                Err(source) if started.elapsed() > START_TIMEOUT => {
-                    return Err(PostgresError::NoConnection { log: log.to_owned(), source });
+                Err(error) if started.elapsed() > START_TIMEOUT => {
+                    return Err(format!("PostgreSQL accepts no connection: {error}; see {}", log.display()).into());
                 }
                 Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
             }
@@ -144,18 +135,18 @@ impl Server {
 
 /// Returns `root`, or a folder below `/var/tmp` if the account has no access to `root`, as in a
 /// checkout below `/root`.
-fn usable_root(root: &Path, account: Account) -> Result<PathBuf, PostgresError> {
-    let absolute = std::path::absolute(root).map_err(io_error("cannot find the working directory"))?;
+fn usable_root(root: &Path, account: Account) -> Result<PathBuf, DevError> {
+    let absolute = std::path::absolute(root).map_err(failed("cannot find the working directory"))?;
     let digest = crypto::hex(&crypto::sha256(absolute.as_os_str().as_encoded_bytes()));
-    let fallback = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", env!("CARGO_PKG_NAME")));
+    let fallback = PathBuf::from("/var/tmp").join(format!("{}-{digest:.12}", crate::package::name()));
     for candidate in [absolute, fallback] {
         let message = format!("cannot use {}", candidate.display());
-        create_private(&candidate, account).map_err(io_error(message))?;
+        create_private(&candidate, account).map_err(failed(message))?;
         if account.can_use(&candidate) {
             return Ok(candidate);
         }
     }
-    Err(PostgresError::NoAccount)
+    Err("the account that runs PostgreSQL can use neither folder".into())
 }
 
 /// Creates a folder that only the account can access.
@@ -183,15 +174,15 @@ fn create_private(folder: &Path, account: Account) -> io::Result<()> {
 }
 
 /// Locks the folder: one server per folder. The kernel releases the lock when the process ends.
-fn lock(root: &Path) -> Result<File, PostgresError> {
+fn lock(root: &Path) -> Result<File, DevError> {
     let path = root.join("lock");
-    let file = File::create(&path).map_err(io_error(format!("cannot write {}", path.display())))?;
-    file.try_lock().map_err(|_| PostgresError::InUse(root.to_owned()))?;
+    let file = File::create(&path).map_err(failed(format!("cannot write {}", path.display())))?;
+    file.try_lock().map_err(|_| format!("{} is in use by another run; stop that first", root.display()))?;
     Ok(file)
 }
 
 /// Loads the superuser's password, or generates it. The file is readable by the account only.
-fn password(root: &Path, account: Account) -> Result<String, PostgresError> {
+fn password(root: &Path, account: Account) -> Result<String, DevError> {
     let path = root.join("superuser-password");
     if let Ok(password) = fs::read_to_string(&path) {
         return Ok(password);
@@ -200,27 +191,26 @@ fn password(root: &Path, account: Account) -> Result<String, PostgresError> {
     // Write, then rename: an interrupted run leaves no truncated password.
     let temporary = root.join("superuser-password.new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(password.as_bytes())?;
+        write_private(&temporary, &password)?;
         account.take_ownership(&temporary)?;
         fs::rename(&temporary, &path)
     };
-    write().map_err(io_error(format!("cannot write {}", path.display())))?;
+    write().map_err(failed(format!("cannot write {}", path.display())))?;
     Ok(password)
 }
 
 /// Runs `initdb` in a temporary folder, then renames it: an interrupted run leaves no partial data.
-fn initdb(root: &Path, data: &Path, binaries: &Binaries, account: Account) -> Result<(), PostgresError> {
+fn initdb(root: &Path, data: &Path, binaries: &Binaries, account: Account) -> Result<(), DevError> {
     let temporary = root.join("data.new");
     let _ = fs::remove_dir_all(&temporary);
     let mut initdb = account.command(&binaries.program("initdb"));
     initdb.current_dir(root).args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]);
     initdb.args(["--data-checksums", "--no-sync", "--pwfile"]).arg(root.join("superuser-password"));
-    let output = initdb.arg("-D").arg(&temporary).output().map_err(io_error("cannot run initdb"))?;
+    let output = initdb.arg("-D").arg(&temporary).output().map_err(failed("cannot run initdb"))?;
     if !output.status.success() {
-        return Err(PostgresError::Initdb(String::from_utf8_lossy(&output.stderr).into_owned()));
+        return Err(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    fs::rename(&temporary, data).map_err(io_error("cannot rename the new data folder"))
+    fs::rename(&temporary, data).map_err(failed("cannot rename the new data folder"))
 }
 
 /// Stops a server that outlived its supervisor. This process holds the lock, so the server has no
@@ -248,27 +238,26 @@ fn spawn(
     port: u16,
     binaries: &Binaries,
     account: Account,
-    durability: Durability,
-) -> Result<Child, PostgresError> {
-    let open = || OpenOptions::new().create(true).append(true).open(log);
-    let stdout = open().map_err(io_error("cannot open the log of PostgreSQL"))?;
-    let stderr = open().map_err(io_error("cannot open the log of PostgreSQL"))?;
+    kind: Data,
+) -> Result<Child, DevError> {
+    let stdout = OpenOptions::new().create(true).append(true).open(log);
+    let stdout = stdout.map_err(failed("cannot open the log of PostgreSQL"))?;
+    let stderr = stdout.try_clone()?;
     let mut command = account.command(Path::new("/bin/sh"));
     // A separate process group: Ctrl-C reaches this program only, which then stops the server.
     command.current_dir("/").args(["-c", SUPERVISOR, "supervisor"]).process_group(0);
-    command.arg(if durability == Durability::Disposable { data } else { Path::new("") });
+    command.arg(if kind == Data::Disposable { data } else { Path::new("") });
     command.arg(binaries.program("postgres")).arg("-D").arg(data);
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k", "", "-c", "max_connections=300"]);
-    if durability == Durability::Disposable {
+    if kind == Data::Disposable {
         command.args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]);
         // Hundreds of short-lived databases would keep the autovacuum workers busy.
         command.args(["-c", "autovacuum=off"]);
     }
     command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-    command.spawn().map_err(io_error("cannot start PostgreSQL"))
+    command.spawn().map_err(failed("cannot start PostgreSQL"))
 }
 
-fn free_port() -> Result<u16, PostgresError> {
-    let probe = || TcpListener::bind("127.0.0.1:0")?.local_addr();
-    Ok(probe().map_err(io_error("no free port"))?.port())
+fn free_port() -> Result<u16, DevError> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

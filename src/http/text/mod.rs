@@ -4,28 +4,29 @@
 //! of parameters all read that definition (home of INPUT-02 for texts). Operations use
 //! [`Text<formats::…>`](Text) as the type of a field.
 
-pub(crate) mod formats;
+pub mod formats;
 
-use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
+use std::{fmt, marker::PhantomData, ops::Deref};
 
 use http::HeaderValue;
 use poem_openapi::{
-    registry::{MetaSchema, MetaSchemaRef},
-    types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToHeader, ToJSON, Type},
+    registry::MetaSchema,
+    types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToHeader, ToJSON},
 };
 use regex::Regex;
 use serde_json::Value;
 
-use super::values::simple_type;
+use crate::simple_type;
 
 /// The format of a [`Text`].
-pub(crate) trait TextFormat: Send + Sync + 'static {
+pub trait TextFormat: Send + Sync + 'static {
     /// The rules that texts of this format follow.
     fn rules() -> &'static TextRules;
 }
 
 /// Bounds of the length in characters, and a pattern that is anchored at both ends.
-pub(crate) struct TextRules {
+#[derive(Debug)]
+pub struct TextRules {
     min_length: usize,
     max_length: usize,
     pattern: String,
@@ -35,7 +36,8 @@ pub(crate) struct TextRules {
 impl TextRules {
     /// Callers use the published pattern too: so it must mean the same in Rust, in Python and in
     /// ECMA 262, with and without the `u` flag.
-    fn new(min_length: usize, max_length: usize, pattern: String) -> Self {
+    #[must_use]
+    pub fn new(min_length: usize, max_length: usize, pattern: String) -> Self {
         let compiled = Regex::new(&pattern).ok();
         Self { min_length, max_length, pattern, compiled }
     }
@@ -51,7 +53,8 @@ impl TextRules {
 
     /// Whether a text follows the rules. A pattern that does not compile matches nothing: fail
     /// closed.
-    fn matches(&self, text: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
         let length = text.chars().count();
         (self.min_length..=self.max_length).contains(&length)
             && self.compiled.as_ref().is_some_and(|pattern| pattern.is_match(text))
@@ -62,7 +65,7 @@ impl TextRules {
 ///
 /// In a body, [`StrictJson`](super::strict_json::StrictJson) checks it together with the other
 /// fields and reports all faults at once. In a parameter, the parser below checks it.
-pub(crate) struct Text<F>(String, PhantomData<fn() -> F>);
+pub struct Text<F>(String, PhantomData<fn() -> F>);
 
 impl<F> Clone for Text<F> {
     fn clone(&self) -> Self {

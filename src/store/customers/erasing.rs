@@ -4,53 +4,69 @@
 //! without the key. [`crate::api`] calls both steps.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
+use super::TABLE;
 use crate::{
-    authz::{ObjectPermit, actions::EraseCustomer},
+    access::actions::EraseCustomer,
     db::DbError,
     domain::{CustomerId, CustomerRef},
-    store::WriteTx,
+    model::{Stateless, TenantId},
+    store::{Loader, Lockable, ObjectPermit, WriteTx},
 };
 
-impl WriteTx<EraseCustomer> {
-    /// Locks a customer that is not erased, until the transaction ends.
-    pub async fn lock_erasable(&mut self, id: CustomerId) -> Result<Option<CustomerRef>, DbError> {
-        let tenant = self.tenant();
-        let found = sqlx::query_scalar!(
-            "select id from customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
-            tenant.uuid(),
-            id.uuid()
-        )
-        .fetch_optional(self.connection())
-        .await?;
-        Ok(found.map(|id| CustomerRef { id: CustomerId::from_uuid(id), tenant }))
+struct IdRow {
+    id: Uuid,
+}
+
+/// A customer that is not erased.
+impl Lockable for CustomerRef {
+    type Id = CustomerId;
+    type State = Stateless;
+
+    fn id(&self) -> CustomerId {
+        self.id
     }
 
-    /// Erases a customer: clears the name and all sealed fields, and destroys the row key.
-    ///
-    /// Stored responses that hold the customer are emptied. Their idempotency keys stay, so that a
-    /// late retry of the creation does not create the customer again.
-    pub async fn erase_customer(
-        &mut self,
-        permit: &ObjectPermit<'_, EraseCustomer, CustomerRef>,
-        location: &str,
-        now: DateTime<Utc>,
-    ) -> Result<(), DbError> {
-        let done = sqlx::query!(
-            "with answers as (update idempotency_keys set body = null, location = null
-                              where tenant_id = $1 and location = $3),
-                  key as (delete from customer_keys where tenant_id = $1 and customer_id = $2)
-             update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
-                                  address = null, email_index = null, tax_id_index = null, updated_at = $4,
-                                  erased_at = $4
-             where tenant_id = $1 and id = $2",
-            permit.tenant().uuid(),
-            permit.id().uuid(),
-            location,
-            now
-        )
-        .execute(self.connection())
-        .await?;
-        DbError::unless(done.rows_affected() == 1)
+    fn tenant(&self) -> TenantId {
+        self.tenant
     }
+
+    fn state(&self) -> Stateless {
+        Stateless
+    }
+
+    async fn load(tx: &Loader<'_>, id: CustomerId) -> Result<Option<Self>, DbError> {
+        let statement = crate::select!(
+            tx,
+            IdRow,
+            "select id from customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
+            id.uuid()
+        );
+        let row = tx.fetch_optional(statement).await?;
+        Ok(row.map(|row| Self { id: CustomerId::from_uuid(row.id), tenant: tx.tenant() }))
+    }
+}
+
+/// Erases a customer: clears the name and all sealed fields, and destroys the row key.
+///
+/// Stored responses that hold the customer are emptied. Their idempotency keys stay, so that a late
+/// retry of the creation does not create the customer again.
+pub async fn erase(
+    tx: &WriteTx<EraseCustomer>,
+    permit: &ObjectPermit<'_, EraseCustomer, CustomerRef>,
+    location: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DbError> {
+    tx.erase_responses(permit, location).await?;
+    let statement = crate::update!(
+        tx,
+        "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
+                              address = null, email_index = null, tax_id_index = null, updated_at = $3, erased_at = $3
+         where tenant_id = $1 and id = $2",
+        permit.id().uuid(),
+        now
+    );
+    tx.change(permit, statement).await?;
+    tx.delete_row_key(permit, (TABLE, permit.id().uuid())).await
 }

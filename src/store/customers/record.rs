@@ -12,10 +12,8 @@ use super::TABLE;
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, Indexed, RowKey, SealError, Sealable, Sealed},
     db::{DbError, Keyring, parse_stored, unwrap_row_key},
-    domain::{
-        Address, BankAccount, CustomerChange, CustomerData, CustomerId, CustomerRef, Email, FieldChange, Name, Phone,
-        TaxId, TenantId,
-    },
+    domain::{Address, BankAccount, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId},
+    model::{Name, TenantId},
 };
 
 macro_rules! sealed {
@@ -86,6 +84,8 @@ pub struct SealedFields {
     pub email_index: BlindIndex,
     /// Blind index of the tax identifier.
     pub tax_id_index: Option<BlindIndex>,
+    /// Version of the index key of both.
+    pub index_key: u16,
 }
 
 /// A stored customer with the row key that opens its fields. Erasure destroys that key.
@@ -119,12 +119,14 @@ impl SealedFields {
             address: seal(address.as_ref(), key)?,
             email_index: indexes.index(tenant.uuid(), email),
             tax_id_index: tax_id.as_ref().map(|tax_id| indexes.index(tenant.uuid(), tax_id)),
+            index_key: indexes.primary(),
         })
     }
 
     /// The same data sealed with the key `new`, and indexed with the first index key.
     fn reseal(&self, old: &RowKey, new: &RowKey, indexes: &IndexKeys, tenant: TenantId) -> Result<Self, SealError> {
-        let Self { name, email, phone, tax_id, bank_account, address, email_index: _, tax_id_index: _ } = self;
+        let Self { name, email, phone, tax_id, bank_account, address, email_index: _, tax_id_index: _, index_key: _ } =
+            self;
         let index = |tax_id: &Sealed<TaxId>| indexes.index_sealed(tenant.uuid(), tax_id, old);
         Ok(Self {
             name: name.clone(),
@@ -135,6 +137,7 @@ impl SealedFields {
             address: reseal(address.as_ref(), old, new)?,
             email_index: indexes.index_sealed(tenant.uuid(), email, old)?,
             tax_id_index: tax_id.as_ref().map(index).transpose()?,
+            index_key: indexes.primary(),
         })
     }
 
@@ -149,19 +152,22 @@ impl SealedFields {
         if let Some(name) = name {
             self.name = name;
         }
+        let changes_index = email.is_some() || !matches!(tax_id, FieldChange::Keep);
         if let Some(email) = email {
-            self.email_index = indexes.index(tenant.uuid(), &email);
             self.email = Sealed::new(&email, key)?;
-        }
-        match &tax_id {
-            FieldChange::Keep => {}
-            FieldChange::Clear => self.tax_id_index = None,
-            FieldChange::Set(tax_id) => self.tax_id_index = Some(indexes.index(tenant.uuid(), tax_id)),
         }
         apply(phone, &mut self.phone, key)?;
         apply(tax_id, &mut self.tax_id, key)?;
         apply(bank_account, &mut self.bank_account, key)?;
-        apply(address, &mut self.address, key)
+        apply(address, &mut self.address, key)?;
+        if changes_index {
+            // All indexes: those of a row have one index key.
+            let index = |tax_id: &Sealed<TaxId>| indexes.index_sealed(tenant.uuid(), tax_id, key);
+            self.email_index = indexes.index_sealed(tenant.uuid(), &self.email, key)?;
+            self.tax_id_index = self.tax_id.as_ref().map(index).transpose()?;
+            self.index_key = indexes.primary();
+        }
+        Ok(())
     }
 }
 
@@ -204,12 +210,6 @@ impl CustomerRecord {
         let fields = self.fields.reseal(&self.key, &key, indexes, self.tenant)?;
         Ok(Self { fields, key, ..self })
     }
-
-    /// The customer without its data, for the object check.
-    #[must_use]
-    pub fn reference(&self) -> CustomerRef {
-        CustomerRef { id: self.id, tenant: self.tenant }
-    }
 }
 
 fn seal<T: Sealable>(value: Option<&T>, key: &RowKey) -> Result<Option<Sealed<T>>, SealError> {
@@ -229,7 +229,8 @@ fn apply<T: Sealable>(change: FieldChange<T>, field: &mut Option<Sealed<T>>, key
     Ok(())
 }
 
-/// A row of `customers` joined with its row of `customer_keys`.
+/// A row of `customers` joined with its row of `palisade.row_keys`.
+#[derive(Clone)]
 pub(in crate::store) struct CustomerRow {
     pub(in crate::store) id: Uuid,
     pub(in crate::store) name: String,
@@ -238,9 +239,10 @@ pub(in crate::store) struct CustomerRow {
     pub(in crate::store) tax_id: Option<Vec<u8>>,
     pub(in crate::store) bank_account: Option<Vec<u8>>,
     pub(in crate::store) address: Option<Vec<u8>>,
-    /// `None` if the data keys of the tenant are destroyed.
+    /// `None`, as is `index_key`, if the data keys of the tenant are destroyed.
     pub(in crate::store) email_index: Option<Vec<u8>>,
     pub(in crate::store) tax_id_index: Option<Vec<u8>>,
+    pub(in crate::store) index_key: Option<i32>,
     pub(in crate::store) data_key: i32,
     pub(in crate::store) wrapped_key: Vec<u8>,
     pub(in crate::store) created_by: String,
@@ -260,7 +262,7 @@ impl CustomerRow {
 
     /// Unwraps the row key with a data key at hand.
     pub(in crate::store) fn open_with(self, data_key: &DataKey, tenant: TenantId) -> Result<CustomerRecord, DbError> {
-        let email_index = self.email_index.ok_or(DbError::KeyDestroyed)?;
+        let (email_index, index_key) = self.email_index.zip(self.index_key).ok_or(DbError::KeyDestroyed)?;
         let key = unwrap_row_key(data_key, tenant, (TABLE, self.id), self.wrapped_key)?;
         Ok(CustomerRecord {
             id: CustomerId::from_uuid(self.id),
@@ -274,6 +276,7 @@ impl CustomerRow {
                 address: self.address.map(Sealed::from_stored),
                 email_index: BlindIndex::from_stored(email_index),
                 tax_id_index: self.tax_id_index.map(BlindIndex::from_stored),
+                index_key: u16::try_from(index_key).map_err(DbError::broken)?,
             },
             key,
             created_by: self.created_by,

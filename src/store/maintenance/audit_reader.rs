@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     db::DbError,
-    domain::{AuditEvent, AuditEventId, TenantId},
+    model::{AuditEvent, AuditEventId, TenantId},
 };
 
 /// A connection that reads the audit trail.
@@ -101,13 +101,13 @@ impl AuditReader {
         let mut tx = self.0.begin_with("begin isolation level repeatable read read only").await?;
         let seals = sqlx::query_as!(
             StoredSeal,
-            "select number, upto, events, digest, lines from public.audit_seals order by number"
+            "select number, upto, events, digest, lines from palisade.audit_seals order by number"
         );
         on_seals(seals.fetch_all(&mut *tx).await?);
         read_journal(&mut tx, &mut on_event).await?;
         let mut unjournaled = sqlx::query!(
-            "select tenant_id, id from public.audit_events e
-             where not exists (select from public.audit_journal j where j.of_tenant = e.tenant_id and j.event = e.id)
+            "select tenant_id, id from palisade.audit_events e
+             where not exists (select from palisade.audit_journal j where j.of_tenant = e.tenant_id and j.event = e.id)
              order by at, id"
         )
         .fetch(&mut *tx);
@@ -124,7 +124,8 @@ async fn read_journal(tx: &mut PgTransaction<'_>, on_event: &mut impl FnMut(Jour
         r#"select j.position, j.of_tenant, j.event, j.digest, e.at as "at?", e.subject as "subject?",
                   e.client as "client?", e.action as "action?", e.object as "object?", e.trace_id as "trace_id?",
                   e.reason as "reason?"
-           from public.audit_journal j left join public.audit_events e on e.tenant_id = j.of_tenant and e.id = j.event
+           from palisade.audit_journal j left
+           join palisade.audit_events e on e.tenant_id = j.of_tenant and e.id = j.event
            order by j.position"#
     )
     .fetch(&mut **tx);

@@ -13,8 +13,7 @@ use thiserror::Error;
 
 use crate::{
     crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
-    domain::{Override, QuotaName, RevocationKind, TenantId},
-    store::Position,
+    model::{Override, QuotaName, RevocationKind, TenantId},
     telemetry::event,
 };
 
@@ -42,11 +41,12 @@ pub enum OperatorError {
     /// Row keys of customers are wrapped by the data key.
     #[error("customers are encrypted with it; run `keys reseal` first")]
     KeyInUse,
-    /// Customers of this tenant are indexed with the index key.
+    /// Customers are indexed with the index key.
     #[error(
-        "customers of {0} are indexed with it; run `keys reseal` first, or `keys destroy` again if that tenant has left"
+        "customers are indexed with it; run `keys reseal` first, or `keys destroy` again if their tenant has left; \
+         `keys status` lists the tenants"
     )]
-    IndexKeyInUse(TenantId),
+    IndexKeyInUse,
     /// Without an index key, no customer can be added.
     #[error("it is the only index key; configure another one first")]
     OnlyIndexKey,
@@ -105,7 +105,7 @@ impl Operator {
         reason: &str,
     ) -> Result<i64, OperatorError> {
         let position = sqlx::query_scalar!(
-            r#"select note_revocation($1, $2, coalesce($3, now()), $4) as "position!""#,
+            r#"select palisade.record_revocation($1, $2, coalesce($3, now()), $4) as "position!""#,
             kind.as_str(),
             value,
             issued_before,
@@ -139,7 +139,7 @@ impl Operator {
             Override::ReadOnly => ("read_only", String::new(), None),
         };
         let until = sqlx::query_scalar!(
-            r#"select note_measure($1, $2, $3, $4, $5) as "until!""#,
+            r#"select palisade.set_override($1, $2, $3, $4, $5) as "until!""#,
             kind,
             target,
             per_minute,
@@ -159,7 +159,7 @@ impl Operator {
     ) -> Result<DateTime<Utc>, OperatorError> {
         let until = sqlx::query_scalar!(
             r#"with until as materialized (select now() + make_interval(hours => $4) as it)
-               select u.it as "until!" from until u, note_tenant_quota($1, $2, $3, u.it, $5)"#,
+               select u.it as "until!" from until u, palisade.set_tenant_quota($1, $2, $3, u.it, $5)"#,
             tenant.uuid(),
             quota.as_str(),
             per_minute,
@@ -183,7 +183,7 @@ impl Operator {
         let primary = master.primary().await?;
         record_act(&mut self.0, None, "data_keys_rewrapped", &primary, "").await.map_err(OperatorError::Refused)?;
         let keys = sqlx::query!(
-            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from data_keys
+            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from palisade.data_keys
                where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
             primary
         );
@@ -202,7 +202,7 @@ impl Operator {
                 Err(error) => return Err(error.into()),
             };
             let update = sqlx::query!(
-                "update data_keys set wrapped_by = $3, wrapped = $4
+                "update palisade.data_keys set wrapped_by = $3, wrapped = $4
                  where of_tenant = $1 and version = $2 and wrapped_by = $5 and wrapped is not null",
                 key.of_tenant,
                 new.version,
@@ -222,8 +222,8 @@ impl Operator {
         let transaction = async {
             let mut tx = self.0.begin().await?;
             let delete = sqlx::query!(
-                "delete from data_keys where of_tenant = $1 and version = $2 and wrapped is not null
-                 and version < (select max(version) from data_keys where of_tenant = $1)",
+                "delete from palisade.data_keys where of_tenant = $1 and version = $2 and wrapped is not null
+                 and version < (select max(version) from palisade.data_keys where of_tenant = $1)",
                 tenant.uuid(),
                 version
             );
@@ -236,7 +236,7 @@ impl Operator {
         };
         match transaction.await {
             Ok(dropped) => Ok(dropped),
-            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_is_there") => {
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_exists") => {
                 Err(OperatorError::KeyInUse)
             }
             Err(error) => Err(OperatorError::Refused(error)),
@@ -259,12 +259,13 @@ impl Operator {
             wait.rollback().await?;
             let mut tx = self.0.begin().await?;
             // From here on no key is added. Then waits again, for those that began in between.
-            sqlx::query!("lock table data_keys in share row exclusive mode").execute(&mut *tx).await?;
+            sqlx::query!("lock table palisade.data_keys in share row exclusive mode").execute(&mut *tx).await?;
             if lock_data_keys(&mut tx, tenant).await? == 0 {
                 return Ok(None);
             }
             let update = sqlx::query!(
-                "update data_keys set wrapped = null, destroyed_at = $2 where of_tenant = $1 and wrapped is not null",
+                "update palisade.data_keys set wrapped = null, destroyed_at = $2
+                 where of_tenant = $1 and wrapped is not null",
                 tenant.uuid(),
                 now
             );
@@ -276,47 +277,47 @@ impl Operator {
         transaction.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoDataKeys)
     }
 
-    /// Clears the blind indexes of the next 1,000 customers of a tenant with destroyed data keys.
+    /// Removes the next 1,000 rows of a tenant with destroyed data keys from the blind indexes.
     ///
-    /// Returns how many had one, and the position to continue from. The audit trail has the
-    /// destruction of the keys, and no further event for this.
-    pub async fn clear_indexes(
-        &mut self,
-        tenant: TenantId,
-        from: Position,
-    ) -> Result<(i64, Option<Position>), OperatorError> {
-        let query = sqlx::query!(
-            r#"select cleared as "cleared!", last_at, last_id from clear_indexes($1, $2, $3, 1000)"#,
-            tenant.uuid(),
-            from.time(),
-            from.id
-        );
-        let batch = query.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)?;
-        Ok((batch.cleared, batch.last_at.zip(batch.last_id).map(|(at, id)| Position { at, id })))
+    /// Returns their number; `None` if none is left. The audit trail has the destruction of the
+    /// keys, and no further event for this.
+    pub async fn clear_blind_indexes(&mut self, tenant: TenantId) -> Result<Option<i64>, OperatorError> {
+        let query = sqlx::query_scalar!("select palisade.clear_blind_indexes($1, 1000)", tenant.uuid());
+        query.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)
     }
 
-    /// Retires an index key that no customer is indexed with, for good: the database accepts no row
-    /// with its version again (CRYPTO-06).
+    /// Retires an index key for good: the database accepts no row with its version again
+    /// (CRYPTO-06).
+    ///
+    /// A foreign key constraint rejects this while a row is indexed with it.
     pub async fn forget_index_key(&mut self, version: u16) -> Result<(), OperatorError> {
+        let version = i32::from(version);
         let transaction = async {
             let mut tx = self.0.begin().await?;
-            // The function checks every tenant twice, which takes minutes. During the second pass,
-            // transactions that use this index key wait.
-            sqlx::query("set local statement_timeout = '10min'").execute(&mut *tx).await?;
-            let query = sqlx::query!(
-                r#"select known as "known!", only_one as "only_one!", needed_by from forget_index_key($1)"#,
-                i32::from(version)
+            // One operator at a time: of two keys, two operators could each forget the other one.
+            let in_use = sqlx::query_scalar!(
+                "select version from palisade.index_keys where forgotten_at is null order by version for no key update"
             );
-            let outcome = query.fetch_one(&mut *tx).await?;
+            let in_use = in_use.fetch_all(&mut *tx).await?;
+            if !in_use.contains(&version) {
+                return Ok(Err(OperatorError::UnknownIndexKey));
+            }
+            if in_use.len() == 1 {
+                return Ok(Err(OperatorError::OnlyIndexKey));
+            }
+            sqlx::query!("update palisade.index_keys set forgotten_at = now() where version = $1", version)
+                .execute(&mut *tx)
+                .await?;
+            record_act(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
             tx.commit().await?;
-            Ok(outcome)
+            Ok(Ok(()))
         };
-        let outcome = transaction.await.map_err(OperatorError::Refused)?;
-        match outcome.needed_by {
-            _ if !outcome.known => Err(OperatorError::UnknownIndexKey),
-            _ if outcome.only_one => Err(OperatorError::OnlyIndexKey),
-            Some(tenant) => Err(OperatorError::IndexKeyInUse(TenantId::from_uuid(tenant))),
-            None => Ok(()),
+        match transaction.await {
+            Ok(result) => result,
+            Err(sqlx::Error::Database(error)) if error.constraint() == Some("index_key_in_use") => {
+                Err(OperatorError::IndexKeyInUse)
+            }
+            Err(error) => Err(OperatorError::Refused(error)),
         }
     }
 }
@@ -326,7 +327,7 @@ impl Operator {
 /// Newest first, in the lock order of transactions that store customers: this avoids deadlocks.
 async fn lock_data_keys(connection: &mut PgConnection, tenant: TenantId) -> Result<usize, sqlx::Error> {
     let keys = sqlx::query_scalar!(
-        "select version from data_keys where of_tenant = $1 order by -version for update",
+        "select version from palisade.data_keys where of_tenant = $1 order by -version for update",
         tenant.uuid()
     );
     Ok(keys.fetch_all(connection).await?.len())
@@ -340,7 +341,8 @@ async fn record_act(
     object: &str,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query!("select note_operator_act($1, $2, $3, $4)", tenant.map(TenantId::uuid), action, object, reason)
+    let tenant = tenant.map(TenantId::uuid);
+    sqlx::query!("select palisade.record_operator_act($1, $2, $3, $4)", tenant, action, object, reason)
         .execute(connection)
         .await?;
     Ok(())

@@ -1,8 +1,8 @@
 //! Key rotation: adds data keys, and re-encrypts customers in batches (CRYPTO-05).
 //!
-//! In: a tenant and a position in its customers. Out: one batch that has the newest data key and
-//! the primary index key, in one transaction. `ops::keys` calls it until no customer is left.
-//! Requests are served meanwhile; a write to a customer waits for the batch that holds its row.
+//! In: a tenant and a position in its row keys. Out: one batch that has the newest data key and the
+//! primary index key, in one transaction. `ops::keys` calls it until no customer is left. Requests
+//! are served meanwhile; a write to a customer waits for the batch that holds its row.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,30 +10,24 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use super::Maintenance;
 use crate::{
     crypto::{BlindIndex, DataKey, IndexKeys, Sealed},
     db::{DataKeyState, DbError},
-    domain::TenantId,
-    store::{
-        CustomerRecord, Position, SealedFields,
-        customers::{CustomerRow, select_customers},
-    },
+    model::TenantId,
+    store::customers::{CustomerRecord, CustomerRow, SealedFields},
 };
 
-/// Customers per transaction. Their rows are locked together for some milliseconds. Customers that
-/// were stored after the scan are added.
+/// Customers per transaction. Their rows are locked together for some milliseconds.
 const BATCH_SIZE: i64 = 50;
 
-/// Maximum number of customers that the scan for one batch reads, without locks.
-const SCAN_LIMIT: i64 = 5_000;
-
-/// The result of the scan for a batch.
-struct BatchRange {
-    /// Versions of the data keys that customers in the range have.
-    data_keys: BTreeSet<i32>,
-    /// The last customer of the range. `None` if the range extends to the end.
-    end: Option<Position>,
+/// A customer that lacks the newest data key or the primary index key.
+struct OutdatedRow {
+    id: Uuid,
+    /// The version of its data key.
+    data_key: i32,
 }
 
 /// Result of one batch.
@@ -46,8 +40,8 @@ pub struct ResealedBatch {
     /// Number of customers that do not decrypt and were left unchanged. Each is reported as an
     /// event, or its data key is.
     pub unreadable: usize,
-    /// Start of the next batch. `None` after the last one.
-    pub next: Option<Position>,
+    /// The last customer of the batch. `None` if there is no next batch.
+    pub next: Option<Uuid>,
 }
 
 /// How many customers of a tenant need a key.
@@ -93,67 +87,62 @@ impl Maintenance {
         sqlx::query("set local statement_timeout = '1min'").execute(&mut *tx).await?;
         let data_keys = sqlx::query_as!(
             KeyUse,
-            r#"select data_key as version, count(*) as "customers!" from customer_keys where tenant_id = $1
+            r#"select data_key as version, count(*) as "customers!" from palisade.row_keys where tenant_id = $1
                group by data_key order by data_key"#,
             tenant.uuid()
         )
         .fetch_all(&mut *tx)
         .await?;
-        let mut index_keys = Vec::new();
-        for version in self.0.keyring.index_versions().await? {
-            let (from, to) = BlindIndex::range(version).ok_or(DbError::Inconsistent)?;
-            let customers = sqlx::query_scalar!(
-                r#"select count(*) as "customers!" from (
-                       select id from customers
-                       where tenant_id = $1 and erased_at is null and email_index >= $2 and email_index < $3
-                       union
-                       select id from customers
-                       where tenant_id = $1 and erased_at is null and tax_id_index >= $2 and tax_id_index < $3
-                   ) c"#,
-                tenant.uuid(),
-                from,
-                to
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            index_keys.push(KeyUse { version, customers });
-        }
+        let index_keys = sqlx::query_as!(
+            KeyUse,
+            r#"select version as "version!",
+                      (select count(*) from palisade.row_keys k
+                       where k.tenant_id = $1 and k.index_key = version) as "customers!"
+               from unnest($2::integer[]) version"#,
+            tenant.uuid(),
+            &self.0.keyring.index_versions().await?
+        )
+        .fetch_all(&mut *tx)
+        .await?;
         Ok((data_keys, index_keys))
     }
 
-    /// Re-encrypts the next customers that lack the newest data key or the primary index key, about
-    /// fifty, each with a new row key.
+    /// Re-encrypts the next customers after `after` that lack the newest data key or the primary
+    /// index key, up to fifty, each with a new row key.
     ///
     /// The batch is one transaction. Concurrent batches do not process a customer twice. Readers
     /// see the previous version of a row, writers wait for the row lock.
-    pub async fn reseal_batch(&self, tenant: TenantId, from: Position) -> Result<ResealedBatch, DbError> {
+    pub async fn reseal_batch(&self, tenant: TenantId, after: Uuid) -> Result<ResealedBatch, DbError> {
         let newest = self.0.keyring.newest(tenant).await?;
         let indexes = self.0.keyring.indexes();
-        let index_key = indexes.primary().to_be_bytes();
-        let range = self.find_batch(tenant, from, (newest.version(), &index_key)).await?;
+        let index_key = i32::from(indexes.primary());
+        let found = self.find_batch(tenant, after, (newest.version(), index_key)).await?;
+        let is_full = i64::try_from(found.len()).is_ok_and(|found| found == BATCH_SIZE);
+        let next = found.last().map(|row| row.id).filter(|_| is_full);
+        let mut batch = ResealedBatch { next, ..ResealedBatch::default() };
         // Before any row is locked: a vault may be slow.
-        let old_keys = self.unwrap_data_keys(tenant, &range).await?;
-        let mut batch = ResealedBatch { next: range.end, ..ResealedBatch::default() };
+        let old_keys = self.unwrap_data_keys(tenant, found.iter().map(|row| row.data_key).collect()).await?;
         if old_keys.is_empty() {
             return Ok(batch);
         }
+        let ids: Vec<Uuid> = found.iter().map(|row| row.id).collect();
         let mut tx = self.0.writer.begin("begin", tenant).await?;
-        let until = range.end.unwrap_or(Position::end());
-        let rows = select_customers!(
-            "customers join customer_keys k (of_tenant, customer_id, data_key, wrapped_key)
-                            on k.of_tenant = tenant_id and k.customer_id = id
-             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3) and (created_at, id) >= ($6, $7)
-               and (data_key < $4 or data_key = $4 and (substring(email_index from 1 for 2) is distinct from $5
-                                                        or substring(tax_id_index from 1 for 2) <> $5))
-             order by created_at desc, id desc limit $8 for no key update of customers, k",
+        // Locks the row of each customer first, then its key.
+        let rows = sqlx::query_as!(
+            CustomerRow,
+            r#"select id as "id!", name as "name!", email as "email!", phone, tax_id,
+                      bank_account, address, email_index, tax_id_index, index_key, data_key as "data_key!",
+                      wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
+                      updated_at as "updated_at!"
+               from customers join palisade.row_keys k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
+                            on k.of_tenant = tenant_id and k.sealed_table = 'customers' and k.row_id = id
+             where tenant_id = $1 and id = any ($2) and erased_at is null
+               and (data_key < $3 or data_key = $3 and index_key is distinct from $4)
+             order by id for no key update of customers, k"#,
             tenant.uuid(),
-            from.time(),
-            from.id,
+            &ids,
             newest.version(),
-            index_key.as_slice(),
-            until.time(),
-            until.id,
-            SCAN_LIMIT
+            index_key
         )
         .fetch_all(&mut *tx)
         .await?;
@@ -175,66 +164,60 @@ impl Maintenance {
         Ok(batch)
     }
 
-    /// Finds the range of the next batch. Scans a limited number of customers: a tenant may have
-    /// millions, and all of them up to date.
+    /// Finds the customers of the next batch, by the indexes of `palisade.row_keys`: a tenant may
+    /// have millions, and all of them up to date.
     async fn find_batch(
         &self,
         tenant: TenantId,
-        from: Position,
-        (newest, index_key): (i32, &[u8]),
-    ) -> Result<BatchRange, DbError> {
-        // Snapshot isolation: otherwise the end could lie beyond the scanned rows.
-        let mut tx = self.0.writer.begin("begin isolation level repeatable read read only", tenant).await?;
-        let scan = sqlx::query!(
-            "select p.created_at, p.id, p.data_key from (
-                 select c.created_at, c.id, k.data_key, c.email_index, c.tax_id_index
-                 from customers c join customer_keys k on k.tenant_id = c.tenant_id and k.customer_id = c.id
-                 where c.tenant_id = $1 and c.erased_at is null and (c.created_at, c.id) < ($2, $3)
-                 order by c.created_at desc, c.id desc limit $6
-             ) p
-             where p.data_key < $4 or p.data_key = $4 and (substring(p.email_index from 1 for 2) is distinct from $5
-                                                           or substring(p.tax_id_index from 1 for 2) <> $5)
-             order by p.created_at desc, p.id desc limit $7",
+        after: Uuid,
+        (newest, index_key): (i32, i32),
+    ) -> Result<Vec<OutdatedRow>, DbError> {
+        let mut data_keys = self.0.keyring.data_key_versions(tenant).await?;
+        data_keys.retain(|version| *version < newest);
+        let mut index_keys = self.0.keyring.index_versions().await?;
+        index_keys.retain(|version| *version != index_key);
+        let mut tx = self.0.writer.begin("begin read only", tenant).await?;
+        let found = sqlx::query_as!(
+            OutdatedRow,
+            // The last part: customers of a tenant whose destroyed data keys were restored.
+            r#"select id as "id!", data_key as "data_key!" from (
+                   select f.* from unnest($3::integer[]) old (version), lateral (
+                       select k.row_id, k.data_key from palisade.row_keys k
+                       where k.tenant_id = $1 and k.sealed_table = 'customers' and k.data_key = old.version
+                         and k.row_id > $2 order by k.row_id limit $6) f
+                   union
+                   select f.* from unnest($4::integer[]) old (version), lateral (
+                       select k.row_id, k.data_key from palisade.row_keys k
+                       where k.tenant_id = $1 and k.sealed_table = 'customers' and k.index_key = old.version
+                         and k.row_id > $2 and k.data_key <= $5 order by k.row_id limit $6) f
+                   union
+                   select k.row_id, k.data_key from palisade.row_keys k
+                   where k.tenant_id = $1 and k.sealed_table = 'customers' and k.index_key is null
+                     and k.row_id > $2 and k.data_key <= $5
+               ) outdated (id, data_key)
+               order by id limit $6"#,
             tenant.uuid(),
-            from.time(),
-            from.id,
+            after,
+            &data_keys,
+            &index_keys,
             newest,
-            index_key,
-            SCAN_LIMIT,
             BATCH_SIZE
         );
-        let found = scan.fetch_all(&mut *tx).await?;
-        let last = found.last().map(|row| Position { at: row.created_at, id: row.id });
-        let is_full = i64::try_from(found.len()).is_ok_and(|found| found == BATCH_SIZE);
-        let data_keys = found.into_iter().map(|row| row.data_key).collect();
-        if is_full {
-            return Ok(BatchRange { data_keys, end: last });
-        }
-        let end = sqlx::query_as!(
-            Position,
-            "select created_at as at, id from customers
-             where tenant_id = $1 and erased_at is null and (created_at, id) < ($2, $3)
-             order by created_at desc, id desc offset $4 limit 1",
-            tenant.uuid(),
-            from.time(),
-            from.id,
-            SCAN_LIMIT - 1
-        );
-        Ok(BatchRange { data_keys, end: end.fetch_optional(&mut *tx).await? })
+        Ok(found.fetch_all(&mut *tx).await?)
     }
 
-    /// Unwraps the data keys of a range. `None` stands for a data key that cannot be unwrapped.
+    /// Unwraps the data keys of a batch. `None` stands for a data key that cannot be unwrapped.
     async fn unwrap_data_keys(
         &self,
         tenant: TenantId,
-        range: &BatchRange,
+        versions: BTreeSet<i32>,
     ) -> Result<BTreeMap<i32, Option<Arc<DataKey>>>, DbError> {
         let mut data_keys = BTreeMap::new();
-        for version in &range.data_keys {
-            match self.0.keyring.fetch(tenant, *version).await {
-                Ok(key) => drop(data_keys.insert(*version, Some(key))),
+        for version in versions {
+            match self.0.keyring.fetch(tenant, version).await {
+                Ok(key) => drop(data_keys.insert(version, Some(key))),
                 Err(DbError::MasterKey(error)) if error.concerns_one_data_key() => {
-                    drop(data_keys.insert(*version, None));
+                    drop(data_keys.insert(version, None));
                 }
                 // Another command has re-encrypted those customers in between.
                 Err(DbError::KeyDropped) => {}
@@ -254,17 +237,18 @@ fn reseal_row(
     (new, indexes): (&DataKey, &IndexKeys),
 ) -> Result<CustomerRecord, DbError> {
     let email_index = Some(row.email_index.unwrap_or_default());
-    let customer = CustomerRow { email_index, ..row }.open_with(old, tenant)?;
+    let index_key = Some(row.index_key.unwrap_or_default());
+    let customer = CustomerRow { email_index, index_key, ..row }.open_with(old, tenant)?;
     Ok(customer.reseal(new, indexes)?)
 }
 
 async fn update_row(connection: &mut sqlx::PgConnection, customer: &CustomerRecord) -> Result<(), DbError> {
     // The name is not sealed, so it stays.
-    let SealedFields { name: _, email, phone, tax_id, bank_account, address, email_index, tax_id_index } =
+    let SealedFields { name: _, email, phone, tax_id, bank_account, address, email_index, tax_id_index, index_key } =
         &customer.fields;
     let done = sqlx::query!(
-        "with k as (update customer_keys set data_key = $10, wrapped = $11::bytea
-                    where tenant_id = $1 and customer_id = $2)
+        "with k as (update palisade.row_keys set data_key = $10, wrapped = $11::bytea, index_key = $12
+                    where tenant_id = $1 and sealed_table = 'customers' and row_id = $2)
          update customers set email = $3::bytea, phone = $4::bytea, tax_id = $5::bytea, bank_account = $6::bytea,
                               address = $7::bytea, email_index = $8::bytea, tax_id_index = $9::bytea
          where tenant_id = $1 and id = $2",
@@ -278,7 +262,8 @@ async fn update_row(connection: &mut sqlx::PgConnection, customer: &CustomerReco
         email_index.bytes(),
         tax_id_index.as_ref().map(BlindIndex::bytes),
         customer.key.data_key_version(),
-        customer.key.wrapped()
+        customer.key.wrapped(),
+        i32::from(*index_key)
     )
     .execute(connection)
     .await?;

@@ -8,7 +8,7 @@ use super::Maintenance;
 use crate::{
     crypto::hex,
     db::{DbError, TracingExecutor},
-    domain::AuditSeal,
+    model::AuditSeal,
     telemetry::event,
 };
 
@@ -54,7 +54,7 @@ impl Maintenance {
         let seal = sqlx::query_as!(
             AuditSeal,
             r#"select number as "number!", upto as "upto!", events as "events!", digest as "digest!"
-               from seal_audit_journal()"#
+               from palisade.seal_audit_journal()"#
         )
         .fetch_optional(TracingExecutor(&mut connection))
         .await?;

@@ -7,14 +7,15 @@ use std::fmt::Write as _;
 use http::{HeaderName, Method};
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
+    authz::Scope,
     dev::issuer::SERVICE_CLIENT,
 };
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, BillingFixture, GLOBEX, Operation, TestApp, UNTHROTTLED, api_keys::key_text, order_body, query, run,
-    unused_id,
+    ACME, Actor, BillingFixture, GLOBEX, MATRIX, Operation, TestApp, UNTHROTTLED, api_keys::key_text, order_body,
+    query, run, unused_id,
 };
 
 const SNAPSHOT: &str = "tests/suite/access/matrix.txt";
@@ -24,9 +25,9 @@ async fn callers(app: &TestApp) -> Vec<(&'static str, Actor)> {
     let service =
         app.forge().claim("sub", SERVICE_CLIENT).claim("client_id", SERVICE_CLIENT).claim("roles", Value::Null);
     let mut callers = vec![("anonymous", app.anonymous())];
-    callers.extend(Role::ALL.map(|role| (role.as_str(), app.user(role))));
+    callers.extend(roles::ALL.map(|role| (role.as_str(), app.user(role))));
     callers.push(("service", app.bearer(service.token())));
-    let key_scopes: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| scope.is_for_keys()).collect();
+    let key_scopes = MATRIX.key_scopes();
     callers.push(("api key", app.api_key(key_text(&app.new_api_key(&key_scopes).await))));
     callers
 }
@@ -76,7 +77,7 @@ async fn authz_05_every_operation_and_role_matches_the_reviewed_table() {
 async fn authz_03_foreign_object_is_answered_like_a_missing_one() {
     let app = TestApp::shared();
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     for operation in Operation::all_with_object() {
         let object = globex.object_for(&operation.path).await;
         let before = globex.read(&operation.path, &object).await;
@@ -94,11 +95,11 @@ async fn authz_03_queries_filter_tenants_without_row_level_security() {
     let globex = BillingFixture::for_tenant(&app, &GLOBEX);
     let customer = globex.object_for("/v1/customers/{id}").await;
     let globex_sku = globex.object_for("/v1/products/{sku}").await;
-    let tables = "select relname::text from pg_class where relrowsecurity and relkind = 'r'";
+    let tables = "select oid::regclass::text from pg_class where relrowsecurity and relkind = 'r'";
     for table in query(&app.database.owner, tables).await {
         run(&app.database.owner, &format!("alter table {table} disable row level security")).await.unwrap();
     }
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     for operation in Operation::all_with_object() {
         let object = globex.object_for(&operation.path).await;
         let before = globex.read(&operation.path, &object).await;
@@ -139,16 +140,20 @@ async fn authz_01_scope_of_an_operation_is_necessary_and_sufficient() {
     let acme = BillingFixture::new(app);
     for operation in Operation::all() {
         let Some(needed) = operation.scope else { continue };
-        let others: Vec<Scope> = Scope::ALL.into_iter().filter(|scope| *scope != needed).collect();
+        let others: Vec<Scope> = scopes::ALL.into_iter().filter(|scope| *scope != needed).collect();
         let object = operation.own_object(&acme).await;
-        let reply = operation.call(&app.user_of(&ACME, Role::Admin, &others), &object).await;
+        let reply = operation.call(&app.user_of(&ACME, roles::ADMIN, &others), &object).await;
         assert_eq!(reply.problem(403), "insufficient_scope", "{operation:?}");
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.as_str());
         assert_eq!(reply.header("www-authenticate"), Some(challenge.as_str()));
         // An API key gets scopes that its creator has.
-        let key_scopes = if needed == Scope::KeysManage { vec![Scope::OrdersRead, Scope::OrdersWrite] } else { vec![] };
+        let key_scopes = if needed == scopes::KEYS_MANAGE {
+            vec![scopes::AUDIT_READ, scopes::ORDERS_READ, scopes::ORDERS_WRITE]
+        } else {
+            vec![]
+        };
         let sufficient = [vec![needed], key_scopes].concat();
-        let reply = operation.call(&app.user_of(&ACME, Role::Admin, &sufficient), &object).await;
+        let reply = operation.call(&app.user_of(&ACME, roles::ADMIN, &sufficient), &object).await;
         assert!(reply.status.is_success(), "{operation:?} {reply:#?}");
     }
 }
@@ -157,7 +162,7 @@ async fn authz_01_scope_of_an_operation_is_necessary_and_sufficient() {
 async fn authz_06_unknown_and_read_only_properties_are_rejected() {
     let app = TestApp::shared();
     let acme = BillingFixture::new(app);
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let id = json!(Uuid::now_v7().to_string());
     let money = json!({ "amount": 1, "currency": "EUR" });
     for operation in Operation::all() {
@@ -191,7 +196,7 @@ async fn authz_06_unknown_and_read_only_properties_are_rejected() {
 async fn input_10_creating_operations_replay_their_response() {
     let app = TestApp::shared();
     let acme = BillingFixture::new(app);
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let mut tried = 0;
     for operation in Operation::all() {
         let object = operation.own_object(&acme).await;
@@ -235,8 +240,8 @@ async fn authz_09_identity_comes_from_the_credential_alone() {
         ("x-http-method-override", "GET"),
         ("cookie", "tenant_id=globex"),
     ];
-    let admin = app.user(Role::Admin);
-    let viewer = app.user(Role::Viewer);
+    let admin = app.user(roles::ADMIN);
+    let viewer = app.user(roles::VIEWER);
     for operation in Operation::all_with_object() {
         let object = fixture.object_for(&operation.path).await;
         let reply = operation.call_with(&admin, &object, operation.example.as_ref(), &claims).await;

@@ -6,19 +6,19 @@ mod verify;
 
 use http::Method;
 use serde_json::{Value, json};
-use service::authz::{
-    matrix::{self, MATRIX, Scope},
-    policy::Role,
+use service::{
+    access::{roles, scopes},
+    authz::matrix,
 };
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, BillingFixture, GLOBEX, Reply, TestApp, audit_trail::verify, id, incident, order_body, query, run,
+    ACME, BillingFixture, GLOBEX, MATRIX, Reply, TestApp, audit_trail::verify, id, incident, order_body, query, run,
 };
 
 /// The events of Acme, newest first.
 async fn read_trail(app: &TestApp, filter: &str) -> Vec<Value> {
-    let page = app.user(Role::Auditor).get(&format!("/v1/audit-events?limit=100{filter}")).await.ok(200);
+    let page = app.user(roles::AUDITOR).get(&format!("/v1/audit-events?limit=100{filter}")).await.ok(200);
     page["items"].as_array().unwrap().clone()
 }
 
@@ -122,12 +122,12 @@ async fn log_05_failed_changes_have_no_event() {
     // The state machine, the schema, the role and the commit reject these changes.
     assert_eq!(fixture.change(&format!("/v1/orders/{order}/cancel")).await.problem(409), "conflict");
     assert_eq!(fixture.admin.post("/v1/orders", &json!({})).await.problem(400), "invalid_input");
-    assert_eq!(app.user(Role::Viewer).post("/v1/orders", &json!({})).await.problem(403), "forbidden");
+    assert_eq!(app.user(roles::VIEWER).post("/v1/orders", &json!({})).await.problem(403), "forbidden");
     run(
         &app.database.owner,
         "create function stop() returns trigger language plpgsql as
          'begin raise exception ''no''; end';
-         create constraint trigger stop after insert on audit_journal deferrable initially deferred
+         create constraint trigger stop after insert on palisade.audit_journal deferrable initially deferred
          for each row execute function stop()",
     )
     .await
@@ -146,7 +146,7 @@ async fn log_05_change_is_rolled_back_if_its_event_cannot_be_written() {
     let fixture = BillingFixture::new(&app);
     run(
         &app.database.owner,
-        "alter table audit_events add check (action <> 'order_created' and action <> 'product_put'
+        "alter table palisade.audit_events add check (action <> 'order_created' and action <> 'product_put'
                               and action <> 'customer_created' and action <> 'books_exported') not valid",
     )
     .await
@@ -187,9 +187,9 @@ async fn log_05_trail_is_paged_filtered_and_limited_to_the_tenant() {
         cursor = format!("&cursor={next}");
     }
     assert_eq!(seen, ["PAGED-4", "PAGED-3", "PAGED-2", "PAGED-1", "PAGED-0"]);
-    let globex = app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     assert_eq!(globex.get("/v1/audit-events").await.ok(200)["items"], json!([]));
-    assert_eq!(app.user(Role::Billing).get("/v1/audit-events").await.problem(403), "forbidden");
+    assert_eq!(app.user(roles::BILLING).get("/v1/audit-events").await.problem(403), "forbidden");
 }
 
 #[tokio::test]
@@ -199,30 +199,35 @@ async fn log_05_no_login_can_change_the_trail() {
     let tenant = ACME.id;
     let urls = &app.database;
     let logins = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.operator, &urls.auditor, &urls.backup];
-    let forged = format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::audit_events");
-    let mut attacks =
-        vec![format!("select write_audit_event({forged})"), "update audit_horizon set upto = 0".to_owned()];
+    let forged =
+        format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::palisade.audit_events");
+    let mut attacks = vec![
+        format!("select palisade.insert_audit_event({forged})"),
+        "update palisade.audit_horizon set upto = 0".to_owned(),
+    ];
     for table in ["audit_events", "audit_journal", "audit_seals"] {
-        attacks.push(format!("delete from {table}"));
-        attacks.push(format!("truncate {table}"));
+        attacks.push(format!("delete from palisade.{table}"));
+        attacks.push(format!("truncate palisade.{table}"));
     }
-    attacks.push(format!("insert into audit_events select ({forged}).*"));
+    attacks.push(format!("insert into palisade.audit_events select ({forged}).*"));
     attacks.push(
-        "insert into audit_journal (of_tenant, event, digest) select of_tenant, event, digest from audit_journal"
+        "insert into palisade.audit_journal (of_tenant, event, digest)
+         select of_tenant, event, digest from palisade.audit_journal"
             .to_owned(),
     );
-    attacks.push("insert into audit_seals values (1, 1, 1, sha256(''), substr(sha256(''), 1, 16))".to_owned());
-    attacks.push("update audit_events set subject = 'somebody else'".to_owned());
-    attacks.push("update audit_journal set digest = digest".to_owned());
-    attacks.push("update audit_seals set digest = digest".to_owned());
+    attacks.push("insert into palisade.audit_seals values (1, 1, 1, sha256(''), substr(sha256(''), 1, 16))".to_owned());
+    attacks.push("update palisade.audit_events set subject = 'somebody else'".to_owned());
+    attacks.push("update palisade.audit_journal set digest = digest".to_owned());
+    attacks.push("update palisade.audit_seals set digest = digest".to_owned());
     for (attack, login) in attacks.iter().flat_map(|attack| logins.map(|login| (attack, login))) {
         let error =
             run(login, &format!("set local app.tenant_id = '{tenant}'; {attack}")).await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{attack}: {error}");
     }
     // Triggers stop the owner of the tables, which could drop them.
-    for attack in
-        attacks.iter().filter(|attack| ["delete", "truncate", "update audit_e"].iter().any(|a| attack.starts_with(a)))
+    for attack in attacks
+        .iter()
+        .filter(|attack| ["delete", "truncate", "update palisade.audit_e"].iter().any(|a| attack.starts_with(a)))
     {
         let error = run(&urls.owner, &format!("set local app.tenant_id = '{tenant}'; {attack}")).await.unwrap_err();
         assert!(error.to_string().contains("append-only"), "{attack}: {error}");
@@ -255,7 +260,7 @@ async fn log_05_operator_commands_are_in_the_trail_of_the_tenant() {
     // A revocation by subject has no tenant; its event has the nil tenant.
     let without_tenant = query(
         &app.database.backup,
-        "select object from audit_events where tenant_id = '00000000-0000-0000-0000-000000000000'",
+        "select object from palisade.audit_events where tenant_id = '00000000-0000-0000-0000-000000000000'",
     )
     .await;
     assert!(

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use service::{dev::database::Urls, domain::Clock};
+use service::{dev::database::Urls, model::Clock};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::{
@@ -20,7 +20,7 @@ const NO_TIMEOUT: &str = "set idle_in_transaction_session_timeout = 0";
 /// server delay a seal, also those of other tests.
 async fn seal(urls: &Urls) {
     // The function fails if it was delayed for too long.
-    let _ = run(&urls.writer, "select seal_audit_journal()").await;
+    let _ = run(&urls.writer, "select palisade.seal_audit_journal()").await;
 }
 
 async fn seal_all(urls: &Urls) {
@@ -34,7 +34,8 @@ async fn seal_all(urls: &Urls) {
 
 fn event_sql(object: &str) -> String {
     format!(
-        "select note_audit_event('{}', gen_random_uuid(), 'somebody', 'a client', 'product_put', '{object}', '')",
+        "select palisade.record_audit_event('{}', gen_random_uuid(), 'a user', 'a client', 'product_put',
+                                            '{object}', '')",
         ACME.id
     )
 }
@@ -67,7 +68,8 @@ async fn log_05_open_transactions_are_sealed_after_their_end() {
     assert_eq!(seal_progress(&urls).await, (6, 6));
     assert!(verify(&urls, None).1.starts_with("5 events, 5 of them under "));
     // In a transaction that has written, the function could not tell which others have ended.
-    let sql = format!("set local app.tenant_id = '{}'; {}; select seal_audit_journal()", ACME.id, event_sql("mine"));
+    let sql =
+        format!("set local app.tenant_id = '{}'; {}; select palisade.seal_audit_journal()", ACME.id, event_sql("mine"));
     assert!(run(&urls.writer, &sql).await.unwrap_err().to_string().contains("a transaction of its own"));
 }
 
@@ -91,7 +93,7 @@ async fn log_05_replicas_seal_one_chain_that_continues_after_a_restore() {
     assert_eq!(found, Ok(()));
     assert!(summary.starts_with("400 events, 400 of them under "), "{summary}");
     // In a restored cluster, transaction ids begin again from a lower number.
-    tamper(&urls, "update audit_horizon set noted_by = '9000000000000000000'").await;
+    tamper(&urls, "update palisade.audit_horizon set recorded_by = '9000000000000000000'").await;
     add_event(&urls.writer, "after").await;
     seal_all(&urls).await;
     assert!(verify(&urls, None).1.starts_with("401 events, 401 of them under "));
@@ -106,18 +108,22 @@ async fn log_05_removed_seals_and_delayed_sealing_are_logged() {
     let mut serving = ServiceProcess::start(&variables).await;
     add_event(&urls.writer, "first").await;
     until_all_is_sealed(&urls).await;
-    tamper(&urls, "delete from audit_seals; delete from audit_journal; delete from audit_events").await;
+    tamper(
+        &urls,
+        "delete from palisade.audit_seals; delete from palisade.audit_journal; delete from palisade.audit_events",
+    )
+    .await;
     add_event(&urls.writer, "replacement").await;
     serving.wait_for_line("a repeated number", |line| line["event"] == "audit_trail_invalid").await;
     let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(format!("{NO_TIMEOUT}; begin"))).execute(&mut idle).await.unwrap();
     let held = sqlx::query_scalar::<_, String>("select pg_current_xact_id()::text").fetch_one(&mut idle).await.unwrap();
     // From now on nothing is sealed. A seal in progress may still record another horizon.
-    let is_delayed = format!("select (noted_by > '{held}')::text from audit_horizon");
+    let is_delayed = format!("select (recorded_by > '{held}')::text from palisade.audit_horizon");
     eventually("sealing is delayed", async || query(&urls.owner, &is_delayed).await == ["true"]).await;
     // The delay is longer than a minute.
-    let delay = "update audit_horizon set noted_at = now() - interval '2 minutes',
-                                            noted_by = pg_snapshot_xmax(pg_current_snapshot())";
+    let delay = "update palisade.audit_horizon set recorded_at = now() - interval '2 minutes',
+                                            recorded_by = pg_snapshot_xmax(pg_current_snapshot())";
     tamper(&urls, delay).await;
     serving.wait_for_line("a delay", |line| line["event"] == "audit_not_sealed").await;
 }
@@ -131,14 +137,14 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     seal(&urls).await;
     add_event(&urls.writer, "waits").await;
     seal(&urls).await;
-    tamper(&urls, "update audit_horizon set noted_at = now() - interval '2 minutes'").await;
-    let error = run(&urls.writer, "select seal_audit_journal()").await.unwrap_err().to_string();
+    tamper(&urls, "update palisade.audit_horizon set recorded_at = now() - interval '2 minutes'").await;
+    let error = run(&urls.writer, "select palisade.seal_audit_journal()").await.unwrap_err().to_string();
     assert!(error.contains("keeps the audit trail from being sealed"), "{error}");
     sqlx::raw_sql("rollback").execute(&mut idle).await.unwrap();
     let many = format!(
         "set local app.tenant_id = '{0}';
          set local statement_timeout = 0;
-         select note_audit_event('{0}', gen_random_uuid(), 'a user', 'a client', 'product_put', n::text, '')
+         select palisade.record_audit_event('{0}', gen_random_uuid(), 'a user', 'a client', 'product_put', n::text, '')
          from generate_series(1, 25000) n",
         ACME.id
     );
@@ -147,15 +153,17 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     let (found, summary) = verify(&urls, None);
     assert_eq!(found, Ok(()));
     assert!(summary.starts_with("25001 events, 25001 of them under "), "{summary}");
-    let largest = query(&urls.owner, "select max(events)::text from audit_seals").await;
+    let largest = query(&urls.owner, "select max(events)::text from palisade.audit_seals").await;
     assert_eq!(largest, ["10000"]);
-    // `note_audit_event` rejects subjects of operators and events without a client.
+    // `record_audit_event` rejects subjects of operators and events without a client.
     for (subject, client) in [("Operator:me", "x"), ("me", "")] {
         let forged = format!(
             "set local app.tenant_id = '{0}';
-             select note_audit_event('{0}', gen_random_uuid(), '{subject}', '{client}', 'product_put', 'x', '')",
+             select palisade.record_audit_event('{0}', gen_random_uuid(), '{subject}', '{client}', 'product_put',
+                                                'x', '')",
             ACME.id
         );
-        assert!(run(&urls.writer, &forged).await.unwrap_err().to_string().contains("no act of an operator"));
+        let error = run(&urls.writer, &forged).await.unwrap_err().to_string();
+        assert!(error.contains("cannot record an act of an operator"), "{error}");
     }
 }

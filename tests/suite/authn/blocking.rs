@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::{database::Urls, demo},
+    access::{roles, scopes},
+    dev::{database::Urls, people},
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -38,7 +38,7 @@ async fn create_key(creator: &Actor) -> (String, String) {
 }
 
 /// A user of a tenant, with a token issued now.
-fn signed_in(app: &TestApp, tenant: &demo::Tenant, subject: &str, role: &str) -> Actor {
+fn signed_in(app: &TestApp, tenant: &people::Tenant, subject: &str, role: &str) -> Actor {
     let forge = app.forge().claim("sub", subject).claim("tenant_id", tenant.id.to_string());
     app.bearer(forge.claim("roles", json!([role])).token())
 }
@@ -51,11 +51,11 @@ async fn until_cached(database: &Urls, programs: &[&Actor]) {
         for program in programs {
             program.get("/v1/me").await.ok(200);
         }
-        run(&database.owner, "revoke execute on function read_api_key from app_authn").await.unwrap();
+        run(&database.owner, "revoke execute on function palisade.read_api_key from app_authn").await.unwrap();
         for program in programs {
             cached &= program.get("/v1/me").await.status == 200;
         }
-        run(&database.owner, "grant execute on function read_api_key to app_authn").await.unwrap();
+        run(&database.owner, "grant execute on function palisade.read_api_key to app_authn").await.unwrap();
         cached
     })
     .await;
@@ -64,13 +64,15 @@ async fn until_cached(database: &Urls, programs: &[&Actor]) {
 /// The transactions hold all locks that a change of an API key or of roles takes.
 #[tokio::test]
 async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations() {
-    let roles =
-        format!("select note_roles('{}', 'admin@acme.example', '{{viewer}}', now() + interval '1 hour')", ACME.id);
+    let roles = format!(
+        "select palisade.record_roles('{}', 'admin@acme.example', '{{viewer}}', now() + interval '1 hour')",
+        ACME.id
+    );
     for (login, change) in
-        [("writer", "update api_keys set expires_at = expires_at - interval '1 second'"), ("authn", &*roles)]
+        [("writer", "update palisade.api_keys set expires_at = expires_at - interval '1 second'"), ("authn", &*roles)]
     {
         let app = TestApp::start_with(&UNTHROTTLED).await;
-        app.new_api_key(&[Scope::OrdersRead]).await;
+        app.new_api_key(&[scopes::ORDERS_READ]).await;
         let creator = signed_in(&app, &GLOBEX, "creator", "admin");
         let deleted = create_key(&creator).await;
         let rotated = create_key(&creator).await;
@@ -108,10 +110,11 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
 async fn authn_11_service_logins_cannot_lock_tables_of_operators() {
     let database = test_database().await;
     let logins = [&database.writer, &database.reader, &database.authn, &database.keys, &database.incidents];
-    for table in ["revocations", "measures", "tenant_quotas", "audit_events", "audit_journal", "api_keys", "roles_seen"]
+    for table in
+        ["revocations", "overrides", "tenant_quotas", "audit_events", "audit_journal", "api_keys", "subject_roles"]
     {
         for login in logins {
-            let error = run(login, &format!("lock table {table} in row exclusive mode")).await.unwrap_err();
+            let error = run(login, &format!("lock table palisade.{table} in row exclusive mode")).await.unwrap_err();
             assert!(error.to_string().contains("permission denied"), "{table}: {error}");
         }
     }
@@ -123,16 +126,18 @@ async fn authn_11_service_logins_cannot_lock_tables_of_operators() {
 async fn authn_11_uncommitted_revocation_does_not_delay_others() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
     let [alice, bob] = ["alice", "bob"].map(|subject| signed_in(&app, &ACME, subject, "viewer"));
-    let expired = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+    let expired = "insert into palisade.revocations
+                     (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
                  values ('token', 'ended', now(), 'a test', 'a test', now(), now() - interval '1 minute');
-                 insert into measures (kind, target, per_minute, reason, noted_by, noted_at, expires_at)
+                 insert into palisade.overrides (kind, target, per_minute, reason, recorded_by, recorded_at, expires_at)
                  values ('class', 'read', 1, 'a test', 'a test', now(), now() - interval '1 minute');
-                 insert into tenant_quotas (of_tenant, quota, per_minute, reason, noted_by, noted_at, expires_at)
+                 insert into palisade.tenant_quotas
+                     (of_tenant, quota, per_minute, reason, recorded_by, recorded_at, expires_at)
                  values (gen_random_uuid(), 'read', 1, 'a test', 'a test', now(), now() - interval '1 minute')";
     sqlx::raw_sql(expired).execute(&mut superuser(&app.database).await).await.unwrap();
-    let all = "select note_revocation('subject', 'alice', now(), 'a test');
-               select note_measure('address', '192.0.2.0/24', 1, 1, 'a test');
-               select note_tenant_quota(gen_random_uuid(), 'read', 1, now() + interval '1 hour', 'a test')";
+    let all = "select palisade.record_revocation('subject', 'alice', now(), 'a test');
+               select palisade.set_override('address', '192.0.2.0/24', 1, 1, 'a test');
+               select palisade.set_tenant_quota(gen_random_uuid(), 'read', 1, now() + interval '1 hour', 'a test')";
     let mut held = hold(&app.database.incidents, all).await;
     incident(&app.database, &["revoke", "subject", "bob"]);
     incident(&app.database, &["read-only", "true"]);
@@ -152,7 +157,7 @@ async fn authn_12_changed_api_keys_are_loaded_after_the_listener_went_silent() {
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
     let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
-    let admin = first.user(Role::Admin);
+    let admin = first.user(roles::ADMIN);
     let revoked = create_key(&admin).await;
     let kept = create_key(&admin).await;
     let program = second.api_key(&revoked.0);
@@ -183,9 +188,10 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
     let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
     // Each replica has two: one that listens, and one that read all revocations at startup.
     let sessions = "select count(*)::text from pg_stat_activity
-                    where datname = current_database() and pid <> pg_backend_pid() and query like '%from revocations%'";
+                    where datname = current_database() and pid <> pg_backend_pid()
+                    and query like '%from palisade.revocations%'";
     let are_open = async |count: &str| query(&database.authn, sessions).await == [count];
-    let admin = first.user(Role::Admin);
+    let admin = first.user(roles::ADMIN);
     let (text, path) = create_key(&admin).await;
     let program = second.api_key(&text);
     let alice = signed_in(&second, &ACME, "alice", "viewer");
@@ -200,7 +206,7 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
         actor.get("/v1/me").await.ok(200);
     }
     // As after a failover: new positions are lower than those that the replica has read.
-    let restart = "alter table revocations alter column position restart with 1";
+    let restart = "alter table palisade.revocations alter column position restart with 1";
     sqlx::raw_sql(restart).execute(&mut superuser(&database).await).await.unwrap();
     proxy.set_down(false);
     until_status(&program, 401).await;
@@ -211,14 +217,15 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
 #[tokio::test]
 async fn authn_12_api_key_is_verified_again_after_its_hash_changed() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let first = create_key(&admin).await;
     let second = create_key(&admin).await;
     let third = create_key(&admin).await;
     let program = app.api_key(&first.0);
     program.get("/v1/me").await.ok(200);
     let exchange = format!(
-        "update api_keys k set secret_hash = o.secret_hash from api_keys o where k.id = '{}' and o.id = '{}'",
+        "update palisade.api_keys k set secret_hash = o.secret_hash from palisade.api_keys o
+         where k.id = '{}' and o.id = '{}'",
         id_of(&first.1),
         id_of(&second.1)
     );
@@ -246,7 +253,7 @@ async fn authn_12_notifications_contain_the_tenant_only() {
     sign_in("another", "admin").await;
     sign_in("another", "viewer").await;
     sign_in("creator", "viewer").await;
-    delete(&app.user_of(&GLOBEX, Role::Admin, &Scope::ALL), &path).await.ok(204);
+    delete(&app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL), &path).await.ok(204);
     run(&app.database.reader, "select pg_notify('revocations', 'the end')").await.unwrap();
     let mut payloads = Vec::new();
     while payloads.last().is_none_or(|payload| payload != "the end") {

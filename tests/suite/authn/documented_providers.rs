@@ -4,7 +4,10 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use serde_json::{Value, json};
-use service::authz::{matrix::Scope, policy::Role};
+use service::{
+    access::{roles, scopes},
+    authz::Role,
+};
 
 use crate::support::{ACME, MisbehavingIssuer, Reply, TestApp, TestKey, UNTHROTTLED, authn::reject_reason};
 
@@ -86,8 +89,8 @@ impl Provider {
 /// Whether the claims contain a scope or role of this API.
 fn has_rights(claims: &Value) -> bool {
     let text = claims.to_string();
-    let roles = Role::ALL.map(Role::as_str).map(|role| format!("\"{role}\""));
-    Scope::ALL.iter().any(|scope| text.contains(scope.as_str())) || roles.iter().any(|role| text.contains(role))
+    let roles = roles::ALL.map(Role::as_str).map(|role| format!("\"{role}\""));
+    scopes::ALL.iter().any(|scope| text.contains(scope.as_str())) || roles.iter().any(|role| text.contains(role))
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 
 use crate::support::{
     Actor, Reply, TestApp,
@@ -54,7 +54,7 @@ fn unknown_id(key: &str, n: u32) -> String {
 #[tokio::test]
 async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
     let app = TestApp::start_with(&LOW_LIMITS).await;
-    let user = app.user(Role::Viewer);
+    let user = app.user(roles::VIEWER);
     let attacker = app.bearer("e30.e30.e30");
     for n in 1..=5 {
         let started = Instant::now();
@@ -80,7 +80,7 @@ async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
     // Valid tokens, other addresses and API keys are not affected.
     user.get("/v1/me").await.ok(200);
     assert_rejected(&at_address(app.bearer("e30.e30.e30"), 2).get("/v1/me").await, "at_address");
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.api_key(created["key"].as_str().unwrap()).get("/v1/orders").await.ok(200);
 
     app.clock.advance(Duration::from_secs(61));
@@ -101,8 +101,8 @@ async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
 #[tokio::test]
 async fn authn_17_locked_out_source_can_use_only_verified_api_keys() {
     let app = TestApp::start_with(&LOW_LIMITS).await;
-    let first = app.new_api_key(&[Scope::OrdersRead]).await;
-    let second = app.new_api_key(&[Scope::OrdersRead]).await;
+    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let used = key_text(&first);
     let unused = key_text(&second);
     app.api_key(used).get("/v1/orders").await.ok(200);
@@ -130,8 +130,8 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
     let app =
         TestApp::start_with(&[("APP_FAILURE_LIMIT__FREE_FAILURES", "2"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "6")])
             .await;
-    let first = app.new_api_key(&[Scope::OrdersRead]).await;
-    let second = app.new_api_key(&[Scope::OrdersRead]).await;
+    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&first);
     let other = key_text(&second);
     for n in 0..2 {
@@ -168,11 +168,11 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
 #[tokio::test]
 async fn authn_17_revoked_api_keys_do_not_lock_their_source_out() {
     let app = TestApp::start_with(&LOW_LIMITS).await;
-    let old = app.api_key(key_text(&app.new_api_key(&[Scope::OrdersRead]).await));
-    let new = app.api_key(key_text(&app.new_api_key(&[Scope::OrdersRead]).await));
+    let old = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
+    let new = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
     old.get("/v1/orders").await.ok(200);
     let id = old.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
-    let revoke = format!("select note_revocation('subject', '{id}', now(), 'a test')");
+    let revoke = format!("select palisade.record_revocation('subject', '{id}', now(), 'a test')");
     run(&app.database.operator, &revoke).await.unwrap();
     eventually("it is revoked", async || old.get("/v1/orders").await.status == 401).await;
     for _ in 0..20 {
@@ -191,7 +191,9 @@ async fn authn_17_expired_revoked_and_missing_tokens_are_not_counted() {
     let app = TestApp::start_with(&LOW_LIMITS).await;
     let expired = app.forge().claim("iat", json!(1_000)).claim("exp", json!(1_600)).token();
     let revoked = app.forge().claim("jti", "revoked").token();
-    run(&app.database.operator, "select note_revocation('token', 'revoked', now(), 'a test')").await.unwrap();
+    run(&app.database.operator, "select palisade.record_revocation('token', 'revoked', now(), 'a test')")
+        .await
+        .unwrap();
     until_status(&app.bearer(revoked.clone()), 401).await;
     for _ in 0..10 {
         assert_rejected(&app.bearer(expired.clone()).get("/v1/me").await, "expired");

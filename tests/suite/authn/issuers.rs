@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 
 use crate::support::{
     ACME, GLOBEX, MisbehavingIssuer, TestApp, TestKey,
@@ -157,5 +157,5 @@ async fn authn_07_only_listed_clients_are_services() {
     let unlisted = TestApp::start_with(&[("APP_OIDC__SERVICE_CLIENTS", "")]).await;
     let token = unlisted.forge().claim("sub", "demo-service").claim("client_id", "demo-service").token();
     assert_eq!(reject_reason(&unlisted.bearer(token).get("/v1/me").await), "service_client");
-    unlisted.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]).get("/v1/me").await.ok(200);
+    unlisted.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);
 }

@@ -16,14 +16,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use service::{
-    authz::{
-        matrix::{self, Callers, Scope},
-        policy::Role,
-    },
-    dev::demo,
+    access::{roles, scopes},
+    authz::Callers,
+    demo,
 };
 
-use crate::support::{ACME, TestApp, authn::assert_rejected};
+use crate::support::{ACME, MATRIX, TestApp, authn::assert_rejected};
 
 #[tokio::test]
 async fn authn_01_protected_operations_reject_anonymous_callers() {
@@ -32,7 +30,7 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
     let mut rejected = 0;
     // The routes of the router include those that the OpenAPI document omits.
     for (method, path) in &app.served {
-        let row = matrix::find(method, path).unwrap();
+        let row = MATRIX.find(method, path).unwrap();
         let segments: Vec<String> = path
             .split('/')
             .map(|part| if part.starts_with(':') { demo::FIRST_ORDER.to_string() } else { part.to_owned() })
@@ -56,7 +54,7 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
 #[tokio::test]
 async fn authn_02_token_of_the_issuer_is_accepted() {
     let app = TestApp::shared();
-    let me = app.user_of(&ACME, Role::Sales, &[Scope::OrdersRead]).get("/v1/me").await.ok(200);
+    let me = app.user_of(&ACME, roles::SALES, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);
     let expected = json!({
         "subject": "sales@acme.example", "clientId": "demo-web", "kind": "user",
         "tenantId": ACME.id.to_string(), "roles": ["sales"], "scopes": ["orders:read"],
@@ -67,7 +65,7 @@ async fn authn_02_token_of_the_issuer_is_accepted() {
 #[tokio::test]
 async fn authn_06_cached_token_expires() {
     let app = TestApp::start().await;
-    let user = app.user(Role::Viewer);
+    let user = app.user(roles::VIEWER);
     user.get("/v1/me").await.ok(200);
     user.get("/v1/me").await.ok(200);
     app.clock.advance(Duration::from_secs(900 + 31));

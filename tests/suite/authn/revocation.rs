@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::demo,
+    access::{roles, scopes},
+    dev::people,
 };
 use sqlx::Executor as _;
 
@@ -25,7 +25,7 @@ async fn until_revoked(actor: &Actor) {
 #[tokio::test]
 async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let holder = |subject: &str, client: &str, jti: &str, tenant: &demo::Tenant| {
+    let holder = |subject: &str, client: &str, jti: &str, tenant: &people::Tenant| {
         let forge = app.forge().claim("sub", subject).claim("client_id", client).claim("jti", jti);
         app.bearer(forge.claim("tenant_id", tenant.id.to_string()).token())
     };
@@ -125,10 +125,11 @@ async fn authn_11_replicas_load_revocations_after_lost_connections() {
 #[tokio::test]
 async fn authn_11_revocation_without_a_notification_is_loaded() {
     let app = TestApp::start().await;
-    let user = app.user(Role::Viewer);
+    let user = app.user(roles::VIEWER);
     user.get("/v1/me").await.ok(200);
-    // A row without the notification that `note_revocation` sends.
-    let insert = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+    // A row without the notification that `record_revocation` sends.
+    let insert =
+        "insert into palisade.revocations (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
                     values ('everything', '', now(), 'a test', 'a test', now(), now() + interval '1 hour')";
     superuser(&app.database).await.execute(insert).await.unwrap();
     until_revoked(&user).await;
@@ -146,7 +147,7 @@ async fn authn_11_revocations_stay_effective_after_the_database_loses_them() {
     }
     until_revoked(&carol).await;
     let mut superuser = superuser(&app.database).await;
-    let lose = "truncate revocations restart identity;
+    let lose = "truncate palisade.revocations restart identity;
         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
     sqlx::raw_sql(lose).execute(&mut superuser).await.unwrap();
     // The new row gets a position that the replica has read before.
@@ -161,7 +162,7 @@ async fn authn_11_expired_revocations_are_removed() {
     let app = TestApp::start().await;
     let row = |subject: &str, until: &str| {
         format!(
-            "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+            "insert into palisade.revocations (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
              values ('subject', '{subject}', now() + interval '1 hour', 'a test', 'a test', now(), now() {until});"
         )
     };
@@ -176,8 +177,10 @@ async fn authn_11_expired_revocations_are_removed() {
     until_status(&user("in force"), 200).await;
     // The next revocation deletes expired rows from the table.
     incident(&app.database, &["revoke", "subject", "another"]);
-    let left: Vec<String> =
-        sqlx::query_scalar("select value from revocations order by position").fetch_all(&mut superuser).await.unwrap();
+    let left: Vec<String> = sqlx::query_scalar("select value from palisade.revocations order by position")
+        .fetch_all(&mut superuser)
+        .await
+        .unwrap();
     assert_eq!(left, ["in force", "another"]);
 }
 
@@ -187,13 +190,13 @@ async fn authn_11_stale_revocations_reject_or_serve_as_configured() {
     let max_age = ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2");
     let refuses = TestApp::start_on(database.clone(), &[max_age]).await;
     let serves = TestApp::start_on(database.clone(), &[max_age, ("APP_REVOCATION__ON_STALE_FEED", "serve")]).await;
-    run(&database.owner, "revoke select on revocations from app_authn").await.unwrap();
-    let user = refuses.user(Role::Viewer);
+    run(&database.owner, "revoke select on palisade.revocations from app_authn").await.unwrap();
+    let user = refuses.user(roles::VIEWER);
     until_status(&user, 503).await;
     assert_eq!(refuses.anonymous().get("/health/ready").await.problem(503), "unavailable");
-    serves.user(Role::Viewer).get("/v1/me").await.ok(200);
+    serves.user(roles::VIEWER).get("/v1/me").await.ok(200);
     serves.anonymous().get("/health/ready").await.ok(200);
-    run(&database.owner, "grant select on revocations to app_authn").await.unwrap();
+    run(&database.owner, "grant select on palisade.revocations to app_authn").await.unwrap();
     until_status(&user, 200).await;
 }
 
@@ -214,7 +217,8 @@ async fn authn_11_silent_connection_is_replaced() {
 #[tokio::test]
 async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
     let database = test_database().await;
-    let many = "insert into revocations (kind, value, issued_before, reason, noted_by, noted_at, expires_at)
+    let many =
+        "insert into palisade.revocations (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
                 select 'token', n::text, now(), 'many', 'a test', now(), now() + interval '1 day'
                 from generate_series(1, 20001) n";
     sqlx::raw_sql(many).execute(&mut superuser(&database).await).await.unwrap();
@@ -231,11 +235,11 @@ async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
 #[tokio::test]
 async fn authn_11_revocations_are_polled_without_a_listening_connection() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let key = app.new_api_key(&[Scope::OrdersRead]).await;
-    let other = app.new_api_key(&[Scope::OrdersRead]).await;
+    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let other = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&key));
     let kept = app.api_key(key_text(&other));
-    let user = app.user(Role::Viewer);
+    let user = app.user(roles::VIEWER);
     for actor in [&program, &kept, &user] {
         actor.get("/v1/me").await.ok(200);
     }
@@ -248,15 +252,15 @@ async fn authn_11_revocations_are_polled_without_a_listening_connection() {
          -- The listening connection queried last.
          select pg_terminate_backend(pid)
          from (select pid from pg_stat_activity
-               where datname = current_database() and usename = 'app_authn' and query like '%from revocations%'
+               where datname = current_database() and usename = 'app_authn' and query like '%from palisade.revocations%'
                order by query_start desc limit 1) as listening",
     )
     .await;
     let id = key["id"].as_str().unwrap();
-    execute(&format!("update api_keys set revoked_at = now() where id = '{id}'")).await;
+    execute(&format!("update palisade.api_keys set revoked_at = now() where id = '{id}'")).await;
     until_revoked(&program).await;
     kept.get("/v1/me").await.ok(200);
-    execute("select note_revocation('everything', '', now(), 'a test')").await;
+    execute("select palisade.record_revocation('everything', '', now(), 'a test')").await;
     until_revoked(&user).await;
 }
 
@@ -265,9 +269,9 @@ async fn authn_11_revocation_checks_send_no_database_message() {
     let database = test_database().await;
     let proxy = PgProxy::start(&database.authn).await;
     let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
-    let user = app.user_of(&ACME, Role::Viewer, &[Scope::OrdersRead]);
+    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
     user.get("/v1/me").await.ok(200);
-    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&key));
     program.get("/v1/me").await.ok(200);
     let before = proxy.take_messages().len();
@@ -303,15 +307,15 @@ async fn authn_11_invalid_revocations_are_rejected() {
     }
     // The database rejects these too.
     for before in ["'infinity'", "'-infinity'", "now() + interval '6 minutes'"] {
-        let call = format!("select note_revocation('everything', '', {before}, 'a test')");
+        let call = format!("select palisade.record_revocation('everything', '', {before}, 'a test')");
         let error = run(&database.operator, &call).await.unwrap_err().to_string();
         assert!(error.contains("cannot be revoked yet") || error.contains("check constraint"), "{before}: {error}");
     }
     // Only the operator's login may revoke.
     for login in [&database.writer, &database.reader, &database.authn, &database.auditor] {
-        let call = "select note_revocation('everything', '', now(), 'a test')";
+        let call = "select palisade.record_revocation('everything', '', now(), 'a test')";
         assert!(run(login, call).await.unwrap_err().to_string().contains("permission denied"));
-        let insert = "insert into revocations (kind) values ('everything')";
+        let insert = "insert into palisade.revocations (kind) values ('everything')";
         assert!(run(login, insert).await.unwrap_err().to_string().contains("permission denied"));
     }
 }

@@ -11,15 +11,16 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
     dev::issuer::DevIssuer,
-    domain::Clock,
+    model::Clock,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    ACME, Actor, Forge, ServiceProcess, TestApp, binary, events, eventually, h2, h2::H2, parse_log, person,
-    run_as_superuser, start_issuer, test_database,
+    ACME, Actor, Forge, ServiceProcess, TestApp, binary, events, eventually,
+    h2::{self, H2},
+    parse_log, person, run_as_superuser, start_issuer, test_database,
 };
 
 fn address(last: u8) -> IpAddr {
@@ -101,7 +102,7 @@ async fn log_01_unread_log_blocks_neither_requests_nor_shutdown() {
     let listen = ("APP_HTTP__LISTEN", &*address.to_string());
     let (variables, issuer) = variables(&[("APP_THROTTLE__ADDRESS_BURST", "100000"), listen]).await;
     let process = ServiceProcess::start_without_log_reader(&variables, address).await;
-    let user = Actor::new(process.address, Some(issuer.access_token(&person(&ACME, Role::Viewer), &Scope::ALL)));
+    let user = Actor::new(process.address, Some(issuer.access_token(&person(&ACME, roles::VIEWER), &scopes::ALL)));
     // Some 300 bytes of log each; a pipe holds 64 KiB.
     for _ in 0..600 {
         user.get("/v1/me").await.ok(200);
@@ -135,7 +136,7 @@ async fn rate_09_idle_connections_do_not_block_others_and_are_closed() {
             held.push(connection);
         }
     }
-    let token = issuer.access_token(&person(&ACME, Role::Viewer), &Scope::ALL);
+    let token = issuer.access_token(&person(&ACME, roles::VIEWER), &scopes::ALL);
     let other = Actor::new(process.address, Some(token)).at_address(address(5));
     for path in ["/health/live", "/health/ready", "/v1/me"] {
         other.get(path).await.ok(200);

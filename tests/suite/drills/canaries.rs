@@ -10,17 +10,14 @@ use base64::{
 use http::Method;
 use serde_json::{Value, json};
 use service::{
-    authz::{
-        matrix::{MATRIX, Scope},
-        policy::Role,
-    },
-    dev::demo,
-    domain::Clock,
+    access::{roles, scopes},
+    demo,
+    model::Clock,
 };
 
 use crate::support::{
-    ACME, Actor, Collector, Credential, Reply, ServiceProcess, TestApp, UNTHROTTLED, id, person, query, start_issuer,
-    test_database,
+    ACME, Actor, Collector, Credential, MATRIX, Reply, ServiceProcess, TestApp, UNTHROTTLED, id, person, query,
+    start_issuer, test_database,
 };
 
 const EMAIL: &str = "canary-mail@canary.example";
@@ -134,9 +131,9 @@ impl CanaryService {
             ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000000".to_owned()),
         ];
         variables.extend(settings.map(|(name, value)| (name.to_owned(), value)));
-        let token = |role| issuer.access_token(&person(&ACME, role), &Scope::ALL);
-        let admin = token(Role::Admin);
-        let viewer = token(Role::Viewer);
+        let token = |role| issuer.access_token(&person(&ACME, role), &scopes::ALL);
+        let admin = token(roles::ADMIN);
+        let viewer = token(roles::VIEWER);
         let part = |token: &str, at: usize| token.split('.').nth(at).unwrap().to_owned();
         let password = |name: &str| url::Url::parse(&variables[name]).unwrap().password().unwrap().to_owned();
         let canaries = BTreeMap::from([
@@ -197,7 +194,7 @@ impl CanaryService {
             None,
         ];
         let callers = callers.map(|credential| self.actor(credential));
-        for row in &MATRIX {
+        for row in MATRIX.iter() {
             let id = match row.operation {
                 "getCustomer" | "updateCustomer" | "eraseCustomer" => customer.clone(),
                 _ => demo::FIRST_ORDER.to_string(),
@@ -248,7 +245,7 @@ async fn assert_no_leaks(filter: &str) {
     let CanaryService { process, collector, database, errors, canaries, .. } = service;
     let first_lines = serde_json::to_vec(&process.log_lines).unwrap();
     let (_, log) = process.terminate().await;
-    let audit = query(&database.backup, "select audit_events::text from audit_events").await.join("\n");
+    let audit = query(&database.backup, "select audit_events::text from palisade.audit_events").await.join("\n");
     let bodies = collector.bodies();
     assert!(!log.is_empty() && !errors.is_empty() && !audit.is_empty() && bodies.len() > 3);
     let mut found = leaks(&canaries, "the first log lines", &first_lines);

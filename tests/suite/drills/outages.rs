@@ -14,16 +14,14 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 use service::{
-    api,
-    authz::{
-        matrix::{MATRIX, OnStoreDown, Outage, Row, Scope},
-        policy::Role,
-    },
-    dev::demo::{self, Tenant},
+    access::{roles, scopes},
+    authz::{OnStoreDown, Outage, Role, Row},
+    demo,
+    dev::people::Tenant,
 };
 
 use crate::support::{
-    ACME, Actor, Caller, GLOBEX, Load, LoadRequest, MisbehavingIssuer, OutageTimes, PgProxy, Redis, Reply,
+    ACME, Actor, Caller, GLOBEX, Load, LoadRequest, MATRIX, MisbehavingIssuer, OutageTimes, PgProxy, Redis, Reply,
     RestartablePostgres, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, run, start_with_vault,
     test_database, vault_only,
 };
@@ -51,30 +49,32 @@ async fn callers(
     is_affected: impl Fn(&str) -> bool,
 ) -> Vec<Caller> {
     let token = |name: &str, role| sign(&format!("load-{name}"), role, &ACME);
-    let valid = token("a", Role::Admin);
-    let other = token("b", Role::Admin);
-    let revoked = token("gone", Role::Admin);
+    let valid = token("a", roles::ADMIN);
+    let other = token("b", roles::ADMIN);
+    let revoked = token("gone", roles::ADMIN);
     let forged = format!("{}.{}", valid.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
-    run(&app.database.operator, "select note_revocation('subject', 'load-gone', now(), 'a test')").await.unwrap();
+    run(&app.database.operator, "select palisade.record_revocation('subject', 'load-gone', now(), 'a test')")
+        .await
+        .unwrap();
     let revoked_caller = app.bearer(revoked.clone());
     eventually("the revocation is loaded", async || revoked_caller.get("/v1/me").await.status == 401).await;
 
-    let creator = app.bearer(token("creator", Role::Admin));
+    let creator = app.bearer(token("creator", roles::ADMIN));
     let body = json!({ "name": "load", "scopes": ["orders:read"], "validForDays": 30 });
     let key = creator.post("/v1/api-keys", &body).await.ok(201)["key"].as_str().unwrap().to_owned();
 
     let get = |path: &str| LoadRequest::Path(Method::GET, path.to_owned());
     let get_order = || get(&format!("/v1/orders/{}", demo::FIRST_ORDER));
     let void = LoadRequest::Path(Method::POST, format!("/v1/invoices/{MISSING_ID}/void"));
-    let foreign = sign("load-foreign", Role::Admin, &GLOBEX);
+    let foreign = sign("load-foreign", roles::ADMIN, &GLOBEX);
     let all = [
-        ("reader", Some(token("viewer", Role::Viewer)), get_order(), 200),
-        ("reader of lists", Some(token("viewer-2", Role::Viewer)), get("/v1/orders?limit=5"), 200),
-        ("buyer", Some(token("sales", Role::Sales)), LoadRequest::PlaceOrders, 201),
-        ("second buyer", Some(token("sales-2", Role::Sales)), LoadRequest::PlaceOrders, 201),
+        ("reader", Some(token("viewer", roles::VIEWER)), get_order(), 200),
+        ("reader of lists", Some(token("viewer-2", roles::VIEWER)), get("/v1/orders?limit=5"), 200),
+        ("buyer", Some(token("sales", roles::SALES)), LoadRequest::PlaceOrders, 201),
+        ("second buyer", Some(token("sales-2", roles::SALES)), LoadRequest::PlaceOrders, 201),
         ("caller of a sensitive operation", Some(valid), void, 404),
         ("caller of another tenant", Some(foreign), get_order(), 404),
-        ("buyer without permission", Some(token("viewer-3", Role::Viewer)), LoadRequest::PlaceOrders, 403),
+        ("buyer without permission", Some(token("viewer-3", roles::VIEWER)), LoadRequest::PlaceOrders, 403),
         ("forged token", Some(forged), get_order(), 401),
         ("revoked subject", Some(revoked), get_order(), 401),
         ("API key", None, get_order(), 200),
@@ -109,7 +109,7 @@ async fn wait_for_recovery(load: &Load) -> Instant {
 
 /// Calls all operations concurrently, with the OpenAPI document's examples and on missing objects.
 async fn call_all_operations(actor: &Actor, check: impl Fn(&Row, &Reply)) {
-    let document = api::document("https://login.example.com", "https://api.example.com");
+    let document = service::app().document().render(&MATRIX, "https://login.example.com", "https://api.example.com");
     let replies = join_all(MATRIX.iter().map(|row| call(actor, &document, row))).await;
     for (row, reply) in MATRIX.iter().zip(&replies) {
         check(row, reply);
@@ -148,7 +148,7 @@ async fn fail_01_closed_database_connections_give_503() {
     let database = test_database().await;
     let proxy = PgProxy::start(&database.reader).await;
     let app = TestApp::start_on(database.clone(), &[("APP_DATABASE__READER_URL", proxy.url())]).await;
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
     sales.get(&path).await.ok(200);
     proxy.set_down(true);
@@ -169,8 +169,8 @@ async fn fail_01_recovers_from_a_database_crash_under_load() {
     let fail_open = [&fail_closed[..], &[("APP_REVOCATION__ON_STALE_FEED", "serve")]].concat();
     let app = TestApp::start_on(postgres.database.clone(), &fail_closed).await;
     let open_app = TestApp::start_on(postgres.database.clone(), &fail_open).await;
-    let admin = app.user(Role::Admin);
-    let cached_admin = open_app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
+    let cached_admin = open_app.user(roles::ADMIN);
     cached_admin.get("/v1/me").await.ok(200);
     // Forged tokens are rejected without the database: the issuer's keys are cached.
     let is_affected = |name: &str| !["forged token", "liveness probe"].contains(&name);
@@ -227,7 +227,7 @@ async fn fail_01_recovers_from_an_issuer_outage_under_load() {
         claims["tenant_id"] = json!(tenant.id.to_string());
         key.sign_text(&json!({ "alg": key.alg, "typ": "at+jwt", "kid": key.id }).to_string(), &claims.to_string())
     };
-    let admin = app.bearer(sign("load-admin", Role::Admin, &ACME));
+    let admin = app.bearer(sign("load-admin", roles::ADMIN, &ACME));
     // API keys do not depend on the issuer.
     let load = Load::start(callers(&app, sign, |name| !["API key", "liveness probe"].contains(&name)).await);
     load.wait_for_calls(20).await;
@@ -270,7 +270,7 @@ async fn fail_01_recovers_from_a_quota_store_crash_under_load() {
     let url = redis.url();
     let store = [("APP_QUOTA__REDIS_URL", &*url), ("APP_QUOTA__REDIS_TIMEOUT_MS", "5000"), LONG_ACQUIRE_TIMEOUT];
     let app = TestApp::start_with(&[&UNTHROTTLED[..], &store].concat()).await;
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     // The quotas of all other classes are counted locally during the outage.
     let is_affected = |name: &str| name == "caller of a sensitive operation";
     let load = Load::start(callers(&app, token_maker(&app), is_affected).await);
@@ -308,13 +308,13 @@ async fn fail_01_recovers_from_a_vault_outage_under_load() {
     let before = start_with_vault(&vault).await;
     let timeouts = [("APP_KEYS__VAULT__TIMEOUT_MS", "4900"), LONG_ACQUIRE_TIMEOUT];
     let app = TestApp::start_on(before.database.clone(), &[&vault_only(&url)[..], &timeouts].concat()).await;
-    let globex = || app.user_of(&GLOBEX, Role::Admin, &Scope::ALL);
+    let globex = || app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let customers = |name, actor, outage_status| {
         let request = LoadRequest::Path(Method::GET, "/v1/customers".to_owned());
         Caller { name, actor, request, normal_status: 200, outage_status, may_time_out: false }
     };
     let mut load = Load::start(callers(&app, token_maker(&app), |_| false).await);
-    load.add(customers("reader with a cached data key", app.user(Role::Admin), 200));
+    load.add(customers("reader with a cached data key", app.user(roles::ADMIN), 200));
     load.wait_for_calls(20).await;
 
     let began = Instant::now();

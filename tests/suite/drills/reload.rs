@@ -10,11 +10,10 @@ use std::{
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
     crypto::{MasterKeys, WrappedDataKey},
-    domain::Clock,
+    model::Clock,
     ops::{Keys, ResealOptions},
-    settings::Settings,
     store,
 };
 use sqlx::AssertSqlSafe;
@@ -128,7 +127,7 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
         [("APP_TLS__CERTIFICATE_PATH", certificate.to_str().unwrap()), ("APP_TLS__KEY_PATH", key.to_str().unwrap())];
     let mut service = FileSecretsService::start(test_database().await, "3600000", &tls).await;
     let address = service.process.address;
-    let token = service.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL);
+    let token = service.issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let admin = |authority: &Authority| {
         Actor::over_tls(authority.client(address).build().unwrap(), address.port(), Some(token.clone()))
     };
@@ -174,7 +173,7 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
         variables.insert(format!("APP_{secret}"), service.files.read(secret));
     }
     rotate_data_keys(variables).await;
-    let wrapped = "select concat(version, ' ', wrapped_by) from data_keys order by of_tenant, version";
+    let wrapped = "select concat(version, ' ', wrapped_by) from palisade.data_keys order by of_tenant, version";
     let wrapped = query(&service.database.owner, wrapped).await;
     assert!(wrapped.contains(&"2 keyset:2".to_owned()), "{wrapped:?}");
     let shown = admin(&second).get("/v1/customers?limit=100").await.ok(200);
@@ -182,12 +181,12 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     // It finds customers that are indexed with the new index key only.
     let found = admin(&second).get("/v1/customers?email=found%40example.com").await.ok(200);
     assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
-    let used = "select distinct data_key::text from customer_keys";
+    let used = "select distinct data_key::text from palisade.row_keys";
     assert_eq!(query(&service.database.owner, used).await, ["2"]);
 }
 
 async fn rotate_data_keys(variables: BTreeMap<String, String>) {
-    let settings = Settings::from_variables(variables).unwrap();
+    let settings = service::app().read_settings(variables).unwrap();
     let rotate = Keys::Rotate { options: ResealOptions::new(Some(ACME.id.uuid())) };
     rotate.run(&settings, None, &Clock::system(), |_| {}).await.unwrap();
 }
@@ -204,12 +203,12 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
         let settings = |first: &str, more: &str| {
             let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
             variables.insert("APP_KEYS__MASTER".to_owned(), format!("{first},{more}"));
-            Settings::from_variables(variables).unwrap()
+            service::app().read_settings(variables).unwrap()
         };
         let (_, maintenance) = store::open(&settings(&current, &first), Clock::system()).unwrap();
         let mut root = superuser(&urls).await;
         let rows: Vec<(Uuid, i32, String, Vec<u8>)> =
-            sqlx::query_as("select of_tenant, version, wrapped_by, wrapped from data_keys")
+            sqlx::query_as("select of_tenant, version, wrapped_by, wrapped from palisade.data_keys")
                 .fetch_all(&mut root)
                 .await
                 .unwrap();
@@ -218,7 +217,7 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
             let master = MasterKeys::new(&settings(key, &first).keys.master).unwrap();
             let old = WrappedDataKey { version, wrapped_by, wrapped };
             let new = master.rewrap("keyset:2", tenant, &old).await.unwrap().unwrap();
-            sqlx::query("update data_keys set wrapped_by = $2, wrapped = $3 where of_tenant = $1")
+            sqlx::query("update palisade.data_keys set wrapped_by = $2, wrapped = $3 where of_tenant = $1")
                 .bind(tenant)
                 .bind(new.wrapped_by)
                 .bind(new.wrapped)
@@ -256,7 +255,7 @@ async fn secret_04_reload_changes_passwords_but_no_other_part_of_a_url() {
     for (secret, text, expected) in [
         ("DATABASE__READER_URL", other_database.reader.expose_secret(), "database name or a parameter"),
         ("DATABASE__WRITER_URL", owner.expose_secret(), "login app_owner has rights"),
-        ("DATABASE__WRITER_URL", &other_reader, "has rights that deploy/rights.txt does not list"),
+        ("DATABASE__WRITER_URL", &other_reader, "has rights that rights.txt does not list"),
         ("DATABASE__KEYS_URL", operator.expose_secret(), "app_operator"),
         ("DATABASE__AUTHN_URL", &broken, ""),
         ("SECRETS__MAC_KEY", &mac_key[2..], "needs a restart"),

@@ -98,13 +98,13 @@ impl Incident {
     /// A file with the `audit_sealed` events of the log, once all of the journal is sealed.
     async fn anchors(&self) -> PathBuf {
         eventually("all is sealed", async || {
-            let unsealed = "select count(*)::text from audit_journal
-                            where position > (select coalesce(max(upto), 0) from audit_seals)";
+            let unsealed = "select count(*)::text from palisade.audit_journal
+                            where position > (select coalesce(max(upto), 0) from palisade.audit_seals)";
             query(&self.database.owner, unsealed).await == ["0"]
         })
         .await;
         let seals = "select jsonb_build_object('target', 'security', 'event', 'audit_sealed', 'number', number,
-                                               'digest', encode(digest, 'hex'))::text from audit_seals";
+                                               'digest', encode(digest, 'hex'))::text from palisade.audit_seals";
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("anchors-{}", uuid::Uuid::now_v7()));
         std::fs::write(&file, query(&self.database.owner, seals).await.join("\n")).unwrap();
         file
@@ -218,7 +218,7 @@ async fn log_08_runbook_stolen_database_dump() {
         let person = json!({ "name": format!("Person {n}"), "email": format!("person-{n}@example.com") });
         paths.push(format!("/v1/customers/{}", id(&alice[0].post("/v1/customers", &person).await.ok(201))));
     }
-    let used = "select string_agg(distinct data_key::text, ',') from customer_keys";
+    let used = "select string_agg(distinct data_key::text, ',') from palisade.row_keys";
     let before = query(&incident.database.owner, used).await;
     let anchors = incident.anchors().await;
     incident.run(page, 0, &[("ANCHORS", anchors.to_str().unwrap())]);

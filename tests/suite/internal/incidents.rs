@@ -4,19 +4,11 @@
 use http::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::{
-    authz::{
-        matrix::{MATRIX, Method as MatrixMethod},
-        policy::Role,
-    },
-    db,
-    dev::database::Urls,
-    settings::Settings,
-};
+use service::{access::roles, authz::Method as MatrixMethod, db, dev::database::Urls};
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, TestApp, eventually,
+    ACME, Actor, MATRIX, TestApp, eventually,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
     query, superuser, test_database,
 };
@@ -48,7 +40,7 @@ async fn run_command(actor: &Actor, command: Value) -> String {
 
 /// Subject, client, action and reason of the events of operators, oldest first.
 async fn operator_events(database: &Urls) -> Vec<String> {
-    let events = "select concat_ws(' ', subject, client, action, reason) from audit_events
+    let events = "select concat_ws(' ', subject, client, action, reason) from palisade.audit_events
                 where subject like 'operator:%' order by at, id";
     query(&database.backup, events).await
 }
@@ -57,7 +49,7 @@ async fn operator_events(database: &Urls) -> Vec<String> {
 async fn log_08_service_runs_incident_commands_and_the_trail_names_it() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
-    let sales = setup.app.user(Role::Sales);
+    let sales = setup.app.user(roles::SALES);
     let me = sales.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
     let read =
         json!({ "command": "throttle", "target": "everyone", "limit": "read", "perMinute": 70, "reason": "a test" });
@@ -81,14 +73,14 @@ async fn log_08_service_runs_incident_commands_and_the_trail_names_it() {
     let unknown_tenant = json!({ "command": "rotate", "tenant": Uuid::now_v7().to_string(), "reason": "a test" });
     assert_eq!(oncall.post("/incidents", &unknown_tenant).await.problem(400), "invalid_input");
     let rotate = json!({ "command": "rotate", "reason": "a test" });
-    let newest = "select max(version)::text from data_keys";
+    let newest = "select max(version)::text from palisade.data_keys";
     let before = query(&database.owner, newest).await;
     oncall.post("/incidents", &rotate).await.ok(202);
     assert_eq!(oncall.post("/incidents", &rotate).await.problem(409), "conflict");
     eventually("there are new keys", async || query(&database.owner, newest).await != before).await;
     let events = operator_events(&database).await;
     let expected = [
-        "measure_ordered a test",
+        "override_set a test",
         "quota_set x",
         "credentials_revoked a test",
         "credentials_revoked a test",
@@ -102,7 +94,7 @@ async fn log_08_service_runs_incident_commands_and_the_trail_names_it() {
 async fn log_08_read_only_mode_stops_every_change() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
-    let admin = setup.app.user(Role::Admin);
+    let admin = setup.app.user(roles::ADMIN);
     let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
     assert!(run_command(&oncall, read_only).await.starts_with("read-only mode until "));
     let is_stopped = async |row: &service::authz::matrix::Row| {
@@ -113,13 +105,13 @@ async fn log_08_read_only_mode_stops_every_change() {
     };
     let put = MATRIX.iter().find(|row| row.operation == "putProduct").unwrap();
     eventually("read-only", async || is_stopped(put).await).await;
-    for row in &MATRIX {
+    for row in MATRIX.iter() {
         // An export changes nothing, and revoking an API key must stay possible in an incident.
         let changes = row.method != MatrixMethod::Get && !["createExport", "revokeApiKey"].contains(&row.operation);
         assert_eq!(is_stopped(row).await, changes, "{}", row.operation);
     }
     // Callers without the right still get 403.
-    let viewer = setup.app.user(Role::Viewer);
+    let viewer = setup.app.user(roles::VIEWER);
     assert_eq!(viewer.post("/v1/orders", &json!({})).await.problem(403), "forbidden");
     // Turned off by command, before it expires.
     run_command(&oncall, json!({ "command": "read-only", "on": false, "reason": "over" })).await;
@@ -134,7 +126,7 @@ async fn log_08_callers_without_the_right_and_invalid_commands_are_rejected() {
     let reply = setup.job().post("/incidents", &command).await;
     assert_eq!(reply.problem(403), "forbidden");
     assert_eq!((&*reply.events()[0]["event"], &*reply.events()[0]["operation"]), ("authz_fail", "handleIncident"));
-    setup.app.user(Role::Admin).post("/incidents", &command).await.problem(404);
+    setup.app.user(roles::ADMIN).post("/incidents", &command).await.problem(404);
     let certificate = setup.authority.sign_for([uri(ONCALL)]);
     setup.client(&certificate, Some(setup.app.forge().token())).post("/incidents", &command).await.problem(401);
     setup.service([uri(JOB), uri(ONCALL)]).post("/incidents", &command).await.problem(401);
@@ -182,7 +174,7 @@ async fn log_08_callers_without_the_right_and_invalid_commands_are_rejected() {
     assert_eq!(oncall.post_raw("/incidents", "application/json", twice).await.problem(400), "malformed_request");
     assert_eq!(oncall.post_raw("/incidents", "text/plain", twice).await.problem(415), "unsupported_media_type");
     assert_eq!(operator_events(&database).await, [""; 0]);
-    assert_eq!(query(&database.owner, "select kind from measures").await, [""; 0]);
+    assert_eq!(query(&database.owner, "select kind from palisade.overrides").await, [""; 0]);
 }
 
 /// Incident handling and monitoring survive a block of all addresses and of all credentials.
@@ -191,7 +183,7 @@ async fn log_08_blocking_everyone_does_not_block_incident_handling() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
     let prometheus = setup.service([dns(PROMETHEUS)]);
-    let sales = setup.app.user(Role::Sales);
+    let sales = setup.app.user(roles::SALES);
     let network = "127.0.0.0/8";
     let block =
         json!({ "command": "throttle", "target": network, "limit": "address", "perMinute": 0, "reason": "a test" });
@@ -221,7 +213,7 @@ async fn log_08_blocking_everyone_does_not_block_incident_handling() {
 #[tokio::test]
 async fn log_08_network_override_limits_each_address() {
     let (setup, _database) = start_with(&[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
-    let sales = setup.app.user(Role::Sales);
+    let sales = setup.app.user(roles::SALES);
     let from =
         async |address: &str| sales.send(sales.request(Method::GET, "/v1/me").header("x-forwarded-for", address)).await;
     from("203.0.113.1").await.ok(200);
@@ -248,7 +240,7 @@ async fn log_08_network_override_limits_each_address() {
 async fn log_08_the_limit_of_network_overrides_refuses_new_networks_only() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
-    let many = "insert into measures (kind, target, per_minute, reason, noted_by, noted_at, expires_at)
+    let many = "insert into palisade.overrides (kind, target, per_minute, reason, recorded_by, recorded_at, expires_at)
                 select 'address', format('10.%s.%s.0/24', n / 250, n % 250), 0, 'a test', 'a test', now(), now() + '1 hour'
                 from generate_series(0, 999) n";
     sqlx::raw_sql(many).execute(&mut superuser(&database).await).await.unwrap();
@@ -266,7 +258,7 @@ async fn log_08_the_limit_of_network_overrides_refuses_new_networks_only() {
     assert!(is_refused().await);
     run_command(&oncall, throttle("10.0.2.0/24", "address", 0, 0)).await;
     run_command(&oncall, new.clone()).await;
-    let in_force = "select count(*)::text from measures where kind = 'address' and expires_at > now()";
+    let in_force = "select count(*)::text from palisade.overrides where kind = 'address' and expires_at > now()";
     assert_eq!(query(&database.owner, in_force).await, ["1000"]);
 }
 
@@ -286,7 +278,7 @@ async fn log_08_incidents_login_with_other_rights_is_rejected() {
         variables.extend(oncall.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables.insert("APP_DATABASE__INCIDENTS_URL".to_owned(), url.to_owned());
         variables.retain(|_, value| !value.is_empty());
-        Settings::from_variables(variables)
+        service::app().read_settings(variables)
     };
     assert!(with("").unwrap_err().to_string().contains("APP_DATABASE__INCIDENTS_URL"));
     let writer = with(database.writer.expose_secret()).unwrap_err().to_string();

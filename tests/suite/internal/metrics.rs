@@ -2,7 +2,7 @@
 //! database, and one rate limit per service (RATE-06).
 
 use http::Method;
-use service::authz::policy::Role;
+use service::access::roles;
 
 use crate::support::{
     PgProxy, eventually,
@@ -42,7 +42,7 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
     let body = prometheus.request(Method::GET, "/metrics").body("a body");
     assert_eq!(prometheus.send(body).await.problem(400), "malformed_request");
     setup.app.anonymous().get("/metrics").await.problem(404);
-    setup.app.user(Role::Admin).get("/metrics").await.problem(404);
+    setup.app.user(roles::ADMIN).get("/metrics").await.problem(404);
     let reply = prometheus.send(prometheus.request(Method::POST, "/metrics")).await;
     assert_eq!((reply.problem(405), reply.header("allow")), ("method_not_allowed", Some("GET, HEAD")));
     prometheus.get("/metrics/").await.problem(404);

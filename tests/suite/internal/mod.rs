@@ -11,7 +11,6 @@ use http::Method;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use reqwest::Identity;
 use serde_json::json;
-use service::settings::Settings;
 
 use crate::support::{
     ACME, Actor, Authority, TestApp, eventually, incident,
@@ -140,7 +139,7 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
     let faults = |variables: &[(&str, &str)]| {
         let mut all = TestApp::variables(&database, "http://127.0.0.1:9");
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Settings::from_variables(all).err().map(|faults| faults.to_string()).unwrap_or_default()
+        service::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
     let complete = [
         ("APP_INTERNAL__LISTEN", "0.0.0.0:8443"),
@@ -161,7 +160,7 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
         ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", "dns:*.example", "CERTIFICATE_NAME"),
         ("APP_INTERNAL__SERVICES__JOB__RIGHTS", "everything", "RIGHTS"),
         ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:read", "TENANT"),
-        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:everything", "SCOPES"),
+        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:everything", "SCOPES: unknown scope"),
         ("APP_INTERNAL__SERVICES__OTHER__CERTIFICATE_NAME", JOB, "SERVICES"),
         ("APP_INTERNAL__SERVICES__JOB__COLOUR", "red", "COLOUR"),
     ] {

@@ -11,7 +11,7 @@ use std::{path::Path, sync::OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use service::{authz::matrix::Scope, dev::issuer::SigningKey};
+use service::{access::scopes, dev::issuer::SigningKey};
 
 use crate::support::{
     ACME, TestApp, UNTHROTTLED,
@@ -255,7 +255,7 @@ async fn interop_refresh_token_reuse_ends_the_family() {
 #[test]
 fn keycloak_realm_matches_the_service() {
     let realm: Value = serde_json::from_str(include_str!("../../interop/keycloak-realm.json")).unwrap();
-    let scopes: Vec<Value> = Scope::ALL.into_iter().map(|scope| json!(scope.as_str())).collect();
+    let scopes: Vec<Value> = scopes::ALL.into_iter().map(|scope| json!(scope.as_str())).collect();
     let offered: Vec<Value> = realm["clientScopes"].as_array().unwrap().iter().map(|s| s["name"].clone()).collect();
     let job = &realm["clients"][0];
     assert_eq!((&offered, &job["optionalClientScopes"]), (&scopes, &json!(scopes)));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use service::authz::matrix::Scope;
+use service::{access::scopes, authz::Scope};
 use uuid::Uuid;
 
 use super::client::{REDIRECT_URI, text};
@@ -37,7 +37,7 @@ impl Provider {
         let secret = Uuid::now_v7().to_string();
         let configuration = json!({
             "audience": "api://under-test",
-            "scopes": Scope::ALL.map(Scope::as_str),
+            "scopes": scopes::ALL.map(Scope::as_str),
             "tenant": ACME.id.to_string(),
             "algorithms": algorithms,
             "secret": secret,

@@ -37,7 +37,7 @@ pub fn with_checksum(text: &str) -> String {
 /// Adds a revocation as the operator's login.
 pub async fn add_revocation(database: &Urls, kind: &str, value: &str) {
     let mut operator = sqlx::PgConnection::connect(database.operator.expose_secret()).await.unwrap();
-    let add = "select note_revocation($1, $2, now(), 'a test')";
+    let add = "select palisade.record_revocation($1, $2, now(), 'a test')";
     sqlx::query(add).bind(kind).bind(value).execute(&mut operator).await.unwrap();
     sqlx::query("select pg_notify('revocations', '')").execute(&mut operator).await.unwrap();
 }

@@ -9,25 +9,25 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::OnceLock};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use service::{
+    access::{ACCESS, roles, scopes},
     app,
-    authz::{matrix::Scope, policy::Role},
+    authz::{Role, Scope},
     dev::{
         database::Urls,
-        demo::{self, Person, Tenant},
         issuer::{DevIssuer, SERVICE_CLIENT},
+        people::{Person, TENANTS, Tenant, people},
     },
-    domain::Clock,
     http::ServedRoute,
-    settings::Settings,
+    model::Clock,
 };
 use tokio::net::TcpListener;
 
 use super::{Actor, Authority, Credential, Forge, events, eventually, postgres};
 
 /// The demo tenants. Each has products and its own orders.
-pub const ACME: Tenant = demo::TENANTS[0];
+pub const ACME: Tenant = TENANTS[0];
 /// The second demo tenant.
-pub const GLOBEX: Tenant = demo::TENANTS[1];
+pub const GLOBEX: Tenant = TENANTS[1];
 
 /// Settings without rate limits per address and without the failure limiter: all tests share one
 /// address and cause many failures.
@@ -108,9 +108,9 @@ impl TestApp {
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
         let pepper = all["APP_SECRETS__PEPPER"].clone();
-        let settings = Settings::from_variables(all).unwrap();
+        let settings = app().read_settings(all).unwrap();
         // Displays the error as the service does: its message says what to repair.
-        let app = Box::pin(app::start(settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
+        let app = Box::pin(app::start(&app(), settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
         let address = app.address();
         let internal = app.internal_address();
         let served = app.served().to_vec();
@@ -174,7 +174,7 @@ impl TestApp {
     pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
         let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
         let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
-        let admin = self.user(Role::Admin);
+        let admin = self.user(roles::ADMIN);
         admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
     }
 
@@ -185,7 +185,7 @@ impl TestApp {
 
     /// A person of Acme with this role and every scope.
     pub fn user(&self, role: Role) -> Actor {
-        self.user_of(&ACME, role, &Scope::ALL)
+        self.user_of(&ACME, role, &scopes::ALL)
     }
 
     /// A person of any tenant, with any role and scopes.
@@ -206,11 +206,10 @@ pub fn keyset(version: u16) -> String {
 
 /// The demo person with this tenant and role.
 pub fn person(tenant: &Tenant, role: Role) -> Person {
-    let mut people = demo::people().into_iter();
-    people.find(|person| person.tenant == tenant.id && person.role == role).unwrap()
+    people(ACCESS.rights.roles).into_iter().find(|person| person.tenant == tenant.id && person.role == role).unwrap()
 }
 
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    DevIssuer::start(listener, AUDIENCE, demo::people(), ACME.id, clock).unwrap()
+    DevIssuer::start(listener, AUDIENCE, ACCESS.rights, clock).unwrap()
 }

@@ -13,9 +13,9 @@ use super::{binary, eventually, query, superuser};
 pub const SEAL_OFTEN: (&str, &str) = ("APP_AUDIT__SEAL_INTERVAL_MS", "20");
 
 const TRIGGERS_OFF: &str = "
-    alter table audit_events disable trigger all;
-    alter table audit_journal disable trigger all;
-    alter table audit_seals disable trigger all;";
+    alter table palisade.audit_events disable trigger all;
+    alter table palisade.audit_journal disable trigger all;
+    alter table palisade.audit_seals disable trigger all;";
 
 /// Runs `audit verify`: its findings, and its last output.
 pub fn verify(urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, String) {
@@ -40,8 +40,8 @@ pub fn verify(urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, 
 pub async fn seal_progress(urls: &Urls) -> (i64, i64) {
     let number = async |sql: &str| query(&urls.owner, sql).await[0].parse::<i64>().unwrap();
     (
-        number("select coalesce(max(upto), 0)::text from audit_seals").await,
-        number("select coalesce(max(position), 0)::text from audit_journal").await,
+        number("select coalesce(max(upto), 0)::text from palisade.audit_seals").await,
+        number("select coalesce(max(position), 0)::text from palisade.audit_journal").await,
     )
 }
 

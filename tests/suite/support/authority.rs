@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
 use chrono::TimeDelta;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use reqwest::Client;
-use service::domain::Clock;
+use service::model::Clock;
 
 /// A certificate authority with a self-signed root.
 pub struct Authority {

@@ -4,8 +4,8 @@
 use http::Method;
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    dev::demo::Tenant,
+    access::{roles, scopes},
+    dev::people::Tenant,
 };
 use uuid::Uuid;
 
@@ -19,11 +19,11 @@ pub struct BillingFixture {
 impl BillingFixture {
     /// Of the tenant Acme.
     pub fn new(app: &TestApp) -> Self {
-        Self { admin: app.user(Role::Admin) }
+        Self { admin: app.user(roles::ADMIN) }
     }
 
     pub fn for_tenant(app: &TestApp, tenant: &Tenant) -> Self {
-        Self { admin: app.user_of(tenant, Role::Admin, &Scope::ALL) }
+        Self { admin: app.user_of(tenant, roles::ADMIN, &scopes::ALL) }
     }
 
     /// Creates an object in the state that the operations of this path need; its identifier.

@@ -8,9 +8,9 @@ use std::{
 };
 
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
     dev::{database::Urls, issuer::DevIssuer},
-    domain::Clock,
+    model::Clock,
 };
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ impl FileSecretsService {
     }
 
     pub fn admin(&self) -> Actor {
-        Actor::new(self.process.address, Some(self.issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL)))
+        Actor::new(self.process.address, Some(self.issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)))
     }
 
     /// Waits for the event that the settings as a whole were rejected; returns the reason.

@@ -8,14 +8,7 @@ use std::collections::BTreeMap;
 
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::{
-    app,
-    authz::policy::Role,
-    domain::Clock,
-    ops::Keys,
-    settings::{LoginSettings, Settings},
-    store::SEALED_COLUMNS,
-};
+use service::{access::roles, app, model::Clock, ops::Keys, settings::LoginSettings, store::customers::SEALED_COLUMNS};
 
 use super::{ACME, TestApp, UNTHROTTLED, Vault, binary, query, vault::TOKEN};
 
@@ -25,7 +18,7 @@ pub const SHORT_TIMEOUTS: [(&str, &str); 2] =
 
 /// The expressions by which [`customers_by_key`] can count.
 pub const DATA_KEY: &str = "k.data_key";
-pub const INDEX_KEY: &str = "get_byte(c.email_index, 1)";
+pub const INDEX_KEY: &str = "k.index_key";
 
 /// Counts the customers of Acme that are in a blind index.
 pub const COUNT_INDEXED: &str =
@@ -42,7 +35,7 @@ pub fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, St
 
 /// Runs a command in this process, as `main` does; returns its output lines, or its error.
 pub async fn run_keys(app: &TestApp, command: Keys, changes: &[(&str, &str)]) -> Result<Vec<String>, String> {
-    let settings = Settings::from_variables(variables(app, changes)).unwrap();
+    let settings = service::app().read_settings(variables(app, changes)).unwrap();
     let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
     let mut lines = Vec::new();
     let result = command.run(&settings, Some(&operator), &Clock::system(), |line| lines.push(line)).await;
@@ -74,8 +67,8 @@ pub async fn run_keys_binary_with(
 /// Starts a replica on the database of this app with these changes, and drops it; returns the error
 /// if startup fails.
 pub async fn try_start(app: &TestApp, changes: &[(&str, &str)]) -> Result<(), String> {
-    let settings = Settings::from_variables(variables(app, changes)).unwrap();
-    let started = Box::pin(app::start(settings, Clock::system())).await;
+    let settings = service::app().read_settings(variables(app, changes)).unwrap();
+    let started = Box::pin(app::start(&service::app(), settings, Clock::system())).await;
     started.map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -94,7 +87,7 @@ pub fn customer(n: usize) -> Value {
 
 /// Adds the customers 0 to `count` - 1 to Acme; returns their paths.
 pub async fn add_customers(app: &TestApp, count: usize) -> Vec<String> {
-    let sales = app.user(Role::Sales);
+    let sales = app.user(roles::SALES);
     let mut paths = Vec::new();
     for n in 0..count {
         let created = sales.post("/v1/customers", &customer(n)).await.ok(201);
@@ -105,7 +98,7 @@ pub async fn add_customers(app: &TestApp, count: usize) -> Vec<String> {
 
 /// Asserts that each of the added customers can be read, and found by both indexes.
 pub async fn assert_customers_readable(app: &TestApp, paths: &[String]) {
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     for (n, path) in paths.iter().enumerate() {
         let read = admin.get(path).await.ok(200);
         let written = customer(n);
@@ -127,7 +120,7 @@ pub async fn assert_customers_readable(app: &TestApp, paths: &[String]) {
 /// The number of Acme's customers by the version of a key, each as `version: customers`.
 pub async fn customers_by_key(app: &TestApp, version: &str) -> Vec<String> {
     let counts = format!(
-        "select concat({version}, ': ', count(*)) from customer_keys k join customers c on c.id = k.customer_id
+        "select concat({version}, ': ', count(*)) from palisade.row_keys k join customers c on c.id = k.row_id
          group by {version} order by {version}"
     );
     query(&app.database.owner, &counts).await
@@ -137,30 +130,37 @@ pub async fn customers_by_key(app: &TestApp, version: &str) -> Vec<String> {
 pub fn save_customer(schema: &str, id: &str) -> String {
     format!(
         "create schema {schema}; create table {schema}.customers as select * from customers where id = '{id}';
-         create table {schema}.keys as select * from customer_keys where customer_id = '{id}';
-         create table {schema}.data_keys as select * from data_keys"
+         create table {schema}.keys as select * from palisade.row_keys where row_id = '{id}';
+         create table {schema}.data_keys as select * from palisade.data_keys"
     )
 }
 
 /// SQL that restores what [`save_customer`] has saved in this schema.
 pub fn restore_customer(schema: &str) -> String {
     format!(
-        "insert into data_keys select * from {schema}.data_keys on conflict do nothing;
-         update customer_keys k set data_key = s.data_key, wrapped = s.wrapped from {schema}.keys s
-         where k.customer_id = s.customer_id;
+        "insert into palisade.data_keys select * from {schema}.data_keys on conflict do nothing;
+         update palisade.row_keys k set data_key = s.data_key, wrapped = s.wrapped, index_key = s.index_key
+         from {schema}.keys s
+         where k.row_id = s.row_id;
          update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address,
                                 bank_account = s.bank_account
          from {schema}.customers s where c.id = s.id"
     )
 }
 
-/// SQL that stores this number of copies of one of Acme's customers, without row keys: their sealed
+/// SQL that stores this number of copies of one of Acme's customers and of its row key. Their sealed
 /// fields cannot be decrypted.
 pub fn copy_customers(count: usize) -> String {
     format!(
-        "insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
-         select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
-         from (select * from customers where tenant_id = '{}' limit 1) c, generate_series(1, {count})",
+        "with copies as (
+             insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
+             select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
+             from (select * from customers where tenant_id = '{}' limit 1) c, generate_series(1, {count})
+             returning tenant_id, id
+         )
+         insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
+         select c.tenant_id, k.sealed_table, c.id, k.data_key, k.wrapped, k.index_key
+         from copies c, lateral (select * from palisade.row_keys k where k.tenant_id = c.tenant_id limit 1) k",
         ACME.id
     )
 }
@@ -193,5 +193,5 @@ pub fn vault_key(version: u32) -> String {
 
 /// The names of the master keys that wrap data keys.
 pub async fn wrapping_keys(app: &TestApp) -> Vec<String> {
-    query(&app.database.owner, "select distinct wrapped_by from data_keys order by 1").await
+    query(&app.database.owner, "select distinct wrapped_by from palisade.data_keys order by 1").await
 }

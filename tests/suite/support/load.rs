@@ -245,7 +245,8 @@ impl CallLog {
         let (keys, orders): (BTreeSet<String>, BTreeSet<String>) = placed.unzip();
         assert!(!orders.is_empty() && keys.len() == orders.len(), "two keys were answered with the same order");
         let stored_orders = query(&database.owner, "select id::text from orders where created_by like 'load-%'").await;
-        let stored_keys = query(&database.owner, "select key from idempotency_keys where subject like 'load-%'").await;
+        let stored_keys =
+            query(&database.owner, "select key from palisade.idempotency_keys where subject like 'load-%'").await;
         for (what, acknowledged, stored) in [("order", orders, stored_orders), ("key", keys, stored_keys)] {
             let found: BTreeSet<String> = stored.iter().cloned().collect();
             let lost: Vec<&String> = acknowledged.difference(&found).collect();

@@ -11,7 +11,7 @@ use std::sync::{
 use http::{StatusCode, header};
 use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, web::Data};
 use serde_json::{Value, json};
-use service::authz::matrix::Scope;
+use service::{access::scopes, authz::Scope};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
@@ -106,7 +106,7 @@ impl MisbehavingIssuer {
 
     /// The claims of a valid token of an administrator of Acme.
     pub fn claims(&self, now: i64) -> Value {
-        let scopes = Scope::ALL.map(Scope::as_str).join(" ");
+        let scopes = scopes::ALL.map(Scope::as_str).join(" ");
         json!({
             "iss": self.url, "aud": AUDIENCE, "sub": "somebody", "client_id": "some-client",
             "iat": now, "exp": now + 600, "jti": uuid::Uuid::now_v7().to_string(),

@@ -55,7 +55,7 @@ pub use keys::TestKey;
 pub use load::{Caller, Load, LoadRequest, OutageTimes};
 pub use logins::Logins;
 pub use misbehaving_issuer::MisbehavingIssuer;
-pub use operation::Operation;
+pub use operation::{MATRIX, Operation};
 pub use optional_tool::OptionalTool;
 pub use pg_proxy::PgProxy;
 pub use postgres::{empty_database, programs, test_database};

@@ -1,15 +1,20 @@
 //! The operations of the OpenAPI document, as tests call them: with the document's example as the
 //! body, on an object of a fixture.
 
+use std::sync::LazyLock;
+
 use http::Method;
 use serde_json::Value;
 use service::{
-    api,
-    authz::matrix::{self, Scope},
+    access::ACCESS,
+    authz::{Matrix, Scope},
 };
 use uuid::Uuid;
 
 use super::{Actor, BillingFixture, Reply};
+
+/// The route matrix of the service.
+pub static MATRIX: LazyLock<Matrix> = LazyLock::new(|| Matrix::new(&ACCESS).unwrap());
 
 /// An operation of the OpenAPI document.
 #[derive(Clone, Debug)]
@@ -26,7 +31,8 @@ pub struct Operation {
 impl Operation {
     /// Every operation, sorted by path and method.
     pub fn all() -> Vec<Self> {
-        let document = api::document("https://login.example.com", "https://api.example.com");
+        let document =
+            service::app().document().render(&MATRIX, "https://login.example.com", "https://api.example.com");
         let mut all = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             let methods = methods.as_object().unwrap().iter();
@@ -45,7 +51,7 @@ impl Operation {
 
     fn parse(document: &Value, method: &str, path: &str, operation: &Value) -> Self {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-        let row = matrix::find(&method, path).unwrap();
+        let row = MATRIX.find(&method, path).unwrap();
         let mut parameters = operation["parameters"].as_array().into_iter().flatten();
         let schema = &operation["requestBody"]["content"]["application/json; charset=utf-8"]["schema"]["$ref"];
         let example = schema.as_str().map(|schema| {

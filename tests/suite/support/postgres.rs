@@ -17,12 +17,13 @@ use std::{
 
 use secrecy::ExposeSecret;
 use service::{
+    demo,
     dev::{
+        self,
         database::{Cluster, Urls},
-        demo,
-        postgres::{Binaries, Durability, ExistingData, Server},
+        postgres::{Binaries, Data, Server},
     },
-    domain::Clock,
+    model::Clock,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testcontainers::{
@@ -67,12 +68,12 @@ static PROVIDER: OnceLock<Provider> = OnceLock::new();
 
 /// A database with the schema and the demo data, for one test; dropped when the test ends.
 pub async fn test_database() -> Urls {
-    provider().cluster.clone_database(&template_name(), &new_name()).await.unwrap()
+    provider().cluster.create(&new_name(), Some(&template_name())).await.unwrap()
 }
 
 /// A database without a schema, for one test.
 pub async fn empty_database() -> Urls {
-    provider().cluster.create_empty(&new_name()).await.unwrap()
+    provider().cluster.create(&new_name(), None).await.unwrap()
 }
 
 /// A name for a database, which is dropped when the thread of this test ends.
@@ -154,7 +155,7 @@ async fn start() -> Provider {
 async fn prepare(cluster: &Cluster) {
     let urls = cluster.provision(&template_name()).await.unwrap();
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
-    demo::seed(&mut owner, &urls).await.unwrap();
+    dev::seed(&demo::DEMO, &mut owner, &urls).await.unwrap();
     owner.close().await.unwrap();
     let mut admin = cluster.connect().await.unwrap();
     // Databases first: a role may still have rights in one.
@@ -175,9 +176,11 @@ async fn prepare(cluster: &Cluster) {
 /// The template's name. It contains a digest of the migrations and demo data, so that a changed
 /// schema gets a new template.
 fn template_name() -> String {
-    let migrations = sqlx::migrate!();
-    let mut text: Vec<u8> = migrations.iter().flat_map(|m| m.checksum.to_vec()).collect();
-    text.extend_from_slice(include_bytes!("../../../src/dev/demo.sql"));
+    let kernel = sqlx::migrate!("crates/palisade/migrations/core");
+    let api_keys = sqlx::migrate!("crates/palisade/migrations/api_keys");
+    let all = [kernel, api_keys, sqlx::migrate!()];
+    let mut text: Vec<u8> = all.iter().flat_map(|m| m.iter()).flat_map(|m| m.checksum.to_vec()).collect();
+    text.extend_from_slice(include_bytes!("../../../src/demo/demo.sql"));
     let digest = service::crypto::hex(&service::crypto::sha256(&text));
     format!("{TEMPLATE}_{digest:.12}")
 }
@@ -191,7 +194,7 @@ async fn start_private() -> Provider {
     let folder = memory_folder(&folder).unwrap_or(folder);
     // Initialising a server takes a second; dropping an earlier run's databases takes half a
     // minute.
-    let server = Server::start(&folder, &binaries, Durability::Disposable, ExistingData::Delete).await.unwrap();
+    let server = Server::start(&folder, &binaries, Data::Disposable).await.unwrap();
     announce(&format!("a private PostgreSQL from {}", binaries.folder().display()));
     let cluster = Cluster::new(server.url()).unwrap();
     cluster.lower_superuser_iterations().await.unwrap();

@@ -11,10 +11,13 @@ use std::{
 };
 
 use secrecy::ExposeSecret as _;
-use service::dev::{
-    database::{Cluster, Urls},
+use service::{
     demo,
-    postgres::{Binaries, Durability, ExistingData, Server},
+    dev::{
+        self,
+        database::{Cluster, Urls},
+        postgres::{Binaries, Data, Server},
+    },
 };
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
@@ -47,11 +50,11 @@ impl RestartablePostgres {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), |_| {}).await.unwrap();
         let folder = target.join(format!("own-postgres-{}", Uuid::now_v7()));
-        let server = Server::start(&folder, &binaries, Durability::Durable, ExistingData::Keep).await.unwrap();
+        let server = Server::start(&folder, &binaries, Data::Kept).await.unwrap();
         let cluster = Cluster::new(server.url()).unwrap();
         let database = cluster.provision("own").await.unwrap();
         let mut owner = PgConnection::connect(database.owner.expose_secret()).await.unwrap();
-        demo::seed(&mut owner, &database).await.unwrap();
+        dev::seed(&demo::DEMO, &mut owner, &database).await.unwrap();
         owner.close().await.unwrap();
         let mut admin = cluster.connect().await.unwrap();
         let data_directory = "select current_setting('data_directory')";

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use service::{
-    authz::{matrix::Scope, policy::Role},
+    access::{roles, scopes},
     dev::issuer::{DevIssuer, SigningKey},
 };
 
@@ -17,7 +17,7 @@ pub struct Forge<'a> {
 
 impl<'a> Forge<'a> {
     pub fn new(issuer: &'a DevIssuer) -> Self {
-        let claims = issuer.claims(&person(&ACME, Role::Admin), &Scope::ALL);
+        let claims = issuer.claims(&person(&ACME, roles::ADMIN), &scopes::ALL);
         Self { key: issuer.key(), claims }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 
 use crate::support::{
     ACME, PgProxy, TestApp, UNTHROTTLED,
@@ -19,7 +19,7 @@ use crate::support::{
 async fn authn_12_cached_api_key_expires() {
     let app = TestApp::start().await;
     let body = json!({ "name": "short", "scopes": ["orders:read"], "validForDays": 1 });
-    let created = app.user(Role::Admin).post("/v1/api-keys", &body).await.ok(201);
+    let created = app.user(roles::ADMIN).post("/v1/api-keys", &body).await.ok(201);
     let program = app.api_key(key_text(&created));
     app.clock.advance(Duration::from_secs(24 * 3_600 - 20));
     program.get("/v1/orders").await.ok(200);
@@ -34,14 +34,14 @@ async fn authn_12_deleted_api_key_is_rejected_on_every_replica() {
     let database = test_database().await;
     let first = TestApp::start_on(database.clone(), &[]).await;
     // Replicas share the pepper.
-    let created = first.new_api_key(&[Scope::OrdersRead]).await;
+    let created = first.new_api_key(&[scopes::ORDERS_READ]).await;
     let second = TestApp::start_on(database, &[("APP_SECRETS__PEPPER", first.pepper.as_str())]).await;
     let at_first = first.api_key(key_text(&created));
     let at_second = second.api_key(key_text(&created));
     for program in [&at_first, &at_second] {
         program.get("/v1/orders").await.ok(200);
     }
-    let admin = first.user(Role::Admin);
+    let admin = first.user(roles::ADMIN);
     assert_eq!(delete(&admin, &key_path(&created)).await.status, 204);
     let reply = at_first.get("/v1/orders").await;
     assert_rejected(&reply, "at once");
@@ -51,9 +51,9 @@ async fn authn_12_deleted_api_key_is_rejected_on_every_replica() {
     let listed = admin.get("/v1/api-keys").await.ok(200);
     assert_eq!(delete(&admin, &key_path(&created)).await.status, 204);
     assert_eq!(admin.get("/v1/api-keys").await.ok(200), listed);
-    let clear = format!("set local app.tenant_id = '{}'; update api_keys set revoked_at = null", ACME.id);
+    let clear = format!("set local app.tenant_id = '{}'; update palisade.api_keys set revoked_at = null", ACME.id);
     let error = run(&first.database.writer, &clear).await.unwrap_err().to_string();
-    assert!(error.contains("does not come back"), "{error}");
+    assert!(error.contains("cannot be extended or restored"), "{error}");
     let rotate = json!({ "validForDays": 1 });
     assert_eq!(admin.post(&format!("{}/rotate", key_path(&created)), &rotate).await.problem(409), "conflict");
 }
@@ -62,7 +62,7 @@ async fn authn_12_deleted_api_key_is_rejected_on_every_replica() {
 async fn authn_12_revoking_a_subject_or_tenant_revokes_its_api_keys() {
     for arguments in [["subject", "admin@acme.example"], ["tenant", &ACME.id.to_string()], ["everything", ""]] {
         let app = TestApp::start().await;
-        let created = app.new_api_key(&[Scope::OrdersRead]).await;
+        let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
         let program = app.api_key(key_text(&created));
         program.get("/v1/orders").await.ok(200);
         revoke(&app, arguments[0], arguments[1]).await;
@@ -120,8 +120,8 @@ async fn authn_12_postdated_token_does_not_postdate_its_api_key() {
 #[tokio::test]
 async fn authn_12_api_key_rotates_with_overlap() {
     let app = TestApp::start().await;
-    let old = app.new_api_key(&[Scope::OrdersRead]).await;
-    let admin = app.user(Role::Admin);
+    let old = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let admin = app.user(roles::ADMIN);
     let rotate = |id: &Value, overlap: i64| {
         let body = json!({ "validForDays": 30, "overlapHours": overlap });
         admin.request(Method::POST, &format!("{}/rotate", key_path(id))).json(&body)
@@ -140,7 +140,7 @@ async fn authn_12_api_key_rotates_with_overlap() {
     app.clock.advance(Duration::from_secs(2 * 3_600 + 1));
     assert_rejected(&with_old.get("/v1/orders").await, "after the overlap");
     with_new.get("/v1/orders").await.ok(200);
-    let admin = app.user(Role::Admin);
+    let admin = app.user(roles::ADMIN);
     let ended = admin.request(Method::POST, &format!("{}/rotate", key_path(&old))).json(&json!({ "validForDays": 1 }));
     assert_eq!(admin.send(ended).await.problem(409), "conflict");
     // Without overlap, the old API key ends at once.
@@ -149,7 +149,7 @@ async fn authn_12_api_key_rotates_with_overlap() {
     assert_rejected(&with_new.get("/v1/orders").await, "without overlap");
     app.api_key(key_text(&last)).get("/v1/orders").await.ok(200);
     // A rotation needs the rights of a creation.
-    let without_scopes = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage]);
+    let without_scopes = app.user_of(&ACME, roles::ADMIN, &[scopes::KEYS_MANAGE]);
     let path = format!("{}/rotate", key_path(&last));
     assert_eq!(without_scopes.post(&path, &json!({ "validForDays": 1 })).await.problem(403), "forbidden");
     assert_eq!(admin.post(&path, &json!({ "validForDays": 91 })).await.faults(), ["/validForDays too_large"]);
@@ -159,11 +159,11 @@ async fn authn_12_api_key_rotates_with_overlap() {
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_while_revocations_cannot_be_read() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/orders").await.ok(200);
-    run(&app.database.owner, "revoke select on revocations from app_authn").await.unwrap();
-    assert_eq!(delete(&app.user(Role::Admin), &key_path(&created)).await.status, 204);
+    run(&app.database.owner, "revoke select on palisade.revocations from app_authn").await.unwrap();
+    assert_eq!(delete(&app.user(roles::ADMIN), &key_path(&created)).await.status, 204);
     assert_rejected(&program.get("/v1/orders").await, "revoked");
 }
 
@@ -173,7 +173,7 @@ async fn authn_12_revoked_api_key_is_logged_and_counts_against_its_address() {
     let rate_limit = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
     let lenient = [("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000")];
     let app = TestApp::start_with(&[rate_limit, lenient].concat()).await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/orders").await.ok(200);
     let id = created["id"].as_str().unwrap();
@@ -203,7 +203,7 @@ async fn authn_12_calls_with_one_api_key_share_the_wait_for_the_database() {
         ("APP_HTTP__REQUEST_TIMEOUT_MS", "60000"),
     ];
     let app = TestApp::start_on(database, &variables).await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/me").await.ok(200);
     // The cache entry has expired, and new connections stay silent.
@@ -222,12 +222,12 @@ async fn authn_12_calls_with_one_api_key_share_the_wait_for_the_database() {
 #[tokio::test]
 async fn authn_12_several_api_keys_can_be_deleted_in_sequence() {
     let app = TestApp::start().await;
-    let keys = [app.new_api_key(&[Scope::OrdersRead]).await, app.new_api_key(&[Scope::OrdersRead]).await];
+    let keys = [app.new_api_key(&[scopes::ORDERS_READ]).await, app.new_api_key(&[scopes::ORDERS_READ]).await];
     for key in &keys {
         app.api_key(key_text(key)).get("/v1/orders").await.ok(200);
     }
     for key in &keys {
-        assert_eq!(delete(&app.user(Role::Admin), &key_path(key)).await.status, 204);
+        assert_eq!(delete(&app.user(roles::ADMIN), &key_path(key)).await.status, 204);
     }
     for key in &keys {
         assert_rejected(&app.api_key(key_text(key)).get("/v1/orders").await, "revoked");

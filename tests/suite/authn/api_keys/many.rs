@@ -3,7 +3,7 @@
 
 use http::Method;
 use serde_json::json;
-use service::authz::{matrix::Scope, policy::Role};
+use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
@@ -20,20 +20,20 @@ async fn create(creator: &Actor) -> Reply {
 #[tokio::test]
 async fn authn_12_creator_has_at_most_100_active_api_keys() {
     let app = TestApp::start().await;
-    let first = app.new_api_key(&[Scope::OrdersRead]).await;
+    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let copies = format!(
         "set app.tenant_id = '{}';
-         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at,
+         insert into palisade.api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at,
                                expires_at, revoked_at)
          select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at,
                 case when n = 1 then created_at + interval '1 second' else expires_at end,
                 case when n = 2 then created_at end
-         from api_keys, generate_series(1, 100) n",
+         from palisade.api_keys, generate_series(1, 100) n",
         ACME.id
     );
     sqlx::raw_sql(AssertSqlSafe(copies)).execute(&mut superuser(&app.database).await).await.unwrap();
     app.clock.advance(std::time::Duration::from_secs(2));
-    let creator = app.user(Role::Admin);
+    let creator = app.user(roles::ADMIN);
     let another = app.bearer(app.forge().claim("sub", "another").token());
     // One API key has expired and one is revoked: they are not active.
     let last = create(&creator).await.ok(201);
@@ -58,9 +58,9 @@ async fn authn_12_creator_has_at_most_100_active_api_keys() {
 #[tokio::test]
 async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
     let app = TestApp::start().await;
-    let creator = app.user(Role::Admin);
+    let creator = app.user(roles::ADMIN);
     creator.get("/v1/me").await.ok(200);
-    let lose = format!("set app.tenant_id = '{}'; delete from roles_seen", ACME.id);
+    let lose = format!("set app.tenant_id = '{}'; delete from palisade.subject_roles", ACME.id);
     sqlx::raw_sql(AssertSqlSafe(lose)).execute(&mut superuser(&app.database).await).await.unwrap();
     let key = create(&creator).await.ok(201);
     assert_eq!(app.api_key(key_text(&key)).get("/v1/me").await.ok(200)["roles"], json!(["admin"]));
@@ -70,10 +70,10 @@ async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_without_hashing() {
     let app = TestApp::start().await;
-    let key = app.new_api_key(&[Scope::OrdersRead]).await;
+    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let wrong = app.api_key(&with_secret(key_text(&key), &"A".repeat(44)));
     let reason = async || wrong.send(wrong.request(Method::GET, "/v1/me")).await.events()[0]["reason"].clone();
     assert_eq!(reason().await, "api_key_secret");
-    assert_eq!(delete(&app.user(Role::Admin), &key_path(&key)).await.status, 204);
+    assert_eq!(delete(&app.user(roles::ADMIN), &key_path(&key)).await.status, 204);
     assert_eq!(reason().await, "revoked");
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    crypto,
-    dev::demo,
-    domain::Clock,
+    access::{roles, scopes},
+    crypto, demo,
+    model::Clock,
 };
 
 use crate::support::{
@@ -26,7 +25,7 @@ use crate::support::{
 #[tokio::test]
 async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&created).to_owned();
     // Secret scanners search for this documented pattern.
     let service: String = env!("CARGO_PKG_NAME").chars().filter(char::is_ascii_alphanumeric).collect();
@@ -46,16 +45,16 @@ async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
     program.get(&format!("/v1/orders/{}", demo::FIRST_ORDER)).await.ok(200);
 
     let secret = key.rsplit_once('_').unwrap().1;
-    let listed = app.user(Role::Admin).get("/v1/api-keys").await;
+    let listed = app.user(roles::ADMIN).get("/v1/api-keys").await;
     assert!(!listed.text.contains(secret) && !listed.text.contains("argon2"), "{}", listed.text);
     let mut expected = created.clone();
     expected.as_object_mut().unwrap().remove("key");
     assert_eq!(listed.ok(200)["items"], json!([expected]));
-    let row = query(&app.database.authn, "select api_keys::text from api_keys").await.remove(0);
+    let row = query(&app.database.authn, "select api_keys::text from palisade.api_keys").await.remove(0);
     assert!(row.contains("$argon2id$v=19$m=19456,t=2,p=1$") && !row.contains(secret), "{row}");
     // The logins that serve operations cannot read the hash.
     for login in [&app.database.reader, &app.database.writer, &app.database.auditor] {
-        let error = run(login, "select secret_hash from api_keys").await.unwrap_err().to_string();
+        let error = run(login, "select secret_hash from palisade.api_keys").await.unwrap_err().to_string();
         assert!(error.contains("permission denied"), "{error}");
     }
 }
@@ -65,7 +64,7 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
     let database = test_database().await;
     let issuer = start_issuer(Clock::system()).await;
     let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
-    let token = issuer.access_token(&person(&ACME, Role::Admin), &Scope::ALL);
+    let token = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let admin = Actor::new(serving.address, Some(token));
     let body = json!({ "name": "noted", "scopes": ["orders:read"], "validForDays": 1 });
     let created = admin.post("/v1/api-keys", &body).await.ok(201);
@@ -76,7 +75,7 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
     }
     let wrong = Actor::with_credential(serving.address, Some(Credential::ApiKey(with_secret(&key, &"A".repeat(44)))));
     wrong.get("/v1/orders").await.problem(401);
-    let last_use = "select coalesce(last_used_at::text, 'never') from api_keys";
+    let last_use = "select coalesce(last_used_at::text, 'never') from palisade.api_keys";
     assert_eq!(query(&database.authn, last_use).await, ["never"]);
     let (_, log) = serving.terminate().await;
     assert_ne!(query(&database.authn, last_use).await, ["never"]);
@@ -88,7 +87,7 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
 #[tokio::test]
 async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&created);
     app.api_key(key).get("/v1/orders").await.ok(200);
     let id = key.rsplit_once('_').unwrap().0;
@@ -142,7 +141,7 @@ async fn authn_12_flood_of_wrong_api_keys_does_not_block_valid_callers() {
     let app = TestApp::start_with(&[no_rate_limit, limits].concat()).await;
     let mut keys = Vec::new();
     for _ in 0..6 {
-        keys.push(app.new_api_key(&[Scope::OrdersRead]).await);
+        keys.push(app.new_api_key(&[scopes::ORDERS_READ]).await);
     }
     let at_other_address = |text: &str| app.api_key(text).at_address(std::net::Ipv4Addr::new(127, 0, 0, 2).into());
     let verified = app.api_key(key_text(&keys[0]));
@@ -174,7 +173,7 @@ async fn authn_12_flood_of_wrong_api_keys_does_not_block_valid_callers() {
     eventually("the address is locked out", async || wrong.get("/v1/orders").await.status == 429).await;
     app.clock.advance(Duration::from_secs(61));
     // The queue is empty.
-    let fresh = app.new_api_key(&[Scope::OrdersRead]).await;
+    let fresh = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let new = app.api_key(key_text(&fresh));
     eventually("served", async || new.get("/v1/orders").await.status == 200).await;
     // A verified API key still works during a lock-out.

@@ -6,15 +6,13 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use service::{
-    authz::{
-        matrix::{Callers, MATRIX, Scope},
-        policy::Role,
-    },
-    dev::demo,
+    access::{roles, scopes},
+    authz::Callers,
+    demo,
 };
 
 use crate::support::{
-    ACME, TestApp, UNTHROTTLED,
+    ACME, MATRIX, TestApp, UNTHROTTLED,
     api_keys::{key_text, revoke},
     authn::assert_rejected,
     eventually, order_body, query, run, superuser,
@@ -23,7 +21,7 @@ use crate::support::{
 #[tokio::test]
 async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
     let app = TestApp::start().await;
-    let creator = app.user_of(&ACME, Role::Admin, &[Scope::KeysManage, Scope::OrdersRead, Scope::BillingRefund]);
+    let creator = app.user_of(&ACME, roles::ADMIN, &[scopes::KEYS_MANAGE, scopes::ORDERS_READ, scopes::BILLING_REFUND]);
     let make = async |scopes: Value, days: i64| {
         creator.post("/v1/api-keys", &json!({ "name": "n", "scopes": scopes, "validForDays": days })).await
     };
@@ -58,7 +56,7 @@ async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
     let unlimited = json!({ "name": "n", "scopes": ["orders:read"] });
     assert_eq!(creator.post("/v1/api-keys", &unlimited).await.faults(), ["/validForDays required"]);
     make(json!(["orders:read"]), 90).await.ok(201);
-    for role in [Role::Viewer, Role::Sales, Role::Billing, Role::Auditor] {
+    for role in [roles::VIEWER, roles::SALES, roles::BILLING, roles::AUDITOR] {
         let body = json!({ "name": "n", "scopes": ["orders:read"], "validForDays": 1 });
         assert_eq!(app.user(role).post("/v1/api-keys", &body).await.problem(403), "forbidden", "{role:?}");
     }
@@ -67,7 +65,7 @@ async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
 #[tokio::test]
 async fn authn_12_api_key_rights_follow_the_current_roles_of_its_creator() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ, scopes::ORDERS_WRITE]).await;
     let program = app.api_key(key_text(&created));
     let order = order_body("PAPER-A4", 1);
     let place = async || program.post("/v1/orders", &order).await;
@@ -106,20 +104,21 @@ async fn authn_12_api_key_rights_follow_the_current_roles_of_its_creator() {
     stale.get("/v1/me").await.ok(200);
     assert_eq!(recorded_roles(&app).await, ["{admin}"]);
     // The roles of another user do not count.
-    app.user(Role::Viewer).get("/v1/me").await.ok(200);
+    app.user(roles::VIEWER).get("/v1/me").await.ok(200);
     place().await.ok(201);
 }
 
 /// The recorded roles of the creator of the only API key.
 async fn recorded_roles(app: &TestApp) -> Vec<String> {
-    let roles = "select r.roles::text from roles_seen r join api_keys k on k.created_by = r.subject";
+    let roles =
+        "select r.roles::text from palisade.subject_roles r join palisade.api_keys k on k.created_by = r.subject";
     query(&app.database.authn, roles).await
 }
 
 #[tokio::test]
 async fn authn_12_revoked_token_does_not_change_recorded_roles() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.clock.advance(Duration::from_secs(1));
     let stolen = app.bearer(app.forge().claim("jti", "stolen").claim("roles", json!(["viewer"])).token());
     revoke(&app, "token", "stolen").await;
@@ -131,9 +130,9 @@ async fn authn_12_revoked_token_does_not_change_recorded_roles() {
 #[tokio::test]
 async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
     let app = TestApp::start_with(&UNTHROTTLED).await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
-    let all: Vec<String> = Scope::ALL.iter().map(|scope| format!("'{}'", scope.as_str())).collect();
-    let widen = format!("update api_keys set scopes = array[{}]", all.join(", "));
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let all: Vec<String> = scopes::ALL.iter().map(|scope| format!("'{}'", scope.as_str())).collect();
+    let widen = format!("update palisade.api_keys set scopes = array[{}]", all.join(", "));
     sqlx::raw_sql(sqlx::AssertSqlSafe(widen)).execute(&mut superuser(&app.database).await).await.unwrap();
     let program = app.api_key(key_text(&created));
     let closed: Vec<_> = MATRIX.iter().filter(|row| row.callers == Callers::NoKeys).collect();
@@ -143,11 +142,11 @@ async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
         [
             "eraseCustomer",
             "createRefund",
+            "createExport",
             "createApiKey",
             "listApiKeys",
             "rotateApiKey",
-            "revokeApiKey",
-            "createExport"
+            "revokeApiKey"
         ],
         "the operations closed to API keys have changed"
     );
@@ -191,15 +190,17 @@ async fn authn_12_older_token_creates_no_api_key_with_withdrawn_roles() {
 #[tokio::test]
 async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     let copies = format!(
         "set app.tenant_id = '{}';
          -- Past the limit of API keys.
          set session_replication_role = replica;
-         insert into api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at)
-         select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at, expires_at
-         from api_keys, generate_series(1, 1000)",
+         insert into palisade.api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at,
+                                        created_at, expires_at)
+         select tenant_id, gen_random_uuid(), name, secret_hash, scopes, created_by, authorized_at, created_at,
+                expires_at
+         from palisade.api_keys, generate_series(1, 1000)",
         ACME.id
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(copies)).execute(&mut superuser(&app.database).await).await.unwrap();
@@ -218,7 +219,7 @@ async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
     // A revocation leaves the cached API key in place.
     revoke(&app, "token", "another").await;
     program.get("/v1/me").await.ok(200);
-    run(&app.database.owner, "revoke execute on function read_api_key from app_authn").await.unwrap();
+    run(&app.database.owner, "revoke execute on function palisade.read_api_key from app_authn").await.unwrap();
     program.get("/v1/me").await.ok(200);
 }
 
@@ -226,12 +227,12 @@ async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
 #[tokio::test]
 async fn authn_12_token_is_rejected_while_its_roles_cannot_be_recorded() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead, Scope::OrdersWrite]).await;
-    let cached = app.user(Role::Admin);
+    let created = app.new_api_key(&[scopes::ORDERS_READ, scopes::ORDERS_WRITE]).await;
+    let cached = app.user(roles::ADMIN);
     cached.get("/v1/me").await.ok(200);
     app.clock.advance(Duration::from_secs(1));
     let demoted = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
-    let function = "function note_roles(uuid, text, text[], timestamptz)";
+    let function = "function palisade.record_roles(uuid, text, text[], timestamptz)";
     run(&app.database.owner, &format!("revoke execute on {function} from app_authn")).await.unwrap();
     assert_eq!(demoted.get("/v1/me").await.problem(503), "unavailable");
     assert_eq!(recorded_roles(&app).await, ["{admin}"]);
@@ -251,13 +252,13 @@ async fn authn_12_token_is_rejected_while_its_roles_cannot_be_recorded() {
 #[tokio::test]
 async fn authn_12_roles_of_subjects_without_api_keys_expire() {
     let app = TestApp::start().await;
-    app.new_api_key(&[Scope::OrdersRead]).await;
+    app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.bearer(app.forge().claim("sub", "without keys").token()).get("/v1/me").await.ok(200);
     app.bearer(app.forge().claim("sub", "seen lately").token()).get("/v1/me").await.ok(200);
-    let age = "update roles_seen set as_of = as_of - interval '4 days' where subject <> 'seen lately'";
+    let age = "update palisade.subject_roles set as_of = as_of - interval '4 days' where subject <> 'seen lately'";
     sqlx::raw_sql(age).execute(&mut superuser(&app.database).await).await.unwrap();
     app.bearer(app.forge().claim("sub", "another").token()).get("/v1/me").await.ok(200);
-    let left = query(&app.database.authn, "select subject from roles_seen order by subject").await;
+    let left = query(&app.database.authn, "select subject from palisade.subject_roles order by subject").await;
     assert_eq!(left, ["admin@acme.example", "another", "seen lately"]);
 }
 
@@ -265,7 +266,7 @@ async fn authn_12_roles_of_subjects_without_api_keys_expire() {
 #[tokio::test]
 async fn authn_12_tokens_of_the_same_second_give_their_common_roles() {
     let app = TestApp::start().await;
-    let created = app.new_api_key(&[Scope::OrdersRead]).await;
+    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let now = app.clock.timestamp() + 1;
     app.clock.advance(Duration::from_secs(2));
     let sign_in = async |roles: Value, jti: &str| {

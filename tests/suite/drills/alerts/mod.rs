@@ -13,10 +13,11 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 use rcgen::SanType;
 use serde_json::{Value, json};
 use service::{
-    authz::{matrix::Scope, policy::Role},
-    crypto,
-    dev::{database::Urls, demo, issuer::DevIssuer},
-    domain::Clock,
+    access::{roles, scopes},
+    authz::Role,
+    crypto, demo,
+    dev::{database::Urls, issuer::DevIssuer},
+    model::Clock,
 };
 use uuid::Uuid;
 
@@ -95,7 +96,7 @@ impl MonitoredService {
     }
 
     fn token(&self, role: Role) -> String {
-        self.issuer.access_token(&person(&ACME, role), &Scope::ALL)
+        self.issuer.access_token(&person(&ACME, role), &scopes::ALL)
     }
 
     fn user(&self, role: Role) -> Actor {
@@ -104,9 +105,9 @@ impl MonitoredService {
 
     /// Normal use, with the mistakes that callers make.
     async fn normal_use(&self) {
-        let admin = self.user(Role::Admin);
-        let sales = self.user(Role::Sales);
-        let viewer = self.user(Role::Viewer);
+        let admin = self.user(roles::ADMIN);
+        let sales = self.user(roles::SALES);
+        let viewer = self.user(roles::VIEWER);
         for user in [&admin, &sales, &viewer] {
             for path in ["/v1/me", "/v1/products", "/v1/orders", "/v1/customers", "/health/ready"] {
                 user.get(path).await.ok(200);
@@ -155,8 +156,8 @@ async fn log_07_forged_tokens_fire_their_alert() {
         return;
     };
     service.normal_minutes(2).await;
-    let admin = service.token(Role::Admin);
-    let viewer = service.token(Role::Viewer);
+    let admin = service.token(roles::ADMIN);
+    let viewer = service.token(roles::VIEWER);
     let (claims, _) = admin.rsplit_once('.').unwrap();
     let (_, signature) = viewer.rsplit_once('.').unwrap();
     let forger = service.caller(Some(Credential::Token(format!("{claims}.{signature}"))));
@@ -184,7 +185,7 @@ fn guess(key: &str, n: u32) -> String {
 async fn log_07_api_key_guessing_fires_its_alert() {
     let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
     let body = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 3 });
-    let created = service.user(Role::Admin).post("/v1/api-keys", &body).await.ok(201);
+    let created = service.user(roles::ADMIN).post("/v1/api-keys", &body).await.ok(201);
     let key = created["key"].as_str().unwrap();
     service.caller(Some(Credential::ApiKey(key.to_owned()))).get("/v1/orders").await.ok(200);
     service.normal_minutes(2).await;
@@ -202,7 +203,7 @@ async fn log_07_api_key_guessing_fires_its_alert() {
 async fn log_07_object_enumeration_fires_its_alert() {
     let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
     service.normal_minutes(2).await;
-    let viewer = service.user(Role::Viewer);
+    let viewer = service.user(roles::VIEWER);
     for _ in 0..ATTACK_SCRAPES {
         for _ in 0..40 {
             viewer.get(&format!("/v1/orders/{}", Uuid::now_v7())).await.problem(404);
@@ -220,7 +221,7 @@ async fn log_07_scraping_past_the_quota_fires_its_alert() {
         return;
     };
     service.normal_minutes(2).await;
-    let viewer = service.user(Role::Viewer);
+    let viewer = service.user(roles::VIEWER);
     let mut refused = 0;
     for _ in 0..ATTACK_SCRAPES {
         for _ in 0..120 {
@@ -236,7 +237,7 @@ async fn log_07_scraping_past_the_quota_fires_its_alert() {
 async fn log_07_mass_reads_of_personal_data_fire_their_alerts() {
     let Some(mut service) = MonitoredService::start_if_tested(&[]).await else { return };
     service.normal_minutes(2).await;
-    let admin = service.user(Role::Admin);
+    let admin = service.user(roles::ADMIN);
     for n in 0..97 {
         let customer = json!({ "name": "Somebody", "email": format!("customer-{n}@example.com") });
         admin.post("/v1/customers", &customer).await.ok(201);
@@ -261,7 +262,7 @@ async fn log_07_server_errors_fire_their_alert() {
     let mut service = MonitoredService::start(&database, &[("APP_DATABASE__READER_URL", proxy.url())]).await;
     service.normal_minutes(2).await;
     proxy.set_down(true);
-    let sales = service.user(Role::Sales);
+    let sales = service.user(roles::SALES);
     let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
     for _ in 0..ATTACK_SCRAPES {
         for _ in 0..20 {

@@ -1,0 +1,300 @@
+//! `GET /openapi.json` and `GET /docs`: the OpenAPI document, and a Swagger UI page that shows it.
+//!
+//! Both are rendered at the first request, compressed once, and shared by all responses. Clients
+//! may cache them for five minutes and then revalidate by `ETag` (RFC 9110 section 13.1.2). So a
+//! small request seldom costs a large response (RATE-09).
+
+use std::{
+    io::Write as _,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::body::Bytes;
+use poem::{IntoResponse, Request, Result};
+use poem_openapi::{
+    ApiResponse, OpenApi, OpenApiService,
+    payload::{Html, Json, Payload},
+    registry::{MetaResponses, Registry},
+    types::Any,
+};
+use serde_json::Value;
+
+use super::{Tag, Title};
+use crate::{
+    authz::Matrix,
+    crypto,
+    http::{
+        Context, UncheckedKeyword, document::complete, guard::GuardedRoutes, schema::Schemas, values::declared_names,
+    },
+    package,
+    problem::{Kind, Problem},
+};
+
+/// Conventions that hold for all operations, in Markdown. The description of the service precedes
+/// them.
+const CONVENTIONS: &str = "\
+Each call is confined to the tenant of its credential.
+
+**Errors** are problem documents (RFC 9457) with a stable `code`, a `traceId` and, for invalid input, `errors`. \
+Input that this document does not allow fails with 400; input that only the service can reject fails with 422. \
+A request for an object of another tenant returns 404, like one for a missing object.
+
+**Formats**: JSON in UTF-8 (RFC 8259); ids are UUIDs (RFC 9562); times are RFC 3339.
+
+**Lists** are paged. Send `nextCursor` as `cursor` to get the next page. A cursor is opaque and valid for one list \
+of one tenant.
+
+**Idempotency**: operations that create an object take `Idempotency-Key`. A retry with the same key returns the first response, marked by `Idempotent-Replayed: true`. Responses are kept for 24 hours \
+by default, per caller and operation. A retry fails with 409 (`request_in_flight`) while the first request is in \
+progress. The same key with a different request fails with 422 (`idempotency_key_reused`).";
+
+/// Time for which clients may use a response without revalidation.
+const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+
+/// Operations that serve the document and its page.
+pub(super) struct Meta {
+    context: Arc<Context>,
+    api: Document,
+    document: OnceLock<CachedText>,
+    page: OnceLock<CachedText>,
+}
+
+/// A text that all responses share: it is in memory once, even if many clients read it slowly.
+struct CachedText {
+    plain: Encoded,
+    gzip: Encoded,
+    /// `Content-Security-Policy` of the page; the document has none.
+    policy: Option<HeaderValue>,
+}
+
+struct Encoded {
+    bytes: Bytes,
+    /// Digest of the encoded bytes: it must differ between encodings (RFC 9110 section 8.8.3.3).
+    etag: HeaderValue,
+}
+
+impl CachedText {
+    fn new(text: &str, policy: Option<&str>) -> Self {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        // Writing to a Vec cannot fail.
+        let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).unwrap_or_default();
+        Self {
+            plain: Encoded::new(text.to_owned().into()),
+            gzip: Encoded::new(gzip.into()),
+            policy: policy.and_then(|policy| HeaderValue::from_str(policy).ok()),
+        }
+    }
+
+    /// Responds in an encoding that the client accepts, or with 304 if its copy is current.
+    fn respond<P>(&self, headers: &HeaderMap) -> RenderedResponse<P> {
+        let use_gzip = accepts_gzip(headers);
+        let encoded = if use_gzip { &self.gzip } else { &self.plain };
+        let is_current = matches_etag(headers, &encoded.etag);
+        let mut response = poem::Response::builder()
+            .header(header::CACHE_CONTROL, CACHE)
+            .header(header::ETAG, &encoded.etag)
+            .header(header::VARY, header::ACCEPT_ENCODING.as_str());
+        if let Some(policy) = &self.policy {
+            response = response.header(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        let response = if is_current {
+            response.status(StatusCode::NOT_MODIFIED).finish()
+        } else if use_gzip {
+            response.header(header::CONTENT_ENCODING, "gzip").body(encoded.bytes.clone())
+        } else {
+            response.body(encoded.bytes.clone())
+        };
+        RenderedResponse { response, payload: PhantomData }
+    }
+}
+
+impl Encoded {
+    fn new(bytes: Bytes) -> Self {
+        let digest = crypto::hex(&crypto::sha256(&bytes));
+        // Hexadecimal digits in quotes are always a valid header value.
+        let etag = HeaderValue::try_from(format!("\"{digest:.32}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+        Self { bytes, etag }
+    }
+}
+
+/// Whether `Accept-Encoding` names gzip with a weight above 0 (RFC 9110 section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        is_gzip && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    })
+}
+
+/// Whether `If-None-Match` contains this tag, by weak comparison (RFC 9110 section 13.1.2).
+fn matches_etag(headers: &HeaderMap, etag: &HeaderValue) -> bool {
+    let lines = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+}
+
+/// A complete response, documented as one with the payload `P`.
+struct RenderedResponse<P> {
+    response: poem::Response,
+    payload: PhantomData<fn() -> P>,
+}
+
+impl<P: Payload> IntoResponse for RenderedResponse<P> {
+    fn into_response(mut self) -> poem::Response {
+        if self.response.status() == StatusCode::OK {
+            self.response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(P::CONTENT_TYPE));
+        }
+        self.response
+    }
+}
+
+impl<P: ApiResponse> ApiResponse for RenderedResponse<P> {
+    fn meta() -> MetaResponses {
+        P::meta()
+    }
+
+    fn register(registry: &mut Registry) {
+        P::register(registry);
+    }
+}
+
+impl Meta {
+    pub(super) fn new(context: &Arc<Context>, api: Document) -> Self {
+        Self { context: Arc::clone(context), api, document: OnceLock::new(), page: OnceLock::new() }
+    }
+
+    fn document(&self) -> Value {
+        self.api.render(&self.context.matrix, &self.context.issuer, &self.context.public_url)
+    }
+
+    /// Fails with 404 if the settings turn the documentation off.
+    fn check_enabled(&self) -> Result<(), Problem> {
+        if self.context.docs { Ok(()) } else { Err(Problem::new(Kind::NotFound)) }
+    }
+}
+
+#[OpenApi(tag = "Tag::Operations")]
+impl Meta {
+    /// Get the OpenAPI document
+    ///
+    /// Returns this document (OpenAPI 3.1). Requests are checked against its schemas. Clients may
+    /// cache it for five minutes and then revalidate it by `ETag`. Returns 404 if the operator
+    /// turned the documentation off.
+    #[oai(path = "/openapi.json", method = "get", operation_id = "getOpenApi")]
+    async fn openapi(&self, request: &Request) -> Result<RenderedResponse<Json<Any<Value>>>> {
+        self.check_enabled()?;
+        let document = self.document.get_or_init(|| CachedText::new(&self.document().to_string(), None));
+        Ok(document.respond(request.headers()))
+    }
+
+    /// Get the documentation page
+    ///
+    /// Returns an HTML page (Swagger UI) that shows this document. The page contains all its
+    /// scripts and styles and loads nothing from other hosts. Caching and 404 are as for
+    /// `getOpenApi`.
+    #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
+    async fn docs(&self, request: &Request) -> Result<RenderedResponse<Html<String>>> {
+        self.check_enabled()?;
+        Ok(self.page.get_or_init(|| self.api.render_page(&self.document())).respond(request.headers()))
+    }
+}
+
+/// The OpenAPI document of an API, whose operations are known by their types only. So it needs no
+/// server.
+#[derive(Clone, Copy, Debug)]
+pub struct Document {
+    title: Title,
+    spec: fn(Title) -> String,
+    page: fn(Title) -> String,
+    check: fn(&Matrix) -> Result<(), UncheckedKeyword>,
+}
+
+impl Document {
+    pub(super) fn new<O: OpenApi + 'static>(title: Title) -> Self {
+        Self {
+            title,
+            spec: |title| metadata::<O>(title).spec(),
+            page: |title| metadata::<O>(title).swagger_ui_html(),
+            check: |matrix| Schemas::new::<O>(&declared_names(matrix)).map(drop),
+        }
+    }
+
+    /// Checks that the schemas of all request bodies are supported (INPUT-02). A server does the
+    /// same when it starts; the command `openapi` calls this to publish no other document.
+    ///
+    /// # Errors
+    /// The first keyword of a schema that the check of bodies does not support.
+    pub fn check_schemas(&self, matrix: &Matrix) -> Result<(), UncheckedKeyword> {
+        (self.check)(matrix)
+    }
+
+    /// The document, for a service at `public_url` that accepts tokens of `issuer`.
+    #[must_use]
+    pub fn render(&self, matrix: &Matrix, issuer: &str, public_url: &str) -> Value {
+        complete(&(self.spec)(self.title), matrix, issuer, public_url)
+    }
+
+    /// Swagger UI with the document in it. Its policy allows exactly the scripts of the page, by
+    /// hash.
+    fn render_page(&self, document: &Value) -> CachedText {
+        // `</` in the document could end the script element.
+        let json = document.to_string().replace("</", "<\\/");
+        let html = (self.page)(self.title).replacen(&(self.spec)(self.title), &json, 1);
+        let hashes: Vec<String> = scripts(&html)
+            .into_iter()
+            .map(|script| format!("'sha256-{}'", STANDARD.encode(crypto::sha256(script.as_bytes()))))
+            .collect();
+        let policy = format!(
+            "default-src 'none'; script-src {}; style-src 'unsafe-inline'; img-src 'self' data:; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            hashes.join(" ")
+        );
+        CachedText::new(&html, Some(&policy))
+    }
+}
+
+fn metadata<O: OpenApi + 'static>(title: Title) -> OpenApiService<GuardedRoutes<O>, ()> {
+    OpenApiService::new(GuardedRoutes::<O>::metadata_only(), title.title, package::version())
+        .description(format!("{} {CONVENTIONS}", title.description))
+}
+
+/// The texts of the script elements of the page. As in a browser, an element ends at the first end
+/// tag, and a start tag inside it is text.
+fn scripts(html: &str) -> Vec<&str> {
+    let mut scripts = Vec::new();
+    let mut rest = html;
+    while let Some((_, element)) = rest.split_once("<script")
+        && let Some((_, content)) = element.split_once('>')
+        && let Some((script, after)) = content.split_once("</script>")
+    {
+        scripts.push(script);
+        rest = after;
+    }
+    scripts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_03_gzip_is_sent_only_to_clients_that_accept_it() {
+        let accepts = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]))
+        };
+        assert!(["gzip", "br, GZIP;q=0.5", "deflate,gzip"].into_iter().all(accepts));
+        assert!(!["", "identity", "gzip;q=0", "br", "xgzip", "gzip;q=x"].into_iter().any(accepts));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn script_elements_end_at_the_first_end_tag() {
+        let html = "<p><script a>one(\"<script>\")</script>x<script>two</script>";
+        assert_eq!(scripts(html), ["one(\"<script>\")", "two"]);
+    }
+}

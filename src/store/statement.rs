@@ -1,0 +1,214 @@
+//! Typed statements: the only form in which services send SQL (AUTHZ-07).
+//!
+//! In: the text of a statement and its arguments, in a macro. Out: a value that a transaction or
+//! [`Database`](super::Database) takes. `sqlx` checks the statement against the schema,
+//! [`CheckedText`] checks what it may do, and the kernel binds the tenant as `$1`.
+//!
+//! The texts of the kernel are here twice, since `sqlx` takes literals only. The executor refuses
+//! every statement whose text differs.
+
+use sqlx::{
+    Postgres,
+    postgres::PgArguments,
+    query::{Map, Query},
+};
+
+use super::text_check::CheckedText;
+use crate::model::TenantId;
+
+// `offset 0`: otherwise the planner may evaluate the policy of a table before the tenant is set.
+pub(super) const READ_HEAD: &str =
+    "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select q.* from t, lateral (";
+pub(super) const READ_TAIL: &str = " offset 0) q";
+pub(super) const INPUTS_HEAD: &str =
+    "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'body', k.body,
+                                                    'location', k.location)
+                          from palisade.stored_response(t.tenant, $2, $3, $4, $5, $6) k) as \"stored: _\"
+             from t, lateral (";
+pub(super) const CREATE_HEAD: &str =
+    "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), ";
+pub(super) const CREATE_TAIL: &str = ", stored_response as (
+                 insert into palisade.idempotency_keys
+                     (tenant_id, subject, client, operation, key, fingerprint, body, location, created_at, expires_at)
+                 select t.tenant, r.subject, r.client, r.operation, r.key, decode(r.fingerprint, 'hex'), r.body,
+                        r.location, r.at, r.expires_at
+                 from t, jsonb_to_record($2) as r (subject text, client text, operation text, key text,
+                                                   fingerprint text, body text, location text, at timestamptz,
+                                                   expires_at timestamptz)
+                 where r.key is not null
+             ), row_key as (
+                 insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
+                 select t.tenant, r.sealed_table, r.row_id, r.data_key, decode(r.wrapped, 'hex'), r.index_key
+                 from t, jsonb_to_record($2) as r (sealed_table text, row_id uuid, data_key integer, wrapped text,
+                                                   index_key integer)
+                 where r.sealed_table is not null
+             )
+             select palisade.record_audit_event(t.tenant, r.event, r.subject, r.client, r.action, r.object,
+                                                r.trace_id)
+             from t, jsonb_to_record($2) as r (event uuid, subject text, client text, action text, object text,
+                                               trace_id text)";
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident $(<$f:ident>)? = $query:ty;)+) => {$(
+        $(#[$doc])*
+        pub struct $name $(<$f>)? {
+            pub(super) query: $query,
+            pub(super) text: CheckedText,
+            pub(super) tenant: TenantId,
+        }
+
+        impl $(<$f>)? $name $(<$f>)? {
+            /// For the macro of this statement. A query with another text than `text` does not run.
+            #[doc(hidden)]
+            pub fn __new(query: $query, text: CheckedText, tenant: TenantId) -> Self {
+                Self { query, text, tenant }
+            }
+        }
+
+        impl $(<$f>)? std::fmt::Debug for $name $(<$f>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name)).field("text", &self.text).finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
+statements! {
+    /// A `select` in a transaction.
+    Select<F> = Map<'static, Postgres, F, PgArguments>;
+    /// A whole read in one message.
+    Read<F> = Map<'static, Postgres, F, PgArguments>;
+    /// An `insert` in a transaction.
+    Insert = Query<'static, Postgres, PgArguments>;
+    /// An `insert` that returns its row.
+    InsertReturning<F> = Map<'static, Postgres, F, PgArguments>;
+    /// An `update` or `delete` of a permitted object.
+    Update = Query<'static, Postgres, PgArguments>;
+    /// A whole creation in one message.
+    Create = Query<'static, Postgres, PgArguments>;
+}
+
+/// A constant with the checked text. A `const` block would not be evaluated in code that nothing
+/// calls.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __statement {
+    ($kind:ident, $usage:ident, $from:expr, [$first:literal $(+ $rest:literal)*], $query:expr) => {{
+        const __TEXT: $crate::store::__macro::CheckedText = $crate::store::__macro::CheckedText::new(
+            $crate::store::__macro::Use::$usage,
+            concat!($first $(, $rest)*),
+        );
+        $crate::store::__macro::$kind::__new($query, __TEXT, $from.tenant())
+    }};
+}
+
+/// `select!(tx, Row, "select … where tenant_id = $1 …", arguments from $2…)`.
+#[macro_export]
+macro_rules! select {
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__statement!(Select, Select, $tx, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query_as!(
+                $row, $first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
+    };
+}
+
+/// `insert!(tx, "insert into … values ($1, …)", arguments from $2…)`.
+#[macro_export]
+macro_rules! insert {
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__statement!(Insert, Insert, $tx, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
+    };
+}
+
+/// `insert_returning!(tx, Row, "insert into … values ($1, …) returning …", arguments from $2…)`.
+#[macro_export]
+macro_rules! insert_returning {
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__statement!(InsertReturning, Insert, $tx, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query_as!(
+                $row, $first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
+    };
+}
+
+/// `update!(tx, "update … where tenant_id = $1 and id = $2", arguments from $2…)`. Also for
+/// `delete`.
+#[macro_export]
+macro_rules! update {
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__statement!(Update, Change, $tx, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
+    };
+}
+
+/// `read_one!(permit, Row, "select … where tenant_id = t.tenant and …", arguments from $2…)`: a
+/// whole read in one message. `read_one` and `read_page` of [`Database`](crate::store::Database)
+/// take it.
+#[macro_export]
+macro_rules! read_one {
+    ($permit:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__statement!(Read, Read, $permit, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query_as!(
+                $row,
+                "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select q.* from t, lateral (" + $first $(+ $rest)* + " offset 0) q",
+                $permit.tenant().uuid(), $($($args)*)?))
+    };
+}
+
+/// As [`read_one!`], with the stored response of the idempotency key in `lookup`, a
+/// [`KeyLookup`](crate::store::KeyLookup). The row has a field `stored:
+/// Option<Json<StoredColumns>>`. Arguments begin at `$7`.
+#[macro_export]
+macro_rules! read_inputs {
+    ($permit:expr, $lookup:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let lookup: &$crate::store::KeyLookup<'_> = $lookup;
+        $crate::__statement!(Read, Inputs, $permit, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query_as!(
+                $row,
+                "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
+             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'body', k.body,
+                                                    'location', k.location)
+                          from palisade.stored_response(t.tenant, $2, $3, $4, $5, $6) k) as \"stored: _\"
+             from t, lateral (" + $first $(+ $rest)* + " offset 0) q",
+                $permit.tenant().uuid(), lookup.subject(), lookup.client(), lookup.operation(), lookup.key(),
+                lookup.at(), $($($args)*)?))
+    }};
+}
+
+/// `create!(permit, &record, "o as (insert into … select t.tenant, … from t), …", arguments from
+/// $3…)`: a whole creation in one message, with audit event and stored response. `record` is a
+/// [`CreateRecord`](crate::store::CreateRecord).
+#[macro_export]
+macro_rules! create {
+    ($permit:expr, $record:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let record: &$crate::store::CreateRecord<'_> = $record;
+        $crate::__statement!(Create, Create, $permit, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!(
+                "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), "
+                + $first $(+ $rest)*
+                + ", stored_response as (
+                 insert into palisade.idempotency_keys
+                     (tenant_id, subject, client, operation, key, fingerprint, body, location, created_at, expires_at)
+                 select t.tenant, r.subject, r.client, r.operation, r.key, decode(r.fingerprint, 'hex'), r.body,
+                        r.location, r.at, r.expires_at
+                 from t, jsonb_to_record($2) as r (subject text, client text, operation text, key text,
+                                                   fingerprint text, body text, location text, at timestamptz,
+                                                   expires_at timestamptz)
+                 where r.key is not null
+             ), row_key as (
+                 insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
+                 select t.tenant, r.sealed_table, r.row_id, r.data_key, decode(r.wrapped, 'hex'), r.index_key
+                 from t, jsonb_to_record($2) as r (sealed_table text, row_id uuid, data_key integer, wrapped text,
+                                                   index_key integer)
+                 where r.sealed_table is not null
+             )
+             select palisade.record_audit_event(t.tenant, r.event, r.subject, r.client, r.action, r.object,
+                                                r.trace_id)
+             from t, jsonb_to_record($2) as r (event uuid, subject text, client text, action text, object text,
+                                               trace_id text)",
+                $permit.tenant().uuid(), record.json() as _, $($($args)*)?))
+    }};
+}

@@ -1,0 +1,217 @@
+//! Tests of new projects: the answers are filled in, no trace of this repository is left, and a
+//! failure leaves nothing behind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+use template::{GENERATED, GENERATED_BLOCKS, Scaffold, scaffold};
+
+use crate::support::{Template, append, cargo, commit, edit, git, read, repository, write};
+
+/// Texts of this repository that no generated file may contain, in lower case.
+const TRACES: [&str; 4] = ["palisade", "{%", "cargo scaffold", "an old line"];
+/// What a project says about its updates.
+const OF_UPDATES: [&str; 2] = [".palisade.toml", "cargo scaffold --update"];
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+fn of_repository(destination: &Path) -> Scaffold {
+    Scaffold {
+        template: repository(),
+        name: "my-billing".to_owned(),
+        destination: Some(destination.to_owned()),
+        answers: Vec::new(),
+        silent: true,
+        git: true,
+    }
+}
+
+#[test]
+fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
+    let place = TempDir::new().unwrap();
+    let answers = [
+        "description=Billing for Example Ltd",
+        "author=Example Ltd <dev@example.com>",
+        "issuer=https://id.example.com/realms/main",
+    ];
+    let answers = answers.map(str::to_owned).to_vec();
+    let project = scaffold(Scaffold { answers, ..of_repository(&place.path().join("new/folders")) }).unwrap().folder;
+    assert_eq!(project, place.path().canonicalize().unwrap().join("new/folders/my-billing"));
+    for file in files(&project) {
+        let mut text = String::from_utf8_lossy(&fs::read(&file).expect("readable")).to_lowercase();
+        for update in OF_UPDATES {
+            text = text.replace(update, "");
+        }
+        for trace in TRACES {
+            assert!(!text.contains(trace), "{} contains `{trace}`", file.display());
+        }
+    }
+    for excluded in [
+        "template",
+        "cargo-generate.toml",
+        "LICENSE-MIT",
+        ".git/refs/heads/main",
+        ".git/refs/heads/master",
+        ".dev",
+        "target",
+    ] {
+        assert!(!project.join(excluded).exists(), "{excluded} was copied");
+    }
+    assert!(project.join(".git/HEAD").exists(), "no git repository was initialised");
+    let manifest = read(&project, "Cargo.toml");
+    for line in
+        ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "\"Example Ltd <dev@example.com>\""]
+    {
+        assert!(manifest.contains(line), "{manifest}");
+    }
+    assert!(!manifest.contains("\"template\""), "{manifest}");
+    let example = read(&project, "deploy/example.env");
+    assert!(example.contains("APP_OIDC__ISSUER=https://id.example.com/realms/main"), "{example}");
+    assert!(example.contains("APP_OIDC__AUDIENCE=api://my-billing"), "{example}");
+    let record = read(&project, ".palisade.toml");
+    for line in
+        ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "audience = \"api://my-billing\""]
+    {
+        assert!(record.contains(line), "{record}");
+    }
+    let rules = read(&repository(), "cargo-generate.toml");
+    for answer in rules.lines().filter_map(|line| line.strip_prefix("[placeholders.")?.strip_suffix(']')) {
+        assert!(record.contains(&format!("\n{answer} = ")), "{answer} is not recorded for updates");
+    }
+    for path in GENERATED {
+        assert!(project.join(path).exists(), "{path} does not exist");
+    }
+    for (path, name) in GENERATED_BLOCKS {
+        assert!(read(&project, path).contains(&format!("\n<!-- end of {name} -->\n")), "{path} has no {name}");
+    }
+    assert_eq!(fs::read_dir(place.path().join("new/folders")).unwrap().count(), 1, "a temporary folder is left");
+}
+
+#[test]
+fn only_projects_of_a_committed_template_name_its_commit() {
+    let template = Template::standard();
+    let place = TempDir::new().unwrap();
+    let project = template.scaffold(place.path(), &[]);
+    assert!(project.can_be_updated);
+    assert!(read(&project.folder, ".palisade.toml").contains(&format!("commit = \"{}\"", template.old)));
+
+    append(template.path(), "README.md", "Not committed.\n");
+    let project = template.try_scaffold(place.path(), "second", &[]).unwrap();
+    assert!(!project.can_be_updated);
+    let record = read(&project.folder, ".palisade.toml");
+    assert!(record.contains("version = ") && !record.contains("commit = "), "{record}");
+}
+
+#[test]
+fn invalid_names_and_answers_are_rejected_and_nothing_is_left() {
+    let place = TempDir::new().unwrap();
+    let destination = place.path().join("new/folders");
+    for name in ["", "My-Billing", "1st", "a_b", "a b", "../evil", "service", "tokio", "url", &"a".repeat(51)] {
+        let result = scaffold(Scaffold { name: name.to_owned(), ..of_repository(&destination) });
+        assert!(result.is_err(), "{name:?}");
+    }
+    for answer in ["issuer=http://id.example.com", "kernel=other", "kernel=git", "description={{x}}"] {
+        let result = scaffold(Scaffold { answers: vec![answer.to_owned()], ..of_repository(&destination) });
+        assert!(result.is_err(), "{answer}");
+    }
+    assert!(is_empty(place.path()));
+}
+
+#[test]
+fn unusable_folders_are_rejected_and_nothing_is_left() {
+    let place = TempDir::new().unwrap();
+    write(place.path(), "a/my-billing/file", "");
+    write(place.path(), "file", "");
+    for (destination, words) in [
+        (place.path().join("a"), "exists; choose another name or folder"),
+        (place.path().join("new/../b"), "write it without"),
+        (place.path().join("file"), "cannot write to"),
+        (repository().join("docs"), "is inside the template"),
+    ] {
+        let error = scaffold(of_repository(&destination)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2);
+    assert!(!repository().join("docs/my-billing").exists());
+}
+
+#[test]
+fn a_project_in_another_workspace_works_or_says_what_to_do() {
+    let place = TempDir::new().unwrap();
+    let root = place.path().canonicalize().unwrap();
+    write(&root, "app/src/lib.rs", "");
+    write(&root, "app/Cargo.toml", "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    let manifest = "[workspace]\nresolver = \"3\"\nmembers = [\"app\", \"services/*\"]\n";
+    write(&root, "Cargo.toml", manifest);
+
+    let error = scaffold(of_repository(&root.join("services"))).unwrap_err().to_string();
+    let advice = "exclude = [\"services/my-billing\"]";
+    assert!(error.contains(advice) && error.contains(&root.join("Cargo.toml").display().to_string()), "{error}");
+    assert!(!root.join("services").exists());
+
+    write(&root, "Cargo.toml", &format!("{manifest}{advice}\n"));
+    for destination in ["services", "elsewhere"] {
+        let project = scaffold(of_repository(&root.join(destination))).unwrap().folder;
+        for folder in [&root, &project] {
+            let arguments = ["metadata", "--no-deps", "--offline", "--locked", "--format-version", "1"];
+            let output = cargo(folder).args(arguments).output().unwrap();
+            let found = String::from_utf8(output.stdout).unwrap();
+            let member = if *folder == root { "\"name\":\"app\"" } else { "\"name\":\"my-billing\"" };
+            assert!(found.contains(member), "{found}{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    // A workspace that is broken already is not this project's fault.
+    write(&root, "Cargo.toml", "[workspace]\nmembers = [\"missing\"]\n");
+    assert!(scaffold(Scaffold { name: "third".to_owned(), ..of_repository(&root) }).is_ok());
+}
+
+#[test]
+fn the_kernel_is_copied_or_a_dependency_on_a_tag() {
+    let kernel = TempDir::new().unwrap();
+    write(kernel.path(), "src/lib.rs", "//! The kernel.\n");
+    let manifest = "[package]\nname = \"kernel\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+    write(kernel.path(), "Cargo.toml", manifest);
+    git(kernel.path(), &["init", "--quiet"]);
+    commit(kernel.path());
+    git(kernel.path(), &["tag", "v1"]);
+    let template = Template::new(
+        |_| (),
+        |template| {
+            write(template, "crates/palisade/src/lib.rs", "//! The kernel.\n");
+            write(template, "crates/palisade/Cargo.toml", manifest);
+            edit(
+                template,
+                "Cargo.toml",
+                "members = [\".\", ",
+                "members = [\".\", \"crates/palisade\", \"crates/palisade-test\", ",
+            );
+            edit(
+                template,
+                "Cargo.toml",
+                "\n[dependencies]\n",
+                "\n[dependencies]\nkernel = { path = \"crates/palisade\" }\n",
+            );
+        },
+    );
+    template.advance();
+    let place = TempDir::new().unwrap();
+    let source = format!("file://{}", kernel.path().display());
+    let answers = ["kernel=git", &format!("kernel-source={source}"), "kernel-tag=v1"];
+    let project = template.scaffold(place.path(), &answers).folder;
+    let manifest = read(&project, "Cargo.toml");
+    assert!(manifest.contains(&format!("kernel = {{ git = \"{source}\", tag = \"v1\" }}")), "{manifest}");
+    assert!(manifest.contains("members = [\".\"]"), "{manifest}");
+    assert!(!project.join("crates/palisade").exists());
+    assert!(read(&project, ".palisade.toml").contains("kernel-tag = \"v1\""));
+    assert!(read(&project, "Cargo.lock").contains(&format!("git+{source}?tag=v1")));
+}

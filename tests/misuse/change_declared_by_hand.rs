@@ -1,0 +1,18 @@
+//! E0119: conflicting implementations of trait `service::authz::Change` for type `Mine`
+//! Which actions may write follows from their kind, and cannot be implemented.
+
+use service::authz::{Action, Change, Row, actions::GetMe, kind};
+
+enum Mine {}
+
+impl Action for Mine {
+    type Kind = kind::Read;
+
+    fn row() -> &'static Row {
+        GetMe::row()
+    }
+}
+
+impl Change for Mine {}
+
+fn main() {}

@@ -1,0 +1,18 @@
+//! E0277: the trait bound `MyKind: service::authz::actions::sealed::ActionKind` is not satisfied
+//! An action is a read or a change; there are no other kinds.
+
+use service::authz::{Action, Row, actions::GetMe};
+
+enum MyKind {}
+
+enum Mine {}
+
+impl Action for Mine {
+    type Kind = MyKind;
+
+    fn row() -> &'static Row {
+        GetMe::row()
+    }
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+//! E0505: cannot move out of `tx` because it is borrowed
+//! A locked object does not outlive its transaction.
+
+use service::{access::actions::CancelOrder, authz::Permit, db::DbError, domain::{Order, OrderId}, store::Database};
+
+async fn change(database: &Database, permit: &Permit<CancelOrder>, id: OrderId) -> Result<(), DbError> {
+    let tx = database.write(permit).await?;
+    let Some(order) = tx.lock::<Order>(id).await? else { return Ok(()) };
+    tx.commit(permit, id).await?;
+    permit.for_object(&order).map(drop)
+}
+
+fn main() {
+    let _ = change;
+}

@@ -1,0 +1,12 @@
+//! E0599: no method named `insert` found for reference `&ReadTx<ListOrders>` in the current scope
+//! A read transaction takes no statement that writes.
+
+use service::{access::actions::ListOrders, store::{Insert, ReadTx}};
+
+async fn write(tx: &ReadTx<ListOrders>, statement: Insert) {
+    let _ = tx.insert(statement).await;
+}
+
+fn main() {
+    let _ = write;
+}

@@ -1,0 +1,15 @@
+//! E0080: evaluation panicked: public operations have quota Health, and no others
+//! Calls of authenticated callers are always counted.
+
+service::actions! {
+    /// The rows of this file.
+    pub static MINE;
+
+    /// An action.
+    Read Mine = Get "/v1/mine" as "mine" {
+        Authenticated, scope None, permission None, quota Health,
+        data Tenant, audit "mine", outage Closed, read_only Served,
+    }
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! E0308: expected `Insert`, found `&str`
+//! A transaction takes checked statements only.
+
+use service::{access::actions::CreateOrder, store::WriteTx};
+
+async fn change(tx: &WriteTx<CreateOrder>) {
+    let _ = tx.insert("delete from orders").await;
+}
+
+fn main() {
+    let _ = change;
+}

@@ -1,0 +1,13 @@
+//! E0080: evaluation panicked: the kernel alone changes settings and runs text as SQL
+//! The text of a statement is checked at compile time.
+
+use service::store::__macro::{CheckedText, Use};
+
+const TEXT: CheckedText = CheckedText::new(
+    Use::Select,
+    "select set_config('app.tenant_id', '', true) from orders where tenant_id = $1",
+);
+
+fn main() {
+    let _ = TEXT;
+}

@@ -1,0 +1,16 @@
+//! E0308: expected `&Next<Order>`, found `&Next<Invoice>`
+//! The status of an order changes by a transition of an order, not of its invoice.
+
+use service::{access::actions::CancelOrder, domain::{Invoice, Order}, model::Clock, store::{Next, ObjectPermit, WriteTx, orders}};
+
+async fn change(
+    tx: &WriteTx<CancelOrder>,
+    permit: &ObjectPermit<'_, CancelOrder, Order>,
+    next: &Next<Invoice>,
+) {
+    let _ = orders::set_status(tx, permit, next, Clock::system().now()).await;
+}
+
+fn main() {
+    let _ = change;
+}
