@@ -1,71 +1,52 @@
-//! A secure orders and billing API for many tenants.
+//! A secure orders and billing API for many tenants, on the kernel `palisade`.
 //!
-//! # Modules
-//!
-//! Lowest layer first; a module imports only from earlier rows.
-//! `tests/suite/architecture.rs` fails on an import in the other direction.
+//! [`app`] is the one place that lists what this service adds to the kernel.
 //!
 //! | module | job |
 //! |---|---|
-//! | [`package`] | name and version of the program |
-//! | [`problem`] | errors as RFC 9457 problem details |
-//! | [`model`] | pure types that every service has: tenants, API keys, rights, time |
-//! | [`domain`] | the service's types and rules: orders, invoices, money |
-//! | `json` | strict JSON reader: no duplicate keys, bounded depth |
-//! | [`telemetry`] | log, metrics, traces, security events |
-//! | [`crypto`] | keys, sealed fields, blind indexes |
-//! | [`settings`] | typed configuration, all faults reported at once |
-//! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
-//! | [`authn`] | credential → [`Principal`](authn::Principal) |
-//! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by route matrix and roles |
-//! | [`access`] | access rules of this API: actions, scopes, roles, object rules |
-//! | [`quota`] | token buckets per principal and tenant, operator overrides |
-//! | [`store`] | all SQL on tenant data; a transaction needs a permit |
-//! | [`http`] | request pipeline, strict parsing, OpenAPI document |
-//! | [`edge`] | listener, TLS, client address, limits, request validation |
-//! | [`operations`] | operations that every service has; joins them with those of the service |
-//! | [`ops`] | operator commands: keys, audit, incidents, backup |
-//! | [`internal`] | operations of the internal listener |
-//! | [`app`](mod@app) | what a service adds to the kernel; settings in, running service out |
-//! | `dev` | feature `dev`: private PostgreSQL, development issuer, people |
-//! | [`cli`] | the command line |
-//! | `api` | the service's operations and schemas; no SQL, no policy |
-//! | `demo` | feature `dev`: the service's demo data |
-//! | `service` | the list of what the service adds to the kernel |
-//!
-//! # One request
-//!
-//! `edge` finds the client address, applies its limits and validates the request. `http` then
-//! authenticates (`authn`), counts (`quota`), authorizes (`authz`) and parses the body. The
-//! operation in `api` gets a `Permit` and calls `store`, which confines every statement to the
-//! tenant of that permit.
+//! | [`domain`] | types and rules: orders, invoices, money; no SQL, no HTTP |
+//! | [`access`] | actions with their rows of the route matrix, scopes, roles, object rules |
+//! | [`store`] | the SQL of this service, as statements that the kernel runs |
+//! | `api` | operations and schemas; no SQL, no policy |
+//! | `demo` | feature `dev`: demo data |
 
 pub mod access;
 pub mod api;
-pub mod app;
-pub mod authn;
-pub mod authz;
-pub mod cli;
-pub mod crypto;
-pub mod db;
 #[cfg(feature = "dev")]
 pub mod demo;
-#[cfg(feature = "dev")]
-pub mod dev;
 pub mod domain;
-pub mod edge;
-pub mod http;
-pub mod internal;
-mod json;
-pub mod model;
-pub mod operations;
-pub mod ops;
-pub mod package;
-pub mod problem;
-pub mod quota;
-mod service;
-pub mod settings;
 pub mod store;
-pub mod telemetry;
 
-pub use service::app;
+use std::sync::Arc;
+
+use palisade::{App, operations::Exports};
+
+use self::access::ACCESS;
+
+/// Begins the description of the OpenAPI document.
+const DESCRIPTION: &str = "\
+Multi-tenant API for orders, invoices and payments. Amounts are integers in minor units of an ISO 4217 currency. \
+Payments and refunds require an `Idempotency-Key`.";
+
+/// The service.
+pub fn app() -> App<api::OrderLimits> {
+    let app = App::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .title("Orders and billing", DESCRIPTION)
+        .access(&ACCESS)
+        .database(&store::MIGRATIONS, store::RIGHTS)
+        .sealed::<store::customers::CustomerTable>()
+        .operations(|context, limits: &api::OrderLimits| {
+            (
+                api::Products { context: Arc::clone(context) },
+                api::Customers { context: Arc::clone(context) },
+                api::Orders { context: Arc::clone(context), limits: limits.clone() },
+                api::Invoices { context: Arc::clone(context) },
+                Exports::<api::ExportKind>::new(context),
+            )
+        })
+        .constraints(api::CONSTRAINTS)
+        .logged_parameters(api::LOGGED_PARAMETERS);
+    #[cfg(feature = "dev")]
+    let app = app.demo(demo::DEMO);
+    app
+}

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    service::cli::run(service::app())
+    palisade::cli::run(service::app())
 }

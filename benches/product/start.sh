@@ -17,8 +17,9 @@ pgport=$(get pg_port) super=$(get super_password) iss=$(get issuer)
 A=0190a000-0000-7000-8000-00000000aaaa B=0190a000-0000-7000-8000-00000000bbbb
 db=product; u() { echo "postgres://$1:$2@127.0.0.1:$pgport/$3"; }
 q() { psql -q -X -v ON_ERROR_STOP=1 "$@"; }
-q -d "$(u postgres "$super" postgres)" -f "$src/deploy/roles.sql"
-for r in $(grep -oE "'app_[a-z]+'" "$src/deploy/roles.sql" | tr -d "'" | sort -u); do
+roles=$(ls "$src"/{crates/palisade,deploy}/roles.sql 2>/dev/null | head -n 1)
+q -d "$(u postgres "$super" postgres)" -f "$roles"
+for r in $(grep -oE "'app_[a-z]+'" "$roles" | tr -d "'" | sort -u); do
   q -d "$(u postgres "$super" postgres)" -c "alter role $r with login password 'pw$super'"; done
 if ! q -At -d "$(u postgres "$super" postgres)" -c "select 1 from pg_database where datname='$db'" | grep -q 1; then
   q -d "$(u postgres "$super" postgres)" -v name=$db -f "$src/deploy/database.sql"; fi

@@ -3,7 +3,7 @@
 //!
 //! Reviewers find here which callers may call which operation. A permit of the action is what a
 //! handler gets and what `store` demands. The actions of API keys, audit trail, health and
-//! documentation are in [`crate::authz::actions`].
+//! documentation are in [`palisade::authz::actions`].
 
 use super::{
     roles::{
@@ -16,7 +16,7 @@ use super::{
     },
 };
 
-crate::actions! {
+palisade::actions! {
     /// The rows of orders and billing.
     pub static ORDERS;
 

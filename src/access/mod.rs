@@ -9,7 +9,7 @@ mod object_rules;
 pub mod roles;
 pub mod scopes;
 
-use crate::authz::{Access, Rights};
+use palisade::authz::{Access, Rights};
 
 /// Everything that this service declares about access.
 pub static ACCESS: Access =

@@ -1,17 +1,16 @@
 //! Object rules of orders and billing: the state that each action requires of the object it changes
 //! (control AUTHZ-04 has its home in [`crate::authz`]).
 //!
-//! [`Permit::for_object`](crate::authz::Permit::for_object) applies them to the loaded object.
+//! [`Permit::for_object`](palisade::authz::Permit::for_object) applies them to the loaded object.
+
+use palisade::model::State as _;
 
 use super::actions::{
     CancelOrder, CreateInvoice, CreatePayment, CreateRefund, EraseCustomer, FulfilOrder, VoidInvoice,
 };
-use crate::{
-    domain::{CustomerRef, Invoice, InvoiceStatus, Order, OrderStatus, Payment},
-    model::State as _,
-};
+use crate::domain::{CustomerRef, Invoice, InvoiceStatus, Order, OrderStatus, Payment};
 
-crate::object_rules! {
+palisade::object_rules! {
     EraseCustomer on CustomerRef if |_customer| true;
     CancelOrder on Order if |order| order.status.may_become(OrderStatus::Cancelled);
     // Cancelling an order voids its invoice.

@@ -1,6 +1,6 @@
 //! Roles and permissions of this API, on one page (AUTHZ-02, AUTHZ-05).
 
-use crate::authz::{
+use palisade::authz::{
     Permission, Role, RoleTable,
     policy::{MANAGE_KEYS, READ_AUDIT, SEE_PERSONAL},
 };

@@ -1,7 +1,7 @@
 //! The scopes of this API. A scope limits what a client may do for a principal.
 
-use crate::authz::Scope;
-pub use crate::authz::policy::{AUDIT_READ, KEYS_MANAGE};
+use palisade::authz::Scope;
+pub use palisade::authz::policy::{AUDIT_READ, KEYS_MANAGE};
 
 /// Read products.
 pub const CATALOG_READ: Scope = Scope::new("catalog:read");

@@ -1,18 +1,18 @@
 //! The rows of exports: orders, selected by time of placing, and invoices, by time of issue.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    authz::Permit,
+    db::DbError,
+    operations::{Cell, ExportRow, ExportRows},
+    store::{Database, Period, Position},
+};
 use poem_openapi::Enum;
 
 use crate::{
     access::actions::CreateExport,
-    authz::Permit,
-    db::DbError,
     domain::Order,
-    operations::{Cell, ExportRow, ExportRows},
-    store::{
-        Database, Period, Position,
-        exports::{self, ExportedInvoice},
-    },
+    store::exports::{self, ExportedInvoice},
 };
 
 /// Header line of an export of orders. Amounts are in minor units.

@@ -1,8 +1,7 @@
 //! Identifiers that operations take as parameters.
 
-use crate::{
-    domain::{CustomerId, InvoiceId, OrderId, PaymentId},
-    id_parameters,
-};
+use palisade::id_parameters;
+
+use crate::domain::{CustomerId, InvoiceId, OrderId, PaymentId};
 
 id_parameters! { CustomerId, InvoiceId, OrderId, PaymentId }

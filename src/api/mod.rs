@@ -1,8 +1,8 @@
 //! The operations of the service and their schemas, without SQL and without access rules.
 //!
-//! An operation gets its [`Permit`](crate::authz::Permit) and the parsed request, calls
+//! An operation gets its [`Permit`](palisade::authz::Permit) and the parsed request, calls
 //! [`crate::store`], and renders the response. The kernel wraps every route with the checks of its
-//! row in the route matrix; [`crate::service`] lists the operations.
+//! row in the route matrix; [`crate::app`] lists the operations.
 
 mod customers;
 mod exports;
@@ -21,12 +21,10 @@ pub(crate) use orders::Orders;
 pub(crate) use products::Products;
 pub(crate) use settings::OrderLimits;
 
+use palisade::http::{Constraints, LoggedParameters};
 use poem_openapi::Tags;
 
-use crate::{
-    domain::{NewOrderError, Sku},
-    http::{Constraints, LoggedParameters},
-};
+use crate::domain::{NewOrderError, Sku};
 
 /// Groups of the service's operations in the OpenAPI document.
 #[derive(Tags)]

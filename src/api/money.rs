@@ -3,12 +3,12 @@
 //! The schemas bound every amount, so that no sum of accepted input overflows (INPUT-09). The
 //! conversions to [`Money`] check the currency code.
 
+use palisade::http::text::Text;
 use poem_openapi::Object;
 
 use crate::{
     api::formats,
     domain::{Money, MoneyError},
-    http::text::Text,
 };
 
 /// An amount of money in one currency: an integer number of minor units, never negative, never a

@@ -5,6 +5,11 @@
 
 use std::sync::Arc;
 
+use palisade::{
+    authz::Permit,
+    http::{Context, field_errors::FieldErrors, paging::Paging, strict_json::StrictJson, text::Text},
+    problem::{Kind, Problem},
+};
 use poem::Result;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -20,10 +25,7 @@ use super::{
 use crate::{
     access::actions::{GetProduct, ListProducts, PutProduct},
     api::formats,
-    authz::Permit,
     domain::{Money, Product, Sku},
-    http::{Context, field_errors::FieldErrors, paging::Paging, strict_json::StrictJson, text::Text},
-    problem::{Kind, Problem},
     store::products,
 };
 
@@ -111,7 +113,10 @@ impl Products {
         &self,
         permit: Permit<ListProducts>,
         /// Maximum number of items on the page: 1 to 100, default 20.
-        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(
+            default = "palisade::http::paging::default_limit",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
         limit: Query<i64>,
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,

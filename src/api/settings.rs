@@ -1,6 +1,6 @@
 //! Settings of the service.
 
-crate::settings! {
+palisade::settings! {
     /// Limits of orders.
     pub struct OrderLimits("orders"), "Orders" {
         max_total: i64 = "max_total".default(9_007_199_254_740_991).within(1, 9_007_199_254_740_991, "minor units"),

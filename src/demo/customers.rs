@@ -4,16 +4,19 @@
 //! the demo data in `demo.sql`. Called by the `seed` of [`super`].
 
 use chrono::TimeDelta;
+use palisade::{
+    app::DemoKeys,
+    crypto::{BlindIndex, Sealed},
+    dev::{self, database::DatabaseError},
+    model::{Clock, TenantId},
+    store::SealedTable as _,
+};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    app::DemoKeys,
-    crypto::{BlindIndex, Sealed},
-    dev::{self, database::DatabaseError},
     domain::{CustomerData, CustomerId},
-    model::{Clock, TenantId},
-    store::customers::CustomerRecord,
+    store::customers::{CustomerRecord, CustomerTable},
 };
 
 /// Name, e-mail address, and optionally phone, tax id, bank account and postal address.
@@ -55,7 +58,7 @@ pub(super) async fn seed(
         let id = Uuid::from_u128((0x0190_a010 + number) << 96 | 0x7000_8000 << 48 | u128::from(n));
         let id = CustomerId::from_uuid(id);
         let data = customer_data(name, email, optional_fields).ok_or(DatabaseError::Keys)?;
-        let key = data_key.new_row_key("customers", id.uuid()).map_err(|_| DatabaseError::Keys)?;
+        let key = data_key.new_row_key(CustomerTable::TABLE, id.uuid()).map_err(|_| DatabaseError::Keys)?;
         let created_at = Clock::system().now() - TimeDelta::days(i64::from(10 - n));
         let customer =
             CustomerRecord::new(id, &data, key, &index, tenant, "demo", created_at).map_err(|_| DatabaseError::Keys)?;

@@ -3,13 +3,12 @@
 
 mod customers;
 
-use sqlx::PgConnection;
-use uuid::{Uuid, uuid};
-
-use crate::{
+use palisade::{
     app::{Demo, DemoKeys, Request, SeedFuture, Stack},
     model::TenantId,
 };
+use sqlx::PgConnection;
+use uuid::{Uuid, uuid};
 
 /// The demo data of this service.
 pub const DEMO: Demo = Demo { seed, requests, scopes: "orders:read,orders:write", list: "/v1/orders?limit=2" };

@@ -1,10 +1,11 @@
 //! Customers of a tenant in plain text, and merge patches of them.
 //!
-//! [`crate::api`] parses them from requests. [`crate::store::CustomerRecord`] is the stored, sealed
+//! [`crate::api`] parses them from requests. [`palisade::store::CustomerRecord`] is the stored, sealed
 //! form.
 
+use palisade::model::{Name, TenantId};
+
 use super::{Address, BankAccount, CustomerId, Email, Phone, TaxId};
-use crate::model::{Name, TenantId};
 
 /// The data of a customer in plain text.
 #[derive(Clone, Debug)]

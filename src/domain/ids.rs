@@ -1,6 +1,6 @@
 //! Identifiers of the service's objects.
 
-crate::ids! {
+palisade::ids! {
     /// An order.
     OrderId,
     /// A customer of a tenant.

@@ -4,13 +4,13 @@
 //! [`Invoice::refund`], and stores the result in the same transaction. So payments never exceed the total, and refunds never exceed their payment.
 
 use chrono::{DateTime, Utc};
-use thiserror::Error;
-
-use super::{InvoiceId, Money, MoneyError, OrderId, PaymentId, Quantity, Reason, Reference, RefundId, Sku};
-use crate::{
+use palisade::{
     model::{State, TenantId},
     text_enum,
 };
+use thiserror::Error;
+
+use super::{InvoiceId, Money, MoneyError, OrderId, PaymentId, Quantity, Reason, Reference, RefundId, Sku};
 
 /// Maximum number of payments per invoice.
 pub const MAX_PAYMENTS: usize = 100;

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use thiserror::Error;
-
-use super::{CustomerId, InvoiceStatus, Money, MoneyError, Note, OrderId, Product, Sku};
-use crate::{
+use palisade::{
     model::{State, TenantId},
     text_enum,
 };
+use thiserror::Error;
+
+use super::{CustomerId, InvoiceStatus, Money, MoneyError, Note, OrderId, Product, Sku};
 
 /// Maximum number of lines per order.
 pub const MAX_LINES: usize = 50;

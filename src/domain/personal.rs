@@ -1,11 +1,10 @@
 //! Personal data of customers: the formats that are accepted (AUTHZ-06).
 
 use iban::IbanLike as _;
+use palisade::model::normalize;
 use validator::ValidateEmail as _;
 
-use crate::model::normalize;
-
-crate::personal_data! {
+palisade::personal_data! {
     /// An e-mail address of at most 254 characters (RFC 5321 section 4.5.3.1.3), in lower case:
     /// mail servers in practice ignore case. ASCII only, with internationalised domains in `xn--`
     /// form: otherwise one address could have several texts, and two could look alike.

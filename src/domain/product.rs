@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use palisade::model::Name;
 use thiserror::Error;
 
 use super::Money;
-use crate::model::Name;
 
 /// A stock keeping unit (SKU): 3 to 64 characters of `[A-Z0-9-]`. Parsing converts to upper case,
 /// so `abc-1` and `ABC-1` are the same product.

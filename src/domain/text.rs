@@ -1,6 +1,6 @@
 //! Free text of the service.
 
-crate::texts! {
+palisade::texts! {
     /// Free text on an order.
     Note, 500 with line feeds;
     /// The reference of a payment in another system, such as a bank statement.

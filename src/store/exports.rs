@@ -4,16 +4,16 @@
 //! in keyset pagination. Each page is one message, so a slow client holds no connection. `api/exports` calls this.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
-use super::{
-    Database, Json, Period, Position, clamp_time,
-    orders::{LineRow, OrderRow, orders},
-};
-use crate::{
-    access::actions::CreateExport,
+use palisade::{
     authz::Permit,
     db::{DbError, parse_stored},
+    store::{Database, Json, Period, Position, clamp_time},
+};
+use uuid::Uuid;
+
+use super::orders::{LineRow, OrderRow, orders};
+use crate::{
+    access::actions::CreateExport,
     domain::{Currency, InvoiceStatus, Order},
 };
 
@@ -89,7 +89,7 @@ pub async fn count_orders(
     period: Period,
     limit: i64,
 ) -> Result<i64, DbError> {
-    let statement = crate::read_one!(
+    let statement = palisade::read_one!(
         permit,
         CountRow,
         r#"select count(*) as "count!" from (
@@ -108,7 +108,7 @@ pub async fn count_invoices(
     period: Period,
     limit: i64,
 ) -> Result<i64, DbError> {
-    let statement = crate::read_one!(
+    let statement = palisade::read_one!(
         permit,
         CountRow,
         r#"select count(*) as "count!" from (
@@ -151,7 +151,7 @@ pub async fn invoices(
     position: Position,
     limit: i64,
 ) -> Result<Vec<ExportedInvoice>, DbError> {
-    let statement = crate::read_one!(
+    let statement = palisade::read_one!(
         permit,
         InvoiceRow,
         "select id, number, order_id, status, total_currency, total_amount, paid_amount, refunded_amount, issued_by,

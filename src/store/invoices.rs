@@ -5,19 +5,21 @@
 //! of `api/invoices` and `api/orders` call this.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    authz::{Change, Permit},
+    db::{DbError, parse_stored},
+    model::{Stateless, TenantId},
+    store::{Database, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx},
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{Database, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx};
 use crate::{
     access::actions::{CancelOrder, CreateInvoice, GetInvoice, ListInvoices},
-    authz::{Change, Permit},
-    db::{DbError, parse_stored},
     domain::{
         Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity,
         Refund, RefundId,
     },
-    model::{Stateless, TenantId},
 };
 
 struct InvoiceRow {
@@ -69,7 +71,7 @@ struct RefundRow {
 /// after `from`.
 macro_rules! invoices {
     ($kind:ident, $source:expr, $from:tt, $($argument:expr),+ $(,)?) => {
-        crate::$kind!(
+        palisade::$kind!(
             $source,
             InvoiceRow,
             r#"select tenant_id as "tenant_id!", id as "id!", order_id as "order_id!", number as "number!",
@@ -199,7 +201,7 @@ impl Lockable for Invoice {
 
     /// Locks the row of the order, which never changes for an invoice.
     async fn load(tx: &Loader<'_>, id: InvoiceId) -> Result<Option<Self>, DbError> {
-        let lock = crate::select!(
+        let lock = palisade::select!(
             tx,
             IdRow,
             "select o.id from invoices i join orders o on o.tenant_id = i.tenant_id and o.id = i.order_id
@@ -230,7 +232,7 @@ impl Lockable for Payment {
 
     /// Locks the row of the order, which never changes for a payment.
     async fn load(tx: &Loader<'_>, id: PaymentId) -> Result<Option<Self>, DbError> {
-        let lock = crate::select!(
+        let lock = palisade::select!(
             tx,
             IdRow,
             "select i.id
@@ -252,7 +254,7 @@ pub async fn lock_active<'tx>(
     tx: &'tx WriteTx<CancelOrder>,
     order: &Locked<'_, Order>,
 ) -> Result<Option<Locked<'tx, Invoice>>, DbError> {
-    let statement = crate::select!(
+    let statement = palisade::select!(
         tx,
         IdRow,
         "select id from invoices where tenant_id = $1 and order_id = $2 and status <> 'void'",
@@ -271,7 +273,7 @@ pub async fn set_status<A: Change, K>(
     next: &Next<Invoice>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = crate::update!(
+    let statement = palisade::update!(
         tx,
         "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
         permit.id().uuid(),
@@ -294,7 +296,7 @@ pub async fn issue<K>(
     let currency = order.total.currency();
     // The first part locks the tenant's counter until the transaction ends: a rollback gives the
     // number back.
-    let statement = crate::insert!(
+    let statement = palisade::insert!(
         tx,
         "with n as (
              insert into invoice_numbers as n (tenant_id, last_number) values ($1, 1)

@@ -6,19 +6,22 @@
 //! `api/orders` and `api/invoices` call this.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    authz::{Change, Permit},
+    db::{DbError, parse_stored},
+    model::TenantId,
+    store::{
+        CreateRecord, Database, Json, KeyLookup, KeyedRequest, Loader, Lockable, Next, ObjectPermit, Position,
+        SingleStatement, StoredColumns, StoredOutcome, StoredResponse, WriteTx, clamp_time,
+    },
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{
-    CreateRecord, Database, Json, KeyLookup, KeyedRequest, Loader, Lockable, Next, ObjectPermit, Position,
-    SingleStatement, StoredColumns, StoredOutcome, StoredResponse, WriteTx, clamp_time, products::ProductRow,
-};
+use super::products::ProductRow;
 use crate::{
     access::actions::{CreateOrder, GetOrder, ListOrders},
-    authz::{Change, Permit},
-    db::{DbError, parse_stored},
     domain::{Currency, CustomerId, Money, NewOrder, Order, OrderId, OrderLine, OrderStatus, Product, Quantity},
-    model::TenantId,
 };
 
 pub(super) struct OrderRow {
@@ -46,7 +49,7 @@ pub(super) struct LineRow {
 /// One statement `$kind!` that reads orders with their lines. `$from` is its text after `from`.
 macro_rules! orders {
     ($kind:ident, $source:expr, [$($from:tt)+], $($argument:expr),+ $(,)?) => {
-        crate::$kind!(
+        palisade::$kind!(
             $source,
             OrderRow,
             r#"select tenant_id as "tenant_id!", id as "id!", customer_id, status as "status!",
@@ -166,7 +169,7 @@ pub async fn inputs(
 ) -> Result<OrderInputs, DbError> {
     let skus: Vec<String> = order.skus().map(|sku| sku.as_str().to_owned()).collect();
     let lookup = KeyLookup::new(permit, request);
-    let statement = crate::read_inputs!(
+    let statement = palisade::read_inputs!(
         permit,
         &lookup,
         InputsRow,
@@ -201,7 +204,7 @@ pub async fn place(
     let prices: Vec<i64> = order.lines.iter().map(|line| line.unit_price.amount()).collect();
     let currency = order.total.currency();
     let record = CreateRecord::new(permit, order.id, keyed);
-    let statement = crate::create!(
+    let statement = palisade::create!(
         permit,
         &record,
         "o as (
@@ -258,7 +261,7 @@ impl Lockable for Order {
     /// takes this lock first, so there is no deadlock. The read is a separate statement: its
     /// snapshot (read committed) holds what the previous owner of the lock committed.
     async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
-        let lock = crate::select!(
+        let lock = palisade::select!(
             tx,
             IdRow,
             "select id from orders where tenant_id = $1 and id = $2 for no key update",
@@ -277,7 +280,7 @@ pub async fn set_status<A: Change, K>(
     next: &Next<Order>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = crate::update!(
+    let statement = palisade::update!(
         tx,
         "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
         permit.id().uuid(),

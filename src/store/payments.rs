@@ -4,10 +4,13 @@
 //! locked (`orders.rs` says why), so the stored amounts are those that the domain has seen. The
 //! handlers of `api/invoices` call this.
 
-use super::{Locked, ObjectPermit, WriteTx};
+use palisade::{
+    db::DbError,
+    store::{Locked, ObjectPermit, WriteTx},
+};
+
 use crate::{
     access::actions::{CreatePayment, CreateRefund},
-    db::DbError,
     domain::{Invoice, Payment, Reason, Reference, Refund},
 };
 
@@ -21,7 +24,7 @@ pub async fn record<K>(
 ) -> Result<(), DbError> {
     macro_rules! statement {
         ($status:tt $(, $argument:expr)*) => {
-            crate::update!(
+            palisade::update!(
                 tx,
                 "with p as (
                      insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
@@ -58,7 +61,7 @@ pub async fn record_refund<K>(
     refund: &Refund,
     after: &Payment,
 ) -> Result<(), DbError> {
-    let statement = crate::update!(
+    let statement = palisade::update!(
         tx,
         "with r as (
              insert into refunds (tenant_id, id, payment_id, amount, reason, created_by, created_at)
@@ -85,7 +88,7 @@ pub async fn record_refunded<K>(
 ) -> Result<(), DbError> {
     macro_rules! statement {
         ($status:tt $(, $argument:expr)*) => {
-            crate::update!(
+            palisade::update!(
                 tx,
                 "update invoices set refunded_amount = $3, updated_at = $4" + $status,
                 permit.id().uuid(),

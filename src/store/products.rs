@@ -3,13 +3,15 @@
 //! In: permits and parsed domain values. Out: products. The handlers of `api/products` call this;
 //! `orders` reads products to price an order.
 
-use serde::Deserialize;
-
-use super::{Database, WriteTx};
-use crate::{
-    access::actions::{GetProduct, ListProducts, PutProduct},
+use palisade::{
     authz::Permit,
     db::{DbError, parse_stored},
+    store::{Database, WriteTx},
+};
+use serde::Deserialize;
+
+use crate::{
+    access::actions::{GetProduct, ListProducts, PutProduct},
     domain::{Currency, Money, Product, Sku},
 };
 
@@ -38,7 +40,7 @@ pub async fn page(
     after: Option<&Sku>,
     limit: i64,
 ) -> Result<Vec<Product>, DbError> {
-    let statement = crate::read_one!(
+    let statement = palisade::read_one!(
         permit,
         ProductRow,
         "select sku, name, price_amount, price_currency from products
@@ -51,7 +53,7 @@ pub async fn page(
 
 /// Reads the product of this SKU.
 pub async fn get(database: &Database, permit: &Permit<GetProduct>, sku: &Sku) -> Result<Option<Product>, DbError> {
-    let statement = crate::read_one!(
+    let statement = palisade::read_one!(
         permit,
         ProductRow,
         "select sku, name, price_amount, price_currency from products where tenant_id = t.tenant and sku = $2",
@@ -68,7 +70,7 @@ struct PutRow {
 pub async fn put(tx: &WriteTx<PutProduct>, product: &Product) -> Result<bool, DbError> {
     let currency = product.price.currency();
     // A row version that replaced none has no deleter (`xmax`).
-    let statement = crate::insert_returning!(
+    let statement = palisade::insert_returning!(
         tx,
         PutRow,
         r#"insert into products (tenant_id, sku, name, price_amount, price_currency)

@@ -97,7 +97,7 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The files of a file or folder, relative to `root`; none if it does not exist.
-pub(crate) fn files(root: &Path, path: &Path) -> Result<BTreeSet<PathBuf>> {
+fn files(root: &Path, path: &Path) -> Result<BTreeSet<PathBuf>> {
     let full = root.join(path);
     let mut found = BTreeSet::new();
     if full.is_dir() {

@@ -43,6 +43,7 @@ pub fn update(options: &Update) -> Result<Outcome> {
     check_project(project)?;
     let head = git(template, &["rev-parse", "HEAD"])?;
     check_template(template, &record.commit, &head)?;
+    check_kernel_migrations(template, &record.commit, &head)?;
     let from = format!("{} ({:.10})", record.version, record.commit);
     if record.commit == head && answers.is_empty() {
         return Ok(Outcome { to: from.clone(), from, ..Outcome::default() });
@@ -58,7 +59,6 @@ pub fn update(options: &Update) -> Result<Outcome> {
     let new = Rendered::new(template, &head, &record, record.answers(answers))?;
     record::complete(&new.project, &new.version, Some(&head))?;
     fs::copy(project.join(record::FILE), base.project.join(record::FILE))?;
-    check_kernel_migrations(&base.project, &new.project)?;
     let migrations = generated::keep(project, &base.project, &new.project)?;
 
     let merge = Merge::new(project, &base.project, &new.project)?;
@@ -118,14 +118,13 @@ fn check_template(template: &Path, commit: &str, head: &str) -> Result<()> {
 
 /// Refuses a template that changed or deleted a migration of the kernel: a database that ran it
 /// could not be migrated.
-fn check_kernel_migrations(base: &Path, new: &Path) -> Result<()> {
-    for migration in generated::files(base, KERNEL_MIGRATIONS.as_ref())? {
-        ensure!(
-            fs::read(new.join(&migration)).ok() == Some(fs::read(base.join(&migration))?),
-            "the template changed the kernel's migration {}, which databases may have run; \
-             report this to the template, and update to an older version",
-            migration.display()
-        );
-    }
+fn check_kernel_migrations(template: &Path, commit: &str, head: &str) -> Result<()> {
+    let not_added = ["diff", "--name-only", "--no-renames", "--diff-filter=a", commit, head, "--", KERNEL_MIGRATIONS];
+    let changed = git(template, &not_added)?;
+    ensure!(
+        changed.is_empty(),
+        "the template changed migrations of the kernel, which databases may have run; \
+         report this to the template, and update to an older version:\n{changed}"
+    );
     Ok(())
 }

@@ -12,6 +12,8 @@ use support::{HANDLER, Template, cargo, commit, edit, in_project, read, reposito
 use tempfile::TempDir;
 use template::{Scaffold, scaffold, update};
 
+#[path = "resource/mod.rs"]
+mod resource;
 #[expect(dead_code, reason = "the fast tests use the rest")]
 #[path = "fast/support.rs"]
 mod support;
@@ -58,48 +60,25 @@ fn assert_dev_runs(project: &Path) {
 }
 
 /// The project is older by a change of the kernel, a renaming, a deletion and a setting. Its team
-/// added a table with a type, and edited a handler.
+/// added a resource, and edited a handler.
 #[test]
 fn an_updated_project_passes_its_suite() {
     let _turn = ONE_AT_A_TIME.lock();
     let template = Template::new(support::older, |template| write(template, "docs/new.md", "# New\n"));
     let place = TempDir::new().expect("a folder");
-    let project = template.project(place.path(), add_resource);
+    let project = template.project(place.path(), |project| {
+        edit(project, HANDLER, "/// Display name, 1 to 200 characters.", "/// Name on the shelf, 1 to 200 characters.");
+        resource::add(project);
+    });
     let outcome = update(&template.update(&project)).expect("updates");
     assert_eq!(outcome.conflicts, []);
 
     // As the report says.
     assert_succeeds(&mut in_project(&project, project.join(".ci/regenerate")));
     assert!(read(&project, "docs/openapi.json").contains("Name on the shelf"));
-    assert!(read(&project, "deploy/rights.txt").contains("table shelves: select"));
+    assert!(read(&project, "deploy/rights.txt").contains("app_reader    table public.shelves: select\n"));
+    assert!(read(&project, "tests/suite/access/matrix.txt").contains("\nGET /v1/shelves "));
+    assert!(read(&project, "SECURITY.md").contains("/v1/shelves"));
     commit(&project);
     assert_succeeds(cargo(&project).args(["test", "--locked", "--offline", "--", "--skip", "drills::"]));
 }
-
-fn add_resource(project: &Path) {
-    edit(project, HANDLER, "/// Display name, 1 to 200 characters.", "/// Name on the shelf, 1 to 200 characters.");
-    edit(project, "src/domain/mod.rs", "mod order;\n", "mod order;\nmod shelf;\n");
-    edit(project, "src/domain/mod.rs", "pub use order::", "pub use shelf::Shelf;\npub use order::");
-    write(project, "src/domain/shelf.rs", SHELF);
-    write(project, "migrations/0101_shelves.sql", SHELVES);
-}
-
-const SHELF: &str = "//! Shelves, which the team added.
-
-/// The number of a shelf.
-#[derive(Debug)]
-pub struct Shelf(pub u32);
-";
-
-const SHELVES: &str = "
-create table shelves (
-    tenant_id uuid not null,
-    id uuid not null,
-    primary key (tenant_id, id)
-);
-alter table shelves enable row level security;
-alter table shelves force row level security;
-create policy tenant_isolation on shelves
-    using (tenant_id = current_tenant()) with check (tenant_id = current_tenant());
-grant select on shelves to app_reader;
-";

@@ -1,7 +1,7 @@
-//! E0119: conflicting implementations of trait `service::authz::Change` for type `Mine`
+//! E0119: conflicting implementations of trait `palisade::authz::Change` for type `Mine`
 //! Which actions may write follows from their kind, and cannot be implemented.
 
-use service::authz::{Action, Change, Row, actions::GetMe, kind};
+use palisade::authz::{Action, Change, Row, actions::GetMe, kind};
 
 enum Mine {}
 

@@ -1,7 +1,8 @@
 //! E0308: expected `&ObjectPermit<'_, CancelOrder, Order>`, found `&ObjectPermit<'_, CancelOrder, Invoice>`
 //! The status of an order changes with an object permit for that order, not for its invoice.
 
-use service::{access::actions::CancelOrder, domain::{Invoice, Order}, model::Clock, store::{Next, ObjectPermit, WriteTx, orders}};
+use palisade::{model::Clock, store::{Next, ObjectPermit, WriteTx}};
+use service::{access::actions::CancelOrder, domain::{Invoice, Order}, store::orders};
 
 async fn change(
     tx: &WriteTx<CancelOrder>,

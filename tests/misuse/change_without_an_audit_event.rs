@@ -1,7 +1,8 @@
 //! E0061: this method takes 2 arguments but 0 arguments were supplied
 //! A commit takes the permit and the object, so that no change is without an audit event.
 
-use service::{access::actions::{CancelOrder, GetOrder}, store::WriteTx};
+use palisade::store::WriteTx;
+use service::access::actions::{CancelOrder, GetOrder};
 
 async fn change(tx: WriteTx<CancelOrder>) {
     let _ = tx.commit().await;

@@ -1,7 +1,8 @@
 //! E0308: expected `&ObjectPermit<'_, CancelOrder, Order>`, found `&Permit<CancelOrder>`
 //! A change needs the second check: a permit for the operation is no permit for the object.
 
-use service::{access::actions::CancelOrder, authz::Permit, domain::Order, model::Clock, store::{Next, WriteTx, orders}};
+use palisade::{authz::Permit, model::Clock, store::{Next, WriteTx}};
+use service::{access::actions::CancelOrder, domain::Order, store::orders};
 
 async fn change(tx: &WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, next: &Next<Order>) {
     let _ = orders::set_status(tx, permit, next, Clock::system().now()).await;

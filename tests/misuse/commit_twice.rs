@@ -1,7 +1,8 @@
 //! E0382: use of moved value: `tx`
 //! A committed transaction is over.
 
-use service::{access::actions::CancelOrder, authz::Permit, domain::OrderId, store::WriteTx};
+use palisade::{authz::Permit, store::WriteTx};
+use service::{access::actions::CancelOrder, domain::OrderId};
 
 async fn commit(tx: WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, id: OrderId) {
     let _ = tx.commit(permit, id).await;

@@ -1,7 +1,8 @@
 //! E0616: field `open` of struct `ReadTx` is private
 //! Only the store sends SQL, so a transaction does not hand out its connection.
 
-use service::{access::actions::GetOrder, store::ReadTx};
+use palisade::store::ReadTx;
+use service::access::actions::GetOrder;
 
 fn connection(tx: &ReadTx<GetOrder>) {
     let _ = &tx.open;

@@ -1,7 +1,7 @@
-//! E0616: field `writer` of struct `service::store::Database` is private
+//! E0616: field `writer` of struct `palisade::store::Database` is private
 //! Only the store sends SQL, so the pools are private.
 
-use service::store::Database;
+use palisade::store::Database;
 
 fn connection(database: &Database) {
     let _ = database.writer.acquire();

@@ -1,7 +1,8 @@
 //! compiles
 //! The correct code. Each of the other files differs from such code in one place.
 
-use service::{access::actions::{CancelOrder, GetOrder}, authz::Permit, db::DbError, domain::{Order, OrderId, OrderStatus}, model::Clock, store::{Database, orders}};
+use palisade::{authz::Permit, db::DbError, model::Clock, store::Database};
+use service::{access::actions::{CancelOrder, GetOrder}, domain::{Order, OrderId, OrderStatus}, store::orders};
 
 async fn read(database: &Database, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, DbError> {
     orders::get(database, permit, id).await

@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use service::{
-    authn::Principal,
-    authz::{Grant, matrix::Row},
-};
+use palisade::{authn::Principal, authz::{Grant, matrix::Row}};
 
 fn forge(row: &'static Row, principal: Arc<Principal>) -> Grant {
     Grant { row, principal, sees_personal: true }

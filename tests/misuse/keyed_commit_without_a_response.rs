@@ -1,7 +1,8 @@
 //! E0061: this method takes 3 arguments but 2 arguments were supplied
 //! A transaction that claimed an idempotency key stores its response.
 
-use service::{access::actions::CreatePayment, authz::Permit, domain::PaymentId, store::{Keyed, WriteTx}};
+use palisade::{authz::Permit, store::{Keyed, WriteTx}};
+use service::{access::actions::CreatePayment, domain::PaymentId};
 
 async fn commit(tx: WriteTx<CreatePayment, Keyed>, permit: &Permit<CreatePayment>, id: PaymentId) {
     let _ = tx.commit(permit, id).await;

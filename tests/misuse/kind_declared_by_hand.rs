@@ -1,7 +1,7 @@
-//! E0277: the trait bound `MyKind: service::authz::actions::sealed::ActionKind` is not satisfied
+//! E0277: the trait bound `MyKind: actions::sealed::ActionKind` is not satisfied
 //! An action is a read or a change; there are no other kinds.
 
-use service::authz::{Action, Row, actions::GetMe};
+use palisade::authz::{Action, Row, actions::GetMe};
 
 enum MyKind {}
 

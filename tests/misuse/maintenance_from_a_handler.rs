@@ -1,7 +1,7 @@
-//! E0599: no method named `reseal_batch` found for struct `service::store::Database`
+//! E0599: no method named `reseal_batch` found for struct `palisade::store::Database`
 //! Handlers hold a `Database`, which has no maintenance operations.
 
-use service::{model::TenantId, http::Context, store::Position};
+use palisade::{http::Context, model::TenantId, store::Position};
 
 async fn handle(context: &Context, tenant: TenantId) {
     let _ = context.database.reseal_batch(tenant, Position::start()).await;

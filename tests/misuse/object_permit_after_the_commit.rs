@@ -1,7 +1,8 @@
 //! E0505: cannot move out of `tx` because it is borrowed
 //! An object permit does not outlive the transaction that locked the object.
 
-use service::{access::actions::CancelOrder, authz::Permit, db::DbError, domain::{Order, OrderId}, store::Database};
+use palisade::{authz::Permit, db::DbError, store::Database};
+use service::{access::actions::CancelOrder, domain::{Order, OrderId}};
 
 async fn change(database: &Database, permit: &Permit<CancelOrder>, id: OrderId) -> Result<OrderId, DbError> {
     let tx = database.write(permit).await?;

@@ -1,7 +1,8 @@
 //! E0308: expected `&Locked<'_, _>`, found `&Order`
 //! An object permit is for a locked object, not for one of another origin.
 
-use service::{access::actions::CancelOrder, authz::Permit, domain::Order};
+use palisade::authz::Permit;
+use service::{access::actions::CancelOrder, domain::Order};
 
 fn object_permit(permit: &Permit<CancelOrder>, order: &Order) {
     let _ = permit.for_object(order);

@@ -1,10 +1,7 @@
 //! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `bound_certificate` and `issued_at` of struct `Principal` are private
 //! A principal comes from a verified credential only.
 
-use service::{
-    authn::{CallerKind, Principal},
-    model::TenantId,
-};
+use palisade::{authn::{CallerKind, Principal}, model::TenantId};
 
 fn forge(tenant: TenantId) -> Principal {
     Principal {

@@ -1,7 +1,8 @@
 //! E0599: no method named `insert` found for reference `&ReadTx<ListOrders>` in the current scope
 //! A read transaction takes no statement that writes.
 
-use service::{access::actions::ListOrders, store::{Insert, ReadTx}};
+use palisade::store::{Insert, ReadTx};
+use service::access::actions::ListOrders;
 
 async fn write(tx: &ReadTx<ListOrders>, statement: Insert) {
     let _ = tx.insert(statement).await;

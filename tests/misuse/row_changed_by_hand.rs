@@ -1,7 +1,7 @@
-//! E0594: cannot assign to data in dereference of `service::authz::Row`
+//! E0594: cannot assign to data in dereference of `palisade::authz::Row`
 //! The columns of a row can be read, not changed.
 
-use service::authz::Row;
+use palisade::authz::Row;
 
 fn open_to_all(row: &mut Row) {
     row.permission = None;

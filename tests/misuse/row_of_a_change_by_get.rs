@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a change cannot be a GET
 //! A row that contradicts the kind of its action does not compile.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

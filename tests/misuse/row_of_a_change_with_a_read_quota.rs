@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a change needs quota Write or Sensitive
 //! Changes count against the quotas of changes.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

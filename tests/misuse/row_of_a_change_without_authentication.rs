@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a change needs an authenticated caller
 //! No change is open to the public.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

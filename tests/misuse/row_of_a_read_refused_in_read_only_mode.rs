@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a read is served in read-only mode
 //! Read-only mode refuses changes only.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a read needs another quota than Write
 //! Reads do not use up the quota of changes.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

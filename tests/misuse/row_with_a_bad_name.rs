@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a name has 1 to 64 visible ASCII characters
 //! Names appear in logs and headers, so they are plain.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

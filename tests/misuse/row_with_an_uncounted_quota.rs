@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: public operations have quota Health, and no others
 //! Calls of authenticated callers are always counted.
 
-service::actions! {
+palisade::actions! {
     /// The rows of this file.
     pub static MINE;
 

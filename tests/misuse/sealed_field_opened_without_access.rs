@@ -1,10 +1,8 @@
 //! E0061: this method takes 2 arguments but 1 argument was supplied
 //! A sealed field opens only with a `PersonalDataAccess`, whichever key is at hand.
 
-use service::{
-    crypto::{RowKey, Sealed},
-    domain::Email,
-};
+use palisade::crypto::{RowKey, Sealed};
+use service::domain::Email;
 
 fn open(email: &Sealed<Email>, key: &RowKey) -> bool {
     email.open(key).is_ok()

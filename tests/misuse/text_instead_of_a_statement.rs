@@ -1,7 +1,8 @@
 //! E0308: expected `Insert`, found `&str`
 //! A transaction takes checked statements only.
 
-use service::{access::actions::CreateOrder, store::WriteTx};
+use palisade::store::WriteTx;
+use service::access::actions::CreateOrder;
 
 async fn change(tx: &WriteTx<CreateOrder>) {
     let _ = tx.insert("delete from orders").await;

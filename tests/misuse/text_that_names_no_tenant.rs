@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: a statement names its `tenant_id`
 //! The text of a statement is checked at compile time.
 
-use service::store::__macro::{CheckedText, Use};
+use palisade::store::__macro::{CheckedText, Use};
 
 const TEXT: CheckedText = CheckedText::new(Use::Select, "select id from orders where id = $1");
 

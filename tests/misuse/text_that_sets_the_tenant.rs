@@ -1,7 +1,7 @@
 //! E0080: evaluation panicked: the kernel alone changes settings and runs text as SQL
 //! The text of a statement is checked at compile time.
 
-use service::store::__macro::{CheckedText, Use};
+use palisade::store::__macro::{CheckedText, Use};
 
 const TEXT: CheckedText = CheckedText::new(
     Use::Select,

@@ -1,10 +1,8 @@
 //! E0451: fields `from`, `to`, `id` and `transaction` of struct `Next` are private
 //! A transition comes from a locked object only.
 
-use service::{
-    domain::{Order, OrderId, OrderStatus},
-    store::Next,
-};
+use palisade::store::Next;
+use service::domain::{Order, OrderId, OrderStatus};
 
 fn forge(id: OrderId) -> Next<Order> {
     Next { from: OrderStatus::Placed, to: OrderStatus::Paid, id, transaction: 1 }

@@ -1,7 +1,8 @@
 //! E0308: expected `&Next<Order>`, found `&Next<Invoice>`
 //! The status of an order changes by a transition of an order, not of its invoice.
 
-use service::{access::actions::CancelOrder, domain::{Invoice, Order}, model::Clock, store::{Next, ObjectPermit, WriteTx, orders}};
+use palisade::{model::Clock, store::{Next, ObjectPermit, WriteTx}};
+use service::{access::actions::CancelOrder, domain::{Invoice, Order}, store::orders};
 
 async fn change(
     tx: &WriteTx<CancelOrder>,

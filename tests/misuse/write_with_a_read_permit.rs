@@ -1,7 +1,8 @@
 //! E0277: this action is declared as a read, so its permit cannot write
 //! Only actions that change something begin a writing transaction.
 
-use service::{access::actions::GetOrder, authz::Permit, store::Database};
+use palisade::{authz::Permit, store::Database};
+use service::access::actions::GetOrder;
 
 async fn write(database: &Database, permit: &Permit<GetOrder>) {
     let _ = database.write(permit).await;

@@ -9,9 +9,10 @@ use std::{
     process::{Output, Stdio},
 };
 
+use palisade::dev::database::Urls;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use service::{access::roles, dev::database::Urls};
+use service::access::roles;
 
 use crate::support::{ACME, TestApp, binary, empty_database, programs, query, superuser};
 
@@ -136,7 +137,7 @@ async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
     let mut digests = Vec::new();
     for name in ["ours", "theirs"] {
         let output = text_of(&backups.backup(&app.database, &["--to", &backups.recipient, name]));
-        let digest = service::crypto::hex(&service::crypto::sha256(&fs::read(backups.path(name)).unwrap()));
+        let digest = palisade::crypto::hex(&palisade::crypto::sha256(&fs::read(backups.path(name)).unwrap()));
         assert_eq!(output.matches(&digest).count(), 2, "in the output and in the event: {output}");
         digests.push(digest);
     }

@@ -1,7 +1,7 @@
 //! Scripts of the benchmark against other stacks (benches/product). They name settings and tables
 //! of this service: the settings must exist, and the SQL must run on the current schema.
 
-use service::{db, settings::Row};
+use palisade::{db, settings::Row};
 
 use crate::support::{empty_database, superuser};
 

@@ -225,7 +225,7 @@ async fn authz_02_roles_without_billing_rights_cannot_record_payments() {
 #[tokio::test]
 async fn log_01_cancelled_order_and_voided_invoice_have_an_event_each() {
     let database = test_database().await;
-    let issuer = start_issuer(service::model::Clock::system()).await;
+    let issuer = start_issuer(palisade::model::Clock::system()).await;
     let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
     let token = issuer.access_token(&person(&ACME, roles::SALES), &scopes::ALL);
     let sales = Actor::new(serving.address, Some(token));

@@ -2,7 +2,8 @@
 
 use std::process::Output;
 
-use service::{access::roles, authz::internal, model::Clock, settings};
+use palisade::{authz::internal, model::Clock, settings};
+use service::access::roles;
 
 use crate::support::{ACME, Actor, MATRIX, ServiceProcess, TestApp, binary, person, start_issuer, test_database};
 

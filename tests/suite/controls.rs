@@ -8,9 +8,12 @@ use std::{
 };
 
 use config::{Config, File, FileFormat};
+use palisade::dev::SOURCES;
 use serde::Deserialize;
 
 const LIST: &str = "docs/controls.toml";
+/// The kernel's folder, as [`LIST`] writes it.
+const KERNEL: &str = "crates/palisade";
 const SECURITY: &str = "SECURITY.md";
 const BEGIN: &str = "<!-- controls: generated from docs/controls.toml -->\n";
 const END: &str = "<!-- end of controls -->\n";
@@ -53,7 +56,7 @@ fn controls() -> Vec<Control> {
 /// in Rust and in `.ci/secret-scan`.
 fn proofs() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
-    for folder in ["src", "tests"] {
+    for folder in [SOURCES, "src", "tests"] {
         collect_proofs(Path::new(folder), &mut found);
     }
     let script = ".ci/secret-scan";
@@ -70,7 +73,11 @@ fn collect_proofs(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>)
         if path.is_dir() {
             collect_proofs(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            add_proofs(&path.display().to_string(), &fs::read_to_string(&path).unwrap(), found);
+            add_proofs(
+                &path.display().to_string().replacen(SOURCES, KERNEL, 1),
+                &fs::read_to_string(&path).unwrap(),
+                found,
+            );
         }
     }
 }
@@ -114,7 +121,7 @@ fn homes_name_their_controls_in_their_headers() {
             faults.push(format!("{}: {words} words, {homes} homes; limits are 20 and {least} to 3", control.id));
         }
         for home in &control.homes {
-            let text = fs::read_to_string(home).unwrap_or_default();
+            let text = fs::read_to_string(home.replacen(KERNEL, SOURCES, 1)).unwrap_or_default();
             let is_rust = Path::new(home).extension().is_some_and(|extension| extension == "rs");
             let header = text.lines().take_while(|line| !is_rust || line.starts_with("//!"));
             if !header.into_iter().any(|line| line.contains(&control.id)) {

@@ -1,8 +1,9 @@
 //! Protections of the database that hold even if the code above it is wrong: row-level security
 //! (AUTHZ-07), rights of the logins (AUTHZ-08), and the startup checks of both.
 
+use palisade::{app, model::Clock};
 use secrecy::{ExposeSecret, SecretString};
-use service::{app, demo, model::Clock};
+use service::{app, demo};
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{ACME, GLOBEX, TestApp, run, superuser, test_database};
@@ -158,7 +159,7 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
 }
 
 /// The error of startup after the owner has run this SQL.
-async fn start_error_after(change: &str) -> String {
+pub async fn start_error_after(change: &str) -> String {
     let urls = test_database().await;
     run(&urls.owner, change).await.unwrap();
     let settings = app().read_settings(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();

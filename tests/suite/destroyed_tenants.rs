@@ -2,12 +2,10 @@
 //! be read or found, by any replica, and hold back no rotation.
 
 use http::Method;
+use palisade::ops::{Keys, ResealOptions};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::{
-    access::roles,
-    ops::{Keys, ResealOptions},
-};
+use service::access::roles;
 
 use crate::support::{
     ACME, COUNT_INDEXED, TestApp, add_customers, assert_customers_readable, copy_customers, customer,

@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use palisade::dev::SOURCES;
+
 use crate::support::MATRIX;
 
 const SECURITY: &str = "SECURITY.md";
@@ -22,12 +24,15 @@ fn threat_02_published_route_matrix_is_current() {
 
 #[test]
 fn each_dependency_has_a_reason_in_the_architecture() {
-    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    let manifests = [".", SOURCES].map(|folder| fs::read_to_string(format!("{folder}/Cargo.toml")).unwrap());
     let justified = fs::read_to_string("ARCHITECTURE.md").unwrap();
-    let lines = manifest.lines().skip_while(|line| !line.starts_with("[dependencies]"));
-    let lines = lines.take_while(|line| !line.starts_with("[[bench") && !line.starts_with("[profile"));
-    let names = lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
-    for name in names.filter(|name| *name != env!("CARGO_PKG_NAME")) {
+    let lines = manifests.iter().flat_map(|manifest| {
+        let lines = manifest.lines().skip_while(|line| !line.starts_with("[dependencies]"));
+        lines.take_while(|line| !line.starts_with("[[bench") && !line.starts_with("[profile"))
+    });
+    let names: Vec<&str> = lines.filter_map(|line| line.split_once(" = ")).map(|(name, _)| name).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names.into_iter().filter(|name| ![env!("CARGO_PKG_NAME"), "palisade"].contains(name)) {
         assert!(
             justified.contains(&format!("| `{name}` |")),
             "{name} has no row in ARCHITECTURE.md: say in one line what it is for"

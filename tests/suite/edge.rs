@@ -4,9 +4,10 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use http::Method;
+use palisade::{app, edge, model::Clock, settings::Settings};
 use poem::EndpointExt as _;
 use secrecy::ExposeSecret as _;
-use service::{access::roles, app, edge, model::Clock, settings::Settings};
+use service::{access::roles, app};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,7 +67,7 @@ async fn serve_faulty_app() -> std::net::SocketAddr {
         edge::ListenerKind::Public,
         settings,
         std::sync::Arc::new(|_| None),
-        &std::sync::Arc::new(service::quota::Overrides::new(Clock::system())),
+        &std::sync::Arc::new(palisade::quota::Overrides::new(Clock::system())),
     )
     .unwrap();
     tokio::spawn(edge::serve(

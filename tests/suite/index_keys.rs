@@ -1,12 +1,10 @@
 //! Rotation of index keys while the service runs (CRYPTO-06): customers stay findable during it.
 
 use http::Method;
+use palisade::ops::{Keys, ResealOptions};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::{
-    access::roles,
-    ops::{Keys, ResealOptions},
-};
+use service::access::roles;
 
 use crate::support::{
     ACME, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, TestApp, add_customers, assert_customers_readable, copy_customers,
@@ -41,7 +39,7 @@ async fn crypto_06_search_works_during_an_index_key_rotation() {
     // The command waits for a transaction that is storing a customer, and refuses even if that
     // rolls back: others are indexed with the key.
     let refused = during_transaction(&app.database, &copy_customers(1), "rollback", forget("1")).await.unwrap_err();
-    assert!(refused.contains("customers are indexed with it; run `keys reseal`"), "{refused}");
+    assert!(refused.contains("records are indexed with it; run `keys reseal`"), "{refused}");
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     let after = status().await;
     assert!(after.contains(&uses(2, 64)) && after.contains(&uses(1, 0)), "{after}");

@@ -136,7 +136,7 @@ fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
     collect_unbounded("", &document, &mut found);
     assert!(
         found.is_empty(),
-        "without bounds: {found:#?}\nA text is a `Text<formats::…>` of src/http/text; a number has `minimum` and \
+        "without bounds: {found:#?}\nA text is a `Text<formats::…>` of crates/palisade/src/http/text; a number has `minimum` and \
          `maximum`, a list `max_items`."
     );
     found.clear();

@@ -1,12 +1,12 @@
-//! The development issuer (`src/dev/issuer`): authorization code with PKCE, client credentials,
+//! The development issuer (`crates/palisade/src/dev/issuer`): authorization code with PKCE, client credentials,
 //! refresh tokens and revocation, and tokens that are not access tokens (AUTHN-07).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
-use service::{
+use palisade::{
     crypto,
     dev::issuer::{SERVICE_CLIENT, WEB_CLIENT},
 };
+use serde_json::{Value, json};
 
 use crate::support::{ACME, TestApp};
 

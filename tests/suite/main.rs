@@ -10,7 +10,6 @@
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
 mod access;
-mod architecture;
 mod audit;
 mod authn;
 mod authz;
@@ -44,11 +43,13 @@ mod retired_keys;
 mod rotation;
 mod round_trips;
 mod sealed;
+mod sealed_tables;
 mod secrets;
 mod settings;
 mod shared_quota;
 mod sources;
 mod start;
+mod store_misuse;
 mod support;
 mod telemetry;
 mod tls;

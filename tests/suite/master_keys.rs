@@ -1,11 +1,9 @@
 //! Rotation of master keys (CRYPTO-05): `keys rewrap` with a new keyset, a new version of a vault's
 //! key, or another provider. No data key may be lost by it.
 
+use palisade::ops::{Keys, ResealOptions};
 use secrecy::ExposeSecret;
-use service::{
-    access::roles,
-    ops::{Keys, ResealOptions},
-};
+use service::access::roles;
 
 use crate::support::{
     ACME, DATA_KEY, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_customers, assert_customers_readable,

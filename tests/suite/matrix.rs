@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
+use palisade::authz::{Scope, matrix};
 use serde_json::Value;
-use service::authz::{Scope, matrix};
 
 use crate::support::{MATRIX, TestApp};
 
@@ -48,7 +48,7 @@ async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
     let served = served_routes(TestApp::shared());
     let rows: BTreeSet<String> =
         MATRIX.iter().map(|row| format!("{} {}", row.method.as_str(), template(row.path))).collect();
-    let differences = differences(&served, "the router", &rows, "MATRIX (src/authz/matrix.rs)");
+    let differences = differences(&served, "the router", &rows, "MATRIX (crates/palisade/src/authz/matrix.rs)");
     assert!(
         differences.is_empty(),
         "{}\nAdd the missing row, or remove the row without a route.",
@@ -118,7 +118,7 @@ async fn docs_page_allows_only_its_own_scripts() {
     assert!(reply.text.chars().count() as u64 <= longest["schema"]["maxLength"].as_u64().unwrap());
     // A browser ends an element at the first end tag. The policy allows each by its hash.
     let elements = reply.text.split("</script>").filter_map(|piece| piece.split_once("<script")?.1.split_once('>'));
-    let hashes = elements.map(|(_, script)| STANDARD.encode(service::crypto::sha256(script.as_bytes())));
+    let hashes = elements.map(|(_, script)| STANDARD.encode(palisade::crypto::sha256(script.as_bytes())));
     let mut seen = 0;
     for hash in hashes {
         assert!(policy.contains(&format!("'sha256-{hash}'")), "the policy blocks a script of the page: {policy}");

@@ -3,15 +3,16 @@
 
 use std::str::FromStr as _;
 
+use palisade::db;
 use secrecy::ExposeSecret as _;
-use service::db;
 use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 
 use crate::support::{empty_database, query};
 
 /// The kernel's migrations without those of features, as a binary without features has them.
 fn core() -> Migrator {
-    let mut core = sqlx::migrate!("crates/palisade/migrations/core");
+    let all = db::kernel_migrations();
+    let mut core = Migrator::with_migrations(all.iter().filter(|one| one.version < 1000).cloned().collect());
     core.create_schema("palisade");
     core.dangerous_set_table_name("palisade._sqlx_migrations");
     core

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use http::Method;
-use serde_json::json;
-use service::{
-    access::{roles, scopes},
+use palisade::{
     authz::{Callers, QuotaClass},
     dev::people,
 };
+use serde_json::json;
+use service::access::{roles, scopes};
 
 use crate::support::{
     ACME, Actor, GLOBEX, MATRIX, Reply, TestApp, api_keys::key_text, eventually, incident, person, run, run_incident,

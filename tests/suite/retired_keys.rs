@@ -3,12 +3,10 @@
 //! protects keys in use.
 
 use http::Method;
+use palisade::ops::{Keys, ResealOptions};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::{
-    access::roles,
-    ops::{Keys, ResealOptions},
-};
+use service::access::roles;
 
 use crate::support::{
     ACME, COUNT_INDEXED, INDEX_KEY, TestApp, add_customers, customer, customers_by_key, during_transaction, id_of,
@@ -151,7 +149,7 @@ async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() 
     let forget = async || run_keys_binary_with(&app, &["forget-index", "1"], Some(&both)).await;
     let store = format!("update palisade.row_keys set index_key = 1 where row_id = '{}'", id_of(&paths[0]));
     let refused = during_transaction(&app.database, &store, "", forget()).await.unwrap_err();
-    assert!(refused.contains("customers are indexed with it; run `keys reseal`"), "{refused}");
+    assert!(refused.contains("records are indexed with it; run `keys reseal`"), "{refused}");
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     forget().await.unwrap();
     assert!(forget().await.unwrap_err().contains("no index key of this version, or it was forgotten"));

@@ -9,12 +9,10 @@ use std::{
 };
 
 use http::Method;
+use palisade::ops::{Keys, ResealOptions};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::{
-    access::roles,
-    ops::{Keys, ResealOptions},
-};
+use service::access::roles;
 
 use crate::support::{
     ACME, DATA_KEY, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_customers, assert_customers_readable, binary,

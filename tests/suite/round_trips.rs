@@ -165,7 +165,7 @@ async fn authz_07_tenants_on_a_shared_connection_stay_apart() {
 #[tokio::test]
 async fn fail_03_stop_signal_lets_open_requests_finish() {
     let database = test_database().await;
-    let issuer = start_issuer(service::model::Clock::system()).await;
+    let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let process = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
     let billing = BillingFixture { admin: Actor::new(process.address, Some(admin)) };
@@ -193,7 +193,7 @@ async fn fail_03_stop_signal_lets_open_requests_finish() {
 #[tokio::test]
 async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing() {
     let database = test_database().await;
-    let issuer = start_issuer(service::model::Clock::system()).await;
+    let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let mut variables = TestApp::variables(&database, issuer.url());
     let payment = json!({ "amount": { "amount": 77, "currency": "EUR" } });
@@ -241,7 +241,7 @@ async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing(
 #[tokio::test]
 async fn fail_03_acknowledged_orders_survive_kills_under_load_exactly_once() {
     let database = test_database().await;
-    let issuer = start_issuer(service::model::Clock::system()).await;
+    let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let variables = TestApp::variables(&database, issuer.url());
     let mut process = ServiceProcess::start(&variables).await;

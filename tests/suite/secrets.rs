@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use palisade::model::Clock;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use service::model::Clock;
 
 use crate::support::{
     Authority, PRODUCTION_SETTINGS, PemFiles, ServiceProcess, TestApp, binary, start_issuer, test_database,

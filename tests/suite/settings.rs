@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use service::settings::{Bounds, OnStaleFeed, Profile, Row};
+use palisade::settings::{Bounds, OnStaleFeed, Profile, Row};
 
 use crate::support::PRODUCTION_SETTINGS;
 

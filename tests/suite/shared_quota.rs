@@ -6,10 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use service::{
-    access::{roles, scopes},
-    authz::{Callers, OnStoreDown, QuotaClass, Role},
-};
+use palisade::authz::{Callers, OnStoreDown, QuotaClass, Role};
+use service::access::{roles, scopes};
 
 use crate::support::{ACME, Actor, Authority, GLOBEX, MATRIX, Redis, TestApp, eventually, test_database};
 

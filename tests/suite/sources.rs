@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use palisade::settings::{Fault, Faults, SecretSource, Settings};
 use secrecy::ExposeSecret as _;
-use service::settings::{Fault, Faults, SecretSource, Settings};
 
 use crate::support::PRODUCTION_SETTINGS;
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, process::Command};
 
-use service::{app::BackgroundEnded, model::Clock};
+use palisade::{app::BackgroundEnded, model::Clock};
 use tokio::sync::watch;
 
 use crate::support::{PRODUCTION_SETTINGS, PgProxy, TestApp, binary, eventually, start_issuer, test_database};
@@ -298,7 +298,7 @@ async fn fail_03_end_of_a_background_task_of_the_service_stops_it() {
         async move { drop(ended.wait_for(|ended| *ended).await) }
     });
     let settings = app.read_settings(TestApp::variables(&test_database().await, issuer.url())).unwrap();
-    let running = service::app::start(&app, settings, Clock::system()).await.unwrap();
+    let running = palisade::app::start(&app, settings, Clock::system()).await.unwrap();
     let running = tokio::spawn(running.run(std::future::pending()));
     assert!(!running.is_finished());
     end.send_replace(true);

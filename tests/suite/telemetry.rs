@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use palisade::{dev::issuer::DevIssuer, model::Clock};
 use rcgen::SanType;
 use serde_json::json;
 use service::{
     access::{roles, scopes},
     demo,
-    dev::issuer::DevIssuer,
-    model::Clock,
 };
 
 use crate::support::{

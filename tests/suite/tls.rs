@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, tls::Version};
-use service::{
+use palisade::{
     app::{self, StartError},
     edge,
     model::Clock,
     settings::{Faults, Settings, Tls},
 };
+use reqwest::{Client, tls::Version};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

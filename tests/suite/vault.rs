@@ -8,16 +8,14 @@ use std::{
 };
 
 use http::Method;
+use palisade::ops::Keys;
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use serde_json::json;
-use service::{
-    access::{roles, scopes},
-    ops::Keys,
-};
+use service::access::{roles, scopes};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},

@@ -8,6 +8,15 @@ mod schema;
 
 use std::sync::Arc;
 
+use palisade::{
+    authz::{Action, Permit},
+    crypto::PersonalDataAccess,
+    http::{
+        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
+    },
+    problem::{Kind, Problem},
+    store::Position,
+};
 use poem::Result;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -20,17 +29,8 @@ use super::Tag;
 use crate::{
     access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
     api::formats,
-    authz::{Action, Permit},
-    crypto::PersonalDataAccess,
     domain::{CustomerId, CustomerRef, Email, TaxId},
-    http::{
-        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
-    },
-    problem::{Kind, Problem},
-    store::{
-        Position,
-        customers::{self, CustomerFilter, CustomerRecord},
-    },
+    store::customers::{self, CustomerFilter, CustomerRecord, CustomerTable},
 };
 
 pub(crate) struct Customers {
@@ -77,7 +77,7 @@ impl Customers {
         let data = body.value.into_domain()?;
         let id = CustomerId::generate();
         // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = customers::new_key(&self.context.database, &permit, id).await?;
+        let row_key = self.context.database.new_row_key::<CustomerTable>(&permit, id.uuid()).await?;
         let indexes = self.context.database.indexes();
         let mut statements = self.context.database.statements(&permit).await?;
         if let Some(request) = &request
@@ -113,7 +113,10 @@ impl Customers {
         #[oai(name = "taxId")]
         tax_id: Query<Option<Text<formats::TaxId>>>,
         /// Maximum number of items on the page: 1 to 100, default 20.
-        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(
+            default = "palisade::http::paging::default_limit",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
         limit: Query<i64>,
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,

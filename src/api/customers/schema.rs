@@ -7,6 +7,12 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
+    db::DbError,
+    http::{field_errors::FieldErrors, text::Text},
+    problem::Problem,
+};
 use poem_openapi::{
     Object,
     types::{Example, MaybeUndefined},
@@ -15,11 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     api::formats,
-    crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
-    db::DbError,
     domain::{CustomerChange, CustomerData, FieldChange},
-    http::{field_errors::FieldErrors, text::Text},
-    problem::Problem,
     store::customers::CustomerRecord,
 };
 

@@ -8,6 +8,12 @@ mod schema;
 
 use std::sync::Arc;
 
+use palisade::{
+    authz::Permit,
+    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
+    problem::{Kind, Problem},
+    store::{Claim, Position},
+};
 use poem::Result;
 use poem_openapi::{
     OpenApi,
@@ -20,11 +26,8 @@ use super::Tag;
 use crate::{
     access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
     api::formats,
-    authz::Permit,
     domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId},
-    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
-    problem::{Kind, Problem},
-    store::{Claim, Position, invoices, orders, payments},
+    store::{invoices, orders, payments},
 };
 
 /// Operations on invoices, payments and refunds.
@@ -76,7 +79,10 @@ impl Invoices {
         &self,
         permit: Permit<ListInvoices>,
         /// Maximum number of items on the page: 1 to 100, default 20.
-        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(
+            default = "palisade::http::paging::default_limit",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
         limit: Query<i64>,
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,

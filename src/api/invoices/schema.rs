@@ -5,6 +5,10 @@
 //! outstanding or left of a payment.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    http::{field_errors::FieldErrors, text::Text},
+    problem::{Kind, Problem},
+};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
@@ -14,11 +18,9 @@ use crate::{
         money::{MoneyView, PositiveMoney},
     },
     domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
-    http::{api_enum, field_errors::FieldErrors, text::Text},
-    problem::{Kind, Problem},
 };
 
-api_enum! {
+palisade::api_enum! {
     /// State of an invoice: `open` → `paid` → `refunded`, or `open` → `void`.
     InvoiceStatus = domain::InvoiceStatus { Open, Paid, Void, Refunded }
 }

@@ -7,6 +7,13 @@ mod schema;
 
 use std::sync::Arc;
 
+use palisade::{
+    authz::Permit,
+    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text, values::Time},
+    problem::{Kind, Problem},
+    store::Position,
+    telemetry::{ServiceCounter, event},
+};
 use poem::Result;
 use poem_openapi::{
     OpenApi,
@@ -19,15 +26,11 @@ use super::Tag;
 use crate::{
     access::actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
     api::{OrderLimits, formats},
-    authz::Permit,
     domain::{CustomerId, InvoiceStatus, NewOrderError, Order, OrderId, OrderStatus},
-    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text, values::Time},
-    problem::{Kind, Problem},
     store::{
-        Position, invoices,
+        invoices,
         orders::{self, OrderFilter},
     },
-    telemetry::{ServiceCounter, event},
 };
 
 pub(crate) struct Orders {
@@ -113,7 +116,10 @@ impl Orders {
         #[oai(name = "createdTo")]
         to: Query<Option<Time>>,
         /// Maximum number of items on the page: 1 to 100, default 20.
-        #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+        #[oai(
+            default = "palisade::http::paging::default_limit",
+            validator(minimum(value = "1"), maximum(value = "100"))
+        )]
         limit: Query<i64>,
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,

@@ -4,21 +4,23 @@
 //! catalogue.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    http::{field_errors::FieldErrors, text::Text},
+    problem::{Kind, Problem},
+};
 use poem_openapi::{Object, types::Example};
 use uuid::Uuid;
 
 use crate::{
     api::{formats, money::MoneyView},
     domain::{self, CustomerId, NewOrderError, Note, Order, OrderLine, Quantity},
-    http::{api_enum, field_errors::FieldErrors, text::Text},
-    problem::{Kind, Problem},
 };
 
-api_enum! {
+palisade::api_enum! {
     /// Shipping speed of an order.
     ShippingSpeed = domain::ShippingSpeed { Standard, Express }
 }
-api_enum! {
+palisade::api_enum! {
     /// State of an order: `placed` → `invoiced` → `paid` → `fulfilled`; `placed` or `invoiced` →
     /// `cancelled`; `paid` → `refunded`. Voiding the invoice leads from `invoiced` back to
     /// `placed`.

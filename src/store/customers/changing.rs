@@ -6,16 +6,18 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-
-use super::{CustomerRecord, CustomerRow, SealedFields, TABLE, customers};
-use crate::{
-    access::actions::UpdateCustomer,
+use palisade::{
     authz::{ObjectRule, Permit},
     crypto::{BlindIndex, DataKey, Sealed},
     db::DbError,
-    domain::{CustomerChange, CustomerId},
     model::{Stateless, TenantId},
     store::{Database, Loader, Lockable, ObjectPermit, WriteTx},
+};
+
+use super::{CustomerRecord, CustomerRow, CustomerTable, SealedFields, customers};
+use crate::{
+    access::actions::UpdateCustomer,
+    domain::{CustomerChange, CustomerId},
 };
 
 /// A customer as it is stored, with its row key still wrapped.
@@ -70,7 +72,6 @@ pub async fn update(
     change: CustomerChange,
     now: DateTime<Utc>,
 ) -> Result<Option<CustomerRecord>, DbError> {
-    let tenant = permit.tenant();
     let mut fetched: Option<(i32, Option<Arc<DataKey>>)> = None;
     // Repeats if a rotation changed the data key in between.
     loop {
@@ -80,17 +81,17 @@ pub async fn update(
             let version = sealed.row.data_key;
             let key = match fetched {
                 Some((fetched_version, key)) if fetched_version == version => Some(key.ok_or(DbError::KeyDropped)?),
-                _ => database.keyring.cached(tenant, version),
+                _ => database.cached_data_key(permit, version),
             };
             if let Some(key) = key {
-                let customer = sealed.row.clone().open_with(&key, tenant)?.change(change, &database.indexes(), now)?;
+                let customer = sealed.row.clone().open_with(&key, permit)?.change(change, &database.indexes(), now)?;
                 store(&tx, &permit.for_object(&sealed)?, &customer, sealed.row.index_key).await?;
                 tx.commit(permit, id).await?;
                 return Ok(Some(customer));
             }
             version
         };
-        fetched = match database.keyring.fetch(tenant, version).await {
+        fetched = match database.data_key(permit, version).await {
             Ok(key) => Some((version, Some(key))),
             // A rotation has most likely given the customer a newer data key.
             Err(DbError::KeyDropped) => Some((version, None)),
@@ -107,7 +108,7 @@ async fn store(
 ) -> Result<(), DbError> {
     let SealedFields { name, email, phone, tax_id, bank_account, address, email_index, tax_id_index, index_key } =
         &customer.fields;
-    let statement = crate::update!(
+    let statement = palisade::update!(
         tx,
         "update customers set name = $3, email = $4::bytea, phone = $5::bytea, tax_id = $6::bytea,
                               bank_account = $7::bytea, address = $8::bytea, email_index = $10::bytea,
@@ -128,5 +129,5 @@ async fn store(
     if stored_index_key == Some(i32::from(*index_key)) {
         return Ok(());
     }
-    tx.set_index_key(permit, (TABLE, permit.id().uuid()), *index_key).await
+    tx.set_index_key::<CustomerTable>(permit, permit.id().uuid(), *index_key).await
 }

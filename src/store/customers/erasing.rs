@@ -4,15 +4,17 @@
 //! without the key. [`crate::api`] calls both steps.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
-use super::TABLE;
-use crate::{
-    access::actions::EraseCustomer,
+use palisade::{
     db::DbError,
-    domain::{CustomerId, CustomerRef},
     model::{Stateless, TenantId},
     store::{Loader, Lockable, ObjectPermit, WriteTx},
+};
+use uuid::Uuid;
+
+use super::CustomerTable;
+use crate::{
+    access::actions::EraseCustomer,
+    domain::{CustomerId, CustomerRef},
 };
 
 struct IdRow {
@@ -37,7 +39,7 @@ impl Lockable for CustomerRef {
     }
 
     async fn load(tx: &Loader<'_>, id: CustomerId) -> Result<Option<Self>, DbError> {
-        let statement = crate::select!(
+        let statement = palisade::select!(
             tx,
             IdRow,
             "select id from customers where tenant_id = $1 and id = $2 and erased_at is null for no key update",
@@ -59,7 +61,7 @@ pub async fn erase(
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     tx.erase_responses(permit, location).await?;
-    let statement = crate::update!(
+    let statement = palisade::update!(
         tx,
         "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
                               address = null, email_index = null, tax_id_index = null, updated_at = $3, erased_at = $3
@@ -68,5 +70,5 @@ pub async fn erase(
         now
     );
     tx.change(permit, statement).await?;
-    tx.delete_row_key(permit, (TABLE, permit.id().uuid())).await
+    tx.delete_row_key::<CustomerTable>(permit, permit.id().uuid()).await
 }

@@ -10,25 +10,25 @@ mod record;
 
 pub use changing::{SealedCustomer, update};
 pub use erasing::erase;
-pub(super) use record::CustomerRow;
-pub use record::{CustomerRecord, SEALED_COLUMNS, SealedFields};
+use palisade::{
+    authz::Permit,
+    crypto::{BlindIndex, SealError, Sealed},
+    db::DbError,
+    store::{CreateRecord, Database, KeyedRequest, Position, SingleStatement, StoredResponse},
+};
+use record::CustomerRow;
 
-use super::{CreateRecord, Database, KeyedRequest, Position, SingleStatement, StoredResponse};
 use crate::{
     access::actions::{CreateCustomer, GetCustomer, ListCustomers},
-    authz::Permit,
-    crypto::{BlindIndex, RowKey, SealError, Sealed},
-    db::DbError,
     domain::{CustomerId, Email, TaxId},
 };
-
-pub(super) const TABLE: &str = "customers";
+pub use record::{CustomerRecord, CustomerTable, SealedFields};
 
 /// One statement `$kind!` that reads customers with their row keys. `$from` is its text after
 /// `from`.
 macro_rules! customers {
     ($kind:ident, $source:expr, [$($from:tt)+], $($argument:expr),+ $(,)?) => {
-        crate::$kind!(
+        palisade::$kind!(
             $source,
             CustomerRow,
             r#"select id as "id!", name as "name!", email as "email!", phone, tax_id,
@@ -40,7 +40,7 @@ macro_rules! customers {
         )
     };
 }
-pub(super) use customers;
+use customers;
 
 /// Filter of a list of customers. Sealed fields can only be searched by their whole value.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ pub async fn page(
     };
     let mut customers = Vec::with_capacity(rows.len());
     for row in rows {
-        let customer = row.open(&database.keyring, permit.tenant()).await?;
+        let customer = row.open(database, permit).await?;
         filter.check(&customer)?;
         customers.push(customer);
     }
@@ -137,13 +137,7 @@ pub async fn get(
     let Some(row) = database.read_one(permit, statement).await? else { return Ok(None) };
     // Opens it with the requested id and tenant: the row of another customer does not decrypt.
     let row = CustomerRow { id: id.uuid(), ..row };
-    Ok(Some(row.open(&database.keyring, permit.tenant()).await?))
-}
-
-/// Creates the row key of a new customer, wrapped by the tenant's newest data key.
-pub async fn new_key(database: &Database, permit: &Permit<CreateCustomer>, id: CustomerId) -> Result<RowKey, DbError> {
-    let data_key = database.keyring.newest(permit.tenant()).await?;
-    Ok(data_key.new_row_key(TABLE, id.uuid())?)
+    Ok(Some(row.open(database, permit).await?))
 }
 
 /// Stores a new customer with its audit event, and the response if the request had an idempotency
@@ -156,8 +150,9 @@ pub async fn create(
 ) -> Result<(), DbError> {
     let SealedFields { name, email, phone, tax_id, bank_account, address, email_index, tax_id_index, index_key } =
         &customer.fields;
-    let record = CreateRecord::new(permit, customer.id, keyed).with_row_key(TABLE, &customer.key, Some(*index_key));
-    let statement = crate::create!(
+    let record =
+        CreateRecord::new(permit, customer.id, keyed).with_row_key::<CustomerTable>(&customer.key, Some(*index_key));
+    let statement = palisade::create!(
         permit,
         &record,
         "c as (

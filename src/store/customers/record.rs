@@ -1,66 +1,47 @@
 //! Customers as they are stored: every field about the person sealed with the key of the row
 //! (CRYPTO-02), e-mail address and tax identifier searchable by a blind index (CRYPTO-06).
 //!
-//! A sealed column is listed once, in `sealed!`. Every function that writes sealed columns builds
-//! or destructures [`SealedFields`] in full, so a column that one of them forgets does not compile.
+//! A sealed column is listed once, in `sealed_table!`; rotations of keys use that list. Every
+//! function that writes sealed columns builds or destructures [`SealedFields`] in full, so a column
+//! that one of them forgets does not compile.
 
 use chrono::{DateTime, Utc};
+use palisade::{
+    authz::{Action, Permit},
+    crypto::{BlindIndex, DataKey, IndexKeys, Indexed, RowKey, SealError, Sealable, Sealed},
+    db::{DbError, parse_stored},
+    model::{Name, TenantId},
+    sealed_table,
+    store::{Database, SealedTable as _},
+};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::TABLE;
-use crate::{
-    crypto::{BlindIndex, DataKey, IndexKeys, Indexed, RowKey, SealError, Sealable, Sealed},
-    db::{DbError, Keyring, parse_stored, unwrap_row_key},
-    domain::{Address, BankAccount, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId},
-    model::{Name, TenantId},
-};
+use crate::domain::{Address, BankAccount, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId};
 
-macro_rules! sealed {
-    ($($type:ident in $column:literal),+ $(,)?) => {
-        /// The sealed columns of `customers`. A test compares them with the database.
-        pub const SEALED_COLUMNS: &[&str] = &[$($column),+];
-
-        $(impl Sealable for $type {
-            const TABLE: &'static str = TABLE;
-            const COLUMN: &'static str = $column;
-
-            fn plain(&self) -> &str {
-                self.expose()
-            }
-
-            fn from_sealed(text: String) -> Self {
-                Self::from_stored(text)
-            }
-
-            fn masked(&self) -> String {
-                self.masked()
-            }
-        })+
-    };
-}
-
-sealed! {
-    Email in "email",
-    Phone in "phone",
-    TaxId in "tax_id",
-    BankAccount in "bank_account",
-    Address in "address",
+sealed_table! {
+    /// The table `customers`.
+    CustomerTable = "customers";
+    Email in "email" as "email_index";
+    Phone in "phone";
+    TaxId in "tax_id" as "tax_id_index";
+    BankAccount in "bank_account";
+    Address in "address";
 }
 
 impl Indexed for Email {
     /// Addresses are in lower case already.
-    fn normalized(&self) -> Zeroizing<String> {
-        self.expose().to_owned().into()
+    fn normalize(plain: &str) -> Zeroizing<String> {
+        plain.to_owned().into()
     }
 }
 
 impl Indexed for TaxId {
     /// Without hyphens, which people write or omit.
-    fn normalized(&self) -> Zeroizing<String> {
+    fn normalize(plain: &str) -> Zeroizing<String> {
         // The capacity is that of the text, so that it does not grow and leave a copy behind.
-        let mut text = Zeroizing::new(String::with_capacity(self.expose().len()));
-        text.extend(self.expose().chars().filter(|c| *c != '-'));
+        let mut text = Zeroizing::new(String::with_capacity(plain.len()));
+        text.extend(plain.chars().filter(|c| *c != '-'));
         text
     }
 }
@@ -119,24 +100,6 @@ impl SealedFields {
             address: seal(address.as_ref(), key)?,
             email_index: indexes.index(tenant.uuid(), email),
             tax_id_index: tax_id.as_ref().map(|tax_id| indexes.index(tenant.uuid(), tax_id)),
-            index_key: indexes.primary(),
-        })
-    }
-
-    /// The same data sealed with the key `new`, and indexed with the first index key.
-    fn reseal(&self, old: &RowKey, new: &RowKey, indexes: &IndexKeys, tenant: TenantId) -> Result<Self, SealError> {
-        let Self { name, email, phone, tax_id, bank_account, address, email_index: _, tax_id_index: _, index_key: _ } =
-            self;
-        let index = |tax_id: &Sealed<TaxId>| indexes.index_sealed(tenant.uuid(), tax_id, old);
-        Ok(Self {
-            name: name.clone(),
-            email: email.reseal(old, new)?,
-            phone: reseal(phone.as_ref(), old, new)?,
-            tax_id: reseal(tax_id.as_ref(), old, new)?,
-            bank_account: reseal(bank_account.as_ref(), old, new)?,
-            address: reseal(address.as_ref(), old, new)?,
-            email_index: indexes.index_sealed(tenant.uuid(), email, old)?,
-            tax_id_index: tax_id.as_ref().map(index).transpose()?,
             index_key: indexes.primary(),
         })
     }
@@ -203,21 +166,10 @@ impl CustomerRecord {
         self.updated_at = now;
         Ok(self)
     }
-
-    /// Re-encrypts every sealed field with a new row key under `data_key`.
-    pub(in crate::store) fn reseal(self, data_key: &DataKey, indexes: &IndexKeys) -> Result<Self, SealError> {
-        let key = data_key.new_row_key(TABLE, self.id.uuid())?;
-        let fields = self.fields.reseal(&self.key, &key, indexes, self.tenant)?;
-        Ok(Self { fields, key, ..self })
-    }
 }
 
 fn seal<T: Sealable>(value: Option<&T>, key: &RowKey) -> Result<Option<Sealed<T>>, SealError> {
     value.map(|value| Sealed::new(value, key)).transpose()
-}
-
-fn reseal<T: Sealable>(field: Option<&Sealed<T>>, old: &RowKey, new: &RowKey) -> Result<Option<Sealed<T>>, SealError> {
-    field.map(|field| field.reseal(old, new)).transpose()
 }
 
 fn apply<T: Sealable>(change: FieldChange<T>, field: &mut Option<Sealed<T>>, key: &RowKey) -> Result<(), SealError> {
@@ -231,42 +183,43 @@ fn apply<T: Sealable>(change: FieldChange<T>, field: &mut Option<Sealed<T>>, key
 
 /// A row of `customers` joined with its row of `palisade.row_keys`.
 #[derive(Clone)]
-pub(in crate::store) struct CustomerRow {
-    pub(in crate::store) id: Uuid,
-    pub(in crate::store) name: String,
-    pub(in crate::store) email: Vec<u8>,
-    pub(in crate::store) phone: Option<Vec<u8>>,
-    pub(in crate::store) tax_id: Option<Vec<u8>>,
-    pub(in crate::store) bank_account: Option<Vec<u8>>,
-    pub(in crate::store) address: Option<Vec<u8>>,
+pub(super) struct CustomerRow {
+    pub(super) id: Uuid,
+    pub(super) name: String,
+    pub(super) email: Vec<u8>,
+    pub(super) phone: Option<Vec<u8>>,
+    pub(super) tax_id: Option<Vec<u8>>,
+    pub(super) bank_account: Option<Vec<u8>>,
+    pub(super) address: Option<Vec<u8>>,
     /// `None`, as is `index_key`, if the data keys of the tenant are destroyed.
-    pub(in crate::store) email_index: Option<Vec<u8>>,
-    pub(in crate::store) tax_id_index: Option<Vec<u8>>,
-    pub(in crate::store) index_key: Option<i32>,
-    pub(in crate::store) data_key: i32,
-    pub(in crate::store) wrapped_key: Vec<u8>,
-    pub(in crate::store) created_by: String,
-    pub(in crate::store) created_at: DateTime<Utc>,
-    pub(in crate::store) updated_at: DateTime<Utc>,
+    pub(super) email_index: Option<Vec<u8>>,
+    pub(super) tax_id_index: Option<Vec<u8>>,
+    pub(super) index_key: Option<i32>,
+    pub(super) data_key: i32,
+    pub(super) wrapped_key: Vec<u8>,
+    pub(super) created_by: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
 }
 
 impl CustomerRow {
-    /// Unwraps the row key with the data key that wraps it, which may have to be fetched.
-    ///
-    /// The tenant is the caller's, whatever the row says: a row of another tenant does not open,
-    /// even if a statement finds it (CRYPTO-03).
-    pub(super) async fn open(self, keyring: &Keyring, tenant: TenantId) -> Result<CustomerRecord, DbError> {
-        let data_key = keyring.fetch(tenant, self.data_key).await?;
-        self.open_with(&data_key, tenant)
+    /// Opens the row with the data key that wraps its key, which may have to be fetched.
+    pub(super) async fn open(
+        self,
+        database: &Database,
+        permit: &Permit<impl Action>,
+    ) -> Result<CustomerRecord, DbError> {
+        let data_key = database.data_key(permit, self.data_key).await?;
+        self.open_with(&data_key, permit)
     }
 
-    /// Unwraps the row key with a data key at hand.
-    pub(in crate::store) fn open_with(self, data_key: &DataKey, tenant: TenantId) -> Result<CustomerRecord, DbError> {
+    /// Opens the row with a data key at hand.
+    pub(super) fn open_with(self, data_key: &DataKey, permit: &Permit<impl Action>) -> Result<CustomerRecord, DbError> {
         let (email_index, index_key) = self.email_index.zip(self.index_key).ok_or(DbError::KeyDestroyed)?;
-        let key = unwrap_row_key(data_key, tenant, (TABLE, self.id), self.wrapped_key)?;
+        let key = data_key.unwrap_row_key(CustomerTable::TABLE, self.id, self.wrapped_key)?;
         Ok(CustomerRecord {
             id: CustomerId::from_uuid(self.id),
-            tenant,
+            tenant: permit.tenant(),
             fields: SealedFields {
                 name: parse_stored(&self.name)?,
                 email: Sealed::from_stored(self.email),

@@ -9,12 +9,12 @@ use std::{
 use tempfile::TempDir;
 use template::{GENERATED, GENERATED_BLOCKS, Scaffold, scaffold};
 
-use crate::support::{Template, append, cargo, commit, edit, git, read, repository, write};
+use crate::support::{Template, append, cargo, git, read, repository, write};
 
 /// Texts of this repository that no generated file may contain, in lower case.
-const TRACES: [&str; 4] = ["palisade", "{%", "cargo scaffold", "an old line"];
+const TRACES: [&str; 5] = ["orders-api", "{%", "cargo scaffold", "\"template\"", "an old line"];
 /// What a project says about its updates.
-const OF_UPDATES: [&str; 2] = [".palisade.toml", "cargo scaffold --update"];
+const OF_UPDATES: &str = "cargo scaffold --update";
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
@@ -48,10 +48,8 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
     let project = scaffold(Scaffold { answers, ..of_repository(&place.path().join("new/folders")) }).unwrap().folder;
     assert_eq!(project, place.path().canonicalize().unwrap().join("new/folders/my-billing"));
     for file in files(&project) {
-        let mut text = String::from_utf8_lossy(&fs::read(&file).expect("readable")).to_lowercase();
-        for update in OF_UPDATES {
-            text = text.replace(update, "");
-        }
+        let text = String::from_utf8_lossy(&fs::read(&file).expect("readable")).to_lowercase();
+        let text = text.replace(OF_UPDATES, "");
         for trace in TRACES {
             assert!(!text.contains(trace), "{} contains `{trace}`", file.display());
         }
@@ -74,7 +72,12 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
     {
         assert!(manifest.contains(line), "{manifest}");
     }
-    assert!(!manifest.contains("\"template\""), "{manifest}");
+    let ends = manifest.ends_with(
+        "\n# A workspace of its own, also in a folder of another one.\n[workspace]\nmembers = [\".\", \"crates/palisade\"]\n\
+         default-members = [\".\", \"crates/palisade\"] # Plain `cargo test` tests the kernel too.\n",
+    );
+    assert!(ends, "{manifest}");
+    assert_eq!(read(&project, "crates/palisade/Cargo.toml"), read(&repository(), "crates/palisade/Cargo.toml"));
     let example = read(&project, "deploy/example.env");
     assert!(example.contains("APP_OIDC__ISSUER=https://id.example.com/realms/main"), "{example}");
     assert!(example.contains("APP_OIDC__AUDIENCE=api://my-billing"), "{example}");
@@ -176,42 +179,20 @@ fn a_project_in_another_workspace_works_or_says_what_to_do() {
 }
 
 #[test]
-fn the_kernel_is_copied_or_a_dependency_on_a_tag() {
-    let kernel = TempDir::new().unwrap();
-    write(kernel.path(), "src/lib.rs", "//! The kernel.\n");
-    let manifest = "[package]\nname = \"kernel\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
-    write(kernel.path(), "Cargo.toml", manifest);
-    git(kernel.path(), &["init", "--quiet"]);
-    commit(kernel.path());
-    git(kernel.path(), &["tag", "v1"]);
-    let template = Template::new(
-        |_| (),
-        |template| {
-            write(template, "crates/palisade/src/lib.rs", "//! The kernel.\n");
-            write(template, "crates/palisade/Cargo.toml", manifest);
-            edit(
-                template,
-                "Cargo.toml",
-                "members = [\".\", ",
-                "members = [\".\", \"crates/palisade\", \"crates/palisade-test\", ",
-            );
-            edit(
-                template,
-                "Cargo.toml",
-                "\n[dependencies]\n",
-                "\n[dependencies]\nkernel = { path = \"crates/palisade\" }\n",
-            );
-        },
-    );
+fn the_kernel_can_be_a_dependency_on_a_tag_of_this_repository() {
+    let template = Template::new(|_| (), |template| write(template, "docs/new.md", "# New\n"));
     template.advance();
+    git(template.path(), &["tag", "v1"]);
     let place = TempDir::new().unwrap();
-    let source = format!("file://{}", kernel.path().display());
+    let source = format!("file://{}", template.path().display());
     let answers = ["kernel=git", &format!("kernel-source={source}"), "kernel-tag=v1"];
     let project = template.scaffold(place.path(), &answers).folder;
     let manifest = read(&project, "Cargo.toml");
-    assert!(manifest.contains(&format!("kernel = {{ git = \"{source}\", tag = \"v1\" }}")), "{manifest}");
-    assert!(manifest.contains("members = [\".\"]"), "{manifest}");
-    assert!(!project.join("crates/palisade").exists());
+    assert!(manifest.contains(&format!("\npalisade = {{ git = \"{source}\", tag = \"v1\" }}\n")), "{manifest}");
+    assert!(manifest.ends_with("\n[workspace]\nmembers = [\".\"]\n"), "{manifest}");
+    assert!(!project.join("crates").exists() && project.join("deploy/roles.sql").exists());
+    assert!(read(&project, "README.md").contains("psql -f deploy/roles.sql\n"));
+    assert!(read(&project, "deny.toml").contains(&format!("\n    \"{source}\",\n")));
     assert!(read(&project, ".palisade.toml").contains("kernel-tag = \"v1\""));
     assert!(read(&project, "Cargo.lock").contains(&format!("git+{source}?tag=v1")));
 }

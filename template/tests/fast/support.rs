@@ -55,13 +55,10 @@ pub fn rename(folder: &Path, from: &str, to: &str) {
     fs::rename(folder.join(from), folder.join(to)).unwrap_or_else(|error| panic!("{from}: {error}"));
 }
 
-/// The path of a file of the kernel.
-pub fn kernel(path: &str) -> String {
-    let in_crate = format!("crates/palisade/src/{path}");
-    if repository().join(&in_crate).exists() { in_crate } else { format!("src/{path}") }
-}
-
-/// The text that [`older`] removes: a setting.
+/// A file of the kernel that [`older`] changes.
+pub const KERNEL_FILE: &str = "crates/palisade/src/problem/mod.rs";
+/// The kernel's settings, and the text that [`older`] removes from them.
+pub const SETTINGS: &str = "crates/palisade/src/settings/table.rs";
 const SETTING: &str = "        docs: bool =";
 /// The file that [`older`] renames.
 pub const RENAMED: &str = "docs/glossary.md";
@@ -74,22 +71,23 @@ pub const HANDLER: &str = "src/api/products.rs";
 /// Turns a tree of the template into an older one: the newer one has a change of the kernel, a
 /// change of the service, a renamed file, a deleted file, a new setting and other generated texts.
 pub fn older(template: &Path) {
-    append(template, &kernel("problem/mod.rs"), "// An old line of the kernel.\n");
+    append(template, KERNEL_FILE, "// An old line of the kernel.\n");
     append(template, HANDLER, "// An old line of the service.\n");
     rename(template, RENAMED, OLD_NAME);
     write(template, DELETED, "Retired.\n");
-    let table = kernel("settings/table.rs");
-    let text = read(template, &table);
+
+    let text = read(template, SETTINGS);
     let start = text.find(SETTING).expect("the setting");
     let length = text[start..].find(";\n").expect("the end of the setting") + 2;
-    write(template, &table, &(text[..start].to_owned() + &text[start + length..]));
+    write(template, SETTINGS, &(text[..start].to_owned() + &text[start + length..]));
     edit(template, "docs/openapi.json", "\"openapi\"", "\"old\"");
     edit(template, "SECURITY.md", "| THREAT-01 |", "| OLD-01 |");
     edit(template, "Cargo.toml", "version = \"", "version = \"0.0.1-");
 }
 
-/// A migration that only the newer version of [`Template::standard`] has.
+/// Migrations of service and kernel that only the newer version of [`Template::standard`] has.
 pub const NEW_MIGRATION: &str = "migrations/0900_new_in_the_template.sql";
+pub const NEW_KERNEL_MIGRATION: &str = "crates/palisade/migrations/core/0900_new_in_the_kernel.sql";
 
 /// A repository of the template with two commits.
 pub struct Template {
@@ -101,7 +99,11 @@ pub struct Template {
 impl Template {
     /// With the older version of [`older`].
     pub fn standard() -> Self {
-        Self::new(older, |template| write(template, NEW_MIGRATION, "select 1;\n"))
+        Self::new(older, |template| {
+            for migration in [NEW_MIGRATION, NEW_KERNEL_MIGRATION] {
+                write(template, migration, "select 1;\n");
+            }
+        })
     }
 
     /// With versions that `older` and `newer` make of this repository's files. The older one is

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use template::{Conflict, Update, update};
 
 use crate::support::{
-    DELETED, HANDLER, NEW_MIGRATION, OLD_NAME, RENAMED, Template, append, commit, edit, git, kernel, read, write,
+    DELETED, HANDLER, KERNEL_FILE, NEW_KERNEL_MIGRATION, NEW_MIGRATION, OLD_NAME, RENAMED, SETTINGS, Template, append,
+    commit, edit, git, older, read, write,
 };
 
 fn state(project: &Path) -> String {
@@ -48,9 +49,9 @@ fn update_brings_every_change_and_keeps_the_work_of_the_team() {
     assert_eq!(outcome.migrations, [NEW_MIGRATION]);
 
     // The kernel, the service, the setting, the renaming and the deletion.
-    assert!(!read(&project, &kernel("problem/mod.rs")).contains("An old line"));
+    assert!(!read(&project, KERNEL_FILE).contains("An old line"));
     assert!(!read(&project, HANDLER).contains("An old line"));
-    assert!(read(&project, &kernel("settings/table.rs")).contains("docs: bool"));
+    assert!(read(&project, SETTINGS).contains("docs: bool"));
     assert!(!project.join(OLD_NAME).exists() && !project.join(DELETED).exists());
     // The team's.
     assert!(read(&project, RENAMED).contains("the team's word"));
@@ -58,6 +59,7 @@ fn update_brings_every_change_and_keeps_the_work_of_the_team() {
     assert!(read(&project, "src/domain/mod.rs").contains("mod note;\n"));
     assert!(project.join("src/domain/note.rs").exists() && project.join(".sqlx/query-team.json").exists());
     assert!(project.join("migrations/0101_notes.sql").exists() && !project.join(NEW_MIGRATION).exists());
+    assert!(project.join(NEW_KERNEL_MIGRATION).exists());
     // Generated: as the team had them.
     assert!(read(&project, "docs/openapi.json").contains("\"team\""));
     let security = read(&project, "SECURITY.md");
@@ -232,30 +234,42 @@ fn templates_without_the_history_of_the_project_are_refused() {
     assert_refused(&template.update(&project), &["HEAD does not contain commit", "git pull"]);
 }
 
+const MIGRATION: &str = "crates/palisade/migrations/core/0001_tenants.sql";
+
 #[test]
-fn a_changed_migration_of_the_kernel_is_refused() {
-    let migration = "crates/palisade/migrations/0001_kernel.sql";
-    let template = Template::new(
-        |template| write(template, migration, "create table landed ();\n"),
-        |template| write(template, migration, "create table edited ();\n"),
+fn a_changed_or_deleted_migration_of_the_kernel_is_refused() {
+    let changes: [fn(&Path); 2] = [
+        |template| append(template, MIGRATION, "select 1;\n"),
+        |template| fs::remove_file(template.join(MIGRATION)).unwrap(),
+    ];
+    for change in changes {
+        let template = Template::new(older, change);
+        let place = TempDir::new().unwrap();
+        let project = template.project(place.path(), |_| ());
+        let mut options = template.update(&project);
+        assert_refused(&options, &[MIGRATION, "report this to the template"]);
+        depend_on_tag(&project);
+        commit(&project);
+        options.answers = vec!["kernel-tag=v2".to_owned()];
+        assert_refused(&options, &[MIGRATION, "report this to the template"]);
+    }
+}
+
+/// Makes a project one with the kernel as a dependency.
+fn depend_on_tag(project: &Path) {
+    edit(
+        project,
+        ".palisade.toml",
+        "kernel = \"copy\"",
+        "kernel = \"git\"\nkernel-source = \"https://e.test/k\"\nkernel-tag = \"v1\"",
     );
-    let place = TempDir::new().unwrap();
-    let project = template.project(place.path(), |_| ());
-    assert_refused(&template.update(&project), &[migration, "report this to the template"]);
 }
 
 #[test]
 fn a_project_with_the_kernel_as_a_dependency_names_the_tag_of_an_update() {
     let template = Template::standard();
     let place = TempDir::new().unwrap();
-    let project = template.project(place.path(), |project| {
-        edit(
-            project,
-            ".palisade.toml",
-            "kernel = \"copy\"",
-            "kernel = \"git\"\nkernel-source = \"https://e.test/k\"\nkernel-tag = \"v1\"",
-        );
-    });
+    let project = template.project(place.path(), depend_on_tag);
     let mut options = template.update(&project);
     assert_refused(&options, &["-d kernel-tag=TAG"]);
     options.answers = vec!["kernel-tag=v2".to_owned()];

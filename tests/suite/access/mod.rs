@@ -5,12 +5,9 @@
 use std::fmt::Write as _;
 
 use http::{HeaderName, Method};
+use palisade::{authz::Scope, dev::issuer::SERVICE_CLIENT};
 use serde_json::{Value, json};
-use service::{
-    access::{roles, scopes},
-    authz::Scope,
-    dev::issuer::SERVICE_CLIENT,
-};
+use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{

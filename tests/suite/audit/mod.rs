@@ -5,11 +5,9 @@ mod sealing;
 mod verify;
 
 use http::Method;
+use palisade::authz::matrix;
 use serde_json::{Value, json};
-use service::{
-    access::{roles, scopes},
-    authz::matrix,
-};
+use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{

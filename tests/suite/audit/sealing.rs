@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use palisade::{dev::database::Urls, model::Clock};
 use secrecy::{ExposeSecret as _, SecretString};
-use service::{dev::database::Urls, model::Clock};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::{

@@ -4,13 +4,10 @@
 use std::path::PathBuf;
 
 use http::Method;
+use palisade::{dev::database::Urls, model::Clock};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::{
-    access::{roles, scopes},
-    dev::database::Urls,
-    model::Clock,
-};
+use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{

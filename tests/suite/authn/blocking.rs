@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
+use palisade::dev::{database::Urls, people};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use service::{
-    access::{roles, scopes},
-    dev::{database::Urls, people},
-};
+use service::access::{roles, scopes};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use palisade::settings::ClaimMatch;
 use serde_json::{Value, json};
-use service::settings::ClaimMatch;
 
 use crate::support::{PRODUCTION_SETTINGS, TestApp, authn::reject_reason};
 

@@ -3,11 +3,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use palisade::authz::Role;
 use serde_json::{Value, json};
-use service::{
-    access::{roles, scopes},
-    authz::Role,
-};
+use service::access::{roles, scopes};
 
 use crate::support::{ACME, MisbehavingIssuer, Reply, TestApp, TestKey, UNTHROTTLED, authn::reject_reason};
 

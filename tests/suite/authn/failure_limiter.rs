@@ -48,7 +48,7 @@ fn retry_after(reply: &Reply) -> i64 {
 /// A well-formed API key with the id of no API key.
 fn unknown_id(key: &str, n: u32) -> String {
     let (id, _) = key.rsplit_once('_').unwrap();
-    wrong_secret(&format!("{}{}_", &id[..id.len() - 22], service::crypto::base62(u128::from(n))), n)
+    wrong_secret(&format!("{}{}_", &id[..id.len() - 22], palisade::crypto::base62(u128::from(n))), n)
 }
 
 #[tokio::test]

@@ -14,10 +14,10 @@ mod revocation;
 
 use std::time::Duration;
 
+use palisade::authz::Callers;
 use serde_json::{Value, json};
 use service::{
     access::{roles, scopes},
-    authz::Callers,
     demo,
 };
 

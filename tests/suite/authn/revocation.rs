@@ -3,10 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use service::{
-    access::{roles, scopes},
-    dev::people,
-};
+use palisade::dev::people;
+use service::access::{roles, scopes};
 use sqlx::Executor as _;
 
 use crate::support::{

@@ -9,12 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use palisade::{dev::issuer::DevIssuer, model::Clock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use service::{
-    access::{roles, scopes},
-    dev::issuer::DevIssuer,
-    model::Clock,
-};
+use service::access::{roles, scopes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{

@@ -8,11 +8,11 @@ use base64::{
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use http::Method;
+use palisade::model::Clock;
 use serde_json::{Value, json};
 use service::{
     access::{roles, scopes},
     demo,
-    model::Clock,
 };
 
 use crate::support::{
@@ -43,7 +43,7 @@ fn forms(canary: &str) -> Vec<String> {
         percent(|b| !b.is_ascii_alphanumeric()),
         percent(|b| !b.is_ascii_alphanumeric() && !b"-_.~".contains(&b)),
         percent(|_| true),
-        service::crypto::hex(canary.as_bytes()),
+        palisade::crypto::hex(canary.as_bytes()),
         url::form_urlencoded::byte_serialize(canary.as_bytes()).collect(),
     ];
     for offset in 0..3 {
@@ -107,7 +107,7 @@ fn invalid_bodies(body: &Value) -> Vec<String> {
 struct CanaryService {
     process: ServiceProcess,
     collector: Collector,
-    database: service::dev::database::Urls,
+    database: palisade::dev::database::Urls,
     /// The headers and bodies of all error responses.
     errors: Vec<u8>,
     canaries: BTreeMap<&'static str, String>,

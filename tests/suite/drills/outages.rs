@@ -12,12 +12,14 @@ use std::{
 
 use futures_util::future::join_all;
 use http::Method;
+use palisade::{
+    authz::{OnStoreDown, Outage, Role, Row},
+    dev::people::Tenant,
+};
 use serde_json::{Value, json};
 use service::{
     access::{roles, scopes},
-    authz::{OnStoreDown, Outage, Role, Row},
     demo,
-    dev::people::Tenant,
 };
 
 use crate::support::{

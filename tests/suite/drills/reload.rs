@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret as _;
-use serde_json::json;
-use service::{
-    access::{roles, scopes},
+use palisade::{
     crypto::{MasterKeys, WrappedDataKey},
     model::Clock,
     ops::{Keys, ResealOptions},
     store,
 };
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
@@ -186,9 +186,10 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
 }
 
 async fn rotate_data_keys(variables: BTreeMap<String, String>) {
-    let settings = service::app().read_settings(variables).unwrap();
+    let service = service::app();
+    let settings = service.read_settings(variables).unwrap();
     let rotate = Keys::Rotate { options: ResealOptions::new(Some(ACME.id.uuid())) };
-    rotate.run(&settings, None, &Clock::system(), |_| {}).await.unwrap();
+    rotate.run(&settings, service.sealed_tables(), None, &Clock::system(), |_| {}).await.unwrap();
 }
 
 /// Two replicas had different master keys with the same version, and each has wrapped one tenant's
@@ -205,7 +206,9 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
             variables.insert("APP_KEYS__MASTER".to_owned(), format!("{first},{more}"));
             service::app().read_settings(variables).unwrap()
         };
-        let (_, maintenance) = store::open(&settings(&current, &first), Clock::system()).unwrap();
+        let (_, maintenance) =
+            store::maintenance::open(&settings(&current, &first), service::app().sealed_tables(), Clock::system())
+                .unwrap();
         let mut root = superuser(&urls).await;
         let rows: Vec<(Uuid, i32, String, Vec<u8>)> =
             sqlx::query_as("select of_tenant, version, wrapped_by, wrapped from palisade.data_keys")
@@ -233,7 +236,9 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
         maintenance.reload_master_keys(&third()).await.unwrap();
         let error = maintenance.reload_master_keys(&third()).await.unwrap_err();
         assert!(error.to_string().contains("keyset:3 does not match"), "{error}");
-        let (_, restarted) = store::open(&settings(&current, &first), Clock::system()).unwrap();
+        let (_, restarted) =
+            store::maintenance::open(&settings(&current, &first), service::app().sealed_tables(), Clock::system())
+                .unwrap();
         restarted.validate().await.unwrap();
     }
 }

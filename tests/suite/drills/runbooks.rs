@@ -12,9 +12,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::dev::database::Urls;
 
 use crate::support::{
     ACME, Actor, MisbehavingIssuer, TestApp, TestKey, UNTHROTTLED, eventually, id, query, test_database,
@@ -34,7 +34,7 @@ impl Incident {
         let key = TestKey::es256("first");
         let database = test_database().await;
         let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
-        let [pepper, mac_key] = [(); 2].map(|()| STANDARD.encode(service::crypto::random::<32>().unwrap()));
+        let [pepper, mac_key] = [(); 2].map(|()| STANDARD.encode(palisade::crypto::random::<32>().unwrap()));
         let settings = [
             ("APP_OIDC__ISSUER", issuer.url.as_str()),
             ("APP_OIDC__REFRESH_SECONDS", "1"),

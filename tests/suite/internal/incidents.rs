@@ -2,9 +2,10 @@
 //! and the limits of network overrides.
 
 use http::Method;
+use palisade::{authz::Method as MatrixMethod, db, dev::database::Urls};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::{access::roles, authz::Method as MatrixMethod, db, dev::database::Urls};
+use service::access::roles;
 use uuid::Uuid;
 
 use crate::support::{
@@ -97,7 +98,7 @@ async fn log_08_read_only_mode_stops_every_change() {
     let admin = setup.app.user(roles::ADMIN);
     let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
     assert!(run_command(&oncall, read_only).await.starts_with("read-only mode until "));
-    let is_stopped = async |row: &service::authz::matrix::Row| {
+    let is_stopped = async |row: &palisade::authz::matrix::Row| {
         let path = row.path.replace("{id}", "0190a000-0000-7000-8000-000000000001").replace("{sku}", "INK");
         let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
         let reply = admin.send(admin.request(method, &path)).await;

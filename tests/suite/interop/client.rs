@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use palisade::crypto;
 use serde_json::Value;
-use service::crypto;
 use url::Url;
 
 /// The redirect URI of the web client. The test reads the code from the redirect itself.

@@ -10,16 +10,17 @@ mod provider;
 use std::{path::Path, sync::OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use client::{Client, text};
+use palisade::dev::issuer::SigningKey;
+use provider::Provider;
 use serde_json::{Value, json};
-use service::{access::scopes, dev::issuer::SigningKey};
+use service::access::scopes;
 
 use crate::support::{
     ACME, TestApp, UNTHROTTLED,
     authn::{assert_rejected, until_status},
     interop_provider, order_body,
 };
-use client::{Client, text};
-use provider::Provider;
 
 /// All algorithms that the service accepts. The provider has a client for each.
 const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];

@@ -11,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use palisade::authz::Scope;
 use serde_json::{Value, json};
-use service::{access::scopes, authz::Scope};
+use service::access::scopes;
 use uuid::Uuid;
 
 use super::client::{REDIRECT_URI, text};

@@ -2,9 +2,9 @@
 //! secret, and revocations as an operator adds them.
 
 use http::Method;
+use palisade::{crypto, dev::database::Urls};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use service::{crypto, dev::database::Urls};
 use sqlx::Connection as _;
 
 use super::{Actor, Reply, TestApp, eventually};

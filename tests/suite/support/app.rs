@@ -1,17 +1,15 @@
-//! [`TestApp`]: the service in this process, on its own socket, database and issuer.
+//! [`TestApp`]: a service in this process, on its own socket, database and issuer.
 //!
-//! Tests start one (or use the shared one), make [`Actor`]s from it by role, tenant or credential,
-//! and talk to it over HTTP. Also here: the settings that every test starts from, demo tenants and
-//! people, and keysets.
+//! Tests make [`Actor`]s from it by role, tenant or credential, and talk to it over HTTP. It starts
+//! any [`App`]; `orders_app` starts that of this repository. Also here: the settings that every test
+//! starts from, demo tenants and people, and keysets.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::OnceLock};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
-use service::{
-    access::{ACCESS, roles, scopes},
-    app,
-    authz::{Role, Scope},
+use palisade::{
+    app::{self, App},
+    authz::{Rights, Role, RoleTable, Scope},
     dev::{
         database::Urls,
         issuer::{DevIssuer, SERVICE_CLIENT},
@@ -19,10 +17,11 @@ use service::{
     },
     http::ServedRoute,
     model::Clock,
+    settings::ServiceSettings,
 };
 use tokio::net::TcpListener;
 
-use super::{Actor, Authority, Credential, Forge, events, eventually, postgres};
+use super::{Actor, Credential, events, eventually, postgres};
 
 /// The demo tenants. Each has products and its own orders.
 pub const ACME: Tenant = TENANTS[0];
@@ -50,79 +49,56 @@ pub struct TestApp {
     pub database: Urls,
     pub pepper: String,
     pub served: Vec<ServedRoute>,
+    /// The scopes and roles that the service declares.
+    pub rights: Rights,
 }
 
 impl TestApp {
-    /// Starts with the default settings, apart from those in [`Self::variables`].
-    pub async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    /// The app shared by all tests that leave no state which another test could notice.
-    pub fn shared() -> &'static Self {
-        static SHARED: OnceLock<TestApp> = OnceLock::new();
-        SHARED.get_or_init(|| {
-            // Its own runtime outlives the test that happens to be first.
-            let (sender, receiver) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async {
-                    sender.send(Self::start_with(&UNTHROTTLED).await).unwrap();
-                    std::future::pending::<()>().await;
-                });
-            });
-            receiver.recv().expect("the shared app starts")
-        })
-    }
-
-    /// Starts with these variables changed; an empty value removes the variable.
-    pub async fn start_with(variables: &[(&str, &str)]) -> Self {
-        Self::start_on(postgres::test_database().await, variables).await
+    /// Starts on a database of its own, with these variables changed; an empty value removes the
+    /// variable.
+    pub async fn start_app<S: ServiceSettings>(app: &App<S>, variables: &[(&str, &str)]) -> Self {
+        Self::start_app_on(app, postgres::test_database().await, variables).await
     }
 
     /// Starts on an existing database. With a foreign issuer it does not wait for readiness.
-    pub async fn start_on(database: Urls, variables: &[(&str, &str)]) -> Self {
-        let started = Self::start_without_waiting(database, variables).await;
+    pub async fn start_app_on<S: ServiceSettings>(app: &App<S>, database: Urls, variables: &[(&str, &str)]) -> Self {
+        let started = Self::start_without_waiting(app, database, variables).await;
         if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
             started.wait_until_ready().await;
         }
         started
     }
 
-    /// Starts with TLS settings among the variables, and waits with a client that trusts this
-    /// authority.
-    pub async fn start_with_tls(variables: &[(&str, &str)], authority: &Authority) -> Self {
-        let started = Self::start_without_waiting(postgres::test_database().await, variables).await;
-        let client = authority.client(started.address).build().unwrap();
-        let anonymous = Actor::over_tls(client, started.address.port(), None);
-        eventually("ready", async || anonymous.get("/health/ready").await.status == 200).await;
-        started
-    }
-
     /// Starts without waiting for readiness.
-    async fn start_without_waiting(database: Urls, variables: &[(&str, &str)]) -> Self {
+    pub async fn start_without_waiting<S: ServiceSettings>(
+        app: &App<S>,
+        database: Urls,
+        variables: &[(&str, &str)],
+    ) -> Self {
         events::record();
         let clock = Clock::system();
-        let issuer = start_issuer(clock.clone()).await;
+        let rights = app.rights();
+        let issuer = issuer_of(rights, clock.clone()).await;
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
         let pepper = all["APP_SECRETS__PEPPER"].clone();
-        let settings = app().read_settings(all).unwrap();
+        let settings = app.read_settings(all).unwrap();
         // Displays the error as the service does: its message says what to repair.
-        let app = Box::pin(app::start(&app(), settings, clock.clone())).await.unwrap_or_else(|error| panic!("{error}"));
-        let address = app.address();
-        let internal = app.internal_address();
-        let served = app.served().to_vec();
-        tokio::spawn(app.run(std::future::pending()));
-        Self { address, internal, clock, issuer, database, pepper, served }
+        let running = Box::pin(app::start(app, settings, clock.clone())).await;
+        let running = running.unwrap_or_else(|error| panic!("{error}"));
+        let address = running.address();
+        let internal = running.internal_address();
+        let served = running.served().to_vec();
+        tokio::spawn(running.run(std::future::pending()));
+        Self { address, internal, clock, issuer, database, pepper, served, rights }
     }
 
     /// The environment of a service for this database and issuer. Quotas are so high that only
     /// tests of quotas, which lower them, reach any.
     pub fn variables(database: &Urls, issuer: &str) -> BTreeMap<String, String> {
         let mut variables = database.variables();
-        let random_key = || STANDARD.encode(service::crypto::random::<32>().unwrap());
+        let random_key = || STANDARD.encode(palisade::crypto::random::<32>().unwrap());
         let mac_key = random_key();
         let pepper = random_key();
         let settings = [
@@ -169,15 +145,6 @@ impl TestApp {
         Actor::with_credential(self.address, Some(Credential::ApiKey(text.to_owned())))
     }
 
-    /// Creates an API key with these scopes as an administrator of Acme and returns the response
-    /// body.
-    pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
-        let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-        let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
-        let admin = self.user(roles::ADMIN);
-        admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
-    }
-
     /// Asserts that the service responds to a liveness probe.
     pub async fn still_serves(&self) {
         self.anonymous().get("/health/live").await.ok(200);
@@ -185,31 +152,27 @@ impl TestApp {
 
     /// A person of Acme with this role and every scope.
     pub fn user(&self, role: Role) -> Actor {
-        self.user_of(&ACME, role, &scopes::ALL)
+        self.user_of(&ACME, role, self.rights.scopes)
     }
 
     /// A person of any tenant, with any role and scopes.
     pub fn user_of(&self, tenant: &Tenant, role: Role, scopes: &[Scope]) -> Actor {
-        self.bearer(self.issuer.access_token(&person(tenant, role), scopes))
-    }
-
-    /// A builder of tokens that the issuer would not issue.
-    pub fn forge(&self) -> Forge<'_> {
-        Forge::new(&self.issuer)
+        self.bearer(self.issuer.access_token(&person_of(self.rights.roles, tenant, role), scopes))
     }
 }
 
 /// A keyset entry, `version:key`, with a random key.
 pub fn keyset(version: u16) -> String {
-    format!("{version}:{}", STANDARD.encode(service::crypto::random::<32>().unwrap()))
+    format!("{version}:{}", STANDARD.encode(palisade::crypto::random::<32>().unwrap()))
 }
 
 /// The demo person with this tenant and role.
-pub fn person(tenant: &Tenant, role: Role) -> Person {
-    people(ACCESS.rights.roles).into_iter().find(|person| person.tenant == tenant.id && person.role == role).unwrap()
+pub fn person_of(roles: RoleTable, tenant: &Tenant, role: Role) -> Person {
+    people(roles).into_iter().find(|person| person.tenant == tenant.id && person.role == role).unwrap()
 }
 
-pub async fn start_issuer(clock: Clock) -> DevIssuer {
+/// A development issuer that knows these scopes and roles.
+pub async fn issuer_of(rights: Rights, clock: Clock) -> DevIssuer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    DevIssuer::start(listener, AUDIENCE, ACCESS.rights, clock).unwrap()
+    DevIssuer::start(listener, AUDIENCE, rights, clock).unwrap()
 }

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
-use service::dev::database::Urls;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::{binary, eventually, query, superuser};

@@ -6,9 +6,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::SystemTime};
 
 use chrono::TimeDelta;
+use palisade::model::Clock;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use reqwest::Client;
-use service::model::Clock;
 
 /// A certificate authority with a self-signed root.
 pub struct Authority {

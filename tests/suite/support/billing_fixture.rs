@@ -2,11 +2,9 @@
 //! payments and refunds of one tenant, which its administrator creates through the API.
 
 use http::Method;
+use palisade::dev::people::Tenant;
 use serde_json::{Value, json};
-use service::{
-    access::{roles, scopes},
-    dev::people::Tenant,
-};
+use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use super::{Actor, Reply, TestApp};

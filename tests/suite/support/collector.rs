@@ -115,9 +115,9 @@ impl Collector {
         let resources = self.decoded::<ExportTraceServiceRequest>("traces").into_iter().flat_map(|m| m.resource_spans);
         let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
         let span = |span: opentelemetry_proto::tonic::trace::v1::Span| Span {
-            trace_id: service::crypto::hex(&span.trace_id),
-            id: service::crypto::hex(&span.span_id),
-            parent: service::crypto::hex(&span.parent_span_id),
+            trace_id: palisade::crypto::hex(&span.trace_id),
+            id: palisade::crypto::hex(&span.span_id),
+            parent: palisade::crypto::hex(&span.parent_span_id),
             state: span.trace_state,
             name: span.name,
             kind: span.kind,
@@ -131,7 +131,7 @@ impl Collector {
         let resources = self.decoded::<ExportLogsServiceRequest>("logs").into_iter().flat_map(|m| m.resource_logs);
         let records = resources.flat_map(|resource| resource.scope_logs).flat_map(|scope| scope.log_records);
         let record = |record: opentelemetry_proto::tonic::logs::v1::LogRecord| Record {
-            trace_id: service::crypto::hex(&record.trace_id),
+            trace_id: palisade::crypto::hex(&record.trace_id),
             attributes: attributes(record.attributes),
         };
         records.map(record).collect()

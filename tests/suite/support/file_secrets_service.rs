@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use service::{
-    access::{roles, scopes},
+use palisade::{
     dev::{database::Urls, issuer::DevIssuer},
     model::Clock,
 };
+use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use super::{ACME, Actor, Logins, ServiceProcess, TestApp, UNTHROTTLED, person, start_issuer};

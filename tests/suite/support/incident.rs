@@ -2,8 +2,8 @@
 
 use std::process::Output;
 
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
-use service::dev::database::Urls;
 
 use super::binary;
 

@@ -12,7 +12,7 @@ use std::{
     sync::OnceLock,
 };
 
-use service::crypto;
+use palisade::crypto;
 
 use super::OptionalTool;
 

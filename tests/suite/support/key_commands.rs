@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use palisade::{app, model::Clock, ops::Keys, settings::LoginSettings, store::SealedTable as _};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::{access::roles, app, model::Clock, ops::Keys, settings::LoginSettings, store::customers::SEALED_COLUMNS};
+use service::{access::roles, store::customers::CustomerTable};
 
 use super::{ACME, TestApp, UNTHROTTLED, Vault, binary, query, vault::TOKEN};
 
@@ -35,10 +36,12 @@ pub fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, St
 
 /// Runs a command in this process, as `main` does; returns its output lines, or its error.
 pub async fn run_keys(app: &TestApp, command: Keys, changes: &[(&str, &str)]) -> Result<Vec<String>, String> {
-    let settings = service::app().read_settings(variables(app, changes)).unwrap();
+    let service = service::app();
+    let settings = service.read_settings(variables(app, changes)).unwrap();
     let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
     let mut lines = Vec::new();
-    let result = command.run(&settings, Some(&operator), &Clock::system(), |line| lines.push(line)).await;
+    let report = |line| lines.push(line);
+    let result = command.run(&settings, service.sealed_tables(), Some(&operator), &Clock::system(), report).await;
     result.map(|()| lines).map_err(|error| error.to_string())
 }
 
@@ -103,7 +106,7 @@ pub async fn assert_customers_readable(app: &TestApp, paths: &[String]) {
         let read = admin.get(path).await.ok(200);
         let written = customer(n);
         let fields = written.as_object().unwrap();
-        assert_eq!(fields.len(), SEALED_COLUMNS.len() + 1, "every sealed field and the name");
+        assert_eq!(fields.len(), CustomerTable::COLUMNS.len() + 1, "every sealed field and the name");
         for (field, value) in fields {
             // Callers of the test under load change the address.
             let is_intact =

@@ -16,8 +16,8 @@ use std::{
 };
 
 use http::Method;
+use palisade::dev::database::Urls;
 use serde_json::json;
-use service::dev::database::Urls;
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},

@@ -3,8 +3,8 @@
 //! Tests of password rotation change or drop them, which they cannot do with the logins that all
 //! databases of the server share.
 
+use palisade::dev::database::Urls;
 use secrecy::{ExposeSecret as _, SecretString};
-use service::dev::database::Urls;
 use sqlx::{AssertSqlSafe, PgConnection};
 use url::Url;
 
@@ -25,7 +25,7 @@ impl Logins {
     }
 
     pub fn random_password() -> String {
-        service::crypto::hex(&service::crypto::random::<16>().unwrap())
+        palisade::crypto::hex(&palisade::crypto::random::<16>().unwrap())
     }
 
     pub fn name(&self, login: &str) -> String {

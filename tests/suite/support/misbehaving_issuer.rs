@@ -9,9 +9,10 @@ use std::sync::{
 };
 
 use http::{StatusCode, header};
+use palisade::authz::Scope;
 use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, web::Data};
 use serde_json::{Value, json};
-use service::{access::scopes, authz::Scope};
+use service::access::scopes;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{

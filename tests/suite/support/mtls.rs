@@ -7,10 +7,10 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
+use palisade::crypto;
 use rcgen::SanType;
 use reqwest::Identity;
 use serde_json::json;
-use service::crypto;
 
 use super::{ACME, Actor, Authority, PemFiles, TestApp};
 

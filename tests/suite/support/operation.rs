@@ -4,11 +4,9 @@
 use std::sync::LazyLock;
 
 use http::Method;
+use palisade::authz::{Matrix, Scope};
 use serde_json::Value;
-use service::{
-    access::ACCESS,
-    authz::{Matrix, Scope},
-};
+use service::access::ACCESS;
 use uuid::Uuid;
 
 use super::{Actor, BillingFixture, Reply};

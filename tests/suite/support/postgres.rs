@@ -15,9 +15,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::ExposeSecret;
-use service::{
-    demo,
+use palisade::{
     dev::{
         self,
         database::{Cluster, Urls},
@@ -25,6 +23,8 @@ use service::{
     },
     model::Clock,
 };
+use secrecy::ExposeSecret;
+use service::demo;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use testcontainers::{
     ContainerAsync, GenericImage, ImageExt,
@@ -123,6 +123,8 @@ pub async fn programs() -> PathBuf {
 pub(super) fn provider() -> &'static Provider {
     // A separate thread with its own runtime: tests call this from inside theirs.
     PROVIDER.get_or_init(|| {
+        // States the migrations of the service, with which databases are made.
+        drop(service::app());
         let start = || tokio::runtime::Runtime::new().unwrap().block_on(start());
         std::thread::spawn(start).join().expect("the test database starts")
     })
@@ -176,12 +178,10 @@ async fn prepare(cluster: &Cluster) {
 /// The template's name. It contains a digest of the migrations and demo data, so that a changed
 /// schema gets a new template.
 fn template_name() -> String {
-    let kernel = sqlx::migrate!("crates/palisade/migrations/core");
-    let api_keys = sqlx::migrate!("crates/palisade/migrations/api_keys");
-    let all = [kernel, api_keys, sqlx::migrate!()];
+    let all = [palisade::db::kernel_migrations(), sqlx::migrate!()];
     let mut text: Vec<u8> = all.iter().flat_map(|m| m.iter()).flat_map(|m| m.checksum.to_vec()).collect();
     text.extend_from_slice(include_bytes!("../../../src/demo/demo.sql"));
-    let digest = service::crypto::hex(&service::crypto::sha256(&text));
+    let digest = palisade::crypto::hex(&palisade::crypto::sha256(&text));
     format!("{TEMPLATE}_{digest:.12}")
 }
 
@@ -205,7 +205,7 @@ async fn start_private() -> Provider {
 fn memory_folder(folder: &Path) -> Option<PathBuf> {
     let shared = Path::new("/dev/shm");
     let memory = rustix::fs::statvfs(shared).ok()?;
-    let digest = service::crypto::hex(&service::crypto::sha256(folder.as_os_str().as_encoded_bytes()));
+    let digest = palisade::crypto::hex(&palisade::crypto::sha256(folder.as_os_str().as_encoded_bytes()));
     let name = format!("{}-{digest:.12}", env!("CARGO_PKG_NAME"));
     (memory.f_bavail * memory.f_frsize > 1 << 30).then(|| shared.join(name))
 }

@@ -10,15 +10,13 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use secrecy::ExposeSecret as _;
-use service::{
-    demo,
-    dev::{
-        self,
-        database::{Cluster, Urls},
-        postgres::{Binaries, Data, Server},
-    },
+use palisade::dev::{
+    self,
+    database::{Cluster, Urls},
+    postgres::{Binaries, Data, Server},
 };
+use secrecy::ExposeSecret as _;
+use service::demo;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 

@@ -3,8 +3,8 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret;
-use service::dev::database::Urls;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{eventually, postgres::provider};

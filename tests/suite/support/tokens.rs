@@ -1,12 +1,10 @@
 //! Access tokens that the issuer would not issue ([`Forge`]).
 
+use palisade::dev::issuer::{DevIssuer, SigningKey};
 use serde_json::Value;
-use service::{
-    access::{roles, scopes},
-    dev::issuer::{DevIssuer, SigningKey},
-};
+use service::access::{roles, scopes};
 
-use super::app::{ACME, person};
+use super::{ACME, person};
 
 /// Signs any claims with the issuer's key. The claims start as those of a valid token of an Acme
 /// administrator, so that a test changes exactly one of them.

@@ -138,7 +138,7 @@ impl Vault {
 }
 
 fn new_key() -> [u8; 32] {
-    service::crypto::random().unwrap()
+    palisade::crypto::random().unwrap()
 }
 
 #[handler]

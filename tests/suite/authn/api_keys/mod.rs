@@ -8,11 +8,11 @@ mod rights;
 use std::time::Duration;
 
 use http::Method;
+use palisade::{crypto, model::Clock};
 use serde_json::json;
 use service::{
     access::{roles, scopes},
-    crypto, demo,
-    model::Clock,
+    demo,
 };
 
 use crate::support::{

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use http::Method;
+use palisade::authz::Callers;
 use serde_json::{Value, json};
 use service::{
     access::{roles, scopes},
-    authz::Callers,
     demo,
 };
 

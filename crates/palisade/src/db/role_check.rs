@@ -1,0 +1,210 @@
+//! Checks of the database and of a login before the service serves with them.
+//!
+//! In: a connection of the login, and its role. Out: the first deviation, as an [`UnfitDatabase`]
+//! that says what to do. A login needs exactly the privileges of its role (AUTHZ-08), tables need
+//! row-level security (AUTHZ-07), and the audit trail must be append-only (LOG-05). `rotating_pool`
+//! calls these at startup and before each reload of a password.
+
+use std::collections::BTreeSet;
+
+use sqlx::PgConnection;
+
+use super::{DbError, UnfitDatabase};
+use crate::package;
+
+/// The role of roles.sql that a login of the service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DbRole {
+    /// `app_reader`: reads the data of tenants.
+    Reader,
+    /// `app_writer`: reads and writes the data of tenants.
+    Writer,
+    /// `app_authn`: looks up API keys, revocations and overrides.
+    Authn,
+    /// `app_keys`: reads and adds wrapped data keys.
+    Keys,
+    /// `app_incidents`: revokes credentials and sets overrides, through functions only.
+    Incidents,
+}
+
+/// The reviewed rights of every role on the kernel's schema. Those on the service's are in its
+/// package. A test compares both with the migrations; the start compares each login with them.
+const KERNEL_RIGHTS: &str = include_str!("../../rights.txt");
+
+/// Rights that an error names at most.
+const MAX_NAMED: usize = 5;
+
+impl DbRole {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "app_reader",
+            Self::Writer => "app_writer",
+            Self::Authn => "app_authn",
+            Self::Keys => "app_keys",
+            Self::Incidents => "app_incidents",
+        }
+    }
+
+    /// The listed rights of this role, one privilege each, such as `table orders (status): update`.
+    fn listed_rights(self) -> BTreeSet<String> {
+        let lines = [KERNEL_RIGHTS, package::rights()].into_iter().flat_map(str::lines);
+        let rights = lines.filter_map(|line| line.strip_prefix(self.name())?.trim_start().split_once(": "));
+        // The privileges on the database depend on how the administrator created it.
+        let checked = rights.filter(|(object, _)| *object != "database");
+        checked
+            .flat_map(|(object, privileges)| {
+                privileges.split(", ").map(move |privilege| format!("{object}: {privilege}"))
+            })
+            .collect()
+    }
+}
+
+/// Rejects a login that has other rights than those listed for its role, by grants, ownership,
+/// attributes or memberships (AUTHZ-08). Needs the schema of this version.
+pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
+    let rights = sqlx::query!(
+        r#"with schemas as (
+               select oid, nspname from pg_namespace where nspname in ('palisade', 'public')
+           ), tables as (
+               select c.oid, format('%s.%s', s.nspname, c.relname) as name
+               from pg_class c join schemas s on s.oid = c.relnamespace where relkind in ('r', 'p', 'v', 'm', 'f')
+           )
+           -- Also of every role that it could become.
+           select current_user::text as "login!", 'cluster: ' || attribute as "granted!"
+           from pg_roles r, lateral (values (case when r.rolsuper then 'superuser' end),
+                                            (case when r.rolbypassrls then 'bypassrls' end),
+                                            (case when r.rolcreaterole then 'createrole' end),
+                                            (case when r.rolcreatedb then 'createdb' end),
+                                            (case when r.rolreplication then 'replication' end)) as v (attribute)
+           where attribute is not null and pg_has_role(r.oid, 'member')
+           union
+           select current_user, 'role ' || rolname || ': member' from pg_roles
+           where pg_has_role(oid, 'member') and rolname not in (current_user, $1)
+           union
+           select current_user, 'session: set role' where session_user <> current_user
+           union
+           select current_user, format('schema %s: %s', nspname, privilege)
+           from schemas, unnest(array['create', 'usage']) as privilege
+           where has_schema_privilege(oid, privilege)
+           union
+           select current_user, format('table %s: %s', name, privilege)
+           from tables, unnest(array['select', 'insert', 'update', 'delete', 'truncate', 'references', 'trigger'])
+                        as privilege
+           where has_table_privilege(tables.oid, privilege)
+           union
+           select current_user, format('table %s (%s): %s', name, attname, privilege)
+           from tables join pg_attribute a on a.attrelid = tables.oid and a.attnum > 0 and not a.attisdropped,
+                unnest(array['select', 'insert', 'update', 'references']) as privilege
+           where has_column_privilege(tables.oid, attnum, privilege)
+             and not has_table_privilege(tables.oid, privilege)
+           union
+           select current_user, format('function %s.%s: execute', s.nspname, p.proname)
+           from pg_proc p join schemas s on s.oid = p.pronamespace
+           where has_function_privilege(p.oid, 'execute')
+             and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+           order by 2"#,
+        role.name()
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    let login = rights.first().map(|right| right.login.clone()).unwrap_or_default();
+    let granted: BTreeSet<String> = rights.into_iter().map(|right| right.granted).collect();
+    let listed = role.listed_rights();
+    let name =
+        |rights: Vec<&String>| rights.into_iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let excess: Vec<_> = granted.difference(&listed).collect();
+    if !excess.is_empty() {
+        return Err(UnfitDatabase::Privileged { login, excess: name(excess) });
+    }
+    let missing: Vec<_> = listed.difference(&granted).collect();
+    if missing.is_empty() { Ok(()) } else { Err(UnfitDatabase::MissingPrivilege { login, missing: name(missing) }) }
+}
+
+/// Rejects a database with a tenant table that lacks forced row-level security, or that has
+/// another policy than the one of the migrations (AUTHZ-07).
+pub(crate) async fn check_row_security(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
+    let unprotected = sqlx::query_scalar!(
+        r#"select format('%s.%s', n.nspname, c.relname) as "name!"
+           from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
+           where n.nspname in ('palisade', 'public') and c.relkind in ('r', 'p') and a.attname = 'tenant_id'
+             and (not (c.relrowsecurity and c.relforcerowsecurity)
+                  -- Policies add up, so there must be this one and no other.
+                  or (select string_agg(concat(pg_get_expr(p.polqual, p.polrelid),
+                                        pg_get_expr(p.polwithcheck, p.polrelid)), ';')
+                      from pg_policy p where p.polrelid = c.oid)
+                     is distinct from '(tenant_id = palisade.current_tenant())(tenant_id = palisade.current_tenant())')
+           order by 1 limit 1"#
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    unprotected.map_or(Ok(()), |table| Err(UnfitDatabase::RowSecurity { table }))
+}
+
+/// Rejects a database without the triggers that stop accidental changes of the audit trail by any
+/// login (LOG-05).
+pub(crate) async fn check_append_only(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
+    let unprotected = sqlx::query_scalar!(
+        r#"select name as "name!" from unnest(array['audit_events', 'audit_journal', 'audit_seals']) as name
+           where not exists (
+               select from pg_trigger t
+               -- In force for ordinary sessions, before updates, deletes and truncations: 2 + 8 + 16 + 32.
+               where t.tgrelid = to_regclass('palisade.' || name) and t.tgname = 'append_only'
+                 and t.tgenabled in ('O', 'A') and t.tgtype = 58
+                 and t.tgfoid = to_regproc('palisade.reject_audit_change'))
+           order by 1 limit 1"#
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    unprotected.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))
+}
+
+/// Rejects a database with a sealed table whose deleted rows would leave their keys behind
+/// (CRYPTO-08).
+pub(crate) async fn check_row_key_triggers(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
+    let unattached = sqlx::query_scalar!(
+        r#"select c.relname::text as "name!"
+           from pg_class c
+           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+             and exists (select from pg_attribute a where a.attrelid = c.oid and not a.attisdropped
+                         and a.atttypid = to_regtype('palisade.sealed'))
+             and not exists (
+               select from pg_trigger t
+               -- In force for ordinary sessions, after each deleted row: 1 + 8.
+               where t.tgrelid = c.oid and t.tgenabled in ('O', 'A') and t.tgtype = 9 and t.tgqual is null
+                 and t.tgfoid = to_regproc('palisade.delete_row_key'))
+           order by 1 limit 1"#
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    unattached.map_or(Ok(()), |table| Err(UnfitDatabase::RowKeyTrigger { table }))
+}
+
+/// Rejects a database with other sealed columns, blind indexes or triggers for row keys than the
+/// registered ones: a rotation, or an erasure, would leave them out (CRYPTO-05, CRYPTO-08).
+pub(crate) async fn check_sealed_columns(
+    connection: &mut PgConnection,
+    registered: &BTreeSet<String>,
+) -> Result<(), UnfitDatabase> {
+    let found = sqlx::query_scalar!(
+        r#"select format('%s.%s (%s)', c.relname, a.attname, t.typname) as "name!"
+           from pg_class c join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
+           join pg_type t on t.oid = a.atttypid
+           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+             and t.typnamespace = to_regnamespace('palisade') and t.typname in ('sealed', 'blind_index')
+           union
+           select c.relname || ' (delete_row_key)' from pg_trigger t join pg_class c on c.oid = t.tgrelid
+           where t.tgfoid = to_regproc('palisade.delete_row_key')"#
+    )
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    let found: BTreeSet<String> = found.into_iter().collect();
+    let unregistered = found.difference(registered).map(|name| format!("{name} is not registered"));
+    let missing = registered.difference(&found).map(|name| format!("{name} is missing"));
+    let differences: Vec<String> = unregistered.chain(missing).take(MAX_NAMED).collect();
+    if differences.is_empty() { Ok(()) } else { Err(UnfitDatabase::SealedColumns(differences.join("; "))) }
+}

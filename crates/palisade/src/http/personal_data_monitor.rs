@@ -1,0 +1,62 @@
+//! Detects unusually large reads of personal data (home of CRYPTO-07).
+//!
+//! Operations report each read of unmasked records. Every read is an event and a metric; more
+//! records in a minute than usual, per principal, is an event of its own. Nothing is rejected
+//! here: quotas limit reads.
+
+use std::time::Duration;
+
+use crate::{
+    authz::{Action, Permit},
+    model::{Clock, QuotaName},
+    quota::{LocalBuckets, QuotaPolicy},
+    telemetry::{event, metrics},
+};
+
+/// Interval between removals of idle principals.
+const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Counts the unmasked records that each principal reads.
+pub struct PersonalDataMonitor {
+    reads: LocalBuckets,
+    threshold: QuotaPolicy,
+}
+
+impl PersonalDataMonitor {
+    /// More than `per_minute` records in a minute are unusual.
+    pub(crate) fn new(per_minute: u32, clock: Clock) -> Self {
+        Self { reads: LocalBuckets::new(clock), threshold: QuotaPolicy { name: QuotaName::Read, quota: per_minute } }
+    }
+
+    /// Records that a response contains this many unmasked records.
+    pub fn record<A: Action>(&self, permit: &Permit<A>, records: usize) {
+        if records == 0 {
+            return;
+        }
+        let subject = permit.principal().subject();
+        let tenant = permit.tenant().to_string();
+        let operation = A::row().operation;
+        metrics::record_records_unmasked(&tenant, records);
+        event::sensitive_read(subject, &tenant, operation, records);
+        let reader = (permit.tenant(), subject);
+        // Counts every record, also after the first one over the threshold.
+        let waits: Vec<_> = (0..records).map(|_| self.reads.take(&reader, self.threshold).wait).collect();
+        if waits.iter().any(Option::is_some) {
+            event::sensitive_read_excess(subject, &tenant, operation, self.threshold.quota);
+        }
+    }
+
+    /// Removes principals that have not read for a while. Runs until dropped.
+    pub(crate) async fn clean_up(&self) {
+        loop {
+            tokio::time::sleep(CLEANUP_INTERVAL).await;
+            self.reads.evict_idle();
+        }
+    }
+}
+
+impl std::fmt::Debug for PersonalDataMonitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersonalDataMonitor").field("threshold", &self.threshold.quota).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! The kernel of secure multi-tenant APIs.
+//!
+//! A service declares what it adds in an [`App`] and hands it to [`cli::run`]. The types that carry
+//! authority, such as [`authz::Permit`] and [`store::Locked`], have private fields, so that only
+//! this crate makes them.
+//!
+//! # Modules
+//!
+//! Lowest layer first; a module imports only from earlier rows. The service's test
+//! `architecture` fails on an import in the other direction.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`package`] | name and version of the program |
+//! | [`problem`] | errors as RFC 9457 problem details |
+//! | [`model`] | pure types that every service has: tenants, API keys, rights, time |
+//! | `json` | strict JSON reader: no duplicate keys, bounded depth |
+//! | [`telemetry`] | log, metrics, traces, security events |
+//! | [`crypto`] | keys, sealed fields, blind indexes |
+//! | [`settings`](mod@settings) | typed configuration, all faults reported at once |
+//! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
+//! | [`authn`] | credential → [`Principal`](authn::Principal) |
+//! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by route matrix and roles |
+//! | [`quota`] | token buckets per principal and tenant, operator overrides |
+//! | [`store`] | all SQL on tenant data; a transaction needs a permit |
+//! | [`http`] | request pipeline, strict parsing, OpenAPI document |
+//! | [`edge`] | listener, TLS, client address, limits, request validation |
+//! | [`operations`] | operations that every service has; joins them with those of the service |
+//! | [`ops`] | operator commands: keys, audit, incidents, backup |
+//! | [`internal`] | operations of the internal listener |
+//! | [`app`](mod@app) | what a service adds to the kernel; settings in, running service out |
+//! | `dev` | feature `dev`: private PostgreSQL, development issuer, people |
+//! | [`cli`] | the command line |
+//!
+//! # One request
+//!
+//! `edge` finds the client address, applies its limits and validates the request. `http` then
+//! authenticates (`authn`), counts (`quota`), authorizes (`authz`) and parses the body. The
+//! operation of the service gets a `Permit` and calls `store`, which confines every statement to the
+//! tenant of that permit.
+
+pub mod app;
+pub mod authn;
+pub mod authz;
+pub mod cli;
+pub mod crypto;
+pub mod db;
+#[cfg(feature = "dev")]
+pub mod dev;
+pub mod edge;
+pub mod http;
+pub mod internal;
+mod json;
+pub mod model;
+pub mod operations;
+#[cfg(feature = "internals")]
+pub mod ops;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod ops;
+pub mod package;
+pub mod problem;
+pub mod quota;
+pub mod settings;
+pub mod store;
+pub mod telemetry;
+
+pub use app::App;

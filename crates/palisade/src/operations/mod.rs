@@ -1,0 +1,123 @@
+//! The operations that every service has, and the API that they make together with the service's.
+//!
+//! An operation gets its [`Permit`](crate::authz::Permit) and the parsed request, calls
+//! [`crate::store`], and renders the response. [`GuardedRoutes`] wraps every route with the checks
+//! of its row in the route matrix, so they run before the first argument is read. An operation
+//! without a row prevents startup. The router serves exactly the documented routes (THREAT-03).
+//! [`crate::app`] builds an [`Api`] from the operations of the service.
+
+mod api_keys;
+mod audit;
+#[cfg(feature = "exports")]
+mod exports;
+mod health;
+mod me;
+mod meta;
+
+#[cfg(feature = "exports")]
+pub use exports::{Cell, ExportRow, ExportRows, Exports};
+pub use meta::Document;
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode, header};
+use poem::{Endpoint, EndpointExt, Response, endpoint::BoxEndpoint};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
+
+use crate::http::{Context, GuardedRoutes, RoutesError, ServedRoute, from_framework};
+
+/// Groups of the kernel's operations in the OpenAPI document.
+#[derive(Tags)]
+enum Tag {
+    /// The authenticated caller.
+    Identity,
+    /// API keys, with which programs call this API.
+    Keys,
+    /// The tenant's audit trail.
+    Audit,
+    /// Health probes and API documentation.
+    Operations,
+}
+
+/// The operations that every service has.
+type KernelOperations = (me::Me, api_keys::ApiKeys, audit::AuditEvents, health::Health, meta::Meta);
+
+type MakeRoutes<S> = dyn Fn(&Arc<Context>, &S, Title) -> Result<Served, RoutesError> + Send + Sync;
+
+/// The API as one endpoint, and the routes that it serves.
+pub(crate) type Served = (BoxEndpoint<'static, Response>, Vec<ServedRoute>);
+
+/// The operations of a service with the settings `S`, joined with those of the kernel.
+pub(crate) struct Api<S> {
+    routes: Box<MakeRoutes<S>>,
+    document: fn(Title) -> Document,
+}
+
+impl<S> Api<S> {
+    /// The API of the operations that `make` creates for each server.
+    pub(crate) fn new<O: OpenApi + 'static>(make: fn(&Arc<Context>, &S) -> O) -> Self
+    where
+        S: 'static,
+    {
+        let document = Document::new::<(KernelOperations, O)>;
+        let routes = move |context: &Arc<Context>, settings: &S, title: Title| {
+            let kernel = (
+                me::Me,
+                api_keys::ApiKeys { context: Arc::clone(context) },
+                audit::AuditEvents { context: Arc::clone(context) },
+                health::Health::new(Arc::clone(context)),
+                meta::Meta::new(context, document(title)),
+            );
+            serve((kernel, make(context, settings)), title, context)
+        };
+        Self { routes: Box::new(routes), document }
+    }
+
+    /// Schemas and document of the API.
+    pub(crate) fn document(&self, title: Title) -> Document {
+        (self.document)(title)
+    }
+
+    /// Every operation behind its guard, and every error as a problem.
+    ///
+    /// # Errors
+    /// [`RoutesError`] if an operation has no row in the route matrix, or a body an unsupported
+    /// schema.
+    pub(crate) fn routes(&self, context: &Arc<Context>, settings: &S, title: Title) -> Result<Served, RoutesError> {
+        (self.routes)(context, settings, title)
+    }
+}
+
+/// Title and description of a service in its OpenAPI document.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Title {
+    pub(crate) title: &'static str,
+    pub(crate) description: &'static str,
+}
+
+/// The operations as one endpoint. A 405 lists the allowed methods (RFC 9110 section 15.5.6).
+///
+/// The served routes are read from the router and not from the document.
+fn serve<O: OpenApi + 'static>(operations: O, title: Title, context: &Arc<Context>) -> Result<Served, RoutesError> {
+    let guarded = GuardedRoutes::new(operations, context)?;
+    let served = guarded.list_routes();
+    let context = Arc::clone(context);
+    let service = OpenApiService::new(guarded, title.title, crate::package::version());
+    let endpoint = poem::IntoEndpoint::into_endpoint(service)
+        .catch_all_error(|error: poem::Error| async move { from_framework(error).into_poem() })
+        .map_to_response()
+        .around(move |endpoint, request| {
+            let context = Arc::clone(&context);
+            async move {
+                let path = request.uri().path().to_owned();
+                let mut response = endpoint.call(request).await?;
+                if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                    && let Ok(methods) = HeaderValue::try_from(context.matrix.allowed(&path))
+                {
+                    response.headers_mut().insert(header::ALLOW, methods);
+                }
+                Ok(response)
+            }
+        });
+    Ok((endpoint.boxed(), served))
+}

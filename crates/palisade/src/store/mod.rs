@@ -1,0 +1,85 @@
+//! SQL on the data of tenants. Needs a [`Permit`](crate::authz::Permit), and confines every
+//! statement to the tenant of that permit.
+//!
+//! Three lines of defence keep tenants apart, each sufficient alone: every query names the tenant,
+//! row-level security hides the rows of other tenants, and every key and foreign key begins with
+//! the tenant (AUTHZ-03, AUTHZ-07). Reader and writer are different logins, so that a reading
+//! operation cannot write (AUTHZ-08).
+//!
+//! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. The
+//! most frequent reads and creations are one statement, one transaction and one message
+//! ([`Database::read_one`], [`SingleStatement`]). Both take typed statements (`select!` and its
+//! relatives), and no caller receives a connection. [`maintenance`] works without a permit and is
+//! for operators only.
+
+mod api_keys;
+mod audit;
+mod idempotency;
+mod keyset;
+mod locked;
+#[cfg(feature = "internals")]
+pub mod maintenance;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+pub(crate) mod maintenance;
+mod row_keys;
+mod sealed_table;
+mod single;
+mod statement;
+mod text_check;
+mod tx;
+
+pub use audit::AuditFilter;
+pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
+pub use keyset::{Period, Position, clamp_time};
+pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
+pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
+pub use single::{CreateRecord, SingleStatement};
+pub use sqlx::{migrate, migrate::Migrator, types::Json};
+pub use statement::{Create, Insert, InsertReturning, Read, Select, Update};
+pub use tx::{Keyed, ReadTx, Unkeyed, WriteTx};
+
+/// For the macros of statements only.
+#[doc(hidden)]
+pub mod __macro {
+    pub use sqlx;
+
+    pub use super::{
+        statement::{Create, Insert, InsertReturning, Read, Select, Update},
+        text_check::{CheckedText, Use},
+    };
+}
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    crypto::IndexKeys,
+    db::{Keyring, RotatingPool, TracingExecutor},
+};
+
+/// The database as operations see it: every access to rows needs a permit. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    writer: RotatingPool,
+    reader: RotatingPool,
+    keyring: Arc<Keyring>,
+    sealed_tables: Arc<[RegisteredTable]>,
+}
+
+impl Database {
+    /// The keys of blind indexes, by which sealed fields are searched.
+    #[must_use]
+    pub fn indexes(&self) -> Arc<IndexKeys> {
+        self.keyring.indexes()
+    }
+
+    /// Whether the reader's and the writer's login get an answer within `limit`.
+    pub async fn is_ready(&self, limit: Duration) -> bool {
+        let ping = async |pool: &RotatingPool| {
+            let mut connection = pool.connection().await?;
+            sqlx::query("select 1").execute(TracingExecutor(&mut connection)).await
+        };
+        let both = async { tokio::join!(ping(&self.writer), ping(&self.reader)) };
+        matches!(tokio::time::timeout(limit, both).await, Ok((Ok(_), Ok(_))))
+    }
+}

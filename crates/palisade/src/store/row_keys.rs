@@ -1,0 +1,87 @@
+//! Keys of sealed rows, as services change them (CRYPTO-06, CRYPTO-08).
+//!
+//! In: a permit, and a row by [`SealedTable`] and id. Creations write the key with `create!`;
+//! rotation and destruction are in [`maintenance`](super::maintenance). The row is locked first and
+//! its key second, everywhere.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx};
+use crate::{
+    authz::{Action, Change, Permit},
+    crypto::{DataKey, RowKey},
+    db::{DbError, TracingExecutor},
+};
+
+impl Database {
+    /// Creates the key of a new row, wrapped by the tenant's newest data key.
+    ///
+    /// May wait for a vault, so it precedes taking a connection.
+    pub async fn new_row_key<T: SealedTable>(
+        &self,
+        permit: &Permit<impl Change>,
+        row: Uuid,
+    ) -> Result<RowKey, DbError> {
+        Ok(self.keyring.newest(permit.tenant()).await?.new_row_key(T::TABLE, row)?)
+    }
+
+    /// A data key of the permit's tenant, to unwrap row keys. May wait for a vault.
+    ///
+    /// The tenant is the caller's, whatever a row says: a row of another tenant does not open, even
+    /// if a statement finds it (CRYPTO-03).
+    ///
+    /// # Errors
+    /// [`DbError::KeyDropped`] or [`DbError::KeyDestroyed`], or it cannot be unwrapped.
+    pub async fn data_key(&self, permit: &Permit<impl Action>, version: i32) -> Result<Arc<DataKey>, DbError> {
+        self.keyring.fetch(permit.tenant(), version).await
+    }
+
+    /// The data key if it is cached, without waiting: for use while a row is locked.
+    #[must_use]
+    pub fn cached_data_key(&self, permit: &Permit<impl Action>, version: i32) -> Option<Arc<DataKey>> {
+        self.keyring.cached(permit.tenant(), version)
+    }
+}
+
+impl<A: Change, K> WriteTx<A, K> {
+    /// Records the version of the index key with which all blind indexes of a changed row are
+    /// computed.
+    pub async fn set_index_key<T: SealedTable>(
+        &self,
+        permit: &ObjectPermit<'_, A, impl Lockable>,
+        row: Uuid,
+        index_key: u16,
+    ) -> Result<(), DbError> {
+        self.check_object(permit)?;
+        let done = sqlx::query!(
+            "update palisade.row_keys set index_key = $4 where tenant_id = $1 and sealed_table = $2 and row_id = $3",
+            permit.tenant().uuid(),
+            T::TABLE,
+            row,
+            i32::from(index_key)
+        )
+        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .await?;
+        DbError::unless(done.rows_affected() == 1)
+    }
+
+    /// Deletes the key of an erased row. Copies of the row, such as backups, do not open any more.
+    pub async fn delete_row_key<T: SealedTable>(
+        &self,
+        permit: &ObjectPermit<'_, A, impl Lockable>,
+        row: Uuid,
+    ) -> Result<(), DbError> {
+        self.check_object(permit)?;
+        let done = sqlx::query!(
+            "delete from palisade.row_keys where tenant_id = $1 and sealed_table = $2 and row_id = $3",
+            permit.tenant().uuid(),
+            T::TABLE,
+            row
+        )
+        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .await?;
+        DbError::unless(done.rows_affected() == 1)
+    }
+}

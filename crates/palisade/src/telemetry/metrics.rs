@@ -1,0 +1,193 @@
+//! Metrics of the process (LOG-03): recorded by the modules above, exported in two ways.
+//!
+//! [`render`] writes the page that Prometheus scrapes on the internal listener; with a collector,
+//! the same metrics are also sent by OTLP ([`super::export`]). Label values come from small fixed sets,
+//! never from callers: no path, name or address. The exception is the tenant, up to 2,000 of them
+//! (a limit of the OpenTelemetry SDK; further tenants are counted together).
+
+use std::{sync::OnceLock, time::Duration};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, MeterProvider as _},
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
+use prometheus::{Registry, TextEncoder};
+
+use crate::package;
+
+/// Media type of the metrics page (Prometheus text exposition format 0.0.4).
+pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Methods that have a label value of their own.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Histogram bounds for request durations in seconds, from the OpenTelemetry semantic conventions.
+const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// One instance per process.
+static METRICS: OnceLock<Metrics> = OnceLock::new();
+
+struct Metrics {
+    registry: Registry,
+    /// Keeps the instruments alive.
+    provider: SdkMeterProvider,
+    requests: Histogram<f64>,
+    events: Counter<u64>,
+    records_unmasked: Counter<u64>,
+    authentications: Counter<u64>,
+    connections: Gauge<u64>,
+    telemetry: Counter<u64>,
+    refusals: Counter<u64>,
+}
+
+/// A counter that a service declares, with one label. Label values are from the program, never from
+/// callers, so that there are few.
+#[derive(Debug)]
+pub struct ServiceCounter {
+    name: &'static str,
+    description: &'static str,
+    label: &'static str,
+    counter: OnceLock<Counter<u64>>,
+}
+
+impl ServiceCounter {
+    /// A counter of this name, with dots between its words.
+    #[must_use]
+    pub const fn new(name: &'static str, description: &'static str, label: &'static str) -> Self {
+        Self { name, description, label, counter: OnceLock::new() }
+    }
+
+    /// Adds one under this value of the label.
+    pub fn increment(&self, value: &'static str) {
+        let meter = || metrics().provider.meter(package::name());
+        let build = || meter().u64_counter(self.name).with_description(self.description).build();
+        self.counter.get_or_init(build).add(1, &[KeyValue::new(self.label, value)]);
+    }
+}
+
+/// Creates the metrics unless they exist; they are also pushed to the collector, by this reader.
+#[cfg(feature = "otlp")]
+pub(super) fn start(reader: impl opentelemetry_sdk::metrics::reader::MetricReader) -> SdkMeterProvider {
+    METRICS.get_or_init(|| Metrics::new(SdkMeterProvider::builder().with_reader(reader))).provider.clone()
+}
+
+fn metrics() -> &'static Metrics {
+    METRICS.get_or_init(|| Metrics::new(SdkMeterProvider::builder()))
+}
+
+/// OpenTelemetry resource: name and version of this service.
+pub(super) fn resource() -> Resource {
+    Resource::builder_empty()
+        .with_attribute(KeyValue::new("service.name", package::name()))
+        .with_attribute(KeyValue::new("service.version", package::version()))
+        .build()
+}
+
+impl Metrics {
+    fn new(provider: MeterProviderBuilder) -> Self {
+        let registry = Registry::new();
+        let mut provider = provider.with_resource(resource());
+        match opentelemetry_prometheus::exporter().with_registry(registry.clone()).build() {
+            Ok(exporter) => provider = provider.with_reader(exporter),
+            Err(error) => tracing::error!(%error, "the metrics page is empty"),
+        }
+        let provider = provider.build();
+        let meter = provider.meter(package::name());
+        let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        Self {
+            registry,
+            requests: meter
+                .f64_histogram("http.server.request.duration")
+                .with_unit("s")
+                .with_description("Time from the last request header to the first response header.")
+                .with_boundaries(DURATION_BOUNDS.to_vec())
+                .build(),
+            events: counter("security.events", "Security events by name."),
+            records_unmasked: counter(
+                "records.unmasked",
+                "Records of personal data that were read in plain text, by tenant.",
+            ),
+            authentications: counter(
+                "authentications",
+                "Calls of operations that require a credential, by credential kind and result.",
+            ),
+            connections: meter
+                .u64_gauge("db.client.connection.count")
+                .with_description("Database connections by login and state; `max` is the size of the pool.")
+                .build(),
+            telemetry: counter("telemetry.items", "Spans, log records and log lines that were made, sent or lost."),
+            refusals: counter(
+                "http.server.refusals",
+                "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
+            ),
+            provider,
+        }
+    }
+}
+
+/// The label value for a method. Methods that callers invent share `_OTHER`.
+pub(crate) fn method_label(method: &http::Method) -> &'static str {
+    METHODS.into_iter().find(|label| *label == method.as_str()).unwrap_or("_OTHER")
+}
+
+/// Records an answered request; `operation` is `None` if no operation matched its path.
+pub(crate) fn record_request(
+    method: &'static str,
+    operation: Option<&'static str>,
+    status: http::StatusCode,
+    duration: Duration,
+) {
+    let labels = [
+        KeyValue::new("operation", operation.unwrap_or("none")),
+        KeyValue::new("http.request.method", method),
+        KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+    ];
+    metrics().requests.record(duration.as_secs_f64(), &labels);
+}
+
+/// Records a connection, request or response that the edge rejected or aborted.
+pub(super) fn record_refusal(budget: &'static str) {
+    metrics().refusals.add(1, &[KeyValue::new("budget", budget)]);
+}
+
+/// Records a security event.
+pub(super) fn record_event(name: &'static str) {
+    metrics().events.add(1, &[KeyValue::new("event", name)]);
+}
+
+/// Counts records of personal data that were read in plain text.
+pub(crate) fn record_records_unmasked(tenant: &str, records: usize) {
+    let records = u64::try_from(records).unwrap_or(u64::MAX);
+    metrics().records_unmasked.add(records, &[KeyValue::new("tenant", tenant.to_owned())]);
+}
+
+/// Records the result of an authentication with this kind of credential.
+pub(crate) fn record_authentication(credential: &'static str, result: &'static str) {
+    let labels = [KeyValue::new("credential", credential), KeyValue::new("result", result)];
+    metrics().authentications.add(1, &labels);
+}
+
+/// Records the connection pool of a login: connections in use, idle connections and the pool size.
+pub(crate) fn record_connections(login: &'static str, used: u64, idle: u64, max: u64) {
+    for (state, connections) in [("used", used), ("idle", idle), ("max", max)] {
+        let labels = [KeyValue::new("login", login), KeyValue::new("state", state)];
+        metrics().connections.record(connections, &labels);
+    }
+}
+
+/// Records spans, log records or log lines: `made` when they are created, `sent` when the collector
+/// accepted them, `lost` if it did not or if standard error did not. Items that are neither sent
+/// nor lost are queued, or were dropped at a full queue.
+pub(super) fn record_telemetry(signal: &'static str, outcome: &'static str, items: usize) {
+    let labels = [KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)];
+    metrics().telemetry.add(u64::try_from(items).unwrap_or(u64::MAX), &labels);
+}
+
+/// Renders the metrics page for Prometheus.
+pub(crate) fn render() -> prometheus::Result<String> {
+    TextEncoder::new().encode_to_string(&metrics().registry.gather())
+}

@@ -1,0 +1,231 @@
+//! What the store refuses at run time: statements and objects of another transaction, states
+//! without a transition, and text that was not checked (AUTHZ-04, AUTHZ-07).
+//!
+//! The compiler refuses other misuse (`drills/misuse.rs`). The service of this test has one
+//! operation, whose handler misuses the store and returns what the store answered.
+
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+};
+
+use palisade::{
+    app::App,
+    authz::Permit,
+    db::DbError,
+    http::Context,
+    model::{Stateless, TenantId},
+    store::{
+        __macro::{CheckedText, Use},
+        Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx,
+    },
+};
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+use serde_json::{Map, Value, json};
+use service::{
+    access::{ACCESS, actions::CancelOrder, roles},
+    demo,
+    domain::{Order, OrderId, OrderStatus},
+    store::orders,
+};
+
+use crate::support::{ACME, GLOBEX, TestApp, query};
+
+/// Takes the place of the operation `cancelOrder`.
+struct Misuse {
+    context: Arc<Context>,
+    /// The permit of the first request, which the handler keeps.
+    foreign: Mutex<Option<Permit<CancelOrder>>>,
+}
+
+#[OpenApi]
+impl Misuse {
+    /// Keeps a permit of Globex. With a permit of Acme, misuses the store.
+    #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
+    async fn cancel(
+        &self,
+        permit: Permit<CancelOrder>,
+        id: Path<OrderId>,
+        second: Query<OrderId>,
+    ) -> poem::Result<Json<Value>> {
+        if permit.tenant() == GLOBEX.id {
+            *self.foreign.lock().unwrap() = Some(permit);
+            return Ok(Json(Value::Null));
+        }
+        let foreign = self.foreign.lock().unwrap().take().unwrap();
+        let answers = self.misuse(&permit, &foreign, id.0, second.0).await?;
+        Ok(Json(Value::Object(answers.0)))
+    }
+}
+
+impl Misuse {
+    async fn misuse(
+        &self,
+        permit: &Permit<CancelOrder>,
+        foreign: &Permit<CancelOrder>,
+        id: OrderId,
+        second: OrderId,
+    ) -> Result<Answers, DbError> {
+        let mut answers = Answers::default();
+        let database = &self.context.database;
+        let tx = database.write(permit).await?;
+        let order = tx.lock::<Order>(id).await?.unwrap();
+        let order_permit = permit.for_object(&order)?;
+
+        answers.add("order for the permit of another tenant", foreign.for_object(&order));
+        let foreign_tx = database.write(foreign).await?;
+        answers.note("another tenant finds the order", foreign_tx.lock::<Order>(id).await?.is_some());
+        let other = database.write(permit).await?;
+        self.use_another_transaction(&other, &order, &order_permit, &mut answers).await?;
+        answers.add("commit with the permit of another tenant", other.commit(foreign, id).await);
+
+        self.skip_transitions(&tx, &order, &order_permit, second, &mut answers).await?;
+        answers.add("loader that locks nothing", tx.lock::<Unlocked>(id).await);
+
+        let text = CheckedText::new(Use::Insert, "insert into orders (tenant_id) values ($1)");
+        let set_tenant = sqlx::query("select set_config('app.tenant_id', '', true)");
+        answers.add("text that is not the checked one", tx.insert(Insert::__new(set_tenant, text, ACME.id)).await);
+        answers.note("the tenant finds the order afterwards", tx.lock::<Order>(id).await?.is_some());
+
+        let none = "update orders set updated_at = now() where tenant_id = $1 and id = $2 and false";
+        answers.add("change of no row", tx.change(&order_permit, update(none, ACME.id, id)).await);
+        answers.add("commit after a refused change", tx.commit(permit, id).await);
+        Ok(answers)
+    }
+
+    /// Changes an order in another transaction than that which locked it.
+    async fn use_another_transaction(
+        &self,
+        other: &WriteTx<CancelOrder>,
+        order: &Locked<'_, Order>,
+        permit: &ObjectPermit<'_, CancelOrder, Order>,
+        answers: &mut Answers,
+    ) -> Result<(), DbError> {
+        let next = order.advance(OrderStatus::Cancelled)?;
+        let now = self.context.clock.now();
+        let touch = "update orders set updated_at = now() where tenant_id = $1 and id = $2";
+        let change = other.change(permit, update(touch, ACME.id, order.id)).await;
+        answers.add("change in another transaction", change);
+        answers.add("transition in another transaction", orders::set_status(other, permit, &next, now).await);
+        answers.add("event in another transaction", other.also_record(permit, "invoice_voided"));
+        answers.add("erased responses in another transaction", other.erase_responses(permit, "").await);
+        Ok(())
+    }
+
+    /// Changes the status of an order without a transition of that order.
+    async fn skip_transitions(
+        &self,
+        tx: &WriteTx<CancelOrder>,
+        order: &Locked<'_, Order>,
+        permit: &ObjectPermit<'_, CancelOrder, Order>,
+        second: OrderId,
+        answers: &mut Answers,
+    ) -> Result<(), DbError> {
+        answers.add("transition that the table lacks", order.advance(OrderStatus::Fulfilled));
+        let cancel = || {
+            let text = "update orders set status = 'cancelled' where tenant_id = $1 and id = $2";
+            update(text, ACME.id, order.id)
+        };
+        answers.add("status by a change", tx.change(permit, cancel()).await);
+        answers.add("status by a related change", tx.change_related(permit, cancel()).await);
+        let second = tx.lock::<Order>(second).await?.unwrap();
+        let next = second.advance(OrderStatus::Cancelled)?;
+        let now = self.context.clock.now();
+        answers.add("transition of another order", orders::set_status(tx, permit, &next, now).await);
+        let touch = "update orders set updated_at = now() where tenant_id = $1 and id = $2";
+        let change = tx.change(permit, update(touch, GLOBEX.id, order.id)).await;
+        answers.add("statement for another tenant", change);
+        Ok(())
+    }
+}
+
+/// An order whose loader locks no row.
+struct Unlocked(TenantId, OrderId);
+
+impl Lockable for Unlocked {
+    type Id = OrderId;
+    type State = Stateless;
+
+    fn id(&self) -> OrderId {
+        self.1
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.0
+    }
+
+    fn state(&self) -> Stateless {
+        Stateless
+    }
+
+    async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
+        Ok(Some(Self(tx.tenant(), id)))
+    }
+}
+
+/// An `update` that sqlx did not check, for this tenant.
+fn update(text: &'static str, tenant: TenantId, id: OrderId) -> Update {
+    Update::__new(sqlx::query(text).bind(tenant.uuid()).bind(id.uuid()), CheckedText::new(Use::Change, text), tenant)
+}
+
+/// What the store answered to each attempt.
+#[derive(Default)]
+struct Answers(Map<String, Value>);
+
+impl Answers {
+    fn add<T>(&mut self, attempt: &str, result: Result<T, DbError>) {
+        let answer = match result {
+            Ok(_) => "accepted".to_owned(),
+            Err(DbError::Misuse(reason)) => reason.to_owned(),
+            Err(error) => error.source().map_or_else(|| format!("{error:?}"), ToString::to_string),
+        };
+        self.note(attempt, answer);
+    }
+
+    fn note(&mut self, subject: &str, answer: impl Into<Value>) {
+        self.0.insert(subject.to_owned(), answer.into());
+    }
+}
+
+#[tokio::test]
+async fn authz_04_store_refuses_misuse() {
+    let service = App::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .access(&ACCESS)
+        .sealed::<service::store::customers::CustomerTable>()
+        .operations(|context, (): &()| Misuse { context: Arc::clone(context), foreign: Mutex::default() });
+    // One connection for each open transaction.
+    let app = TestApp::start_app(&service, &[("APP_DATABASE__MAX_CONNECTIONS", "4")]).await;
+    let first = demo::FIRST_ORDER;
+    let others = format!("select id::text from orders where status = 'placed' and id <> '{first}'");
+    let others = query(&app.database.reader, &others).await;
+    let path = format!("/v1/orders/{first}/cancel?second={}", others[0]);
+    app.user_of(&GLOBEX, roles::SALES, app.rights.scopes).post(&path, &Value::Null).await.ok(200);
+    let answers = app.user(roles::SALES).post(&path, &Value::Null).await.ok(200);
+    let other_transaction = "the object belongs to another transaction";
+    let by_transition = "a state changes by a transition only";
+    let refused_before = "the permit is for another tenant, or a change was refused before";
+    let expected = json!({
+        "order for the permit of another tenant": "OtherTenant",
+        "another tenant finds the order": false,
+        "change in another transaction": other_transaction,
+        "transition in another transaction": other_transaction,
+        "event in another transaction": other_transaction,
+        "erased responses in another transaction": other_transaction,
+        "commit with the permit of another tenant": refused_before,
+        "transition that the table lacks": "State",
+        "status by a change": by_transition,
+        "status by a related change": by_transition,
+        "transition of another order": "the transition is of another object",
+        "statement for another tenant": "the statement is for another tenant",
+        "loader that locks nothing": "the loader locked no row",
+        "text that is not the checked one": "error with configuration: the text of the statement is not the checked one",
+        "the tenant finds the order afterwards": true,
+        "change of no row": "Inconsistent",
+        "commit after a refused change": refused_before,
+    });
+    assert_eq!(answers, expected);
+}
