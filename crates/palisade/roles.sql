@@ -40,7 +40,7 @@ $$;
 alter role app_operator set lock_timeout = '5s';
 alter role app_operator set idle_in_transaction_session_timeout = '1min';
 
--- Who makes backups reads everything, of every tenant, and writes nothing.
+-- The backup login reads all rows of all tenants, and writes nothing.
 alter role app_backup bypassrls;
 grant pg_read_all_data to app_backup;
 

@@ -1,5 +1,5 @@
 //! Object rules of orders and billing: the state that each action requires of the object it changes
-//! (control AUTHZ-04 has its home in [`crate::authz`]).
+//! (control AUTHZ-04 has its home in [`palisade::authz`]).
 //!
 //! [`Permit::for_object`](palisade::authz::Permit::for_object) applies them to the loaded object.
 

@@ -3,9 +3,8 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::Permit,
-    db::DbError,
     operations::{Cell, ExportRow, ExportRows},
-    store::{Database, Period, Position},
+    store::{Database, DbError, Period, Position},
 };
 use poem_openapi::Enum;
 

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 use palisade::{
-    app::DemoKeys,
+    DemoKeys,
     crypto::{BlindIndex, Sealed},
     dev::{self, database::DatabaseError},
     model::{Clock, TenantId},

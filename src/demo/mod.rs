@@ -3,10 +3,7 @@
 
 mod customers;
 
-use palisade::{
-    app::{Demo, DemoKeys, Request, SeedFuture, Stack},
-    model::TenantId,
-};
+use palisade::{Demo, DemoKeys, Request, SeedFuture, Stack, model::TenantId};
 use sqlx::PgConnection;
 use uuid::{Uuid, uuid};
 

@@ -6,8 +6,7 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::Permit,
-    db::{DbError, parse_stored},
-    store::{Database, Json, Period, Position, clamp_time},
+    store::{Database, DbError, Json, Period, Position, clamp_time, parse_stored},
 };
 use uuid::Uuid;
 

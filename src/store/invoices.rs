@@ -7,9 +7,8 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::{Change, Permit},
-    db::{DbError, parse_stored},
     model::{Stateless, TenantId},
-    store::{Database, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx},
+    store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx, parse_stored},
 };
 use serde::Deserialize;
 use uuid::Uuid;

@@ -8,11 +8,10 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::{Change, Permit},
-    db::{DbError, parse_stored},
     model::TenantId,
     store::{
-        CreateRecord, Database, Json, KeyLookup, KeyedRequest, Loader, Lockable, Next, ObjectPermit, Position,
-        SingleStatement, StoredColumns, StoredOutcome, StoredResponse, WriteTx, clamp_time,
+        CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Loader, Lockable, Next, ObjectPermit, Position,
+        SingleStatement, StoredColumns, StoredOutcome, StoredResponse, WriteTx, clamp_time, parse_stored,
     },
 };
 use serde::Deserialize;

@@ -4,10 +4,7 @@
 //! locked (`orders.rs` says why), so the stored amounts are those that the domain has seen. The
 //! handlers of `api/invoices` call this.
 
-use palisade::{
-    db::DbError,
-    store::{Locked, ObjectPermit, WriteTx},
-};
+use palisade::store::{DbError, Locked, ObjectPermit, WriteTx};
 
 use crate::{
     access::actions::{CreatePayment, CreateRefund},

@@ -5,8 +5,7 @@
 
 use palisade::{
     authz::Permit,
-    db::{DbError, parse_stored},
-    store::{Database, WriteTx},
+    store::{Database, DbError, WriteTx, parse_stored},
 };
 use serde::Deserialize;
 

@@ -1,14 +1,8 @@
-//! E0451: fields `row`, `principal` and `sees_personal` of struct `Grant` are private
-//! A grant comes from the decision of `authz` only.
+//! E0603: struct `Grant` is private
+//! A grant comes from the decision of `authz` only, and code of a service cannot name it.
 
-use std::sync::Arc;
-
-use palisade::{authn::Principal, authz::{Grant, matrix::Row}};
-
-fn forge(row: &'static Row, principal: Arc<Principal>) -> Grant {
-    Grant { row, principal, sees_personal: true }
-}
+use palisade::authz::Grant;
 
 fn main() {
-    let _ = forge;
+    let _: Option<Grant> = None;
 }

@@ -4,10 +4,12 @@
 //! authority, such as [`authz::Permit`] and [`store::Locked`], have private fields, so that only
 //! this crate makes them.
 //!
+//! The feature `internals` makes further modules public, which need no permit: for tests only.
+//!
 //! # Modules
 //!
-//! Lowest layer first; a module imports only from earlier rows. The service's test
-//! `architecture` fails on an import in the other direction.
+//! Lowest layer first; a module imports only from earlier rows. `tests/architecture.rs`
+//! fails on an import in the other direction.
 //!
 //! | module | job |
 //! |---|---|
@@ -39,16 +41,33 @@
 //! operation of the service gets a `Permit` and calls `store`, which confines every statement to the
 //! tenant of that permit.
 
+#[cfg(feature = "internals")]
 pub mod app;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod app;
+#[cfg(feature = "internals")]
 pub mod authn;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod authn;
 pub mod authz;
 pub mod cli;
 pub mod crypto;
+#[cfg(feature = "internals")]
 pub mod db;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod db;
 #[cfg(feature = "dev")]
 pub mod dev;
+#[cfg(feature = "internals")]
 pub mod edge;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod edge;
 pub mod http;
+#[cfg_attr(not(feature = "internal_listener"), path = "internal/without_internal_listener.rs")]
 pub mod internal;
 mod json;
 pub mod model;
@@ -60,9 +79,15 @@ pub mod ops;
 mod ops;
 pub mod package;
 pub mod problem;
+#[cfg(feature = "internals")]
 pub mod quota;
+#[cfg(not(feature = "internals"))]
+#[allow(unreachable_pub, unused, reason = "public for tests only")]
+mod quota;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
 
 pub use app::App;
+#[cfg(feature = "dev")]
+pub use app::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};

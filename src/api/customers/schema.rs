@@ -9,9 +9,9 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use palisade::{
     crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
-    db::DbError,
     http::{field_errors::FieldErrors, text::Text},
     problem::Problem,
+    store::DbError,
 };
 use poem_openapi::{
     Object,

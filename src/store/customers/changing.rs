@@ -9,9 +9,8 @@ use chrono::{DateTime, Utc};
 use palisade::{
     authz::{ObjectRule, Permit},
     crypto::{BlindIndex, DataKey, Sealed},
-    db::DbError,
     model::{Stateless, TenantId},
-    store::{Database, Loader, Lockable, ObjectPermit, WriteTx},
+    store::{Database, DbError, Loader, Lockable, ObjectPermit, WriteTx},
 };
 
 use super::{CustomerRecord, CustomerRow, CustomerTable, SealedFields, customers};

@@ -5,9 +5,8 @@
 
 use chrono::{DateTime, Utc};
 use palisade::{
-    db::DbError,
     model::{Stateless, TenantId},
-    store::{Loader, Lockable, ObjectPermit, WriteTx},
+    store::{DbError, Loader, Lockable, ObjectPermit, WriteTx},
 };
 use uuid::Uuid;
 

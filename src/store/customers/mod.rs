@@ -13,8 +13,7 @@ pub use erasing::erase;
 use palisade::{
     authz::Permit,
     crypto::{BlindIndex, SealError, Sealed},
-    db::DbError,
-    store::{CreateRecord, Database, KeyedRequest, Position, SingleStatement, StoredResponse},
+    store::{CreateRecord, Database, DbError, KeyedRequest, Position, SingleStatement, StoredResponse},
 };
 use record::CustomerRow;
 

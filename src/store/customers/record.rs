@@ -9,10 +9,9 @@ use chrono::{DateTime, Utc};
 use palisade::{
     authz::{Action, Permit},
     crypto::{BlindIndex, DataKey, IndexKeys, Indexed, RowKey, SealError, Sealable, Sealed},
-    db::{DbError, parse_stored},
     model::{Name, TenantId},
     sealed_table,
-    store::{Database, SealedTable as _},
+    store::{Database, DbError, SealedTable as _, parse_stored},
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;

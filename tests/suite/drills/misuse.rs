@@ -98,6 +98,14 @@ fn authz_07_service_code_sends_checked_statements_only() {
         "Executor",
         ".connection(",
         ".begin(",
+        "include!",
+        "#[path",
+        "OUT_DIR",
+        "add_routes",
+        "process::Command",
+        "std::net",
+        "poem::listener",
+        "Server",
         "maintenance::",
         "palisade::ops",
         "set_config",
@@ -129,4 +137,13 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// The feature `internals` makes public what needs no permit.
+#[test]
+fn authz_04_only_tests_have_the_internals_of_the_kernel() {
+    let manifest = fs::read_to_string("Cargo.toml").unwrap();
+    let service = manifest.split("[dev-dependencies]").next().unwrap();
+    assert!(service.contains("\npalisade = {"), "{service}");
+    assert!(!service.contains("internals"), "the service switches on `internals`: {service}");
 }

@@ -60,8 +60,8 @@ $$;
 create trigger reject_api_key_extension before update on palisade.api_keys
     for each row execute function palisade.reject_api_key_extension();
 
--- Limits the live API keys of a subject: 100, and 200 while old ones are replaced. Each is a hash
--- to check, and remains when a person leaves. The update of the subject's row makes the creation of
+-- Limits the live API keys of a subject: 100, and 200 while old ones are replaced. Each live key
+-- costs hashing time, and stays valid after its creator leaves. The update of the subject's row makes the creation of
 -- a key and a change of roles wait for each other, and so two creations.
 create function palisade.limit_api_keys() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -141,8 +141,8 @@ begin
 end
 $$;
 
--- Records the roles in a token of a subject. An older token than the newest one changes nothing; of
--- two tokens of one second, the roles that both name count. Subjects without API keys are deleted
+-- Records the roles in a token of a subject. An older token than the newest one changes nothing. If
+-- two tokens have the same second, only roles in both are kept. Subjects without API keys are deleted
 -- some days later, a few at a time. It has the owner's rights: the right to delete rows would
 -- include the right to lock the table.
 create function palisade.record_roles(tenant uuid, of_subject text, new_roles text[], at_time timestamptz)

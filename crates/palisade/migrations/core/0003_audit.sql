@@ -49,8 +49,8 @@ create table palisade.audit_seals (
     lines bytea not null check (length(lines) = events * 16)
 );
 
--- The last position that was assigned at a time, and a transaction that began after that. When all
--- older transactions have ended, the journal can be sealed up to that position.
+-- The last assigned position, and the id of a transaction that began later. When all older
+-- transactions have ended, the journal can be sealed up to that position.
 create table palisade.audit_horizon (
     one boolean primary key default true check (one),
     upto bigint not null,

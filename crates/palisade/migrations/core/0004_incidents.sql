@@ -35,9 +35,9 @@ create function palisade.record_revocation(new_kind text, new_value text, before
 as $$
 declare
     new_position bigint;
-    -- The longest life of the credentials: of a sign-in a day (the maximum of
-    -- max_token_lifetime_seconds), of an API key a year, and so of the token that created it. The
-    -- rest is for clock differences.
+    -- The longest life of the credentials. A sign-in lives a day (the maximum of
+    -- max_token_lifetime_seconds), an API key a year. Revoking the token that created a key revokes
+    -- the key, so that revocation is kept a year too. The rest is for clock differences.
     lifetime interval := case new_kind when 'sessions' then interval '25 hours' else interval '366 days' end;
 begin
     if before > now() + interval '5 minutes' then

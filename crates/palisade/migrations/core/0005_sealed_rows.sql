@@ -1,5 +1,5 @@
 -- Keys of sealed rows (controls CRYPTO-02 to CRYPTO-08). The service seals: no statement sees a
--- plain text. docs/keys.md has the picture.
+-- plain text. docs/keys.md has a diagram.
 --
 -- Each sealed row has a row key. A data key of the tenant wraps it, and a master key, which no
 -- database holds, wraps the data key. Blind indexes have keys of their own, which are in no
@@ -50,8 +50,8 @@ create table palisade.data_keys (
 );
 create index data_keys_by_master on palisade.data_keys (wrapped_by) where wrapped is not null;
 
--- Row keys, one for each sealed row of any table. They are not in the sealed tables, so that a
--- backup can leave them out.
+-- Row keys, one for each sealed row of any table. They are in a table of their own, so
+-- that rotation and erasure are the same for every sealed table.
 create table palisade.row_keys (
     tenant_id uuid not null,
     sealed_table text not null check (sealed_table ~ '^[a-z][a-z_]{0,62}$'),

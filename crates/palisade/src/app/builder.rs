@@ -80,8 +80,8 @@ impl<S: ServiceSettings> App<S> {
         self
     }
 
-    /// Sets the operations of the service: a tuple of types with `#[OpenApi]`, made for each
-    /// server.
+    /// Sets the operations: a function that returns one type with `#[OpenApi]`, or a tuple of them.
+    /// It runs once for each server.
     pub fn operations<O: OpenApi + 'static>(mut self, make: fn(&Arc<Context>, &S) -> O) -> Self {
         self.api = Api::new(make);
         self

@@ -14,7 +14,7 @@ use crate::authn::{CallerKind, Principal};
 
 /// The decision that a principal may call an operation. Only [`authorize`] makes it.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     pub(super) row: &'static Row,
     pub(super) principal: Arc<Principal>,
     /// Whether a role of the principal allows [`SEE_PERSONAL`].
@@ -23,7 +23,7 @@ pub struct Grant {
 
 /// Why a principal may not call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// The credential lacks this scope (AUTHZ-01).
     MissingScope(Scope),
     /// The operation is closed to API keys (AUTHN-13).
@@ -38,7 +38,7 @@ pub enum Denied {
 ///
 /// # Errors
 /// [`Denied`] names the first check that failed.
-pub fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
+pub(crate) fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
     if row.callers == Callers::NoKeys && principal.kind() == CallerKind::ApiKey {
         return Err(Denied::ApiKey);
     }

@@ -6,8 +6,11 @@ pub use crate::model::ServiceRight;
 
 use super::matrix::Method;
 
-/// The operations that only the internal listener serves.
-pub static INTERNAL: [InternalRow; 2] = [
+/// The operations that only the internal listener serves; none without the feature
+/// `internal_listener`.
+pub static INTERNAL: &[InternalRow] = if cfg!(feature = "internal_listener") { &ROWS } else { &[] };
+
+const ROWS: [InternalRow; 2] = [
     InternalRow { method: Method::Get, path: "/metrics", operation: "getMetrics", right: ServiceRight::Metrics },
     InternalRow {
         method: Method::Post,

@@ -169,7 +169,7 @@ impl Matrix {
         }
         table.push_str("\nOnly on the internal listener, for services with the right:\n\n");
         table.push_str("| operation | right | name in events |\n|---|---|---|\n");
-        for row in &INTERNAL {
+        for row in INTERNAL {
             let _ =
                 writeln!(table, "| `{} {}` | `{}` | `{}` |", row.method, row.path, row.right.as_str(), row.operation);
         }

@@ -295,7 +295,7 @@ fn routes(matrix: &Matrix) -> String {
             row.outage,
         );
     }
-    for row in &internal::INTERNAL {
+    for row in internal::INTERNAL {
         let _ = writeln!(
             text,
             "{:<6} {:<27} {:<13} right {}, on the internal listener",

@@ -14,8 +14,8 @@ use thiserror::Error;
 use super::{DbError, UnfitDatabase, role_check::DbRole};
 use crate::package;
 
-/// The kernel's migrations: a folder for each cargo feature that has tables. Versions of the
-/// folders begin at 1, 1001, …, so that a feature can be switched on later.
+/// The kernel's migrations. Versions of the folders begin at 1, 1001, …, so that a folder can become
+/// a feature that is switched on later.
 static KERNEL: [Migrator; 2] = [sqlx::migrate!("migrations/core"), sqlx::migrate!("migrations/api_keys")];
 
 /// Size of the range of versions of a kernel folder.

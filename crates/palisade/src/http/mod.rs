@@ -47,11 +47,11 @@ pub struct Context {
     /// Access to the data; every method requires a permit.
     pub database: Database,
     /// Verifies credentials.
-    pub authenticator: Authenticator,
+    pub(crate) authenticator: Authenticator,
     /// Counts calls against quotas.
-    pub quotas: Arc<Quotas>,
+    pub(crate) quotas: Arc<Quotas>,
     /// Operator overrides in force: quotas and read-only mode.
-    pub overrides: Arc<Overrides>,
+    pub(crate) overrides: Arc<Overrides>,
     /// Authenticates cursors, and computes the fingerprints of requests with an idempotency key.
     pub mac_key: MacKey,
     /// How long the response to a request with an idempotency key is stored.

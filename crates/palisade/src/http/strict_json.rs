@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use super::schema::Schemas;
 use crate::{
-    http::from_framework,
     json,
     problem::{Kind, Problem},
     telemetry::event,
@@ -84,9 +83,10 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
 }
 
 /// Reads a JSON body that has no published schema: commands of the internal listener.
+#[cfg(feature = "internal_listener")]
 pub(crate) async fn read_body(request: &mut Request) -> Result<Value, Problem> {
     check_media_type(request)?;
-    let bytes = request.take_body().into_vec().await.map_err(|error| from_framework(error.into()))?;
+    let bytes = request.take_body().into_vec().await.map_err(|error| crate::http::from_framework(error.into()))?;
     parse(&bytes)
 }
 

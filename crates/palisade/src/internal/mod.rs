@@ -25,7 +25,7 @@ use crate::{
         strictness::{check_no_body, check_query},
     },
     problem::{Kind, Problem},
-    telemetry::{event, metrics},
+    telemetry::{event, metrics_page},
 };
 
 /// The operations of the internal listener, and the API behind them.
@@ -80,8 +80,8 @@ impl<E> Internal<E> {
             }
             ServiceRight::Metrics => {
                 check_no_body(&request)?;
-                let page = metrics::render().map_err(|_| Problem::new(Kind::Unavailable))?;
-                let response = Response::builder().status(StatusCode::OK).content_type(metrics::MEDIA_TYPE);
+                let page = metrics_page::render().map_err(|_| Problem::new(Kind::Unavailable))?;
+                let response = Response::builder().status(StatusCode::OK).content_type(metrics_page::MEDIA_TYPE);
                 Ok(response.body(page))
             }
         }

@@ -12,7 +12,7 @@ use super::{
     Clients, Database, FailureLimit, Http, Issuer, Profile, Reader, ScopeName, Settings,
     row::SettingName,
     secrets,
-    table::{CommandLogins, InternalFiles, TlsFiles},
+    table::{IncidentLogin, InternalFiles, TlsFiles},
 };
 use crate::crypto::VaultSettings;
 
@@ -58,7 +58,7 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
 /// Each URL of the database needs its own PostgreSQL role.
 fn check_roles(settings: &Settings, r: &mut Reader) {
     let database = &settings.database;
-    let incidents = settings.incidents.as_ref().map(|login| (CommandLogins::incidents_url.name(), &login.url));
+    let incidents = settings.incidents.as_ref().map(|login| (IncidentLogin::incidents_url.name(), &login.url));
     let urls = [
         (Database::writer_url.name(), &database.writer_url),
         (Database::reader_url.name(), &database.reader_url),

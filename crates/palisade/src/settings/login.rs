@@ -11,7 +11,7 @@ use super::{
     Faults, Internal, Reader, SecretRead, ServiceSections, environment,
     row::Setting,
     secrets,
-    table::{CommandLogins, KeyRows},
+    table::{CommandLogins, IncidentLogin, KeyRows},
 };
 use crate::{crypto::IndexKeys, model::ServiceRight};
 
@@ -44,7 +44,7 @@ impl LoginSettings {
     pub(super) fn for_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
         let mut services = internal?.services.values();
         let needed = services.any(|service| service.rights.contains(&ServiceRight::Incidents));
-        let url = needed.then(|| r.read(&CommandLogins::incidents_url, None)).flatten()?;
+        let url = needed.then(|| r.read(&IncidentLogin::incidents_url, None)).flatten()?;
         Some(Self { url, secrets_read: Vec::new() })
     }
 

@@ -77,7 +77,7 @@ table! {
     }
 
     /// The internal listener, before `internal.rs` has checked that it is complete.
-    pub(super) struct InternalFiles("internal"), "Internal listener" {
+    pub(super) struct InternalFiles("internal"), "Internal listener", feature "internal_listener" {
         listen: Option<SocketAddr> = "listen".default_text("none: no internal listener"),
             "Address of the internal listener, which accepts TLS 1.3 with a client certificate only. The other settings of this table require it.";
         certificate: Option<PathBuf> = "certificate_path".reloaded().default_text("required"),
@@ -90,7 +90,7 @@ table! {
 
     /// A service that may call the internal listener (AUTHN-18).
     #[derive(PartialEq, Eq)]
-    pub struct Service("internal.services.<name>"), "Services of the internal listener" {
+    pub struct Service("internal.services.<name>"), "Services of the internal listener", feature "internal_listener" {
         certificate_name: CertificateName = "certificate_name",
             "Subject alternative name that identifies the service (RFC 5280 section 4.2.1.6): a URI such as `spiffe://example.com/job`, or `dns:` and a name.";
         rights: BTreeSet<ServiceRight> = "rights",
@@ -123,9 +123,12 @@ table! {
             "Time after which PostgreSQL cancels a statement.";
     }
 
-    pub(super) rows CommandLogins("database"), "Database logins of commands" {
+    pub(super) rows IncidentLogin("database"), "Database login of the internal listener", feature "internal_listener" {
         incidents_url: SecretString = "incidents_url".reloaded().default_text("required if a service has the right `incidents`") => checks::database,
             "`postgres://app_incidents:…@host/db`, for commands of the internal listener. Not read otherwise.";
+    }
+
+    pub(super) rows CommandLogins("database"), "Database logins of commands" {
         owner_url: SecretString = "owner_url".default_text("required by the command") => checks::database,
             "For `migrate` and `restore`.";
         operator_url: SecretString = "operator_url".default_text("required by the command") => checks::database,

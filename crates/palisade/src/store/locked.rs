@@ -1,9 +1,10 @@
 //! Locked objects, and their changes (AUTHZ-04, INPUT-11).
 //!
 //! In: a transaction and an id. Out: the object, locked until the transaction ends. A changed row
-//! needs an [`ObjectPermit`] for a locked object of the same transaction, and a changed state a
-//! [`Next`] too. Both borrow or number their transaction: an object of an ended transaction does
-//! not compile, and one of another open transaction is refused before any statement.
+//! needs an [`ObjectPermit`] for a locked object of the same transaction. A changed state also
+//! needs a [`Next`]. A locked object borrows its transaction, so code that uses it after the commit
+//! does not compile. It stores the number of its transaction, so another open transaction refuses
+//! it before any statement.
 
 use std::{
     fmt,

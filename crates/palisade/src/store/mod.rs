@@ -1,9 +1,9 @@
 //! SQL on the data of tenants. Needs a [`Permit`](crate::authz::Permit), and confines every
 //! statement to the tenant of that permit.
 //!
-//! Three lines of defence keep tenants apart, each sufficient alone: every query names the tenant,
-//! row-level security hides the rows of other tenants, and every key and foreign key begins with
-//! the tenant (AUTHZ-03, AUTHZ-07). Reader and writer are different logins, so that a reading
+//! Two lines of defence keep tenants apart, each sufficient alone: every query names the tenant, and
+//! row-level security hides the rows of other tenants. Every key begins with the tenant, so no row
+//! can refer to a row of another tenant (AUTHZ-03, AUTHZ-07). Reader and writer are different logins, so that a reading
 //! operation cannot write (AUTHZ-08).
 //!
 //! There are two shapes. [`ReadTx`] and [`WriteTx`] are transactions of several statements. The
@@ -29,6 +29,7 @@ mod statement;
 mod text_check;
 mod tx;
 
+pub use crate::db::{DbError, parse_stored};
 pub use audit::AuditFilter;
 pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
 pub use keyset::{Period, Position, clamp_time};

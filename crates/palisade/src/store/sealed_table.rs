@@ -2,7 +2,7 @@
 //!
 //! In: the list that a service declares with [`sealed_table!`](crate::sealed_table). Out: what
 //! [`maintenance`](super::maintenance) needs to rotate keys without code of the service. The texts
-//! of its statements are built here once, from names that are checked when they are compiled.
+//! of its statements are built here once. The compiler checks the names in them.
 
 use std::{fmt::Write as _, sync::Arc};
 

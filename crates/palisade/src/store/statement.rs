@@ -4,8 +4,8 @@
 //! [`Database`](super::Database) takes. `sqlx` checks the statement against the schema,
 //! [`CheckedText`] checks what it may do, and the kernel binds the tenant as `$1`.
 //!
-//! The texts of the kernel are here twice, since `sqlx` takes literals only. The executor refuses
-//! every statement whose text differs.
+//! `sqlx` takes literals only, so each text that the kernel puts around a statement is written
+//! twice: for `sqlx` and for the check. If the two differ, the executor refuses the statement.
 
 use sqlx::{
     Postgres,
@@ -91,56 +91,61 @@ statements! {
 }
 
 /// A constant with the checked text. A `const` block would not be evaluated in code that nothing
-/// calls.
+/// calls. The macros below read the tenant once, so that the tenant of a statement is the one that it
+/// binds.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __statement {
-    ($kind:ident, $usage:ident, $from:expr, [$first:literal $(+ $rest:literal)*], $query:expr) => {{
+    ($kind:ident, $usage:ident, $tenant:ident, [$first:literal $(+ $rest:literal)*], $query:expr) => {{
         const __TEXT: $crate::store::__macro::CheckedText = $crate::store::__macro::CheckedText::new(
             $crate::store::__macro::Use::$usage,
             concat!($first $(, $rest)*),
         );
-        $crate::store::__macro::$kind::__new($query, __TEXT, $from.tenant())
+        $crate::store::__macro::$kind::__new($query, __TEXT, $tenant)
     }};
 }
 
 /// `select!(tx, Row, "select … where tenant_id = $1 …", arguments from $2…)`.
 #[macro_export]
 macro_rules! select {
-    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__statement!(Select, Select, $tx, [$first $(+ $rest)*],
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let tenant: $crate::model::TenantId = $tx.tenant();
+        $crate::__statement!(Select, Select, tenant, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query_as!(
-                $row, $first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
-    };
+                $row, $first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
+    }};
 }
 
 /// `insert!(tx, "insert into … values ($1, …)", arguments from $2…)`.
 #[macro_export]
 macro_rules! insert {
-    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__statement!(Insert, Insert, $tx, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
-    };
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let tenant: $crate::model::TenantId = $tx.tenant();
+        $crate::__statement!(Insert, Insert, tenant, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
+    }};
 }
 
 /// `insert_returning!(tx, Row, "insert into … values ($1, …) returning …", arguments from $2…)`.
 #[macro_export]
 macro_rules! insert_returning {
-    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__statement!(InsertReturning, Insert, $tx, [$first $(+ $rest)*],
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let tenant: $crate::model::TenantId = $tx.tenant();
+        $crate::__statement!(InsertReturning, Insert, tenant, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query_as!(
-                $row, $first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
-    };
+                $row, $first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
+    }};
 }
 
 /// `update!(tx, "update … where tenant_id = $1 and id = $2", arguments from $2…)`. Also for
 /// `delete`.
 #[macro_export]
 macro_rules! update {
-    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__statement!(Update, Change, $tx, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, $tx.tenant().uuid(), $($($args)*)?))
-    };
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let tenant: $crate::model::TenantId = $tx.tenant();
+        $crate::__statement!(Update, Change, tenant, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
+    }};
 }
 
 /// `read_one!(permit, Row, "select … where tenant_id = t.tenant and …", arguments from $2…)`: a
@@ -148,14 +153,15 @@ macro_rules! update {
 /// take it.
 #[macro_export]
 macro_rules! read_one {
-    ($permit:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__statement!(Read, Read, $permit, [$first $(+ $rest)*],
+    ($permit:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let tenant: $crate::model::TenantId = $permit.tenant();
+        $crate::__statement!(Read, Read, tenant, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query_as!(
                 $row,
                 "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
              select q.* from t, lateral (" + $first $(+ $rest)* + " offset 0) q",
-                $permit.tenant().uuid(), $($($args)*)?))
-    };
+                tenant.uuid(), $($($args)*)?))
+    }};
 }
 
 /// As [`read_one!`], with the stored response of the idempotency key in `lookup`, a
@@ -165,7 +171,8 @@ macro_rules! read_one {
 macro_rules! read_inputs {
     ($permit:expr, $lookup:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
         let lookup: &$crate::store::KeyLookup<'_> = $lookup;
-        $crate::__statement!(Read, Inputs, $permit, [$first $(+ $rest)*],
+        let tenant: $crate::model::TenantId = $permit.tenant();
+        $crate::__statement!(Read, Inputs, tenant, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query_as!(
                 $row,
                 "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
@@ -173,7 +180,7 @@ macro_rules! read_inputs {
                                                     'location', k.location)
                           from palisade.stored_response(t.tenant, $2, $3, $4, $5, $6) k) as \"stored: _\"
              from t, lateral (" + $first $(+ $rest)* + " offset 0) q",
-                $permit.tenant().uuid(), lookup.subject(), lookup.client(), lookup.operation(), lookup.key(),
+                tenant.uuid(), lookup.subject(), lookup.client(), lookup.operation(), lookup.key(),
                 lookup.at(), $($($args)*)?))
     }};
 }
@@ -185,7 +192,8 @@ macro_rules! read_inputs {
 macro_rules! create {
     ($permit:expr, $record:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
         let record: &$crate::store::CreateRecord<'_> = $record;
-        $crate::__statement!(Create, Create, $permit, [$first $(+ $rest)*],
+        let tenant: $crate::model::TenantId = $permit.tenant();
+        $crate::__statement!(Create, Create, tenant, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query!(
                 "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), "
                 + $first $(+ $rest)*
@@ -209,6 +217,6 @@ macro_rules! create {
                                                 r.trace_id)
              from t, jsonb_to_record($2) as r (event uuid, subject text, client text, action text, object text,
                                                trace_id text)",
-                $permit.tenant().uuid(), record.json() as _, $($($args)*)?))
+                tenant.uuid(), record.json() as _, $($($args)*)?))
     }};
 }

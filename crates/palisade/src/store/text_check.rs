@@ -44,6 +44,23 @@ const FORBIDDEN: &[&str] = &[
     "dblink",
     "dblink_exec",
     "pg_notify",
+    // They run a text as SQL.
+    "ts_stat",
+    "ts_rewrite",
+    // They end sessions of the same login, or take locks of the kernel.
+    "pg_terminate_backend",
+    "pg_cancel_backend",
+    "pg_advisory_lock",
+    "pg_advisory_xact_lock",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_xact_lock",
+    // Large objects have no row-level security.
+    "lo_create",
+    "lo_from_bytea",
+    "lo_get",
+    "lo_import",
+    "lo_export",
+    "lo_put",
 ];
 
 /// A word of a text: its first byte, and the one after its last.

@@ -1,6 +1,6 @@
 //! Metrics of the process (LOG-03): recorded by the modules above, exported in two ways.
 //!
-//! [`render`] writes the page that Prometheus scrapes on the internal listener; with a collector,
+//! `metrics_page` has the page that Prometheus scrapes on the internal listener; with a collector,
 //! the same metrics are also sent by OTLP ([`super::export`]). Label values come from small fixed sets,
 //! never from callers: no path, name or address. The exception is the tenant, up to 2,000 of them
 //! (a limit of the OpenTelemetry SDK; further tenants are counted together).
@@ -15,12 +15,8 @@ use opentelemetry_sdk::{
     Resource,
     metrics::{MeterProviderBuilder, SdkMeterProvider},
 };
-use prometheus::{Registry, TextEncoder};
 
 use crate::package;
-
-/// Media type of the metrics page (Prometheus text exposition format 0.0.4).
-pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Methods that have a label value of their own.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -32,7 +28,6 @@ const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
 struct Metrics {
-    registry: Registry,
     /// Keeps the instruments alive.
     provider: SdkMeterProvider,
     requests: Histogram<f64>,
@@ -89,17 +84,12 @@ pub(super) fn resource() -> Resource {
 
 impl Metrics {
     fn new(provider: MeterProviderBuilder) -> Self {
-        let registry = Registry::new();
-        let mut provider = provider.with_resource(resource());
-        match opentelemetry_prometheus::exporter().with_registry(registry.clone()).build() {
-            Ok(exporter) => provider = provider.with_reader(exporter),
-            Err(error) => tracing::error!(%error, "the metrics page is empty"),
-        }
-        let provider = provider.build();
+        #[cfg(feature = "internal_listener")]
+        let provider = super::metrics_page::add(provider);
+        let provider = provider.with_resource(resource()).build();
         let meter = provider.meter(package::name());
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
         Self {
-            registry,
             requests: meter
                 .f64_histogram("http.server.request.duration")
                 .with_unit("s")
@@ -185,9 +175,4 @@ pub(crate) fn record_connections(login: &'static str, used: u64, idle: u64, max:
 pub(super) fn record_telemetry(signal: &'static str, outcome: &'static str, items: usize) {
     let labels = [KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)];
     metrics().telemetry.add(u64::try_from(items).unwrap_or(u64::MAX), &labels);
-}
-
-/// Renders the metrics page for Prometheus.
-pub(crate) fn render() -> prometheus::Result<String> {
-    TextEncoder::new().encode_to_string(&metrics().registry.gather())
 }

@@ -16,6 +16,8 @@ pub mod event;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
 mod export;
 pub(crate) mod metrics;
+#[cfg(feature = "internal_listener")]
+pub(crate) mod metrics_page;
 pub(crate) mod repeats;
 pub(crate) mod trace;
 mod trace_id;
