@@ -5,6 +5,7 @@
 //! operation, whose handler misuses the store and returns what the store answered.
 
 use std::{
+    collections::HashMap,
     error::Error,
     sync::{Arc, Mutex},
 };
@@ -14,12 +15,13 @@ use palisade::{
     authz::Permit,
     db::DbError,
     http::Context,
-    model::{Stateless, TenantId},
+    model::{Clock, Stateless, TenantId},
     store::{
         __macro::{CheckedText, Use},
         Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx,
     },
 };
+use poem::{EndpointExt as _, endpoint::BoxEndpoint};
 use poem_openapi::{
     OpenApi,
     param::{Path, Query},
@@ -33,7 +35,7 @@ use service::{
     store::orders,
 };
 
-use crate::support::{ACME, GLOBEX, TestApp, query};
+use crate::support::{ACME, GLOBEX, TestApp, query, test_database};
 
 /// Takes the place of the operation `cancelOrder`.
 struct Misuse {
@@ -228,4 +230,32 @@ async fn authz_04_store_refuses_misuse() {
         "commit after a refused change": refused_before,
     });
     assert_eq!(answers, expected);
+}
+
+/// Routes that no metadata declares, as code that evades `#[OpenApi]` adds them.
+struct Undeclared;
+
+impl OpenApi for Undeclared {
+    fn meta() -> Vec<poem_openapi::registry::MetaApi> {
+        Vec::new()
+    }
+
+    fn register(_: &mut poem_openapi::registry::Registry) {}
+
+    fn add_routes(self, routes: &mut HashMap<String, HashMap<http::Method, BoxEndpoint<'static>>>) {
+        let endpoint = poem::endpoint::make_sync(|_| poem::Response::default());
+        routes.entry("/v1/api-keys".to_owned()).or_default().insert(http::Method::POST, endpoint.boxed());
+    }
+}
+
+#[tokio::test]
+async fn authz_04_service_cannot_replace_a_handler_of_the_kernel() {
+    let app: App = App::new("replacing", "0.0.0")
+        .access(&ACCESS)
+        .sealed::<service::store::customers::CustomerTable>()
+        .operations(|_, ()| Undeclared);
+    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let settings = app.read_settings(variables).unwrap();
+    let error = palisade::app::start(&app, settings, Clock::system()).await.unwrap_err().to_string();
+    assert!(error.contains("createApiKey") && error.contains("does not declare"), "{error}");
 }

@@ -176,10 +176,6 @@ mod tests {
                 fn from_sealed(text: String) -> Self {
                     Self(text)
                 }
-
-                fn masked(&self) -> String {
-                    String::new()
-                }
             }
 
             impl Indexed for $name {

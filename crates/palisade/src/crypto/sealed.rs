@@ -6,8 +6,10 @@
 
 use std::{fmt, marker::PhantomData};
 
+use zeroize::Zeroizing;
+
 use super::{BlindIndex, Indexed, RowKey, SealError};
-use crate::telemetry::event;
+use crate::{model::masked, telemetry::event};
 
 /// The right to see personal data in plain text. [`Sealed::open`] requires it, and only
 /// [`Permit::personal_data_access`](crate::authz::Permit::personal_data_access) grants it.
@@ -33,9 +35,6 @@ pub trait Sealable: Sized {
 
     /// Restores the value from decrypted text, without validation.
     fn from_sealed(text: String) -> Self;
-
-    /// The masked text, for callers without the right to plain text.
-    fn masked(&self) -> String;
 }
 
 /// The ciphertext of a field. Reading it needs the row key, showing it a [`PersonalDataAccess`].
@@ -69,7 +68,8 @@ impl<T: Sealable> Sealed<T> {
 
     /// Decrypts the value and returns its masked text. The plain text is wiped from memory.
     pub fn masked(&self, key: &RowKey) -> Result<String, SealError> {
-        Ok(self.decrypt(key)?.masked())
+        let plain = self.decrypt_bytes(key)?;
+        std::str::from_utf8(&plain).map(masked).map_err(|_| SealError)
     }
 
     /// Checks that the sealed value equals `value`. A blind index that found the row is no proof:
@@ -89,9 +89,18 @@ impl<T: Sealable> Sealed<T> {
     }
 
     pub(super) fn decrypt(&self, key: &RowKey) -> Result<T, SealError> {
-        // `to_owned` allocates the exact length, so becoming a secret reallocates nothing and
-        // leaves no copy behind.
-        read(key, (T::TABLE, T::COLUMN), &self.bytes, |plain| T::from_sealed(plain.to_owned()))
+        let plain = self.decrypt_bytes(key)?;
+        // `to_owned` allocates the exact length, so becoming a secret reallocates nothing and leaves no
+        // copy behind.
+        std::str::from_utf8(&plain).map(|text| T::from_sealed(text.to_owned())).map_err(|_| SealError)
+    }
+
+    fn decrypt_bytes(&self, key: &RowKey) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let plain = key.open(T::TABLE, T::COLUMN, &self.bytes);
+        if plain.is_err() {
+            event::sealed_data_invalid(key, T::TABLE, T::COLUMN);
+        }
+        plain
     }
 }
 

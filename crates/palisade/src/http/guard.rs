@@ -61,23 +61,39 @@ pub(crate) struct GuardedRoutes<T> {
     operations: std::marker::PhantomData<fn() -> T>,
 }
 
-impl<T: OpenApi> GuardedRoutes<T> {
-    pub(crate) fn new(operations: T, context: &Arc<Context>) -> Result<Self, RoutesError> {
-        let schemas = Arc::new(Schemas::new::<T>(&values::declared_names(&context.matrix))?);
+impl<K: OpenApi, O: OpenApi> GuardedRoutes<(K, O)> {
+    /// Guards the routes of kernel and service. A route must be declared by the part that serves it,
+    /// so that the service cannot replace a handler of the kernel.
+    pub(crate) fn new((kernel, service): (K, O), context: &Arc<Context>) -> Result<Self, RoutesError> {
+        let schemas = Arc::new(Schemas::new::<(K, O)>(&values::declared_names(&context.matrix))?);
         let mut routes = Routes::new();
-        operations.add_routes(&mut routes);
-        let mut declared = declarations(&T::meta());
-        let mut guarded = Routes::new();
-        for (path, methods) in routes {
-            for (method, endpoint) in methods {
-                let (row, declared) = check_route(&context.matrix, &method, &path, &mut declared)?;
-                let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
-                guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(&schemas)).boxed());
-            }
-        }
-        Ok(Self { routes: guarded, operations: std::marker::PhantomData })
+        guard_routes(kernel, context, &schemas, &mut routes)?;
+        guard_routes(service, context, &schemas, &mut routes)?;
+        Ok(Self { routes, operations: std::marker::PhantomData })
     }
+}
 
+/// Adds the routes of one part to `guarded`.
+fn guard_routes<P: OpenApi>(
+    part: P,
+    context: &Arc<Context>,
+    schemas: &Arc<Schemas>,
+    guarded: &mut Routes,
+) -> Result<(), RoutesError> {
+    let mut routes = Routes::new();
+    part.add_routes(&mut routes);
+    let mut declared = declarations(&P::meta());
+    for (path, methods) in routes {
+        for (method, endpoint) in methods {
+            let (row, declared) = check_route(&context.matrix, &method, &path, &mut declared)?;
+            let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
+            guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(schemas)).boxed());
+        }
+    }
+    Ok(())
+}
+
+impl<T: OpenApi> GuardedRoutes<T> {
     /// Lists all routes, as the router has them.
     pub(crate) fn list_routes(&self) -> Vec<ServedRoute> {
         let routes_of_path = |(path, methods): (&String, &HashMap<Method, _>)| {

@@ -43,7 +43,10 @@ pub enum RoutesError {
         found: String,
     },
     /// The OpenAPI document does not show the operation, so its handler cannot be checked.
-    #[error("{operation} is hidden, or has another operation_id than its row: the document must show every operation")]
+    #[error(
+        "{operation} is hidden, has another operation_id than its row, or is served by code that does not declare \
+         it: the document must show every operation"
+    )]
     Undocumented {
         /// The `operationId` in the route matrix.
         operation: &'static str,

@@ -98,7 +98,11 @@ pub(crate) struct Title {
 /// The operations as one endpoint. A 405 lists the allowed methods (RFC 9110 section 15.5.6).
 ///
 /// The served routes are read from the router and not from the document.
-fn serve<O: OpenApi + 'static>(operations: O, title: Title, context: &Arc<Context>) -> Result<Served, RoutesError> {
+fn serve<O: OpenApi + 'static>(
+    operations: (KernelOperations, O),
+    title: Title,
+    context: &Arc<Context>,
+) -> Result<Served, RoutesError> {
     let guarded = GuardedRoutes::new(operations, context)?;
     let served = guarded.list_routes();
     let context = Arc::clone(context);

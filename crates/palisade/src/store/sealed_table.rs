@@ -177,10 +177,6 @@ macro_rules! sealed_table {
             fn from_sealed(text: String) -> Self {
                 Self::from_stored(text)
             }
-
-            fn masked(&self) -> String {
-                self.masked()
-            }
         })+
     };
 }
