@@ -7,7 +7,7 @@ use poem::{Endpoint, Request, Response, Result};
 use crate::{
     http::Context,
     settings::{LoginSettings, Sources},
-    store::Maintenance,
+    store::maintenance::Maintenance,
 };
 
 /// There are no incident commands of services.
