@@ -41,15 +41,16 @@
 //! operation of the service gets a `Permit` and calls `store`, which confines every statement to the
 //! tenant of that permit.
 
+// Modules that need no permit are public for tests only. The build with `internals` has every lint.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub, unused, reason = "public for tests only"))]
+
 #[cfg(feature = "internals")]
 pub mod app;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod app;
 #[cfg(feature = "internals")]
 pub mod authn;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod authn;
 pub mod authz;
 pub mod cli;
@@ -57,14 +58,12 @@ pub mod crypto;
 #[cfg(feature = "internals")]
 pub mod db;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod db;
 #[cfg(feature = "dev")]
 pub mod dev;
 #[cfg(feature = "internals")]
 pub mod edge;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod edge;
 pub mod http;
 #[cfg_attr(not(feature = "internal_listener"), path = "internal/without_internal_listener.rs")]
@@ -75,14 +74,12 @@ pub mod operations;
 #[cfg(feature = "internals")]
 pub mod ops;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod ops;
 pub mod package;
 pub mod problem;
 #[cfg(feature = "internals")]
 pub mod quota;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 mod quota;
 pub mod settings;
 pub mod store;

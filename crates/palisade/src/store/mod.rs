@@ -20,7 +20,6 @@ mod locked;
 #[cfg(feature = "internals")]
 pub mod maintenance;
 #[cfg(not(feature = "internals"))]
-#[allow(unreachable_pub, unused, reason = "public for tests only")]
 pub(crate) mod maintenance;
 mod row_keys;
 mod sealed_table;

@@ -105,47 +105,49 @@ macro_rules! __statement {
     }};
 }
 
+/// A statement in the transaction `$tx`, with its tenant as `$1`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __in_transaction {
+    ($kind:ident, $usage:ident, $tx:expr, $query:ident, [$($row:path)?], [$first:literal $(+ $rest:literal)*],
+     [$($args:tt)*]) => {{
+        let tenant: $crate::model::TenantId = $tx.tenant();
+        $crate::__statement!($kind, $usage, tenant, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::$query!($($row,)? $first $(+ $rest)*, tenant.uuid(), $($args)*))
+    }};
+}
+
 /// `select!(tx, Row, "select … where tenant_id = $1 …", arguments from $2…)`.
 #[macro_export]
 macro_rules! select {
-    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
-        let tenant: $crate::model::TenantId = $tx.tenant();
-        $crate::__statement!(Select, Select, tenant, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query_as!(
-                $row, $first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
-    }};
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__in_transaction!(Select, Select, $tx, query_as, [$row], [$first $(+ $rest)*], [$($($args)*)?])
+    };
 }
 
 /// `insert!(tx, "insert into … values ($1, …)", arguments from $2…)`.
 #[macro_export]
 macro_rules! insert {
-    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
-        let tenant: $crate::model::TenantId = $tx.tenant();
-        $crate::__statement!(Insert, Insert, tenant, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
-    }};
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__in_transaction!(Insert, Insert, $tx, query, [], [$first $(+ $rest)*], [$($($args)*)?])
+    };
 }
 
 /// `insert_returning!(tx, Row, "insert into … values ($1, …) returning …", arguments from $2…)`.
 #[macro_export]
 macro_rules! insert_returning {
-    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
-        let tenant: $crate::model::TenantId = $tx.tenant();
-        $crate::__statement!(InsertReturning, Insert, tenant, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query_as!(
-                $row, $first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
-    }};
+    ($tx:expr, $row:path, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__in_transaction!(InsertReturning, Insert, $tx, query_as, [$row], [$first $(+ $rest)*], [$($($args)*)?])
+    };
 }
 
 /// `update!(tx, "update … where tenant_id = $1 and id = $2", arguments from $2…)`. Also for
 /// `delete`.
 #[macro_export]
 macro_rules! update {
-    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
-        let tenant: $crate::model::TenantId = $tx.tenant();
-        $crate::__statement!(Update, Change, tenant, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, tenant.uuid(), $($($args)*)?))
-    }};
+    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
+        $crate::__in_transaction!(Update, Change, $tx, query, [], [$first $(+ $rest)*], [$($($args)*)?])
+    };
 }
 
 /// `read_one!(permit, Row, "select … where tenant_id = t.tenant and …", arguments from $2…)`: a
