@@ -1,15 +1,20 @@
 //! Rotation of master keys (CRYPTO-05): `keys rewrap` with a new keyset, a new version of a vault's
-//! key, or another provider. No data key may be lost by it.
+//! key, or another provider. No data key may be lost by it, nor by a start without the right key
+//! (CRYPTO-04).
 
-use palisade::ops::{Keys, ResealOptions};
+use palisade::{
+    app,
+    model::Clock,
+    ops::{Keys, ResealOptions},
+};
 use secrecy::ExposeSecret;
-use service::access::roles;
+use service::{access::roles, app};
 
 use crate::support::{
     ACME, DATA_KEY, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_customers, assert_customers_readable,
     customers_by_key, eventually, id_of, keyset, query, restore_customer, run, run_as_superuser, run_keys,
-    run_keys_binary, save_customer, start_error, start_with_vault, try_start, vault_and_keyset, vault_key, vault_only,
-    wrapping_keys,
+    run_keys_binary, save_customer, start_error, start_with_vault, test_database, try_start, vault_and_keyset,
+    vault_key, vault_only, wrapping_keys,
 };
 
 #[tokio::test]
@@ -174,4 +179,24 @@ async fn crypto_05_reseal_holds_no_transaction_while_it_waits_for_the_vault() {
     let error = run_keys(&app, reseal, &settings).await.unwrap_err();
     assert!(error.starts_with("0 records and 1 tenants could not be decrypted"), "{error}");
     assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 4"]);
+}
+
+#[tokio::test]
+async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
+    let database = test_database().await;
+    let correct = database.master_keys.expose_secret().to_owned();
+    let start = async |master: &str| {
+        let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");
+        variables.insert("APP_KEYS__MASTER".to_owned(), master.to_owned());
+        app::start(&app(), app().read_settings(variables).unwrap(), Clock::system())
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    };
+    let missing = start(&keyset(2)).await.unwrap_err();
+    assert!(missing.contains("wrapped by master key keyset:1, which the settings do not have"), "{missing}");
+    let wrong = start(&keyset(1)).await.unwrap_err();
+    assert!(wrong.contains("cannot be unwrapped with master key keyset:1"), "{wrong}");
+    start(&format!("{},{correct}", keyset(2))).await.unwrap();
+    start(&correct).await.unwrap();
 }

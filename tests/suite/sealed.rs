@@ -6,23 +6,16 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
-use palisade::{
-    app,
-    model::Clock,
-    store::{SealedColumn, SealedTable as _},
-};
+use palisade::store::{SealedColumn, SealedTable as _};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use service::{
     access::{roles, scopes},
-    app,
     store::customers::CustomerTable,
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{
-    ACME, Actor, Fields, GLOBEX, Reply, TestApp, id_of, keyset, query, run, superuser, test_database,
-};
+use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, TestApp, id_of, query, run, superuser};
 
 /// A customer with unique texts, one for each sealed field.
 fn canaries() -> Value {
@@ -282,26 +275,6 @@ async fn crypto_06_sealed_fields_are_searched_by_exact_value_within_the_tenant()
     for (query, expected) in [("email=b@example.com", 0), ("email=c@example.com", 1), ("taxId=B-1234", 0)] {
         assert_eq!(found(&admin, query).await, expected, "{query}");
     }
-}
-
-#[tokio::test]
-async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
-    let database = test_database().await;
-    let correct = database.master_keys.expose_secret().to_owned();
-    let start = async |master: &str| {
-        let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");
-        variables.insert("APP_KEYS__MASTER".to_owned(), master.to_owned());
-        app::start(&app(), app().read_settings(variables).unwrap(), Clock::system())
-            .await
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    };
-    let missing = start(&keyset(2)).await.unwrap_err();
-    assert!(missing.contains("wrapped by master key keyset:1, which the settings do not have"), "{missing}");
-    let wrong = start(&keyset(1)).await.unwrap_err();
-    assert!(wrong.contains("cannot be unwrapped with master key keyset:1"), "{wrong}");
-    start(&format!("{},{correct}", keyset(2))).await.unwrap();
-    start(&correct).await.unwrap();
 }
 
 #[tokio::test]
