@@ -5,6 +5,7 @@
 //! operation, whose handler misuses the store and returns what the store answered.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     error::Error,
     sync::{Arc, Mutex},
@@ -34,6 +35,8 @@ use service::{
     domain::{Order, OrderId, OrderStatus},
     store::orders,
 };
+
+use uuid::Uuid;
 
 use crate::support::{ACME, GLOBEX, TestApp, query, test_database};
 
@@ -258,4 +261,37 @@ async fn authz_04_service_cannot_replace_a_handler_of_the_kernel() {
     let settings = app.read_settings(variables).unwrap();
     let error = palisade::app::start(&app, settings, Clock::system()).await.unwrap_err().to_string();
     assert!(error.contains("createApiKey") && error.contains("does not declare"), "{error}");
+}
+
+/// Names a tenant of its own at each call.
+#[derive(Default)]
+struct ChangingTenant(Cell<u128>);
+
+impl ChangingTenant {
+    fn tenant(&self) -> TenantId {
+        self.0.set(self.0.get() + 1);
+        TenantId::from_uuid(Uuid::from_u128(self.0.get()))
+    }
+}
+
+#[expect(dead_code, reason = "no row is read")]
+struct ProductRow {
+    sku: String,
+    name: String,
+    price_amount: i64,
+    price_currency: String,
+}
+
+/// With a second look, a statement could bind another tenant than the one that the store compares.
+#[test]
+fn authz_07_statement_looks_its_tenant_up_once() {
+    let source = ChangingTenant::default();
+    let statement = palisade::read_one!(
+        source,
+        ProductRow,
+        "select sku, name, price_amount, price_currency from products where tenant_id = t.tenant and sku = $2",
+        "PAPER-A4"
+    );
+    drop(statement);
+    assert_eq!(source.0.get(), 1);
 }
