@@ -22,14 +22,6 @@ macro_rules! personal_data {
         pub struct $name($crate::model::__macro::SecretString);
 
         impl $name {
-            /// The masked text, for callers without the right to plain text: `****` and the last
-            /// four characters. Text of less than 12 characters shows none, since four would be
-            /// more than a third of it. The length is not visible.
-            #[must_use]
-            pub fn masked(&self) -> String {
-                $crate::model::masked(self.expose())
-            }
-
             /// The plain text, for sealing and for a caller with the right to see it.
             pub(crate) fn expose(&self) -> &str {
                 $crate::model::__macro::ExposeSecret::expose_secret(&self.0)
@@ -59,7 +51,9 @@ macro_rules! personal_data {
     )+};
 }
 
-/// The masked text of a field: see the method of the same name.
+/// The masked text of a field, for callers without the right to plain text: `****` and the last four
+/// characters. Text of less than 12 characters shows none, since four would be more than a third of
+/// it. The length is not visible.
 #[must_use]
 pub fn masked(text: &str) -> String {
     let length = text.chars().count();

@@ -247,6 +247,8 @@ mod tests {
             (Use::Select, "select \"set_config\"('x', '', true) from orders where tenant_id = $1", settings),
             (Use::Change, "update pg_settings set setting = '' where tenant_id = $1", settings),
             (Use::Select, "select query_to_xml('commit', true, true, '') where tenant_id = $1", settings),
+            (Use::Select, "select word from ts_stat($2) where tenant_id = $1", settings),
+            (Use::Select, "select pg_terminate_backend($2) where tenant_id = $1", settings),
             (Use::Select, "select U&\"set\\005fconfig\" where tenant_id = $1", "no escaped identifiers (`U&`)"),
             (
                 Use::Select,
