@@ -148,7 +148,8 @@ pub(super) fn start(otlp: &Otlp) -> Result<Providers, ExportError> {
     let loggers = SdkLoggerProvider::builder().with_log_processor(Counted(records)).with_resource(resource).build();
     let metrics = MetricExporter::builder().with_http().with_http_client(collector);
     let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
-    let meters = metrics::start(PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build());
+    let reader = PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build();
+    let meters = metrics::start(SdkMeterProvider::builder().with_reader(reader));
     // A second call has no effect, as for the log.
     let _ = SAMPLER.set(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(otlp.sample_ratio))));
     Ok(Providers { tracers, loggers, meters })

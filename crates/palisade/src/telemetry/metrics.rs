@@ -64,10 +64,10 @@ impl ServiceCounter {
     }
 }
 
-/// Creates the metrics unless they exist; they are also pushed to the collector, by this reader.
+/// Creates the metrics unless they exist; they also go to the readers of this builder.
 #[cfg(feature = "otlp")]
-pub(super) fn start(reader: impl opentelemetry_sdk::metrics::reader::MetricReader) -> SdkMeterProvider {
-    METRICS.get_or_init(|| Metrics::new(SdkMeterProvider::builder().with_reader(reader))).provider.clone()
+pub(super) fn start(builder: MeterProviderBuilder) -> SdkMeterProvider {
+    METRICS.get_or_init(|| Metrics::new(builder)).provider.clone()
 }
 
 fn metrics() -> &'static Metrics {
