@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use service::access::{roles, scopes};
 
-use crate::support::{ACME, Actor, BillingFixture, GLOBEX, TestApp, order_body};
+use crate::support::{ACME, Actor, BillingFixture, GLOBEX, SERVICE, order_body};
 
 #[tokio::test]
 async fn authz_02_scope_does_not_widen_a_role() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     for (role, may_write) in [
         (roles::VIEWER, false),
         (roles::SALES, true),
@@ -34,7 +34,7 @@ async fn authz_02_scope_does_not_widen_a_role() {
 
 #[tokio::test]
 async fn authz_02_role_does_not_widen_a_scope() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let admin = app.user_of(&ACME, roles::ADMIN, &[]);
     admin.get("/v1/me").await.ok(200);
     assert_eq!(admin.get("/v1/orders").await.problem(403), "insufficient_scope");
@@ -47,7 +47,7 @@ async fn authz_02_role_does_not_widen_a_scope() {
 
 #[tokio::test]
 async fn authz_03_lists_contain_only_the_callers_tenant() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let globex = BillingFixture::for_tenant(&app, &GLOBEX);
     let globex_order = globex.order("PAPER-A4", 2).await;
     let ids = |page: Value| -> Vec<String> {
@@ -60,7 +60,7 @@ async fn authz_03_lists_contain_only_the_callers_tenant() {
 
 #[tokio::test]
 async fn authz_03_cursors_of_another_tenant_or_list_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let acme = app.user(roles::ADMIN);
     let next = async |actor: &Actor, path: &str| -> String {
         actor.get(path).await.ok(200)["nextCursor"].as_str().unwrap().to_owned()

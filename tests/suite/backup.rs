@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use service::access::roles;
 
-use crate::support::{ACME, TestApp, binary, empty_database, programs, query, superuser};
+use crate::support::{ACME, SERVICE, empty_database, programs, query, superuser};
 
 /// A folder for backups, with the key of their recipient.
 struct BackupFolder {
@@ -52,7 +52,7 @@ impl BackupFolder {
 
     /// The same, with this standard input.
     fn run_with(&self, input: &[u8], arguments: &[&str], variable: &str, url: &SecretString) -> Output {
-        let mut command = binary();
+        let mut command = SERVICE.binary();
         command.current_dir(&self.folder).args(arguments).env("APP_PROFILE", "development");
         command.env("APP_PG_BIN", &self.programs).env(variable, url.expose_secret());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -91,7 +91,7 @@ async fn is_empty(urls: &Urls) -> bool {
 
 #[tokio::test]
 async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let person = json!({ "name": "Backed Up", "email": "backed-up@example.com", "phone": "+4917712378945" });
     let created = app.user(roles::ADMIN).post("/v1/customers", &person).await.ok(201);
     let backups = BackupFolder::new().await;
@@ -114,7 +114,7 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     assert!(restored.status.success(), "{}", text_of(&restored));
     assert!(text_of(&restored).contains("data_restored"), "{}", text_of(&restored));
     assert!(text_of(&restored).contains("file key"), "the output names the identity: {}", text_of(&restored));
-    let again = TestApp::start_on(target.clone(), &[]).await;
+    let again = SERVICE.start_on(target.clone(), &[]).await;
     let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
     assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], person["phone"]);
     let rows = "select count(*)::text from orders";
@@ -132,7 +132,7 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
 /// Anyone with the recipient can write another backup, so a restore compares the digest.
 #[tokio::test]
 async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let backups = BackupFolder::new().await;
     let mut digests = Vec::new();
     for name in ["ours", "theirs"] {
@@ -170,7 +170,7 @@ async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
 
 #[tokio::test]
 async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let backups = BackupFolder::new().await;
     assert_fails(&backups.backup(&app.database, &["plain"]), "--to");
     assert_fails(&backups.backup(&app.database, &["--to", "nobody", "plain"]), "an age recipient");
@@ -227,7 +227,7 @@ async fn crypto_09_pg_dump_gets_only_its_own_credentials() {
     fs::write(&program, "#!/bin/sh\nenv > environment\nexit 1\n").unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o500)).unwrap();
     let database = empty_database().await;
-    let mut command = binary();
+    let mut command = SERVICE.binary();
     command.current_dir(&backups.folder).args(["backup", "--to", &backups.recipient, "out"]);
     command.env("APP_PROFILE", "development").env("APP_PG_BIN", &backups.programs).env("PGHOST", "target");
     command.env("APP_DATABASE__BACKUP_URL", database.backup.expose_secret()).env("APP_SECRETS__PEPPER", "a secret");

@@ -8,7 +8,7 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, BillingFixture, ServiceProcess, TestApp, id, person, query, run, start_issuer, test_database,
+    ACME, Actor, BillingFixture, SERVICE, ServiceProcess, TestApp, id, person, query, run, start_issuer,
 };
 
 fn eur(amount: i64) -> Value {
@@ -17,7 +17,7 @@ fn eur(amount: i64) -> Value {
 
 #[tokio::test]
 async fn input_11_order_is_invoiced_paid_in_parts_and_fulfilled() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let order = fixture.order("PAPER-A4", 3).await;
     let reply = fixture.issue(&order).await;
@@ -56,7 +56,7 @@ async fn input_11_order_is_invoiced_paid_in_parts_and_fulfilled() {
 
 #[tokio::test]
 async fn input_11_refunds_never_exceed_the_payment() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let (order, invoice) = fixture.invoice("PEN-BLUE", 10).await;
     let payment = id(&fixture.pay(&invoice, 1290).await.ok(201));
@@ -75,7 +75,7 @@ async fn input_11_refunds_never_exceed_the_payment() {
 
 #[tokio::test]
 async fn input_11_fulfilled_order_stays_fulfilled_after_a_refund() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let payment = id(&fixture.pay(&invoice, 129).await.ok(201));
@@ -87,7 +87,7 @@ async fn input_11_fulfilled_order_stays_fulfilled_after_a_refund() {
 
 #[tokio::test]
 async fn input_11_invoice_with_unrefunded_payments_cannot_be_voided() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (order, first) = fixture.invoice("PEN-BLUE", 2).await;
     let payment = id(&fixture.pay(&first, 100).await.ok(201));
@@ -111,7 +111,7 @@ async fn input_11_invoice_with_unrefunded_payments_cannot_be_voided() {
 
 #[tokio::test]
 async fn input_09_invoice_of_zero_is_paid_at_once() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     fixture.put_product("GIFT-1", 0).await;
     let (order, invoice) = fixture.invoice("GIFT-1", 100).await;
@@ -122,7 +122,7 @@ async fn input_09_invoice_of_zero_is_paid_at_once() {
 
 #[tokio::test]
 async fn input_09_invalid_amounts_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     for (amount, fault) in [
@@ -145,7 +145,7 @@ async fn input_09_invalid_amounts_are_rejected() {
 
 #[tokio::test]
 async fn input_09_overflowing_total_is_rejected() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     // The API rejects such a price, so the test inserts it.
     let expensive = json!({ "name": "Moon", "price": eur(1_000_000_001) });
@@ -175,7 +175,7 @@ async fn input_09_overflowing_total_is_rejected() {
 
 #[tokio::test]
 async fn input_11_issued_invoice_keeps_its_prices() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let (order, invoice) = fixture.invoice("DESK-160", 1).await;
     let path = format!("/v1/invoices/{invoice}");
@@ -191,7 +191,7 @@ async fn input_11_issued_invoice_keeps_its_prices() {
 
 #[tokio::test]
 async fn input_02_invoice_has_at_most_100_payments_and_100_refunds_each() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (_, invoice) = fixture.invoice("CHAIR-PRO", 1).await;
     let payment = id(&fixture.pay(&invoice, 200).await.ok(201));
@@ -207,7 +207,7 @@ async fn input_02_invoice_has_at_most_100_payments_and_100_refunds_each() {
 
 #[tokio::test]
 async fn authz_02_roles_without_billing_rights_cannot_record_payments() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let payment = json!({ "amount": eur(129) });
@@ -224,9 +224,9 @@ async fn authz_02_roles_without_billing_rights_cannot_record_payments() {
 
 #[tokio::test]
 async fn log_01_cancelled_order_and_voided_invoice_have_an_event_each() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(palisade::model::Clock::system()).await;
-    let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
+    let serving = ServiceProcess::start(&SERVICE, &TestApp::variables(&database, issuer.url())).await;
     let token = issuer.access_token(&person(&ACME, roles::SALES), &scopes::ALL);
     let sales = Actor::new(serving.address, Some(token));
     let order = "0190a001-0000-7000-8000-000000000004";

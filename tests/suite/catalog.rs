@@ -4,7 +4,7 @@
 use palisade::dev::SOURCES;
 use secrecy::SecretString;
 
-use crate::support::{query, run, test_database};
+use crate::support::{SERVICE, query, run};
 
 /// The rights of the logins on the schema of the service, and all others.
 const SERVICE_RIGHTS: &str = "deploy/rights.txt";
@@ -97,7 +97,7 @@ async fn violations(url: &SecretString) -> Vec<String> {
 
 #[tokio::test]
 async fn authz_07_every_table_keeps_tenants_apart() {
-    assert_eq!(violations(&test_database().await.owner).await, Vec::<String>::new());
+    assert_eq!(violations(&SERVICE.database().await.owner).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -159,7 +159,7 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
             Some("stray.stray_tenant_id_id_fkey: the kernel must not refer to tables of the service"),
         ),
     ] {
-        let urls = test_database().await;
+        let urls = SERVICE.database().await;
         let sql = format!("{isolated_table} {change}");
         // PostgreSQL itself refuses to drop `not null` from a column of the primary key.
         if run(&urls.owner, &sql).await.is_err() {
@@ -225,7 +225,7 @@ const EVERY_RIGHT: &str = "
 
 #[tokio::test]
 async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
-    let rights = query(&test_database().await.owner, EVERY_RIGHT).await;
+    let rights = query(&SERVICE.database().await.owner, EVERY_RIGHT).await;
     let (service, kernel): (Vec<&String>, Vec<&String>) =
         rights.iter().partition(|right| right.contains(" public.") || right.contains(" schema public:"));
     for (file, rights) in [(SERVICE_RIGHTS, service), (&*format!("{SOURCES}/rights.txt"), kernel)] {
@@ -248,7 +248,7 @@ async fn authz_08_each_login_has_the_rights_that_are_listed_and_no_other() {
 
 #[tokio::test]
 async fn authz_08_auditor_reads_billing_tables_of_one_tenant_and_no_personal_data() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     for table in ["orders", "invoices", "payments"] {
         assert_ne!(query(&urls.auditor, &format!("select count(*)::text from {table}")).await, ["0"], "{table}");
         let change = format!("delete from {table}");

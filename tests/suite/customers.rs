@@ -9,7 +9,7 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, BillingFixture, GLOBEX, Reply, TestApp, api_keys::key_text, id, order_body, query, run,
+    ACME, Actor, BillingFixture, GLOBEX, Reply, SERVICE, api_keys::key_text, id, order_body, query, run,
 };
 
 fn customer_body() -> Value {
@@ -38,7 +38,7 @@ const FIELDS: [(&str, &str, &str); 5] = [
 
 #[tokio::test]
 async fn authz_06_personal_data_is_masked_without_the_right_to_see_it() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let reply = app.user(roles::SALES).post("/v1/customers", &customer_body()).await;
     let location = reply.header("location").unwrap().to_owned();
     let created = reply.ok(201);
@@ -67,7 +67,7 @@ async fn authz_06_personal_data_is_masked_without_the_right_to_see_it() {
 
 #[tokio::test]
 async fn crypto_06_customers_are_found_by_their_exact_email_address() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let viewer = app.user(roles::VIEWER);
     let found = async |email: &str| -> usize {
         let page = viewer.get(&format!("/v1/customers?email={email}")).await.ok(200);
@@ -88,7 +88,7 @@ async fn crypto_06_customers_are_found_by_their_exact_email_address() {
 
 #[tokio::test]
 async fn customer_patch_keeps_omitted_fields_and_clears_null_ones() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let sales = app.user(roles::SALES);
     let created = sales.post("/v1/customers", &customer_body()).await.ok(201);
     let path = format!("/v1/customers/{}", id(&created));
@@ -114,7 +114,7 @@ async fn customer_patch_keeps_omitted_fields_and_clears_null_ones() {
 
 #[tokio::test]
 async fn input_02_all_faults_of_a_customer_are_reported_without_values() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let body = json!({
         "name": "\u{7}bell", "email": "secret-canary", "phone": "+0000000000", "taxId": "A_1",
@@ -140,7 +140,7 @@ async fn input_02_all_faults_of_a_customer_are_reported_without_values() {
 
 #[tokio::test]
 async fn crypto_08_erased_customer_is_gone_and_its_orders_remain() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let customer = id(&admin.post("/v1/customers", &customer_body()).await.ok(201));
     let path = format!("/v1/customers/{customer}");
@@ -191,7 +191,7 @@ async fn crypto_08_erased_customer_is_gone_and_its_orders_remain() {
 
 #[tokio::test]
 async fn authz_03_order_for_a_foreign_customer_is_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
     let foreign_customer = globex.object_for("/v1/customers/{id}").await;
     let admin = app.user(roles::ADMIN);

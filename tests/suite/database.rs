@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::{app, demo};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{ACME, GLOBEX, TestApp, run, superuser, test_database};
+use crate::support::{ACME, GLOBEX, SERVICE, TestApp, run, superuser};
 
 /// Counts a table's rows without a filter, as a query that forgot it would.
 async fn count(url: &SecretString, tenant: Option<&str>, table: &str) -> i64 {
@@ -24,7 +24,7 @@ const TABLES: [&str; 3] = ["products", "orders", "order_lines"];
 
 #[tokio::test]
 async fn authz_07_unfiltered_queries_see_their_tenant_only() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let acme = ACME.id.to_string();
     let globex = GLOBEX.id.to_string();
     // One more order for Acme, so that the counts of the tenants differ.
@@ -48,7 +48,7 @@ async fn authz_07_unfiltered_queries_see_their_tenant_only() {
 
 #[tokio::test]
 async fn authz_07_no_rows_are_visible_without_a_tenant() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     // Forced row-level security applies to the owner too.
     for url in [&urls.writer, &urls.reader, &urls.owner] {
         for table in TABLES {
@@ -60,7 +60,7 @@ async fn authz_07_no_rows_are_visible_without_a_tenant() {
 
 #[tokio::test]
 async fn authz_07_rows_of_another_tenant_cannot_be_written() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let acme = ACME.id;
     let globex = GLOBEX.id;
     let insert = format!(
@@ -92,7 +92,7 @@ fn assert_sql_error(result: Result<u64, sqlx::Error>, code: &str) {
 
 #[tokio::test]
 async fn authz_08_logins_have_only_the_rights_they_need() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let acme = ACME.id;
     let tenant = format!("set local app.tenant_id = '{acme}'; ");
     for denied in [
@@ -130,7 +130,7 @@ async fn authz_08_logins_have_only_the_rights_they_need() {
 /// The timeouts hold even if a connection pooler drops the options that the service sends.
 #[tokio::test]
 async fn authz_08_timeouts_are_set_on_the_logins() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let settings = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
     let service = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.incidents];
     // Migrations, backups and audits have no timeouts; operator commands set one for each
@@ -149,7 +149,7 @@ async fn authz_08_timeouts_are_set_on_the_logins() {
 
 /// The error of startup with these logins.
 async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
     for (name, url) in [("APP_DATABASE__WRITER_URL", writer), ("APP_DATABASE__READER_URL", reader)] {
         variables.insert(name.to_owned(), url.expose_secret().to_owned());
@@ -160,7 +160,7 @@ async fn start_error(writer: &SecretString, reader: &SecretString) -> String {
 
 /// The error of startup after the owner has run this SQL.
 pub async fn start_error_after(change: &str) -> String {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     run(&urls.owner, change).await.unwrap();
     let settings = app().read_settings(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
     app::start(&app(), settings, Clock::system()).await.unwrap_err().to_string()
@@ -168,7 +168,7 @@ pub async fn start_error_after(change: &str) -> String {
 
 #[tokio::test]
 async fn authz_08_excessive_login_rights_prevent_startup() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let error = start_error(&urls.owner, &urls.reader).await;
     assert!(error.contains("login app_owner has rights that rights.txt does not list"), "{error}");
     let error = start_error(&urls.writer, &urls.owner).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 use service::access::roles;
 
 use crate::support::{
-    ACME, COUNT_INDEXED, TestApp, add_customers, assert_customers_readable, copy_customers, customer,
+    ACME, COUNT_INDEXED, SERVICE, TestApp, add_customers, assert_customers_readable, copy_customers, customer,
     during_transaction, id_of, keyset, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with,
     superuser, wait_for_lock_wait,
 };
@@ -19,7 +19,7 @@ async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
 
 #[tokio::test]
 async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 1).await;
     assert!(destroy(&app, " ").await.unwrap_err().contains("the reason must have"));
     // An unknown tenant is an error: with a mistyped id the operator would believe the keys
@@ -31,7 +31,7 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 records"), "{done}");
     let again = destroy(&app, "once more").await.unwrap();
     assert!(again.contains("0 data keys destroyed") && again.contains("removed 0 records"), "{again}");
-    let replica = TestApp::start_on(app.database.clone(), &[]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[]).await;
     let admin = replica.user(roles::ADMIN);
     assert_eq!(admin.get(&paths[0]).await.problem(404), "not_found");
     assert_eq!(admin.get("/v1/customers").await.problem(404), "not_found");
@@ -60,7 +60,7 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
 /// A replica caches data keys for a minute, and which is the newest for five seconds.
 #[tokio::test]
 async fn crypto_08_replicas_store_nothing_with_a_cached_destroyed_data_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 2).await;
     // The command waits for a transaction that is storing a customer.
     let mut storing = superuser(&app.database).await;
@@ -91,7 +91,7 @@ async fn crypto_08_replicas_store_nothing_with_a_cached_destroyed_data_key() {
 /// A reseal cannot decrypt its customers, so their index entries would hold the index key forever.
 #[tokio::test]
 async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     add_customers(&app, 1).await;
     let new = keyset(2);
     let both = format!("{new},{}", app.database.index_keys.expose_secret());
@@ -103,7 +103,7 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     );
     run_as_superuser(&app, destroyed).await;
     let with_both = [("APP_KEYS__INDEX", both.as_str())];
-    TestApp::start_on(app.database.clone(), &with_both).await;
+    SERVICE.start_on(app.database.clone(), &with_both).await;
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &with_both).await.unwrap();
     let forget = async || run_keys_binary_with(&app, &["forget-index", "1"], Some(&both)).await;
     let error = forget().await.unwrap_err();
@@ -111,14 +111,14 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     let done = destroy(&app, "they left").await.unwrap();
     assert!(done.contains("removed 2004 records"), "{done}");
     forget().await.unwrap();
-    let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
+    let last = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     assert_eq!(last.user(roles::ADMIN).get("/v1/customers").await.problem(404), "not_found");
 }
 
 /// An operator restores the data keys after destroying those of the wrong tenant.
 #[tokio::test]
 async fn crypto_08_restored_data_keys_make_customers_readable_again() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 2).await;
     run_as_superuser(
         &app,
@@ -129,7 +129,7 @@ async fn crypto_08_restored_data_keys_make_customers_readable_again() {
     let back = "update palisade.data_keys k set wrapped = b.wrapped, destroyed_at = null from backup.data_keys b
                 where b.of_tenant = k.of_tenant and b.version = k.version";
     run_as_superuser(&app, back.to_owned()).await;
-    let replica = TestApp::start_on(app.database.clone(), &[]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[]).await;
     assert_eq!(replica.user(roles::ADMIN).get(&paths[0]).await.problem(404), "not_found");
     let output = run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[]).await.unwrap().concat();
     assert!(output.contains("done, 5 records re-encrypted"), "{output}");
@@ -139,7 +139,7 @@ async fn crypto_08_restored_data_keys_make_customers_readable_again() {
 /// A customer that is being erased has no index entries left to clear.
 #[tokio::test]
 async fn crypto_08_destruction_and_erasure_do_not_deadlock() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 2).await;
     let erase = format!(
         "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
@@ -155,7 +155,7 @@ async fn crypto_08_destruction_and_erasure_do_not_deadlock() {
 /// A rotation has created a newer data key since the other transaction began.
 #[tokio::test]
 async fn crypto_08_destruction_waits_for_writers_with_older_data_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let next = "insert into palisade.data_keys select of_tenant, 2, wrapped_by, wrapped, now() from palisade.data_keys";
     let rotated = async {
         run(&app.database.keys, next).await.unwrap();

@@ -14,13 +14,13 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Actor, TestApp, eventually, test_database};
+use crate::support::{Actor, SERVICE, TestApp, eventually};
 
 #[tokio::test]
 async fn rate_01_address_over_the_limit_gets_retry_after() {
-    let app =
-        TestApp::start_with(&[("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "30")])
-            .await;
+    let app = SERVICE
+        .start_with(&[("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "30")])
+        .await;
     let anonymous = app.anonymous();
     let mut limited = None;
     for _ in 0..40 {
@@ -48,7 +48,7 @@ async fn rate_01_address_over_the_limit_gets_retry_after() {
 
 /// The edge around a test application, because no real operation panics.
 async fn serve_faulty_app() -> std::net::SocketAddr {
-    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let settings: &'static Settings = Box::leak(Box::new(app().read_settings(variables).unwrap()));
     let app = poem::Route::new()
         .at("/panic", poem::endpoint::make_sync(|_| -> &'static str { panic!("secret in a panic") }))
@@ -101,7 +101,7 @@ async fn input_08_other_error_bodies_are_replaced_by_problems() {
 /// Header compression lets an HTTP/2 client repeat a long path in one byte.
 #[tokio::test]
 async fn input_08_long_paths_are_not_echoed() {
-    let anonymous = TestApp::shared().anonymous();
+    let anonymous = SERVICE.shared().anonymous();
     let path = |length: usize| format!("/{}", "a".repeat(length - 1));
     assert_eq!(anonymous.get(&path(256)).await.body["instance"], path(256));
     for (length, status) in [(257, 404), (8_000, 404), (9_000, 414)] {
@@ -117,7 +117,7 @@ async fn input_08_long_paths_are_not_echoed() {
 
 #[tokio::test]
 async fn rate_09_connections_with_slow_headers_are_closed() {
-    let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     socket.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
     let mut response = Vec::new();
@@ -128,7 +128,7 @@ async fn rate_09_connections_with_slow_headers_are_closed() {
 
 #[tokio::test]
 async fn rate_09_silent_connections_are_closed() {
-    let app = TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "200")]).await;
     // No bytes, and the beginning of an HTTP/2 preface.
     for sent in ["", "P", "PRI * HT"] {
         let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
@@ -144,7 +144,7 @@ async fn rate_09_silent_connections_are_closed() {
 
 #[tokio::test]
 async fn change_completes_after_its_caller_disconnects() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let sales = app.user(roles::SALES);
     let newest = async || sales.get("/v1/orders?limit=1").await.ok(200)["items"][0]["note"].clone();
     // The lock stops the change after it has begun.
@@ -178,7 +178,7 @@ async fn change_completes_after_its_caller_disconnects() {
 
 #[tokio::test]
 async fn rate_09_connections_over_the_limit_are_closed_at_once() {
-    let app = TestApp::start_with(&[("APP_HTTP__MAX_CONNECTIONS", "4")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__MAX_CONNECTIONS", "4")]).await;
     let mut held = Vec::new();
     for _ in 0..6 {
         held.push(tokio::net::TcpStream::connect(app.address).await.unwrap());
@@ -193,12 +193,12 @@ async fn rate_09_connections_over_the_limit_are_closed_at_once() {
 #[tokio::test]
 async fn crypto_01_plain_http_is_served_to_trusted_proxies_only() {
     let listen = ("APP_HTTP__LISTEN", "0.0.0.0:0");
-    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let faults = app().read_settings(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
     assert!(faults.to_string().contains("APP_HTTP__LISTEN"), "{faults}");
 
     let proxy = ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.7");
-    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let settings = app().read_settings(variables.into_iter().chain([owned(listen), owned(proxy)]).collect()).unwrap();
     let app = app::start(&app(), settings, Clock::system()).await.unwrap();
     let address = (Ipv4Addr::LOCALHOST, app.address().port());
@@ -234,7 +234,7 @@ async fn start_request(app: &TestApp, last: u8) -> tokio::net::TcpStream {
 async fn rate_09_requests_over_the_concurrency_limit_get_503() {
     // One address may use a quarter of the limit, rounded up.
     for (limit, other_status) in [("2", 503), ("8", 200)] {
-        let app = TestApp::start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", limit)]).await;
+        let app = SERVICE.start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", limit)]).await;
         let user = app.user(roles::VIEWER);
         let other_address = app.user(roles::VIEWER).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
         let second = if limit == "2" { 4 } else { 1 };

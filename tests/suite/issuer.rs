@@ -8,7 +8,7 @@ use palisade::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ACME, TestApp};
+use crate::support::{ACME, SERVICE, TestApp};
 
 const REDIRECT_URI: &str = "http://127.0.0.1:7777/callback";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0123456789";
@@ -101,7 +101,7 @@ fn text(value: &Value) -> &str {
 
 #[tokio::test]
 async fn dev_issuer_signs_a_user_in_with_code_and_pkce() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let code = client.code("openid orders:read made:up").await;
     let (status, tokens) = client.exchange(&code, VERIFIER).await;
@@ -119,7 +119,7 @@ async fn dev_issuer_signs_a_user_in_with_code_and_pkce() {
 
 #[tokio::test]
 async fn authn_07_id_and_refresh_tokens_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let code = client.code("openid offline_access orders:read").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
@@ -131,7 +131,7 @@ async fn authn_07_id_and_refresh_tokens_are_rejected() {
 
 #[tokio::test]
 async fn dev_issuer_issues_tokens_for_client_credentials() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let secret = app.issuer.service_secret();
     let request = |secret| {
@@ -162,7 +162,7 @@ async fn dev_issuer_issues_tokens_for_client_credentials() {
 
 #[tokio::test]
 async fn dev_issuer_ends_the_family_of_a_reused_refresh_token() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let code = client.code("offline_access orders:read").await;
     let (_, first) = client.exchange(&code, VERIFIER).await;
@@ -180,7 +180,7 @@ async fn dev_issuer_ends_the_family_of_a_reused_refresh_token() {
 
 #[tokio::test]
 async fn dev_issuer_rejects_revoked_refresh_tokens() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let code = client.code("offline_access").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
@@ -192,7 +192,7 @@ async fn dev_issuer_rejects_revoked_refresh_tokens() {
 
 #[tokio::test]
 async fn dev_issuer_rejects_unregistered_redirect_uris_and_plain_pkce() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let client = Client::discover(app).await;
     let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(VERIFIER.as_bytes()));
     for (redirect, method) in [

@@ -3,7 +3,7 @@
 //! A test of a control is named `<control>_<subject>_<behaviour>`, such as
 //! `authn_05_wrong_audience_is_rejected`; the table in SECURITY.md leads from each control to its
 //! code and its tests, and `controls` checks it. Each test has its own database, except those on
-//! `TestApp::shared()`. Helpers are in `support`; slow tests are in `drills`.
+//! `SERVICE.shared()`. Helpers are in `support`; slow tests are in `drills`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot continue fails")]
 #![expect(unreachable_pub, reason = "a test program exports nothing")]

@@ -11,15 +11,15 @@ use secrecy::ExposeSecret;
 use service::{access::roles, app};
 
 use crate::support::{
-    ACME, DATA_KEY, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_customers, assert_customers_readable,
+    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_customers, assert_customers_readable,
     customers_by_key, eventually, id_of, keyset, query, restore_customer, run, run_as_superuser, run_keys,
-    run_keys_binary, save_customer, start_error, start_with_vault, test_database, try_start, vault_and_keyset,
-    vault_key, vault_only, wrapping_keys,
+    run_keys_binary, save_customer, start_error, start_with_vault, try_start, vault_and_keyset, vault_key, vault_only,
+    wrapping_keys,
 };
 
 #[tokio::test]
 async fn crypto_05_rewrap_replaces_the_old_master_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 2).await;
     let old = app.database.master_keys.expose_secret();
     let new = keyset(2);
@@ -33,14 +33,14 @@ async fn crypto_05_rewrap_replaces_the_old_master_key() {
     assert_eq!(rewrap().await, ["2 data keys are now wrapped by keyset:2"]);
     assert_eq!(rewrap().await, ["0 data keys are now wrapped by keyset:2"]);
     assert!(start(old).await.unwrap_err().contains("keyset:2"));
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
     assert_customers_readable(&replica, &paths).await;
 }
 
 /// If two different keys had the same version, removing either would lose what it has wrapped.
 #[tokio::test]
 async fn crypto_05_master_key_version_belongs_to_one_key_forever() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let old = app.database.master_keys.expose_secret();
     let [ours, theirs] = [(), ()].map(|()| format!("{},{old}", keyset(2)));
     let start = async |master: &str| try_start(&app, &[("APP_KEYS__MASTER", master)]).await;
@@ -62,7 +62,7 @@ async fn crypto_05_master_key_version_belongs_to_one_key_forever() {
 /// The login `app_keys` can insert rows that are no wrapped keys. They must not stop a rewrap.
 #[tokio::test]
 async fn crypto_05_rewrap_skips_corrupt_data_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 1).await;
     let new = keyset(2);
     let both = format!("{new},{}", app.database.master_keys.expose_secret());
@@ -80,7 +80,7 @@ async fn crypto_05_rewrap_skips_corrupt_data_keys() {
     assert!(error.contains("cannot be unwrapped with master key keyset:1"), "{error}");
     // `keys destroy` does not unwrap the key. After it the old master key can be removed.
     run_keys_binary(&app, &["destroy", &corrupt.to_string(), "--reason", "corrupt"]).await.unwrap();
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
     replica.user(roles::ADMIN).get(&paths[0]).await.ok(200);
 }
 
@@ -88,7 +88,7 @@ async fn crypto_05_rewrap_skips_corrupt_data_keys() {
 async fn crypto_05_wrapped_keys_are_verified_with_the_vault_before_they_are_stored() {
     let vault = Vault::start().await;
     let url = vault.url();
-    let app = TestApp::start_with(&vault_and_keyset(&url)).await;
+    let app = SERVICE.start_with(&vault_and_keyset(&url)).await;
     // A vault that decrypts to something else, then one that ignores associated data.
     vault.corrupt_ciphertexts(true);
     let error = run_keys(&app, Keys::Rewrap, &vault_and_keyset(&url)).await.unwrap_err();
@@ -119,7 +119,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     assert_eq!(again, [format!("0 data keys are now wrapped by {}", vault_key(2))]);
     vault.forbid_versions_before(2);
     admin.get("/v1/customers").await.ok(200);
-    let replica = TestApp::start_on(app.database.clone(), &vault_only(&url)).await;
+    let replica = SERVICE.start_on(app.database.clone(), &vault_only(&url)).await;
     replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let status = run_keys(&app, Keys::Status, &vault_only(&url)).await.unwrap().join("\n");
     assert!(status.contains(&format!("data key 1, wrapped by {}", vault_key(2))), "{status}");
@@ -132,7 +132,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     let back = [&vault_and_keyset(&url)[..], &[("APP_KEYS__PROVIDER", "keyset")]].concat();
     run_keys(&app, Keys::Rewrap, &back).await.unwrap();
     assert_eq!(wrapping_keys(&app).await, ["keyset:1"]);
-    TestApp::start_on(app.database.clone(), &UNTHROTTLED).await.user(roles::ADMIN).get("/v1/customers").await.ok(200);
+    SERVICE.start_on(app.database.clone(), &UNTHROTTLED).await.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let error = start_error(&app, &vault_only(&url)).await;
     assert!(error.contains("keyset:1, which the settings do not have"), "{error}");
     // A keyset beside the vault is checked too.
@@ -183,7 +183,7 @@ async fn crypto_05_reseal_holds_no_transaction_while_it_waits_for_the_vault() {
 
 #[tokio::test]
 async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let correct = database.master_keys.expose_secret().to_owned();
     let start = async |master: &str| {
         let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");

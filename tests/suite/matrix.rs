@@ -9,7 +9,7 @@ use http::Method;
 use palisade::authz::{Scope, matrix};
 use serde_json::Value;
 
-use crate::support::{MATRIX, TestApp};
+use crate::support::{MATRIX, SERVICE, TestApp};
 
 /// The committed OpenAPI document.
 const DOCUMENT: &str = "docs/openapi.json";
@@ -45,7 +45,7 @@ async fn document(app: &TestApp) -> Value {
 
 #[tokio::test]
 async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
-    let served = served_routes(TestApp::shared());
+    let served = served_routes(SERVICE.shared());
     let rows: BTreeSet<String> =
         MATRIX.iter().map(|row| format!("{} {}", row.method.as_str(), template(row.path))).collect();
     let differences = differences(&served, "the router", &rows, "MATRIX (crates/palisade/src/authz/matrix.rs)");
@@ -59,7 +59,7 @@ async fn threat_01_every_route_has_a_row_and_every_row_a_route() {
 
 #[tokio::test]
 async fn threat_03_served_routes_are_the_documented_ones() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let documented = documented_routes(&document(app).await);
     let differences = differences(&documented, "the document", &served_routes(app), "the router");
     assert!(differences.is_empty(), "{}", differences.join("\n"));
@@ -107,7 +107,7 @@ fn threat_02_published_openapi_document_is_current() {
 
 #[tokio::test]
 async fn docs_page_allows_only_its_own_scripts() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let reply = app.anonymous().get("/docs").await;
     let policy = reply.header("content-security-policy").unwrap().to_owned();
     assert!(policy.contains("script-src 'sha256-") && !policy.contains("script-src 'unsafe"), "{policy}");
@@ -125,7 +125,7 @@ async fn docs_page_allows_only_its_own_scripts() {
         seen += 1;
     }
     assert_eq!(seen, 2);
-    let off = TestApp::start_with(&[("APP_HTTP__DOCS", "false")]).await;
+    let off = SERVICE.start_with(&[("APP_HTTP__DOCS", "false")]).await;
     off.anonymous().get("/docs").await.problem(404);
     off.anonymous().get("/openapi.json").await.problem(404);
 }
@@ -133,7 +133,7 @@ async fn docs_page_allows_only_its_own_scripts() {
 /// Otherwise small requests could cause large responses any number of times.
 #[tokio::test]
 async fn rate_09_documents_are_compressed_and_cached() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let anonymous = app.anonymous();
     for (path, max_bytes) in [("/docs", 500_000), ("/openapi.json", 20_000)] {
         let get_with = async |name: &str, value: &str| {

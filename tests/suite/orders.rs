@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use service::access::roles;
 use uuid::Uuid;
 
-use crate::support::{TestApp, order_body};
+use crate::support::{SERVICE, order_body};
 
 #[tokio::test]
 async fn order_is_placed_read_listed_and_cancelled() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let sales = app.user(roles::SALES);
     let body = json!({
         "lines": [{ "sku": "paper-a4", "quantity": 3 }, { "sku": "CHAIR-PRO", "quantity": 2 }],
@@ -44,7 +44,7 @@ async fn order_is_placed_read_listed_and_cancelled() {
 
 #[tokio::test]
 async fn input_09_total_comes_from_catalogue_prices() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let body = json!({
         "lines": [{ "sku": "DESK-160", "quantity": 1, "unitPrice": { "amount": 1, "currency": "EUR" } }],
@@ -58,7 +58,7 @@ async fn input_09_total_comes_from_catalogue_prices() {
 
 #[tokio::test]
 async fn orders_above_the_configured_total_are_refused() {
-    let app = TestApp::start_with(&[("APP_ORDERS__MAX_TOTAL", "1098")]).await;
+    let app = SERVICE.start_with(&[("APP_ORDERS__MAX_TOTAL", "1098")]).await;
     let sales = app.user(roles::SALES);
     let order =
         |quantity: u32| json!({ "lines": [{ "sku": "PAPER-A4", "quantity": quantity }], "shippingSpeed": "standard" });
@@ -70,7 +70,7 @@ async fn orders_above_the_configured_total_are_refused() {
 
 #[tokio::test]
 async fn order_pages_contain_every_order_once() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let viewer = app.user(roles::VIEWER);
     let all = viewer.get("/v1/orders?limit=100").await.ok(200);
     assert_eq!(all["nextCursor"], Value::Null);
@@ -95,7 +95,7 @@ async fn order_pages_contain_every_order_once() {
 
 #[tokio::test]
 async fn product_lookup_ignores_case() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let viewer = app.user(roles::VIEWER);
     let page = viewer.get("/v1/products?limit=2").await.ok(200);
     assert_eq!(page["items"][0]["sku"], "CHAIR-PRO");
@@ -111,7 +111,7 @@ async fn product_lookup_ignores_case() {
 
 #[tokio::test]
 async fn orders_are_filtered_by_status_customer_and_time() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let viewer = app.user(roles::VIEWER);
     let all = viewer.get("/v1/orders?limit=100").await.ok(200)["items"].as_array().unwrap().clone();
     let text = |order: &Value, name: &str| order[name].as_str().unwrap().to_owned();
@@ -151,7 +151,7 @@ async fn orders_are_filtered_by_status_customer_and_time() {
 
 #[tokio::test]
 async fn input_02_extreme_times_are_no_server_error() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let viewer = app.user(roles::VIEWER);
     for time in [
         "-262143-01-01T00:00:00Z",

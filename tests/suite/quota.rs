@@ -13,8 +13,8 @@ use serde_json::json;
 use service::access::{roles, scopes};
 
 use crate::support::{
-    ACME, Actor, GLOBEX, MATRIX, Reply, TestApp, api_keys::key_text, eventually, incident, person, run, run_incident,
-    test_database,
+    ACME, Actor, GLOBEX, MATRIX, Reply, SERVICE, TestApp, api_keys::key_text, eventually, incident, person, run,
+    run_incident,
 };
 
 /// Unsets the quotas of `TestApp`, so that the defaults apply.
@@ -38,7 +38,7 @@ fn assert_exhausted(reply: &Reply, limit: &str) -> u64 {
 
 #[tokio::test]
 async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
     let user = app.user(roles::SALES);
     for left in [2, 1, 0] {
         let reply = user.get("/v1/orders").await;
@@ -65,7 +65,7 @@ async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
 #[tokio::test]
 async fn rate_02_principals_have_separate_quotas_per_class() {
     // Two classes with quotas of the same size are separate.
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
     let user = app.user(roles::SALES);
     for _ in 0..3 {
         user.get("/v1/orders").await.ok(200);
@@ -87,7 +87,7 @@ async fn rate_02_principals_have_separate_quotas_per_class() {
 /// Two tenants may have users with the same subject.
 #[tokio::test]
 async fn rate_02_same_subject_in_another_tenant_has_its_own_quota() {
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "1")]).await;
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "1")]).await;
     let alice = |tenant: &people::Tenant| {
         app.bearer(app.forge().claim("sub", "alice").claim("tenant_id", tenant.id.to_string()).token())
     };
@@ -98,7 +98,7 @@ async fn rate_02_same_subject_in_another_tenant_has_its_own_quota() {
 
 #[tokio::test]
 async fn rate_02_rejected_requests_count() {
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
     let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
     for (path, status) in
         [("/v1/products", 403), ("/v1/orders?limit=0", 400), ("/v1/orders/0190a001-0000-7000-8000-00000000ffff", 404)]
@@ -115,7 +115,7 @@ async fn rate_02_rejected_requests_count() {
 
 #[tokio::test]
 async fn rate_03_tenants_have_separate_quotas() {
-    let app = TestApp::start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")]).await;
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")]).await;
     let viewer = app.user(roles::VIEWER);
     let sales = app.user(roles::SALES);
     for _ in 0..3 {
@@ -136,7 +136,7 @@ async fn rate_03_tenants_have_separate_quotas() {
 
 #[tokio::test]
 async fn rate_04_operations_count_against_the_quota_of_their_class() {
-    let app = TestApp::start_with(&DEFAULTS).await;
+    let app = SERVICE.start_with(&DEFAULTS).await;
     let admin = app.user(roles::ADMIN);
     for row in MATRIX.iter().filter(|row| row.callers != Callers::Public) {
         let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{sku}", "NONE-SUCH");
@@ -155,7 +155,7 @@ async fn rate_04_operations_count_against_the_quota_of_their_class() {
 
 #[tokio::test]
 async fn rate_04_default_quota_allows_100_reads_per_minute() {
-    let app = TestApp::start_with(&DEFAULTS).await;
+    let app = SERVICE.start_with(&DEFAULTS).await;
     let user = app.user(roles::VIEWER);
     let mut rejected = 0;
     for _ in 0..130 {
@@ -171,10 +171,10 @@ async fn rate_04_default_quota_allows_100_reads_per_minute() {
 
 #[tokio::test]
 async fn rate_03_overrides_apply_on_every_replica_and_expire() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let read = ("APP_QUOTA__READ_PER_MINUTE", "50");
-    let first = TestApp::start_on(database.clone(), &[read]).await;
-    let second = TestApp::start_on(database.clone(), &[read]).await;
+    let first = SERVICE.start_on(database.clone(), &[read]).await;
+    let second = SERVICE.start_on(database.clone(), &[read]).await;
     let policy = async |app: &TestApp, tenant: &people::Tenant| {
         let reply = app.user_of(tenant, roles::VIEWER, &scopes::ALL).get("/v1/me").await;
         reply.header("ratelimit-policy").unwrap().to_owned()
@@ -187,7 +187,7 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
         // This override expires at once.
         (vec![&*acme, "read", "1", "--hours", "0"], 50, 60),
     ] {
-        incident(&database, &[&["throttle"], &arguments[..]].concat());
+        incident(&SERVICE, &database, &[&["throttle"], &arguments[..]].concat());
         let expected = format!("\"read\";q={read};w=60, \"tenant\";q={tenant};w=60");
         for app in [&first, &second] {
             eventually(&expected, async || policy(app, &ACME).await == expected).await;
@@ -195,7 +195,7 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
     }
     assert_eq!(policy(&first, &GLOBEX).await, "\"read\";q=50;w=60, \"tenant\";q=1000000;w=60");
     // A new replica applies the overrides from its first request.
-    let fresh = TestApp::start_on(database.clone(), &[read]).await;
+    let fresh = SERVICE.start_on(database.clone(), &[read]).await;
     assert_eq!(policy(&fresh, &ACME).await, "\"read\";q=50;w=60, \"tenant\";q=60;w=60");
     for (arguments, message) in [
         (vec!["acme", "read", "7"], "invalid value 'acme'"),
@@ -207,7 +207,7 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
         (vec![&*acme, "read", "7", "--hours", "9000"], "invalid value '9000'"),
         (vec![&*acme, "read", "7", "--reason", " "], "the reason must have 1 to 500 characters"),
     ] {
-        let output = run_incident(&database, &[&["throttle"], &arguments[..]].concat());
+        let output = run_incident(&SERVICE, &database, &[&["throttle"], &arguments[..]].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(message), "{arguments:?}: {error}");
     }
@@ -220,15 +220,16 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
 
 #[tokio::test]
 async fn rate_06_authenticated_callers_are_limited_separately_from_their_address() {
-    let app = TestApp::start_with(&[
-        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-        ("APP_THROTTLE__ADDRESS_BURST", "20"),
-        ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"),
-        ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000"),
-        // API keys are verified for each request, and still count as authenticated.
-        ("APP_API_KEYS__CACHE_SECONDS", "0"),
-    ])
-    .await;
+    let app = SERVICE
+        .start_with(&[
+            ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
+            ("APP_THROTTLE__ADDRESS_BURST", "20"),
+            ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"),
+            ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000"),
+            // API keys are verified for each request, and still count as authenticated.
+            ("APP_API_KEYS__CACHE_SECONDS", "0"),
+        ])
+        .await;
     let user = app.user(roles::VIEWER);
     let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&key));
@@ -269,13 +270,14 @@ impl ForwardingClient<'_> {
 #[tokio::test]
 async fn rate_07_forwarded_addresses_count_from_trusted_proxies_only() {
     for (header, prefix) in [("x-forwarded-for", ""), ("forwarded", "for=")] {
-        let app = TestApp::start_with(&[
-            ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-            ("APP_THROTTLE__ADDRESS_BURST", "30"),
-            ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
-            ("APP_HTTP__PROXY_HEADER", header),
-        ])
-        .await;
+        let app = SERVICE
+            .start_with(&[
+                ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
+                ("APP_THROTTLE__ADDRESS_BURST", "30"),
+                ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+                ("APP_HTTP__PROXY_HEADER", header),
+            ])
+            .await;
         let forwarded = |chain: &str| chain.split(", ").map(|a| format!("{prefix}{a}")).collect::<Vec<_>>().join(", ");
         let anonymous = app.anonymous();
         let by_proxy = ForwardingClient { actor: &anonymous, header };

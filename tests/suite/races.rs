@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use service::access::roles;
 
-use crate::support::{BillingFixture, Reply, TestApp, id, query};
+use crate::support::{BillingFixture, Reply, SERVICE, id, query};
 
 const ROUNDS: usize = 15;
 
@@ -25,7 +25,7 @@ fn count_successes(replies: &[Reply], failure: u16) -> usize {
 
 #[tokio::test]
 async fn input_11_concurrent_cancellations_succeed_once() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
         let path = format!("/v1/orders/{}/cancel", fixture.order("PEN-BLUE", 1).await);
@@ -36,7 +36,7 @@ async fn input_11_concurrent_cancellations_succeed_once() {
 
 #[tokio::test]
 async fn input_11_concurrent_payments_succeed_once() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
         let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
@@ -52,7 +52,7 @@ async fn input_11_concurrent_payments_succeed_once() {
 
 #[tokio::test]
 async fn input_11_concurrent_refunds_never_exceed_the_payment() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
         let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
@@ -67,7 +67,7 @@ async fn input_11_concurrent_refunds_never_exceed_the_payment() {
 
 #[tokio::test]
 async fn input_11_invoice_is_paid_or_voided_but_not_both() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
         let (_, invoice) = fixture.invoice("PEN-BLUE", 1).await;
@@ -83,7 +83,7 @@ async fn input_11_invoice_is_paid_or_voided_but_not_both() {
 
 #[tokio::test]
 async fn input_11_cancelled_order_has_no_open_invoice() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     let mut invoice_first = 0;
     for _ in 0..ROUNDS {
@@ -106,7 +106,7 @@ async fn input_11_cancelled_order_has_no_open_invoice() {
 
 #[tokio::test]
 async fn input_11_cancelled_order_has_no_payment() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
     for _ in 0..ROUNDS {
         let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
@@ -120,7 +120,7 @@ async fn input_11_cancelled_order_has_no_payment() {
 
 #[tokio::test]
 async fn input_11_invoice_numbers_have_no_gaps_after_failures() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let mut numbers = BTreeSet::from([1, 2]);
     for _ in 0..ROUNDS {
@@ -145,7 +145,7 @@ async fn input_11_invoice_numbers_have_no_gaps_after_failures() {
 
 #[tokio::test]
 async fn input_11_concurrent_changes_of_different_fields_are_both_kept() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let sales = app.user(roles::SALES);
     let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
     for round in 0..ROUNDS {

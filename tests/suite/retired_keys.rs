@@ -9,13 +9,13 @@ use serde_json::json;
 use service::access::roles;
 
 use crate::support::{
-    ACME, COUNT_INDEXED, INDEX_KEY, TestApp, add_customers, customer, customers_by_key, during_transaction, id_of,
+    ACME, COUNT_INDEXED, INDEX_KEY, SERVICE, add_customers, customer, customers_by_key, during_transaction, id_of,
     keyset, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, start_error, superuser,
 };
 
 #[tokio::test]
 async fn crypto_05_data_keys_in_use_cannot_be_dropped() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     // The state after a rotation that stopped before its first batch.
     let add = format!(
         "insert into palisade.data_keys select of_tenant, 2, wrapped_by, wrapped, now() from palisade.data_keys
@@ -38,7 +38,7 @@ async fn crypto_05_data_keys_in_use_cannot_be_dropped() {
 
 #[tokio::test]
 async fn crypto_05_replicas_cannot_seal_with_a_dropped_data_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let tenant = ACME.id.uuid();
     let sales = app.user(roles::SALES);
     // The replica now caches data key 1 as the newest, for five seconds.
@@ -60,7 +60,7 @@ async fn crypto_05_replicas_cannot_seal_with_a_dropped_data_key() {
 /// The database enforces this for each login that can write the columns.
 #[tokio::test]
 async fn crypto_06_database_enforces_index_entries_with_existing_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let sql_error = async |login, sql: &str| {
         let sql = format!("set local app.tenant_id = '{}'; {sql}", ACME.id);
         run(login, &sql).await.unwrap_err().to_string()
@@ -100,7 +100,7 @@ async fn crypto_06_database_enforces_index_entries_with_existing_keys() {
 /// Race: each command sees a second key, the one that the other command removes.
 #[tokio::test]
 async fn crypto_06_concurrent_commands_keep_the_last_index_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let two_keys = "update palisade.row_keys set index_key = null;
                     update palisade.index_keys set forgotten_at = now();
                     insert into palisade.index_keys select v, check_value
@@ -121,8 +121,8 @@ async fn crypto_06_concurrent_commands_keep_the_last_index_key() {
 /// Even if the command's `APP_KEYS__INDEX` is missing or differs from that of the replicas.
 #[tokio::test]
 async fn crypto_06_the_only_index_key_and_unknown_ones_cannot_be_forgotten() {
-    let app = TestApp::start().await;
-    let replica = TestApp::start_on(app.database.clone(), &[]).await;
+    let app = SERVICE.start().await;
+    let replica = SERVICE.start_on(app.database.clone(), &[]).await;
     let other = keyset(2);
     for (version, index_keys, message) in [
         ("1", None, "APP_KEYS__INDEX: is required"),
@@ -138,12 +138,12 @@ async fn crypto_06_the_only_index_key_and_unknown_ones_cannot_be_forgotten() {
 
 #[tokio::test]
 async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 1).await;
     let old = app.database.index_keys.expose_secret();
     let new = keyset(2);
     let both = format!("{new},{old}");
-    let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
+    let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
     // An outdated replica is storing a customer while the command runs.
     let forget = async || run_keys_binary_with(&app, &["forget-index", "1"], Some(&both)).await;
@@ -170,7 +170,7 @@ async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() 
         assert!(error.contains("index key 1 was forgotten") && error.contains("a new version"), "{error}");
     }
     for list in [&both, &new] {
-        let replica = TestApp::start_on(app.database.clone(), &[("APP_KEYS__INDEX", list)]).await;
+        let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", list)]).await;
         replica.user(roles::SALES).post("/v1/customers", &customer(3)).await.ok(201);
     }
     let page = replica.user(roles::ADMIN).get("/v1/customers?taxId=DE-000003").await.ok(200);

@@ -15,20 +15,20 @@ use serde_json::json;
 use service::access::roles;
 
 use crate::support::{
-    ACME, DATA_KEY, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_customers, assert_customers_readable, binary,
+    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_customers, assert_customers_readable,
     customers_by_key, during_transaction, id_of, keyset, query, restore_customer, run_as_superuser, run_keys,
     run_keys_binary, save_customer, start_error, variables,
 };
 
 #[tokio::test]
 async fn crypto_06_start_without_a_used_index_key_fails() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let missing = start_error(&app, &[("APP_KEYS__INDEX", &keyset(2))]).await;
     assert!(missing.contains("index key 1 is missing"), "{missing}");
     let wrong = start_error(&app, &[("APP_KEYS__INDEX", &keyset(1))]).await;
     assert!(wrong.contains("index key 1 is not the key"), "{wrong}");
     // The failed startups stored nothing that prevents startup with the correct key.
-    TestApp::start_on(app.database.clone(), &[]).await;
+    SERVICE.start_on(app.database.clone(), &[]).await;
 }
 
 /// Pause between two calls during a rotation, which leaves the machine to other tests.
@@ -36,7 +36,7 @@ const PACE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let paths = add_customers(&app, 120).await;
     let admin = app.user(roles::ADMIN);
     let done = AtomicBool::new(false);
@@ -95,13 +95,13 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
     );
     assert!(!status.contains(&format!("{}: data key 1", ACME.id)), "{status}");
     // A new replica has nothing cached.
-    let replica = TestApp::start_on(app.database.clone(), &UNTHROTTLED).await;
+    let replica = SERVICE.start_on(app.database.clone(), &UNTHROTTLED).await;
     assert_customers_readable(&replica, &paths).await;
 }
 
 #[tokio::test]
 async fn crypto_05_rotation_skips_undecryptable_customers() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let paths = add_customers(&app, 60).await;
     let corrupt = format!(
         "update palisade.row_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where row_id = '{}'",
@@ -120,7 +120,7 @@ async fn crypto_05_rotation_skips_undecryptable_customers() {
 /// A replica that cached the old data key concurrently with a rotation must not use it afterwards.
 #[tokio::test]
 async fn crypto_05_no_replica_uses_the_old_data_key_after_a_rotation() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     add_customers(&app, 1).await;
     run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &[]).await.unwrap();
     add_customers(&app, 1).await;
@@ -140,12 +140,12 @@ async fn save_around_rotation(app: &TestApp) -> String {
 /// respond as if the customer did not exist.
 #[tokio::test]
 async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_missing() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let path = save_around_rotation(&app).await;
     for (method, status) in [(Method::PATCH, 200), (Method::GET, 503)] {
         run_as_superuser(&app, restore_customer("before")).await;
         // A new replica has no data key cached, so it waits for the locked table.
-        let replica = TestApp::start_on(app.database.clone(), &[]).await;
+        let replica = SERVICE.start_on(app.database.clone(), &[]).await;
         let admin = replica.user(roles::ADMIN);
         let request = admin.request(method.clone(), &path);
         let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
@@ -161,7 +161,7 @@ async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_miss
 /// A reseal that started with data key 2 must not overwrite rows of a later rotation.
 #[tokio::test]
 async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let path = save_around_rotation(&app).await;
     let id = id_of(&path);
     let keep_only_this = format!(
@@ -200,7 +200,7 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
     for (times, expected) in
         [(3, None), (1_000, Some("replicas still use an older data key, for 1 records before the last pass"))]
     {
-        let app = TestApp::start().await;
+        let app = SERVICE.start().await;
         let paths = add_customers(&app, 2).await;
         // A trigger restores the customer's old row after each re-encryption, this number of times.
         let slow = format!(
@@ -236,9 +236,9 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
 
 #[tokio::test]
 async fn crypto_05_killed_rotation_can_be_resumed() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let paths = add_customers(&app, 300).await;
-    let mut command = binary();
+    let mut command = SERVICE.binary();
     let mut child = command
         .args(["keys", "rotate", "--tenant", &ACME.id.to_string()])
         .envs(variables(&app, &[("APP_LOG__FILTER", "off")]))

@@ -20,8 +20,8 @@ use service::{
 use sqlx::Connection;
 
 use crate::support::{
-    ACME, Actor, BillingFixture, GLOBEX, PgProxy, ServiceProcess, TestApp, eventually, id, person, query, start_issuer,
-    test_database, wait_for_lock_wait,
+    ACME, Actor, BillingFixture, GLOBEX, PgProxy, SERVICE, ServiceProcess, TestApp, eventually, id, person, query,
+    start_issuer, wait_for_lock_wait,
 };
 
 fn two_line_order() -> Value {
@@ -32,7 +32,7 @@ fn two_line_order() -> Value {
 /// An app with one connection per login, each through a proxy: the app, the writer's and the
 /// reader's.
 async fn start_with_proxies() -> (TestApp, PgProxy, PgProxy) {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let writer = PgProxy::start(&database.writer).await;
     let reader = PgProxy::start(&database.reader).await;
     let variables = [
@@ -41,7 +41,7 @@ async fn start_with_proxies() -> (TestApp, PgProxy, PgProxy) {
         ("APP_DATABASE__MAX_CONNECTIONS", "1"),
         ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "30000"),
     ];
-    let app = TestApp::start_on(database, &variables).await;
+    let app = SERVICE.start_on(database, &variables).await;
     (app, writer, reader)
 }
 
@@ -164,10 +164,10 @@ async fn authz_07_tenants_on_a_shared_connection_stay_apart() {
 
 #[tokio::test]
 async fn fail_03_stop_signal_lets_open_requests_finish() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
-    let process = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
+    let process = ServiceProcess::start(&SERVICE, &TestApp::variables(&database, issuer.url())).await;
     let billing = BillingFixture { admin: Actor::new(process.address, Some(admin)) };
     let mut holder = sqlx::PgConnection::connect(database.owner.expose_secret()).await.unwrap();
     let begin = sqlx::AssertSqlSafe(format!("begin; set local app.tenant_id = '{}'", ACME.id));
@@ -192,7 +192,7 @@ async fn fail_03_stop_signal_lets_open_requests_finish() {
 
 #[tokio::test]
 async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let mut variables = TestApp::variables(&database, issuer.url());
@@ -206,7 +206,7 @@ async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing(
         let proxy = PgProxy::start(&database.writer).await;
         variables.insert("APP_DATABASE__WRITER_URL".to_owned(), proxy.url().to_owned());
         variables.insert("APP_DATABASE__MAX_CONNECTIONS".to_owned(), "1".to_owned());
-        let process = ServiceProcess::start(&variables).await;
+        let process = ServiceProcess::start(&SERVICE, &variables).await;
         let actor = Actor::new(process.address, Some(admin.clone()));
         let request = || actor.request(Method::POST, path).header("idempotency-key", "kill").json(&body);
         if committed_by == "statement" {
@@ -226,7 +226,7 @@ async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing(
         assert_eq!(after, before + 1, "{path}: the work was committed");
 
         variables.insert("APP_DATABASE__WRITER_URL".to_owned(), database.writer.expose_secret().to_owned());
-        let process = ServiceProcess::start(&variables).await;
+        let process = ServiceProcess::start(&SERVICE, &variables).await;
         let actor = Actor::new(process.address, Some(admin.clone()));
         let retry = actor.request(Method::POST, path).header("idempotency-key", "kill").json(&body);
         let retry = actor.send(retry).await;
@@ -240,11 +240,11 @@ async fn fail_03_retry_after_a_kill_between_commit_and_response_repeats_nothing(
 
 #[tokio::test]
 async fn fail_03_acknowledged_orders_survive_kills_under_load_exactly_once() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(palisade::model::Clock::system()).await;
     let admin = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let variables = TestApp::variables(&database, issuer.url());
-    let mut process = ServiceProcess::start(&variables).await;
+    let mut process = ServiceProcess::start(&SERVICE, &variables).await;
     let mut acknowledged = std::collections::BTreeMap::new();
     let placed = Arc::new(AtomicUsize::new(0));
     for round in 0..3 {
@@ -272,7 +272,7 @@ async fn fail_03_acknowledged_orders_survive_kills_under_load_exactly_once() {
         let enough = (round + 1) * 12;
         eventually("orders are placed", async || placed.load(Ordering::Relaxed) >= enough).await;
         process.kill();
-        process = ServiceProcess::start(&variables).await;
+        process = ServiceProcess::start(&SERVICE, &variables).await;
         for client in clients {
             let created = client.await.unwrap();
             acknowledged.extend(created.into_iter().filter_map(|(key, body)| Some((key, id(&body?)))));

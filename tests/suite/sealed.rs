@@ -15,7 +15,7 @@ use service::{
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, TestApp, id_of, query, run, superuser};
+use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, SERVICE, TestApp, id_of, query, run, superuser};
 
 /// A customer with unique texts, one for each sealed field.
 fn canaries() -> Value {
@@ -54,7 +54,7 @@ fn pg_dump(app: &TestApp) -> String {
 
 #[tokio::test]
 async fn crypto_02_database_dumps_contain_no_sealed_plaintext() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let body = canaries();
     let create = admin.request(Method::POST, "/v1/customers").json(&body);
@@ -90,7 +90,7 @@ async fn crypto_02_database_dumps_contain_no_sealed_plaintext() {
 /// lacks.
 #[tokio::test]
 async fn crypto_02_code_lists_all_sealed_columns_of_the_database() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let columns = "select column_name::text from information_schema.columns
                    where table_name = 'customers' and data_type = 'bytea' and column_name not like '%_index'
                    order by ordinal_position";
@@ -130,7 +130,7 @@ fn forgeries(victim: &str, other: &str, foreign: &str) -> Vec<(&'static str, Str
 
 #[tokio::test]
 async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let victim = add(&admin, &canaries()).await;
@@ -171,7 +171,7 @@ async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
 /// key.
 #[tokio::test]
 async fn crypto_03_substituted_rows_are_rejected() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let requested = add(&admin, &canaries()).await;
@@ -206,7 +206,7 @@ async fn crypto_03_substituted_rows_are_rejected() {
 /// Customers that cannot be decrypted can still be erased.
 #[tokio::test]
 async fn crypto_08_erasure_destroys_the_row_key_without_needing_it() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let intact = add(&admin, &canaries()).await;
     let corrupt = add(&admin, &canaries()).await;
@@ -229,7 +229,7 @@ async fn crypto_08_erasure_destroys_the_row_key_without_needing_it() {
 
 #[tokio::test]
 async fn crypto_06_sealed_fields_are_searched_by_exact_value_within_the_tenant() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let admin = app.user(roles::ADMIN);
     let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     add(&admin, &canaries()).await;
@@ -279,7 +279,7 @@ async fn crypto_06_sealed_fields_are_searched_by_exact_value_within_the_tenant()
 
 #[tokio::test]
 async fn crypto_04_stored_keys_are_wrapped_and_only_the_keys_login_reads_data_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     add(&app.user(roles::ADMIN), &canaries()).await;
     let database = &app.database;
     for login in [&database.reader, &database.writer, &database.authn, &database.auditor] {
@@ -301,7 +301,7 @@ async fn crypto_04_stored_keys_are_wrapped_and_only_the_keys_login_reads_data_ke
 
 #[tokio::test]
 async fn crypto_07_reads_of_plaintext_are_counted_and_excess_raises_an_event() {
-    let app = TestApp::start_with(&[("APP_KEYS__ALERT_READS_PER_MINUTE", "10")]).await;
+    let app = SERVICE.start_with(&[("APP_KEYS__ALERT_READS_PER_MINUTE", "10")]).await;
     let admin = app.user(roles::ADMIN);
     let viewer = app.user(roles::VIEWER);
     let read_events = |reply: &Reply| {

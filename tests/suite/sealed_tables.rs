@@ -2,7 +2,7 @@
 //! columns, and no code of a service.
 
 use palisade::{
-    app::{self, DemoKeys},
+    app::DemoKeys,
     crypto::Sealed,
     dev,
     model::Clock,
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     database::start_error_after,
-    support::{ACME, TestApp, run, test_database},
+    support::{ACME, SERVICE, TestApp, TestService, run},
 };
 
 palisade::personal_data! {
@@ -42,7 +42,7 @@ const CREATE: &str = "
 #[tokio::test]
 async fn crypto_05_rotation_covers_every_registered_table() {
     const NOTES: i32 = 60;
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     run(&urls.owner, CREATE).await.unwrap();
     let keys = DemoKeys { master: urls.master_keys.clone(), index: urls.index_keys.clone() };
     let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
@@ -126,11 +126,10 @@ async fn crypto_05_sealed_column_that_is_not_registered_prevents_startup() {
 
 #[tokio::test]
 async fn crypto_05_registered_column_that_is_not_sealed_prevents_startup() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     run(&urls.owner, "create table notes (id uuid, body bytea, remark palisade.blind_index)").await.unwrap();
-    let service = service::app().sealed::<Notes>();
-    let settings = service.read_settings(TestApp::variables(&urls, "http://127.0.0.1:9")).unwrap();
-    let error = app::start(&service, settings, Clock::system()).await.unwrap_err().to_string();
+    let service = TestService::new(service::app().sealed::<Notes>());
+    let error = service.try_start(TestApp::variables(&urls, "http://127.0.0.1:9")).await.unwrap_err();
     for expected in [
         "notes.remark (blind_index) is not registered",
         "notes (delete_row_key) is missing",

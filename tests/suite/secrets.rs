@@ -12,9 +12,7 @@ use palisade::model::Clock;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::support::{
-    Authority, PRODUCTION_SETTINGS, PemFiles, ServiceProcess, TestApp, binary, start_issuer, test_database,
-};
+use crate::support::{Authority, PRODUCTION_SETTINGS, PemFiles, SERVICE, ServiceProcess, TestApp, start_issuer};
 
 /// A file with this mode, in a new folder.
 fn secret_file(name: &str, text: &str, mode: u32) -> PathBuf {
@@ -39,13 +37,13 @@ fn lines(output: &[u8]) -> Vec<Value> {
 
 #[tokio::test]
 async fn secret_05_each_secret_read_is_logged_without_its_value() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(Clock::system()).await;
     let mut variables = TestApp::variables(&database, issuer.url());
     let reader = variables.remove("APP_DATABASE__READER_URL").unwrap();
     let file = secret_file("reader-url", &reader, 0o400);
     variables.insert("APP_DATABASE__READER_URL_FILE".to_owned(), file.to_str().unwrap().to_owned());
-    let process = ServiceProcess::start(&variables).await;
+    let process = ServiceProcess::start(&SERVICE, &variables).await;
     let read = secrets_read("serve", &process.log_lines);
     assert!(read.contains(&format!("APP_DATABASE__READER_URL file {}", file.display())), "{read:?}");
     for name in [
@@ -70,7 +68,8 @@ async fn secret_05_each_secret_read_is_logged_without_its_value() {
         assert!(part.len() >= 16 && !log.contains(part), "the log contains a secret");
     }
     // Operator commands log it too.
-    let migrate = binary()
+    let migrate = SERVICE
+        .binary()
         .arg("migrate")
         .env("APP_PROFILE", "development")
         .env("APP_DATABASE__OWNER_URL", database.owner.expose_secret())
@@ -79,7 +78,8 @@ async fn secret_05_each_secret_read_is_logged_without_its_value() {
     assert!(migrate.status.success(), "{migrate:?}");
     assert_eq!(secrets_read("migrate", &lines(&migrate.stderr)), ["APP_DATABASE__OWNER_URL environment"]);
     // The tenant does not exist, so the command does nothing.
-    let rotate = binary()
+    let rotate = SERVICE
+        .binary()
         .args(["incident", "rotate", "--tenant", &uuid::Uuid::nil().to_string(), "--reason", "leaked"])
         .envs(TestApp::variables(&database, issuer.url()))
         .env("APP_DATABASE__OPERATOR_URL", database.operator.expose_secret())
@@ -91,13 +91,13 @@ async fn secret_05_each_secret_read_is_logged_without_its_value() {
 
 #[tokio::test]
 async fn secret_05_reading_the_tls_key_is_logged() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(Clock::system()).await;
     let files = PemFiles::new(Authority::new().sign());
     let mut variables = TestApp::variables(&database, issuer.url());
     variables.insert("APP_TLS__CERTIFICATE_PATH".to_owned(), files.certificate().to_str().unwrap().to_owned());
     variables.insert("APP_TLS__KEY_PATH".to_owned(), files.key().to_str().unwrap().to_owned());
-    let process = ServiceProcess::start(&variables).await;
+    let process = ServiceProcess::start(&SERVICE, &variables).await;
     let expected = format!("certificate key file {}", files.key().display());
     assert_eq!(secrets_read("tls", &process.log_lines), [expected]);
 }
@@ -125,7 +125,7 @@ fn faults(variables: BTreeMap<String, String>) -> Vec<String> {
 
 #[tokio::test]
 async fn secret_03_production_rejects_world_readable_secret_files() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let variables = |profile: &str, mode| {
         let mut variables = TestApp::variables(&database, "https://login.example.com");
         variables.insert("APP_PROFILE".to_owned(), profile.to_owned());
@@ -154,7 +154,7 @@ async fn secret_03_production_rejects_world_readable_secret_files() {
 
 #[tokio::test]
 async fn secret_03_incomplete_or_unsafe_vault_settings_are_rejected() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let faults = |settings: &[(&str, &str)]| {
         let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
         all.extend(settings.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt a
 use palisade::{app::BackgroundEnded, model::Clock};
 use tokio::sync::watch;
 
-use crate::support::{PRODUCTION_SETTINGS, PgProxy, TestApp, binary, eventually, start_issuer, test_database};
+use crate::support::{PRODUCTION_SETTINGS, PgProxy, SERVICE, TestApp, eventually, start_issuer};
 
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
@@ -49,7 +49,12 @@ async fn rate_09_low_descriptor_limit_prevents_startup_in_production() {
             .envs(PRODUCTION_SETTINGS)
             .env("APP_PROFILE", profile)
             .env("APP_HTTP__LISTEN", "127.0.0.1:0");
-        command.args(["-c", "ulimit -n $1; exec \"$0\" serve", binary().get_program().to_str().unwrap(), limit]);
+        command.args([
+            "-c",
+            "ulimit -n $1; exec \"$0\" serve",
+            SERVICE.binary().get_program().to_str().unwrap(),
+            limit,
+        ]);
         let output = command.output().unwrap();
         assert!(!output.status.success(), "startup succeeded without a database");
         String::from_utf8_lossy(&output.stderr).into_owned()
@@ -258,23 +263,23 @@ fn secret_02_secrets_can_come_from_files() {
 
 #[tokio::test]
 async fn fail_01_tokens_get_503_while_issuer_keys_are_missing() {
-    let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
+    let app = SERVICE.start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
     let token = app.forge().claim("iss", "http://127.0.0.1:9").token();
     assert_eq!(app.bearer(token).get("/v1/me").await.problem(503), "unavailable");
 }
 
 #[tokio::test]
 async fn fail_04_readiness_reports_dependencies_and_liveness_does_not() {
-    let app = TestApp::start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
+    let app = SERVICE.start_with(&[("APP_OIDC__ISSUER", "http://127.0.0.1:9")]).await;
     let anonymous = app.anonymous();
     assert_eq!(anonymous.get("/health/ready").await.problem(503), "unavailable");
     anonymous.get("/health/live").await.ok(200);
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     for (variable, login) in
         [("APP_DATABASE__WRITER_URL", &database.writer), ("APP_DATABASE__READER_URL", &database.reader)]
     {
         let proxy = PgProxy::start(login).await;
-        let app = TestApp::start_on(database.clone(), &[(variable, proxy.url())]).await;
+        let app = SERVICE.start_on(database.clone(), &[(variable, proxy.url())]).await;
         let probe = app.anonymous();
         proxy.set_down(true);
         eventually("not ready", async || probe.get("/health/ready").await.status == 503).await;
@@ -297,7 +302,7 @@ async fn fail_03_end_of_a_background_task_of_the_service_stops_it() {
         let mut ended = ended.clone();
         async move { drop(ended.wait_for(|ended| *ended).await) }
     });
-    let settings = app.read_settings(TestApp::variables(&test_database().await, issuer.url())).unwrap();
+    let settings = app.read_settings(TestApp::variables(&SERVICE.database().await, issuer.url())).unwrap();
     let running = palisade::app::start(&app, settings, Clock::system()).await.unwrap();
     let running = tokio::spawn(running.run(std::future::pending()));
     assert!(!running.is_finished());

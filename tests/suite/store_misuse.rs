@@ -38,7 +38,7 @@ use service::{
 
 use uuid::Uuid;
 
-use crate::support::{ACME, GLOBEX, TestApp, query, test_database};
+use crate::support::{ACME, GLOBEX, SERVICE, TestApp, TestService, query};
 
 /// Takes the place of the operation `cancelOrder`.
 struct Misuse {
@@ -203,7 +203,7 @@ async fn authz_04_store_refuses_misuse() {
         .sealed::<service::store::customers::CustomerTable>()
         .operations(|context, (): &()| Misuse { context: Arc::clone(context), foreign: Mutex::default() });
     // One connection for each open transaction.
-    let app = TestApp::start_app(&service, &[("APP_DATABASE__MAX_CONNECTIONS", "4")]).await;
+    let app = TestService::new(service).leak().start_with(&[("APP_DATABASE__MAX_CONNECTIONS", "4")]).await;
     let first = demo::FIRST_ORDER;
     let others = format!("select id::text from orders where status = 'placed' and id <> '{first}'");
     let others = query(&app.database.reader, &others).await;
@@ -257,7 +257,7 @@ async fn authz_04_service_cannot_replace_a_handler_of_the_kernel() {
         .access(&ACCESS)
         .sealed::<service::store::customers::CustomerTable>()
         .operations(|_, ()| Undeclared);
-    let variables = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let settings = app.read_settings(variables).unwrap();
     let error = palisade::app::start(&app, settings, Clock::system()).await.unwrap_err().to_string();
     assert!(error.contains("createApiKey") && error.contains("does not declare"), "{error}");

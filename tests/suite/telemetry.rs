@@ -15,8 +15,8 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Authority, Collector, Forge, PemFiles, Record, ServiceProcess, Span, TestApp, UNTHROTTLED, eventually,
-    order_body, parse_log, person, start_issuer, test_database,
+    ACME, Actor, Authority, Collector, Forge, PemFiles, Record, SERVICE, ServiceProcess, Span, TestApp, UNTHROTTLED,
+    eventually, order_body, parse_log, person, start_issuer,
 };
 
 const TOKEN: &str = "a-token-for-the-collector";
@@ -33,7 +33,7 @@ impl Observed {
     async fn start(variables: &[(&str, &str)]) -> Self {
         let collector = Collector::start().await;
         let issuer = start_issuer(Clock::system()).await;
-        let mut all = TestApp::variables(&test_database().await, issuer.url());
+        let mut all = TestApp::variables(&SERVICE.database().await, issuer.url());
         all.extend(UNTHROTTLED.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let export = [
             ("APP_OTLP__ENDPOINT", collector.url()),
@@ -48,7 +48,7 @@ impl Observed {
         if !all.contains_key("APP_OTLP__ENDPOINT") {
             all.retain(|name, _| !name.starts_with("APP_OTLP__"));
         }
-        let process = ServiceProcess::start(&all).await;
+        let process = ServiceProcess::start(&SERVICE, &all).await;
         Self { process, collector, issuer }
     }
 
@@ -57,11 +57,11 @@ impl Observed {
     async fn start_with_filter(filter: &str) -> Self {
         let collector = Collector::start().await;
         let issuer = start_issuer(Clock::system()).await;
-        let mut all = TestApp::variables(&test_database().await, issuer.url());
+        let mut all = TestApp::variables(&SERVICE.database().await, issuer.url());
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         all.insert("APP_HTTP__LISTEN".to_owned(), port.to_string());
         all.insert("APP_LOG__FILTER".to_owned(), filter.to_owned());
-        let process = ServiceProcess::start_at(&all, port).await;
+        let process = ServiceProcess::start_at(&SERVICE, &all, port).await;
         Self { process, collector, issuer }
     }
 
@@ -205,7 +205,7 @@ async fn log_03_buffered_telemetry_is_exported_before_the_service_stops() {
 
 #[tokio::test]
 async fn log_03_production_rejects_a_collector_without_tls() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let faults = |more: &[(&str, &str)]| {
         let mut variables: BTreeMap<_, _> = TestApp::variables(&urls, "https://login.example.com");
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -253,7 +253,7 @@ async fn log_01_every_request_is_logged_with_and_without_telemetry_export() {
 async fn log_06_callers_cannot_forge_log_lines_or_fields() {
     let name = "eve\",\"event\":\"forged\",\"x\":\"\\u000a{}\\";
     let observed = Observed::start(&[("APP_OTLP__ENDPOINT", ""), ("APP_LOG__FILTER", "debug")]).await;
-    let token = Forge::new(&observed.issuer).claim("sub", name).claim("roles", json!(["viewer"])).token();
+    let token = Forge::new(&SERVICE, &observed.issuer).claim("sub", name).claim("roles", json!(["viewer"])).token();
     let eve = Actor::new(observed.process.address, Some(token));
     // The role is not sufficient, which raises an event with the subject.
     assert_eq!(eve.post("/v1/orders", &order_body("PAPER-A4", 2)).await.problem(403), "forbidden");

@@ -20,11 +20,11 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Actor, Authority, PemFiles, TestApp, eventually, test_database};
+use crate::support::{Actor, Authority, PemFiles, SERVICE, TestApp, eventually};
 
 /// The settings of a service with this certificate. Its issuer is unreachable; liveness needs none.
 async fn settings(files: &PemFiles, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
-    let mut all = TestApp::variables(&test_database().await, "http://127.0.0.1:9");
+    let mut all = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let tls = [
         ("APP_TLS__CERTIFICATE_PATH", files.certificate().display().to_string()),
         ("APP_TLS__KEY_PATH", files.key().display().to_string()),
@@ -158,19 +158,17 @@ async fn crypto_01_unusable_certificate_prevents_startup() {
 
 #[tokio::test]
 async fn crypto_01_hsts_is_sent_behind_a_tls_proxy() {
-    let app = TestApp::start_with(&[("APP_HTTP__PUBLIC_URL", "https://api.example.com")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__PUBLIC_URL", "https://api.example.com")]).await;
     let reply = app.anonymous().get("/health/live").await;
     assert_eq!(reply.header("strict-transport-security"), Some("max-age=63072000; includeSubDomains"));
-    assert_eq!(TestApp::shared().anonymous().get("/health/live").await.header("strict-transport-security"), None);
+    assert_eq!(SERVICE.shared().anonymous().get("/health/live").await.header("strict-transport-security"), None);
 }
 
 #[tokio::test]
 async fn rate_09_connections_per_address_are_limited() {
-    let app = TestApp::start_with(&[
-        ("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "4"),
-        ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.8"),
-    ])
-    .await;
+    let app = SERVICE
+        .start_with(&[("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "4"), ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.8")])
+        .await;
     // Whether the service still accepts a connection from the default address.
     let is_accepted = async || {
         let Ok(mut socket) = TcpStream::connect(app.address).await else { return false };

@@ -23,7 +23,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    ACME, Authority, FileSecretsService, GLOBEX, PemFiles, TestApp, Vault, eventually, run_keys, start_error,
+    ACME, Authority, FileSecretsService, GLOBEX, PemFiles, SERVICE, Vault, eventually, run_keys, start_error,
     start_with_vault, superuser, vault_and_keyset, vault_key, vault_only, wrapping_keys,
 };
 
@@ -77,7 +77,8 @@ async fn crypto_04_closed_vault_connections_are_retried() {
         #[expect(unreachable_code, reason = "states the type of the errors")]
         std::io::Result::Ok(())
     });
-    TestApp::start_on(app.database.clone(), &vault_only(&url))
+    SERVICE
+        .start_on(app.database.clone(), &vault_only(&url))
         .await
         .user(roles::ADMIN)
         .get("/v1/customers")
@@ -98,10 +99,10 @@ async fn crypto_04_interop_real_vault_wraps_and_binds_data_keys() {
         ("APP_KEYS__VAULT__TOKEN", &*token),
     ];
     let without_keyset = [&with_keyset[..], &[("APP_KEYS__MASTER", "")]].concat();
-    let app = TestApp::start_with(&with_keyset).await;
+    let app = SERVICE.start_with(&with_keyset).await;
     run_keys(&app, Keys::Rewrap, &with_keyset).await.unwrap();
     assert!(wrapping_keys(&app).await.iter().all(|name| name.starts_with("vault:transit/orders:v")));
-    let replica = TestApp::start_on(app.database.clone(), &without_keyset).await;
+    let replica = SERVICE.start_on(app.database.clone(), &without_keyset).await;
     replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let exchange = "update palisade.data_keys k set wrapped = o.wrapped from palisade.data_keys o
                     where o.of_tenant <> k.of_tenant";
@@ -270,7 +271,7 @@ async fn crypto_04_vault_certificate_is_verified() {
     let [trusted_path, other_path] = [&trusted, &other].map(|files| files.certificate().display().to_string());
     let with_ca = |path| [&vault_and_keyset(&url)[..], &[("APP_KEYS__VAULT__CA_PATH", path)]].concat();
     let namespace = ("APP_KEYS__VAULT__NAMESPACE", "team");
-    let app = TestApp::start_with(&[&with_ca(&trusted_path)[..], &[namespace]].concat()).await;
+    let app = SERVICE.start_with(&[&with_ca(&trusted_path)[..], &[namespace]].concat()).await;
     assert_eq!(vault.take_requests(), ["encrypt team", "decrypt team", "decrypt team"]);
     let error = start_error(&app, &with_ca(&other_path)).await;
     assert!(error.contains("cannot be reached"), "{error}");

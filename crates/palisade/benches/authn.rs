@@ -7,7 +7,7 @@
 #![expect(clippy::indexing_slicing, reason = "the length of a public key follows from its type")]
 
 #[expect(dead_code, unreachable_pub, reason = "shared with the test suite, which uses all of it")]
-#[path = "../../../tests/suite/support/keys.rs"]
+#[path = "../../palisade-test/src/keys.rs"]
 mod keys;
 
 use std::{

@@ -11,8 +11,8 @@ use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, BillingFixture, GLOBEX, MATRIX, Operation, TestApp, UNTHROTTLED, api_keys::key_text, order_body,
-    query, run, unused_id,
+    ACME, Actor, BillingFixture, GLOBEX, MATRIX, Operation, SERVICE, TestApp, UNTHROTTLED, api_keys::key_text,
+    order_body, query, run, unused_id,
 };
 
 const SNAPSHOT: &str = "tests/suite/access/matrix.txt";
@@ -31,7 +31,7 @@ async fn callers(app: &TestApp) -> Vec<(&'static str, Actor)> {
 
 #[tokio::test]
 async fn authz_05_every_operation_and_role_matches_the_reviewed_table() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let acme = BillingFixture::new(app);
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
     let callers = callers(app).await;
@@ -39,7 +39,7 @@ async fn authz_05_every_operation_and_role_matches_the_reviewed_table() {
     for (name, _) in &callers {
         let _ = write!(table, " {name:<9}");
     }
-    for operation in Operation::all() {
+    for operation in Operation::all(&SERVICE) {
         let kinds: &[&str] = if operation.has_object() { &["own", "other's", "missing"] } else { &["-"] };
         for kind in kinds {
             let _ = write!(table, "\n{:<36} {kind:<8}", format!("{} {}", operation.method, operation.path));
@@ -72,10 +72,10 @@ async fn authz_05_every_operation_and_role_matches_the_reviewed_table() {
 
 #[tokio::test]
 async fn authz_03_foreign_object_is_answered_like_a_missing_one() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
     let admin = app.user(roles::ADMIN);
-    for operation in Operation::all_with_object() {
+    for operation in Operation::all_with_object(&SERVICE) {
         let object = globex.object_for(&operation.path).await;
         let before = globex.read(&operation.path, &object).await;
         let foreign = operation.call(&admin, &object).await;
@@ -88,7 +88,7 @@ async fn authz_03_foreign_object_is_answered_like_a_missing_one() {
 
 #[tokio::test]
 async fn authz_03_queries_filter_tenants_without_row_level_security() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let globex = BillingFixture::for_tenant(&app, &GLOBEX);
     let customer = globex.object_for("/v1/customers/{id}").await;
     let globex_sku = globex.object_for("/v1/products/{sku}").await;
@@ -97,13 +97,13 @@ async fn authz_03_queries_filter_tenants_without_row_level_security() {
         run(&app.database.owner, &format!("alter table {table} disable row level security")).await.unwrap();
     }
     let admin = app.user(roles::ADMIN);
-    for operation in Operation::all_with_object() {
+    for operation in Operation::all_with_object(&SERVICE) {
         let object = globex.object_for(&operation.path).await;
         let before = globex.read(&operation.path, &object).await;
         assert_eq!(operation.call(&admin, &object).await.problem(404), "not_found", "{operation:?}");
         assert_eq!(globex.read(&operation.path, &object).await, before, "{operation:?} changed the object");
     }
-    for operation in Operation::all().iter().filter(|o| o.is_read() && !o.has_object() && o.scope.is_some()) {
+    for operation in Operation::all(&SERVICE).iter().filter(|o| o.is_read() && !o.has_object() && o.scope.is_some()) {
         let ids = async |actor: &Actor| -> Vec<String> {
             let page = operation.call(actor, "").await.ok(200);
             let items = page["items"].as_array().unwrap().iter();
@@ -133,12 +133,12 @@ async fn authz_03_queries_filter_tenants_without_row_level_security() {
 
 #[tokio::test]
 async fn authz_01_scope_of_an_operation_is_necessary_and_sufficient() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let acme = BillingFixture::new(app);
-    for operation in Operation::all() {
+    for operation in Operation::all(&SERVICE) {
         let Some(needed) = operation.scope else { continue };
         let others: Vec<Scope> = scopes::ALL.into_iter().filter(|scope| *scope != needed).collect();
-        let object = operation.own_object(&acme).await;
+        let object = acme.own_object(&operation).await;
         let reply = operation.call(&app.user_of(&ACME, roles::ADMIN, &others), &object).await;
         assert_eq!(reply.problem(403), "insufficient_scope", "{operation:?}");
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.as_str());
@@ -157,14 +157,14 @@ async fn authz_01_scope_of_an_operation_is_necessary_and_sufficient() {
 
 #[tokio::test]
 async fn authz_06_unknown_and_read_only_properties_are_rejected() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let acme = BillingFixture::new(app);
     let admin = app.user(roles::ADMIN);
     let id = json!(Uuid::now_v7().to_string());
     let money = json!({ "amount": 1, "currency": "EUR" });
-    for operation in Operation::all() {
+    for operation in Operation::all(&SERVICE) {
         let Some(example) = &operation.example else { continue };
-        let object = operation.own_object(&acme).await;
+        let object = acme.own_object(&operation).await;
         for (name, value) in [
             ("id", id.clone()),
             ("tenantId", json!(GLOBEX.id.to_string())),
@@ -191,12 +191,12 @@ async fn authz_06_unknown_and_read_only_properties_are_rejected() {
 
 #[tokio::test]
 async fn input_10_creating_operations_replay_their_response() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let acme = BillingFixture::new(app);
     let admin = app.user(roles::ADMIN);
     let mut tried = 0;
-    for operation in Operation::all() {
-        let object = operation.own_object(&acme).await;
+    for operation in Operation::all(&SERVICE) {
+        let object = acme.own_object(&operation).await;
         let key = [("idempotency-key", "once")];
         let call = async || operation.call_with(&admin, &object, operation.example.as_ref(), &key).await;
         if operation.takes_key {
@@ -221,7 +221,7 @@ async fn input_10_creating_operations_replay_their_response() {
 
 #[tokio::test]
 async fn authz_09_identity_comes_from_the_credential_alone() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let fixture = BillingFixture::for_tenant(app, &GLOBEX);
     let globex = GLOBEX.id.to_string();
     let claims = [
@@ -239,7 +239,7 @@ async fn authz_09_identity_comes_from_the_credential_alone() {
     ];
     let admin = app.user(roles::ADMIN);
     let viewer = app.user(roles::VIEWER);
-    for operation in Operation::all_with_object() {
+    for operation in Operation::all_with_object(&SERVICE) {
         let object = fixture.object_for(&operation.path).await;
         let reply = operation.call_with(&admin, &object, operation.example.as_ref(), &claims).await;
         assert_eq!(reply.problem(404), "not_found", "{operation:?}");

@@ -11,7 +11,8 @@ use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, BillingFixture, GLOBEX, MATRIX, Reply, TestApp, audit_trail::verify, id, incident, order_body, query, run,
+    ACME, BillingFixture, GLOBEX, MATRIX, Reply, SERVICE, TestApp, audit_trail::verify, id, incident, order_body,
+    query, run,
 };
 
 /// The events of Acme, newest first.
@@ -69,7 +70,7 @@ async fn call_every_change(app: &TestApp) -> Vec<(&'static str, String, Reply)> 
 
 #[tokio::test]
 async fn log_05_every_change_has_one_event_with_its_request() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let changes = call_every_change(&app).await;
     let trail = read_trail(&app, "").await;
     for row in MATRIX.iter().filter(|row| row.method != matrix::Method::Get) {
@@ -94,7 +95,7 @@ async fn log_05_every_change_has_one_event_with_its_request() {
 
 #[tokio::test]
 async fn log_05_indirect_changes_have_events_too() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let (order, invoice) = fixture.invoice("PAPER-A4", 1).await;
     let cancelled = fixture.change(&format!("/v1/orders/{order}/cancel")).await;
@@ -112,7 +113,7 @@ async fn log_05_indirect_changes_have_events_too() {
 
 #[tokio::test]
 async fn log_05_failed_changes_have_no_event() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     let order = fixture.order("PAPER-A4", 1).await;
     fixture.change(&format!("/v1/orders/{order}/cancel")).await.ok(200);
@@ -140,7 +141,7 @@ async fn log_05_failed_changes_have_no_event() {
 
 #[tokio::test]
 async fn log_05_change_is_rolled_back_if_its_event_cannot_be_written() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     run(
         &app.database.owner,
@@ -163,7 +164,7 @@ async fn log_05_change_is_rolled_back_if_its_event_cannot_be_written() {
 
 #[tokio::test]
 async fn log_05_trail_is_paged_filtered_and_limited_to_the_tenant() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let fixture = BillingFixture::new(&app);
     for n in 0..5 {
         fixture.put_product(&format!("PAGED-{n}"), 100).await;
@@ -192,7 +193,7 @@ async fn log_05_trail_is_paged_filtered_and_limited_to_the_tenant() {
 
 #[tokio::test]
 async fn log_05_no_login_can_change_the_trail() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     BillingFixture::new(&app).put_product("INK", 100).await;
     let tenant = ACME.id;
     let urls = &app.database;
@@ -234,13 +235,13 @@ async fn log_05_no_login_can_change_the_trail() {
 
 #[tokio::test]
 async fn log_05_operator_commands_are_in_the_trail_of_the_tenant() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     for arguments in [
         &["throttle", &ACME.id.to_string(), "read", "500"][..],
         &["revoke", "subject", "somebody@acme.example"],
         &["revoke", "tenant", &ACME.id.to_string(), "--before", "2020-01-01T00:00:00Z"],
     ] {
-        incident(&app.database, &[arguments, &["--reason", "stolen laptop"]].concat());
+        incident(&SERVICE, &app.database, &[arguments, &["--reason", "stolen laptop"]].concat());
     }
     let trail = read_trail(&app, "").await;
     let commands: Vec<_> =
@@ -265,13 +266,13 @@ async fn log_05_operator_commands_are_in_the_trail_of_the_tenant() {
         without_tenant.len() == 1 && without_tenant[0].starts_with("subject somebody@acme.example before "),
         "{without_tenant:?}"
     );
-    assert_eq!(verify(&app.database, None).0, Ok(()));
+    assert_eq!(verify(&SERVICE, &app.database, None).0, Ok(()));
 }
 
 /// A token can have neither the subject of an operator nor the nil tenant.
 #[tokio::test]
 async fn log_05_tokens_cannot_pass_as_an_operator() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let subject = app.forge().claim("sub", "Operator:app_operator").token();
     let nil_tenant = app.forge().claim("tenant_id", Uuid::nil().to_string()).token();
     for token in [subject, nil_tenant] {

@@ -8,9 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::{
-    ACME, ServiceProcess, TestApp,
+    ACME, SERVICE, ServiceProcess, TestApp,
     audit_trail::{SEAL_OFTEN, seal_progress, tamper, until_all_is_sealed, verify},
-    eventually, query, run, start_issuer, test_database,
+    eventually, query, run, start_issuer,
 };
 
 /// Without it, the timeout of the login ends the idle session of a test.
@@ -46,7 +46,7 @@ async fn add_event(writer: &SecretString, object: &str) {
 
 #[tokio::test]
 async fn log_05_open_transactions_are_sealed_after_their_end() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let mut slow = sqlx::PgConnection::connect(urls.writer.expose_secret()).await.unwrap();
     let begin = format!("{NO_TIMEOUT}; begin; set local app.tenant_id = '{}'; {}", ACME.id, event_sql("slow"));
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut slow).await.unwrap();
@@ -59,14 +59,14 @@ async fn log_05_open_transactions_are_sealed_after_their_end() {
     sqlx::raw_sql("commit").execute(&mut slow).await.unwrap();
     seal_all(&urls).await;
     assert_eq!(seal_progress(&urls).await, (4, 4));
-    assert_eq!(verify(&urls, None).0, Ok(()));
+    assert_eq!(verify(&SERVICE, &urls, None).0, Ok(()));
     // A rollback leaves a gap in the positions.
     let begin = format!("begin; set local app.tenant_id = '{}'; {}; rollback", ACME.id, event_sql("never"));
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut slow).await.unwrap();
     add_event(&urls.writer, "after").await;
     seal_all(&urls).await;
     assert_eq!(seal_progress(&urls).await, (6, 6));
-    assert!(verify(&urls, None).1.starts_with("5 events, 5 of them under "));
+    assert!(verify(&SERVICE, &urls, None).1.starts_with("5 events, 5 of them under "));
     // In a transaction that has written, the function could not tell which others have ended.
     let sql =
         format!("set local app.tenant_id = '{}'; {}; select palisade.seal_audit_journal()", ACME.id, event_sql("mine"));
@@ -75,7 +75,7 @@ async fn log_05_open_transactions_are_sealed_after_their_end() {
 
 #[tokio::test]
 async fn log_05_replicas_seal_one_chain_that_continues_after_a_restore() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let stop = tokio::time::Instant::now() + Duration::from_secs(3);
     let sealing = || async {
         while tokio::time::Instant::now() < stop {
@@ -89,23 +89,23 @@ async fn log_05_replicas_seal_one_chain_that_continues_after_a_restore() {
     };
     tokio::join!(sealing(), sealing(), sealing(), writing(), writing());
     seal_all(&urls).await;
-    let (found, summary) = verify(&urls, None);
+    let (found, summary) = verify(&SERVICE, &urls, None);
     assert_eq!(found, Ok(()));
     assert!(summary.starts_with("400 events, 400 of them under "), "{summary}");
     // In a restored cluster, transaction ids begin again from a lower number.
     tamper(&urls, "update palisade.audit_horizon set recorded_by = '9000000000000000000'").await;
     add_event(&urls.writer, "after").await;
     seal_all(&urls).await;
-    assert!(verify(&urls, None).1.starts_with("401 events, 401 of them under "));
+    assert!(verify(&SERVICE, &urls, None).1.starts_with("401 events, 401 of them under "));
 }
 
 #[tokio::test]
 async fn log_05_removed_seals_and_delayed_sealing_are_logged() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let issuer = start_issuer(Clock::system()).await;
     let mut variables = TestApp::variables(&urls, issuer.url());
     variables.insert(SEAL_OFTEN.0.to_owned(), SEAL_OFTEN.1.to_owned());
-    let mut serving = ServiceProcess::start(&variables).await;
+    let mut serving = ServiceProcess::start(&SERVICE, &variables).await;
     add_event(&urls.writer, "first").await;
     until_all_is_sealed(&urls).await;
     tamper(
@@ -130,7 +130,7 @@ async fn log_05_removed_seals_and_delayed_sealing_are_logged() {
 
 #[tokio::test]
 async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let mut idle = sqlx::PgConnection::connect(urls.reader.expose_secret()).await.unwrap();
     let begin = format!("{NO_TIMEOUT}; begin; select pg_current_xact_id()");
     sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut idle).await.unwrap();
@@ -150,7 +150,7 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     );
     run(&urls.writer, &many).await.unwrap();
     seal_all(&urls).await;
-    let (found, summary) = verify(&urls, None);
+    let (found, summary) = verify(&SERVICE, &urls, None);
     assert_eq!(found, Ok(()));
     assert!(summary.starts_with("25001 events, 25001 of them under "), "{summary}");
     let largest = query(&urls.owner, "select max(events)::text from palisade.audit_seals").await;

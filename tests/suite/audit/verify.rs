@@ -11,18 +11,18 @@ use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, ServiceProcess, TestApp,
+    ACME, Actor, SERVICE, ServiceProcess, TestApp,
     audit_trail::{SEAL_OFTEN, tamper, until_all_is_sealed, verify},
-    binary, person, query, start_issuer, test_database,
+    person, query, start_issuer,
 };
 
 /// A trail of six events at positions 1 to 6 under three seals, and a file with the log.
 async fn sealed_trail() -> (Urls, PathBuf) {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(Clock::system()).await;
     let mut variables = TestApp::variables(&database, issuer.url());
     variables.insert(SEAL_OFTEN.0.to_owned(), SEAL_OFTEN.1.to_owned());
-    let serving = ServiceProcess::start(&variables).await;
+    let serving = ServiceProcess::start(&SERVICE, &variables).await;
     let admin = Actor::new(serving.address, Some(issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)));
     for n in 0..3 {
         for m in 0..2 {
@@ -134,7 +134,7 @@ const CHANGES: &[(&str, bool, &[&str])] = &[
 #[tokio::test]
 async fn log_05_verification_finds_every_change_and_its_position() {
     let (urls, anchors) = sealed_trail().await;
-    let (found, summary) = verify(&urls, Some(&anchors));
+    let (found, summary) = verify(&SERVICE, &urls, Some(&anchors));
     assert_eq!(found, Ok(()));
     assert!(summary.starts_with("6 events, 6 of them under "), "{summary}");
     let seals: i64 = query(&urls.owner, "select count(*)::text from palisade.audit_seals").await[0].parse().unwrap();
@@ -167,23 +167,23 @@ async fn log_05_verification_finds_every_change_and_its_position() {
     for (sql, needs_anchors, expected) in CHANGES {
         tamper(&urls, &expand(sql)).await;
         if *needs_anchors {
-            assert_eq!(verify(&urls, None).0, Ok(()), "{sql}");
+            assert_eq!(verify(&SERVICE, &urls, None).0, Ok(()), "{sql}");
         }
-        let found = verify(&urls, Some(&anchors)).0.expect_err(sql).join("\n");
+        let found = verify(&SERVICE, &urls, Some(&anchors)).0.expect_err(sql).join("\n");
         for expected in *expected {
             assert!(found.contains(expected), "{sql}: {found}");
         }
         tamper(&urls, restore).await;
-        assert_eq!(verify(&urls, Some(&anchors)).0, Ok(()), "{sql}");
+        assert_eq!(verify(&SERVICE, &urls, Some(&anchors)).0, Ok(()), "{sql}");
     }
 }
 
 #[tokio::test]
 async fn log_05_verification_fails_without_anchors_in_the_file() {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("anchors-{}", Uuid::now_v7()));
     std::fs::write(&file, "{\"event\":\"data_changed\"}\nno JSON\n").unwrap();
-    let mut verify = binary();
+    let mut verify = SERVICE.binary();
     verify.args(["audit", "verify", "--anchors"]).arg(&file).env("APP_PROFILE", "development");
     let done = verify.env("APP_DATABASE__BACKUP_URL", urls.backup.expose_secret()).output().unwrap();
     assert!(!done.status.success());
@@ -217,7 +217,7 @@ async fn log_05_verification_finds_seals_that_differ_from_the_log() {
         (format!("{log}{}\n", forged.replace("security", "elsewhere")), None),
     ] {
         std::fs::write(&anchors, text).unwrap();
-        let found = verify(&urls, Some(&anchors)).0;
+        let found = verify(&SERVICE, &urls, Some(&anchors)).0;
         match expected {
             Some(expected) => assert!(found.unwrap_err().join("\n").contains(expected), "{expected}"),
             None => assert_eq!(found, Ok(())),

@@ -10,10 +10,10 @@ use service::access::{roles, scopes};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{
-    ACME, Actor, GLOBEX, PgProxy, TestApp, UNTHROTTLED,
+    ACME, Actor, GLOBEX, PgProxy, SERVICE, TestApp, UNTHROTTLED,
     api_keys::{delete, key_path, key_text},
     authn::{assert_rejected, until_status},
-    eventually, id_of, incident, query, run, superuser, test_database,
+    eventually, id_of, incident, query, run, superuser,
 };
 
 /// A session that keeps a transaction open, as an attacker with a login of the service could.
@@ -69,7 +69,7 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
     for (login, change) in
         [("writer", "update palisade.api_keys set expires_at = expires_at - interval '1 second'"), ("authn", &*roles)]
     {
-        let app = TestApp::start_with(&UNTHROTTLED).await;
+        let app = SERVICE.start_with(&UNTHROTTLED).await;
         app.new_api_key(&[scopes::ORDERS_READ]).await;
         let creator = signed_in(&app, &GLOBEX, "creator", "admin");
         let deleted = create_key(&creator).await;
@@ -83,9 +83,9 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
         let login = if login == "writer" { &app.database.writer } else { &app.database.authn };
         let _held = hold(login, change).await;
 
-        incident(&app.database, &["revoke", "subject", "alice"]);
+        incident(&SERVICE, &app.database, &["revoke", "subject", "alice"]);
         until_status(&alice, 401).await;
-        incident(&app.database, &["sessions", "bob"]);
+        incident(&SERVICE, &app.database, &["sessions", "bob"]);
         until_status(&bob, 401).await;
         // API keys of another tenant change too: deletion, rotation, and new roles of the creator.
         delete(&creator, &deleted.1).await.ok(204);
@@ -98,7 +98,7 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
         })
         .await;
         carol.get("/v1/me").await.ok(200);
-        incident(&app.database, &["revoke", "everything"]);
+        incident(&SERVICE, &app.database, &["revoke", "everything"]);
         until_status(&carol, 401).await;
     }
 }
@@ -106,7 +106,7 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
 /// A login may lock a table that it may delete from, or update in all columns.
 #[tokio::test]
 async fn authn_11_service_logins_cannot_lock_tables_of_operators() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let logins = [&database.writer, &database.reader, &database.authn, &database.keys, &database.incidents];
     for table in
         ["revocations", "overrides", "tenant_quotas", "audit_events", "audit_journal", "api_keys", "subject_roles"]
@@ -122,7 +122,7 @@ async fn authn_11_service_logins_cannot_lock_tables_of_operators() {
 /// expired rows.
 #[tokio::test]
 async fn authn_11_uncommitted_revocation_does_not_delay_others() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let [alice, bob] = ["alice", "bob"].map(|subject| signed_in(&app, &ACME, subject, "viewer"));
     let expired = "insert into palisade.revocations
                      (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
@@ -137,9 +137,9 @@ async fn authn_11_uncommitted_revocation_does_not_delay_others() {
                select palisade.set_override('address', '192.0.2.0/24', 1, 1, 'a test');
                select palisade.set_tenant_quota(gen_random_uuid(), 'read', 1, now() + interval '1 hour', 'a test')";
     let mut held = hold(&app.database.incidents, all).await;
-    incident(&app.database, &["revoke", "subject", "bob"]);
-    incident(&app.database, &["read-only", "true"]);
-    incident(&app.database, &["throttle", &ACME.id.to_string(), "read", "50"]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "bob"]);
+    incident(&SERVICE, &app.database, &["read-only", "true"]);
+    incident(&SERVICE, &app.database, &["throttle", &ACME.id.to_string(), "read", "50"]);
     until_status(&bob, 401).await;
     alice.get("/v1/me").await.ok(200);
     sqlx::raw_sql("commit").execute(&mut held).await.unwrap();
@@ -150,11 +150,11 @@ async fn authn_11_uncommitted_revocation_does_not_delay_others() {
 /// listener must detect the silence itself.
 #[tokio::test]
 async fn authn_12_changed_api_keys_are_loaded_after_the_listener_went_silent() {
-    let database = test_database().await;
-    let first = TestApp::start_on(database.clone(), &UNTHROTTLED).await;
+    let database = SERVICE.database().await;
+    let first = SERVICE.start_on(database.clone(), &UNTHROTTLED).await;
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
-    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
+    let second = SERVICE.start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
     let admin = first.user(roles::ADMIN);
     let revoked = create_key(&admin).await;
     let kept = create_key(&admin).await;
@@ -179,11 +179,11 @@ async fn authn_12_changed_api_keys_are_loaded_after_the_listener_went_silent() {
 /// Neither the API key deleted during the outage nor the revoked subject is accepted after it.
 #[tokio::test]
 async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
-    let database = test_database().await;
-    let first = TestApp::start_on(database.clone(), &UNTHROTTLED).await;
+    let database = SERVICE.database().await;
+    let first = SERVICE.start_on(database.clone(), &UNTHROTTLED).await;
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_SECRETS__PEPPER", first.pepper.as_str())];
-    let second = TestApp::start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
+    let second = SERVICE.start_on(database.clone(), &[&UNTHROTTLED[..], &variables].concat()).await;
     // Each replica has two: one that listens, and one that read all revocations at startup.
     let sessions = "select count(*)::text from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid()
@@ -198,7 +198,7 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
     proxy.set_down(true);
     eventually("the second replica is disconnected", async || are_open("2").await).await;
     delete(&admin, &path).await.ok(204);
-    incident(&database, &["revoke", "subject", "alice"]);
+    incident(&SERVICE, &database, &["revoke", "subject", "alice"]);
     // Both stay cached until the loaded revocations are too old.
     for actor in [&program, &alice] {
         actor.get("/v1/me").await.ok(200);
@@ -214,7 +214,7 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
 /// The cache of verified hashes compares the hash, not just the id of the API key.
 #[tokio::test]
 async fn authn_12_api_key_is_verified_again_after_its_hash_changed() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let admin = app.user(roles::ADMIN);
     let first = create_key(&admin).await;
     let second = create_key(&admin).await;
@@ -236,7 +236,7 @@ async fn authn_12_api_key_is_verified_again_after_its_hash_changed() {
 /// Every login of the database can listen. One notification covers all API keys of a creator.
 #[tokio::test]
 async fn authn_12_notifications_contain_the_tenant_only() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let mut listener = sqlx::postgres::PgListener::connect(app.database.reader.expose_secret()).await.unwrap();
     listener.listen("revocations").await.unwrap();
     let creator = signed_in(&app, &GLOBEX, "creator", "admin");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use palisade::settings::ClaimMatch;
 use serde_json::{Value, json};
 
-use crate::support::{PRODUCTION_SETTINGS, TestApp, authn::reject_reason};
+use crate::support::{PRODUCTION_SETTINGS, SERVICE, authn::reject_reason};
 
 #[test]
 fn authn_07_marks_match_exactly_except_for_the_wildcard() {
@@ -114,7 +114,7 @@ async fn authn_07_tokens_with_no_or_two_kinds_of_caller_are_rejected() {
         ("APP_OIDC__SERVICE_CLAIMS", "kind=program"),
         ("APP_OIDC__USER_CLAIMS", "kind=user, sid=*"),
     ];
-    let app = TestApp::start_with(&marks).await;
+    let app = SERVICE.start_with(&marks).await;
     let me = async |claims: Value| {
         let forge = claims.as_object().unwrap().iter();
         let forge = forge.fold(app.forge(), |forge, (name, value)| forge.claim(name, value.clone()));

@@ -7,7 +7,7 @@ use palisade::authz::Role;
 use serde_json::{Value, json};
 use service::access::{roles, scopes};
 
-use crate::support::{ACME, MisbehavingIssuer, Reply, TestApp, TestKey, UNTHROTTLED, authn::reject_reason};
+use crate::support::{ACME, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey, UNTHROTTLED, authn::reject_reason};
 
 const EXAMPLES: &str = "docs/issuers.md";
 
@@ -42,14 +42,14 @@ impl Provider {
     async fn start(section: &str, label: &str) -> Self {
         let name = section.lines().next().unwrap().to_owned();
         let key = TestKey::rs256("example");
-        let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+        let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
         let configuration = blocks(section, "toml").remove(0);
         let documented = configuration.split('"').nth(1).unwrap().to_owned();
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("issuer-{label}-{name}.toml"));
         fs::write(&file, configuration.replace(&documented, &issuer.url)).unwrap();
         let unset = [("APP_OIDC__AUDIENCE", ""), ("APP_OIDC__SERVICE_CLIENTS", ""), ("APP_OIDC__ISSUER", "")];
         let variables = [&[("APP_CONFIG", file.to_str().unwrap())], &unset[..], &UNTHROTTLED].concat();
-        let app = TestApp::start_with(&variables).await;
+        let app = SERVICE.start_with(&variables).await;
         app.wait_until_ready().await;
         let read = |block: &String| serde_json::from_str::<Value>(block).expect(block);
         let examples: Vec<Value> = blocks(section, "json").iter().map(read).collect();

@@ -10,7 +10,7 @@ use serde_json::json;
 use service::access::{roles, scopes};
 
 use crate::support::{
-    Actor, Reply, TestApp,
+    Actor, Reply, SERVICE,
     api_keys::{key_text, with_secret},
     authn::{assert_rejected, until_status},
     eventually, run,
@@ -53,7 +53,7 @@ fn unknown_id(key: &str, n: u32) -> String {
 
 #[tokio::test]
 async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
-    let app = TestApp::start_with(&LOW_LIMITS).await;
+    let app = SERVICE.start_with(&LOW_LIMITS).await;
     let user = app.user(roles::VIEWER);
     let attacker = app.bearer("e30.e30.e30");
     for n in 1..=5 {
@@ -100,7 +100,7 @@ async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
 
 #[tokio::test]
 async fn authn_17_locked_out_source_can_use_only_verified_api_keys() {
-    let app = TestApp::start_with(&LOW_LIMITS).await;
+    let app = SERVICE.start_with(&LOW_LIMITS).await;
     let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let used = key_text(&first);
@@ -127,9 +127,9 @@ async fn authn_17_locked_out_source_can_use_only_verified_api_keys() {
 
 #[tokio::test]
 async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source() {
-    let app =
-        TestApp::start_with(&[("APP_FAILURE_LIMIT__FREE_FAILURES", "2"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "6")])
-            .await;
+    let app = SERVICE
+        .start_with(&[("APP_FAILURE_LIMIT__FREE_FAILURES", "2"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "6")])
+        .await;
     let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&first);
@@ -167,7 +167,7 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
 /// the same address get new ones.
 #[tokio::test]
 async fn authn_17_revoked_api_keys_do_not_lock_their_source_out() {
-    let app = TestApp::start_with(&LOW_LIMITS).await;
+    let app = SERVICE.start_with(&LOW_LIMITS).await;
     let old = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
     let new = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
     old.get("/v1/orders").await.ok(200);
@@ -188,7 +188,7 @@ async fn authn_17_revoked_api_keys_do_not_lock_their_source_out() {
 
 #[tokio::test]
 async fn authn_17_expired_revoked_and_missing_tokens_are_not_counted() {
-    let app = TestApp::start_with(&LOW_LIMITS).await;
+    let app = SERVICE.start_with(&LOW_LIMITS).await;
     let expired = app.forge().claim("iat", json!(1_000)).claim("exp", json!(1_600)).token();
     let revoked = app.forge().claim("jti", "revoked").token();
     run(&app.database.operator, "select palisade.record_revocation('token', 'revoked', now(), 'a test')")

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service::access::{roles, scopes};
 
 use crate::support::{
-    ACME, GLOBEX, MisbehavingIssuer, TestApp, TestKey,
+    ACME, GLOBEX, MisbehavingIssuer, SERVICE, TestApp, TestKey,
     authn::{REFRESH_EVERY_SECOND, reject_reason, until_status},
     eventually,
 };
@@ -17,8 +17,8 @@ use crate::support::{
 async fn two_issuers(name: &str) -> (MisbehavingIssuer, MisbehavingIssuer, TestKey, TestKey, TestApp) {
     let first_key = TestKey::es256("same");
     let partner_key = TestKey::es256("same");
-    let first = MisbehavingIssuer::with_keys(&[&first_key]).await;
-    let partner = MisbehavingIssuer::with_keys(&[&partner_key]).await;
+    let first = MisbehavingIssuer::with_keys(&SERVICE, &[&first_key]).await;
+    let partner = MisbehavingIssuer::with_keys(&SERVICE, &[&partner_key]).await;
     let setting = |field: &str| format!("APP_OIDC__FURTHER__{name}__{field}");
     let further =
         [("ISSUER", partner.url.clone()), ("TENANTS", GLOBEX.id.to_string()), ("SERVICE_CLIENTS", "job".into())];
@@ -147,14 +147,14 @@ async fn authn_10_outage_of_one_issuer_does_not_affect_another() {
 
 #[tokio::test]
 async fn authn_07_only_listed_clients_are_services() {
-    let app = TestApp::start_with(&[("APP_OIDC__SERVICE_CLIENTS", "another, demo-service")]).await;
+    let app = SERVICE.start_with(&[("APP_OIDC__SERVICE_CLIENTS", "another, demo-service")]).await;
     let forge = || app.forge().claim("sub", "demo-service").claim("client_id", "demo-service");
     let me = app.bearer(forge().token()).get("/v1/me").await.ok(200);
     assert_eq!((&me["kind"], &me["roles"]), (&json!("service"), &json!(["service"])));
     // A service has the role `service` whatever its token says, and `azp` alone makes no service.
     let user = app.forge().claim("azp", "admin@acme.example").claim("client_id", "web").token();
     assert_eq!(app.bearer(user).get("/v1/me").await.ok(200)["kind"], "user");
-    let unlisted = TestApp::start_with(&[("APP_OIDC__SERVICE_CLIENTS", "")]).await;
+    let unlisted = SERVICE.start_with(&[("APP_OIDC__SERVICE_CLIENTS", "")]).await;
     let token = unlisted.forge().claim("sub", "demo-service").claim("client_id", "demo-service").token();
     assert_eq!(reject_reason(&unlisted.bearer(token).get("/v1/me").await), "service_client");
     unlisted.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Actor, MisbehavingIssuer, TcpSwitch, TestApp, TestKey, UNTHROTTLED,
+    Actor, MisbehavingIssuer, SERVICE, TcpSwitch, TestApp, TestKey, UNTHROTTLED,
     authn::{REFRESH_EVERY_SECOND, assert_rejected, until_status},
     eventually,
 };
@@ -39,7 +39,7 @@ async fn until_refreshed(issuer: &MisbehavingIssuer) {
 #[tokio::test]
 async fn authn_03_listed_algorithms_are_accepted() {
     let keys = [TestKey::es256("a"), TestKey::eddsa("b"), TestKey::rs256("c"), TestKey::ps256("d")];
-    let issuer = MisbehavingIssuer::with_keys(&keys.each_ref()).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &keys.each_ref()).await;
     // A document of exactly the limit is accepted.
     issuer.pad_to(MAX_DOCUMENT);
     let app = issuer.app(&[]).await;
@@ -52,7 +52,7 @@ async fn authn_03_listed_algorithms_are_accepted() {
 #[tokio::test]
 async fn authn_02_invalid_discovery_documents_are_rejected() {
     let key = TestKey::es256("a");
-    let other_issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let other_issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let faults: [(&str, Fault); 6] = [
         ("another issuer", |issuer, _| issuer.set_metadata("issuer", "https://evil.example")),
         ("a slash more", |issuer, _| issuer.set_metadata("issuer", format!("{}/", issuer.url))),
@@ -62,7 +62,7 @@ async fn authn_02_invalid_discovery_documents_are_rejected() {
         ("no address", |issuer, _| issuer.set_metadata("jwks_uri", "file:///etc/passwd")),
     ];
     for (case, fault) in faults {
-        let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+        let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
         fault(&issuer, &other_issuer);
         let app = issuer.app(&[]).await;
         until_refreshed(&issuer).await;
@@ -74,7 +74,7 @@ async fn authn_02_invalid_discovery_documents_are_rejected() {
 #[tokio::test]
 async fn authn_09_unknown_key_ids_cause_one_fetch_in_five_seconds() {
     let key = TestKey::es256("known");
-    let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let app = Arc::new(issuer.app(&UNTHROTTLED).await);
     app.wait_until_ready().await;
     let before = issuer.key_requests();
@@ -108,7 +108,7 @@ async fn authn_09_unknown_key_ids_cause_one_fetch_in_five_seconds() {
 async fn authn_09_keys_rotate_without_a_failed_request() {
     let old = TestKey::es256("old");
     let new = TestKey::eddsa("new");
-    let issuer = MisbehavingIssuer::with_keys(&[&old]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&old]).await;
     let app = issuer.app(&REFRESH_EVERY_SECOND).await;
     app.wait_until_ready().await;
     let with_old = holder(&app, &issuer, &old);
@@ -143,7 +143,7 @@ async fn authn_09_keys_rotate_without_a_failed_request() {
 async fn authn_09_invalid_key_set_is_rejected_and_the_previous_one_kept() {
     let good = TestKey::es256("good");
     let evil = TestKey::es256("evil");
-    let issuer = MisbehavingIssuer::with_keys(&[&good]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&good]).await;
     let app = issuer.app(&REFRESH_EVERY_SECOND).await;
     app.wait_until_ready().await;
     let mut unknown_use = evil.jwk();
@@ -175,7 +175,7 @@ async fn authn_09_hanging_issuer_does_not_delay_requests() {
     let key = TestKey::es256("a");
     let unknown_key = TestKey::es256("b");
     let mut switch = TcpSwitch::new().await;
-    let mut issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let mut issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let server = issuer.url.trim_start_matches("http://").parse().unwrap();
     issuer.url = switch.url();
     issuer.set_metadata("issuer", switch.url());
@@ -201,7 +201,7 @@ async fn authn_09_hanging_issuer_does_not_delay_requests() {
 #[tokio::test]
 async fn authn_10_known_keys_stay_valid_for_one_hour_of_an_outage() {
     let key = TestKey::es256("a");
-    let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let app = issuer.app(&REFRESH_EVERY_SECOND).await;
     app.wait_until_ready().await;
     issuer.set_down(true);
@@ -224,7 +224,7 @@ async fn authn_10_known_keys_stay_valid_for_one_hour_of_an_outage() {
 #[tokio::test]
 async fn authn_10_cached_token_is_rejected_after_the_staleness_limit() {
     let key = TestKey::es256("a");
-    let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let mut variables = REFRESH_EVERY_SECOND.to_vec();
     variables.push(("APP_OIDC__MAX_STALENESS_SECONDS", "60"));
     let app = issuer.app(&variables).await;
@@ -239,7 +239,7 @@ async fn authn_10_cached_token_is_rejected_after_the_staleness_limit() {
 
 #[tokio::test]
 async fn authn_10_fetches_back_off_while_the_issuer_fails() {
-    let issuer = MisbehavingIssuer::with_keys(&[&TestKey::es256("a")]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&TestKey::es256("a")]).await;
     issuer.set_down(true);
     let _app = issuer.app(&[]).await;
     let fetched = async |times: u64| eventually("a fetch", async || issuer.discoveries() >= times).await;

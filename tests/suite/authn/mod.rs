@@ -21,11 +21,11 @@ use service::{
     demo,
 };
 
-use crate::support::{ACME, MATRIX, TestApp, authn::assert_rejected};
+use crate::support::{ACME, MATRIX, SERVICE, authn::assert_rejected};
 
 #[tokio::test]
 async fn authn_01_protected_operations_reject_anonymous_callers() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let anonymous = app.anonymous();
     let mut rejected = 0;
     // The routes of the router include those that the OpenAPI document omits.
@@ -53,7 +53,7 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
 
 #[tokio::test]
 async fn authn_02_token_of_the_issuer_is_accepted() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let me = app.user_of(&ACME, roles::SALES, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);
     let expected = json!({
         "subject": "sales@acme.example", "clientId": "demo-web", "kind": "user",
@@ -64,7 +64,7 @@ async fn authn_02_token_of_the_issuer_is_accepted() {
 
 #[tokio::test]
 async fn authn_06_cached_token_expires() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let user = app.user(roles::VIEWER);
     user.get("/v1/me").await.ok(200);
     user.get("/v1/me").await.ok(200);

@@ -8,8 +8,8 @@ use service::access::{roles, scopes};
 use sqlx::Executor as _;
 
 use crate::support::{
-    ACME, Actor, GLOBEX, MisbehavingIssuer, PgProxy, TestApp, TestKey, UNTHROTTLED, api_keys::key_text,
-    authn::until_status, incident, run, run_incident, superuser, test_database,
+    ACME, Actor, GLOBEX, MisbehavingIssuer, PgProxy, SERVICE, TestKey, UNTHROTTLED, api_keys::key_text,
+    authn::until_status, incident, run, run_incident, superuser,
 };
 
 /// Waits until the credential is rejected as revoked.
@@ -22,7 +22,7 @@ async fn until_revoked(actor: &Actor) {
 
 #[tokio::test]
 async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let holder = |subject: &str, client: &str, jti: &str, tenant: &people::Tenant| {
         let forge = app.forge().claim("sub", subject).claim("client_id", client).claim("jti", jti);
         app.bearer(forge.claim("tenant_id", tenant.id.to_string()).token())
@@ -43,7 +43,7 @@ async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
         for actor in revoked.iter().chain(&kept) {
             actor.get("/v1/me").await.ok(200);
         }
-        incident(&app.database, &[&["revoke"], &arguments[..]].concat());
+        incident(&SERVICE, &app.database, &[&["revoke"], &arguments[..]].concat());
         for actor in &revoked {
             until_revoked(actor).await;
         }
@@ -51,7 +51,7 @@ async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
             actor.get("/v1/me").await.ok(200);
         }
     }
-    incident(&app.database, &["revoke", "everything"]);
+    incident(&SERVICE, &app.database, &["revoke", "everything"]);
     until_revoked(&other).await;
     // Tokens issued after the revocation are accepted.
     app.clock.advance(Duration::from_secs(2));
@@ -64,7 +64,7 @@ async fn authn_11_each_kind_of_revocation_covers_only_its_target() {
 
 #[tokio::test]
 async fn authn_11_revocation_before_a_past_time_spares_later_tokens() {
-    let app = TestApp::start_with(&[("APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS", "1200")]).await;
+    let app = SERVICE.start_with(&[("APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS", "1200")]).await;
     let now = app.clock.timestamp();
     let issued =
         |seconds_ago: i64| app.bearer(app.forge().claim("sub", "alice").claim("iat", now - seconds_ago).token());
@@ -74,7 +74,7 @@ async fn authn_11_revocation_before_a_past_time_spares_later_tokens() {
         actor.get("/v1/me").await.ok(200);
     }
     let between = app.clock.now() - chrono::TimeDelta::seconds(60);
-    incident(&app.database, &["revoke", "subject", "alice", "--before", &between.to_rfc3339()]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "alice", "--before", &between.to_rfc3339()]);
     until_revoked(&earlier).await;
     later.get("/v1/me").await.ok(200);
 }
@@ -82,24 +82,24 @@ async fn authn_11_revocation_before_a_past_time_spares_later_tokens() {
 /// The clock of an issuer may be ahead, so that its tokens are issued in the future.
 #[tokio::test]
 async fn authn_11_revocation_before_a_future_time_covers_postdated_tokens() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let ahead = app.clock.timestamp() + 20;
     let user = app.bearer(app.forge().claim("sub", "alice").claim("iat", ahead).token());
     user.get("/v1/me").await.ok(200);
     let until = app.clock.now() + chrono::TimeDelta::seconds(60);
-    incident(&app.database, &["revoke", "subject", "alice", "--before", &until.to_rfc3339()]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "alice", "--before", &until.to_rfc3339()]);
     until_revoked(&user).await;
 }
 
 #[tokio::test]
 async fn authn_11_replicas_load_revocations_after_lost_connections() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let key = TestKey::es256("a");
-    let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
     let variables = [("APP_OIDC__ISSUER", issuer.url.as_str())];
     let mut replicas = Vec::new();
     for _ in 0..3 {
-        let app = TestApp::start_on(database.clone(), &variables).await;
+        let app = SERVICE.start_on(database.clone(), &variables).await;
         app.wait_until_ready().await;
         replicas.push(app);
     }
@@ -114,7 +114,7 @@ async fn authn_11_replicas_load_revocations_after_lost_connections() {
         .execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()")
         .await
         .unwrap();
-    incident(&database, &["revoke", "subject", "somebody"]);
+    incident(&SERVICE, &database, &["revoke", "subject", "a-caller"]);
     for holder in &holders {
         until_revoked(holder).await;
     }
@@ -122,7 +122,7 @@ async fn authn_11_replicas_load_revocations_after_lost_connections() {
 
 #[tokio::test]
 async fn authn_11_revocation_without_a_notification_is_loaded() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let user = app.user(roles::VIEWER);
     user.get("/v1/me").await.ok(200);
     // A row without the notification that `record_revocation` sends.
@@ -136,12 +136,12 @@ async fn authn_11_revocation_without_a_notification_is_loaded() {
 /// As after the restore of a backup, or a failover to a standby that lags behind.
 #[tokio::test]
 async fn authn_11_revocations_stay_effective_after_the_database_loses_them() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     // The tokens are issued before the revocations: later ones are accepted.
     let [carol, dave, erin] =
         ["carol", "dave", "erin"].map(|subject| app.bearer(app.forge().claim("sub", subject).token()));
     for subject in ["alice", "bob", "carol"] {
-        incident(&app.database, &["revoke", "subject", subject]);
+        incident(&SERVICE, &app.database, &["revoke", "subject", subject]);
     }
     until_revoked(&carol).await;
     let mut superuser = superuser(&app.database).await;
@@ -149,7 +149,7 @@ async fn authn_11_revocations_stay_effective_after_the_database_loses_them() {
         select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_authn' and datname = current_database()";
     sqlx::raw_sql(lose).execute(&mut superuser).await.unwrap();
     // The new row gets a position that the replica has read before.
-    incident(&app.database, &["revoke", "subject", "dave"]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "dave"]);
     until_revoked(&dave).await;
     until_revoked(&carol).await;
     erin.get("/v1/me").await.ok(200);
@@ -157,7 +157,7 @@ async fn authn_11_revocations_stay_effective_after_the_database_loses_them() {
 
 #[tokio::test]
 async fn authn_11_expired_revocations_are_removed() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let row = |subject: &str, until: &str| {
         format!(
             "insert into palisade.revocations (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
@@ -174,7 +174,7 @@ async fn authn_11_expired_revocations_are_removed() {
     app.clock.advance(Duration::from_secs(1_900));
     until_status(&user("in force"), 200).await;
     // The next revocation deletes expired rows from the table.
-    incident(&app.database, &["revoke", "subject", "another"]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "another"]);
     let left: Vec<String> = sqlx::query_scalar("select value from palisade.revocations order by position")
         .fetch_all(&mut superuser)
         .await
@@ -184,10 +184,10 @@ async fn authn_11_expired_revocations_are_removed() {
 
 #[tokio::test]
 async fn authn_11_stale_revocations_reject_or_serve_as_configured() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let max_age = ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2");
-    let refuses = TestApp::start_on(database.clone(), &[max_age]).await;
-    let serves = TestApp::start_on(database.clone(), &[max_age, ("APP_REVOCATION__ON_STALE_FEED", "serve")]).await;
+    let refuses = SERVICE.start_on(database.clone(), &[max_age]).await;
+    let serves = SERVICE.start_on(database.clone(), &[max_age, ("APP_REVOCATION__ON_STALE_FEED", "serve")]).await;
     run(&database.owner, "revoke select on palisade.revocations from app_authn").await.unwrap();
     let user = refuses.user(roles::VIEWER);
     until_status(&user, 503).await;
@@ -201,26 +201,26 @@ async fn authn_11_stale_revocations_reject_or_serve_as_configured() {
 /// The connection never reports an error, so revocations must be loaded over another one.
 #[tokio::test]
 async fn authn_11_silent_connection_is_replaced() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.authn).await;
-    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
+    let app = SERVICE.start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
     let user = app.bearer(app.forge().claim("sub", "alice").token());
     user.get("/v1/me").await.ok(200);
     proxy.silence();
-    incident(&app.database, &["revoke", "subject", "alice"]);
+    incident(&SERVICE, &app.database, &["revoke", "subject", "alice"]);
     until_revoked(&user).await;
 }
 
 /// Revocations are read in pages, all of them before the first request is served.
 #[tokio::test]
 async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let many =
         "insert into palisade.revocations (kind, value, issued_before, reason, recorded_by, recorded_at, expires_at)
                 select 'token', n::text, now(), 'many', 'a test', now(), now() + interval '1 day'
                 from generate_series(1, 20001) n";
     sqlx::raw_sql(many).execute(&mut superuser(&database).await).await.unwrap();
-    let app = TestApp::start_on(database, &[]).await;
+    let app = SERVICE.start_on(database, &[]).await;
     let status = async |jti: &str| app.bearer(app.forge().claim("jti", jti).token()).get("/v1/me").await.status;
     for revoked in ["1", "10000", "10001", "20001"] {
         assert_eq!(status(revoked).await, 401, "{revoked}");
@@ -232,7 +232,7 @@ async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
 /// and reads API keys again.
 #[tokio::test]
 async fn authn_11_revocations_are_polled_without_a_listening_connection() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let other = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&key));
@@ -264,9 +264,9 @@ async fn authn_11_revocations_are_polled_without_a_listening_connection() {
 
 #[tokio::test]
 async fn authn_11_revocation_checks_send_no_database_message() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.authn).await;
-    let app = TestApp::start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
+    let app = SERVICE.start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
     let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
     user.get("/v1/me").await.ok(200);
     let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
@@ -287,7 +287,7 @@ async fn authn_11_revocation_checks_send_no_database_message() {
 
 #[tokio::test]
 async fn authn_11_invalid_revocations_are_rejected() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     for (arguments, message) in [
         (vec!["subject"], "a value is required"),
         (vec!["everything", "else"], "`everything` takes no value"),
@@ -299,7 +299,7 @@ async fn authn_11_invalid_revocations_are_rejected() {
         (vec!["subject", "alice", "--before", "2999-01-01T00:00:00Z"], "cannot be revoked yet"),
         (vec!["subject", "alice", "--before", "+262142-12-31T00:00:00Z"], "cannot be revoked yet"),
     ] {
-        let output = run_incident(&database, &[&["revoke"], &arguments[..]].concat());
+        let output = run_incident(&SERVICE, &database, &[&["revoke"], &arguments[..]].concat());
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(message), "{arguments:?}: {error}");
     }

@@ -15,9 +15,9 @@ use service::access::{roles, scopes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    ACME, Actor, Forge, ServiceProcess, TestApp, binary, events, eventually,
+    ACME, Actor, Forge, SERVICE, ServiceProcess, TestApp, events, eventually,
     h2::{self, H2},
-    parse_log, person, run_as_superuser, start_issuer, test_database,
+    parse_log, person, run_as_superuser, start_issuer,
 };
 
 fn address(last: u8) -> IpAddr {
@@ -27,7 +27,7 @@ fn address(last: u8) -> IpAddr {
 /// The environment of a service process, and its issuer.
 async fn variables(more: &[(&str, &str)]) -> (BTreeMap<String, String>, DevIssuer) {
     let issuer = start_issuer(Clock::system()).await;
-    let mut variables = TestApp::variables(&test_database().await, issuer.url());
+    let mut variables = TestApp::variables(&SERVICE.database().await, issuer.url());
     variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     (variables, issuer)
 }
@@ -45,7 +45,7 @@ async fn log_01_floods_are_logged_as_few_lines_with_exact_counts() {
     const REQUESTS: usize = 4_000;
     let more = [("APP_THROTTLE__ADDRESS_PER_SECOND", "10"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
     let (variables, _issuer) = variables(&more).await;
-    let process = ServiceProcess::start(&variables).await;
+    let process = ServiceProcess::start(&SERVICE, &variables).await;
     let other = Actor::new(process.address, None).at_address(address(2));
     let started = Instant::now();
     // Method and path together exceed the dynamic table of HPACK, so one connection repeats a long
@@ -98,7 +98,7 @@ async fn log_01_unread_log_blocks_neither_requests_nor_shutdown() {
     let address = free_address();
     let listen = ("APP_HTTP__LISTEN", &*address.to_string());
     let (variables, issuer) = variables(&[("APP_THROTTLE__ADDRESS_BURST", "100000"), listen]).await;
-    let process = ServiceProcess::start_without_log_reader(&variables, address).await;
+    let process = ServiceProcess::start_without_log_reader(&SERVICE, &variables, address).await;
     let user = Actor::new(process.address, Some(issuer.access_token(&person(&ACME, roles::VIEWER), &scopes::ALL)));
     // Some 300 bytes of log each; a pipe holds 64 KiB.
     for _ in 0..600 {
@@ -119,7 +119,7 @@ async fn rate_09_idle_connections_do_not_block_others_and_are_closed() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let (variables, issuer) = variables(&[("APP_HTTP__IDLE_TIMEOUT_MS", "3000")]).await;
     let mut command = Command::new("sh");
-    command.env_clear().args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\""]).arg(binary().get_program());
+    command.env_clear().args(["-c", "ulimit -n 1024; exec \"$0\" \"$@\""]).arg(SERVICE.binary().get_program());
     let mut process = ServiceProcess::start_command(command, &variables).await;
     let reduced = "connection limit reduced to fit the file descriptor limit";
     let reduced = process.wait_for_line(reduced, |line| line["message"] == reduced).await;
@@ -147,7 +147,7 @@ async fn rate_09_idle_connections_do_not_block_others_and_are_closed() {
 #[tokio::test]
 async fn rate_09_unread_bytes_are_limited_per_network() {
     let more = [("APP_HTTP__MAX_UNREAD_BYTES", "8388608"), ("APP_HTTP__STALL_TIMEOUT_MS", "600000")];
-    let app = TestApp::start_with(&more).await;
+    let app = SERVICE.start_with(&more).await;
     run_as_superuser(&app, large_orders()).await;
     let reader = |subject: &str, last| app.bearer(app.forge().claim("sub", subject).token()).at_address(address(last));
     let other = reader("other", 2);
@@ -170,7 +170,7 @@ async fn rate_09_unread_bytes_are_limited_per_network() {
 
 #[tokio::test]
 async fn rate_09_connections_with_stalled_responses_are_closed() {
-    let app = TestApp::start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
     run_as_superuser(&app, large_orders()).await;
     let token = app.forge().token();
     let unread = leave_unread(&app, &token, 2).await;
@@ -192,7 +192,7 @@ async fn rate_09_connections_with_stalled_responses_are_closed() {
 /// Once a response is in the connection's write buffer, it no longer counts as a stalled response.
 #[tokio::test]
 async fn rate_09_connections_with_full_write_buffers_are_closed() {
-    let app = TestApp::start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
     run_as_superuser(&app, large_orders()).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((address(77), 0).into()).unwrap();
@@ -248,8 +248,8 @@ fn large_orders() -> String {
 async fn authn_17_delayed_failures_hold_no_request_slot() {
     let more = [("APP_HTTP__MAX_CONCURRENT_REQUESTS", "32"), ("APP_FAILURE_LIMIT__FREE_FAILURES", "0")];
     let (variables, issuer) = variables(&more).await;
-    let process = ServiceProcess::start(&variables).await;
-    let other = Actor::new(process.address, Some(Forge::new(&issuer).token())).at_address(address(250));
+    let process = ServiceProcess::start(&SERVICE, &variables).await;
+    let other = Actor::new(process.address, Some(Forge::new(&SERVICE, &issuer).token())).at_address(address(250));
     other.get("/v1/me").await.ok(200);
     // 6 failures from each of 64 networks: the delayed ones are twice the limit of 32 requests in
     // work.

@@ -16,8 +16,8 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Collector, Credential, MATRIX, Reply, ServiceProcess, TestApp, UNTHROTTLED, id, person, query,
-    start_issuer, test_database,
+    ACME, Actor, Collector, Credential, MATRIX, Reply, SERVICE, ServiceProcess, TestApp, UNTHROTTLED, id, person,
+    query, start_issuer,
 };
 
 const EMAIL: &str = "canary-mail@canary.example";
@@ -117,7 +117,7 @@ struct CanaryService {
 
 impl CanaryService {
     async fn start(filter: &str) -> Self {
-        let database = test_database().await;
+        let database = SERVICE.database().await;
         let collector = Collector::start().await;
         let issuer = start_issuer(Clock::system()).await;
         let mut variables = TestApp::variables(&database, issuer.url());
@@ -155,7 +155,7 @@ impl CanaryService {
             ("writer's password", password("APP_DATABASE__WRITER_URL")),
             ("reader's password", password("APP_DATABASE__READER_URL")),
         ]);
-        let process = ServiceProcess::start(&variables).await;
+        let process = ServiceProcess::start(&SERVICE, &variables).await;
         Self { process, collector, database, errors: Vec::new(), canaries, admin, viewer }
     }
 

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::support::{
-    TestApp,
+    SERVICE, TestApp,
     h2::{GET, frame, preface},
 };
 
@@ -34,7 +34,7 @@ async fn send_body(app: &TestApp, head: &[u8], chunk: &[u8], max: usize) -> usiz
 
 #[tokio::test]
 async fn input_04_chunked_gigabyte_is_cut_off_early() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let head = format!(
         "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n",
@@ -69,9 +69,9 @@ async fn flood(app: &TestApp, pieces: impl Iterator<Item = Vec<u8>>) -> Option<u
 /// Neither an idle connection that answers pings, nor one whose client does not read its response.
 #[tokio::test]
 async fn rate_09_connections_have_a_maximum_age() {
-    let app =
-        TestApp::start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "60000"), ("APP_HTTP__MAX_CONNECTION_AGE_MS", "1000")])
-            .await;
+    let app = SERVICE
+        .start_with(&[("APP_HTTP__HEADER_TIMEOUT_MS", "60000"), ("APP_HTTP__MAX_CONNECTION_AGE_MS", "1000")])
+        .await;
     let request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
     // A flow-control window of 0 blocks the response to `:method GET`, `:scheme http`, `:path
     // /docs`.
@@ -107,7 +107,7 @@ async fn rate_09_connections_have_a_maximum_age() {
 /// Rapid reset (CVE-2023-44487): a stream that the client resets at once costs the client nothing.
 #[tokio::test]
 async fn rate_09_reset_floods_close_the_connection() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let streams = (0..50_000_u32).map(|n| {
         let stream = 2 * n + 1;
         [frame(1, 5, stream, &GET), frame(3, 0, stream, &8_u32.to_be_bytes())].concat()
@@ -119,7 +119,7 @@ async fn rate_09_reset_floods_close_the_connection() {
 /// CVE-2024-27316 and others: header blocks that never end.
 #[tokio::test]
 async fn rate_09_continuation_floods_close_the_connection() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     // Each CONTINUATION has a header of 16 kB with a new name, as a literal without indexing.
     let value = vec![b'a'; 16_000];
     let literal = |n: u32| {
@@ -136,7 +136,7 @@ async fn rate_09_continuation_floods_close_the_connection() {
 
 #[tokio::test]
 async fn rate_09_ping_and_settings_floods_do_not_affect_other_callers() {
-    let app = TestApp::shared();
+    let app = SERVICE.shared();
     let pings = (0..100_000).map(|_| frame(6, 0, 0, &[0; 8]));
     let settings = (0..100_000).map(|_| frame(4, 0, 0, &[]));
     let (_, ()) = tokio::join!(flood(app, pings.chain(settings)), async {

@@ -24,8 +24,8 @@ use service::{
 
 use crate::support::{
     ACME, Actor, Caller, GLOBEX, Load, LoadRequest, MATRIX, MisbehavingIssuer, OutageTimes, PgProxy, Redis, Reply,
-    RestartablePostgres, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, run, start_with_vault,
-    test_database, vault_only,
+    RestartablePostgres, SERVICE, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, order_body, run,
+    start_with_vault, vault_only,
 };
 
 /// All callers get their normal status again within this time after the dependency is back
@@ -72,11 +72,11 @@ async fn callers(
     let all = [
         ("reader", Some(token("viewer", roles::VIEWER)), get_order(), 200),
         ("reader of lists", Some(token("viewer-2", roles::VIEWER)), get("/v1/orders?limit=5"), 200),
-        ("buyer", Some(token("sales", roles::SALES)), LoadRequest::PlaceOrders, 201),
-        ("second buyer", Some(token("sales-2", roles::SALES)), LoadRequest::PlaceOrders, 201),
+        ("buyer", Some(token("sales", roles::SALES)), place_orders(), 201),
+        ("second buyer", Some(token("sales-2", roles::SALES)), place_orders(), 201),
         ("caller of a sensitive operation", Some(valid), void, 404),
         ("caller of another tenant", Some(foreign), get_order(), 404),
-        ("buyer without permission", Some(token("viewer-3", roles::VIEWER)), LoadRequest::PlaceOrders, 403),
+        ("buyer without permission", Some(token("viewer-3", roles::VIEWER)), place_orders(), 403),
         ("forged token", Some(forged), get_order(), 401),
         ("revoked subject", Some(revoked), get_order(), 401),
         ("API key", None, get_order(), 200),
@@ -91,6 +91,13 @@ async fn callers(
             Caller { name, actor, request, normal_status, outage_status, may_time_out }
         })
         .collect()
+}
+
+/// Reads the orders that the load has placed.
+const PLACED: &str = "select id::text from orders where created_by like 'load-%'";
+
+fn place_orders() -> LoadRequest {
+    LoadRequest::Create("/v1/orders", order_body("PEN-BLUE", 1))
 }
 
 /// Makes tokens of the app's issuer.
@@ -147,9 +154,9 @@ fn assert_matrix_behaviour(row: &Row, reply: &Reply) {
 /// The address accepts connections and closes them. That is an outage, not an internal error.
 #[tokio::test]
 async fn fail_01_closed_database_connections_give_503() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.reader).await;
-    let app = TestApp::start_on(database.clone(), &[("APP_DATABASE__READER_URL", proxy.url())]).await;
+    let app = SERVICE.start_on(database.clone(), &[("APP_DATABASE__READER_URL", proxy.url())]).await;
     let sales = app.user(roles::SALES);
     let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
     sales.get(&path).await.ok(200);
@@ -165,12 +172,12 @@ async fn fail_01_closed_database_connections_give_503() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fail_01_recovers_from_a_database_crash_under_load() {
-    let mut postgres = RestartablePostgres::start().await;
+    let mut postgres = RestartablePostgres::start(&SERVICE).await;
     let timeouts = [("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "5"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "4000")];
     let fail_closed = [&UNTHROTTLED[..], &timeouts].concat();
     let fail_open = [&fail_closed[..], &[("APP_REVOCATION__ON_STALE_FEED", "serve")]].concat();
-    let app = TestApp::start_on(postgres.database.clone(), &fail_closed).await;
-    let open_app = TestApp::start_on(postgres.database.clone(), &fail_open).await;
+    let app = SERVICE.start_on(postgres.database.clone(), &fail_closed).await;
+    let open_app = SERVICE.start_on(postgres.database.clone(), &fail_open).await;
     let admin = app.user(roles::ADMIN);
     let cached_admin = open_app.user(roles::ADMIN);
     cached_admin.get("/v1/me").await.ok(200);
@@ -199,12 +206,12 @@ async fn fail_01_recovers_from_a_database_crash_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_orders_stored(&postgres.database).await;
+    calls.assert_created_stored(&postgres.database, PLACED).await;
 }
 
 /// An issuer with this key, at the address of the switch, which it opens.
 async fn start_issuer_behind(switch: &mut TcpSwitch, key: &TestKey) -> MisbehavingIssuer {
-    let mut issuer = MisbehavingIssuer::with_keys(&[key]).await;
+    let mut issuer = MisbehavingIssuer::with_keys(&SERVICE, &[key]).await;
     let server: SocketAddr = issuer.url.trim_start_matches("http://").parse().unwrap();
     issuer.url = switch.url();
     issuer.set_metadata("issuer", switch.url());
@@ -253,7 +260,7 @@ async fn fail_01_recovers_from_an_issuer_outage_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_orders_stored(&app.database).await;
+    calls.assert_created_stored(&app.database, PLACED).await;
 
     // The issuer comes back with another key: tokens of the old key are rejected once it is loaded.
     admin.get("/v1/me").await.ok(200);
@@ -271,7 +278,7 @@ async fn fail_01_recovers_from_a_quota_store_crash_under_load() {
     let Some(mut redis) = Redis::start().await else { return };
     let url = redis.url();
     let store = [("APP_QUOTA__REDIS_URL", &*url), ("APP_QUOTA__REDIS_TIMEOUT_MS", "5000"), LONG_ACQUIRE_TIMEOUT];
-    let app = TestApp::start_with(&[&UNTHROTTLED[..], &store].concat()).await;
+    let app = SERVICE.start_with(&[&UNTHROTTLED[..], &store].concat()).await;
     let admin = app.user(roles::ADMIN);
     // The quotas of all other classes are counted locally during the outage.
     let is_affected = |name: &str| name == "caller of a sensitive operation";
@@ -298,7 +305,7 @@ async fn fail_01_recovers_from_a_quota_store_crash_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_orders_stored(&app.database).await;
+    calls.assert_created_stored(&app.database, PLACED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,7 +316,7 @@ async fn fail_01_recovers_from_a_vault_outage_under_load() {
     let url = switch.url();
     let before = start_with_vault(&vault).await;
     let timeouts = [("APP_KEYS__VAULT__TIMEOUT_MS", "4900"), LONG_ACQUIRE_TIMEOUT];
-    let app = TestApp::start_on(before.database.clone(), &[&vault_only(&url)[..], &timeouts].concat()).await;
+    let app = SERVICE.start_on(before.database.clone(), &[&vault_only(&url)[..], &timeouts].concat()).await;
     let globex = || app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
     let customers = |name, actor, outage_status| {
         let request = LoadRequest::Path(Method::GET, "/v1/customers".to_owned());
@@ -337,5 +344,5 @@ async fn fail_01_recovers_from_a_vault_outage_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_orders_stored(&app.database).await;
+    calls.assert_created_stored(&app.database, PLACED).await;
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use service::app;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use crate::support::{ACME, superuser, test_database};
+use crate::support::{ACME, SERVICE, superuser};
 
 /// Statements inside the functions of the migrations, abridged: the plan of a call does not show
 /// them.
@@ -87,7 +87,7 @@ const LARGE_TENANT: &str = "
     from orders where created_by = 'bulk'";
 
 async fn large_database() -> Urls {
-    let urls = test_database().await;
+    let urls = SERVICE.database().await;
     let mut superuser = superuser(&urls).await;
     let mut tx = begin(&mut superuser).await;
     // Without foreign key checks this takes half the time.

@@ -20,8 +20,8 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, Credential, FileSecretsService, GLOBEX, Logins, PemFiles, Redis, TestApp, eventually,
-    keyset, person, query, run, superuser, test_database,
+    ACME, Actor, Authority, Credential, FileSecretsService, GLOBEX, Logins, PemFiles, Redis, SERVICE, TestApp,
+    eventually, keyset, person, query, run, superuser,
 };
 
 const LOGINS: [&str; 4] = Logins::ALL;
@@ -49,7 +49,7 @@ async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -
 
 #[tokio::test]
 async fn secret_04_logins_change_under_load_and_old_connections_are_closed() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let mut root = superuser(&database).await;
     let old = Logins::new().create(&mut root).await;
     let new = Logins::new().create(&mut root).await;
@@ -88,7 +88,7 @@ async fn secret_04_logins_change_under_load_and_old_connections_are_closed() {
 
 #[tokio::test]
 async fn secret_04_password_changes_without_a_failed_request() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let mut root = superuser(&database).await;
     let mut logins = Logins::new().create(&mut root).await;
     let mut service = FileSecretsService::start(logins.urls(database), "3600000", &[]).await;
@@ -125,7 +125,7 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     let key = pem.key();
     let tls =
         [("APP_TLS__CERTIFICATE_PATH", certificate.to_str().unwrap()), ("APP_TLS__KEY_PATH", key.to_str().unwrap())];
-    let mut service = FileSecretsService::start(test_database().await, "3600000", &tls).await;
+    let mut service = FileSecretsService::start(SERVICE.database().await, "3600000", &tls).await;
     let address = service.process.address;
     let token = service.issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let admin = |authority: &Authority| {
@@ -199,7 +199,7 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
     let current = keyset(2);
     let other = keyset(2);
     for tenant_of_current in [ACME.id, GLOBEX.id] {
-        let urls = test_database().await;
+        let urls = SERVICE.database().await;
         let first = urls.master_keys.expose_secret().to_owned();
         let settings = |first: &str, more: &str| {
             let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
@@ -245,13 +245,13 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
 
 #[tokio::test]
 async fn secret_04_reload_changes_passwords_but_no_other_part_of_a_url() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let mut root = superuser(&database).await;
     let logins = Logins::new().create(&mut root).await;
     let mut service = FileSecretsService::start(database, "100", &[]).await;
     let admin = service.admin();
     let broken = service.url("authn").replace(':', ":0");
-    let other_database = test_database().await;
+    let other_database = SERVICE.database().await;
     let without_tls = service.url("reader") + "?sslmode=disable";
     let owner = service.database.owner.clone();
     let operator = service.database.operator.clone();
@@ -300,7 +300,7 @@ async fn secret_04_quota_store_password_changes_without_a_restart() {
     let mut root = client.get_multiplexed_async_connection().await.unwrap();
     // A low quota, whose bucket takes long enough to refill that its key is still there.
     let store = [("APP_QUOTA__REDIS_URL", &*url(&passwords[0])), ("APP_QUOTA__READ_PER_MINUTE", "100")];
-    let mut service = FileSecretsService::start(test_database().await, "100", &store).await;
+    let mut service = FileSecretsService::start(SERVICE.database().await, "100", &store).await;
     let admin = service.admin();
     // Whether the store counts a request.
     let is_counted = async |root: &mut redis::aio::MultiplexedConnection| {

@@ -16,9 +16,7 @@ use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::support::{
-    ACME, Actor, MisbehavingIssuer, TestApp, TestKey, UNTHROTTLED, eventually, id, query, test_database,
-};
+use crate::support::{ACME, Actor, MisbehavingIssuer, SERVICE, TestApp, TestKey, UNTHROTTLED, eventually, id, query};
 
 /// Two replicas, an issuer whose keys can change, and the environment of an operator's shell.
 struct Incident {
@@ -32,8 +30,8 @@ struct Incident {
 impl Incident {
     async fn start(variables: &[(&str, &str)]) -> Self {
         let key = TestKey::es256("first");
-        let database = test_database().await;
-        let issuer = MisbehavingIssuer::with_keys(&[&key]).await;
+        let database = SERVICE.database().await;
+        let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
         let [pepper, mac_key] = [(); 2].map(|()| STANDARD.encode(palisade::crypto::random::<32>().unwrap()));
         let settings = [
             ("APP_OIDC__ISSUER", issuer.url.as_str()),
@@ -42,8 +40,7 @@ impl Incident {
             ("APP_SECRETS__MAC_KEY", &mac_key),
         ];
         let all = [&UNTHROTTLED[..], &settings, variables].concat();
-        let replicas =
-            [TestApp::start_on(database.clone(), &all).await, TestApp::start_on(database.clone(), &all).await];
+        let replicas = [SERVICE.start_on(database.clone(), &all).await, SERVICE.start_on(database.clone(), &all).await];
         for replica in &replicas {
             replica.wait_until_ready().await;
         }

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::support::{
-    Actor, Authority, eventually,
+    Actor, Authority, SERVICE, eventually,
     mtls::{JOB, MtlsSetup, thumbprint, uri},
 };
 
 #[tokio::test]
 async fn authn_18_bound_token_works_only_with_its_certificate() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let job = setup.authority.sign_for([uri(JOB)]);
     let other = setup.authority.sign_for([uri(JOB)]);
     let token = setup.token_bound_to(&job);
@@ -47,7 +47,7 @@ async fn authn_18_bound_token_works_only_with_its_certificate() {
 /// On the public listener, a certificate alone is no credential.
 #[tokio::test]
 async fn authn_18_public_listener_verifies_token_binding() {
-    let setup = MtlsSetup::public(&[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]).await;
+    let setup = MtlsSetup::public(&SERVICE, &[("APP_OIDC__REQUIRE_BOUND_TOKENS", "true")]).await;
     let client_with = |certificate: Option<&(String, String)>, token: Option<String>| {
         setup.client_at(setup.app.address, certificate, token)
     };
@@ -67,12 +67,15 @@ async fn authn_18_public_listener_verifies_token_binding() {
 
 #[tokio::test]
 async fn rate_06_stolen_bound_token_does_not_exhaust_the_limit_of_its_holder() {
-    let setup = MtlsSetup::public(&[
-        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
-        ("APP_THROTTLE__ADDRESS_BURST", "20"),
-        ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"),
-        ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000"),
-    ])
+    let setup = MtlsSetup::public(
+        &SERVICE,
+        &[
+            ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"),
+            ("APP_THROTTLE__ADDRESS_BURST", "20"),
+            ("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"),
+            ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000"),
+        ],
+    )
     .await;
     let certificate = setup.authority.sign_for([uri(JOB)]);
     let token = setup.token_bound_to(&certificate);
@@ -87,7 +90,7 @@ async fn rate_06_stolen_bound_token_does_not_exhaust_the_limit_of_its_holder() {
 /// The connection begins before the certificate expires.
 #[tokio::test]
 async fn authn_18_bound_token_is_rejected_after_its_certificate_expires() {
-    let setup = MtlsSetup::public(&[]).await;
+    let setup = MtlsSetup::public(&SERVICE, &[]).await;
     let soon = SystemTime::from(setup.app.clock.now()) + Duration::from_mins(5);
     let certificate = setup.authority.sign_with([uri(JOB)], |params| params.not_after = soon.into());
     let holder = setup.client_at(setup.app.address, Some(&certificate), Some(setup.token_bound_to(&certificate)));

@@ -9,9 +9,9 @@ use service::access::roles;
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, MATRIX, TestApp, eventually,
+    ACME, Actor, MATRIX, SERVICE, TestApp, eventually,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
-    query, superuser, test_database,
+    query, superuser,
 };
 
 const ONCALL: &str = "spiffe://acme.example/oncall";
@@ -22,7 +22,7 @@ async fn start() -> (MtlsSetup, Urls) {
 }
 
 async fn start_with(further: &[(&str, &str)]) -> (MtlsSetup, Urls) {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let mut variables: Vec<_> = database.variables().into_iter().collect();
     let oncall = [
         ("APP_DATABASE__INCIDENTS_URL", database.incidents.expose_secret()),
@@ -31,7 +31,7 @@ async fn start_with(further: &[(&str, &str)]) -> (MtlsSetup, Urls) {
     ];
     variables.extend(oncall.iter().chain(further).map(|&(name, value)| (name.to_owned(), value.to_owned())));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    (MtlsSetup::internal(&variables).await, database)
+    (MtlsSetup::internal(&SERVICE, "orders:read", &variables).await, database)
 }
 
 /// Runs a command; its outcome.
@@ -265,7 +265,7 @@ async fn log_08_the_limit_of_network_overrides_refuses_new_networks_only() {
 
 #[tokio::test]
 async fn log_08_incidents_login_with_other_rights_is_rejected() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let oncall = [
         ("APP_INTERNAL__LISTEN", "127.0.0.1:0"),
         ("APP_INTERNAL__CERTIFICATE_PATH", "c.pem"),

@@ -5,14 +5,13 @@ use http::Method;
 use service::access::roles;
 
 use crate::support::{
-    PgProxy, eventually,
+    PgProxy, SERVICE, eventually,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
-    test_database,
 };
 
 #[tokio::test]
 async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
-    let setup = MtlsSetup::internal(&[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
     setup.app.bearer("e30.e30.e30").get("/v1/me").await.problem(401);
     let prometheus = setup.service([dns(PROMETHEUS)]);
     let reply = prometheus.get("/metrics").await;
@@ -54,7 +53,7 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
 #[tokio::test]
 async fn rate_06_services_have_separate_rate_limits() {
     let throttle = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
-    let setup = MtlsSetup::internal(&throttle).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &throttle).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     eventually("the rate limit is exhausted", async || prometheus.get("/metrics").await.status == 429).await;
@@ -64,14 +63,14 @@ async fn rate_06_services_have_separate_rate_limits() {
 /// Monitoring must see the outage.
 #[tokio::test]
 async fn authn_18_metrics_are_readable_during_a_database_outage() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [("APP_DATABASE__AUTHN_URL", proxy.url()), ("APP_REVOCATION__MAX_FEED_AGE_SECONDS", "2")];
     // The other logins use the same database directly.
     let urls = database.variables();
     let others = urls.iter().filter(|(name, _)| *name != "APP_DATABASE__AUTHN_URL");
     let others: Vec<_> = others.map(|(name, url)| (name.as_str(), url.as_str())).collect();
-    let setup = MtlsSetup::internal(&[&others[..], &variables].concat()).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[&others[..], &variables].concat()).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     proxy.set_down(true);

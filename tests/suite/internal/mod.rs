@@ -13,14 +13,13 @@ use reqwest::Identity;
 use serde_json::json;
 
 use crate::support::{
-    ACME, Actor, Authority, TestApp, eventually, incident,
+    ACME, Actor, Authority, SERVICE, TestApp, eventually, incident,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
-    test_database,
 };
 
 #[tokio::test]
 async fn authn_18_connections_need_a_valid_client_certificate() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let address = setup.app.internal.unwrap();
     assert!(setup.job().can_connect().await);
     assert!(!setup.client_at(address, None, None).can_connect().await, "without a certificate");
@@ -42,7 +41,7 @@ async fn authn_18_connections_need_a_valid_client_certificate() {
 
 #[tokio::test]
 async fn authn_18_caller_is_the_service_named_in_the_certificate() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let expected = json!({
         "subject": "service:job", "clientId": "service:job", "kind": "service",
         "tenantId": ACME.id.to_string(), "roles": ["service"], "scopes": ["orders:read"],
@@ -90,7 +89,7 @@ async fn authn_18_caller_is_the_service_named_in_the_certificate() {
 
 #[tokio::test]
 async fn authn_18_open_connections_lose_their_rights_when_the_certificate_expires() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let soon = std::time::SystemTime::from(setup.app.clock.now()) + Duration::from_hours(1);
     let job = setup.authority.sign_with([uri(JOB)], |params| params.not_after = soon.into());
     let job = setup.client(&job, None);
@@ -103,12 +102,12 @@ async fn authn_18_open_connections_lose_their_rights_when_the_certificate_expire
 
 #[tokio::test]
 async fn authn_11_services_are_revoked_by_name() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     job.get("/v1/me").await.ok(200);
     for (subject, actor, path) in [("Service:Job", &job, "/v1/me"), ("service:prometheus", &prometheus, "/metrics")] {
-        incident(&setup.app.database, &["revoke", "subject", subject]);
+        incident(&SERVICE, &setup.app.database, &["revoke", "subject", subject]);
         eventually("rejected", async || actor.get(path).await.status == 401).await;
     }
     // A revoked service cannot relay requests with a user's token.
@@ -119,7 +118,7 @@ async fn authn_11_services_are_revoked_by_name() {
 
 #[tokio::test]
 async fn authn_18_client_authorities_change_without_a_restart() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let old = setup.authority.sign_for([uri(JOB)]);
     let next = Authority::new();
     let open = setup.client(&old, None);
@@ -135,7 +134,7 @@ async fn authn_18_client_authorities_change_without_a_restart() {
 
 #[tokio::test]
 async fn secret_03_invalid_internal_listener_settings_are_rejected() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let faults = |variables: &[(&str, &str)]| {
         let mut all = TestApp::variables(&database, "http://127.0.0.1:9");
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -173,7 +172,7 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
 
 #[tokio::test]
 async fn log_04_only_internal_services_set_the_trace_id() {
-    let setup = MtlsSetup::internal(&[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
     let trace_id = "0af7651916cd43dd8448eb211c80319c";
     let span = "b7ad6b7169203331";
     let parent = format!("00-{trace_id}-{span}-01");

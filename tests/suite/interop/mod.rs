@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use service::access::scopes;
 
 use crate::support::{
-    ACME, TestApp, UNTHROTTLED,
+    ACME, SERVICE, TestApp, UNTHROTTLED,
     authn::{assert_rejected, until_status},
     interop_provider, order_body,
 };
@@ -67,7 +67,7 @@ impl Setup {
 /// A service that trusts this issuer, when it is ready.
 async fn start_app(issuer: &str, variables: &[(&str, &str)]) -> TestApp {
     let trust = [("APP_OIDC__ISSUER", issuer), ("APP_OIDC__SERVICE_CLIENTS", "job,job-ps256,job-es256,job-eddsa")];
-    let app = TestApp::start_with(&[&UNTHROTTLED[..], &trust, variables].concat()).await;
+    let app = SERVICE.start_with(&[&UNTHROTTLED[..], &trust, variables].concat()).await;
     app.wait_until_ready().await;
     app
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use service::access::{roles, scopes};
 use uuid::Uuid;
 
-use super::{Actor, Reply, TestApp};
+use super::{Actor, Operation, Reply, TestApp};
 
 /// An administrator who creates objects of a tenant.
 pub struct BillingFixture {
@@ -49,6 +49,11 @@ impl BillingFixture {
         }
     }
 
+    /// A new object for an operation, or nothing if the operation takes no object.
+    pub async fn own_object(&self, operation: &Operation) -> String {
+        if operation.has_object() { self.object_for(&operation.path).await } else { String::new() }
+    }
+
     /// The object as its own tenant reads it. Payments and API keys are in lists only.
     pub async fn read(&self, path: &str, object: &str) -> Value {
         let (collection, _) = path.split_once("/{").unwrap();
@@ -70,7 +75,7 @@ impl BillingFixture {
     }
 
     async fn customer(&self) -> String {
-        let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
+        let customer = json!({ "name": "Ann Example", "email": "ann@example.com" });
         id(&self.admin.post("/v1/customers", &customer).await.ok(201))
     }
 

@@ -14,7 +14,7 @@ use palisade::{
 use service::access::{roles, scopes};
 use uuid::Uuid;
 
-use super::{ACME, Actor, Logins, ServiceProcess, TestApp, UNTHROTTLED, person, start_issuer};
+use super::{ACME, Actor, Logins, SERVICE, ServiceProcess, TestApp, UNTHROTTLED, person, start_issuer};
 
 const SECRETS: [&str; 9] = [
     "DATABASE__WRITER_URL",
@@ -74,7 +74,7 @@ impl FileSecretsService {
             files.write(secret, &text);
             variables.insert(format!("APP_{secret}_FILE"), files.0.join(secret).to_str().unwrap().to_owned());
         }
-        let process = ServiceProcess::start(&variables).await;
+        let process = ServiceProcess::start(&SERVICE, &variables).await;
         Self { process, issuer, database, files }
     }
 

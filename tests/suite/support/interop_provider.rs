@@ -1,5 +1,4 @@
-//! The npm package `oidc-provider` for the interop tests, fetched by npm once per lock file. The
-//! first lines of a run report whether these tests run.
+//! The npm package `oidc-provider` for the interop tests, fetched by npm once per lock file.
 //!
 //! Without Node.js 22 or later, or if npm cannot fetch, the interop tests are skipped;
 //! `TEST_INTEROP=required` or a set `CI` makes that a failure. `TEST_INTEROP=off` always skips
@@ -26,14 +25,6 @@ static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 /// The folder that the provider runs in, or `None` if the interop tests are skipped.
 pub fn folder() -> Option<&'static Path> {
     PROVIDER.get(FOLDER.get_or_init(|| PROVIDER.find(find))).map(PathBuf::as_path)
-}
-
-/// Fetches the provider at the start of a run of the whole suite, so that its first lines report
-/// skipped tests. A run of some tests fetches it only when one of them needs it.
-pub fn begin() {
-    if std::env::args().skip(1).all(|argument| argument.starts_with('-')) {
-        std::thread::spawn(|| FOLDER.get_or_init(|| PROVIDER.find(find)));
-    }
 }
 
 fn find() -> Result<(String, PathBuf), String> {

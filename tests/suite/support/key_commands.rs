@@ -11,7 +11,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use service::{access::roles, store::customers::CustomerTable};
 
-use super::{ACME, TestApp, UNTHROTTLED, Vault, binary, query, vault::TOKEN};
+use super::{ACME, SERVICE, TestApp, UNTHROTTLED, Vault, query, vault::TOKEN};
 
 /// Timeouts that keep a rotation short: it waits until no request can still use an older data key.
 pub const SHORT_TIMEOUTS: [(&str, &str); 2] =
@@ -57,7 +57,7 @@ pub async fn run_keys_binary_with(
     arguments: &[&str],
     index_keys: Option<&str>,
 ) -> Result<String, String> {
-    let mut command = binary();
+    let mut command = SERVICE.binary();
     command.arg("keys").args(arguments).env("APP_PROFILE", "development");
     command.env("APP_DATABASE__OPERATOR_URL", app.database.operator.expose_secret());
     // A setting of the server. These commands do not read it, so its value may be wrong.
@@ -182,11 +182,11 @@ pub fn vault_only(url: &str) -> Vec<(&str, &str)> {
 /// Starts an app whose data keys are all wrapped by the vault.
 pub async fn start_with_vault(vault: &Vault) -> TestApp {
     let url = vault.url();
-    let before = TestApp::start_with(&vault_and_keyset(&url)).await;
+    let before = SERVICE.start_with(&vault_and_keyset(&url)).await;
     let lines = run_keys(&before, Keys::Rewrap, &vault_and_keyset(&url)).await.unwrap();
     assert_eq!(lines, [format!("2 data keys are now wrapped by {}", vault_key(1))]);
     let long_timeout = [&vault_only(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "4900")]].concat();
-    TestApp::start_on(before.database, &long_timeout).await
+    SERVICE.start_on(before.database, &long_timeout).await
 }
 
 /// The name of a version of the vault's master key.

@@ -17,7 +17,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::optional_tool::OptionalTool;
+use palisade_test::OptionalTool;
 
 /// The alert rules in `deploy/`.
 pub const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/observability/alerts.yml");

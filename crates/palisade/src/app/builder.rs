@@ -154,7 +154,9 @@ impl<S: ServiceSettings> App<S> {
     }
 
     #[cfg(feature = "dev")]
-    pub(crate) fn demo_data(&self) -> Demo {
+    /// The demo data, as tests add it.
+    #[must_use]
+    pub fn demo_data(&self) -> Demo {
         self.demo
     }
 }

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use service::access::{roles, scopes};
 
 use crate::support::{
-    ACME, PgProxy, TestApp, UNTHROTTLED,
+    ACME, PgProxy, SERVICE, UNTHROTTLED,
     api_keys::{add_revocation, delete, key_path, key_text, revoke},
     authn::assert_rejected,
-    eventually, run, test_database,
+    eventually, run,
 };
 
 #[tokio::test]
 async fn authn_12_cached_api_key_expires() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let body = json!({ "name": "short", "scopes": ["orders:read"], "validForDays": 1 });
     let created = app.user(roles::ADMIN).post("/v1/api-keys", &body).await.ok(201);
     let program = app.api_key(key_text(&created));
@@ -31,11 +31,11 @@ async fn authn_12_cached_api_key_expires() {
 
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_on_every_replica() {
-    let database = test_database().await;
-    let first = TestApp::start_on(database.clone(), &[]).await;
+    let database = SERVICE.database().await;
+    let first = SERVICE.start_on(database.clone(), &[]).await;
     // Replicas share the pepper.
     let created = first.new_api_key(&[scopes::ORDERS_READ]).await;
-    let second = TestApp::start_on(database, &[("APP_SECRETS__PEPPER", first.pepper.as_str())]).await;
+    let second = SERVICE.start_on(database, &[("APP_SECRETS__PEPPER", first.pepper.as_str())]).await;
     let at_first = first.api_key(key_text(&created));
     let at_second = second.api_key(key_text(&created));
     for program in [&at_first, &at_second] {
@@ -61,7 +61,7 @@ async fn authn_12_deleted_api_key_is_rejected_on_every_replica() {
 #[tokio::test]
 async fn authn_12_revoking_a_subject_or_tenant_revokes_its_api_keys() {
     for arguments in [["subject", "admin@acme.example"], ["tenant", &ACME.id.to_string()], ["everything", ""]] {
-        let app = TestApp::start().await;
+        let app = SERVICE.start().await;
         let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
         let program = app.api_key(key_text(&created));
         program.get("/v1/orders").await.ok(200);
@@ -80,7 +80,7 @@ async fn authn_12_revoking_a_subject_or_tenant_revokes_its_api_keys() {
 async fn authn_12_api_key_created_by_a_revoked_token_is_rejected() {
     let body = json!({ "name": "kept", "scopes": ["orders:read"], "validForDays": 30 });
     for (kind, value, earlier_status) in [("token", "stolen", 200), ("subject", "thief", 401)] {
-        let app = TestApp::start_with(&UNTHROTTLED).await;
+        let app = SERVICE.start_with(&UNTHROTTLED).await;
         let [stolen, other] =
             ["stolen", "other"].map(|jti| app.bearer(app.forge().claim("sub", "thief").claim("jti", jti).token()));
         app.clock.advance(Duration::from_mins(5));
@@ -108,7 +108,7 @@ async fn authn_12_api_key_created_by_a_revoked_token_is_rejected() {
 /// The clock of an issuer may be ahead, so that its token is later than the API key it creates.
 #[tokio::test]
 async fn authn_12_postdated_token_does_not_postdate_its_api_key() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let ahead = app.clock.timestamp() + 25;
     let creator = app.bearer(app.forge().claim("sub", "ahead").claim("iat", ahead).token());
     let body = json!({ "name": "kept", "scopes": ["orders:read"], "validForDays": 30 });
@@ -119,7 +119,7 @@ async fn authn_12_postdated_token_does_not_postdate_its_api_key() {
 
 #[tokio::test]
 async fn authn_12_api_key_rotates_with_overlap() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let old = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let admin = app.user(roles::ADMIN);
     let rotate = |id: &Value, overlap: i64| {
@@ -158,7 +158,7 @@ async fn authn_12_api_key_rotates_with_overlap() {
 /// The replica that deletes an API key needs no notification.
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_while_revocations_cannot_be_read() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/orders").await.ok(200);
@@ -172,7 +172,7 @@ async fn authn_12_deleted_api_key_is_rejected_while_revocations_cannot_be_read()
 async fn authn_12_revoked_api_key_is_logged_and_counts_against_its_address() {
     let rate_limit = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
     let lenient = [("APP_FAILURE_LIMIT__FREE_FAILURES", "1000"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000")];
-    let app = TestApp::start_with(&[rate_limit, lenient].concat()).await;
+    let app = SERVICE.start_with(&[rate_limit, lenient].concat()).await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/orders").await.ok(200);
@@ -194,7 +194,7 @@ async fn authn_12_revoked_api_key_is_logged_and_counts_against_its_address() {
 /// Calls that waited in sequence would each take the connection timeout.
 #[tokio::test]
 async fn authn_12_calls_with_one_api_key_share_the_wait_for_the_database() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.authn).await;
     let variables = [
         ("APP_DATABASE__AUTHN_URL", proxy.url()),
@@ -202,7 +202,7 @@ async fn authn_12_calls_with_one_api_key_share_the_wait_for_the_database() {
         // No other timeout applies.
         ("APP_HTTP__REQUEST_TIMEOUT_MS", "60000"),
     ];
-    let app = TestApp::start_on(database, &variables).await;
+    let app = SERVICE.start_on(database, &variables).await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     program.get("/v1/me").await.ok(200);
@@ -221,7 +221,7 @@ async fn authn_12_calls_with_one_api_key_share_the_wait_for_the_database() {
 
 #[tokio::test]
 async fn authn_12_several_api_keys_can_be_deleted_in_sequence() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let keys = [app.new_api_key(&[scopes::ORDERS_READ]).await, app.new_api_key(&[scopes::ORDERS_READ]).await];
     for key in &keys {
         app.api_key(key_text(key)).get("/v1/orders").await.ok(200);

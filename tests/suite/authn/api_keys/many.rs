@@ -7,7 +7,7 @@ use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    ACME, Actor, Reply, TestApp,
+    ACME, Actor, Reply, SERVICE,
     api_keys::{delete, key_path, key_text, with_secret},
     superuser,
 };
@@ -19,7 +19,7 @@ async fn create(creator: &Actor) -> Reply {
 /// Without the limit, one user could create any number of hashes for the service to verify.
 #[tokio::test]
 async fn authn_12_creator_has_at_most_100_active_api_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let copies = format!(
         "set app.tenant_id = '{}';
@@ -57,7 +57,7 @@ async fn authn_12_creator_has_at_most_100_active_api_keys() {
 /// As after a failover to a standby that lacks the last recorded roles.
 #[tokio::test]
 async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let creator = app.user(roles::ADMIN);
     creator.get("/v1/me").await.ok(200);
     let lose = format!("set app.tenant_id = '{}'; delete from palisade.subject_roles", ACME.id);
@@ -69,7 +69,7 @@ async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
 /// Otherwise an attacker with a deleted API key could make the service compute hashes.
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_without_hashing() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let wrong = app.api_key(&with_secret(key_text(&key), &"A".repeat(44)));
     let reason = async || wrong.send(wrong.request(Method::GET, "/v1/me")).await.events()[0]["reason"].clone();

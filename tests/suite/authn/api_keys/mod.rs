@@ -16,15 +16,15 @@ use service::{
 };
 
 use crate::support::{
-    ACME, Actor, Credential, GLOBEX, ServiceProcess, TestApp, UNTHROTTLED,
+    ACME, Actor, Credential, GLOBEX, SERVICE, ServiceProcess, TestApp, UNTHROTTLED,
     api_keys::{key_text, with_checksum, with_secret},
     authn::assert_rejected,
-    eventually, person, query, run, start_issuer, test_database,
+    eventually, person, query, run, start_issuer,
 };
 
 #[tokio::test]
 async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&created).to_owned();
     // Secret scanners search for this documented pattern.
@@ -61,9 +61,9 @@ async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
 
 #[tokio::test]
 async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches() {
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let issuer = start_issuer(Clock::system()).await;
-    let serving = ServiceProcess::start(&TestApp::variables(&database, issuer.url())).await;
+    let serving = ServiceProcess::start(&SERVICE, &TestApp::variables(&database, issuer.url())).await;
     let token = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let admin = Actor::new(serving.address, Some(token));
     let body = json!({ "name": "noted", "scopes": ["orders:read"], "validForDays": 1 });
@@ -86,7 +86,7 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
 
 #[tokio::test]
 async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let key = key_text(&created);
     app.api_key(key).get("/v1/orders").await.ok(200);
@@ -138,7 +138,7 @@ async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
 async fn authn_12_flood_of_wrong_api_keys_does_not_block_valid_callers() {
     let no_rate_limit = [UNTHROTTLED[0], UNTHROTTLED[1]];
     let limits = [("APP_API_KEYS__CONCURRENT_HASHES", "1"), ("APP_DATABASE__MAX_CONNECTIONS", "10")];
-    let app = TestApp::start_with(&[no_rate_limit, limits].concat()).await;
+    let app = SERVICE.start_with(&[no_rate_limit, limits].concat()).await;
     let mut keys = Vec::new();
     for _ in 0..6 {
         keys.push(app.new_api_key(&[scopes::ORDERS_READ]).await);

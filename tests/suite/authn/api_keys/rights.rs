@@ -12,7 +12,7 @@ use service::{
 };
 
 use crate::support::{
-    ACME, MATRIX, TestApp, UNTHROTTLED,
+    ACME, MATRIX, SERVICE, TestApp, UNTHROTTLED,
     api_keys::{key_text, revoke},
     authn::assert_rejected,
     eventually, order_body, query, run, superuser,
@@ -20,7 +20,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let creator = app.user_of(&ACME, roles::ADMIN, &[scopes::KEYS_MANAGE, scopes::ORDERS_READ, scopes::BILLING_REFUND]);
     let make = async |scopes: Value, days: i64| {
         creator.post("/v1/api-keys", &json!({ "name": "n", "scopes": scopes, "validForDays": days })).await
@@ -64,7 +64,7 @@ async fn authn_12_api_key_gets_only_scopes_of_its_creator() {
 
 #[tokio::test]
 async fn authn_12_api_key_rights_follow_the_current_roles_of_its_creator() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ, scopes::ORDERS_WRITE]).await;
     let program = app.api_key(key_text(&created));
     let order = order_body("PAPER-A4", 1);
@@ -117,7 +117,7 @@ async fn recorded_roles(app: &TestApp) -> Vec<String> {
 
 #[tokio::test]
 async fn authn_12_revoked_token_does_not_change_recorded_roles() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.clock.advance(Duration::from_secs(1));
     let stolen = app.bearer(app.forge().claim("jti", "stolen").claim("roles", json!(["viewer"])).token());
@@ -129,7 +129,7 @@ async fn authn_12_revoked_token_does_not_change_recorded_roles() {
 
 #[tokio::test]
 async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
-    let app = TestApp::start_with(&UNTHROTTLED).await;
+    let app = SERVICE.start_with(&UNTHROTTLED).await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let all: Vec<String> = scopes::ALL.iter().map(|scope| format!("'{}'", scope.as_str())).collect();
     let widen = format!("update palisade.api_keys set scopes = array[{}]", all.join(", "));
@@ -163,7 +163,7 @@ async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
 
 #[tokio::test]
 async fn authn_12_token_older_than_the_creating_one_does_not_change_roles() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let stale = app.bearer(app.forge().claim("roles", json!(["viewer"])).token());
     app.clock.advance(Duration::from_secs(2));
     let body = json!({ "name": "new", "scopes": ["orders:read"], "validForDays": 30 });
@@ -175,7 +175,7 @@ async fn authn_12_token_older_than_the_creating_one_does_not_change_roles() {
 /// The user had more roles when the older token was issued, and that token is still valid.
 #[tokio::test]
 async fn authn_12_older_token_creates_no_api_key_with_withdrawn_roles() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let body = json!({ "name": "new", "scopes": ["orders:read", "orders:write"], "validForDays": 30 });
     let admin = app.bearer(app.forge().claim("roles", json!(["admin"])).token());
     admin.get("/v1/me").await.ok(200);
@@ -189,7 +189,7 @@ async fn authn_12_older_token_creates_no_api_key_with_withdrawn_roles() {
 /// A change of roles writes one row, however many API keys the creator has.
 #[tokio::test]
 async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let program = app.api_key(key_text(&created));
     let copies = format!(
@@ -226,7 +226,7 @@ async fn authn_12_role_change_applies_to_a_thousand_api_keys() {
 /// Otherwise API keys would keep roles that their creator has lost.
 #[tokio::test]
 async fn authn_12_token_is_rejected_while_its_roles_cannot_be_recorded() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ, scopes::ORDERS_WRITE]).await;
     let cached = app.user(roles::ADMIN);
     cached.get("/v1/me").await.ok(200);
@@ -251,7 +251,7 @@ async fn authn_12_token_is_rejected_while_its_roles_cannot_be_recorded() {
 /// Without an API key, roles are kept only as long as a token of that time can be valid.
 #[tokio::test]
 async fn authn_12_roles_of_subjects_without_api_keys_expire() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     app.new_api_key(&[scopes::ORDERS_READ]).await;
     app.bearer(app.forge().claim("sub", "without keys").token()).get("/v1/me").await.ok(200);
     app.bearer(app.forge().claim("sub", "seen lately").token()).get("/v1/me").await.ok(200);
@@ -265,7 +265,7 @@ async fn authn_12_roles_of_subjects_without_api_keys_expire() {
 /// The newer of two such tokens is unknown, so the roles are their intersection in any sequence.
 #[tokio::test]
 async fn authn_12_tokens_of_the_same_second_give_their_common_roles() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
     let now = app.clock.timestamp() + 1;
     app.clock.advance(Duration::from_secs(2));

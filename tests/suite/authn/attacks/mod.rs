@@ -9,7 +9,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Actor, MisbehavingIssuer, Reply, TestApp, TestKey, UNTHROTTLED, authn::assert_rejected};
+use crate::support::{Actor, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey, UNTHROTTLED, authn::assert_rejected};
 
 /// A service, its issuer, and the keys that attackers sign with.
 struct AttackSetup {
@@ -38,7 +38,7 @@ impl AttackSetup {
         let ec = TestKey::es256("ec-1");
         let rsa = TestKey::rs256("rsa-1");
         let encryption = TestKey::es256("enc-1");
-        let issuer = MisbehavingIssuer::with_keys(&[]).await;
+        let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
         let mut enc = encryption.jwk();
         enc["use"] = json!("enc");
         // Its modulus has 1024 bits.

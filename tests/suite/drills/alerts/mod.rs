@@ -25,10 +25,10 @@ use service::{
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, Authority, Collector, Credential, PemFiles, PgProxy, ServiceProcess, TestApp, UNTHROTTLED, eventually,
-    person,
+    ACME, Actor, Authority, Collector, Credential, PemFiles, PgProxy, SERVICE, ServiceProcess, TestApp, UNTHROTTLED,
+    eventually, person,
     promtool::{self, RULES_TEXT, Scrapes, captures, expressions, metrics_and_labels},
-    start_issuer, test_database,
+    start_issuer,
 };
 
 const PROMETHEUS: &str = "prometheus.acme.example";
@@ -49,7 +49,7 @@ impl MonitoredService {
     /// `None` without promtool, or if its tests are to be skipped.
     async fn start_if_tested(variables: &[(&str, &str)]) -> Option<Self> {
         promtool::promtool()?;
-        Some(Self::start(&test_database().await, variables).await)
+        Some(Self::start(&SERVICE.database().await, variables).await)
     }
 
     async fn start(database: &Urls, variables: &[(&str, &str)]) -> Self {
@@ -72,7 +72,7 @@ impl MonitoredService {
         let more = UNTHROTTLED.iter().chain(&internal).chain(variables);
         all.extend(more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
-        let process = ServiceProcess::start(&all).await;
+        let process = ServiceProcess::start(&SERVICE, &all).await;
         let listening = process.log_lines.iter().find(|line| line["message"] == "listening").unwrap();
         let address: SocketAddr = listening["internal"].as_str().unwrap().parse().unwrap();
         let (certificate, key) = authority.sign_for([SanType::DnsName(PROMETHEUS.try_into().unwrap())]);
@@ -259,7 +259,7 @@ async fn log_07_server_errors_fire_their_alert() {
     if promtool::promtool().is_none() {
         return;
     }
-    let database = test_database().await;
+    let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.reader).await;
     let mut service = MonitoredService::start(&database, &[("APP_DATABASE__READER_URL", proxy.url())]).await;
     service.normal_minutes(2).await;
@@ -278,7 +278,7 @@ async fn log_07_server_errors_fire_their_alert() {
 #[tokio::test]
 async fn log_07_rules_and_dashboard_use_existing_metrics_and_labels() {
     let collector = Collector::start().await;
-    let service = MonitoredService::start(&test_database().await, &[("APP_OTLP__ENDPOINT", &collector.url())]).await;
+    let service = MonitoredService::start(&SERVICE.database().await, &[("APP_OTLP__ENDPOINT", &collector.url())]).await;
     service.normal_use().await;
     eventually("all metrics are present", async || service.page().await.contains("telemetry_items_total{")).await;
     let page = service.page().await;

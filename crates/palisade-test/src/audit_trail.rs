@@ -7,7 +7,7 @@ use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::{binary, eventually, query, superuser};
+use crate::{TestService, eventually, query, superuser};
 
 /// Seals almost at once.
 pub const SEAL_OFTEN: (&str, &str) = ("APP_AUDIT__SEAL_INTERVAL_MS", "20");
@@ -18,8 +18,8 @@ const TRIGGERS_OFF: &str = "
     alter table palisade.audit_seals disable trigger all;";
 
 /// Runs `audit verify`: its findings, and its last output.
-pub fn verify(urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, String) {
-    let mut verify = binary();
+pub fn verify(service: &TestService, urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, String) {
+    let mut verify = service.binary();
     verify.args(["audit", "verify"]).env("APP_PROFILE", "development");
     verify.env("APP_DATABASE__BACKUP_URL", urls.backup.expose_secret());
     if let Some(anchors) = anchors {
@@ -45,6 +45,7 @@ pub async fn seal_progress(urls: &Urls) -> (i64, i64) {
     )
 }
 
+/// Waits until no event is unsealed.
 pub async fn until_all_is_sealed(urls: &Urls) {
     eventually("all is sealed", async || {
         let (sealed, last) = seal_progress(urls).await;

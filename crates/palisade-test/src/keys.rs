@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 /// A key pair with its key id and algorithm.
 pub struct TestKey {
+    /// Key id, the `kid` of tokens and key sets.
     pub id: String,
+    /// Signature algorithm (RFC 7518).
     pub alg: &'static str,
     pair: Pair,
 }
@@ -29,20 +31,24 @@ enum Pair {
 }
 
 impl TestKey {
+    /// An ECDSA key on the curve P-256.
     pub fn es256(id: &str) -> Self {
         let pair = Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap());
         Self { id: id.to_owned(), alg: "ES256", pair }
     }
 
+    /// An Ed25519 key.
     pub fn eddsa(id: &str) -> Self {
         Self { id: id.to_owned(), alg: "EdDSA", pair: Pair::Ed(Ed25519KeyPair::generate().unwrap()) }
     }
 
+    /// An RSA key that signs with PKCS #1 v1.5.
     pub fn rs256(id: &str) -> Self {
         let pair = Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap()), &RSA_PKCS1_SHA256);
         Self { id: id.to_owned(), alg: "RS256", pair }
     }
 
+    /// An RSA key that signs with PSS.
     pub fn ps256(id: &str) -> Self {
         let pair = Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap()), &RSA_PSS_SHA256);
         Self { id: id.to_owned(), alg: "PS256", pair }

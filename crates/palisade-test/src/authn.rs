@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Actor, Reply, UNTHROTTLED, eventually};
+use crate::{Actor, Reply, UNTHROTTLED, eventually};
 
 /// Refreshes the issuer's keys once a second, and has no rate limit per address.
 pub const REFRESH_EVERY_SECOND: [(&str, &str); 5] =

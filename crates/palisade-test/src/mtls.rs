@@ -12,22 +12,26 @@ use rcgen::SanType;
 use reqwest::Identity;
 use serde_json::json;
 
-use super::{ACME, Actor, Authority, PemFiles, TestApp};
+use crate::{ACME, Actor, Authority, PemFiles, TestApp, TestService};
 
-/// The certificate name of a service that acts in Acme with the scope `orders:read`.
+/// The certificate name of a service that acts in Acme with the scopes of [`MtlsSetup::internal`].
 pub const JOB: &str = "spiffe://acme.example/job";
 /// The certificate name of a service with the right `metrics` and no tenant.
 pub const PROMETHEUS: &str = "prometheus.acme.example";
 
+/// A URI as a subject alternative name.
 pub fn uri(id: &str) -> SanType {
     SanType::URI(id.try_into().unwrap())
 }
 
+/// A host name as a subject alternative name.
 pub fn dns(name: &str) -> SanType {
     SanType::DnsName(name.try_into().unwrap())
 }
 
+/// A service with certificates of its own authority.
 pub struct MtlsSetup {
+    /// The service.
     pub app: TestApp,
     /// Signs the certificates of the listener and of clients.
     pub authority: Authority,
@@ -37,26 +41,25 @@ pub struct MtlsSetup {
 }
 
 impl MtlsSetup {
-    /// A service with an internal listener.
-    pub async fn internal(variables: &[(&str, &str)]) -> Self {
+    /// A service with an internal listener, whose job has these scopes.
+    pub async fn internal(service: &'static TestService, scopes: &str, variables: &[(&str, &str)]) -> Self {
         let tenant = ACME.id.to_string();
         let services = [
             ("APP_INTERNAL__LISTEN", "127.0.0.1:0"),
             ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", JOB),
             ("APP_INTERNAL__SERVICES__JOB__TENANT", &tenant),
-            ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:read"),
+            ("APP_INTERNAL__SERVICES__JOB__SCOPES", scopes),
             ("APP_INTERNAL__SERVICES__PROMETHEUS__CERTIFICATE_NAME", "dns:Prometheus.acme.example"),
             ("APP_INTERNAL__SERVICES__PROMETHEUS__RIGHTS", "metrics"),
         ];
         let variables = [&services[..], variables].concat();
-        Self::with_files("APP_INTERNAL", async |files, _| TestApp::start_with(&[files, &variables].concat()).await)
-            .await
+        Self::with_files("APP_INTERNAL", async |files, _| service.start_with(&[files, &variables].concat()).await).await
     }
 
     /// A service without an internal listener. Its public listener asks for client certificates.
-    pub async fn public(variables: &[(&str, &str)]) -> Self {
+    pub async fn public(service: &'static TestService, variables: &[(&str, &str)]) -> Self {
         let start = async |files: &[(&str, &str)], authority: &Authority| {
-            TestApp::start_with_tls(&[files, variables].concat(), authority).await
+            service.start_with_tls(&[files, variables].concat(), authority).await
         };
         Self::with_files("APP_TLS", start).await
     }
@@ -78,6 +81,7 @@ impl MtlsSetup {
         self.client_at(self.app.internal.unwrap(), Some(certificate), token)
     }
 
+    /// A client of this port, with or without a certificate.
     pub fn client_at(
         &self,
         address: SocketAddr,
@@ -96,6 +100,7 @@ impl MtlsSetup {
         self.client(&self.authority.sign_for(names), None)
     }
 
+    /// The service with the certificate name [`JOB`].
     pub fn job(&self) -> Actor {
         self.service([uri(JOB)])
     }

@@ -18,6 +18,7 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// An authority with a new key.
     pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -64,6 +65,7 @@ impl Authority {
 pub struct PemFiles(PathBuf);
 
 impl PemFiles {
+    /// Writes a certificate and its key into a new folder.
     pub fn new((certificate, key): (String, String)) -> Self {
         let folder = std::env::temp_dir().join(format!("tls-{}", uuid::Uuid::now_v7()));
         std::fs::create_dir(&folder).unwrap();
@@ -72,15 +74,18 @@ impl PemFiles {
         files
     }
 
+    /// Replaces both files.
     pub fn write(&self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) {
         std::fs::write(self.certificate(), certificate).unwrap();
         std::fs::write(self.key(), key).unwrap();
     }
 
+    /// Path of the file with the certificate.
     pub fn certificate(&self) -> PathBuf {
         self.0.join("certificate.pem")
     }
 
+    /// Path of the file with the key.
     pub fn key(&self) -> PathBuf {
         self.0.join("key.pem")
     }

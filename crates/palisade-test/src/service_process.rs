@@ -14,14 +14,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Actor, eventually};
-
-/// A command that runs the binary with an empty environment.
-pub fn binary() -> Command {
-    let mut command = Command::new(env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))));
-    command.env_clear();
-    command
-}
+use crate::{Actor, TestService, eventually};
 
 /// The lines of a log, each of which must be a JSON object.
 pub fn parse_log(log: &str) -> Vec<Value> {
@@ -30,6 +23,7 @@ pub fn parse_log(log: &str) -> Vec<Value> {
 
 /// A process that runs `serve`; killed on drop.
 pub struct ServiceProcess {
+    /// The address of its public listener.
     pub address: SocketAddr,
     /// The log lines read so far, without those that a test has waited for.
     pub log_lines: Vec<Value>,
@@ -39,8 +33,8 @@ pub struct ServiceProcess {
 
 impl ServiceProcess {
     /// Starts with these variables and waits until it is ready.
-    pub async fn start(variables: &BTreeMap<String, String>) -> Self {
-        Self::start_command(binary(), variables).await
+    pub async fn start(service: &TestService, variables: &BTreeMap<String, String>) -> Self {
+        Self::start_command(service.binary(), variables).await
     }
 
     /// The same with a command that execs the binary, such as a shell that sets limits first.
@@ -62,16 +56,20 @@ impl ServiceProcess {
 
     /// Starts with these variables, which set this address, and polls until it is ready: for log
     /// filters that drop the line which says so.
-    pub async fn start_at(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
-        let mut process = Self::spawn(binary(), variables, address);
+    pub async fn start_at(service: &TestService, variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
+        let mut process = Self::spawn(service.binary(), variables, address);
         process.read_log();
         process.wait_until_ready().await;
         process
     }
 
     /// The same, without reading its log: the pipe fills up.
-    pub async fn start_without_log_reader(variables: &BTreeMap<String, String>, address: SocketAddr) -> Self {
-        let process = Self::spawn(binary(), variables, address);
+    pub async fn start_without_log_reader(
+        service: &TestService,
+        variables: &BTreeMap<String, String>,
+        address: SocketAddr,
+    ) -> Self {
+        let process = Self::spawn(service.binary(), variables, address);
         process.wait_until_ready().await;
         process
     }
@@ -100,6 +98,7 @@ impl ServiceProcess {
         self.log = log;
     }
 
+    /// Sends SIGHUP: read the settings again.
     pub fn send_sighup(&self) {
         assert!(Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status().unwrap().success());
     }

@@ -3,7 +3,7 @@
 //!
 //! `drills/outages.rs` starts a load, takes a dependency down and up again, and notes the times.
 //! Then each call must have the status that its caller normally gets, or the one that the matrix
-//! gives for the outage; and each acknowledged order must be stored exactly once (FAIL-01,
+//! gives for the outage; and each acknowledged object must be stored exactly once (FAIL-01,
 //! FAIL-03).
 
 use std::{
@@ -17,14 +17,14 @@ use std::{
 
 use http::Method;
 use palisade::dev::database::Urls;
-use serde_json::json;
+use serde_json::Value;
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
 use uuid::Uuid;
 
-use super::{Actor, Reply, eventually, id, query};
+use crate::{Actor, Reply, eventually, query};
 
 /// The least time between two calls of a caller. Otherwise each call follows the response to the
 /// last.
@@ -36,9 +36,13 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A client that sends the same request again and again.
 pub struct Caller {
+    /// Name in messages.
     pub name: &'static str,
+    /// The caller.
     pub actor: Actor,
+    /// The request that it repeats.
     pub request: LoadRequest,
+    /// The status while all dependencies respond.
     pub normal_status: u16,
     /// The status while the dependency is down.
     pub outage_status: u16,
@@ -47,11 +51,13 @@ pub struct Caller {
     pub may_time_out: bool,
 }
 
+/// The request of a [`Caller`].
 pub enum LoadRequest {
+    /// A request without a body.
     Path(Method, String),
-    /// Places one order after the other, each with an idempotency key. After 503 it retries with
-    /// the same key.
-    PlaceOrders,
+    /// Creates one object after the other by `POST` of this body to this path, each with an
+    /// idempotency key. After 503 it retries with the same key.
+    Create(&'static str, Value),
 }
 
 /// Callers at work, each in its own task.
@@ -81,8 +87,8 @@ struct Call {
     from: Instant,
     until: Instant,
     status: u16,
-    /// The idempotency key and the id of the order that the response acknowledged.
-    placed: Option<(String, String)>,
+    /// The idempotency key and the id of the object that the response acknowledged.
+    created: Option<(String, String)>,
 }
 
 /// The times of an outage.
@@ -92,6 +98,7 @@ pub struct OutageTimes {
     pub began: Instant,
     /// From here until `ended` every caller gets its outage status.
     pub noticed: Instant,
+    /// From here on a caller may get either status.
     pub ended: Instant,
     /// From here on every caller gets its normal status again.
     pub recovered: Instant,
@@ -107,7 +114,7 @@ impl Caller {
         let mut calls = Vec::new();
         let mut key = new_key();
         let mut retry = false;
-        // A caller that got 503 retries before it stops, so the outcome of each order is known.
+        // A caller that got 503 retries before it stops, so the outcome of each creation is known.
         while calls.len() < MAX_CALLS && (retry || !stop.load(Ordering::SeqCst)) {
             pace.tick().await;
             let from = Instant::now();
@@ -118,8 +125,8 @@ impl Caller {
             if retry {
                 assert_eq!(reply.problem(503), "unavailable", "{}", self.name);
             }
-            let placed = (status == 201).then(|| (key.clone(), id(&reply.body)));
-            calls.push(Call { from, until: Instant::now(), status, placed });
+            let created = (status == 201).then(|| (key.clone(), reply.body["id"].as_str().unwrap().to_owned()));
+            calls.push(Call { from, until: Instant::now(), status, created });
             progress.latest_status.store(status, Ordering::SeqCst);
             progress.calls.fetch_add(1, Ordering::SeqCst);
             if !retry {
@@ -132,9 +139,8 @@ impl Caller {
     async fn call(&self, key: &str) -> Reply {
         let request = match &self.request {
             LoadRequest::Path(method, path) => self.actor.request(method.clone(), path),
-            LoadRequest::PlaceOrders => {
-                let order = json!({ "lines": [{ "sku": "PEN-BLUE", "quantity": 1 }], "shippingSpeed": "standard" });
-                self.actor.request(Method::POST, "/v1/orders").header("idempotency-key", key).json(&order)
+            LoadRequest::Create(path, body) => {
+                self.actor.request(Method::POST, path).header("idempotency-key", key).json(body)
             }
         };
         self.actor.send(request).await
@@ -146,6 +152,7 @@ fn new_key() -> String {
 }
 
 impl Load {
+    /// Starts a task for each caller.
     pub fn start(callers: Vec<Caller>) -> Self {
         let mut load = Self { callers: Vec::new(), stop: Arc::default() };
         for caller in callers {
@@ -154,6 +161,7 @@ impl Load {
         load
     }
 
+    /// Starts a further caller.
     pub fn add(&mut self, caller: Caller) {
         let Caller { name, normal_status, outage_status, may_time_out, .. } = caller;
         let progress = Arc::<Progress>::default();
@@ -188,6 +196,7 @@ impl Load {
         .await;
     }
 
+    /// Stops all callers and returns what they received.
     pub async fn finish(self) -> CallLog {
         self.stop.store(true, Ordering::SeqCst);
         let mut all = Vec::new();
@@ -239,15 +248,16 @@ impl CallLog {
         }
     }
 
-    /// Asserts that each acknowledged order is stored, once for each idempotency key, and no other.
-    pub async fn assert_orders_stored(&self, database: &Urls) {
-        let placed = self.0.iter().flat_map(|(_, calls)| calls).filter_map(|call| call.placed.clone());
-        let (keys, orders): (BTreeSet<String>, BTreeSet<String>) = placed.unzip();
-        assert!(!orders.is_empty() && keys.len() == orders.len(), "two keys were answered with the same order");
-        let stored_orders = query(&database.owner, "select id::text from orders where created_by like 'load-%'").await;
+    /// Asserts that each acknowledged object is stored, once for each idempotency key, and no other.
+    /// The query reads the ids of the objects that subjects named `load-…` have created.
+    pub async fn assert_created_stored(&self, database: &Urls, stored: &str) {
+        let created = self.0.iter().flat_map(|(_, calls)| calls).filter_map(|call| call.created.clone());
+        let (keys, objects): (BTreeSet<String>, BTreeSet<String>) = created.unzip();
+        assert!(!objects.is_empty() && keys.len() == objects.len(), "two keys were answered with the same object");
+        let stored_objects = query(&database.owner, stored).await;
         let stored_keys =
             query(&database.owner, "select key from palisade.idempotency_keys where subject like 'load-%'").await;
-        for (what, acknowledged, stored) in [("order", orders, stored_orders), ("key", keys, stored_keys)] {
+        for (what, acknowledged, stored) in [("object", objects, stored_objects), ("key", keys, stored_keys)] {
             let found: BTreeSet<String> = stored.iter().cloned().collect();
             let lost: Vec<&String> = acknowledged.difference(&found).collect();
             assert!(lost.is_empty(), "acknowledged {what}s are lost: {lost:?}");

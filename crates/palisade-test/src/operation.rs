@@ -1,24 +1,21 @@
 //! The operations of the OpenAPI document, as tests call them: with the document's example as the
 //! body, on an object of a fixture.
 
-use std::sync::LazyLock;
-
 use http::Method;
 use palisade::authz::{Matrix, Scope};
 use serde_json::Value;
-use service::access::ACCESS;
 use uuid::Uuid;
 
-use super::{Actor, BillingFixture, Reply};
-
-/// The route matrix of the service.
-pub static MATRIX: LazyLock<Matrix> = LazyLock::new(|| Matrix::new(&ACCESS).unwrap());
+use crate::{Actor, Reply, TestService};
 
 /// An operation of the OpenAPI document.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// Method.
     pub method: Method,
+    /// Path with parameters in braces.
     pub path: String,
+    /// The scope that it requires.
     pub scope: Option<Scope>,
     /// Whether it takes an idempotency key.
     pub takes_key: bool,
@@ -28,28 +25,28 @@ pub struct Operation {
 
 impl Operation {
     /// Every operation, sorted by path and method.
-    pub fn all() -> Vec<Self> {
-        let document =
-            service::app().document().render(&MATRIX, "https://login.example.com", "https://api.example.com");
+    pub fn all(service: &TestService) -> Vec<Self> {
+        let document = service.document("https://login.example.com", "https://api.example.com");
+        let matrix = service.matrix();
         let mut all = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             let methods = methods.as_object().unwrap().iter();
-            all.extend(methods.map(|(method, operation)| Self::parse(&document, method, path, operation)));
+            all.extend(methods.map(|(method, operation)| Self::parse(&document, &matrix, method, path, operation)));
         }
         all.sort_by_key(|operation| (operation.path.clone(), operation.method.to_string()));
         all
     }
 
     /// The operations on an existing object. `PUT` creates the caller's own object instead.
-    pub fn all_with_object() -> Vec<Self> {
-        let mut all = Self::all();
+    pub fn all_with_object(service: &TestService) -> Vec<Self> {
+        let mut all = Self::all(service);
         all.retain(|operation| operation.has_object() && operation.method != Method::PUT);
         all
     }
 
-    fn parse(document: &Value, method: &str, path: &str, operation: &Value) -> Self {
+    fn parse(document: &Value, matrix: &Matrix, method: &str, path: &str, operation: &Value) -> Self {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
-        let row = MATRIX.find(&method, path).unwrap();
+        let row = matrix.find(&method, path).unwrap();
         let mut parameters = operation["parameters"].as_array().into_iter().flatten();
         let schema = &operation["requestBody"]["content"]["application/json; charset=utf-8"]["schema"]["$ref"];
         let example = schema.as_str().map(|schema| {
@@ -67,15 +64,12 @@ impl Operation {
         }
     }
 
+    /// Whether its path has a parameter.
     pub fn has_object(&self) -> bool {
         self.path.contains('{')
     }
 
-    /// A new object of the fixture's tenant, or nothing if the operation takes no object.
-    pub async fn own_object(&self, fixture: &BillingFixture) -> String {
-        if self.has_object() { fixture.object_for(&self.path).await } else { String::new() }
-    }
-
+    /// Whether it is a `GET`.
     pub fn is_read(&self) -> bool {
         self.method == Method::GET
     }
@@ -85,6 +79,7 @@ impl Operation {
         self.call_with(actor, object, self.example.as_ref(), &[]).await
     }
 
+    /// Calls the operation with any body and headers.
     pub async fn call_with(
         &self,
         actor: &Actor,

@@ -7,7 +7,7 @@ use palisade::dev::database::Urls;
 use secrecy::ExposeSecret;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
-use super::{eventually, postgres::provider};
+use crate::{eventually, postgres::provider};
 
 /// Runs SQL in one transaction as the login of this URL.
 pub async fn run(url: &secrecy::SecretString, sql: &str) -> Result<u64, sqlx::Error> {
@@ -25,7 +25,7 @@ pub async fn superuser(urls: &Urls) -> PgConnection {
 }
 
 /// Runs SQL as the superuser on the database of this app.
-pub async fn run_as_superuser(app: &super::TestApp, sql: String) {
+pub async fn run_as_superuser(app: &crate::TestApp, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut superuser(&app.database).await).await.unwrap();
 }
 
@@ -56,7 +56,7 @@ pub async fn query(url: &secrecy::SecretString, sql: &str) -> Vec<String> {
 }
 
 async fn first_column(connection: &mut PgConnection, sql: &str) -> Result<Vec<String>, sqlx::Error> {
-    let begin = AssertSqlSafe(format!("begin; set local app.tenant_id = '{}'", super::ACME.id));
+    let begin = AssertSqlSafe(format!("begin; set local app.tenant_id = '{}'", crate::ACME.id));
     let mut tx = connection.begin_with(begin).await?;
     let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut *tx).await?;
     tx.rollback().await?;

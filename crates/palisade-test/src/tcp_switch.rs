@@ -14,7 +14,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::eventually;
+use crate::eventually;
 
 /// An address that relays to a server while open. Closed, nothing listens there and existing
 /// connections are cut.
@@ -33,6 +33,7 @@ impl TcpSwitch {
         Self { address: listener.local_addr().unwrap(), relay: None }
     }
 
+    /// Base URL of the switch.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

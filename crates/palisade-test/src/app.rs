@@ -1,27 +1,26 @@
 //! [`TestApp`]: a service in this process, on its own socket, database and issuer.
 //!
-//! Tests make [`Actor`]s from it by role, tenant or credential, and talk to it over HTTP. It starts
-//! any [`App`]; `orders_app` starts that of this repository. Also here: the settings that every test
-//! starts from, demo tenants and people, and keysets.
+//! Tests make [`Actor`]s from it by role, tenant or credential, and talk to it over HTTP. A
+//! [`TestService`] starts it. Also here: the settings that every test starts from, demo tenants, and
+//! keysets.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use palisade::{
-    app::{self, App},
-    authz::{Rights, Role, RoleTable, Scope},
+    authz::{Rights, Role, Scope},
     dev::{
         database::Urls,
         issuer::{DevIssuer, SERVICE_CLIENT},
-        people::{Person, TENANTS, Tenant, people},
+        people::{TENANTS, Tenant},
     },
     http::ServedRoute,
     model::Clock,
-    settings::ServiceSettings,
 };
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Actor, Credential, events, eventually, postgres};
+use crate::{Actor, Credential, Forge, TestService, events, eventually, service::Server};
 
 /// The demo tenants. Each has products and its own orders.
 pub const ACME: Tenant = TENANTS[0];
@@ -37,61 +36,53 @@ pub const UNTHROTTLED: [(&str, &str); 4] = [
     ("APP_FAILURE_LIMIT__MAX_FAILURES", "1000000"),
 ];
 
+/// The audience of access tokens.
 pub const AUDIENCE: &str = "api://under-test";
 
 /// A running service with its own socket, database and issuer.
+#[derive(Debug)]
 pub struct TestApp {
+    /// The service that runs.
+    pub service: &'static TestService,
+    /// The address of the public listener.
     pub address: SocketAddr,
     /// The address of the internal listener, if the settings enable it.
     pub internal: Option<SocketAddr>,
+    /// The clock of service and issuer.
     pub clock: Clock,
+    /// The issuer that the service trusts.
     pub issuer: DevIssuer,
+    /// Connection URLs of its database.
     pub database: Urls,
+    /// The secret with which it hashes API keys, in Base64.
     pub pepper: String,
+    /// Every route that the router serves.
     pub served: Vec<ServedRoute>,
     /// The scopes and roles that the service declares.
     pub rights: Rights,
 }
 
 impl TestApp {
-    /// Starts on a database of its own, with these variables changed; an empty value removes the
-    /// variable.
-    pub async fn start_app<S: ServiceSettings>(app: &App<S>, variables: &[(&str, &str)]) -> Self {
-        Self::start_app_on(app, postgres::test_database().await, variables).await
-    }
-
-    /// Starts on an existing database. With a foreign issuer it does not wait for readiness.
-    pub async fn start_app_on<S: ServiceSettings>(app: &App<S>, database: Urls, variables: &[(&str, &str)]) -> Self {
-        let started = Self::start_without_waiting(app, database, variables).await;
-        if variables.iter().all(|(name, _)| *name != "APP_OIDC__ISSUER") {
-            started.wait_until_ready().await;
-        }
-        started
-    }
-
     /// Starts without waiting for readiness.
-    pub async fn start_without_waiting<S: ServiceSettings>(
-        app: &App<S>,
+    pub async fn start_without_waiting(
+        service: &'static TestService,
         database: Urls,
         variables: &[(&str, &str)],
     ) -> Self {
         events::record();
         let clock = Clock::system();
-        let rights = app.rights();
+        let rights = service.rights();
         let issuer = issuer_of(rights, clock.clone()).await;
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
         let pepper = all["APP_SECRETS__PEPPER"].clone();
-        let settings = app.read_settings(all).unwrap();
+        let settings = service.read_settings(all).unwrap();
         // Displays the error as the service does: its message says what to repair.
-        let running = Box::pin(app::start(app, settings, clock.clone())).await;
-        let running = running.unwrap_or_else(|error| panic!("{error}"));
-        let address = running.address();
-        let internal = running.internal_address();
-        let served = running.served().to_vec();
-        tokio::spawn(running.run(std::future::pending()));
-        Self { address, internal, clock, issuer, database, pepper, served, rights }
+        let server = service.start_server(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
+        let Server { address, internal, served, run } = server;
+        tokio::spawn(run);
+        Self { service, address, internal, clock, issuer, database, pepper, served, rights }
     }
 
     /// The environment of a service for this database and issuer. Quotas are so high that only
@@ -157,18 +148,32 @@ impl TestApp {
 
     /// A person of any tenant, with any role and scopes.
     pub fn user_of(&self, tenant: &Tenant, role: Role, scopes: &[Scope]) -> Actor {
-        self.bearer(self.issuer.access_token(&person_of(self.rights.roles, tenant, role), scopes))
+        self.bearer(self.issuer.access_token(&self.service.person(tenant, role), scopes))
+    }
+
+    /// A person of Acme who may manage API keys.
+    pub fn admin(&self) -> Actor {
+        self.user(self.service.admin_role())
+    }
+
+    /// Creates an API key with these scopes as an administrator of Acme and returns the response
+    /// body.
+    pub async fn new_api_key(&self, scopes: &[Scope]) -> Value {
+        let scopes: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+        let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
+        let admin = self.admin();
+        admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
+    }
+
+    /// A builder of tokens that the issuer would not issue.
+    pub fn forge(&self) -> Forge<'_> {
+        Forge::new(self.service, &self.issuer)
     }
 }
 
 /// A keyset entry, `version:key`, with a random key.
 pub fn keyset(version: u16) -> String {
     format!("{version}:{}", STANDARD.encode(palisade::crypto::random::<32>().unwrap()))
-}
-
-/// The demo person with this tenant and role.
-pub fn person_of(roles: RoleTable, tenant: &Tenant, role: Role) -> Person {
-    people(roles).into_iter().find(|person| person.tenant == tenant.id && person.role == role).unwrap()
 }
 
 /// A development issuer that knows these scopes and roles.

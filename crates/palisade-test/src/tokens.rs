@@ -2,9 +2,8 @@
 
 use palisade::dev::issuer::{DevIssuer, SigningKey};
 use serde_json::Value;
-use service::access::{roles, scopes};
 
-use super::{ACME, person};
+use crate::{ACME, TestService};
 
 /// Signs any claims with the issuer's key. The claims start as those of a valid token of an Acme
 /// administrator, so that a test changes exactly one of them.
@@ -14,17 +13,20 @@ pub struct Forge<'a> {
 }
 
 impl<'a> Forge<'a> {
-    pub fn new(issuer: &'a DevIssuer) -> Self {
-        let claims = issuer.claims(&person(&ACME, roles::ADMIN), &scopes::ALL);
-        Self { key: issuer.key(), claims }
+    /// Claims of a valid token of this issuer.
+    pub fn new(service: &TestService, issuer: &'a DevIssuer) -> Self {
+        let admin = service.person(&ACME, service.admin_role());
+        Self { key: issuer.key(), claims: issuer.claims(&admin, service.rights().scopes) }
     }
 
     /// Sets a claim; null removes it.
+    #[must_use]
     pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
         set(&mut self.claims, name, value.into());
         self
     }
 
+    /// Signs the claims.
     pub fn token(&self) -> String {
         self.key.access_token(&self.claims)
     }

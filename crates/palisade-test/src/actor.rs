@@ -1,6 +1,6 @@
 //! An HTTP client of the service, [`Actor`], and what it receives, [`Reply`].
 //!
-//! [`TestApp`](super::TestApp) makes actors for its own address. Tests send requests through them
+//! [`TestApp`](crate::TestApp) makes actors for its own address. Tests send requests through them
 //! and assert on the reply's status, body, headers, field errors and security events.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use super::{
+use crate::{
     events::{self, Fields},
     eventually,
 };
@@ -25,25 +25,32 @@ pub struct Actor {
 
 /// A credential that the actor sends with every request.
 pub enum Credential {
+    /// A bearer token.
     Token(String),
+    /// The text of an API key.
     ApiKey(String),
 }
 
 /// A response that was read completely.
 #[derive(Clone, Debug)]
 pub struct Reply {
+    /// Status code.
     pub status: StatusCode,
+    /// Headers, with lower-case names.
     pub headers: HeaderMap,
+    /// The whole body.
     pub text: String,
     /// Null if the body is not JSON.
     pub body: Value,
 }
 
 impl Actor {
+    /// A caller of this address, with this bearer token.
     pub fn new(address: SocketAddr, token: Option<String>) -> Self {
         Self::with_credential(address, token.map(Credential::Token))
     }
 
+    /// A caller of this address, with this credential.
     pub fn with_credential(address: SocketAddr, credential: Option<Credential>) -> Self {
         let client = client().build().unwrap();
         Self { client, base: format!("http://{address}"), credential }
@@ -60,11 +67,13 @@ impl Actor {
     }
 
     /// The same caller, connecting from another loopback address.
+    #[must_use]
     pub fn at_address(self, local: IpAddr) -> Self {
         let client = client().local_address(local).build().unwrap();
         Self { client, ..self }
     }
 
+    /// Sends a `GET` request.
     pub async fn get(&self, path: &str) -> Reply {
         self.send(self.request(Method::GET, path)).await
     }
@@ -102,6 +111,7 @@ impl Actor {
         reply.unwrap()
     }
 
+    /// Sends the request and reads the whole response.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
         let response = request.send().await.unwrap();
         let status = response.status();
@@ -151,6 +161,7 @@ impl Reply {
         self.body
     }
 
+    /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }

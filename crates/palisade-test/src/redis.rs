@@ -18,7 +18,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainer
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{eventually, optional_tool::OptionalTool, postgres::remove_at_exit};
+use crate::{eventually, optional_tool::OptionalTool, postgres::remove_at_exit};
 
 const TOOL: OptionalTool =
     OptionalTool { topic: "quotas", variable: "TEST_REDIS", tests: "the tests of shared quotas" };
@@ -28,6 +28,7 @@ const CONTAINER_FILES: &str = "/tmp";
 
 /// A server on its own port.
 pub struct Redis {
+    /// Its port on the loopback address.
     pub port: u16,
     files: Vec<(String, String)>,
     options: Vec<String>,
@@ -64,7 +65,7 @@ impl Redis {
         let process = match kind().await {
             Kind::Unavailable => return None,
             Kind::Private => {
-                let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}", Uuid::now_v7()));
+                let folder = crate::scratch_folder().join(format!("redis-{}", Uuid::now_v7()));
                 std::fs::create_dir_all(&folder).unwrap();
                 Process::Private { folder, child: None }
             }
@@ -90,6 +91,7 @@ impl Redis {
         self.query(redis::cmd("TTL").arg(key)).await
     }
 
+    /// Runs a command.
     pub async fn run(&self, command: &redis::Cmd) {
         self.query::<redis::Value>(command).await;
     }
@@ -143,6 +145,7 @@ impl Redis {
         self.signal("STOP");
     }
 
+    /// Continues after [`Self::suspend`].
     pub fn resume(&self) {
         self.signal("CONT");
     }

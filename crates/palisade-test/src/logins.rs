@@ -8,26 +8,31 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, PgConnection};
 use url::Url;
 
-use super::{postgres::now, query};
+use crate::{postgres::now, query};
 
 /// One login for each of [`Logins::ALL`], with a unique name and a common password.
 pub struct Logins {
     suffix: String,
+    /// The password of all four.
     pub password: String,
 }
 
 impl Logins {
+    /// The service's logins, without the prefix of their names.
     pub const ALL: [&str; 4] = ["writer", "reader", "authn", "keys"];
 
+    /// New names and a new password; creates nothing yet.
     pub fn new() -> Self {
         let suffix = format!("{}_{}", now(), Self::random_password());
         Self { password: Self::random_password(), suffix }
     }
 
+    /// A password of 32 hexadecimal digits.
     pub fn random_password() -> String {
         palisade::crypto::hex(&palisade::crypto::random::<16>().unwrap())
     }
 
+    /// The name of the login that takes the place of this one.
     pub fn name(&self, login: &str) -> String {
         format!("test_{}_{login}", self.suffix)
     }
@@ -40,6 +45,7 @@ impl Logins {
         url.into()
     }
 
+    /// Creates the logins as members of those that they replace.
     pub async fn create(self, admin: &mut PgConnection) -> Self {
         for login in Self::ALL {
             let Self { password, .. } = &self;
@@ -49,6 +55,7 @@ impl Logins {
         self
     }
 
+    /// Drops the logins.
     pub async fn drop_roles(self, admin: &mut PgConnection) {
         for login in Self::ALL {
             let drop = AssertSqlSafe(format!("drop role {}", self.name(login)));

@@ -6,21 +6,18 @@
 use std::{
     fs::{self, OpenOptions},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use palisade::dev::{
-    self,
     database::{Cluster, Urls},
     postgres::{Binaries, Data, Server},
 };
-use secrecy::ExposeSecret as _;
-use service::demo;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::Connection as _;
 use uuid::Uuid;
 
-use super::{eventually, eventually_recovered};
+use crate::{TestService, eventually, eventually_recovered, scratch_folder};
 
 /// Runs the server with the options of its last start, the port included, until standard input
 /// closes: so the server ends when this process ends in any way.
@@ -34,6 +31,7 @@ wait "$server"
 
 /// The server and its one database.
 pub struct RestartablePostgres {
+    /// Connection URLs of the database.
     pub database: Urls,
     cluster: Cluster,
     /// The requested folder; the server may have created its data elsewhere.
@@ -44,16 +42,14 @@ pub struct RestartablePostgres {
 
 impl RestartablePostgres {
     /// Starts a server with the schema and the demo data.
-    pub async fn start() -> Self {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    pub async fn start(service: &TestService) -> Self {
+        let target = scratch_folder();
         let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), |_| {}).await.unwrap();
         let folder = target.join(format!("own-postgres-{}", Uuid::now_v7()));
         let server = Server::start(&folder, &binaries, Data::Kept).await.unwrap();
         let cluster = Cluster::new(server.url()).unwrap();
         let database = cluster.provision("own").await.unwrap();
-        let mut owner = PgConnection::connect(database.owner.expose_secret()).await.unwrap();
-        dev::seed(&demo::DEMO, &mut owner, &database).await.unwrap();
-        owner.close().await.unwrap();
+        service.seed(&database).await;
         let mut admin = cluster.connect().await.unwrap();
         let data_directory = "select current_setting('data_directory')";
         let data: String = sqlx::query_scalar(data_directory).fetch_one(&mut admin).await.unwrap();

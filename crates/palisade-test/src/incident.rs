@@ -5,11 +5,11 @@ use std::process::Output;
 use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 
-use super::binary;
+use crate::TestService;
 
 /// Runs `incident` with these arguments, and with a reason if they have none.
-pub fn run_incident(database: &Urls, arguments: &[&str]) -> Output {
-    let mut command = binary();
+pub fn run_incident(service: &TestService, database: &Urls, arguments: &[&str]) -> Output {
+    let mut command = service.binary();
     command.arg("incident").args(arguments).env("APP_PROFILE", "development");
     if !arguments.contains(&"--reason") {
         command.args(["--reason", "a test"]);
@@ -19,7 +19,7 @@ pub fn run_incident(database: &Urls, arguments: &[&str]) -> Output {
 
 /// The same; the command must succeed.
 #[track_caller]
-pub fn incident(database: &Urls, arguments: &[&str]) {
-    let output = run_incident(database, arguments);
+pub fn incident(service: &TestService, database: &Urls, arguments: &[&str]) {
+    let output = run_incident(service, database, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -12,6 +12,7 @@ pub struct OptionalTool {
     pub topic: &'static str,
     /// `off` in this variable skips the tests; any other value makes them fail without the program.
     pub variable: &'static str,
+    /// The tests that need it, for the message about skipped ones.
     pub tests: &'static str,
 }
 
@@ -21,6 +22,7 @@ impl OptionalTool {
         std::env::var(self.variable).ok()
     }
 
+    /// Whether a missing tool is a failure.
     pub fn is_required(&self) -> bool {
         match self.setting().as_deref() {
             Some("off") => false,

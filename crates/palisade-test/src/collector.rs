@@ -28,6 +28,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 /// A collector on its own port.
 pub struct Collector {
+    /// The address that it listens on.
     pub address: SocketAddr,
     received: Arc<Received>,
 }
@@ -47,22 +48,30 @@ struct Message {
 /// The fields of a span that tests assert on.
 #[derive(Clone, Debug)]
 pub struct Span {
+    /// Id of the trace, in hexadecimal.
     pub trace_id: String,
+    /// Id of the span, in hexadecimal.
     pub id: String,
+    /// Id of the parent span, empty for a root.
     pub parent: String,
     /// `tracestate` (W3C Trace Context), which travels from service to service.
     pub state: String,
+    /// Name of the span.
     pub name: String,
     /// 2 is a server span, 3 a client span (OTLP `SpanKind`).
     pub kind: i32,
+    /// Attributes as text.
     pub attributes: BTreeMap<String, String>,
+    /// Whether its status is an error.
     pub failed: bool,
 }
 
 /// A log record.
 #[derive(Clone, Debug)]
 pub struct Record {
+    /// Id of the trace, empty outside a request.
     pub trace_id: String,
+    /// Attributes as text.
     pub attributes: BTreeMap<String, String>,
 }
 
@@ -76,6 +85,7 @@ pub struct Point {
 }
 
 impl Collector {
+    /// Starts a collector that accepts everything.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,6 +96,7 @@ impl Collector {
         Self { address, received }
     }
 
+    /// Base URL, as `APP_OTLP__ENDPOINT` takes it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -111,6 +122,7 @@ impl Collector {
         matching.map(|message| M::decode(&message.body[..]).expect("the body is OTLP")).collect()
     }
 
+    /// All spans received so far.
     pub fn spans(&self) -> Vec<Span> {
         let resources = self.decoded::<ExportTraceServiceRequest>("traces").into_iter().flat_map(|m| m.resource_spans);
         let spans = resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
@@ -127,6 +139,7 @@ impl Collector {
         spans.map(span).collect()
     }
 
+    /// All log records received so far.
     pub fn records(&self) -> Vec<Record> {
         let resources = self.decoded::<ExportLogsServiceRequest>("logs").into_iter().flat_map(|m| m.resource_logs);
         let records = resources.flat_map(|resource| resource.scope_logs).flat_map(|scope| scope.log_records);

@@ -12,20 +12,17 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use palisade::{
     dev::{
-        self,
         database::{Cluster, Urls},
         postgres::{Binaries, Data, Server},
     },
     model::Clock,
 };
-use secrecy::ExposeSecret;
-use service::demo;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection};
 use testcontainers::{
     ContainerAsync, GenericImage, ImageExt,
     core::{IntoContainerPort, Mount},
@@ -33,13 +30,16 @@ use testcontainers::{
 };
 use uuid::Uuid;
 
-const TEMPLATE: &str = "test_template";
+use crate::scratch_folder;
+
 /// Age in seconds at which databases and roles of earlier runs are dropped.
 const KEEP_SECONDS: u64 = 1800;
+/// Age in seconds of a test program at which its template is dropped: a week.
+const KEEP_TEMPLATE_SECONDS: u64 = 604_800;
 
 /// The server with the run's databases. A server that the run has started ends with this process.
-pub(super) struct Provider {
-    pub(super) cluster: Cluster,
+pub(crate) struct Provider {
+    pub(crate) cluster: Cluster,
     janitor: mpsc::Sender<String>,
     _holder: Holder,
 }
@@ -66,9 +66,9 @@ impl Provider {
 
 static PROVIDER: OnceLock<Provider> = OnceLock::new();
 
-/// A database with the schema and the demo data, for one test; dropped when the test ends.
-pub async fn test_database() -> Urls {
-    provider().cluster.create(&new_name(), Some(&template_name())).await.unwrap()
+/// A copy of a database, for one test; dropped when the test ends.
+pub(crate) async fn copy_of(template: &str) -> Urls {
+    provider().cluster.create(&new_name(), Some(template)).await.unwrap()
 }
 
 /// A database without a schema, for one test.
@@ -116,23 +116,20 @@ fn janitor(cluster: Cluster) -> mpsc::Sender<String> {
 
 /// The folder with PostgreSQL's programs.
 pub async fn programs() -> PathBuf {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-binaries");
+    let cache = scratch_folder().join("postgres-binaries");
     Binaries::find_or_fetch(&cache, announce).await.unwrap().folder().to_owned()
 }
 
-pub(super) fn provider() -> &'static Provider {
+pub(crate) fn provider() -> &'static Provider {
     // A separate thread with its own runtime: tests call this from inside theirs.
     PROVIDER.get_or_init(|| {
-        // States the migrations of the service, with which databases are made.
-        drop(service::app());
         let start = || tokio::runtime::Runtime::new().unwrap().block_on(start());
         std::thread::spawn(start).join().expect("the test database starts")
     })
 }
 
 async fn start() -> Provider {
-    super::interop_provider::begin();
-    super::redis::begin().await;
+    crate::redis::begin().await;
     let required = std::env::var("TEST_POSTGRES").ok();
     let provider = if let Ok(url) = std::env::var("TEST_DATABASE_URL") {
         announce("PostgreSQL of TEST_DATABASE_URL");
@@ -149,25 +146,23 @@ async fn start() -> Provider {
             Err(reason) => panic!("TEST_POSTGRES requires a container, but: {reason}"),
         }
     };
-    prepare(&provider.cluster).await;
+    drop_stale(&provider.cluster).await;
     provider
 }
 
-/// Creates the template, once per server and schema, and drops what earlier runs have left behind.
-async fn prepare(cluster: &Cluster) {
-    let urls = cluster.provision(&template_name()).await.unwrap();
-    let mut owner = PgConnection::connect(urls.owner.expose_secret()).await.unwrap();
-    dev::seed(&demo::DEMO, &mut owner, &urls).await.unwrap();
-    owner.close().await.unwrap();
+/// Drops what earlier runs have left behind.
+async fn drop_stale(cluster: &Cluster) {
     let mut admin = cluster.connect().await.unwrap();
     // Databases first: a role may still have rights in one.
-    let stale = "select datname::text, 'database', 'with (force)' from pg_database where datname ~ '^test_[0-9]+_'
+    let stale =
+        "select datname::text, 'database', 'with (force)' from pg_database where datname ~ '^(test|template)_[0-9]+_'
                 union all
                 select rolname, 'role', '' from pg_roles where rolname ~ '^test_[0-9]+_'";
     let stale: Vec<(String, String, String)> = sqlx::query_as(stale).fetch_all(&mut admin).await.unwrap();
     for (name, kind, option) in stale {
         let created: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
-        if now().saturating_sub(created) > KEEP_SECONDS {
+        let keep = if name.starts_with("template") { KEEP_TEMPLATE_SECONDS } else { KEEP_SECONDS };
+        if now().saturating_sub(created) > keep {
             let drop = AssertSqlSafe(format!("drop {kind} if exists \"{name}\" {option}"));
             let _ = sqlx::raw_sql(drop).execute(&mut admin).await;
         }
@@ -175,18 +170,18 @@ async fn prepare(cluster: &Cluster) {
     admin.close().await.unwrap();
 }
 
-/// The template's name. It contains a digest of the migrations and demo data, so that a changed
-/// schema gets a new template.
-fn template_name() -> String {
-    let all = [palisade::db::kernel_migrations(), sqlx::migrate!()];
-    let mut text: Vec<u8> = all.iter().flat_map(|m| m.iter()).flat_map(|m| m.checksum.to_vec()).collect();
-    text.extend_from_slice(include_bytes!("../../../src/demo/demo.sql"));
-    let digest = palisade::crypto::hex(&palisade::crypto::sha256(&text));
-    format!("{TEMPLATE}_{digest:.12}")
+/// The name of the database from which this test program copies. It has the time at which the
+/// program was built, so that a changed schema or other demo data get a new one.
+pub(crate) fn template_name() -> String {
+    let program = std::env::current_exe().unwrap();
+    let built = program.metadata().unwrap().modified().unwrap();
+    let built = built.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let digest = palisade::crypto::sha256(program.as_os_str().as_encoded_bytes());
+    format!("template_{}_{}_{:.12}", built.as_secs(), built.subsec_nanos(), palisade::crypto::hex(&digest))
 }
 
 async fn start_private() -> Provider {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let target = &scratch_folder();
     let progress = |what: &str| announce(what);
     let binaries = Binaries::find_or_fetch(&target.join("postgres-binaries"), progress).await.unwrap();
     let (folder, slot) = free_slot(target);
@@ -206,7 +201,7 @@ fn memory_folder(folder: &Path) -> Option<PathBuf> {
     let shared = Path::new("/dev/shm");
     let memory = rustix::fs::statvfs(shared).ok()?;
     let digest = palisade::crypto::hex(&palisade::crypto::sha256(folder.as_os_str().as_encoded_bytes()));
-    let name = format!("{}-{digest:.12}", env!("CARGO_PKG_NAME"));
+    let name = format!("{}-{digest:.12}", palisade::package::name());
     (memory.f_bavail * memory.f_frsize > 1 << 30).then(|| shared.join(name))
 }
 
@@ -281,6 +276,6 @@ fn announce(what: &str) {
 }
 
 /// Seconds since the epoch.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     Clock::system().timestamp().unsigned_abs()
 }

@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 /// A Transit server on its own port.
 pub struct Vault {
+    /// The address that it listens on.
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -51,6 +52,7 @@ struct State {
 }
 
 impl Vault {
+    /// Starts a server with one key.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -73,6 +75,7 @@ impl Vault {
         Self { address, state }
     }
 
+    /// Base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -92,10 +95,12 @@ impl Vault {
         self.state.lock().unwrap().corrupts = corrupts;
     }
 
+    /// Decrypts without comparing the associated data.
     pub fn ignore_associated_data(&self) {
         self.state.lock().unwrap().ignores_associated_data = true;
     }
 
+    /// Accepts only this token.
     pub fn set_token(&self, token: &str) {
         token.clone_into(&mut self.state.lock().unwrap().token);
     }
@@ -111,6 +116,7 @@ impl Vault {
         self.state.lock().unwrap().response = Some((StatusCode::OK, body));
     }
 
+    /// Redirects every request to this URL.
     pub fn redirect_to(&self, url: &str) {
         self.state.lock().unwrap().redirect = Some(url.to_owned());
     }
@@ -171,7 +177,7 @@ async fn transit(
     } else if header("x-vault-request").as_deref() != Some("true") {
         // Vault Agent responds so when `require_request_header` is set.
         (StatusCode::PRECONDITION_FAILED, json!({ "errors": ["missing required request header"] }))
-    } else if key != env!("CARGO_PKG_NAME") {
+    } else if key != palisade::package::name() {
         (StatusCode::BAD_REQUEST, json!({ "errors": ["encryption key not found"] }))
     } else {
         match act(&state, &action, &body) {

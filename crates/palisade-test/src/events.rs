@@ -1,7 +1,7 @@
 //! Security events of the services in this process, recorded by trace id.
 //!
 //! A `tracing` layer keeps every event of the target `security`.
-//! [`Reply::events`](super::Reply::events) returns those of one request.
+//! [`Reply::events`](crate::Reply::events) returns those of one request.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::eventually;
+use crate::eventually;
 
 /// The header block of `GET http://x/`, from the static table (RFC 7541 appendix A).
 pub const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
@@ -76,6 +76,7 @@ pub struct H2 {
     writer: OwnedWriteHalf,
     /// The stream id of the next request.
     stream: u32,
+    /// Bytes sent so far.
     pub sent: usize,
     counts: Arc<Counts>,
     reader: JoinHandle<()>,
@@ -146,10 +147,12 @@ impl H2 {
         eventually("responses end", async || self.counts.stream_ends.load(Ordering::SeqCst) >= count).await;
     }
 
+    /// Bytes received so far.
     pub fn received(&self) -> usize {
         self.counts.bytes.load(Ordering::SeqCst)
     }
 
+    /// Whether the service has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.reader.is_finished()
     }

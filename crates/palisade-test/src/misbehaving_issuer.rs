@@ -9,20 +9,17 @@ use std::sync::{
 };
 
 use http::{StatusCode, header};
-use palisade::authz::Scope;
 use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, web::Data};
 use serde_json::{Value, json};
-use service::access::scopes;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{
-    app::{ACME, AUDIENCE, TestApp},
-    keys::TestKey,
-};
+use crate::{ACME, AUDIENCE, TestApp, TestKey, TestService};
 
 /// An issuer on its own socket, stopped on drop.
 pub struct MisbehavingIssuer {
+    /// Base URL, the issuer in tokens.
     pub url: String,
+    service: &'static TestService,
     state: Arc<State>,
     server: JoinHandle<()>,
 }
@@ -40,11 +37,12 @@ struct State {
 
 impl MisbehavingIssuer {
     /// Starts with these keys and correct metadata.
-    pub async fn with_keys(keys: &[&TestKey]) -> Self {
-        Self::at("127.0.0.1:0", keys).await
+    pub async fn with_keys(service: &'static TestService, keys: &[&TestKey]) -> Self {
+        Self::at(service, "127.0.0.1:0", keys).await
     }
 
-    pub async fn at(address: &str, keys: &[&TestKey]) -> Self {
+    /// The same, at this address and port.
+    pub async fn at(service: &'static TestService, address: &str, keys: &[&TestKey]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
@@ -55,15 +53,17 @@ impl MisbehavingIssuer {
             .data(Arc::clone(&state));
         let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
         let server = tokio::spawn(async move { Server::new_with_acceptor(acceptor).run(app).await.unwrap() });
-        let issuer = Self { url, state, server };
+        let issuer = Self { url, service, state, server };
         issuer.publish(keys);
         issuer
     }
 
+    /// Publishes these keys in place of the earlier ones.
     pub fn publish(&self, keys: &[&TestKey]) {
         self.publish_raw(json!({ "keys": keys.iter().map(|key| key.jwk()).collect::<Vec<_>>() }));
     }
 
+    /// Publishes any document as the key set.
     pub fn publish_raw(&self, document: Value) {
         *self.state.keys.lock().unwrap() = document;
     }
@@ -80,10 +80,12 @@ impl MisbehavingIssuer {
         self.set_metadata("padding", "x".repeat(padding));
     }
 
+    /// Redirects every request to this URL.
     pub fn redirect_to(&self, url: impl Into<String>) {
         *self.state.redirect.lock().unwrap() = Some(url.into());
     }
 
+    /// Responds with 503, or serves again.
     pub fn set_down(&self, down: bool) {
         self.state.down.store(down, Ordering::SeqCst);
     }
@@ -102,16 +104,17 @@ impl MisbehavingIssuer {
     pub async fn app(&self, variables: &[(&str, &str)]) -> TestApp {
         let mut all = vec![("APP_OIDC__ISSUER", self.url.as_str())];
         all.extend(variables);
-        TestApp::start_with(&all).await
+        self.service.start_with(&all).await
     }
 
     /// The claims of a valid token of an administrator of Acme.
     pub fn claims(&self, now: i64) -> Value {
-        let scopes = scopes::ALL.map(Scope::as_str).join(" ");
+        let scopes: Vec<&str> = self.service.rights().scopes.iter().map(|scope| scope.as_str()).collect();
+        let scopes = scopes.join(" ");
         json!({
-            "iss": self.url, "aud": AUDIENCE, "sub": "somebody", "client_id": "some-client",
+            "iss": self.url, "aud": AUDIENCE, "sub": "a-caller", "client_id": "some-client",
             "iat": now, "exp": now + 600, "jti": uuid::Uuid::now_v7().to_string(),
-            "scope": scopes, "tenant_id": ACME.id.to_string(), "roles": ["admin"],
+            "scope": scopes, "tenant_id": ACME.id.to_string(), "roles": [self.service.admin_role().as_str()],
         })
     }
 

@@ -7,17 +7,19 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sqlx::Connection as _;
 
-use super::{Actor, Reply, TestApp, eventually};
+use crate::{Actor, Reply, TestApp, eventually};
 
 /// The API key in the response to its creation.
 pub fn key_text(created: &Value) -> &str {
     created["key"].as_str().unwrap()
 }
 
+/// The path of the API key in the response to its creation.
 pub fn key_path(created: &Value) -> String {
     format!("/v1/api-keys/{}", created["id"].as_str().unwrap())
 }
 
+/// Sends a `DELETE` request.
 pub async fn delete(actor: &Actor, path: &str) -> Reply {
     actor.send(actor.request(Method::DELETE, path)).await
 }
@@ -28,6 +30,7 @@ pub fn with_secret(key: &str, secret: &str) -> String {
     with_checksum(&format!("{id}_{secret}"))
 }
 
+/// The text with the checksum that the format requires.
 pub fn with_checksum(text: &str) -> String {
     let sum = crypto::sha256(text.as_bytes());
     let digits = crypto::base62(u128::from(u32::from_be_bytes([sum[0], sum[1], sum[2], sum[3]])));
