@@ -73,7 +73,8 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
         assert!(manifest.contains(line), "{manifest}");
     }
     let ends = manifest.ends_with(
-        "\n# A workspace of its own, also in a folder of another one.\n[workspace]\nmembers = [\".\", \"crates/palisade\"]\n\
+        "\n# A workspace of its own, also in a folder of another one.\n[workspace]\nmembers = [\".\", \"crates/palisade\", \
+         \"crates/palisade/tests/sample\"]\n\
          default-members = [\".\", \"crates/palisade\"] # Plain `cargo test` tests the kernel too.\n",
     );
     assert!(ends, "{manifest}");
