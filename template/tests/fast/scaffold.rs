@@ -73,8 +73,8 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
         assert!(manifest.contains(line), "{manifest}");
     }
     let ends = manifest.ends_with(
-        "\n# A workspace of its own, also in a folder of another one.\n[workspace]\nmembers = [\".\", \"crates/palisade\", \"crates/palisade-test\"]\n\
-         default-members = [\".\", \"crates/palisade\"] # Plain `cargo test` tests the kernel too.\n",
+        "\n# A workspace of its own, also in a folder of another one.\n[workspace]\nmembers = [\".\", \"crates/palisade\", \
+         \"crates/palisade-test\", \"crates/palisade/tests/sample\"]\n",
     );
     assert!(ends, "{manifest}");
     assert_eq!(read(&project, "crates/palisade/Cargo.toml"), read(&repository(), "crates/palisade/Cargo.toml"));
