@@ -11,7 +11,6 @@
 
 mod access;
 mod audit;
-mod authn;
 mod authz;
 mod backup;
 mod benchmark;
@@ -22,6 +21,7 @@ mod controls;
 mod customers;
 mod database;
 mod destroyed_tenants;
+mod documented_providers;
 mod documents;
 mod drills;
 mod edge;
@@ -30,9 +30,6 @@ mod hostile;
 mod idempotency;
 mod index_keys;
 mod input;
-mod internal;
-mod interop;
-mod issuer;
 mod master_keys;
 mod matrix;
 mod migrations;

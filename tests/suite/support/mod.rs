@@ -5,7 +5,6 @@
 
 mod billing_fixture;
 mod file_secrets_service;
-pub mod interop_provider;
 mod key_commands;
 pub mod promtool;
 

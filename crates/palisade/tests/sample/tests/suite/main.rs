@@ -8,5 +8,9 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod authn;
+mod internal;
+mod interop;
+mod issuer;
 mod notes;
 mod support;

@@ -13,13 +13,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use client::{Client, text};
 use palisade::dev::issuer::SigningKey;
 use provider::Provider;
+use sample::access::scopes;
 use serde_json::{Value, json};
-use service::access::scopes;
 
 use crate::support::{
     ACME, SERVICE, TestApp, UNTHROTTLED,
     authn::{assert_rejected, until_status},
-    interop_provider, order_body,
+    interop_provider, note_body,
 };
 
 /// All algorithms that the service accepts. The provider has a client for each.
@@ -80,7 +80,7 @@ fn part(token: &str, index: usize) -> Value {
 
 #[tokio::test]
 async fn authn_02_interop_a_program_is_accepted_with_client_credentials() {
-    let scope = [("scope", "orders:read orders:write")];
+    let scope = [("scope", "notes:read notes:write")];
     if let Ok(issuer) = std::env::var("TEST_INTEROP_ISSUER") {
         let secret = std::env::var("TEST_INTEROP_SECRET").expect("TEST_INTEROP_SECRET is set");
         let token = Client::discover(&issuer).await.client_credentials("job", &secret, &scope).await;
@@ -95,37 +95,37 @@ async fn assert_is_job(app: &TestApp, token: &str) {
     let job = app.bearer(token);
     let expected = json!({
         "subject": "job", "clientId": "job", "kind": "service",
-        "tenantId": ACME.id.to_string(), "roles": ["service"], "scopes": ["orders:read", "orders:write"],
+        "tenantId": ACME.id.to_string(), "roles": ["service"], "scopes": ["notes:read", "notes:write"],
     });
     assert_eq!(job.get("/v1/me").await.ok(200), expected);
-    job.get("/v1/orders").await.ok(200);
-    assert_eq!(job.get("/v1/products").await.problem(403), "insufficient_scope");
+    job.get("/v1/notes").await.ok(200);
+    assert_eq!(job.get("/v1/audit-events").await.problem(403), "insufficient_scope");
 }
 
 #[tokio::test]
 async fn authn_02_interop_user_is_accepted_with_code_and_pkce() {
     let Some(Setup { app, provider }) = Setup::shared() else { return };
     let client = Client::discover(&provider.issuer).await;
-    let tokens = client.sign_in("sales@acme.example", "openid orders:read orders:write").await;
-    let sales = app.bearer(text(&tokens["access_token"]));
+    let tokens = client.sign_in("writer@acme.example", "openid notes:read notes:write").await;
+    let writer = app.bearer(text(&tokens["access_token"]));
     let expected = json!({
-        "subject": "sales@acme.example", "clientId": "web", "kind": "user",
-        "tenantId": ACME.id.to_string(), "roles": ["sales"], "scopes": ["orders:read", "orders:write"],
+        "subject": "writer@acme.example", "clientId": "web", "kind": "user",
+        "tenantId": ACME.id.to_string(), "roles": ["writer"], "scopes": ["notes:read", "notes:write"],
     });
-    assert_eq!(sales.get("/v1/me").await.ok(200), expected);
-    sales.get("/v1/orders").await.ok(200);
-    assert_eq!(sales.get("/v1/products").await.problem(403), "insufficient_scope");
+    assert_eq!(writer.get("/v1/me").await.ok(200), expected);
+    writer.get("/v1/notes").await.ok(200);
+    assert_eq!(writer.get("/v1/audit-events").await.problem(403), "insufficient_scope");
 
-    // The scope alone does not permit a viewer to place orders.
-    let tokens = client.sign_in("viewer@acme.example", "openid orders:write").await;
+    // The scope alone does not permit a viewer to create notes.
+    let tokens = client.sign_in("viewer@acme.example", "openid notes:write").await;
     let viewer = app.bearer(text(&tokens["access_token"]));
-    assert_eq!(viewer.post("/v1/orders", &order_body("any", 1)).await.problem(403), "forbidden");
+    assert_eq!(viewer.post("/v1/notes", &note_body("any", 1)).await.problem(403), "forbidden");
 }
 
 #[tokio::test]
 async fn authn_02_interop_changed_tokens_are_rejected() {
     let Some(Setup { app, provider }) = Setup::shared() else { return };
-    let tokens = Client::discover(&provider.issuer).await.sign_in("sales@acme.example", "openid orders:read").await;
+    let tokens = Client::discover(&provider.issuer).await.sign_in("writer@acme.example", "openid notes:read").await;
     let good = text(&tokens["access_token"]);
     let parts: Vec<&str> = good.split('.').collect();
     let [header, claims, signature] = parts[..] else { panic!("{good}") };
@@ -152,7 +152,7 @@ async fn authn_02_interop_changed_tokens_are_rejected() {
     }
     let other = Provider::start(interop_provider::folder().unwrap(), &["ES256"]);
     let client = Client::discover(&other.issuer).await;
-    let foreign = client.client_credentials("job", &other.secret, &[("scope", "orders:read")]).await;
+    let foreign = client.client_credentials("job", &other.secret, &[("scope", "notes:read")]).await;
     cases.push(("another issuer", foreign));
     // Each character of the token is replaced in turn.
     for (at, character) in good.char_indices().filter(|(_, character)| *character != '.') {
@@ -177,7 +177,7 @@ async fn authn_03_interop_listed_algorithms_are_accepted() {
     let client = Client::discover(&provider.issuer).await;
     for (index, alg) in ALGORITHMS.into_iter().enumerate() {
         let id = if index == 0 { "job".to_owned() } else { format!("job-{}", alg.to_lowercase()) };
-        let token = client.client_credentials(&id, &provider.secret, &[("scope", "orders:read")]).await;
+        let token = client.client_credentials(&id, &provider.secret, &[("scope", "notes:read")]).await;
         assert_eq!(part(&token, 0)["alg"], alg);
         let me = app.bearer(token).get("/v1/me").await.ok(200);
         assert_eq!((&me["clientId"], &me["kind"]), (&json!(id), &json!("service")), "{alg}");
@@ -189,7 +189,7 @@ async fn authn_05_interop_tokens_for_another_api_are_rejected() {
     let Some(Setup { app, provider }) = Setup::shared() else { return };
     let client = Client::discover(&provider.issuer).await;
     for (audience, accepted) in [("api://under-test", true), ("api://another", false), ("api://under-test/v1", false)] {
-        let parameters = [("scope", "orders:read"), ("resource", audience)];
+        let parameters = [("scope", "notes:read"), ("resource", audience)];
         let token = client.client_credentials("job", &provider.secret, &parameters).await;
         assert_eq!(part(&token, 1)["aud"], audience);
         let reply = app.bearer(token).get("/v1/me").await;
@@ -205,7 +205,7 @@ async fn authn_05_interop_tokens_for_another_api_are_rejected() {
 async fn authn_07_interop_id_and_refresh_tokens_are_rejected() {
     let Some(Setup { app, provider }) = Setup::shared() else { return };
     let client = Client::discover(&provider.issuer).await;
-    let tokens = client.sign_in("admin@acme.example", "openid offline_access orders:read").await;
+    let tokens = client.sign_in("admin@acme.example", "openid offline_access notes:read").await;
     assert_eq!(part(&text(&tokens["id_token"]), 1)["sub"], "admin@acme.example");
     for name in ["id_token", "refresh_token"] {
         assert_rejected(&app.bearer(text(&tokens[name])).get("/v1/me").await, name);
@@ -217,12 +217,12 @@ async fn authn_07_interop_id_and_refresh_tokens_are_rejected() {
 async fn authn_09_interop_keys_rotate_without_a_restart() {
     let Some(folder) = interop_provider::folder() else { return };
     let mut setup = Setup::start(folder, &["ES256"], &[("APP_OIDC__REFRESH_SECONDS", "1")]).await;
-    let old = setup.job("orders:read").await;
+    let old = setup.job("notes:read").await;
     let with_old_key = setup.app.bearer(&*old);
     with_old_key.get("/v1/me").await.ok(200);
 
     setup.provider.rotate();
-    let new = setup.job("orders:read").await;
+    let new = setup.job("notes:read").await;
     assert_ne!(part(&new, 0)["kid"], part(&old, 0)["kid"]);
     let with_new_key = setup.app.bearer(new);
     // The unknown key id makes the service fetch the keys at once.
@@ -240,13 +240,13 @@ async fn authn_09_interop_keys_rotate_without_a_restart() {
 async fn interop_refresh_token_reuse_ends_the_family() {
     let Some(Setup { app, provider }) = Setup::shared() else { return };
     let client = Client::discover(&provider.issuer).await;
-    let first = client.sign_in("sales@acme.example", "openid offline_access orders:read").await;
+    let first = client.sign_in("writer@acme.example", "openid offline_access notes:read").await;
     let old = text(&first["refresh_token"]);
     let (status, second) = client.refresh(&old).await;
     assert_eq!(status, 200, "{second}");
     let new = text(&second["refresh_token"]);
     assert_ne!(new, old);
-    app.bearer(text(&second["access_token"])).get("/v1/orders").await.ok(200);
+    app.bearer(text(&second["access_token"])).get("/v1/notes").await.ok(200);
     let (status, reused) = client.refresh(&old).await;
     assert_eq!((status, &reused["error"]), (400, &json!("invalid_grant")));
     assert_eq!(client.refresh(&new).await.0, 400, "the successor ends with its family");

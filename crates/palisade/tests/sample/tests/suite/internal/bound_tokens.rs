@@ -12,7 +12,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn authn_18_bound_token_works_only_with_its_certificate() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let job = setup.authority.sign_for([uri(JOB)]);
     let other = setup.authority.sign_for([uri(JOB)]);
     let token = setup.token_bound_to(&job);

@@ -19,7 +19,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn authn_18_connections_need_a_valid_client_certificate() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let address = setup.app.internal.unwrap();
     assert!(setup.job().can_connect().await);
     assert!(!setup.client_at(address, None, None).can_connect().await, "without a certificate");
@@ -41,14 +41,14 @@ async fn authn_18_connections_need_a_valid_client_certificate() {
 
 #[tokio::test]
 async fn authn_18_caller_is_the_service_named_in_the_certificate() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let expected = json!({
         "subject": "service:job", "clientId": "service:job", "kind": "service",
-        "tenantId": ACME.id.to_string(), "roles": ["service"], "scopes": ["orders:read"],
+        "tenantId": ACME.id.to_string(), "roles": ["service"], "scopes": ["notes:read"],
     });
     assert_eq!(setup.job().get("/v1/me").await.ok(200), expected);
-    setup.service([dns("elsewhere.example"), uri(JOB)]).get("/v1/orders").await.ok(200);
-    assert_eq!(setup.job().get("/v1/products").await.problem(403), "insufficient_scope");
+    setup.service([dns("elsewhere.example"), uri(JOB)]).get("/v1/notes").await.ok(200);
+    assert_eq!(setup.job().get("/v1/audit-events").await.problem(403), "insufficient_scope");
     // A service without a tenant cannot call operations of the API.
     let reply = setup.service([dns("PROMETHEUS.acme.example")]).get("/v1/me").await;
     assert_eq!(reply.problem(401), "unauthenticated");
@@ -89,7 +89,7 @@ async fn authn_18_caller_is_the_service_named_in_the_certificate() {
 
 #[tokio::test]
 async fn authn_18_open_connections_lose_their_rights_when_the_certificate_expires() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let soon = std::time::SystemTime::from(setup.app.clock.now()) + Duration::from_hours(1);
     let job = setup.authority.sign_with([uri(JOB)], |params| params.not_after = soon.into());
     let job = setup.client(&job, None);
@@ -102,7 +102,7 @@ async fn authn_18_open_connections_lose_their_rights_when_the_certificate_expire
 
 #[tokio::test]
 async fn authn_11_services_are_revoked_by_name() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     job.get("/v1/me").await.ok(200);
@@ -118,7 +118,7 @@ async fn authn_11_services_are_revoked_by_name() {
 
 #[tokio::test]
 async fn authn_18_client_authorities_change_without_a_restart() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let old = setup.authority.sign_for([uri(JOB)]);
     let next = Authority::new();
     let open = setup.client(&old, None);
@@ -138,7 +138,7 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
     let faults = |variables: &[(&str, &str)]| {
         let mut all = TestApp::variables(&database, "http://127.0.0.1:9");
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        service::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default()
+        sample::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
     let complete = [
         ("APP_INTERNAL__LISTEN", "0.0.0.0:8443"),
@@ -158,8 +158,8 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
         ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", "job", "CERTIFICATE_NAME"),
         ("APP_INTERNAL__SERVICES__JOB__CERTIFICATE_NAME", "dns:*.example", "CERTIFICATE_NAME"),
         ("APP_INTERNAL__SERVICES__JOB__RIGHTS", "everything", "RIGHTS"),
-        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:read", "TENANT"),
-        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "orders:everything", "SCOPES: unknown scope"),
+        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "notes:read", "TENANT"),
+        ("APP_INTERNAL__SERVICES__JOB__SCOPES", "notes:everything", "SCOPES: unknown scope"),
         ("APP_INTERNAL__SERVICES__OTHER__CERTIFICATE_NAME", JOB, "SERVICES"),
         ("APP_INTERNAL__SERVICES__JOB__COLOUR", "red", "COLOUR"),
     ] {
@@ -172,7 +172,7 @@ async fn secret_03_invalid_internal_listener_settings_are_rejected() {
 
 #[tokio::test]
 async fn log_04_only_internal_services_set_the_trace_id() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
     let trace_id = "0af7651916cd43dd8448eb211c80319c";
     let span = "b7ad6b7169203331";
     let parent = format!("00-{trace_id}-{span}-01");

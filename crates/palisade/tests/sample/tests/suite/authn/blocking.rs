@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use palisade::dev::{database::Urls, people};
+use sample::access::{roles, scopes};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use service::access::{roles, scopes};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use crate::support::{
@@ -30,7 +30,7 @@ async fn hold(login: &SecretString, sql: &str) -> PgConnection {
 
 /// Creates an API key: its text and its path.
 async fn create_key(creator: &Actor) -> (String, String) {
-    let body = json!({ "name": "a test", "scopes": ["orders:read"], "validForDays": 30 });
+    let body = json!({ "name": "a test", "scopes": ["notes:read"], "validForDays": 30 });
     let created = creator.post("/v1/api-keys", &body).await.ok(201);
     (key_text(&created).to_owned(), key_path(&created))
 }
@@ -70,7 +70,7 @@ async fn authn_11_open_transactions_of_service_logins_do_not_delay_revocations()
         [("writer", "update palisade.api_keys set expires_at = expires_at - interval '1 second'"), ("authn", &*roles)]
     {
         let app = SERVICE.start_with(&UNTHROTTLED).await;
-        app.new_api_key(&[scopes::ORDERS_READ]).await;
+        app.new_api_key(&[scopes::NOTES_READ]).await;
         let creator = signed_in(&app, &GLOBEX, "creator", "admin");
         let deleted = create_key(&creator).await;
         let rotated = create_key(&creator).await;

@@ -3,9 +3,9 @@
 
 use http::Method;
 use palisade::{authz::Method as MatrixMethod, db, dev::database::Urls};
+use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use service::access::roles;
 use uuid::Uuid;
 
 use crate::support::{
@@ -31,7 +31,7 @@ async fn start_with(further: &[(&str, &str)]) -> (MtlsSetup, Urls) {
     ];
     variables.extend(oncall.iter().chain(further).map(|&(name, value)| (name.to_owned(), value.to_owned())));
     let variables: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    (MtlsSetup::internal(&SERVICE, "orders:read", &variables).await, database)
+    (MtlsSetup::internal(&SERVICE, "notes:read", &variables).await, database)
 }
 
 /// Runs a command; its outcome.
@@ -50,25 +50,25 @@ async fn operator_events(database: &Urls) -> Vec<String> {
 async fn log_08_service_runs_incident_commands_and_the_trail_names_it() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
-    let sales = setup.app.user(roles::SALES);
-    let me = sales.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
+    let writer = setup.app.user(roles::WRITER);
+    let me = writer.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
     let read =
         json!({ "command": "throttle", "target": "everyone", "limit": "read", "perMinute": 70, "reason": "a test" });
     assert!(run_command(&oncall, read).await.starts_with("read quota of all tenants: 70 per minute until "));
     eventually("the quota of all tenants", async || {
-        sales.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=70;")
+        writer.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=70;")
     })
     .await;
     // The override of a tenant takes precedence.
     let tenant = json!({ "command": "throttle", "target": ACME.id.to_string(), "limit": "read", "perMinute": 500, "reason": "x" });
     run_command(&oncall, tenant).await;
     eventually("the quota of the tenant", async || {
-        sales.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=500;")
+        writer.get("/v1/me").await.header("ratelimit-policy").unwrap().starts_with("\"read\";q=500;")
     })
     .await;
     let sessions = json!({ "command": "sessions", "subject": me, "reason": "a test" });
     assert!(run_command(&oncall, sessions).await.starts_with("sign-ins of "));
-    eventually("signed out", async || sales.get("/v1/me").await.status == 401).await;
+    eventually("signed out", async || writer.get("/v1/me").await.status == 401).await;
     let revoke = json!({ "command": "revoke", "kind": "token", "value": "no-such", "reason": "a test" });
     assert!(run_command(&oncall, revoke).await.starts_with("revoked token no-such (entry "));
     let unknown_tenant = json!({ "command": "rotate", "tenant": Uuid::now_v7().to_string(), "reason": "a test" });
@@ -99,13 +99,13 @@ async fn log_08_read_only_mode_stops_every_change() {
     let read_only = json!({ "command": "read-only", "on": true, "reason": "a test" });
     assert!(run_command(&oncall, read_only).await.starts_with("read-only mode until "));
     let is_stopped = async |row: &palisade::authz::matrix::Row| {
-        let path = row.path.replace("{id}", "0190a000-0000-7000-8000-000000000001").replace("{sku}", "INK");
+        let path = row.path.replace("{id}", "0190a000-0000-7000-8000-000000000001").replace("{code}", "PAPER-A4");
         let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
         let reply = admin.send(admin.request(method, &path)).await;
         reply.status == 503 && reply.body["detail"] == "The service is read-only for now."
     };
-    let put = MATRIX.iter().find(|row| row.operation == "putProduct").unwrap();
-    eventually("read-only", async || is_stopped(put).await).await;
+    let update = MATRIX.iter().find(|row| row.operation == "updateNote").unwrap();
+    eventually("read-only", async || is_stopped(update).await).await;
     for row in MATRIX.iter() {
         // An export changes nothing, and revoking an API key must stay possible in an incident.
         let changes = row.method != MatrixMethod::Get && !["createExport", "revokeApiKey"].contains(&row.operation);
@@ -113,10 +113,10 @@ async fn log_08_read_only_mode_stops_every_change() {
     }
     // Callers without the right still get 403.
     let viewer = setup.app.user(roles::VIEWER);
-    assert_eq!(viewer.post("/v1/orders", &json!({})).await.problem(403), "forbidden");
+    assert_eq!(viewer.post("/v1/notes", &json!({})).await.problem(403), "forbidden");
     // Turned off by command, before it expires.
     run_command(&oncall, json!({ "command": "read-only", "on": false, "reason": "over" })).await;
-    eventually("read-only mode is off", async || !is_stopped(put).await).await;
+    eventually("read-only mode is off", async || !is_stopped(update).await).await;
     assert_eq!(operator_events(&database).await.len(), 2);
 }
 
@@ -184,13 +184,13 @@ async fn log_08_blocking_everyone_does_not_block_incident_handling() {
     let (setup, database) = start().await;
     let oncall = setup.service([uri(ONCALL)]);
     let prometheus = setup.service([dns(PROMETHEUS)]);
-    let sales = setup.app.user(roles::SALES);
+    let writer = setup.app.user(roles::WRITER);
     let network = "127.0.0.0/8";
     let block =
         json!({ "command": "throttle", "target": network, "limit": "address", "perMinute": 0, "reason": "a test" });
     assert!(run_command(&oncall, block).await.starts_with("each address of 127.0.0.0/8: 0 per minute until "));
-    eventually("blocked", async || sales.get("/v1/me").await.status == 429).await;
-    sales.get("/health/live").await.ok(200);
+    eventually("blocked", async || writer.get("/v1/me").await.status == 429).await;
+    writer.get("/health/live").await.ok(200);
     run_command(&oncall, json!({ "command": "revoke", "kind": "everything", "reason": "a test" })).await;
     let job = setup.job();
     eventually("everything is revoked", async || job.get("/v1/me").await.status == 401).await;
@@ -198,7 +198,7 @@ async fn log_08_blocking_everyone_does_not_block_incident_handling() {
     let unblock = json!({ "command": "throttle", "target": network, "limit": "address", "perMinute": 0, "hours": 0, "reason": "x" });
     run_command(&oncall, unblock).await;
     // The address is no longer blocked; the token is revoked.
-    eventually("unblocked", async || sales.get("/v1/me").await.status == 401).await;
+    eventually("unblocked", async || writer.get("/v1/me").await.status == 401).await;
     // A revocation by its name does cover the service.
     run_command(
         &oncall,
@@ -214,9 +214,10 @@ async fn log_08_blocking_everyone_does_not_block_incident_handling() {
 #[tokio::test]
 async fn log_08_network_override_limits_each_address() {
     let (setup, _database) = start_with(&[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
-    let sales = setup.app.user(roles::SALES);
-    let from =
-        async |address: &str| sales.send(sales.request(Method::GET, "/v1/me").header("x-forwarded-for", address)).await;
+    let writer = setup.app.user(roles::WRITER);
+    let from = async |address: &str| {
+        writer.send(writer.request(Method::GET, "/v1/me").header("x-forwarded-for", address)).await
+    };
     from("203.0.113.1").await.ok(200);
     let oncall = setup.service([uri(ONCALL)]);
     let limit =
@@ -233,7 +234,7 @@ async fn log_08_network_override_limits_each_address() {
     // An address that the caller puts before the proxy's own entry does not count.
     assert_eq!(from("198.51.100.1, 203.0.113.2").await.problem(429), "rate_limited");
     from("203.0.114.2").await.ok(200);
-    sales.get("/v1/me").await.ok(200);
+    writer.get("/v1/me").await.ok(200);
 }
 
 /// At the limit of 1,000 networks, only a further network is rejected.
@@ -279,7 +280,7 @@ async fn log_08_incidents_login_with_other_rights_is_rejected() {
         variables.extend(oncall.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables.insert("APP_DATABASE__INCIDENTS_URL".to_owned(), url.to_owned());
         variables.retain(|_, value| !value.is_empty());
-        service::app().read_settings(variables)
+        sample::app().read_settings(variables)
     };
     assert!(with("").unwrap_err().to_string().contains("APP_DATABASE__INCIDENTS_URL"));
     let writer = with(database.writer.expose_secret()).unwrap_err().to_string();

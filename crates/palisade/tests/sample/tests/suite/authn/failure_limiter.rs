@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sample::access::{roles, scopes};
 use serde_json::json;
-use service::access::{roles, scopes};
 
 use crate::support::{
     Actor, Reply, SERVICE,
@@ -80,8 +80,8 @@ async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
     // Valid tokens, other addresses and API keys are not affected.
     user.get("/v1/me").await.ok(200);
     assert_rejected(&at_address(app.bearer("e30.e30.e30"), 2).get("/v1/me").await, "at_address");
-    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
-    app.api_key(created["key"].as_str().unwrap()).get("/v1/orders").await.ok(200);
+    let created = app.new_api_key(&[scopes::NOTES_READ]).await;
+    app.api_key(created["key"].as_str().unwrap()).get("/v1/notes").await.ok(200);
 
     app.clock.advance(Duration::from_secs(61));
     for _ in 0..5 {
@@ -101,28 +101,28 @@ async fn authn_17_failures_are_delayed_and_then_lock_the_source_out() {
 #[tokio::test]
 async fn authn_17_locked_out_source_can_use_only_verified_api_keys() {
     let app = SERVICE.start_with(&LOW_LIMITS).await;
-    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
-    let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let first = app.new_api_key(&[scopes::NOTES_READ]).await;
+    let second = app.new_api_key(&[scopes::NOTES_READ]).await;
     let used = key_text(&first);
     let unused = key_text(&second);
-    app.api_key(used).get("/v1/orders").await.ok(200);
+    app.api_key(used).get("/v1/notes").await.ok(200);
     for n in 1..=5 {
-        assert_rejected(&app.api_key(&unknown_id(used, n)).get("/v1/orders").await, "no such key");
+        assert_rejected(&app.api_key(&unknown_id(used, n)).get("/v1/notes").await, "no such key");
     }
-    assert_locked_out(&app.api_key(&unknown_id(used, 6)).get("/v1/orders").await, 60);
+    assert_locked_out(&app.api_key(&unknown_id(used, 6)).get("/v1/notes").await, 60);
     // A valid API key that was never verified here is locked out too: verifying it costs a hash.
-    assert_locked_out(&app.api_key(unused).get("/v1/orders").await, 60);
-    at_address(app.api_key(unused), 2).get("/v1/orders").await.ok(200);
+    assert_locked_out(&app.api_key(unused).get("/v1/notes").await, 60);
+    at_address(app.api_key(unused), 2).get("/v1/notes").await.ok(200);
     // Verified API keys still work. The second one was verified at the other address.
     for key in [used, unused] {
-        app.api_key(key).get("/v1/orders").await.ok(200);
+        app.api_key(key).get("/v1/notes").await.ok(200);
     }
     app.clock.advance(Duration::from_secs(50));
     for n in 10..16 {
-        app.api_key(&unknown_id(used, n)).get("/v1/orders").await;
+        app.api_key(&unknown_id(used, n)).get("/v1/notes").await;
     }
     app.clock.advance(Duration::from_secs(11));
-    app.api_key(used).get("/v1/orders").await.ok(200);
+    app.api_key(used).get("/v1/notes").await.ok(200);
 }
 
 #[tokio::test]
@@ -130,28 +130,28 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
     let app = SERVICE
         .start_with(&[("APP_FAILURE_LIMIT__FREE_FAILURES", "2"), ("APP_FAILURE_LIMIT__MAX_FAILURES", "6")])
         .await;
-    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
-    let second = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let first = app.new_api_key(&[scopes::NOTES_READ]).await;
+    let second = app.new_api_key(&[scopes::NOTES_READ]).await;
     let key = key_text(&first);
     let other = key_text(&second);
     for n in 0..2 {
-        assert_rejected(&app.api_key(&wrong_secret(key, n)).get("/v1/orders").await, "a guess");
+        assert_rejected(&app.api_key(&wrong_secret(key, n)).get("/v1/notes").await, "a guess");
     }
-    let reply = app.api_key(&wrong_secret(key, 2)).get("/v1/orders").await;
+    let reply = app.api_key(&wrong_secret(key, 2)).get("/v1/notes").await;
     assert_locked_out(&reply, 60);
     assert_eq!(events(&reply), ["authn_login_lock", "authn_token_invalid", "excess_rate_limit_exceeded"]);
     let id = first["id"].as_str().unwrap();
     let lockout = &reply.events()[0];
     assert_eq!((lockout["source"].as_str(), lockout["key"].as_str()), ("127.0.0.1", id));
     // The lock-out covers this API key at this address only.
-    assert_locked_out(&app.api_key(key).get("/v1/orders").await, 60);
-    app.api_key(other).get("/v1/orders").await.ok(200);
-    at_address(app.api_key(key), 2).get("/v1/orders").await.ok(200);
+    assert_locked_out(&app.api_key(key).get("/v1/notes").await, 60);
+    app.api_key(other).get("/v1/notes").await.ok(200);
+    at_address(app.api_key(key), 2).get("/v1/notes").await.ok(200);
 
     // Guesses from many addresses raise one event, and lock out no address that did not guess.
     let mut guessing_events = 0;
     for last in 10..16 {
-        let reply = at_address(app.api_key(&wrong_secret(key, u32::from(last))), last).get("/v1/orders").await;
+        let reply = at_address(app.api_key(&wrong_secret(key, u32::from(last))), last).get("/v1/notes").await;
         assert_rejected(&reply, "a guess from another address");
         for event in reply.events().iter().filter(|event| event["event"] == "authn_login_fail_max") {
             assert_eq!(event["key"], id);
@@ -160,7 +160,7 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
     }
     assert_eq!(guessing_events, 1);
     app.clock.advance(Duration::from_secs(61));
-    at_address(app.api_key(key), 3).get("/v1/orders").await.ok(200);
+    at_address(app.api_key(key), 3).get("/v1/notes").await.ok(200);
 }
 
 /// After `revoke everything`, programs keep sending their revoked API keys, while other callers at
@@ -168,22 +168,22 @@ async fn authn_17_guessing_at_one_api_key_locks_out_sooner_and_only_the_source()
 #[tokio::test]
 async fn authn_17_revoked_api_keys_do_not_lock_their_source_out() {
     let app = SERVICE.start_with(&LOW_LIMITS).await;
-    let old = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
-    let new = app.api_key(key_text(&app.new_api_key(&[scopes::ORDERS_READ]).await));
-    old.get("/v1/orders").await.ok(200);
+    let old = app.api_key(key_text(&app.new_api_key(&[scopes::NOTES_READ]).await));
+    let new = app.api_key(key_text(&app.new_api_key(&[scopes::NOTES_READ]).await));
+    old.get("/v1/notes").await.ok(200);
     let id = old.get("/v1/me").await.ok(200)["subject"].as_str().unwrap().to_owned();
     let revoke = format!("select palisade.record_revocation('subject', '{id}', now(), 'a test')");
     run(&app.database.operator, &revoke).await.unwrap();
-    eventually("it is revoked", async || old.get("/v1/orders").await.status == 401).await;
+    eventually("it is revoked", async || old.get("/v1/notes").await.status == 401).await;
     for _ in 0..20 {
-        assert_rejected(&old.get("/v1/orders").await, "revoked");
+        assert_rejected(&old.get("/v1/notes").await, "revoked");
     }
     // By now the cache entry of the API key has expired.
     app.clock.advance(Duration::from_secs(61));
     for _ in 0..20 {
-        assert_rejected(&old.get("/v1/orders").await, "revoked");
+        assert_rejected(&old.get("/v1/notes").await, "revoked");
     }
-    new.get("/v1/orders").await.ok(200);
+    new.get("/v1/notes").await.ok(200);
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use std::{
 };
 
 use palisade::authz::Scope;
+use sample::access::scopes;
 use serde_json::{Value, json};
-use service::access::scopes;
 use uuid::Uuid;
 
 use super::client::{REDIRECT_URI, text};

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use http::Method;
 use palisade::{crypto, model::Clock};
-use serde_json::json;
-use service::{
+use sample::{
     access::{roles, scopes},
     demo,
 };
+use serde_json::json;
 
 use crate::support::{
     ACME, Actor, Credential, GLOBEX, SERVICE, ServiceProcess, TestApp, UNTHROTTLED,
@@ -25,7 +25,7 @@ use crate::support::{
 #[tokio::test]
 async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
     let app = SERVICE.start().await;
-    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let created = app.new_api_key(&[scopes::NOTES_READ]).await;
     let key = key_text(&created).to_owned();
     // Secret scanners search for this documented pattern.
     let service: String = env!("CARGO_PKG_NAME").chars().filter(char::is_ascii_alphanumeric).collect();
@@ -40,9 +40,9 @@ async fn authn_12_api_key_is_returned_once_and_stored_as_a_hash() {
     assert_eq!(
         me,
         json!({ "subject": subject, "clientId": subject, "kind": "apiKey", "tenantId": ACME.id.to_string(),
-                "roles": ["admin"], "scopes": ["orders:read"] })
+                "roles": ["admin"], "scopes": ["notes:read"] })
     );
-    program.get(&format!("/v1/orders/{}", demo::FIRST_ORDER)).await.ok(200);
+    program.get(&format!("/v1/notes/{}", demo::FIRST_NOTE)).await.ok(200);
 
     let secret = key.rsplit_once('_').unwrap().1;
     let listed = app.user(roles::ADMIN).get("/v1/api-keys").await;
@@ -66,15 +66,15 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
     let serving = ServiceProcess::start(&SERVICE, &TestApp::variables(&database, issuer.url())).await;
     let token = issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL);
     let admin = Actor::new(serving.address, Some(token));
-    let body = json!({ "name": "noted", "scopes": ["orders:read"], "validForDays": 1 });
+    let body = json!({ "name": "noted", "scopes": ["notes:read"], "validForDays": 1 });
     let created = admin.post("/v1/api-keys", &body).await.ok(201);
     let key = key_text(&created).to_owned();
     let program = Actor::with_credential(serving.address, Some(Credential::ApiKey(key.clone())));
     for _ in 0..20 {
-        program.get("/v1/orders").await.ok(200);
+        program.get("/v1/notes").await.ok(200);
     }
     let wrong = Actor::with_credential(serving.address, Some(Credential::ApiKey(with_secret(&key, &"A".repeat(44)))));
-    wrong.get("/v1/orders").await.problem(401);
+    wrong.get("/v1/notes").await.problem(401);
     let last_use = "select coalesce(last_used_at::text, 'never') from palisade.api_keys";
     assert_eq!(query(&database.authn, last_use).await, ["never"]);
     let (_, log) = serving.terminate().await;
@@ -87,9 +87,9 @@ async fn authn_12_api_keys_are_not_logged_and_their_uses_are_written_in_batches(
 #[tokio::test]
 async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
     let app = SERVICE.start_with(&UNTHROTTLED).await;
-    let created = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let created = app.new_api_key(&[scopes::NOTES_READ]).await;
     let key = key_text(&created);
-    app.api_key(key).get("/v1/orders").await.ok(200);
+    app.api_key(key).get("/v1/notes").await.ok(200);
     let id = key.rsplit_once('_').unwrap().0;
     let tenant_and_id = id.split_once('_').unwrap().1;
     let globex = crypto::base62(GLOBEX.id.uuid().as_u128());
@@ -122,7 +122,7 @@ async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
     }
     assert_rejected(&app.bearer(key).get("/v1/me").await, "an API key as a token");
     let anonymous = app.anonymous();
-    let request = || anonymous.request(Method::GET, "/v1/orders").header("x-api-key", key);
+    let request = || anonymous.request(Method::GET, "/v1/notes").header("x-api-key", key);
     for (case, request) in [
         ("twice", request().header("x-api-key", key)),
         ("with a token", request().bearer_auth(app.forge().token())),
@@ -141,25 +141,25 @@ async fn authn_12_flood_of_wrong_api_keys_does_not_block_valid_callers() {
     let app = SERVICE.start_with(&[no_rate_limit, limits].concat()).await;
     let mut keys = Vec::new();
     for _ in 0..6 {
-        keys.push(app.new_api_key(&[scopes::ORDERS_READ]).await);
+        keys.push(app.new_api_key(&[scopes::NOTES_READ]).await);
     }
     let at_other_address = |text: &str| app.api_key(text).at_address(std::net::Ipv4Addr::new(127, 0, 0, 2).into());
     let verified = app.api_key(key_text(&keys[0]));
-    verified.get("/v1/orders").await.ok(200);
+    verified.get("/v1/notes").await.ok(200);
     let mut flood = tokio::task::JoinSet::new();
     // Fewer than the connections that one address may have.
     for n in 0..200_u32 {
         // Guessing at several API keys is detected later than guessing at one.
         let target = key_text(&keys[n as usize % keys.len()]);
         let wrong = app.api_key(&with_secret(target, &format!("{n:044}")));
-        flood.spawn(async move { wrong.get("/v1/orders").await });
+        flood.spawn(async move { wrong.get("/v1/notes").await });
     }
     // A verified API key is served at the same address. Others are verified at another address, if
     // need be at a second attempt: hashing threads have a low priority.
     for key in &keys {
-        verified.get("/v1/orders").await.ok(200);
+        verified.get("/v1/notes").await.ok(200);
         let new = at_other_address(key_text(key));
-        eventually("served", async || new.get("/v1/orders").await.status == 200).await;
+        eventually("served", async || new.get("/v1/notes").await.status == 200).await;
     }
     let mut answers = std::collections::BTreeMap::new();
     while let Some(reply) = flood.join_next().await {
@@ -170,16 +170,16 @@ async fn authn_12_flood_of_wrong_api_keys_does_not_block_valid_callers() {
     assert!(answers.keys().all(|status| [401, 429, 503].contains(status)), "{answers:?}");
     assert!(answers.get(&401).is_none_or(|hashed| *hashed < 40), "{answers:?}");
     let wrong = app.api_key(&with_secret(key_text(&keys[1]), &format!("{:044}", 300)));
-    eventually("the address is locked out", async || wrong.get("/v1/orders").await.status == 429).await;
+    eventually("the address is locked out", async || wrong.get("/v1/notes").await.status == 429).await;
     app.clock.advance(Duration::from_secs(61));
     // The queue is empty.
-    let fresh = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let fresh = app.new_api_key(&[scopes::NOTES_READ]).await;
     let new = app.api_key(key_text(&fresh));
-    eventually("served", async || new.get("/v1/orders").await.status == 200).await;
+    eventually("served", async || new.get("/v1/notes").await.status == 200).await;
     // A verified API key still works during a lock-out.
     for n in 300..320_u32 {
-        app.api_key(&with_secret(key_text(&keys[0]), &format!("{n:044}"))).get("/v1/orders").await;
+        app.api_key(&with_secret(key_text(&keys[0]), &format!("{n:044}"))).get("/v1/notes").await;
     }
-    verified.get("/v1/orders").await.ok(200);
-    app.api_key(key_text(&keys[0])).get("/v1/orders").await.ok(200);
+    verified.get("/v1/notes").await.ok(200);
+    app.api_key(key_text(&keys[0])).get("/v1/notes").await.ok(200);
 }

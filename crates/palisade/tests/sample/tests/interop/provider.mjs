@@ -45,7 +45,7 @@ const configuration = {
   clients: [web, ...algorithms.map(job)],
   scopes: ['openid', 'offline_access', ...scopes],
   findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
-  // `sales@acme.example` is in sales.
+  // `writer@acme.example` has the role writer.
   extraTokenClaims: (ctx, { kind, accountId }) => ({
     tenant_id: tenant,
     roles: kind === 'AccessToken' ? [accountId.split('@')[0]] : undefined,

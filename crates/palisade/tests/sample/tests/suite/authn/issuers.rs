@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use sample::access::{roles, scopes};
 use serde_json::{Value, json};
-use service::access::{roles, scopes};
 
 use crate::support::{
     ACME, GLOBEX, MisbehavingIssuer, SERVICE, TestApp, TestKey,
@@ -157,5 +157,5 @@ async fn authn_07_only_listed_clients_are_services() {
     let unlisted = SERVICE.start_with(&[("APP_OIDC__SERVICE_CLIENTS", "")]).await;
     let token = unlisted.forge().claim("sub", "demo-service").claim("client_id", "demo-service").token();
     assert_eq!(reject_reason(&unlisted.bearer(token).get("/v1/me").await), "service_client");
-    unlisted.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);
+    unlisted.user_of(&ACME, roles::VIEWER, &[scopes::NOTES_READ]).get("/v1/me").await.ok(200);
 }

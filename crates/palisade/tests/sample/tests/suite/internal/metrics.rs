@@ -2,7 +2,7 @@
 //! database, and one rate limit per service (RATE-06).
 
 use http::Method;
-use service::access::roles;
+use sample::access::roles;
 
 use crate::support::{
     PgProxy, SERVICE, eventually,
@@ -11,7 +11,7 @@ use crate::support::{
 
 #[tokio::test]
 async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
     setup.app.bearer("e30.e30.e30").get("/v1/me").await.problem(401);
     let prometheus = setup.service([dns(PROMETHEUS)]);
     let reply = prometheus.get("/metrics").await;
@@ -53,7 +53,7 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
 #[tokio::test]
 async fn rate_06_services_have_separate_rate_limits() {
     let throttle = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.02"), ("APP_THROTTLE__ADDRESS_BURST", "20")];
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &throttle).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &throttle).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     eventually("the rate limit is exhausted", async || prometheus.get("/metrics").await.status == 429).await;
@@ -70,7 +70,7 @@ async fn authn_18_metrics_are_readable_during_a_database_outage() {
     let urls = database.variables();
     let others = urls.iter().filter(|(name, _)| *name != "APP_DATABASE__AUTHN_URL");
     let others: Vec<_> = others.map(|(name, url)| (name.as_str(), url.as_str())).collect();
-    let setup = MtlsSetup::internal(&SERVICE, "orders:read", &[&others[..], &variables].concat()).await;
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[&others[..], &variables].concat()).await;
     let job = setup.job();
     let prometheus = setup.service([dns(PROMETHEUS)]);
     proxy.set_down(true);

@@ -2,8 +2,8 @@
 //! which cost no hash (AUTHN-12).
 
 use http::Method;
+use sample::access::{roles, scopes};
 use serde_json::json;
-use service::access::{roles, scopes};
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
@@ -13,14 +13,14 @@ use crate::support::{
 };
 
 async fn create(creator: &Actor) -> Reply {
-    creator.post("/v1/api-keys", &json!({ "name": "one more", "scopes": ["orders:read"], "validForDays": 1 })).await
+    creator.post("/v1/api-keys", &json!({ "name": "one more", "scopes": ["notes:read"], "validForDays": 1 })).await
 }
 
 /// Without the limit, one user could create any number of hashes for the service to verify.
 #[tokio::test]
 async fn authn_12_creator_has_at_most_100_active_api_keys() {
     let app = SERVICE.start().await;
-    let first = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let first = app.new_api_key(&[scopes::NOTES_READ]).await;
     let copies = format!(
         "set app.tenant_id = '{}';
          insert into palisade.api_keys (tenant_id, id, name, secret_hash, scopes, created_by, authorized_at, created_at,
@@ -70,7 +70,7 @@ async fn authn_12_creating_an_api_key_records_the_roles_of_its_creator() {
 #[tokio::test]
 async fn authn_12_deleted_api_key_is_rejected_without_hashing() {
     let app = SERVICE.start().await;
-    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
     let wrong = app.api_key(&with_secret(key_text(&key), &"A".repeat(44)));
     let reason = async || wrong.send(wrong.request(Method::GET, "/v1/me")).await.events()[0]["reason"].clone();
     assert_eq!(reason().await, "api_key_secret");

@@ -6,7 +6,6 @@ mod api_keys;
 mod attacks;
 mod blocking;
 mod caller_kind;
-mod documented_providers;
 mod failure_limiter;
 mod issuers;
 mod keys;
@@ -15,11 +14,11 @@ mod revocation;
 use std::time::Duration;
 
 use palisade::authz::Callers;
-use serde_json::{Value, json};
-use service::{
+use sample::{
     access::{roles, scopes},
     demo,
 };
+use serde_json::{Value, json};
 
 use crate::support::{ACME, MATRIX, SERVICE, authn::assert_rejected};
 
@@ -33,7 +32,7 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
         let row = MATRIX.find(method, path).unwrap();
         let segments: Vec<String> = path
             .split('/')
-            .map(|part| if part.starts_with(':') { demo::FIRST_ORDER.to_string() } else { part.to_owned() })
+            .map(|part| if part.starts_with(':') { demo::FIRST_NOTE.to_string() } else { part.to_owned() })
             .collect();
         let request = anonymous.request(method.clone(), &segments.join("/"));
         if row.callers == Callers::Public {
@@ -54,10 +53,10 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
 #[tokio::test]
 async fn authn_02_token_of_the_issuer_is_accepted() {
     let app = SERVICE.shared();
-    let me = app.user_of(&ACME, roles::SALES, &[scopes::ORDERS_READ]).get("/v1/me").await.ok(200);
+    let me = app.user_of(&ACME, roles::WRITER, &[scopes::NOTES_READ]).get("/v1/me").await.ok(200);
     let expected = json!({
-        "subject": "sales@acme.example", "clientId": "demo-web", "kind": "user",
-        "tenantId": ACME.id.to_string(), "roles": ["sales"], "scopes": ["orders:read"],
+        "subject": "writer@acme.example", "clientId": "demo-web", "kind": "user",
+        "tenantId": ACME.id.to_string(), "roles": ["writer"], "scopes": ["notes:read"],
     });
     assert_eq!(me, expected);
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use palisade::dev::people;
-use service::access::{roles, scopes};
+use sample::access::{roles, scopes};
 use sqlx::Executor as _;
 
 use crate::support::{
@@ -233,8 +233,8 @@ async fn authn_11_all_pages_of_revocations_are_loaded_at_the_start() {
 #[tokio::test]
 async fn authn_11_revocations_are_polled_without_a_listening_connection() {
     let app = SERVICE.start_with(&UNTHROTTLED).await;
-    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
-    let other = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
+    let other = app.new_api_key(&[scopes::NOTES_READ]).await;
     let program = app.api_key(key_text(&key));
     let kept = app.api_key(key_text(&other));
     let user = app.user(roles::VIEWER);
@@ -267,9 +267,9 @@ async fn authn_11_revocation_checks_send_no_database_message() {
     let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.authn).await;
     let app = SERVICE.start_on(database, &[("APP_DATABASE__AUTHN_URL", proxy.url())]).await;
-    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
+    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::NOTES_READ]);
     user.get("/v1/me").await.ok(200);
-    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
     let program = app.api_key(key_text(&key));
     program.get("/v1/me").await.ok(200);
     let before = proxy.take_messages().len();

@@ -53,7 +53,7 @@ fn secret_03_marks_that_match_every_caller_are_rejected() {
         let mut variables =
             BTreeMap::from(PRODUCTION_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables.extend(given.iter().map(|(name, value)| (format!("APP_OIDC__{name}"), (*value).to_owned())));
-        let faults = service::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
+        let faults = sample::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
         faults.into_iter().map(|fault| format!("{}: {}", fault.variable, fault.message)).collect::<Vec<_>>()
     };
     let services = "SERVICE_CLAIMS";

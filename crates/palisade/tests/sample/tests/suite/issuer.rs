@@ -1,5 +1,5 @@
-//! The development issuer (`crates/palisade/src/dev/issuer`): authorization code with PKCE, client credentials,
-//! refresh tokens and revocation, and tokens that are not access tokens (AUTHN-07).
+//! The development issuer (`crates/palisade/src/dev/issuer`): authorization code with PKCE, client
+//! credentials, refresh tokens and revocation, and tokens that are not access tokens (AUTHN-07).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use palisade::{
@@ -44,7 +44,7 @@ impl Client {
     /// Selects a user on the page at this URL.
     async fn select_user(&self, url: &str) -> reqwest::Response {
         let request = self.http.post(url).header("content-type", "application/x-www-form-urlencoded");
-        request.body(Self::form(&[("subject", "sales@acme.example")])).send().await.unwrap()
+        request.body(Self::form(&[("subject", "writer@acme.example")])).send().await.unwrap()
     }
 
     async fn token(&self, pairs: &[(&str, &str)]) -> (u16, Value) {
@@ -68,7 +68,7 @@ impl Client {
         let url = format!("{}?{}", self.endpoint("authorization_endpoint"), Self::form(&request));
         let page = self.http.get(&url).send().await.unwrap();
         assert_eq!(page.status(), 200);
-        assert!(page.text().await.unwrap().contains("sales@acme.example"));
+        assert!(page.text().await.unwrap().contains("writer@acme.example"));
         let selected = self.select_user(&url).await;
         assert_eq!(selected.status(), 303);
         let target = url::Url::parse(selected.headers()["location"].to_str().unwrap()).unwrap();
@@ -103,12 +103,12 @@ fn text(value: &Value) -> &str {
 async fn dev_issuer_signs_a_user_in_with_code_and_pkce() {
     let app = SERVICE.shared();
     let client = Client::discover(app).await;
-    let code = client.code("openid orders:read made:up").await;
+    let code = client.code("openid notes:read made:up").await;
     let (status, tokens) = client.exchange(&code, VERIFIER).await;
-    assert_eq!((status, &tokens["scope"]), (200, &json!("openid orders:read")));
+    assert_eq!((status, &tokens["scope"]), (200, &json!("openid notes:read")));
     assert_eq!(tokens["refresh_token"], Value::Null, "without the scope offline_access");
     let me = app.bearer(text(&tokens["access_token"])).get("/v1/me").await.ok(200);
-    assert_eq!((&me["subject"], &me["scopes"]), (&json!("sales@acme.example"), &json!(["orders:read"])));
+    assert_eq!((&me["subject"], &me["scopes"]), (&json!("writer@acme.example"), &json!(["notes:read"])));
 
     let (status, again) = client.exchange(&code, VERIFIER).await;
     assert_eq!((status, &again["error"]), (400, &json!("invalid_grant")), "the code was used before");
@@ -121,7 +121,7 @@ async fn dev_issuer_signs_a_user_in_with_code_and_pkce() {
 async fn authn_07_id_and_refresh_tokens_are_rejected() {
     let app = SERVICE.shared();
     let client = Client::discover(app).await;
-    let code = client.code("openid offline_access orders:read").await;
+    let code = client.code("openid offline_access notes:read").await;
     let (_, tokens) = client.exchange(&code, VERIFIER).await;
     for name in ["id_token", "refresh_token"] {
         let reply = app.bearer(text(&tokens[name])).get("/v1/me").await;
@@ -139,7 +139,7 @@ async fn dev_issuer_issues_tokens_for_client_credentials() {
             ("grant_type", "client_credentials"),
             ("client_id", SERVICE_CLIENT),
             ("client_secret", secret),
-            ("scope", "orders:read orders:write"),
+            ("scope", "notes:read notes:write"),
         ]
     };
     let (status, tokens) = client.token(&request(secret)).await;
@@ -148,15 +148,14 @@ async fn dev_issuer_issues_tokens_for_client_credentials() {
     let me = service.get("/v1/me").await.ok(200);
     assert_eq!((&me["kind"], &me["roles"]), (&json!("service"), &json!(["service"])));
     assert_eq!(me["tenantId"], ACME.id.to_string());
-    service.get("/v1/orders").await.ok(200);
-    assert_eq!(service.get("/v1/products").await.problem(403), "insufficient_scope");
+    service.get("/v1/notes").await.ok(200);
+    assert_eq!(service.get("/v1/audit-events").await.problem(403), "insufficient_scope");
 
     let (status, rejected) = client.token(&request("wrong")).await;
     assert_eq!((status, &rejected["error"]), (401, &json!("invalid_client")));
     // The public client has no secret, so it gets no token for itself.
-    let (status, rejected) = client
-        .token(&[("grant_type", "client_credentials"), ("client_id", WEB_CLIENT), ("scope", "orders:read")])
-        .await;
+    let (status, rejected) =
+        client.token(&[("grant_type", "client_credentials"), ("client_id", WEB_CLIENT), ("scope", "notes:read")]).await;
     assert_eq!((status, &rejected["error"]), (400, &json!("unauthorized_client")));
 }
 
@@ -164,14 +163,14 @@ async fn dev_issuer_issues_tokens_for_client_credentials() {
 async fn dev_issuer_ends_the_family_of_a_reused_refresh_token() {
     let app = SERVICE.shared();
     let client = Client::discover(app).await;
-    let code = client.code("offline_access orders:read").await;
+    let code = client.code("offline_access notes:read").await;
     let (_, first) = client.exchange(&code, VERIFIER).await;
     let old = text(&first["refresh_token"]);
     let (status, second) = client.refresh(old).await;
     assert_eq!(status, 200);
     let new = text(&second["refresh_token"]);
     assert_ne!(new, old);
-    app.bearer(text(&second["access_token"])).get("/v1/orders").await.ok(200);
+    app.bearer(text(&second["access_token"])).get("/v1/notes").await.ok(200);
     let (status, reused) = client.refresh(old).await;
     assert_eq!((status, &reused["error"]), (400, &json!("invalid_grant")));
     let (status, _) = client.refresh(new).await;
