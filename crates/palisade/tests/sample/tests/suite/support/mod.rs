@@ -3,8 +3,16 @@
 //!
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
+mod key_commands;
+
 use std::sync::LazyLock;
 
+#[allow(unused_imports, reason = "tests that use them move here one by one")]
+pub use key_commands::{
+    COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_notes, assert_notes_readable, copy_notes, note,
+    notes_by_key, restore_note, run_keys, run_keys_binary, run_keys_binary_with, save_note, start_error,
+    start_with_vault, try_start, variables, vault_and_keyset, vault_key, vault_only, wrapping_keys,
+};
 use palisade::{
     authz::{Matrix, Role},
     dev::{
