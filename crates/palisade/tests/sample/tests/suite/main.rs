@@ -8,5 +8,12 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod audit;
+mod backup;
+mod destroyed_tenants;
+mod index_keys;
+mod master_keys;
 mod notes;
+mod retired_keys;
+mod rotation;
 mod support;
