@@ -11,9 +11,12 @@
 mod audit;
 mod backup;
 mod destroyed_tenants;
+mod exports;
+mod idempotency;
 mod index_keys;
 mod master_keys;
 mod notes;
 mod retired_keys;
 mod rotation;
+mod sealed;
 mod support;

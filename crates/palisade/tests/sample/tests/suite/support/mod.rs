@@ -7,7 +7,6 @@ mod key_commands;
 
 use std::sync::LazyLock;
 
-#[allow(unused_imports, reason = "tests that use them move here one by one")]
 pub use key_commands::{
     COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_notes, assert_notes_readable, copy_notes, note,
     notes_by_key, restore_note, run_keys, run_keys_binary, run_keys_binary_with, save_note, start_error,
@@ -30,17 +29,14 @@ pub static SERVICE: LazyLock<TestService> =
     LazyLock::new(|| TestService::new(app()).with_binary(env!("CARGO_BIN_EXE_palisade-sample")));
 
 /// Its route matrix.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub static MATRIX: LazyLock<Matrix> = LazyLock::new(|| SERVICE.matrix());
 
 /// The demo person with this tenant and role.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub fn person(tenant: &Tenant, role: Role) -> Person {
     SERVICE.person(tenant, role)
 }
 
 /// A development issuer for the service.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
 }
@@ -56,7 +52,6 @@ pub fn id(created: &Value) -> String {
 }
 
 /// The last segment of an object's path.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub fn id_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
 }
