@@ -222,12 +222,12 @@ async fn crypto_06_sealed_fields_are_searched_by_exact_value_within_the_tenant()
     assert!(reply.events().iter().any(|event| event["event"] == "sealed_data_invalid"));
     // A change updates the index.
     let path = add(&admin, &with_person("b@example.com", "+491770000003")).await;
-    let patch = |change| admin.send(admin.request(Method::PATCH, &path).json(&change));
-    patch(json!({ "email": "c@example.com" })).await.ok(200);
+    let update = |change| admin.send(admin.request(Method::PATCH, &path).json(&change));
+    update(json!({ "email": "c@example.com" })).await.ok(200);
     for (query, expected) in [("email=b@example.com", 0), ("email=c@example.com", 1)] {
         assert_eq!(found(&admin, query).await, expected, "{query}");
     }
-    patch(json!({ "email": null })).await.ok(200);
+    update(json!({ "email": null })).await.ok(200);
     assert_eq!(found(&admin, "email=c@example.com").await, 0);
 }
 
