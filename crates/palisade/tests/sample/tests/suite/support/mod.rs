@@ -4,7 +4,7 @@
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
 pub mod interop_provider;
-
+mod key_commands;
 use std::sync::LazyLock;
 
 use palisade::{
@@ -15,9 +15,15 @@ use palisade::{
     },
     model::Clock,
 };
-pub use palisade_test::*;
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
+
+pub use key_commands::{
+    COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_notes, assert_notes_readable, copy_notes, note,
+    notes_by_key, restore_note, run_keys, run_keys_binary, run_keys_binary_with, save_note, start_error,
+    start_with_vault, try_start, variables, vault_and_keyset, vault_key, vault_only, wrapping_keys,
+};
+pub use palisade_test::*;
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =

@@ -34,7 +34,7 @@ async fn seal_all(urls: &Urls) {
 
 fn event_sql(object: &str) -> String {
     format!(
-        "select palisade.record_audit_event('{}', gen_random_uuid(), 'a user', 'a client', 'product_put',
+        "select palisade.record_audit_event('{}', gen_random_uuid(), 'a user', 'a client', 'note_created',
                                             '{object}', '')",
         ACME.id
     )
@@ -144,7 +144,7 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     let many = format!(
         "set local app.tenant_id = '{0}';
          set local statement_timeout = 0;
-         select palisade.record_audit_event('{0}', gen_random_uuid(), 'a user', 'a client', 'product_put', n::text, '')
+         select palisade.record_audit_event('{0}', gen_random_uuid(), 'a user', 'a client', 'note_created', n::text, '')
          from generate_series(1, 25000) n",
         ACME.id
     );
@@ -159,7 +159,7 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     for (subject, client) in [("Operator:me", "x"), ("me", "")] {
         let forged = format!(
             "set local app.tenant_id = '{0}';
-             select palisade.record_audit_event('{0}', gen_random_uuid(), '{subject}', '{client}', 'product_put',
+             select palisade.record_audit_event('{0}', gen_random_uuid(), '{subject}', '{client}', 'note_created',
                                                 'x', '')",
             ACME.id
         );

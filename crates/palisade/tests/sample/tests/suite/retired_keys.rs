@@ -4,13 +4,13 @@
 
 use http::Method;
 use palisade::ops::{Keys, ResealOptions};
+use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::access::roles;
 
 use crate::support::{
-    ACME, COUNT_INDEXED, INDEX_KEY, SERVICE, add_customers, customer, customers_by_key, during_transaction, id_of,
-    keyset, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, start_error, superuser,
+    ACME, COUNT_INDEXED, INDEX_KEY, SERVICE, add_notes, during_transaction, id_of, keyset, note, notes_by_key, query,
+    run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, start_error, superuser,
 };
 
 #[tokio::test]
@@ -27,22 +27,22 @@ async fn crypto_05_data_keys_in_use_cannot_be_dropped() {
     let drop = async |version| run_keys_binary(&app, &["drop", &acme, version]).await.unwrap_err();
     let refused = drop("1").await;
     assert!(refused.contains("records are encrypted with it") && refused.contains("keys reseal"), "{refused}");
-    // New customers get the newest data key, so it is in use even without a customer. Key 3 is
+    // New notes get the newest data key, so it is in use even without a note. Key 3 is
     // unknown.
     for version in ["2", "3"] {
         let refused = drop(version).await;
         assert!(refused.contains(&format!("cannot remove data key {version}")), "{refused}");
     }
-    assert_eq!(app.user(roles::ADMIN).get("/v1/customers").await.ok(200)["items"].as_array().unwrap().len(), 3);
+    assert_eq!(app.user(roles::ADMIN).get("/v1/notes").await.ok(200)["items"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]
 async fn crypto_05_replicas_cannot_seal_with_a_dropped_data_key() {
     let app = SERVICE.start().await;
     let tenant = ACME.id.uuid();
-    let sales = app.user(roles::SALES);
+    let sales = app.user(roles::WRITER);
     // The replica now caches data key 1 as the newest, for five seconds.
-    sales.post("/v1/customers", &customer(1)).await.ok(201);
+    sales.post("/v1/notes", &note(1)).await.ok(201);
     let next = format!(
         "begin; delete from palisade.row_keys where tenant_id = '{tenant}';
          insert into palisade.data_keys select of_tenant, 2, wrapped_by, wrapped, now() from palisade.data_keys
@@ -51,7 +51,7 @@ async fn crypto_05_replicas_cannot_seal_with_a_dropped_data_key() {
     );
     run_as_superuser(&app, next).await;
     run_keys_binary(&app, &["drop", &tenant.to_string(), "1"]).await.unwrap();
-    let reply = sales.post("/v1/customers", &customer(2)).await;
+    let reply = sales.post("/v1/notes", &note(2)).await;
     assert_eq!(reply.problem(503), "unavailable");
     let sealed = query(&app.database.owner, "select data_key::text from palisade.row_keys where data_key = 1").await;
     assert_eq!(sealed, Vec::<String>::new());
@@ -68,8 +68,7 @@ async fn crypto_06_database_enforces_index_entries_with_existing_keys() {
     let forgotten = "insert into palisade.index_keys select 7, check_value, now() from palisade.index_keys";
     run_as_superuser(&app, forgotten.to_owned()).await;
     for (change, message) in [
-        ("customers set email_index = null where tax_id is not null", "erased_is_empty"),
-        ("customers set tax_id_index = null where tax_id is not null", "erased_is_empty"),
+        ("notes set email = null where email_index is not null", "index_needs_email"),
         ("palisade.row_keys set index_key = 9", "index_key_in_use"),
         ("palisade.row_keys set index_key = 7", "index_key_in_use"),
     ] {
@@ -133,19 +132,19 @@ async fn crypto_06_the_only_index_key_and_unknown_ones_cannot_be_forgotten() {
         let error = run_keys_binary_with(&app, &["forget-index", version], index_keys).await.unwrap_err();
         assert!(error.contains(message), "{version}: {error}");
     }
-    replica.user(roles::SALES).post("/v1/customers", &customer(1)).await.ok(201);
+    replica.user(roles::WRITER).post("/v1/notes", &note(1)).await.ok(201);
 }
 
 #[tokio::test]
 async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 1).await;
+    let paths = add_notes(&app, 1).await;
     let old = app.database.index_keys.expose_secret();
     let new = keyset(2);
     let both = format!("{new},{old}");
     let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &both)]).await;
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[("APP_KEYS__INDEX", &both)]).await.unwrap();
-    // An outdated replica is storing a customer while the command runs.
+    // An outdated replica is storing a note while the command runs.
     let forget = async || run_keys_binary_with(&app, &["forget-index", "1"], Some(&both)).await;
     let store = format!("update palisade.row_keys set index_key = 1 where row_id = '{}'", id_of(&paths[0]));
     let refused = during_transaction(&app.database, &store, "", forget()).await.unwrap_err();
@@ -158,12 +157,12 @@ async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() 
     let trail: String = sqlx::query_scalar(trail).fetch_one(&mut superuser(&app.database).await).await.unwrap();
     assert_eq!(trail, "1");
     // The outdated replica cannot store rows that the other replicas would not find.
-    let reply = app.user(roles::SALES).post("/v1/customers", &customer(2)).await;
+    let reply = app.user(roles::WRITER).post("/v1/notes", &note(2)).await;
     assert_eq!(reply.problem(503), "unavailable");
     let admin = app.user(roles::ADMIN);
-    let change = admin.request(Method::PATCH, &paths[0]).json(&json!({ "taxId": "DE-9" }));
+    let change = admin.request(Method::PATCH, &paths[0]).json(&json!({ "email": "nine@example.com" }));
     assert_eq!(admin.send(change).await.problem(503), "unavailable");
-    assert_eq!(customers_by_key(&app, INDEX_KEY).await, ["2: 4"]);
+    assert_eq!(notes_by_key(&app, INDEX_KEY).await, ["2: 4"]);
     // It restarts only with a list that does not begin with the forgotten key.
     for list in [old, &format!("{old},{new}")] {
         let error = start_error(&app, &[("APP_KEYS__INDEX", list)]).await;
@@ -171,9 +170,9 @@ async fn crypto_06_replica_with_a_forgotten_index_key_cannot_store_or_restart() 
     }
     for list in [&both, &new] {
         let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", list)]).await;
-        replica.user(roles::SALES).post("/v1/customers", &customer(3)).await.ok(201);
+        replica.user(roles::WRITER).post("/v1/notes", &note(3)).await.ok(201);
     }
-    let page = replica.user(roles::ADMIN).get("/v1/customers?taxId=DE-000003").await.ok(200);
+    let page = replica.user(roles::ADMIN).get("/v1/notes?email=person-3@example.com").await.ok(200);
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
     let status = run_keys(&app, Keys::Status, &[("APP_KEYS__INDEX", &new)]).await.unwrap().join("\n");
     assert!(!status.contains("index key 1"), "{status}");

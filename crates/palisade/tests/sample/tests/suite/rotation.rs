@@ -10,14 +10,14 @@ use std::{
 
 use http::Method;
 use palisade::ops::{Keys, ResealOptions};
+use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::access::roles;
 
 use crate::support::{
-    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_customers, assert_customers_readable,
-    customers_by_key, during_transaction, id_of, keyset, query, restore_customer, run_as_superuser, run_keys,
-    run_keys_binary, save_customer, start_error, variables,
+    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_notes, assert_notes_readable,
+    during_transaction, id_of, keyset, note, notes_by_key, query, restore_note, run_as_superuser, run_keys,
+    run_keys_binary, save_note, start_error, variables,
 };
 
 #[tokio::test]
@@ -37,14 +37,14 @@ const PACE: Duration = Duration::from_millis(20);
 #[tokio::test]
 async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() {
     let app = SERVICE.start_with(&UNTHROTTLED).await;
-    let paths = add_customers(&app, 120).await;
+    let paths = add_notes(&app, 120).await;
     let admin = app.user(roles::ADMIN);
     let done = AtomicBool::new(false);
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let reads = async {
         let mut pages = 0;
         while !done.load(Ordering::Relaxed) {
-            let page = admin.get("/v1/customers?limit=100").await.ok(200);
+            let page = admin.get("/v1/notes?limit=100").await.ok(200);
             assert_eq!(page["items"][0]["masked"], false);
             pages += 1;
             tokio::time::sleep(PACE).await;
@@ -56,11 +56,11 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
         let mut added = 0;
         while !done.load(Ordering::Relaxed) {
             let path = &paths[n % paths.len()];
-            let change = json!({ "address": format!("{n} Side Street") });
+            let change = json!({ "phone": format!("+4930{n:07}") });
             admin.send(admin.request(Method::PATCH, path).json(&change)).await.ok(200);
-            assert_eq!(admin.get(path).await.ok(200)["address"], change["address"]);
+            assert_eq!(admin.get(path).await.ok(200)["phone"], change["phone"]);
             if n % 10 == 0 {
-                admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
+                admin.post("/v1/notes", &note(1_000)).await.ok(201);
                 added += 1;
             }
             n += 1;
@@ -80,14 +80,14 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
     other.unwrap();
     let rotated = rotated.unwrap();
     assert_eq!(rotated[0], format!("{}: created data key 2", ACME.id));
-    assert_customers_readable(&app, &paths).await;
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, [format!("2: {}", 3 + 120 + added)]);
+    assert_notes_readable(&app, &paths).await;
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, [format!("2: {}", 3 + 120 + added)]);
     // Only a data key that no row needs can be dropped.
     let acme = ACME.id.to_string();
     let newest = run_keys_binary(&app, &["drop", &acme, "2"]).await.unwrap_err();
     assert!(newest.contains("cannot remove data key 2"), "{newest}");
     run_keys_binary(&app, &["drop", &acme, "1"]).await.unwrap();
-    assert_customers_readable(&app, &paths).await;
+    assert_notes_readable(&app, &paths).await;
     let status = run_keys(&app, Keys::Status, &[]).await.unwrap().join("\n");
     assert!(
         status.contains(&format!("{}: data key 2, wrapped by keyset:1: {} records", ACME.id, 123 + added)),
@@ -96,13 +96,13 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
     assert!(!status.contains(&format!("{}: data key 1", ACME.id)), "{status}");
     // A new replica has nothing cached.
     let replica = SERVICE.start_on(app.database.clone(), &UNTHROTTLED).await;
-    assert_customers_readable(&replica, &paths).await;
+    assert_notes_readable(&replica, &paths).await;
 }
 
 #[tokio::test]
 async fn crypto_05_rotation_skips_undecryptable_customers() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 60).await;
+    let paths = add_notes(&app, 60).await;
     let corrupt = format!(
         "update palisade.row_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200)) where row_id = '{}'",
         id_of(&paths[30])
@@ -114,47 +114,47 @@ async fn crypto_05_rotation_skips_undecryptable_customers() {
         query(&app.database.owner, "select data_key::text from palisade.row_keys where data_key = 1").await,
         ["1"]
     );
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["1: 1", "2: 62"]);
 }
 
 /// A replica that cached the old data key concurrently with a rotation must not use it afterwards.
 #[tokio::test]
 async fn crypto_05_no_replica_uses_the_old_data_key_after_a_rotation() {
     let app = SERVICE.start().await;
-    add_customers(&app, 1).await;
+    add_notes(&app, 1).await;
     run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &[]).await.unwrap();
-    add_customers(&app, 1).await;
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 5"]);
+    add_notes(&app, 1).await;
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["2: 5"]);
 }
 
-/// Adds a customer and rotates data keys. Saves its row in the schemas `before` and `after`.
+/// Adds a note and rotates data keys. Saves its row in the schemas `before` and `after`.
 async fn save_around_rotation(app: &TestApp) -> String {
-    let path = add_customers(app, 1).await.remove(0);
-    run_as_superuser(app, save_customer("before", id_of(&path))).await;
+    let path = add_notes(app, 1).await.remove(0);
+    run_as_superuser(app, save_note("before", id_of(&path))).await;
     run_keys(app, Keys::Rotate { options: ResealOptions::new(None) }, &SHORT_TIMEOUTS).await.unwrap();
-    run_as_superuser(app, save_customer("after", id_of(&path))).await;
+    run_as_superuser(app, save_note("after", id_of(&path))).await;
     path
 }
 
 /// A replica has read the row before the rotation, then finds its data key gone. It must not
-/// respond as if the customer did not exist.
+/// respond as if the note did not exist.
 #[tokio::test]
 async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_missing() {
     let app = SERVICE.start().await;
     let path = save_around_rotation(&app).await;
     for (method, status) in [(Method::PATCH, 200), (Method::GET, 503)] {
-        run_as_superuser(&app, restore_customer("before")).await;
+        run_as_superuser(&app, restore_note("before")).await;
         // A new replica has no data key cached, so it waits for the locked table.
         let replica = SERVICE.start_on(app.database.clone(), &[]).await;
         let admin = replica.user(roles::ADMIN);
         let request = admin.request(method.clone(), &path);
-        let request = if method == Method::GET { request } else { request.json(&json!({ "name": "Changed" })) };
+        let request = if method == Method::GET { request } else { request.json(&json!({ "remark": "Changed" })) };
         let lock = "lock table palisade.data_keys in access exclusive mode";
-        let rotated = format!("{}; delete from palisade.data_keys where version = 1", restore_customer("after"));
+        let rotated = format!("{}; delete from palisade.data_keys where version = 1", restore_note("after"));
         let reply = during_transaction(&app.database, lock, &rotated, admin.send(request)).await;
         assert_eq!(reply.status, status, "{method}: {reply:#?}");
         let read = admin.get(&path).await.ok(200);
-        assert_eq!((&read["name"], &read["email"]), (&json!("Changed"), &json!("person-0@example.com")));
+        assert_eq!((&read["remark"], &read["email"]), (&json!("Changed"), &json!("person-0@example.com")));
     }
 }
 
@@ -166,31 +166,31 @@ async fn crypto_05_reseal_keeps_rows_of_a_newer_rotation() {
     let id = id_of(&path);
     let keep_only_this = format!(
         "{}; delete from palisade.row_keys where row_id <> '{id}'; delete from palisade.data_keys where version = 2",
-        restore_customer("before")
+        restore_note("before")
     );
     run_as_superuser(&app, keep_only_this).await;
     // With a new index key, so that the row needs work by either data key.
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
-    let lock = format!("select from customers where id = '{id}' for update");
+    let lock = format!("select from notes where id = '{id}' for update");
     let index_keys = [("APP_KEYS__INDEX", &*both)];
     let options = ResealOptions::new(Some(ACME.id.uuid()));
     let reseal = run_keys(&app, Keys::Reseal { options }, &index_keys);
-    let output = during_transaction(&app.database, &lock, &restore_customer("after"), reseal).await.unwrap().concat();
+    let output = during_transaction(&app.database, &lock, &restore_note("after"), reseal).await.unwrap().concat();
     assert!(output.contains("done, 0 records"), "{output}");
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 1"]);
-    // A corrupt data key affects its own customers only.
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["2: 1"]);
+    // A corrupt data key affects its own notes only.
     run_keys(&app, Keys::Reseal { options }, &index_keys).await.unwrap();
-    let paths = add_customers(&app, 1).await;
+    let paths = add_notes(&app, 1).await;
     let corrupt = format!(
         "{}; update palisade.data_keys set wrapped = set_bit(wrapped, 200, 1 - get_bit(wrapped, 200))
          where version = 1",
-        restore_customer("before")
+        restore_note("before")
     );
     run_as_superuser(&app, corrupt).await;
     let changes = [&SHORT_TIMEOUTS[..], &index_keys].concat();
     let error = run_keys(&app, Keys::Rotate { options }, &changes).await.unwrap_err();
     assert!(error.starts_with("1 records and 0 tenants could not be decrypted"), "{error}");
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "3: 1"]);
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["1: 1", "3: 1"]);
     assert_eq!(app.user(roles::ADMIN).get(&paths[0]).await.ok(200)["email"], "person-0@example.com");
 }
 
@@ -201,11 +201,11 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
         [(3, None), (1_000, Some("replicas still use an older data key, for 1 records before the last pass"))]
     {
         let app = SERVICE.start().await;
-        let paths = add_customers(&app, 2).await;
-        // A trigger restores the customer's old row after each re-encryption, this number of times.
+        let paths = add_notes(&app, 2).await;
+        // A trigger restores the note's old row after each re-encryption, this number of times.
         let slow = format!(
             "create schema slow;
-             create table slow.customers as select * from customers where id = '{id}';
+             create table slow.notes as select * from notes where id = '{id}';
              create table slow.keys as select * from palisade.row_keys where row_id = '{id}';
              create table slow.times as select {times} as n;
              create function slow.restore() returns trigger language plpgsql as $$ begin
@@ -214,9 +214,7 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
                  if found then
                      update palisade.row_keys k set data_key = s.data_key, wrapped = s.wrapped from slow.keys s
                      where k.row_id = s.row_id;
-                     update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address,
-                                            bank_account = s.bank_account
-                     from slow.customers s where c.id = s.id;
+                     update notes n set email = s.email, phone = s.phone from slow.notes s where n.id = s.id;
                  end if;
                  return null;
              end $$;
@@ -229,15 +227,15 @@ async fn crypto_05_late_writes_of_slow_replicas_are_resealed_or_reported() {
         let rotated = run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &SHORT_TIMEOUTS).await;
         assert_eq!(rotated.err().as_deref().map(|error| error.split(';').next().unwrap()), expected);
         let by_key = if expected.is_none() { &["2: 5"][..] } else { &["1: 1", "2: 4"] };
-        assert_eq!(customers_by_key(&app, DATA_KEY).await, by_key);
-        assert_customers_readable(&app, &paths).await;
+        assert_eq!(notes_by_key(&app, DATA_KEY).await, by_key);
+        assert_notes_readable(&app, &paths).await;
     }
 }
 
 #[tokio::test]
 async fn crypto_05_killed_rotation_can_be_resumed() {
     let app = SERVICE.start_with(&UNTHROTTLED).await;
-    let paths = add_customers(&app, 300).await;
+    let paths = add_notes(&app, 300).await;
     let mut command = SERVICE.binary();
     let mut child = command
         .args(["keys", "rotate", "--tenant", &ACME.id.to_string()])
@@ -250,10 +248,10 @@ async fn crypto_05_killed_rotation_can_be_resumed() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(progress.unwrap().ends_with(": 50 records re-encrypted"));
-    let half = customers_by_key(&app, DATA_KEY).await;
-    assert!(half.len() == 2, "only some customers have the new data key: {half:?}");
-    assert_customers_readable(&app, &paths).await;
+    let half = notes_by_key(&app, DATA_KEY).await;
+    assert!(half.len() == 2, "only some notes have the new data key: {half:?}");
+    assert_notes_readable(&app, &paths).await;
     run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[]).await.unwrap();
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 303"]);
-    assert_customers_readable(&app, &paths).await;
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["2: 303"]);
+    assert_notes_readable(&app, &paths).await;
 }

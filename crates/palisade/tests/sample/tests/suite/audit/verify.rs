@@ -3,17 +3,15 @@
 
 use std::path::PathBuf;
 
-use http::Method;
 use palisade::{dev::database::Urls, model::Clock};
+use sample::access::{roles, scopes};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
-use service::access::{roles, scopes};
 use uuid::Uuid;
 
 use crate::support::{
     ACME, Actor, SERVICE, ServiceProcess, TestApp,
     audit_trail::{SEAL_OFTEN, tamper, until_all_is_sealed, verify},
-    person, query, start_issuer,
+    note_body, person, query, scratch_folder, start_issuer,
 };
 
 /// A trail of six events at positions 1 to 6 under three seals, and a file with the log.
@@ -26,15 +24,13 @@ async fn sealed_trail() -> (Urls, PathBuf) {
     let admin = Actor::new(serving.address, Some(issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)));
     for n in 0..3 {
         for m in 0..2 {
-            let product = json!({ "name": "Ink", "price": { "amount": 500, "currency": "EUR" } });
-            let put = admin.request(Method::PUT, &format!("/v1/products/INK-{n}{m}")).json(&product);
-            admin.send(put).await.ok(201);
+            admin.post("/v1/notes", &note_body(&format!("INK-{n}{m}"), 1)).await.ok(201);
         }
         until_all_is_sealed(&database).await;
     }
     let (status, log) = serving.terminate().await;
     assert!(status.success());
-    let anchors = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("anchors-{}", Uuid::now_v7()));
+    let anchors = scratch_folder().join(format!("anchors-{}", Uuid::now_v7()));
     std::fs::write(&anchors, log).unwrap();
     (database, anchors)
 }
@@ -65,7 +61,7 @@ const CHANGES: &[(&str, bool, &[&str])] = &[
     ),
     // The concatenated text is the same; a part of it moves to the next field.
     (
-        "update palisade.audit_events set action = 'product', object = '_put' || object where id = EVENT",
+        "update palisade.audit_events set action = 'note', object = '_created' || object where id = EVENT",
         false,
         &["(position 4) was changed"],
     ),
@@ -181,7 +177,7 @@ async fn log_05_verification_finds_every_change_and_its_position() {
 #[tokio::test]
 async fn log_05_verification_fails_without_anchors_in_the_file() {
     let urls = SERVICE.database().await;
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("anchors-{}", Uuid::now_v7()));
+    let file = scratch_folder().join(format!("anchors-{}", Uuid::now_v7()));
     std::fs::write(&file, "{\"event\":\"data_changed\"}\nno JSON\n").unwrap();
     let mut verify = SERVICE.binary();
     verify.args(["audit", "verify", "--anchors"]).arg(&file).env("APP_PROFILE", "development");

@@ -2,25 +2,20 @@
 //! key, or another provider. No data key may be lost by it, nor by a start without the right key
 //! (CRYPTO-04).
 
-use palisade::{
-    app,
-    model::Clock,
-    ops::{Keys, ResealOptions},
-};
-use secrecy::ExposeSecret;
-use service::{access::roles, app};
+use palisade::ops::{Keys, ResealOptions};
+use sample::access::roles;
+use secrecy::ExposeSecret as _;
 
 use crate::support::{
-    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_customers, assert_customers_readable,
-    customers_by_key, eventually, id_of, keyset, query, restore_customer, run, run_as_superuser, run_keys,
-    run_keys_binary, save_customer, start_error, start_with_vault, try_start, vault_and_keyset, vault_key, vault_only,
-    wrapping_keys,
+    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_notes, assert_notes_readable, eventually,
+    id_of, keyset, notes_by_key, query, restore_note, run, run_as_superuser, run_keys, run_keys_binary, save_note,
+    start_error, start_with_vault, try_start, vault_and_keyset, vault_key, vault_only, wrapping_keys,
 };
 
 #[tokio::test]
 async fn crypto_05_rewrap_replaces_the_old_master_key() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 2).await;
+    let paths = add_notes(&app, 2).await;
     let old = app.database.master_keys.expose_secret();
     let new = keyset(2);
     let both = format!("{new},{old}");
@@ -34,7 +29,7 @@ async fn crypto_05_rewrap_replaces_the_old_master_key() {
     assert_eq!(rewrap().await, ["0 data keys are now wrapped by keyset:2"]);
     assert!(start(old).await.unwrap_err().contains("keyset:2"));
     let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
-    assert_customers_readable(&replica, &paths).await;
+    assert_notes_readable(&replica, &paths).await;
 }
 
 /// If two different keys had the same version, removing either would lose what it has wrapped.
@@ -63,7 +58,7 @@ async fn crypto_05_master_key_version_belongs_to_one_key_forever() {
 #[tokio::test]
 async fn crypto_05_rewrap_skips_corrupt_data_keys() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 1).await;
+    let paths = add_notes(&app, 1).await;
     let new = keyset(2);
     let both = format!("{new},{}", app.database.master_keys.expose_secret());
     let corrupt = uuid::Uuid::nil();
@@ -118,9 +113,9 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     let again = run_keys(&app, Keys::Rewrap, &vault_only(&url)).await.unwrap();
     assert_eq!(again, [format!("0 data keys are now wrapped by {}", vault_key(2))]);
     vault.forbid_versions_before(2);
-    admin.get("/v1/customers").await.ok(200);
+    admin.get("/v1/notes").await.ok(200);
     let replica = SERVICE.start_on(app.database.clone(), &vault_only(&url)).await;
-    replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
+    replica.user(roles::ADMIN).get("/v1/notes").await.ok(200);
     let status = run_keys(&app, Keys::Status, &vault_only(&url)).await.unwrap().join("\n");
     assert!(status.contains(&format!("data key 1, wrapped by {}", vault_key(2))), "{status}");
     // If a version is forbidden too early, nothing is lost and startup reports the reason.
@@ -132,7 +127,7 @@ async fn crypto_05_rewrap_follows_a_rotation_of_the_vault_key() {
     let back = [&vault_and_keyset(&url)[..], &[("APP_KEYS__PROVIDER", "keyset")]].concat();
     run_keys(&app, Keys::Rewrap, &back).await.unwrap();
     assert_eq!(wrapping_keys(&app).await, ["keyset:1"]);
-    SERVICE.start_on(app.database.clone(), &UNTHROTTLED).await.user(roles::ADMIN).get("/v1/customers").await.ok(200);
+    SERVICE.start_on(app.database.clone(), &UNTHROTTLED).await.user(roles::ADMIN).get("/v1/notes").await.ok(200);
     let error = start_error(&app, &vault_only(&url)).await;
     assert!(error.contains("keyset:1, which the settings do not have"), "{error}");
     // A keyset beside the vault is checked too.
@@ -150,15 +145,15 @@ async fn crypto_05_reseal_holds_no_transaction_while_it_waits_for_the_vault() {
     let app = start_with_vault(&vault).await;
     let url = vault.url();
     let settings = [&vault_only(&url)[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "4900")], &SHORT_TIMEOUTS].concat();
-    let path = add_customers(&app, 2).await.remove(0);
-    run_as_superuser(&app, save_customer("before", id_of(&path))).await;
+    let path = add_notes(&app, 2).await.remove(0);
+    run_as_superuser(&app, save_note("before", id_of(&path))).await;
     run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &settings).await.unwrap();
     let reseal = Keys::Reseal { options: ResealOptions::new(Some(ACME.id.uuid())) };
     vault.take_requests();
     run_keys(&app, reseal.clone(), &settings).await.unwrap();
-    // The next reseal needs one more data key, the restored customer's.
+    // The next reseal needs one more data key, the restored note's.
     let requests = vault.take_requests().len();
-    run_as_superuser(&app, restore_customer("before")).await;
+    run_as_superuser(&app, restore_note("before")).await;
     vault.silence_after(requests);
     let open_transactions = async {
         eventually("the vault is asked", async || vault.request_count() == requests + 1).await;
@@ -171,14 +166,14 @@ async fn crypto_05_reseal_holds_no_transaction_while_it_waits_for_the_vault() {
     let (resealed, open) = tokio::join!(run_keys(&app, reseal.clone(), &settings), open_transactions);
     assert_eq!(open, ["0"]);
     assert!(resealed.unwrap().concat().contains("1 records re-encrypted"));
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["2: 5"]);
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["2: 5"]);
     // While the vault does not respond, its keys count as unavailable, not as corrupt.
-    run_as_superuser(&app, restore_customer("before")).await;
+    run_as_superuser(&app, restore_note("before")).await;
     let settings = [&settings[..], &[("APP_KEYS__VAULT__TIMEOUT_MS", "200")]].concat();
     vault.silence_after(requests);
     let error = run_keys(&app, reseal, &settings).await.unwrap_err();
     assert!(error.starts_with("0 records and 1 tenants could not be decrypted"), "{error}");
-    assert_eq!(customers_by_key(&app, DATA_KEY).await, ["1: 1", "2: 4"]);
+    assert_eq!(notes_by_key(&app, DATA_KEY).await, ["1: 1", "2: 4"]);
 }
 
 #[tokio::test]
@@ -188,10 +183,7 @@ async fn crypto_04_start_without_the_master_key_fails_and_loses_nothing() {
     let start = async |master: &str| {
         let mut variables = TestApp::variables(&database, "http://127.0.0.1:9");
         variables.insert("APP_KEYS__MASTER".to_owned(), master.to_owned());
-        app::start(&app(), app().read_settings(variables).unwrap(), Clock::system())
-            .await
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        SERVICE.try_start(variables).await
     };
     let missing = start(&keyset(2)).await.unwrap_err();
     assert!(missing.contains("wrapped by master key keyset:1, which the settings do not have"), "{missing}");

@@ -1,16 +1,16 @@
-//! Destruction of a tenant's data keys with `keys destroy` (CRYPTO-08): its customers can no longer
+//! Destruction of a tenant's data keys with `keys destroy` (CRYPTO-08): its notes can no longer
 //! be read or found, by any replica, and hold back no rotation.
 
 use http::Method;
 use palisade::ops::{Keys, ResealOptions};
+use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
-use service::access::roles;
 
 use crate::support::{
-    ACME, COUNT_INDEXED, SERVICE, TestApp, add_customers, assert_customers_readable, copy_customers, customer,
-    during_transaction, id_of, keyset, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with,
-    superuser, wait_for_lock_wait,
+    ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of,
+    keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, superuser,
+    wait_for_lock_wait,
 };
 
 async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
@@ -20,7 +20,7 @@ async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
 #[tokio::test]
 async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 1).await;
+    let paths = add_notes(&app, 1).await;
     assert!(destroy(&app, " ").await.unwrap_err().contains("the reason must have"));
     // An unknown tenant is an error: with a mistyped id the operator would believe the keys
     // destroyed.
@@ -34,18 +34,18 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let replica = SERVICE.start_on(app.database.clone(), &[]).await;
     let admin = replica.user(roles::ADMIN);
     assert_eq!(admin.get(&paths[0]).await.problem(404), "not_found");
-    assert_eq!(admin.get("/v1/customers").await.problem(404), "not_found");
+    assert_eq!(admin.get("/v1/notes").await.problem(404), "not_found");
     let change = admin.request(Method::PATCH, &paths[0]).json(&json!({ "phone": "+491771234567" }));
     assert_eq!(admin.send(change).await.problem(404), "not_found");
-    // The blind index no longer shows which customers share an e-mail address.
-    let found = admin.get("/v1/customers?email=person-0@example.com").await.ok(200);
+    // The blind index no longer shows which notes share an e-mail address.
+    let found = admin.get("/v1/notes?email=person-0@example.com").await.ok(200);
     assert_eq!(found["items"], json!([]));
     assert_eq!(query(&app.database.owner, COUNT_INDEXED).await, ["0"]);
-    // Orders stay.
-    assert!(!admin.get("/v1/orders").await.ok(200)["items"].as_array().unwrap().is_empty());
+    // What is not encrypted stays.
+    assert_eq!(admin.get("/v1/items/PAPER-A4").await.ok(200)["notes"], 4);
     // No new data key replaces a destroyed one. Otherwise a restored key and a new key could have
-    // the same version, and only half of the tenant's customers would be readable.
-    assert_eq!(replica.user(roles::SALES).post("/v1/customers", &customer(2)).await.problem(404), "not_found");
+    // the same version, and only half of the tenant's notes would be readable.
+    assert_eq!(replica.user(roles::WRITER).post("/v1/notes", &note(2)).await.problem(404), "not_found");
     let left =
         format!("select concat(version, wrapped is null) from palisade.data_keys where of_tenant = '{}'", ACME.id);
     assert_eq!(query(&app.database.owner, &left).await, ["1t"]);
@@ -53,7 +53,7 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let error = run_keys(&app, Keys::Rotate { options }, &[]).await.unwrap_err();
     assert!(error.contains("no encrypted data"), "{error}");
     run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &[]).await.unwrap();
-    // The customers can still be erased.
+    // The notes can still be erased.
     assert_eq!(admin.send(admin.request(Method::DELETE, &paths[0])).await.status, 204);
 }
 
@@ -61,10 +61,10 @@ async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
 #[tokio::test]
 async fn crypto_08_replicas_store_nothing_with_a_cached_destroyed_data_key() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 2).await;
-    // The command waits for a transaction that is storing a customer.
+    let paths = add_notes(&app, 2).await;
+    // The command waits for a transaction that is storing a note.
     let mut storing = superuser(&app.database).await;
-    let store = format!("begin; {}", copy_customers(1));
+    let store = format!("begin; {}", copy_notes(1));
     sqlx::raw_sql(sqlx::AssertSqlSafe(store)).execute(&mut storing).await.unwrap();
     let finish = async {
         wait_for_lock_wait(&app.database).await;
@@ -79,26 +79,26 @@ async fn crypto_08_replicas_store_nothing_with_a_cached_destroyed_data_key() {
     };
     let (destroyed, ()) = tokio::join!(destroy(&app, "they left"), finish);
     assert!(destroyed.unwrap().contains("removed 6 records"));
-    let sales = app.user(roles::SALES);
+    let sales = app.user(roles::WRITER);
     let admin = app.user(roles::ADMIN);
-    assert_eq!(sales.post("/v1/customers", &customer(3)).await.problem(404), "not_found");
+    assert_eq!(sales.post("/v1/notes", &note(3)).await.problem(404), "not_found");
     let change = admin.request(Method::PATCH, &paths[1]).json(&json!({ "email": "other@example.com" }));
     assert_eq!(admin.send(change).await.problem(404), "not_found");
     assert_eq!(admin.get(&paths[1]).await.problem(404), "not_found");
     assert_eq!(query(&app.database.owner, COUNT_INDEXED).await, ["0"]);
 }
 
-/// A reseal cannot decrypt its customers, so their index entries would hold the index key forever.
+/// A reseal cannot decrypt its notes, so their index entries would hold the index key forever.
 #[tokio::test]
 async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     let app = SERVICE.start().await;
-    add_customers(&app, 1).await;
+    add_notes(&app, 1).await;
     let new = keyset(2);
     let both = format!("{new},{}", app.database.index_keys.expose_secret());
     // The state that an interrupted command, or an older version of it, leaves behind.
     let destroyed = format!(
         "{}; update palisade.data_keys set wrapped = null, destroyed_at = now() where of_tenant = '{}'",
-        copy_customers(2000),
+        copy_notes(2000),
         ACME.id
     );
     run_as_superuser(&app, destroyed).await;
@@ -112,14 +112,14 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
     assert!(done.contains("removed 2004 records"), "{done}");
     forget().await.unwrap();
     let last = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__INDEX", &new)]).await;
-    assert_eq!(last.user(roles::ADMIN).get("/v1/customers").await.problem(404), "not_found");
+    assert_eq!(last.user(roles::ADMIN).get("/v1/notes").await.problem(404), "not_found");
 }
 
 /// An operator restores the data keys after destroying those of the wrong tenant.
 #[tokio::test]
 async fn crypto_08_restored_data_keys_make_customers_readable_again() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 2).await;
+    let paths = add_notes(&app, 2).await;
     run_as_superuser(
         &app,
         "create schema backup; create table backup.data_keys as select * from palisade.data_keys".to_owned(),
@@ -133,17 +133,16 @@ async fn crypto_08_restored_data_keys_make_customers_readable_again() {
     assert_eq!(replica.user(roles::ADMIN).get(&paths[0]).await.problem(404), "not_found");
     let output = run_keys(&app, Keys::Reseal { options: ResealOptions::new(None) }, &[]).await.unwrap().concat();
     assert!(output.contains("done, 5 records re-encrypted"), "{output}");
-    assert_customers_readable(&replica, &paths).await;
+    assert_notes_readable(&replica, &paths).await;
 }
 
-/// A customer that is being erased has no index entries left to clear.
+/// A note that is being erased has no index entries left to clear.
 #[tokio::test]
 async fn crypto_08_destruction_and_erasure_do_not_deadlock() {
     let app = SERVICE.start().await;
-    let paths = add_customers(&app, 2).await;
+    let paths = add_notes(&app, 2).await;
     let erase = format!(
-        "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
-                                     address = null, email_index = null, tax_id_index = null, erased_at = now()
+        "update notes set remark = null, email = null, phone = null, email_index = null, erased_at = now()
          where id = '{}'",
         id_of(&paths[1])
     );
@@ -161,6 +160,6 @@ async fn crypto_08_destruction_waits_for_writers_with_older_data_keys() {
         run(&app.database.keys, next).await.unwrap();
         destroy(&app, "they left").await
     };
-    let destroyed = during_transaction(&app.database, &copy_customers(1), "", rotated).await;
+    let destroyed = during_transaction(&app.database, &copy_notes(1), "", rotated).await;
     assert!(destroyed.unwrap().contains("removed 4 records"));
 }

@@ -5,16 +5,16 @@ use std::{
     fs::{self, Permissions},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Output, Stdio},
 };
 
 use palisade::dev::database::Urls;
+use sample::access::roles;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use service::access::roles;
 
-use crate::support::{ACME, SERVICE, empty_database, programs, query, superuser};
+use crate::support::{ACME, SERVICE, empty_database, id, note_body, programs, query, scratch_folder, superuser};
 
 /// A folder for backups, with the key of their recipient.
 struct BackupFolder {
@@ -25,7 +25,7 @@ struct BackupFolder {
 
 impl BackupFolder {
     async fn new() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("backup-{}", uuid::Uuid::now_v7()));
+        let folder = scratch_folder().join(format!("backup-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).unwrap();
         let backups = Self { folder, programs: programs().await, recipient: String::new() };
         let recipient = backups.add_key("key", 0o400);
@@ -92,8 +92,10 @@ async fn is_empty(urls: &Urls) -> bool {
 #[tokio::test]
 async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything() {
     let app = SERVICE.start().await;
-    let person = json!({ "name": "Backed Up", "email": "backed-up@example.com", "phone": "+4917712378945" });
-    let created = app.user(roles::ADMIN).post("/v1/customers", &person).await.ok(201);
+    let mut note = note_body("PAPER-A4", 1);
+    note["remark"] = json!("Backed Up");
+    note["phone"] = json!("+4917712378945");
+    let created = app.user(roles::ADMIN).post("/v1/notes", &note).await.ok(201);
     let backups = BackupFolder::new().await;
     let output = backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]);
     assert!(output.status.success(), "{}", text_of(&output));
@@ -101,7 +103,7 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     let file = fs::read(backups.path("backup.age")).unwrap();
     assert_eq!(fs::metadata(backups.path("backup.age")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(file.starts_with(b"age-encryption.org/v1\n") && file.len() > 10_000);
-    for plain in ["PGDMP", "Backed Up", "customers", "app_writer"] {
+    for plain in ["PGDMP", "Backed Up", "notes_by_email", "app_writer"] {
         assert!(!file.windows(plain.len()).any(|window| window == plain.as_bytes()), "{plain}");
     }
     assert!(!backups.path("backup.age.partial").exists());
@@ -115,9 +117,9 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     assert!(text_of(&restored).contains("data_restored"), "{}", text_of(&restored));
     assert!(text_of(&restored).contains("file key"), "the output names the identity: {}", text_of(&restored));
     let again = SERVICE.start_on(target.clone(), &[]).await;
-    let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
-    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], person["phone"]);
-    let rows = "select count(*)::text from orders";
+    let path = format!("/v1/notes/{}", id(&created));
+    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], note["phone"]);
+    let rows = "select count(*)::text from notes";
     assert_eq!(query(&target.owner, rows).await, query(&app.database.owner, rows).await);
     let owners = "select distinct c.relowner::regrole::text from pg_class c
                   join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('palisade', 'public')";
@@ -126,7 +128,7 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     assert_fails(&backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]), "already exists");
     assert_eq!(fs::read(backups.path("backup.age")).unwrap(), file);
     assert_fails(&backups.restore(&target, "key", "backup.age"), "pg_restore failed");
-    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], person["phone"]);
+    assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], note["phone"]);
 }
 
 /// Anyone with the recipient can write another backup, so a restore compares the digest.
@@ -188,10 +190,9 @@ async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
     // A backup with a changed byte or a missing end restores nothing; its beginning is valid.
     let many_rows = format!(
         "begin; set local session_replication_role = replica; set local app.tenant_id = '{}';
-         insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
-                             created_at, updated_at)
-         select palisade.current_tenant(), gen_random_uuid(), 'placed', 'standard',
-                concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 549, 'EUR', 'much', now(), now()
+         insert into notes (tenant_id, id, status, items, priority, remark, created_by, created_at, updated_at)
+         select palisade.current_tenant(), gen_random_uuid(), 'draft', '[{{\"code\":\"PEN\",\"count\":1}}]', 'standard',
+                concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'much', now(), now()
          from generate_series(1, 5000) n;
          commit",
         ACME.id
@@ -218,10 +219,7 @@ async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
 /// It gets one password and no other variable of the service's environment.
 #[tokio::test]
 async fn crypto_09_pg_dump_gets_only_its_own_credentials() {
-    let backups = BackupFolder {
-        programs: Path::new(env!("CARGO_TARGET_TMPDIR")).join("pg-dump-environment"),
-        ..BackupFolder::new().await
-    };
+    let backups = BackupFolder { programs: scratch_folder().join("pg-dump-environment"), ..BackupFolder::new().await };
     fs::create_dir_all(&backups.programs).unwrap();
     let program = backups.programs.join("pg_dump");
     fs::write(&program, "#!/bin/sh\nenv > environment\nexit 1\n").unwrap();
