@@ -1,8 +1,8 @@
-//! Queries of API keys for authentication: with the hash of their secret, before there is a principal.
+//! Queries of API keys for authentication, which run before there is a principal.
 //!
-//! In: the login `app_authn`. Out: API keys; the last use of API keys, and the roles in tokens, are
-//! written. `authn/api_keys` calls this. Owners of API keys manage them through
-//! [`crate::store`], which cannot read a hash.
+//! In: the login `app_authn`. Out: API keys with the hash of their secret. Writes the last use of
+//! API keys and the roles in tokens. `authn/api_keys` calls this. [`crate::store`] has the queries
+//! of operations, which cannot read a hash.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
