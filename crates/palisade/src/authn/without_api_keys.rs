@@ -1,5 +1,5 @@
-//! Stands in for `api_keys` without the feature `api_keys`: a header field `X-API-Key` is ignored, as
-//! any other that the service does not know.
+//! Stands in for `api_keys` without the feature `api_keys`: a header field `X-API-Key` is ignored,
+//! as any other that the service does not know.
 
 #![allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "signatures of the real module")]
 

@@ -1,8 +1,8 @@
 //! Access to the operations on API keys: scope, permission, actions and object rules (AUTHZ-04).
 //!
-//! The [`Matrix`](super::Matrix) has these rows beside [`KERNEL`](super::actions::KERNEL). A service
-//! declares [`KEYS_MANAGE`] among its scopes and gives [`MANAGE_KEYS`] to a role. Without the feature
-//! `api_keys`, `without_api_keys.rs` stands in for this module.
+//! The [`Matrix`](super::Matrix) has these rows beside those of [`actions`](super::actions). A
+//! service declares [`KEYS_MANAGE`] among its scopes and gives [`MANAGE_KEYS`] to a role. Without
+//! the feature `api_keys`, `without_api_keys.rs` stands in for this module.
 
 use super::policy::{Permission, Scope};
 use crate::model::ApiKey;

@@ -1,16 +1,17 @@
 //! API key authentication: hash check, caches, and the limit by the creator's roles (AUTHN-12).
 //!
 //! [`super::Authenticator`] passes the value of an `X-API-Key` field and gets a principal.
-//! [`format`](mod@format) parses the key, [`hashing`] queues the check of its secret for the threads
-//! of [`hash_pool`]. Two caches keep the cost low: one of complete results, one of verified
+//! [`format`](mod@format) parses the key, and [`hashing`] queues the check of its secret for the
+//! threads of [`hash_pool`]. Two caches keep the cost low: one of complete results, one of verified
 //! secrets. A key change ([`changes`]) makes a result stale; its database row is then read again,
-//! but its secret is not hashed again. Without the feature `api_keys`, `without_api_keys.rs` stands
-//! in for this module.
+//! but its secret is not hashed again. [`issue`] makes new keys. Without the feature `api_keys`,
+//! `without_api_keys.rs` stands in for this module.
 
 mod changes;
 mod format;
 mod hash_pool;
 mod hashing;
+mod issue;
 
 use std::{
     collections::HashMap,
@@ -24,14 +25,13 @@ use format::ApiKeyText;
 use hashing::{HashQueue, QueueShare};
 use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
-use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 pub(super) use changes::KeyChanges;
 
 use super::{
-    Authenticator, AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork,
-    failure_limiter::FailureLimiter, principal::API_KEY_SUBJECT, revocation::Revocations,
+    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
+    principal::API_KEY_SUBJECT, revocation::Revocations,
 };
 use crate::{
     crypto::MacKey,
@@ -148,12 +148,6 @@ impl ApiKeys {
             coalesced!(warn, "could not record the subject's roles", %error);
             AuthnError::Unavailable("store")
         })
-    }
-
-    /// Generates an API key. Returns its text, which is shown once, and the hash to store.
-    async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        let (text, secret) = format::generate(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
-        Ok((text, self.hash_queue.hash(&secret, tenant).await?))
     }
 
     /// Tenant and subject of a key that verified when it was last checked, however long ago.
@@ -310,30 +304,6 @@ impl ApiKeys {
                 tracing::warn!(%error, "could not record last-use times of API keys");
             }
         }
-    }
-}
-
-/// For the operations on API keys.
-impl Authenticator {
-    /// Creates a new API key. Returns its text, which is shown once, and the hash of its secret.
-    ///
-    /// Records the creator's roles again first. A database that took over after a failover may have
-    /// lost them, and without them the key would have no permissions.
-    pub async fn issue_api_key(&self, creator: &Principal, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        self.api_keys.record_roles(creator).await?;
-        self.api_keys.issue(creator.tenant(), id).await
-    }
-
-    /// Makes the cached API keys of a tenant stale on this replica. The database notifies the other
-    /// replicas.
-    pub fn invalidate_api_keys(&self, tenant: TenantId) {
-        self.revocations.key_changes.invalidate(tenant);
-    }
-
-    /// Maximum validity of an API key.
-    #[must_use]
-    pub fn max_key_lifetime(&self) -> Duration {
-        self.api_keys.max_lifetime
     }
 }
 
