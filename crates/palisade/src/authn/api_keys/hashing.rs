@@ -1,7 +1,7 @@
 //! Queue for Argon2id hashing of API key secrets, with limits per tenant and per address prefix
 //! (AUTHN-12).
 //!
-//! [`super::api_keys`] hashes new secrets and verifies presented ones here. The queue bounds memory
+//! [`super::ApiKeys`] hashes new secrets and verifies presented ones here. The queue bounds memory
 //! and CPU: few hashes run at a time, few requests wait, and no tenant or prefix can fill the
 //! queue.
 
@@ -15,8 +15,9 @@ use std::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{AuthnError, SourceNetwork, hash_pool::HashPool};
+use super::hash_pool::HashPool;
 use crate::{
+    authn::{AuthnError, SourceNetwork},
     crypto::{Pepper, SecretHashError},
     model::TenantId,
 };

@@ -13,8 +13,8 @@ use std::sync::LazyLock;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::RejectReason;
 use crate::{
+    authn::RejectReason,
     crypto::{self, BASE62_CHARS, RandomError, base62, from_base62},
     model::{ApiKeyId, TenantId},
     package,
@@ -68,7 +68,7 @@ fn try_parse(text: &str) -> Option<ApiKeyText<'_>> {
 }
 
 /// Parses the id of an API key: a UUID, or the `<id>` part of the key's text.
-pub(crate) fn parse_api_key_id(text: &str) -> Option<ApiKeyId> {
+pub(super) fn parse_id(text: &str) -> Option<ApiKeyId> {
     let uuid = match text.split_at_checked(BASE62_CHARS) {
         Some((_tenant, id)) if id.len() == BASE62_CHARS => from_base62(id).map(Uuid::from_u128),
         _ => text.parse().ok(),
@@ -124,10 +124,10 @@ mod tests {
         let id = ApiKeyId::generate();
         let (text, _) = generate(TenantId::from_uuid(Uuid::now_v7()), id).unwrap();
         let id_part = text.expose_secret().split('_').nth(1).unwrap();
-        assert_eq!(parse_api_key_id(id_part), Some(id));
-        assert_eq!(parse_api_key_id(&id.to_string()), Some(id));
+        assert_eq!(parse_id(id_part), Some(id));
+        assert_eq!(parse_id(&id.to_string()), Some(id));
         for other in ["", &id_part[1..], &id_part[BASE62_CHARS..], &format!("{id_part}0"), text.expose_secret()] {
-            assert_eq!(parse_api_key_id(other), None, "{other}");
+            assert_eq!(parse_id(other), None, "{other}");
         }
     }
 }

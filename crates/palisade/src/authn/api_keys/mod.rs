@@ -1,31 +1,41 @@
 //! API key authentication: hash check, caches, and the limit by the creator's roles (AUTHN-12).
 //!
-//! [`super::Authenticator`] passes the text of an `X-Api-Key` field and gets a principal. Two
-//! caches keep the cost low: one of complete results, one of verified secrets. A key change makes a
-//! result stale; its database row is then read again, but its secret is not hashed again.
+//! [`super::Authenticator`] passes the value of an `X-API-Key` field and gets a principal.
+//! [`format`](mod@format) parses the key, and [`hashing`] queues the check of its secret for the
+//! threads of [`hash_pool`]. Two caches keep the cost low: one of complete results, one of verified
+//! secrets. A key change ([`changes`]) makes a result stale; its database row is then read again,
+//! but its secret is not hashed again. [`issue`] makes new keys. Without the feature `api_keys`,
+//! `without_api_keys.rs` stands in for this module.
+
+mod changes;
+mod format;
+mod hash_pool;
+mod hashing;
+mod issue;
 
 use std::{
     collections::HashMap,
-    fmt, mem,
+    mem,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
+use format::ApiKeyText;
+use hashing::{HashQueue, QueueShare};
+use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
-use secrecy::SecretString;
+use tokio::task::JoinSet;
+
+pub(super) use changes::KeyChanges;
 
 use super::{
-    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork,
-    api_key_format::{self, ApiKeyText},
-    failure_limiter::FailureLimiter,
-    hashing::{HashQueue, QueueShare},
-    principal::API_KEY_SUBJECT,
-    revocation::Revocations,
+    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
+    principal::API_KEY_SUBJECT, revocation::Revocations,
 };
 use crate::{
     crypto::MacKey,
-    db::{Credentials, StoredApiKey},
+    db::{Credentials, api_keys::StoredApiKey},
     model::{ApiKeyId, Clock, Rights, TenantId},
     settings,
     telemetry::repeats::coalesced,
@@ -38,12 +48,36 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 /// Interval between writes of last-use times.
 const RECORD_USES_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Whether this build has API keys.
+pub(crate) const ENABLED: bool = true;
+
+/// The header field of an API key.
+const HEADER: &str = "x-api-key";
+
+/// The value of the field [`HEADER`]. Nothing of it is verified.
+pub(super) type Presented<'h> = &'h HeaderValue;
+
+/// The API keys of a request. More than one is an error.
+pub(super) fn presented(headers: &HeaderMap) -> impl Iterator<Item = Presented<'_>> {
+    headers.get_all(HEADER).iter()
+}
+
+/// The subject of the API key with this id: a UUID, or the `<id>` part of the key's text.
+///
+/// # Errors
+/// What is expected, for an operator.
+pub(crate) fn subject_of_id(id: &str) -> Result<String, &'static str> {
+    let id = format::parse_id(id);
+    id.map(subject).ok_or("an API key is identified by its id, or by the part of its text between the two `_`")
+}
+
 /// Authenticates API keys.
 pub(super) struct ApiKeys {
     store: Credentials,
     rights: Rights,
     hash_queue: HashQueue,
     clock: Clock,
+    max_lifetime: Duration,
     /// How long a verified secret is not hashed again, in seconds.
     cache_seconds: i64,
     /// Results, by a MAC of the key's text under a random key of this process. The entries alone do
@@ -74,17 +108,19 @@ struct VerifiedSecret {
 
 impl ApiKeys {
     pub(super) fn new(
-        settings: &settings::Settings,
+        settings: &settings::ApiKeys,
         rights: Rights,
         store: Credentials,
         clock: Clock,
     ) -> Result<Self, SetupError> {
+        let settings::ApiKeys { max_lifetime, remembered, concurrent_hashes, pepper } = settings;
         Ok(Self {
             store,
             rights,
-            hash_queue: HashQueue::new(settings.secrets.pepper.clone(), settings.api_keys.concurrent_hashes)?,
+            hash_queue: HashQueue::new(pepper.clone(), *concurrent_hashes)?,
             clock,
-            cache_seconds: i64::try_from(settings.api_keys.remembered.as_secs()).unwrap_or(i64::MAX),
+            max_lifetime: *max_lifetime,
+            cache_seconds: i64::try_from(remembered.as_secs()).unwrap_or(i64::MAX),
             results: Cache::new(MAX_CACHED_KEYS),
             verified: Cache::new(MAX_CACHED_KEYS),
             digest_key: MacKey::generate()?,
@@ -92,15 +128,32 @@ impl ApiKeys {
         })
     }
 
-    /// Generates an API key. Returns its text, which is shown once, and the hash to store.
-    pub(super) async fn issue(&self, tenant: TenantId, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        let (text, secret) = api_key_format::generate(tenant, id).map_err(|_| AuthnError::Unavailable("random"))?;
-        Ok((text, self.hash_queue.hash(&secret, tenant).await?))
+    /// Starts the task that writes last-use times.
+    pub(super) fn start_background_tasks(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        tasks.spawn(Arc::clone(self).record_uses());
+    }
+
+    /// Records a user's roles in the database, where they limit the user's API keys (AUTHN-12).
+    ///
+    /// If they cannot be recorded, the token is not accepted. Otherwise a removed role would stay
+    /// usable through the user's API keys.
+    pub(super) async fn record_roles(&self, principal: &Principal) -> Result<(), AuthnError> {
+        if principal.kind() != CallerKind::User {
+            return Ok(());
+        }
+        let roles: Vec<String> = principal.roles().iter().map(|role| role.as_str().to_owned()).collect();
+        let issued_at = DateTime::from_timestamp(principal.issued_at, 0).unwrap_or(DateTime::UNIX_EPOCH);
+        let recorded = self.store.record_roles(principal.tenant(), principal.subject(), &roles, issued_at).await;
+        recorded.map_err(|error| {
+            coalesced!(warn, "could not record the subject's roles", %error);
+            AuthnError::Unavailable("store")
+        })
     }
 
     /// Tenant and subject of a key that verified when it was last checked, however long ago.
-    pub(super) fn lookup_verified(&self, text: &str) -> Option<(TenantId, String)> {
-        let key = api_key_format::parse(text).ok()?;
+    pub(super) fn lookup_verified(&self, presented: Presented<'_>) -> Option<(TenantId, String)> {
+        let text = presented.to_str().ok()?;
+        let key = format::parse(text).ok()?;
         self.verified.get(&self.digest(text))?;
         Some((key.tenant, subject(key.id)))
     }
@@ -110,19 +163,20 @@ impl ApiKeys {
     }
 
     fn is_fresh(&self, result: &CachedResult, revocations: &Revocations) -> bool {
-        let key_changes = revocations.key_changes(result.principal.tenant);
+        let key_changes = revocations.key_changes.count(result.principal.tenant);
         self.clock.timestamp() < result.valid_until && result.key_changes == key_changes
     }
 
     /// Authenticates an API key. Rejects it if it, or the credential that created it, is revoked.
     pub(super) async fn authenticate(
         &self,
-        text: &str,
+        presented: Presented<'_>,
         source: SourceNetwork,
         revocations: &Revocations,
         failure_limiter: &FailureLimiter,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let key = api_key_format::parse(text)?;
+        let text = presented.to_str().map_err(|_| RejectReason::ApiKeyFormat)?;
+        let key = format::parse(text)?;
         let digest = self.digest(text);
         let outcome = self.cached_or_checked(&key, digest, source, revocations, failure_limiter).await;
         let outcome = outcome.and_then(|principal| {
@@ -176,7 +230,7 @@ impl ApiKeys {
         };
         admit()?;
         // Read before the row, so that a change during the read makes the result stale.
-        let key_changes = revocations.key_changes(key.tenant);
+        let key_changes = revocations.key_changes.count(key.tenant);
         let (principal, verified) = self.check(key, verified.as_ref(), queue_share, revocations, admit).await?;
         let valid_until = verified.valid_until;
         self.verified.insert(digest, verified);
@@ -230,7 +284,7 @@ impl ApiKeys {
     }
 
     /// Writes last-use times periodically, forever.
-    pub(super) async fn record_uses(self: Arc<Self>) {
+    async fn record_uses(self: Arc<Self>) {
         loop {
             tokio::time::sleep(RECORD_USES_INTERVAL).await;
             self.flush_uses().await;
@@ -276,8 +330,8 @@ fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
     }
 }
 
-impl fmt::Debug for ApiKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiKeys").field("results", &self.results.len()).finish_non_exhaustive()
     }
 }
