@@ -8,5 +8,20 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod database;
+mod edge;
+mod hostile;
+mod input;
+mod migrations;
 mod notes;
+mod quota;
+mod sealed_tables;
+mod secrets;
+mod settings;
+mod shared_quota;
+mod sources;
+mod start;
+mod store_misuse;
 mod support;
+mod telemetry;
+mod tls;

@@ -25,13 +25,15 @@ fn descriptions(migrator: &Migrator) -> Vec<String> {
 #[tokio::test]
 async fn authz_08_kernel_and_service_have_their_own_schemas_and_migrations() {
     let database = empty_database().await;
+    // States the migrations of the service.
+    drop(sample::app());
     db::migrate(&database.owner).await.unwrap();
     // A second run changes nothing.
     db::migrate(&database.owner).await.unwrap();
     let kernel = query(&database.owner, "select description from palisade._sqlx_migrations order by version").await;
     assert_eq!(kernel, descriptions(&db::kernel_migrations()));
     let service = query(&database.owner, "select description from public._sqlx_migrations order by version").await;
-    assert_eq!(service, descriptions(&service::store::MIGRATIONS));
+    assert_eq!(service, descriptions(&sample::store::MIGRATIONS));
 }
 
 #[tokio::test]
