@@ -2,6 +2,7 @@
 //! that include the tenant (AUTHZ-07).
 
 use palisade::dev::database::Urls;
+use sqlx::error::DatabaseError;
 
 use crate::support::{ACME, SERVICE, run};
 
@@ -9,7 +10,7 @@ use crate::support::{ACME, SERVICE, run};
 async fn writer_error(database: &Urls, statement: &str) -> String {
     let sql = format!("set local app.tenant_id = '{}'; {statement}", ACME.id);
     let error = run(&database.writer, &sql).await.unwrap_err();
-    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+    error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
 }
 
 #[tokio::test]

@@ -17,7 +17,6 @@ mod backup;
 mod benchmark;
 mod billing;
 mod catalog;
-mod cli;
 mod controls;
 mod customers;
 mod database;

@@ -22,17 +22,14 @@ pub static SERVICE: LazyLock<TestService> =
     LazyLock::new(|| TestService::new(app()).with_binary(env!("CARGO_BIN_EXE_palisade-sample")));
 
 /// Its route matrix.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub static MATRIX: LazyLock<Matrix> = LazyLock::new(|| SERVICE.matrix());
 
 /// The demo person with this tenant and role.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub fn person(tenant: &Tenant, role: Role) -> Person {
     SERVICE.person(tenant, role)
 }
 
 /// A development issuer for the service.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
 }
