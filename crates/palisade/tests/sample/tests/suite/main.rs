@@ -26,3 +26,4 @@ mod store_misuse;
 mod support;
 mod telemetry;
 mod tls;
+mod vault;
