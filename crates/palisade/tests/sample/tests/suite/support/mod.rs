@@ -3,8 +3,10 @@
 //!
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
+mod file_secrets_service;
 pub mod interop_provider;
 mod key_commands;
+
 use std::sync::LazyLock;
 
 use palisade::{
@@ -25,6 +27,8 @@ pub use key_commands::{
 };
 pub use palisade_test::*;
 
+pub use file_secrets_service::FileSecretsService;
+
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =
     LazyLock::new(|| TestService::new(app()).with_binary(env!("CARGO_BIN_EXE_palisade-sample")));
@@ -40,6 +44,13 @@ pub fn person(tenant: &Tenant, role: Role) -> Person {
 /// A development issuer for the service.
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
+}
+
+/// The error of startup after the owner has run this SQL on a new database.
+pub async fn start_error_after(change: &str) -> String {
+    let database = SERVICE.database().await;
+    run(&database.owner, change).await.unwrap();
+    SERVICE.try_start(TestApp::variables(&database, "http://127.0.0.1:9")).await.unwrap_err()
 }
 
 /// The body that creates a note with one item.
