@@ -112,7 +112,7 @@ mod tests {
                 #[OpenApi]
                 impl Api {
                     #[oai(path = $path, method = "get", operation_id = $operation $(, $hidden)?)]
-                    async fn handle(&self $(, _permit: Permit<$permit>)?) {}
+                    async fn handle(&self $(, _permit: &Permit<$permit>)?) {}
                 }
 
                 let expected: Option<&str> = $expected;
@@ -140,7 +140,7 @@ mod tests {
         authz_04_hidden_operation_prevents_startup:
             "/v1/me" as "getMe" (GetMe) hidden => Some("getMe is hidden");
         authz_04_operation_with_the_id_of_another_row_prevents_startup:
-            "/v1/me" as "listApiKeys" (GetMe) => Some("getMe is hidden, or has another operation_id");
+            "/v1/me" as "listApiKeys" (GetMe) => Some("getMe is hidden, has another operation_id");
         threat_01_route_without_a_row_prevents_startup:
             "/v1/other" as "other" (GetMe) => Some("GET /v1/other has no row in the route matrix");
     }

@@ -42,7 +42,7 @@ pub(super) fn trace_id() -> String {
     TraceId::current().map(|id| id.as_str().to_owned()).unwrap_or_default()
 }
 
-impl<A: Change> WriteTx<A, Unkeyed> {
+impl<A: Change> WriteTx<'_, A, Unkeyed> {
     /// Writes the audit event, commits, and logs the change. There is no other way to commit. The
     /// response may be sent only after this has succeeded.
     pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), DbError> {
@@ -50,7 +50,7 @@ impl<A: Change> WriteTx<A, Unkeyed> {
     }
 }
 
-impl<A: Change> WriteTx<A, Keyed> {
+impl<A: Change> WriteTx<'_, A, Keyed> {
     /// Commits with the audit event, and stores the response for retries if the request has a key.
     pub async fn commit(
         self,
@@ -62,7 +62,7 @@ impl<A: Change> WriteTx<A, Keyed> {
     }
 }
 
-impl<A: Change, K> WriteTx<A, K> {
+impl<A: Change, K> WriteTx<'_, A, K> {
     async fn finish(
         self,
         permit: &Permit<A>,
