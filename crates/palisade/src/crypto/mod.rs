@@ -32,10 +32,12 @@ pub use mac::MacKey;
 pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};
 pub use master_keyset::MasterKeyset;
 pub(crate) use sealed::reseal;
-pub use sealed::{PersonalDataAccess, Sealable, Sealed};
+pub use sealed::{Sealable, Sealed};
 pub use sealing::SealError;
 pub use secret_hash::{Pepper, SecretHashError};
 pub use sha256_writer::Sha256Writer;
+
+pub use crate::model::PersonalDataAccess;
 
 use std::fmt::Write as _;
 

@@ -25,13 +25,13 @@ use super::{
 use crate::{
     authz::{Action, Change, ObjectRule, Permit},
     db::DbError,
-    model::{State, TenantId},
+    model::{AuditObject, State, TenantId},
 };
 
 /// An object that a transaction can lock and load.
 pub trait Lockable: Sized + Send + Sync + 'static {
     /// The type of its identifier.
-    type Id: Copy + PartialEq + fmt::Display + fmt::Debug + Send + Sync;
+    type Id: AuditObject + Copy + PartialEq + fmt::Debug + Send + Sync;
     /// The type of its state, in the column `status`; [`Stateless`](crate::model::Stateless) if it has
     /// none.
     type State: State;
