@@ -59,10 +59,12 @@ pub enum IndexKeyError {
 pub struct BlindIndex(Vec<u8>);
 
 impl IndexKeys {
-    /// Parses `2:<key>,1:<key>`. The first key is the primary one: it indexes new values. All keys
-    /// are used to search.
-    pub fn from_text(text: &str) -> Result<Self, InvalidKeyText> {
-        Keyset::parse(text, |bytes| Ok::<_, Infallible>(MacKey::new(bytes))).map(Self)
+    internal! {
+        /// Parses `2:<key>,1:<key>`. The first key is the primary one: it indexes new values. All keys
+        /// are used to search.
+        pub fn from_text(text: &str) -> Result<Self, InvalidKeyText> {
+            Keyset::parse(text, |bytes| Ok::<_, Infallible>(MacKey::new(bytes))).map(Self)
+        }
     }
 
     /// Computes the index of a value with the primary key.
