@@ -101,7 +101,7 @@ impl<'t> Scan<'t> {
         let next = if self.at + 1 < self.bytes.len() { self.bytes[self.at + 1] } else { 0 };
         assert!(sign != b';', "one statement only: no `;`");
         assert!(!(sign == b'-' && next == b'-' || sign == b'/' && next == b'*'), "no comments in SQL");
-        assert!(sign != b'\\' && !(sign == b'$' && !next.is_ascii_digit()), "no escapes and no dollar quotes in SQL");
+        assert!(sign != b'\\' && (sign != b'$' || next.is_ascii_digit()), "no escapes and no dollar quotes in SQL");
         if self.quote != 0 {
             if sign == self.quote {
                 self.quote = 0;
@@ -181,7 +181,7 @@ impl<'t> Scan<'t> {
     /// Checks the use of the column of the state.
     const fn check_state(&self, (_, end): Word) {
         match self.usage {
-            Use::Change => panic!("a `status` changes by `transition!`"),
+            Use::Change => assert!(self.states == 0, "a `status` changes by `transition!`"),
             Use::Insert | Use::Create => {
                 assert!(self.upsert == 0, "an object with a `status` is not replaced by an `insert`");
             }

@@ -122,7 +122,8 @@ pub struct WriteTx<'p, A, K = Unkeyed> {
     pub(super) request: Option<KeyedRequest>,
     /// The events of further changed objects.
     pub(super) further: SyncMutex<Vec<AuditRecord>>,
-    permit: PhantomData<(&'p Permit<A>, fn() -> K)>,
+    permit: PhantomData<&'p Permit<A>>,
+    kind: PhantomData<fn() -> K>,
 }
 
 /// Marks a transaction that stores no response.
@@ -153,7 +154,7 @@ impl Database {
     ) -> Result<WriteTx<'p, A, K>, DbError> {
         let tenant = permit.tenant();
         let open = OpenTransaction::new(self.writer.begin("begin", tenant).await?, tenant);
-        Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData })
+        Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData, kind: PhantomData })
     }
 }
 
