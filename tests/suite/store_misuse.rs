@@ -8,12 +8,15 @@ use std::{
     cell::Cell,
     collections::HashMap,
     error::Error,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use palisade::{
     app::App,
-    authz::{Permit, kept},
+    authz::{ObjectRule, Permit, kept},
     db::DbError,
     http::Context,
     model::{Clock, Stateless, TenantId},
@@ -90,6 +93,8 @@ impl Misuse {
 
         self.skip_transitions(&tx, &order, &order_permit, second, &mut answers).await?;
         answers.add("loader that locks nothing", tx.lock::<Unlocked>(id).await);
+        let changing = tx.lock::<Changing>(id).await?.unwrap();
+        answers.note("permit for the id that was locked", permit.for_object(&changing)?.id() == id);
 
         let text = CheckedText::new(Use::Insert, "insert into orders (tenant_id) values ($1)");
         let set_tenant = sqlx::query("select set_config('app.tenant_id', '', true)");
@@ -166,6 +171,47 @@ impl Lockable for Unlocked {
     }
 }
 
+/// An order that has another id each time it is asked.
+struct Changing(TenantId, OrderId, AtomicBool);
+
+#[expect(dead_code, reason = "the statement locks the row")]
+struct IdRow {
+    id: Uuid,
+}
+
+impl Lockable for Changing {
+    type Id = OrderId;
+    type State = Stateless;
+
+    fn id(&self) -> OrderId {
+        if self.2.swap(true, Ordering::Relaxed) { OrderId::from_uuid(Uuid::nil()) } else { self.1 }
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.0
+    }
+
+    fn state(&self) -> Stateless {
+        Stateless
+    }
+
+    async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
+        let lock = palisade::select!(
+            tx,
+            IdRow,
+            "select id from orders where tenant_id = $1 and id = $2 for no key update",
+            id.uuid()
+        );
+        Ok(tx.fetch_optional(lock).await?.map(|_| Self(tx.tenant(), id, AtomicBool::new(false))))
+    }
+}
+
+impl ObjectRule<Changing> for CancelOrder {
+    fn state_allows(_: &Changing) -> bool {
+        true
+    }
+}
+
 /// An `update` that sqlx did not check, for the order `id`, of the row `row`.
 fn update(tenant: TenantId, id: OrderId, row: Uuid) -> Update<Order> {
     const TEXT: &str = "update orders set updated_at = now() where tenant_id = $1 and id = $2";
@@ -221,6 +267,7 @@ async fn authz_04_store_refuses_misuse() {
         "statement for another tenant": "the statement is for another tenant",
         "change of another order": "the statement is for another object",
         "loader that locks nothing": "the loader locked no row",
+        "permit for the id that was locked": true,
         "text that is not the checked one": "error with configuration: the text of the statement is not the checked one",
         "the tenant finds the order afterwards": true,
         "change of no row": "Inconsistent",

@@ -135,7 +135,7 @@ fn check_value(key: &MacKey) -> Vec<u8> {
 }
 
 fn index<T: Indexed>(key: &MacKey, tenant: Uuid, value: &T) -> BlindIndex {
-    index_plain::<T>(key, tenant, value.plain(&PersonalDataAccess::grant()))
+    index_plain::<T>(key, tenant, value.plain(&PersonalDataAccess::for_sealing()))
 }
 
 fn index_plain<T: Indexed>(key: &MacKey, tenant: Uuid, plain: &str) -> BlindIndex {

@@ -32,7 +32,7 @@ pub struct Sealed<T> {
 impl<T: Sealable> Sealed<T> {
     /// Encrypts a value for the row of `key`.
     pub fn new(value: &T, key: &RowKey) -> Result<Self, SealError> {
-        let plain = value.plain(&PersonalDataAccess::grant());
+        let plain = value.plain(&PersonalDataAccess::for_sealing());
         Ok(Self::from_stored(key.seal(T::TABLE, T::COLUMN, plain.as_bytes())?))
     }
 
@@ -69,7 +69,7 @@ impl<T: Sealable> Sealed<T> {
     where
         T: Indexed,
     {
-        let searched = normalize(value.plain(&PersonalDataAccess::grant()), T::IGNORED);
+        let searched = normalize(value.plain(&PersonalDataAccess::for_sealing()), T::IGNORED);
         if self.read(key, |plain| normalize(plain, T::IGNORED) == searched)? {
             return Ok(());
         }

@@ -18,9 +18,13 @@ pub struct PersonalDataError;
 pub struct PersonalDataAccess(());
 
 impl PersonalDataAccess {
-    /// Grants the right: to `authz`, which decides by caller kind, role and operation, and to `crypto`,
-    /// which seals and indexes.
-    pub(crate) const fn grant() -> Self {
+    /// Grants the right. For `authz` only, which decides by caller kind, role and operation.
+    pub(crate) fn grant() -> Self {
+        Self(())
+    }
+
+    /// The right to read a value that is about to be sealed or indexed. For `crypto` only.
+    pub(crate) fn for_sealing() -> Self {
         Self(())
     }
 }

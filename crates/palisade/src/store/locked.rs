@@ -80,13 +80,16 @@ impl Loader<'_> {
 
 /// An object that an open transaction has locked and loaded. [`WriteTx::lock`] makes it.
 #[derive(Debug)]
-pub struct Locked<'tx, T> {
+pub struct Locked<'tx, T: Lockable> {
     object: T,
+    /// The id that was asked for, whatever the object says later.
+    id: T::Id,
+    tenant: TenantId,
     transaction: u64,
     open: PhantomData<&'tx ()>,
 }
 
-impl<T> Deref for Locked<'_, T> {
+impl<T: Lockable> Deref for Locked<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -110,7 +113,7 @@ impl<T: Lockable> Locked<'_, T> {
         if !from.may_become(to) {
             return Err(DbError::State);
         }
-        Ok(Next { from, to, id: self.object.id(), transaction: self.transaction })
+        Ok(Next { from, to, id: self.id, transaction: self.transaction })
     }
 }
 
@@ -147,13 +150,13 @@ impl<A: Change> Permit<A> {
     where
         A: ObjectRule<R>,
     {
-        if object.tenant() != self.tenant() {
+        if object.tenant != self.tenant() {
             return Err(DbError::OtherTenant);
         }
         if !A::state_allows(object) {
             return Err(DbError::State);
         }
-        Ok(ObjectPermit { permit: self, id: object.id(), transaction: object.transaction })
+        Ok(ObjectPermit { permit: self, id: object.id, transaction: object.transaction })
     }
 }
 
@@ -193,7 +196,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         if object.id() != id || object.tenant() != self.tenant() {
             return Err(DbError::Misuse("the loader loaded another object"));
         }
-        Ok(Some(Locked { object, transaction: self.open.number, open: PhantomData }))
+        Ok(Some(Locked { object, id, tenant: self.tenant(), transaction: self.open.number, open: PhantomData }))
     }
 
     /// Changes exactly one row: that of the permitted object, other than its state.
