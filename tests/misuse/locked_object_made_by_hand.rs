@@ -1,4 +1,4 @@
-//! E0451: fields `object`, `id`, `tenant`, `transaction` and `open` of struct `Locked` are private
+//! E0451: fields `id`, `object`, `tenant`, `transaction` and `open` of struct `Locked` are private
 //! A locked object comes from a transaction only.
 
 use palisade::{model::TenantId, store::Locked};
