@@ -111,7 +111,7 @@ impl Products {
     #[oai(path = "/v1/products", method = "get", operation_id = "listProducts")]
     async fn list(
         &self,
-        permit: Permit<ListProducts>,
+        permit: &Permit<ListProducts>,
         /// Maximum number of items on the page: 1 to 100, default 20.
         #[oai(
             default = "palisade::http::paging::default_limit",
@@ -123,7 +123,7 @@ impl Products {
     ) -> Result<Json<ProductPage>> {
         let paging = Paging::new(&self.context.mac_key, "products", permit.tenant(), limit.0);
         let after: Option<Sku> = paging.open(cursor.0.as_deref())?;
-        let mut products = products::page(&self.context.database, &permit, after.as_ref(), paging.read_ahead()).await?;
+        let mut products = products::page(&self.context.database, permit, after.as_ref(), paging.read_ahead()).await?;
         let next_cursor = paging.cut(&mut products, |product| product.sku.to_string());
         Ok(Json(ProductPage { items: products.into_iter().map(ProductView::from).collect(), next_cursor }))
     }
@@ -134,12 +134,12 @@ impl Products {
     #[oai(path = "/v1/products/:sku", method = "get", operation_id = "getProduct")]
     async fn get(
         &self,
-        permit: Permit<GetProduct>,
+        permit: &Permit<GetProduct>,
         /// Stock keeping unit, case-insensitive: 3 to 64 letters, digits and hyphens.
         sku: Path<Text<formats::AnySku>>,
     ) -> Result<Json<ProductView>> {
         let sku: Sku = sku.0.parse().map_err(|_| Problem::new(Kind::InvalidInput).at("sku", "format"))?;
-        let product = products::get(&self.context.database, &permit, &sku).await?;
+        let product = products::get(&self.context.database, permit, &sku).await?;
         Ok(Json(product.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -150,15 +150,15 @@ impl Products {
     #[oai(path = "/v1/products/:sku", method = "put", operation_id = "putProduct")]
     async fn put(
         &self,
-        permit: Permit<PutProduct>,
+        permit: &Permit<PutProduct>,
         /// Stock keeping unit, case-insensitive: 3 to 64 letters, digits and hyphens.
         sku: Path<Text<formats::AnySku>>,
         body: StrictJson<ProductData>,
     ) -> Result<Put> {
         let product = body.value.into_domain(&sku.0)?;
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let is_new = products::put(&tx, &product).await?;
-        tx.commit(&permit, &product.sku).await?;
+        tx.commit(permit, &product.sku).await?;
         let view = Json(product.into());
         Ok(if is_new { Put::Created(view) } else { Put::Replaced(view) })
     }

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn authz_06_personal_data_is_printed_masked_only() {
         let email: Email = "someone@example.com".parse().unwrap();
-        assert_eq!(format!("{email:?} {}", palisade::model::masked(email.expose())), "Email(…) ****.com");
+        assert_eq!(format!("{email:?}"), "Email(…)");
     }
 
     #[test]

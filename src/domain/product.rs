@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use palisade::model::Name;
+use palisade::model::{AuditObject, Name};
 use thiserror::Error;
 
 use super::Money;
@@ -24,6 +24,9 @@ impl Sku {
         &self.0
     }
 }
+
+/// Names a product, not a person.
+impl AuditObject for Sku {}
 
 impl FromStr for Sku {
     type Err = SkuError;

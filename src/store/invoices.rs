@@ -250,7 +250,7 @@ impl Lockable for Payment {
 
 /// Locks the invoice of a locked order that is not void, if there is one.
 pub async fn lock_active<'tx>(
-    tx: &'tx WriteTx<CancelOrder>,
+    tx: &'tx WriteTx<'_, CancelOrder>,
     order: &Locked<'_, Order>,
 ) -> Result<Option<Locked<'tx, Invoice>>, DbError> {
     let statement = palisade::select!(
@@ -267,25 +267,23 @@ pub async fn lock_active<'tx>(
 
 /// Stores the new status of the invoice of the permit.
 pub async fn set_status<A: Change, K>(
-    tx: &WriteTx<A, K>,
+    tx: &WriteTx<'_, A, K>,
     permit: &ObjectPermit<'_, A, Invoice>,
     next: &Next<Invoice>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = palisade::update!(
-        tx,
-        "update invoices set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
-        permit.id().uuid(),
-        next.to().as_str(),
-        now,
-        next.from().as_str()
+    let statement = palisade::transition!(
+        permit,
+        next,
+        "update invoices set status = $3, updated_at = $5 where tenant_id = $1 and id = $2 and status = $4",
+        now
     );
-    tx.transition(permit, next, statement).await
+    tx.transition(permit, statement).await
 }
 
 /// Issues the invoice of a locked order, with the tenant's next number and the order's lines.
 pub async fn issue<K>(
-    tx: &WriteTx<CreateInvoice, K>,
+    tx: &WriteTx<'_, CreateInvoice, K>,
     order: &Locked<'_, Order>,
     status: InvoiceStatus,
     issued_by: &str,

@@ -274,18 +274,16 @@ impl Lockable for Order {
 
 /// Stores the new status of the order of the permit.
 pub async fn set_status<A: Change, K>(
-    tx: &WriteTx<A, K>,
+    tx: &WriteTx<'_, A, K>,
     permit: &ObjectPermit<'_, A, Order>,
     next: &Next<Order>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = palisade::update!(
-        tx,
-        "update orders set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
-        permit.id().uuid(),
-        next.to().as_str(),
-        now,
-        next.from().as_str()
+    let statement = palisade::transition!(
+        permit,
+        next,
+        "update orders set status = $3, updated_at = $5 where tenant_id = $1 and id = $2 and status = $4",
+        now
     );
-    tx.transition(permit, next, statement).await
+    tx.transition(permit, statement).await
 }

@@ -4,7 +4,10 @@
 //! locked (`orders.rs` says why), so the stored amounts are those that the domain has seen. The
 //! handlers of `api/invoices` call this.
 
-use palisade::store::{DbError, Locked, ObjectPermit, WriteTx};
+use palisade::{
+    authz::Change,
+    store::{DbError, Locked, ObjectPermit, WriteTx},
+};
 
 use crate::{
     access::actions::{CreatePayment, CreateRefund},
@@ -13,59 +16,41 @@ use crate::{
 
 /// Stores a payment of the permit's invoice, and the invoice as it is `after` the payment.
 pub async fn record<K>(
-    tx: &WriteTx<CreatePayment, K>,
+    tx: &WriteTx<'_, CreatePayment, K>,
     permit: &ObjectPermit<'_, CreatePayment, Invoice>,
     payment: &Payment,
     invoice: &Locked<'_, Invoice>,
     after: &Invoice,
 ) -> Result<(), DbError> {
-    macro_rules! statement {
-        ($status:tt $(, $argument:expr)*) => {
-            palisade::update!(
-                tx,
-                "with p as (
-                     insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
-                     values ($1, $3, $2, $4, $5, $6, $7)
-                 )
-                 update invoices set paid_amount = $8, updated_at = $7" + $status,
-                permit.id().uuid(),
-                payment.id.uuid(),
-                payment.amount.amount(),
-                payment.reference.as_ref().map(Reference::as_str),
-                payment.created_by,
-                payment.created_at,
-                after.paid.amount()
-                $(, $argument)*
-            )
-        };
-    }
-    if after.status == invoice.status {
-        return tx.change(permit, statement!(" where tenant_id = $1 and id = $2")).await;
-    }
-    let next = invoice.advance(after.status)?;
-    let statement = statement!(
-        ", status = $9 where tenant_id = $1 and id = $2 and status = $10",
-        next.to().as_str(),
-        next.from().as_str()
+    let statement = palisade::insert!(
+        tx,
+        "insert into payments (tenant_id, id, invoice_id, amount, reference, created_by, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        payment.id.uuid(),
+        permit.id().uuid(),
+        payment.amount.amount(),
+        payment.reference.as_ref().map(Reference::as_str),
+        payment.created_by,
+        payment.created_at
     );
-    tx.transition(permit, &next, statement).await
+    tx.insert(statement).await?;
+    store_amounts(tx, permit, invoice, after).await
 }
 
 /// Stores a refund of the permit's payment, and the payment's new amount.
 pub async fn record_refund<K>(
-    tx: &WriteTx<CreateRefund, K>,
+    tx: &WriteTx<'_, CreateRefund, K>,
     permit: &ObjectPermit<'_, CreateRefund, Payment>,
     refund: &Refund,
     after: &Payment,
 ) -> Result<(), DbError> {
     let statement = palisade::update!(
-        tx,
+        permit,
         "with r as (
              insert into refunds (tenant_id, id, payment_id, amount, reason, created_by, created_at)
              values ($1, $3, $2, $4, $5, $6, $7)
          )
          update payments set refunded_amount = $8 where tenant_id = $1 and id = $2",
-        permit.id().uuid(),
         refund.id.uuid(),
         refund.amount.amount(),
         refund.reason.as_ref().map(Reason::as_str),
@@ -76,33 +61,35 @@ pub async fn record_refund<K>(
     tx.change(permit, statement).await
 }
 
-/// Stores the permit's invoice as it is `after` a refund of one of its payments.
-pub async fn record_refunded<K>(
-    tx: &WriteTx<CreateRefund, K>,
-    permit: &ObjectPermit<'_, CreateRefund, Invoice>,
+/// Stores the amounts and the status of the permit's invoice as they are `after` a payment or a
+/// refund.
+pub async fn store_amounts<A: Change, K>(
+    tx: &WriteTx<'_, A, K>,
+    permit: &ObjectPermit<'_, A, Invoice>,
     invoice: &Locked<'_, Invoice>,
     after: &Invoice,
 ) -> Result<(), DbError> {
-    macro_rules! statement {
-        ($status:tt $(, $argument:expr)*) => {
-            palisade::update!(
-                tx,
-                "update invoices set refunded_amount = $3, updated_at = $4" + $status,
-                permit.id().uuid(),
-                after.refunded.amount(),
-                after.updated_at
-                $(, $argument)*
-            )
-        };
-    }
+    let (paid, refunded) = (after.paid.amount(), after.refunded.amount());
     if after.status == invoice.status {
-        return tx.change(permit, statement!(" where tenant_id = $1 and id = $2")).await;
+        let statement = palisade::update!(
+            permit,
+            "update invoices set paid_amount = $3, refunded_amount = $4, updated_at = $5
+             where tenant_id = $1 and id = $2",
+            paid,
+            refunded,
+            after.updated_at
+        );
+        return tx.change(permit, statement).await;
     }
     let next = invoice.advance(after.status)?;
-    let statement = statement!(
-        ", status = $5 where tenant_id = $1 and id = $2 and status = $6",
-        next.to().as_str(),
-        next.from().as_str()
+    let statement = palisade::transition!(
+        permit,
+        &next,
+        "update invoices set status = $3, paid_amount = $5, refunded_amount = $6, updated_at = $7
+         where tenant_id = $1 and id = $2 and status = $4",
+        paid,
+        refunded,
+        after.updated_at
     );
-    tx.transition(permit, &next, statement).await
+    tx.transition(permit, statement).await
 }

@@ -66,7 +66,7 @@ struct PutRow {
 }
 
 /// Adds the product, or replaces the one with its SKU. True if it was added.
-pub async fn put(tx: &WriteTx<PutProduct>, product: &Product) -> Result<bool, DbError> {
+pub async fn put(tx: &WriteTx<'_, PutProduct>, product: &Product) -> Result<bool, DbError> {
     let currency = product.price.currency();
     // A row version that replaced none has no deleter (`xmax`).
     let statement = palisade::insert_returning!(

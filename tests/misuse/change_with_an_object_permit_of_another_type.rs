@@ -5,7 +5,7 @@ use palisade::{model::Clock, store::{Next, ObjectPermit, WriteTx}};
 use service::{access::actions::CancelOrder, domain::{Invoice, Order}, store::orders};
 
 async fn change(
-    tx: &WriteTx<CancelOrder>,
+    tx: &WriteTx<'_, CancelOrder>,
     permit: &ObjectPermit<'_, CancelOrder, Invoice>,
     next: &Next<Order>,
 ) {

@@ -4,7 +4,7 @@
 use palisade::store::WriteTx;
 use service::access::actions::{CancelOrder, GetOrder};
 
-async fn change(tx: WriteTx<CancelOrder>) {
+async fn change(tx: WriteTx<'_, CancelOrder>) {
     let _ = tx.commit().await;
 }
 

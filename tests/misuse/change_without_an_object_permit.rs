@@ -4,7 +4,7 @@
 use palisade::{authz::Permit, model::Clock, store::{Next, WriteTx}};
 use service::{access::actions::CancelOrder, domain::Order, store::orders};
 
-async fn change(tx: &WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, next: &Next<Order>) {
+async fn change(tx: &WriteTx<'_, CancelOrder>, permit: &Permit<CancelOrder>, next: &Next<Order>) {
     let _ = orders::set_status(tx, permit, next, Clock::system().now()).await;
 }
 

@@ -4,7 +4,7 @@
 use palisade::{authz::Permit, store::WriteTx};
 use service::{access::actions::CancelOrder, domain::OrderId};
 
-async fn commit(tx: WriteTx<CancelOrder>, permit: &Permit<CancelOrder>, id: OrderId) {
+async fn commit(tx: WriteTx<'_, CancelOrder>, permit: &Permit<CancelOrder>, id: OrderId) {
     let _ = tx.commit(permit, id).await;
     let _ = tx.commit(permit, id).await;
 }

@@ -4,7 +4,7 @@
 use palisade::store::ReadTx;
 use service::access::actions::GetOrder;
 
-fn connection(tx: &ReadTx<GetOrder>) {
+fn connection(tx: &ReadTx<'_, GetOrder>) {
     let _ = &tx.open;
 }
 

@@ -4,7 +4,7 @@
 use palisade::{authz::Permit, store::{Keyed, WriteTx}};
 use service::{access::actions::CreatePayment, domain::PaymentId};
 
-async fn commit(tx: WriteTx<CreatePayment, Keyed>, permit: &Permit<CreatePayment>, id: PaymentId) {
+async fn commit(tx: WriteTx<'_, CreatePayment, Keyed>, permit: &Permit<CreatePayment>, id: PaymentId) {
     let _ = tx.commit(permit, id).await;
 }
 

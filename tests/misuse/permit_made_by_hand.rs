@@ -1,4 +1,4 @@
-//! E0451: fields `principal`, `row`, `sees_personal` and `action` of struct `palisade::authz::Permit` are private
+//! E0451: fields `principal`, `row`, `personal` and `action` of struct `palisade::authz::Permit` are private
 //! A permit comes from a grant only.
 
 use std::{marker::PhantomData, sync::Arc};
@@ -7,7 +7,7 @@ use palisade::{authn::Principal, authz::{Permit, matrix::Row}};
 use service::access::actions::GetOrder;
 
 fn forge(principal: Arc<Principal>, row: &'static Row) -> Permit<GetOrder> {
-    Permit { principal, row, sees_personal: true, action: PhantomData }
+    Permit { principal, row, personal: None, action: PhantomData }
 }
 
 fn main() {

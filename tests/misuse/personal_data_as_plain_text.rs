@@ -1,5 +1,5 @@
-//! E0624: method `expose` is private
-//! The text of personal data is private to the crate of the service.
+//! E0061: this method takes 1 argument but 0 arguments were supplied
+//! The text of personal data needs a `PersonalDataAccess`, which only a permit gives.
 
 use service::domain::Email;
 

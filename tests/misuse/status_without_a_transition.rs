@@ -4,7 +4,7 @@
 use palisade::{model::Clock, store::{ObjectPermit, WriteTx}};
 use service::{access::actions::CancelOrder, domain::{Order, OrderStatus}, store::orders};
 
-async fn change(tx: &WriteTx<CancelOrder>, permit: &ObjectPermit<'_, CancelOrder, Order>) {
+async fn change(tx: &WriteTx<'_, CancelOrder>, permit: &ObjectPermit<'_, CancelOrder, Order>) {
     let _ = orders::set_status(tx, permit, &OrderStatus::Cancelled, Clock::system().now()).await;
 }
 

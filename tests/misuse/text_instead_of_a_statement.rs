@@ -4,7 +4,7 @@
 use palisade::store::WriteTx;
 use service::access::actions::CreateOrder;
 
-async fn change(tx: &WriteTx<CreateOrder>) {
+async fn change(tx: &WriteTx<'_, CreateOrder>) {
     let _ = tx.insert("delete from orders").await;
 }
 

@@ -1,10 +1,10 @@
-//! E0308: expected `Insert`, found `Update`
+//! E0308: expected `Insert`, found `Update<Order>`
 //! A change of a row needs an object permit, so `insert` does not take it.
 
 use palisade::store::{Update, WriteTx};
-use service::access::actions::CreateOrder;
+use service::{access::actions::CreateOrder, domain::Order};
 
-async fn change(tx: &WriteTx<CreateOrder>, statement: Update) {
+async fn change(tx: &WriteTx<'_, CreateOrder>, statement: Update<Order>) {
     let _ = tx.insert(statement).await;
 }
 

@@ -4,7 +4,8 @@
 //! authority, such as [`authz::Permit`] and [`store::Locked`], have private fields, so that only
 //! this crate makes them.
 //!
-//! The feature `internals` makes further modules public, which need no permit: for tests only.
+//! The feature `internals` makes public what a service has no use for, such as its keys and
+//! settings, and modules that need no permit: for tests only.
 //!
 //! # Modules
 //!
@@ -48,6 +49,18 @@
     allow(unreachable_pub, unused, reason = "public for tests, or used by a feature")
 )]
 
+/// Makes an item public for tests only.
+macro_rules! internal {
+    ($(#[$meta:meta])* pub $($item:tt)+) => {
+        #[cfg(feature = "internals")]
+        $(#[$meta])*
+        pub $($item)+
+        #[cfg(not(feature = "internals"))]
+        $(#[$meta])*
+        pub(crate) $($item)+
+    };
+}
+
 #[cfg(feature = "internals")]
 pub mod app;
 #[cfg(not(feature = "internals"))]
@@ -70,8 +83,12 @@ pub mod edge;
 #[cfg(not(feature = "internals"))]
 mod edge;
 pub mod http;
+#[cfg(feature = "internals")]
 #[cfg_attr(not(feature = "internal_listener"), path = "internal/without_internal_listener.rs")]
 pub mod internal;
+#[cfg(not(feature = "internals"))]
+#[cfg_attr(not(feature = "internal_listener"), path = "internal/without_internal_listener.rs")]
+mod internal;
 mod json;
 pub mod model;
 pub mod operations;
@@ -79,7 +96,10 @@ pub mod operations;
 pub mod ops;
 #[cfg(not(feature = "internals"))]
 mod ops;
+#[cfg(feature = "internals")]
 pub mod package;
+#[cfg(not(feature = "internals"))]
+mod package;
 pub mod problem;
 #[cfg(feature = "internals")]
 pub mod quota;

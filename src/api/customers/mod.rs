@@ -66,7 +66,7 @@ impl Customers {
     #[oai(path = "/v1/customers", method = "post", operation_id = "createCustomer")]
     async fn create(
         &self,
-        permit: Permit<CreateCustomer>,
+        permit: &Permit<CreateCustomer>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -77,11 +77,11 @@ impl Customers {
         let data = body.value.into_domain()?;
         let id = CustomerId::generate();
         // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = self.context.database.new_row_key::<CustomerTable>(&permit, id.uuid()).await?;
+        let row_key = self.context.database.new_row_key::<CustomerTable>(permit, id.uuid()).await?;
         let indexes = self.context.database.indexes();
-        let mut statements = self.context.database.statements(&permit).await?;
+        let mut statements = self.context.database.statements(permit).await?;
         if let Some(request) = &request
-            && let Some(outcome) = statements.stored_outcome(&permit, request).await?
+            && let Some(outcome) = statements.stored_outcome(permit, request).await?
         {
             return Ok(Created::replay(outcome)?);
         }
@@ -92,7 +92,7 @@ impl Customers {
         let created = Created::new(CustomerView::new(&customer, None)?, Some(location(customer.id)));
         let answer = created.to_stored();
         let keyed = request.as_ref().map(|request| (request, &answer));
-        customers::create(&mut statements, &permit, &customer, keyed).await?;
+        customers::create(&mut statements, permit, &customer, keyed).await?;
         Ok(created)
     }
 
@@ -105,7 +105,7 @@ impl Customers {
     #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
     async fn list(
         &self,
-        permit: Permit<ListCustomers>,
+        permit: &Permit<ListCustomers>,
         /// Only customers with this e-mail address, case-insensitive. Not together with `taxId`.
         email: Query<Option<Text<formats::Email>>>,
         /// Only customers with this tax identifier; case and hyphens are ignored. Not together with
@@ -137,12 +137,12 @@ impl Customers {
         let paging = Paging::new(&self.context.mac_key, "customers", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let database = &self.context.database;
-        let mut page = customers::page(database, &permit, start, &filter, paging.read_ahead()).await?;
+        let mut page = customers::page(database, permit, start, &filter, paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |customer| Position { at: customer.created_at, id: customer.id.uuid() }.to_string());
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), page.len());
-        let items = page.iter().map(|customer| CustomerView::new(customer, access.as_ref()));
+        self.record_unmasked(permit, access, page.len());
+        let items = page.iter().map(|customer| CustomerView::new(customer, access));
         Ok(Json(CustomerPage { items: items.collect::<Result<_, _>>()?, next_cursor }))
     }
 
@@ -153,15 +153,15 @@ impl Customers {
     #[oai(path = "/v1/customers/:id", method = "get", operation_id = "getCustomer")]
     async fn get(
         &self,
-        permit: Permit<GetCustomer>,
+        permit: &Permit<GetCustomer>,
         /// Customer id (UUID).
         id: Path<CustomerId>,
     ) -> Result<Json<CustomerView>> {
-        let customer = customers::get(&self.context.database, &permit, id.0).await?;
+        let customer = customers::get(&self.context.database, permit, id.0).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), 1);
-        Ok(Json(CustomerView::new(&customer, access.as_ref())?))
+        self.record_unmasked(permit, access, 1);
+        Ok(Json(CustomerView::new(&customer, access)?))
     }
 
     /// Update a customer
@@ -171,18 +171,18 @@ impl Customers {
     #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
     async fn update(
         &self,
-        permit: Permit<UpdateCustomer>,
+        permit: &Permit<UpdateCustomer>,
         /// Customer id (UUID).
         id: Path<CustomerId>,
         body: StrictJson<CustomerPatch>,
     ) -> Result<Json<CustomerView>> {
         let change = body.value.into_domain()?;
         let now = self.context.clock.now();
-        let customer = customers::update(&self.context.database, &permit, id.0, change, now).await?;
+        let customer = customers::update(&self.context.database, permit, id.0, change, now).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), 1);
-        Ok(Json(CustomerView::new(&customer, access.as_ref())?))
+        self.record_unmasked(permit, access, 1);
+        Ok(Json(CustomerView::new(&customer, access)?))
     }
 
     /// Erase a customer
@@ -193,15 +193,15 @@ impl Customers {
     #[oai(path = "/v1/customers/:id", method = "delete", operation_id = "eraseCustomer")]
     async fn erase(
         &self,
-        permit: Permit<EraseCustomer>,
+        permit: &Permit<EraseCustomer>,
         /// Customer id (UUID).
         id: Path<CustomerId>,
     ) -> Result<Erased> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let customer = tx.lock::<CustomerRef>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let customer_permit = permit.for_object(&customer)?;
         customers::erase(&tx, &customer_permit, &location(id.0), self.context.clock.now()).await?;
-        tx.commit(&permit, id.0).await?;
+        tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }
 }

@@ -176,7 +176,7 @@ fn render<T: Sealable>(
     access: Option<&PersonalDataAccess>,
 ) -> Result<Text<formats::MaybeMasked>, DbError> {
     Ok(match access {
-        Some(access) => field.open(key, access)?.plain().into(),
+        Some(access) => field.open(key, access)?.plain(access).into(),
         None => field.masked(key)?.into(),
     })
 }

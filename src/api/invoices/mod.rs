@@ -45,7 +45,7 @@ impl Invoices {
     #[oai(path = "/v1/orders/:id/invoice", method = "post", operation_id = "createInvoice")]
     async fn create(
         &self,
-        permit: Permit<CreateInvoice>,
+        permit: &Permit<CreateInvoice>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -54,7 +54,7 @@ impl Invoices {
         id: Path<OrderId>,
     ) -> Result<Created<InvoiceView>> {
         let request = self.context.idempotent::<CreateInvoice>(idempotency_key.0, Some(id.0.uuid()), &[]);
-        let tx = match self.context.database.write_once(&permit, request).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -67,7 +67,7 @@ impl Invoices {
         let invoice_id = invoice.id;
         let location = format!("/v1/invoices/{invoice_id}");
         let created = Created::new(InvoiceView::try_from(invoice)?, Some(location));
-        tx.commit(&permit, invoice_id, &created.to_stored()).await?;
+        tx.commit(permit, invoice_id, &created.to_stored()).await?;
         Ok(created)
     }
 
@@ -77,7 +77,7 @@ impl Invoices {
     #[oai(path = "/v1/invoices", method = "get", operation_id = "listInvoices")]
     async fn list(
         &self,
-        permit: Permit<ListInvoices>,
+        permit: &Permit<ListInvoices>,
         /// Maximum number of items on the page: 1 to 100, default 20.
         #[oai(
             default = "palisade::http::paging::default_limit",
@@ -89,7 +89,7 @@ impl Invoices {
     ) -> Result<Json<InvoicePage>> {
         let paging = Paging::new(&self.context.mac_key, "invoices", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut page = invoices::page(&self.context.database, &permit, start, paging.read_ahead()).await?;
+        let mut page = invoices::page(&self.context.database, permit, start, paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
         let items = page.into_iter().map(InvoiceView::try_from).collect::<Result<_, _>>()?;
@@ -102,11 +102,11 @@ impl Invoices {
     #[oai(path = "/v1/invoices/:id", method = "get", operation_id = "getInvoice")]
     async fn get(
         &self,
-        permit: Permit<GetInvoice>,
+        permit: &Permit<GetInvoice>,
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
     ) -> Result<Json<InvoiceView>> {
-        let invoice = invoices::get(&self.context.database, &permit, id.0).await?;
+        let invoice = invoices::get(&self.context.database, permit, id.0).await?;
         Ok(Json(invoice.ok_or_else(not_found)?.try_into()?))
     }
 
@@ -120,7 +120,7 @@ impl Invoices {
     #[oai(path = "/v1/invoices/:id/payments", method = "post", operation_id = "createPayment")]
     async fn pay(
         &self,
-        permit: Permit<CreatePayment>,
+        permit: &Permit<CreatePayment>,
         /// Idempotency key (required), 1 to 255 visible ASCII characters. Retries with the same key
         /// return the first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -132,7 +132,7 @@ impl Invoices {
         let request =
             self.context.keyed_request::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(&permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, Some(request)).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -148,7 +148,7 @@ impl Invoices {
         }
         let payment_id = payment.id;
         let created = Created::new(PaymentView::from(payment), None);
-        tx.commit(&permit, payment_id, &created.to_stored()).await?;
+        tx.commit(permit, payment_id, &created.to_stored()).await?;
         Ok(created)
     }
 
@@ -160,11 +160,11 @@ impl Invoices {
     #[oai(path = "/v1/invoices/:id/void", method = "post", operation_id = "voidInvoice")]
     async fn void(
         &self,
-        permit: Permit<VoidInvoice>,
+        permit: &Permit<VoidInvoice>,
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
     ) -> Result<Json<InvoiceView>> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let invoice = tx.lock::<Invoice>(id.0).await?.ok_or_else(not_found)?;
         let invoice_permit = permit.for_object(&invoice)?;
         let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
@@ -173,7 +173,7 @@ impl Invoices {
         invoices::set_status(&tx, &invoice_permit, &next, now).await?;
         orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Placed)?, now).await?;
         let invoice = Invoice { status: next.to(), updated_at: now, ..invoice.into_inner() };
-        tx.commit(&permit, invoice.id).await?;
+        tx.commit(permit, invoice.id).await?;
         Ok(Json(invoice.try_into()?))
     }
 
@@ -187,7 +187,7 @@ impl Invoices {
     #[oai(path = "/v1/payments/:id/refunds", method = "post", operation_id = "createRefund")]
     async fn refund(
         &self,
-        permit: Permit<CreateRefund>,
+        permit: &Permit<CreateRefund>,
         /// Idempotency key (required), 1 to 255 visible ASCII characters. Retries with the same key
         /// return the first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -198,7 +198,7 @@ impl Invoices {
     ) -> Result<Created<RefundView>> {
         let request = self.context.keyed_request::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(&permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, Some(request)).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -210,7 +210,7 @@ impl Invoices {
         let subject = permit.principal().subject();
         let refund = after.refund(&mut payment_after, amount, reason, subject, now).map_err(Problem::from)?;
         payments::record_refund(&tx, &payment_permit, &refund, &payment_after).await?;
-        payments::record_refunded(&tx, &permit.for_object(&invoice)?, &invoice, &after).await?;
+        payments::store_amounts(&tx, &permit.for_object(&invoice)?, &invoice, &after).await?;
         if after.status == InvoiceStatus::Refunded {
             let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
             // A fulfilled order stays fulfilled.
@@ -221,7 +221,7 @@ impl Invoices {
         }
         let refund_id = refund.id;
         let created = Created::new(RefundView::from(refund), None);
-        tx.commit(&permit, refund_id, &created.to_stored()).await?;
+        tx.commit(permit, refund_id, &created.to_stored()).await?;
         Ok(created)
     }
 }

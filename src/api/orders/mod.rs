@@ -64,7 +64,7 @@ impl Orders {
     #[oai(path = "/v1/orders", method = "post", operation_id = "createOrder")]
     async fn create(
         &self,
-        permit: Permit<CreateOrder>,
+        permit: &Permit<CreateOrder>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -74,8 +74,8 @@ impl Orders {
         let request = self.context.idempotent::<CreateOrder>(idempotency_key.0, None, &body.canonical);
         let new_order = body.value.into_domain()?;
         let now = self.context.clock.now();
-        let mut statements = self.context.database.statements(&permit).await?;
-        let inputs = orders::inputs(&mut statements, &permit, &new_order, request.as_ref()).await?;
+        let mut statements = self.context.database.statements(permit).await?;
+        let inputs = orders::inputs(&mut statements, permit, &new_order, request.as_ref()).await?;
         if let Some(outcome) = inputs.stored {
             return Ok(Created::replay(outcome)?);
         }
@@ -85,12 +85,12 @@ impl Orders {
         let order = new_order
             .price(&inputs.catalogue, permit.tenant(), permit.principal().subject(), now)
             .map_err(Problem::from)?;
-        self.check_total(&permit, &order)?;
+        self.check_total(permit, &order)?;
         let location = format!("/v1/orders/{}", order.id);
         let created = Created::new(OrderView::from(order.clone()), Some(location));
         let answer = created.to_stored();
         let keyed = request.as_ref().map(|request| (request, &answer));
-        orders::place(&mut statements, &permit, &order, keyed).await?;
+        orders::place(&mut statements, permit, &order, keyed).await?;
         PLACED.increment(order.shipping_speed.as_str());
         Ok(created)
     }
@@ -103,7 +103,7 @@ impl Orders {
     #[expect(clippy::too_many_arguments, reason = "one per parameter of the query")]
     async fn list(
         &self,
-        permit: Permit<ListOrders>,
+        permit: &Permit<ListOrders>,
         /// Only orders in this state.
         status: Query<Option<schema::OrderStatus>>,
         /// Only orders for this customer (UUID).
@@ -133,7 +133,7 @@ impl Orders {
             created_from: from.0.map(|from| from.0),
         };
         let database = &self.context.database;
-        let mut page = orders::page(database, &permit, start, filter, paging.read_ahead()).await?;
+        let mut page = orders::page(database, permit, start, filter, paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |order| Position { at: order.created_at, id: order.id.uuid() }.to_string());
         Ok(Json(OrderPage { items: page.into_iter().map(OrderView::from).collect(), next_cursor }))
@@ -145,11 +145,11 @@ impl Orders {
     #[oai(path = "/v1/orders/:id", method = "get", operation_id = "getOrder")]
     async fn get(
         &self,
-        permit: Permit<GetOrder>,
+        permit: &Permit<GetOrder>,
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let order = orders::get(&self.context.database, &permit, id.0).await?;
+        let order = orders::get(&self.context.database, permit, id.0).await?;
         Ok(Json(order.ok_or_else(|| Problem::new(Kind::NotFound))?.into()))
     }
 
@@ -161,11 +161,11 @@ impl Orders {
     #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
     async fn cancel(
         &self,
-        permit: Permit<CancelOrder>,
+        permit: &Permit<CancelOrder>,
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
         let now = self.context.clock.now();
@@ -177,7 +177,7 @@ impl Orders {
         let next = order.advance(OrderStatus::Cancelled)?;
         orders::set_status(&tx, &order_permit, &next, now).await?;
         let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
-        tx.commit(&permit, order.id).await?;
+        tx.commit(permit, order.id).await?;
         Ok(Json(order.into()))
     }
 
@@ -188,18 +188,18 @@ impl Orders {
     #[oai(path = "/v1/orders/:id/fulfil", method = "post", operation_id = "fulfilOrder")]
     async fn fulfil(
         &self,
-        permit: Permit<FulfilOrder>,
+        permit: &Permit<FulfilOrder>,
         /// Order id (UUID).
         id: Path<OrderId>,
     ) -> Result<Json<OrderView>> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
         let next = order.advance(OrderStatus::Fulfilled)?;
         let now = self.context.clock.now();
         orders::set_status(&tx, &order_permit, &next, now).await?;
         let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
-        tx.commit(&permit, order.id).await?;
+        tx.commit(permit, order.id).await?;
         Ok(Json(order.into()))
     }
 }

@@ -100,7 +100,7 @@ pub async fn update(
 }
 
 async fn store(
-    tx: &WriteTx<UpdateCustomer>,
+    tx: &WriteTx<'_, UpdateCustomer>,
     permit: &ObjectPermit<'_, UpdateCustomer, SealedCustomer>,
     customer: &CustomerRecord,
     stored_index_key: Option<i32>,
@@ -108,12 +108,11 @@ async fn store(
     let SealedFields { name, email, phone, tax_id, bank_account, address, email_index, tax_id_index, index_key } =
         &customer.fields;
     let statement = palisade::update!(
-        tx,
+        permit,
         "update customers set name = $3, email = $4::bytea, phone = $5::bytea, tax_id = $6::bytea,
                               bank_account = $7::bytea, address = $8::bytea, email_index = $10::bytea,
                               tax_id_index = $11::bytea, updated_at = $9
          where tenant_id = $1 and id = $2",
-        permit.id().uuid(),
         name.as_str(),
         email.bytes(),
         phone.as_ref().map(Sealed::bytes),

@@ -54,18 +54,17 @@ impl Lockable for CustomerRef {
 /// Stored responses that hold the customer are emptied. Their idempotency keys stay, so that a late
 /// retry of the creation does not create the customer again.
 pub async fn erase(
-    tx: &WriteTx<EraseCustomer>,
+    tx: &WriteTx<'_, EraseCustomer>,
     permit: &ObjectPermit<'_, EraseCustomer, CustomerRef>,
     location: &str,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     tx.erase_responses(permit, location).await?;
     let statement = palisade::update!(
-        tx,
+        permit,
         "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
                               address = null, email_index = null, tax_id_index = null, updated_at = $3, erased_at = $3
          where tenant_id = $1 and id = $2",
-        permit.id().uuid(),
         now
     );
     tx.change(permit, statement).await?;

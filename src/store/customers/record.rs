@@ -14,7 +14,6 @@ use palisade::{
     store::{Database, DbError, SealedTable as _, parse_stored},
 };
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::domain::{Address, BankAccount, CustomerChange, CustomerData, CustomerId, Email, FieldChange, Phone, TaxId};
 
@@ -28,21 +27,12 @@ sealed_table! {
     Address in "address";
 }
 
-impl Indexed for Email {
-    /// Addresses are in lower case already.
-    fn normalize(plain: &str) -> Zeroizing<String> {
-        plain.to_owned().into()
-    }
-}
+/// Addresses are in lower case already.
+impl Indexed for Email {}
 
 impl Indexed for TaxId {
-    /// Without hyphens, which people write or omit.
-    fn normalize(plain: &str) -> Zeroizing<String> {
-        // The capacity is that of the text, so that it does not grow and leave a copy behind.
-        let mut text = Zeroizing::new(String::with_capacity(plain.len()));
-        text.extend(plain.chars().filter(|c| *c != '-'));
-        text
-    }
+    /// People write or omit hyphens.
+    const IGNORED: &'static [char] = &['-'];
 }
 
 /// The data of a customer, sealed except for the name.

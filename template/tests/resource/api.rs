@@ -38,8 +38,8 @@ impl Shelves {
     ///
     /// Lists the first 100 shelves of the tenant, sorted by name.
     #[oai(path = "/v1/shelves", method = "get", operation_id = "listShelves")]
-    async fn list(&self, permit: Permit<ListShelves>) -> Result<Json<ShelfList>> {
-        let shelves = shelves::first(&self.context.database, &permit).await?;
+    async fn list(&self, permit: &Permit<ListShelves>) -> Result<Json<ShelfList>> {
+        let shelves = shelves::first(&self.context.database, permit).await?;
         let items = shelves.into_iter().map(|shelf| ShelfView { name: shelf.name.as_str().into() }).collect();
         Ok(Json(ShelfList { items }))
     }

@@ -123,30 +123,38 @@ impl<S: ServiceSettings> App<S> {
         self
     }
 
-    /// Schemas and document of the API.
-    #[must_use]
-    pub fn document(&self) -> Document {
-        self.api.document(self.title)
+    internal! {
+        /// Schemas and document of the API.
+        #[must_use]
+        pub fn document(&self) -> Document {
+            self.api.document(self.title)
+        }
     }
 
-    /// The settings of the service, for [`Settings::load`] and the reference.
-    #[must_use]
-    pub fn sections(&self) -> ServiceSections {
-        ServiceSections::of::<S>(self.access.rights.scopes)
+    internal! {
+        /// The settings of the service, for [`Settings::load`] and the reference.
+        #[must_use]
+        pub fn sections(&self) -> ServiceSections {
+            ServiceSections::of::<S>(self.access.rights.scopes)
+        }
     }
 
-    /// Reads all settings from these variables.
-    ///
-    /// # Errors
-    /// All faults.
-    pub fn read_settings(&self, variables: BTreeMap<String, String>) -> Result<Settings, Faults> {
-        Settings::from_variables(variables, self.sections())
+    internal! {
+        /// Reads all settings from these variables.
+        ///
+        /// # Errors
+        /// All faults.
+        pub fn read_settings(&self, variables: BTreeMap<String, String>) -> Result<Settings, Faults> {
+            Settings::from_variables(variables, self.sections())
+        }
     }
 
-    /// docs/settings.md: every setting of the kernel and of the service.
-    #[must_use]
-    pub fn settings_reference(&self) -> String {
-        settings::markdown(self.sections())
+    internal! {
+        /// docs/settings.md: every setting of the kernel and of the service.
+        #[must_use]
+        pub fn settings_reference(&self) -> String {
+            settings::markdown(self.sections())
+        }
     }
 
     pub(crate) fn document_title(&self) -> Title {
@@ -162,24 +170,30 @@ impl<S: ServiceSettings> App<S> {
 }
 
 impl<S> App<S> {
-    /// The route matrix: the rows of the kernel and of the service.
-    ///
-    /// # Errors
-    /// The declared access rules contradict each other.
-    pub fn matrix(&self) -> Result<Matrix, MatrixError> {
-        Matrix::new(self.access)
+    internal! {
+        /// The route matrix: the rows of the kernel and of the service.
+        ///
+        /// # Errors
+        /// The declared access rules contradict each other.
+        pub fn matrix(&self) -> Result<Matrix, MatrixError> {
+            Matrix::new(self.access)
+        }
     }
 
-    /// The registered tables with sealed columns, for [`open`](crate::store::maintenance::open).
-    #[must_use]
-    pub fn sealed_tables(&self) -> &[RegisteredTable] {
-        &self.sealed
+    internal! {
+        /// The registered tables with sealed columns, for [`open`](crate::store::maintenance::open).
+        #[must_use]
+        pub fn sealed_tables(&self) -> &[RegisteredTable] {
+            &self.sealed
+        }
     }
 
-    /// The scopes and roles that the service declares.
-    #[must_use]
-    pub fn rights(&self) -> Rights {
-        self.access.rights
+    internal! {
+        /// The scopes and roles that the service declares.
+        #[must_use]
+        pub fn rights(&self) -> Rights {
+            self.access.rights
+        }
     }
 }
 

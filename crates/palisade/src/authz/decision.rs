@@ -4,7 +4,10 @@
 //! `http/guard.rs` calls [`authorize`] for every authenticated request, after authentication and
 //! quota, and before it reads the handler's arguments.
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     matrix::{Callers, Row},
@@ -13,12 +16,20 @@ use super::{
 use crate::authn::{CallerKind, Principal};
 
 /// The decision that a principal may call an operation. Only [`authorize`] makes it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Grant {
     pub(super) row: &'static Row,
     pub(super) principal: Arc<Principal>,
     /// Whether a role of the principal allows [`SEE_PERSONAL`].
     pub(super) sees_personal: bool,
+    /// The permit that the handler borrows, by the type of its action.
+    pub(super) permit: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Grant {
+    pub(super) fn new(row: &'static Row, principal: Arc<Principal>, sees_personal: bool) -> Self {
+        Self { row, principal, sees_personal, permit: OnceLock::new() }
+    }
 }
 
 /// Why a principal may not call an operation.
@@ -53,5 +64,5 @@ pub(crate) fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Princ
         return Err(Denied::MissingPermission);
     }
     let sees_personal = rights.allow(principal.roles(), SEE_PERSONAL);
-    Ok(Grant { row, principal, sees_personal })
+    Ok(Grant::new(row, principal, sees_personal))
 }

@@ -33,5 +33,7 @@ pub(crate) use decision::{Denied, Grant, authorize};
 pub use matrix::{Access, Matrix, MatrixError};
 pub use object_rules::ObjectRule;
 pub use permit::Permit;
+#[cfg(feature = "internals")]
+pub use permit::kept;
 pub use policy::{Permission, Rights, Role, RoleTable, Scope};
 pub use row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};

@@ -1,8 +1,9 @@
 //! Permits: typed proof that a caller may act in its tenant (AUTHZ-04).
 //!
-//! `http/guard.rs` turns the [`Grant`] of a request into a [`Permit`] and passes it to the handler.
-//! The handler passes it to `store`, which also limits it to a locked object. Fields are private:
-//! only [`Permit::from_grant`] makes a permit, from a grant, and code outside the crate cannot.
+//! `http/guard.rs` puts the [`Grant`] into the request, and the handler borrows its [`Permit`] from
+//! there. So a handler cannot keep a permit for a later request. The handler passes it to `store`,
+//! which also limits it to a locked object. Fields are private: only [`Grant::permit`] makes a
+//! permit, and code outside the crate cannot.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -18,24 +19,40 @@ use crate::{
 
 /// Proof that [`authorize`](super::authorize) allowed action `A` to a principal, in its tenant.
 ///
-/// A handler receives it as its first argument. The functions of [`crate::store`] that serve
-/// requests demand it, and confine their queries to its tenant.
+/// A handler receives a reference as its first argument. The request owns the permit and ends with
+/// it, so the compiler refuses to store it or to move it to a task. The functions of
+/// [`crate::store`] that serve requests demand it, and confine their queries to its tenant.
 pub struct Permit<A> {
     principal: Arc<Principal>,
     row: &'static Row,
-    sees_personal: bool,
+    personal: Option<PersonalDataAccess>,
     action: PhantomData<fn() -> A>,
 }
 
+impl Grant {
+    /// The permit of the request, if the grant is for action `A`; `None` for another operation.
+    pub(crate) fn permit<A: Action>(&self) -> Option<&Permit<A>> {
+        if !self.row.is_of::<A>() {
+            return None;
+        }
+        let is_user = self.principal.kind() == CallerKind::User;
+        let sees_personal = is_user && self.sees_personal && self.row.data == DataClass::Personal;
+        let permit = self.permit.get_or_init(|| {
+            Box::new(Permit::<A> {
+                principal: Arc::clone(&self.principal),
+                row: self.row,
+                personal: sees_personal.then(PersonalDataAccess::grant),
+                action: PhantomData,
+            })
+        });
+        permit.downcast_ref()
+    }
+}
+
 impl<A: Action> Permit<A> {
-    /// Makes the permit, if the grant is for action `A`; `None` for a grant of another operation.
-    pub(crate) fn from_grant(grant: &Grant) -> Option<Self> {
-        grant.row.is_of::<A>().then(|| Self {
-            principal: Arc::clone(&grant.principal),
-            row: grant.row,
-            sees_personal: grant.sees_personal,
-            action: PhantomData,
-        })
+    /// A permit without personal data, for a stream of the kernel that outlives the handler.
+    pub(crate) fn for_stream(&self) -> Self {
+        Self { principal: Arc::clone(&self.principal), row: self.row, personal: None, action: PhantomData }
     }
 
     /// The authenticated caller that holds the permit.
@@ -56,9 +73,8 @@ impl<A: Action> Permit<A> {
     /// [`DataClass::Personal`]. Services and API keys never have it, whatever their roles: an
     /// identified user must be accountable for each plain-text disclosure.
     #[must_use]
-    pub fn personal_data_access(&self) -> Option<PersonalDataAccess> {
-        let is_user = self.principal.kind() == CallerKind::User;
-        (is_user && self.sees_personal && self.row.data == DataClass::Personal).then(PersonalDataAccess::grant)
+    pub fn personal_data_access(&self) -> Option<&PersonalDataAccess> {
+        self.personal.as_ref()
     }
 
     /// The operation's name in security events and the audit trail.
@@ -66,6 +82,13 @@ impl<A: Action> Permit<A> {
     pub fn audit(&self) -> &'static str {
         self.row.audit
     }
+}
+
+/// A permit that outlives its request: for tests of what the store refuses in any case.
+#[cfg(feature = "internals")]
+#[must_use]
+pub fn kept<A: Action>(permit: &Permit<A>) -> Permit<A> {
+    permit.for_stream()
 }
 
 impl<A: Action> fmt::Debug for Permit<A> {
@@ -86,7 +109,7 @@ mod tests {
     };
 
     fn grant<A: Action>(tenant: TenantId) -> Grant {
-        Grant { row: A::row(), principal: Arc::new(Principal::without_rights(tenant)), sees_personal: false }
+        Grant::new(A::row(), Arc::new(Principal::without_rights(tenant)), false)
     }
 
     /// An action that claims the row of another.
@@ -104,8 +127,8 @@ mod tests {
     fn authz_04_grant_makes_no_permit_for_another_action() {
         let tenant = TenantId::from_uuid(uuid::Uuid::from_u128(1));
         let grant = grant::<GetMe>(tenant);
-        assert!(Permit::<GetMe>::from_grant(&grant).is_some());
-        assert!(Permit::<ListAuditEvents>::from_grant(&grant).is_none());
-        assert!(Permit::<Impostor>::from_grant(&grant).is_none(), "an action of the same name got a permit");
+        assert!(grant.permit::<GetMe>().is_some());
+        assert!(grant.permit::<ListAuditEvents>().is_none());
+        assert!(grant.permit::<Impostor>().is_none(), "an action of the same name got a permit");
     }
 }

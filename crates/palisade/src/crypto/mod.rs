@@ -23,20 +23,24 @@ mod sha256_writer;
 #[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]
 mod transit;
 
-#[cfg(any(feature = "backup", feature = "exports"))]
-pub use age_file::{AgeEncryptor, AgeError, Identity, Recipient};
-pub use base62::{BASE62_CHARS, base62, from_base62};
-pub use blind_index::{BlindIndex, IndexKeyError, IndexKeys, Indexed};
-pub use config::{KeyProvider, MasterKeySettings, VaultSettings};
+pub use blind_index::{BlindIndex, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
-pub use mac::MacKey;
-pub use master::{MasterKeyError, MasterKeys, WrappedDataKey};
-pub use master_keyset::MasterKeyset;
 pub(crate) use sealed::reseal;
-pub use sealed::{PersonalDataAccess, Sealable, Sealed};
+pub use sealed::{Sealable, Sealed};
 pub use sealing::SealError;
-pub use secret_hash::{Pepper, SecretHashError};
-pub use sha256_writer::Sha256Writer;
+
+pub use crate::model::PersonalDataAccess;
+
+#[cfg(any(feature = "backup", feature = "exports"))]
+internal! { pub use age_file::{AgeEncryptor, AgeError, Identity, Recipient}; }
+internal! { pub use base62::{BASE62_CHARS, base62, from_base62}; }
+internal! { pub use blind_index::IndexKeyError; }
+internal! { pub use config::{KeyProvider, MasterKeySettings, VaultSettings}; }
+internal! { pub use mac::MacKey; }
+internal! { pub use master::{MasterKeyError, MasterKeys, WrappedDataKey}; }
+internal! { pub use master_keyset::MasterKeyset; }
+internal! { pub use secret_hash::{Pepper, SecretHashError}; }
+internal! { pub use sha256_writer::Sha256Writer; }
 
 use std::fmt::Write as _;
 

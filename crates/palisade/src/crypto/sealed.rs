@@ -6,22 +6,8 @@
 
 use std::{fmt, marker::PhantomData};
 
-use zeroize::Zeroizing;
-
-use super::{BlindIndex, Indexed, RowKey, SealError};
+use super::{BlindIndex, Indexed, PersonalDataAccess, RowKey, SealError, blind_index::normalize};
 use crate::{model::masked, telemetry::event};
-
-/// The right to see personal data in plain text. [`Sealed::open`] requires it, and only
-/// [`Permit::personal_data_access`](crate::authz::Permit::personal_data_access) grants it.
-#[derive(Debug)]
-pub struct PersonalDataAccess(());
-
-impl PersonalDataAccess {
-    /// Grants the right. For `authz` only, which decides by caller kind, role and operation.
-    pub(crate) fn grant() -> Self {
-        Self(())
-    }
-}
 
 /// A type of personal data that is stored sealed.
 pub trait Sealable: Sized {
@@ -30,8 +16,8 @@ pub trait Sealable: Sized {
     /// The column that stores it.
     const COLUMN: &'static str;
 
-    /// The plain text.
-    fn plain(&self) -> &str;
+    /// The plain text, for a caller with the right to see it.
+    fn plain(&self, access: &PersonalDataAccess) -> &str;
 
     /// Restores the value from decrypted text, without validation.
     fn from_sealed(text: String) -> Self;
@@ -46,7 +32,8 @@ pub struct Sealed<T> {
 impl<T: Sealable> Sealed<T> {
     /// Encrypts a value for the row of `key`.
     pub fn new(value: &T, key: &RowKey) -> Result<Self, SealError> {
-        Ok(Self::from_stored(key.seal(T::TABLE, T::COLUMN, value.plain().as_bytes())?))
+        let plain = value.plain(&PersonalDataAccess::for_sealing());
+        Ok(Self::from_stored(key.seal(T::TABLE, T::COLUMN, plain.as_bytes())?))
     }
 
     /// Wraps the bytes of the column. They are checked when they are opened.
@@ -63,13 +50,14 @@ impl<T: Sealable> Sealed<T> {
 
     /// Decrypts the value, for a caller with the right to see it.
     pub fn open(&self, key: &RowKey, _: &PersonalDataAccess) -> Result<T, SealError> {
-        self.decrypt(key)
+        // `to_owned` allocates the exact length, so becoming a secret reallocates nothing and leaves no
+        // copy behind.
+        self.read(key, |plain| T::from_sealed(plain.to_owned()))
     }
 
     /// Decrypts the value and returns its masked text. The plain text is wiped from memory.
     pub fn masked(&self, key: &RowKey) -> Result<String, SealError> {
-        let plain = self.decrypt_bytes(key)?;
-        std::str::from_utf8(&plain).map(masked).map_err(|_| SealError)
+        self.read(key, masked)
     }
 
     /// Checks that the sealed value equals `value`. A blind index that found the row is no proof:
@@ -81,26 +69,17 @@ impl<T: Sealable> Sealed<T> {
     where
         T: Indexed,
     {
-        if T::normalize(self.decrypt(key)?.plain()) == T::normalize(value.plain()) {
+        let searched = normalize(value.plain(&PersonalDataAccess::for_sealing()), T::IGNORED);
+        if self.read(key, |plain| normalize(plain, T::IGNORED) == searched)? {
             return Ok(());
         }
         event::index_invalid(key, T::TABLE, T::COLUMN);
         Err(SealError)
     }
 
-    pub(super) fn decrypt(&self, key: &RowKey) -> Result<T, SealError> {
-        let plain = self.decrypt_bytes(key)?;
-        // `to_owned` allocates the exact length, so becoming a secret reallocates nothing and leaves no
-        // copy behind.
-        std::str::from_utf8(&plain).map(|text| T::from_sealed(text.to_owned())).map_err(|_| SealError)
-    }
-
-    fn decrypt_bytes(&self, key: &RowKey) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let plain = key.open(T::TABLE, T::COLUMN, &self.bytes);
-        if plain.is_err() {
-            event::sealed_data_invalid(key, T::TABLE, T::COLUMN);
-        }
-        plain
+    /// Decrypts the value for code of the kernel, then wipes the plain text.
+    pub(super) fn read<R>(&self, key: &RowKey, for_plain: impl FnOnce(&str) -> R) -> Result<R, SealError> {
+        read(key, (T::TABLE, T::COLUMN), &self.bytes, for_plain)
     }
 }
 

@@ -195,7 +195,7 @@ impl Guard {
             let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
             return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
         }
-        request.extensions_mut().insert(grant);
+        request.extensions_mut().insert(Arc::new(grant));
         self.check_and_serve(request).await
     }
 
@@ -280,11 +280,12 @@ fn record_rejection(reason: RejectReason, key: Option<ApiKeyId>, source: SourceN
     }
 }
 
-/// Step 6: a handler's first argument is the permit for its own operation, and for no other.
+/// Step 6: a handler's first argument is the permit for its own operation, and for no other. The
+/// request owns it, so no handler keeps it.
 ///
 /// To the framework it is a security scheme with the name of the action's type, so that
 /// [`check_route`] finds it in the metadata. The OpenAPI document gets the real schemes instead.
-impl<'a, A: Action> ApiExtractor<'a> for Permit<A> {
+impl<'a, A: Action> ApiExtractor<'a> for &'a Permit<A> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
 
     type ParamType = ();
@@ -295,8 +296,8 @@ impl<'a, A: Action> ApiExtractor<'a> for Permit<A> {
     }
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        let grant = request.extensions().get::<Grant>();
-        grant.and_then(Self::from_grant).ok_or_else(|| {
+        let grant = request.extensions().get::<Arc<Grant>>();
+        grant.and_then(|grant| grant.permit()).ok_or_else(|| {
             // The start refuses such a handler. Fail closed in any case.
             tracing::error!(
                 action = std::any::type_name::<A>(),
@@ -310,6 +311,24 @@ impl<'a, A: Action> ApiExtractor<'a> for Permit<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::actions::GetMe;
+
+    /// Implemented once for most types, and twice for extractors: then the call is ambiguous.
+    trait NotExtracted<Reason> {
+        fn check() {}
+    }
+
+    struct IsExtractor;
+
+    impl<T> NotExtracted<()> for T {}
+    impl<T: for<'a> ApiExtractor<'a>> NotExtracted<IsExtractor> for T {}
+
+    /// A handler that owned its permit could keep it for a request of another caller. With such an
+    /// extractor, this does not compile.
+    #[test]
+    fn authz_04_handlers_borrow_their_permit() {
+        <Permit<GetMe> as NotExtracted<_>>::check();
+    }
 
     #[test]
     fn input_08_only_declared_constraints_are_problems_of_the_caller() {

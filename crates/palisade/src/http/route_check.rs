@@ -112,7 +112,7 @@ mod tests {
                 #[OpenApi]
                 impl Api {
                     #[oai(path = $path, method = "get", operation_id = $operation $(, $hidden)?)]
-                    async fn handle(&self $(, _permit: Permit<$permit>)?) {}
+                    async fn handle(&self $(, _permit: &Permit<$permit>)?) {}
                 }
 
                 let expected: Option<&str> = $expected;

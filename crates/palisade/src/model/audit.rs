@@ -3,9 +3,19 @@
 //! [`crate::store`] writes and reads them, `ops::audit` verifies them; docs/audit.md explains the
 //! trail.
 
+use std::fmt::Display;
+
 use chrono::{DateTime, Utc};
 
 use super::{AuditEventId, TenantId};
+
+/// What an audit event may name as its object: an identifier, and never personal data. The trail
+/// outlives an erasure.
+#[diagnostic::on_unimplemented(message = "`{Self}` is no identifier of an object, so no audit event names it")]
+pub trait AuditObject: Display {}
+
+impl AuditObject for uuid::Uuid {}
+impl<T: AuditObject> AuditObject for &T {}
 
 /// A change, as the audit trail records it (LOG-05).
 #[derive(Clone, Debug, PartialEq, Eq)]

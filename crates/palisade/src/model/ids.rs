@@ -41,6 +41,8 @@ macro_rules! ids {
             }
         }
 
+        impl $crate::model::AuditObject for $name {}
+
         impl ::std::str::FromStr for $name {
             type Err = ::uuid::Error;
 

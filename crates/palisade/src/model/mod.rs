@@ -22,12 +22,12 @@ mod text_enum;
 
 #[cfg(feature = "api_keys")]
 pub use api_key::ApiKey;
-pub use audit::{AuditEvent, AuditSeal};
+pub use audit::{AuditEvent, AuditObject, AuditSeal};
 pub use clock::Clock;
 pub use ids::{ApiKeyId, AuditEventId, TenantId};
 pub use network::Network;
 pub use overrides::{ActiveOverride, Override};
-pub use personal::{PersonalDataError, masked};
+pub use personal::{PersonalDataAccess, PersonalDataError, masked};
 pub use quota::QuotaName;
 pub use revocation::{Revocation, RevocationKind};
 pub(crate) use rights::is_token;

@@ -11,6 +11,24 @@ use thiserror::Error;
 #[error("not in the expected format")]
 pub struct PersonalDataError;
 
+/// The right to see personal data in plain text. Only
+/// [`Permit::personal_data_access`](crate::authz::Permit::personal_data_access) grants it to a
+/// service.
+#[derive(Debug)]
+pub struct PersonalDataAccess(());
+
+impl PersonalDataAccess {
+    /// Grants the right. For `authz` only, which decides by caller kind, role and operation.
+    pub(crate) fn grant() -> Self {
+        Self(())
+    }
+
+    /// The right to read a value that is about to be sealed or indexed. For `crypto` only.
+    pub(crate) fn for_sealing() -> Self {
+        Self(())
+    }
+}
+
 /// Declares types of personal data, each with the function that parses and normalises it.
 ///
 /// The function returns `None` for a text that is not in the format.
@@ -22,8 +40,8 @@ macro_rules! personal_data {
         pub struct $name($crate::model::__macro::SecretString);
 
         impl $name {
-            /// The plain text, for sealing and for a caller with the right to see it.
-            pub(crate) fn expose(&self) -> &str {
+            /// The plain text, for a caller with the right to see it.
+            pub fn expose(&self, _: &$crate::model::PersonalDataAccess) -> &str {
                 $crate::model::__macro::ExposeSecret::expose_secret(&self.0)
             }
 

@@ -90,7 +90,7 @@ impl AuditEvents {
     #[oai(path = "/v1/audit-events", method = "get", operation_id = "listAuditEvents")]
     async fn list(
         &self,
-        permit: Permit<ListAuditEvents>,
+        permit: &Permit<ListAuditEvents>,
         /// Only events of this object, by the exact value of `object`.
         object: Query<Option<Text<formats::AuditObject>>>,
         /// Only events at or after this time (RFC 3339).
@@ -107,7 +107,7 @@ impl AuditEvents {
         let newest = to.0.map_or_else(Position::start, |to| Position::before(to.0));
         let start = paging.open(cursor.0.as_deref())?.map_or(newest, |cursor: Position| cursor.later(newest));
         let filter = AuditFilter { object: object.0.map(String::from), from: from.0.map(|from| from.0) };
-        let mut events = self.context.database.audit_events(&permit, start, &filter, paging.read_ahead()).await?;
+        let mut events = self.context.database.audit_events(permit, start, &filter, paging.read_ahead()).await?;
         let next_cursor = paging.cut(&mut events, |event| Position { at: event.at, id: event.id.uuid() }.to_string());
         Ok(Json(AuditEventPage { items: events.into_iter().map(AuditEventView::from).collect(), next_cursor }))
     }

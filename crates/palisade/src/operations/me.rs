@@ -51,7 +51,7 @@ impl Me {
     /// Returns the caller's subject, client, tenant, roles and scopes. Any valid credential may
     /// call this operation; it needs no scope.
     #[oai(path = "/v1/me", method = "get", operation_id = "getMe")]
-    async fn get(&self, permit: Permit<GetMe>) -> Result<Json<MeView>> {
+    async fn get(&self, permit: &Permit<GetMe>) -> Result<Json<MeView>> {
         let principal = permit.principal();
         Ok(Json(MeView {
             subject: principal.subject().into(),

@@ -32,28 +32,31 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use crate::telemetry::{Log, Otlp};
 
-pub use api_keys::ApiKeys;
-pub use claim_matches::ClaimMatch;
-pub use internal::{CertificateName, Internal, ScopeName};
-pub use keys::Keys;
-pub use login::{LoginSettings, RetirementSettings};
-pub use oidc::ClaimPath;
 pub use reader::{Fault, Faults, Reader};
-pub use reference::{markdown, plain};
 pub use row::{Bounds, Row, Section};
 #[cfg(feature = "backup")]
 pub(crate) use secrets::percent_decoded;
-pub use secrets::{SecretRead, SecretSource, log_secrets_read};
 pub(crate) use secrets::{file_mode_fault, without_credentials};
 pub use service::{ServiceSections, ServiceSettings};
-pub use sources::{ReloadTicker, Sources};
-pub use table::{
-    Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets, Service,
-    SharedQuota, TABLE, Throttle,
-};
-pub use tls::{Clients, Tls, TlsVersion};
 pub use value::{Shape, Value};
-pub use words::{OnStaleFeed, Profile, ProxyHeader};
+
+internal! { pub use api_keys::ApiKeys; }
+internal! { pub use claim_matches::ClaimMatch; }
+internal! { pub use internal::{CertificateName, Internal, ScopeName}; }
+internal! { pub use keys::Keys; }
+internal! { pub use login::{LoginSettings, RetirementSettings}; }
+internal! { pub use oidc::ClaimPath; }
+internal! { pub use reference::{markdown, plain}; }
+internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
+internal! { pub use sources::{ReloadTicker, Sources}; }
+internal! {
+    pub use table::{
+        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
+        Service, SharedQuota, TABLE, Throttle,
+    };
+}
+internal! { pub use tls::{Clients, Tls, TlsVersion}; }
+internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -103,26 +106,30 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the process environment, and the file that `APP_CONFIG` names.
-    pub fn load(service: ServiceSections) -> Result<Self, Faults> {
-        Self::from_variables(environment(), service)
+    internal! {
+        /// Reads the process environment, and the file that `APP_CONFIG` names.
+        pub fn load(service: ServiceSections) -> Result<Self, Faults> {
+            Self::from_variables(environment(), service)
+        }
     }
 
-    /// Reads the given variables instead of the process environment.
-    pub fn from_variables(variables: BTreeMap<String, String>, service: ServiceSections) -> Result<Self, Faults> {
-        let sources = Sources::new(&variables, service);
-        let mut reader = Reader::new(variables, service);
-        let settings = Self::read(&mut reader, sources);
-        if reader.is_production() {
-            secrets::check(&mut reader);
-            reader.reject_driver_variables();
+    internal! {
+        /// Reads the given variables instead of the process environment.
+        pub fn from_variables(variables: BTreeMap<String, String>, service: ServiceSections) -> Result<Self, Faults> {
+            let sources = Sources::new(&variables, service);
+            let mut reader = Reader::new(variables, service);
+            let settings = Self::read(&mut reader, sources);
+            if reader.is_production() {
+                secrets::check(&mut reader);
+                reader.reject_driver_variables();
+            }
+            if let Some(settings) = &settings {
+                checks::check(settings, &mut reader);
+            }
+            (service.check)(&mut reader);
+            reader.reject_unknown_names();
+            reader.finish(settings)
         }
-        if let Some(settings) = &settings {
-            checks::check(settings, &mut reader);
-        }
-        (service.check)(&mut reader);
-        reader.reject_unknown_names();
-        reader.finish(settings)
     }
 
     /// `None` if a required value is missing or invalid; the reader then has the faults.

@@ -21,7 +21,7 @@ pub trait CreatesKey: Change {}
 impl CreatesKey for CreateApiKey {}
 impl CreatesKey for RotateApiKey {}
 
-impl<A: CreatesKey, K> WriteTx<A, K> {
+impl<A: CreatesKey, K> WriteTx<'_, A, K> {
     /// Stores a new API key of the caller, with the hash of its secret.
     pub async fn add_api_key(&self, permit: &Permit<A>, key: &ApiKey, secret_hash: &str) -> Result<(), DbError> {
         DbError::unless(key.tenant == permit.tenant() && key.created_by == permit.principal().subject())?;
@@ -106,7 +106,7 @@ impl Lockable for ApiKey {
     }
 }
 
-impl<K> WriteTx<RotateApiKey, K> {
+impl<K> WriteTx<'_, RotateApiKey, K> {
     /// Makes the API key expire at this time, unless it expires earlier.
     pub async fn expire_api_key(
         &self,
@@ -126,7 +126,7 @@ impl<K> WriteTx<RotateApiKey, K> {
     }
 }
 
-impl WriteTx<RevokeApiKey> {
+impl WriteTx<'_, RevokeApiKey> {
     /// Revokes the API key now. If it is revoked already, nothing changes.
     pub async fn revoke_api_key(
         &self,

@@ -13,7 +13,7 @@ use super::{Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset:
 use crate::{
     authz::{Action, Change, Permit, actions::ListAuditEvents},
     db::{DbError, TracingExecutor},
-    model::{AuditEvent, AuditEventId, TenantId},
+    model::{AuditEvent, AuditEventId, AuditObject, TenantId},
     telemetry::{TraceId, event},
 };
 
@@ -42,31 +42,31 @@ pub(super) fn trace_id() -> String {
     TraceId::current().map(|id| id.as_str().to_owned()).unwrap_or_default()
 }
 
-impl<A: Change> WriteTx<A, Unkeyed> {
+impl<A: Change> WriteTx<'_, A, Unkeyed> {
     /// Writes the audit event, commits, and logs the change. There is no other way to commit. The
     /// response may be sent only after this has succeeded.
-    pub async fn commit(self, permit: &Permit<A>, object: impl Display) -> Result<(), DbError> {
+    pub async fn commit(self, permit: &Permit<A>, object: impl AuditObject) -> Result<(), DbError> {
         self.finish(permit, object, None).await
     }
 }
 
-impl<A: Change> WriteTx<A, Keyed> {
+impl<A: Change> WriteTx<'_, A, Keyed> {
     /// Commits with the audit event, and stores the response for retries if the request has a key.
     pub async fn commit(
         self,
         permit: &Permit<A>,
-        object: impl Display,
+        object: impl AuditObject,
         response: &StoredResponse,
     ) -> Result<(), DbError> {
         self.finish(permit, object, Some(response)).await
     }
 }
 
-impl<A: Change, K> WriteTx<A, K> {
+impl<A: Change, K> WriteTx<'_, A, K> {
     async fn finish(
         self,
         permit: &Permit<A>,
-        object: impl Display,
+        object: impl AuditObject,
         response: Option<&StoredResponse>,
     ) -> Result<(), DbError> {
         if permit.tenant() != self.tenant() || self.open.is_refused.load(Ordering::Relaxed) {
@@ -190,7 +190,7 @@ impl Database {
     }
 
     /// Writes the audit event of an action that changes nothing, such as an export, in one message.
-    pub async fn record<A: Action>(&self, permit: &Permit<A>, object: &str) -> Result<(), DbError> {
+    pub(crate) async fn record<A: Action>(&self, permit: &Permit<A>, object: &'static str) -> Result<(), DbError> {
         let record = AuditRecord::new(permit, permit.audit(), object);
         sqlx::query!(
             "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)

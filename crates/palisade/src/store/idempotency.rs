@@ -67,9 +67,9 @@ pub struct StoredColumns {
 
 /// Result of claiming an idempotency key.
 #[derive(Debug)]
-pub enum Claim<A> {
+pub enum Claim<'p, A> {
     /// The key is unused, or there is none: process the request in this transaction.
-    New(WriteTx<A, Keyed>),
+    New(WriteTx<'p, A, Keyed>),
     /// The key was used: change nothing.
     Used(StoredOutcome),
 }
@@ -170,12 +170,12 @@ impl Database {
     ///
     /// # Errors
     /// [`DbError::InFlight`] if another transaction holds the claim.
-    pub async fn write_once<A: Change>(
+    pub async fn write_once<'p, A: Change>(
         &self,
-        permit: &Permit<A>,
+        permit: &'p Permit<A>,
         request: Option<KeyedRequest>,
-    ) -> Result<Claim<A>, DbError> {
-        let tx: WriteTx<A, Keyed> = self.begin(permit, request).await?;
+    ) -> Result<Claim<'p, A>, DbError> {
+        let tx: WriteTx<'p, A, Keyed> = self.begin(permit, request).await?;
         let Some(request) = &tx.request else { return Ok(Claim::New(tx)) };
         let row = sqlx::query!(
             r#"select claimed as "claimed!", fingerprint, body, location
@@ -200,7 +200,7 @@ impl Database {
     }
 }
 
-impl<A: Change, K> WriteTx<A, K> {
+impl<A: Change, K> WriteTx<'_, A, K> {
     /// Empties the stored responses with this `Location`, since they hold the data of the permitted
     /// object. Their keys stay, so that a late retry does not repeat the creation.
     pub async fn erase_responses<R: Lockable>(

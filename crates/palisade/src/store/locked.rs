@@ -19,23 +19,22 @@ use tokio::sync::MappedMutexGuard;
 use super::{
     WriteTx,
     audit::AuditRecord,
-    statement::{Select, Update},
+    statement::{Select, Transition, Update},
     tx::{OpenTransaction, executor},
 };
 use crate::{
     authz::{Action, Change, ObjectRule, Permit},
     db::DbError,
-    model::{State, TenantId},
+    model::{AuditObject, State, TenantId},
 };
 
 /// An object that a transaction can lock and load.
 pub trait Lockable: Sized + Send + Sync + 'static {
     /// The type of its identifier.
-    type Id: Copy + PartialEq + fmt::Display + fmt::Debug + Send + Sync;
-    /// The type of its state; [`Stateless`](crate::model::Stateless) if it has none.
+    type Id: AuditObject + Copy + PartialEq + fmt::Debug + Send + Sync;
+    /// The type of its state, in the column `status`; [`Stateless`](crate::model::Stateless) if it has
+    /// none.
     type State: State;
-    /// The column of the state, which [`WriteTx::change`] does not write.
-    const STATE_COLUMN: &'static str = "status";
 
     /// The identifier, unique in the tenant.
     fn id(&self) -> Self::Id;
@@ -81,13 +80,16 @@ impl Loader<'_> {
 
 /// An object that an open transaction has locked and loaded. [`WriteTx::lock`] makes it.
 #[derive(Debug)]
-pub struct Locked<'tx, T> {
+pub struct Locked<'tx, T: Lockable> {
     object: T,
+    /// The id that was asked for, whatever the object says later.
+    id: T::Id,
+    tenant: TenantId,
     transaction: u64,
     open: PhantomData<&'tx ()>,
 }
 
-impl<T> Deref for Locked<'_, T> {
+impl<T: Lockable> Deref for Locked<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -111,7 +113,7 @@ impl<T: Lockable> Locked<'_, T> {
         if !from.may_become(to) {
             return Err(DbError::State);
         }
-        Ok(Next { from, to, id: self.object.id(), transaction: self.transaction })
+        Ok(Next { from, to, id: self.id, transaction: self.transaction })
     }
 }
 
@@ -119,8 +121,8 @@ impl<T: Lockable> Locked<'_, T> {
 pub struct Next<T: Lockable> {
     from: T::State,
     to: T::State,
-    id: T::Id,
-    transaction: u64,
+    pub(super) id: T::Id,
+    pub(super) transaction: u64,
 }
 
 impl<T: Lockable> Next<T> {
@@ -148,13 +150,13 @@ impl<A: Change> Permit<A> {
     where
         A: ObjectRule<R>,
     {
-        if object.tenant() != self.tenant() {
+        if object.tenant != self.tenant() {
             return Err(DbError::OtherTenant);
         }
         if !A::state_allows(object) {
             return Err(DbError::State);
         }
-        Ok(ObjectPermit { permit: self, id: object.id(), transaction: object.transaction })
+        Ok(ObjectPermit { permit: self, id: object.id, transaction: object.transaction })
     }
 }
 
@@ -179,7 +181,7 @@ impl<A: Action, R: Lockable> ObjectPermit<'_, A, R> {
     }
 }
 
-impl<A: Change, K> WriteTx<A, K> {
+impl<A: Change, K> WriteTx<'_, A, K> {
     /// Locks and loads an object. A concurrent transaction waits, and then sees the changes of this
     /// one.
     ///
@@ -194,39 +196,39 @@ impl<A: Change, K> WriteTx<A, K> {
         if object.id() != id || object.tenant() != self.tenant() {
             return Err(DbError::Misuse("the loader loaded another object"));
         }
-        Ok(Some(Locked { object, transaction: self.open.number, open: PhantomData }))
+        Ok(Some(Locked { object, id, tenant: self.tenant(), transaction: self.open.number, open: PhantomData }))
     }
 
     /// Changes exactly one row: that of the permitted object, other than its state.
-    pub async fn change<R: Lockable>(&self, permit: &ObjectPermit<'_, A, R>, statement: Update) -> Result<(), DbError> {
-        let rows = self.change_related(permit, statement).await?;
-        self.expect_one(rows)
-    }
-
-    /// Changes rows that depend on the permitted object. Returns their number.
-    pub async fn change_related<R: Lockable>(
+    pub async fn change<R: Lockable>(
         &self,
         permit: &ObjectPermit<'_, A, R>,
-        statement: Update,
-    ) -> Result<u64, DbError> {
-        if statement.text.mentions(R::STATE_COLUMN) {
-            return Err(DbError::Misuse("a state changes by a transition only"));
+        statement: Update<R>,
+    ) -> Result<(), DbError> {
+        self.check_object(permit)?;
+        if statement.id != permit.id {
+            return Err(DbError::Misuse("the statement is for another object"));
         }
-        self.run(permit, statement).await
+        let mut connection = self.open.for_statement(statement.tenant).await?;
+        let done = statement.query.execute(executor(&mut connection, statement.text)).await?;
+        if done.rows_affected() == 1 {
+            return Ok(());
+        }
+        // The rows are written, so the transaction must not commit.
+        self.open.is_refused.store(true, Ordering::Relaxed);
+        Err(DbError::Inconsistent)
     }
 
     /// Stores the result of a transition of the permitted object: exactly one row.
     pub async fn transition<R: Lockable>(
         &self,
         permit: &ObjectPermit<'_, A, R>,
-        next: &Next<R>,
-        statement: Update,
+        statement: Transition<R>,
     ) -> Result<(), DbError> {
-        if next.transaction != permit.transaction || next.id != permit.id {
+        if statement.transaction != permit.transaction || statement.update.id != permit.id {
             return Err(DbError::Misuse("the transition is of another object"));
         }
-        let rows = self.run(permit, statement).await?;
-        self.expect_one(rows)
+        self.change(permit, statement.update).await
     }
 
     /// Adds the audit event of a further changed object to the commit.
@@ -247,21 +249,6 @@ impl<A: Change, K> WriteTx<A, K> {
             return Ok(());
         }
         Err(DbError::Misuse("the object belongs to another transaction"))
-    }
-
-    async fn run<R: Lockable>(&self, permit: &ObjectPermit<'_, A, R>, statement: Update) -> Result<u64, DbError> {
-        self.check_object(permit)?;
-        let mut connection = self.open.for_statement(statement.tenant).await?;
-        Ok(statement.query.execute(executor(&mut connection, statement.text)).await?.rows_affected())
-    }
-
-    fn expect_one(&self, rows: u64) -> Result<(), DbError> {
-        if rows == 1 {
-            return Ok(());
-        }
-        // The rows are written, so the transaction must not commit.
-        self.open.is_refused.store(true, Ordering::Relaxed);
-        Err(DbError::Inconsistent)
     }
 }
 

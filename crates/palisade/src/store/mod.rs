@@ -27,6 +27,7 @@ mod sealed_table;
 mod single;
 mod statement;
 mod text_check;
+mod text_scan;
 mod tx;
 
 pub use crate::db::{DbError, parse_stored};
@@ -37,7 +38,7 @@ pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
 pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
 pub use single::{CreateRecord, SingleStatement};
 pub use sqlx::{migrate, migrate::Migrator, types::Json};
-pub use statement::{Create, Insert, InsertReturning, Read, Select, Update};
+pub use statement::{Create, Insert, InsertReturning, Read, Select, Transition, Update};
 pub use tx::{Keyed, ReadTx, Unkeyed, WriteTx};
 
 /// For the macros of statements only.
@@ -46,7 +47,8 @@ pub mod __macro {
     pub use sqlx;
 
     pub use super::{
-        statement::{Create, Insert, InsertReturning, Read, Select, Update},
+        locked::{Next, ObjectPermit},
+        statement::{Create, Insert, InsertReturning, Read, Select, Transition, Update},
         text_check::{CheckedText, Use},
     };
 }

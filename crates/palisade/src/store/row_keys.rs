@@ -45,7 +45,7 @@ impl Database {
     }
 }
 
-impl<A: Change, K> WriteTx<A, K> {
+impl<A: Change, K> WriteTx<'_, A, K> {
     /// Records the version of the index key with which all blind indexes of a changed row are
     /// computed.
     pub async fn set_index_key<T: SealedTable>(

@@ -6,8 +6,6 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use zeroize::Zeroizing;
-
 /// A table with sealed columns. Its row keys are in `palisade.row_keys`.
 ///
 /// It has the columns `tenant_id` and `id`, and the trigger `after delete` with
@@ -30,8 +28,8 @@ pub struct SealedColumn {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IndexColumn {
     name: &'static str,
-    /// What the index is computed of.
-    pub(super) normalize: fn(&str) -> Zeroizing<String>,
+    /// The characters that the index ignores.
+    pub(super) ignored: &'static [char],
 }
 
 impl SealedColumn {
@@ -51,15 +49,15 @@ impl SealedColumn {
         self.name
     }
 
-    /// Adds a blind index in the column `name` of the type `palisade.blind_index`. `normalize` is
+    /// Adds a blind index in the column `name` of the type `palisade.blind_index`. `ignored` is
     /// that of [`Indexed`](crate::crypto::Indexed).
     ///
     /// # Panics
     /// As [`new`](Self::new).
     #[must_use]
-    pub const fn indexed(self, name: &'static str, normalize: fn(&str) -> Zeroizing<String>) -> Self {
+    pub const fn indexed(self, name: &'static str, ignored: &'static [char]) -> Self {
         assert!(is_name(name), "the name of a column has `a` to `z` and `_` only");
-        Self { index: Some(IndexColumn { name, normalize }), ..self }
+        Self { index: Some(IndexColumn { name, ignored }), ..self }
     }
 }
 
@@ -162,7 +160,7 @@ macro_rules! sealed_table {
             const TABLE: &'static str = $name;
             const COLUMNS: &'static [$crate::store::SealedColumn] = &[$(
                 $crate::store::SealedColumn::new($column)
-                    $(.indexed($index, <$type as $crate::crypto::Indexed>::normalize))?
+                    $(.indexed($index, <$type as $crate::crypto::Indexed>::IGNORED))?
             ),+];
         }
 
@@ -170,8 +168,8 @@ macro_rules! sealed_table {
             const TABLE: &'static str = $name;
             const COLUMN: &'static str = $column;
 
-            fn plain(&self) -> &str {
-                self.expose()
+            fn plain(&self, access: &$crate::crypto::PersonalDataAccess) -> &str {
+                self.expose(access)
             }
 
             fn from_sealed(text: String) -> Self {
@@ -189,10 +187,8 @@ mod tests {
 
     impl SealedTable for Persons {
         const TABLE: &'static str = "persons";
-        const COLUMNS: &'static [SealedColumn] = &[
-            SealedColumn::new("mail").indexed("mail_index", |plain| plain.to_lowercase().into()),
-            SealedColumn::new("fax"),
-        ];
+        const COLUMNS: &'static [SealedColumn] =
+            &[SealedColumn::new("mail").indexed("mail_index", &[]), SealedColumn::new("fax")];
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! statement sets the tenant itself, for its own duration, so no connection carries a tenant into
 //! another request.
 
-use std::{fmt, fmt::Display, marker::PhantomData};
+use std::{fmt, marker::PhantomData};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use crate::{
     authz::{Action, Change, Permit},
     crypto::{RowKey, hex},
     db::DbError,
+    model::AuditObject,
 };
 
 /// A connection of the writer for autocommit: each statement is a transaction and one message.
@@ -48,7 +49,7 @@ impl<'p> CreateRecord<'p> {
     /// A record of the permit's caller and operation, for the new `object`.
     pub fn new<A: Change>(
         permit: &'p Permit<A>,
-        object: impl Display,
+        object: impl AuditObject,
         keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
     ) -> Self {
         let principal = permit.principal();

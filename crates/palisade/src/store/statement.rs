@@ -13,7 +13,7 @@ use sqlx::{
     query::{Map, Query},
 };
 
-use super::text_check::CheckedText;
+use super::{Lockable, Next, text_check::CheckedText};
 use crate::model::TenantId;
 
 // `offset 0`: otherwise the planner may evaluate the policy of a table before the tenant is set.
@@ -84,10 +84,47 @@ statements! {
     Insert = Query<'static, Postgres, PgArguments>;
     /// An `insert` that returns its row.
     InsertReturning<F> = Map<'static, Postgres, F, PgArguments>;
-    /// An `update` or `delete` of a permitted object.
-    Update = Query<'static, Postgres, PgArguments>;
     /// A whole creation in one message.
     Create = Query<'static, Postgres, PgArguments>;
+}
+
+/// An `update` or `delete` of the row of an object permit.
+pub struct Update<R: Lockable> {
+    pub(super) query: Query<'static, Postgres, PgArguments>,
+    pub(super) text: CheckedText,
+    pub(super) tenant: TenantId,
+    pub(super) id: R::Id,
+}
+
+/// An `update` that stores the result of a transition.
+pub struct Transition<R: Lockable> {
+    pub(super) update: Update<R>,
+    /// The transaction of the transition.
+    pub(super) transaction: u64,
+}
+
+impl<R: Lockable> Update<R> {
+    /// For the macro of this statement.
+    #[doc(hidden)]
+    pub fn __new(
+        query: Query<'static, Postgres, PgArguments>,
+        text: CheckedText,
+        (tenant, id): (TenantId, R::Id),
+    ) -> Self {
+        Self { query, text, tenant, id }
+    }
+}
+
+impl<R: Lockable> Transition<R> {
+    /// For the macro of this statement.
+    #[doc(hidden)]
+    pub fn __new(
+        query: Query<'static, Postgres, PgArguments>,
+        text: CheckedText,
+        (tenant, next): (TenantId, &Next<R>),
+    ) -> Self {
+        Self { update: Update { query, text, tenant, id: next.id }, transaction: next.transaction }
+    }
 }
 
 /// A constant with the checked text. A `const` block would not be evaluated in code that nothing
@@ -96,12 +133,12 @@ statements! {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __statement {
-    ($kind:ident, $usage:ident, $tenant:ident, [$first:literal $(+ $rest:literal)*], $query:expr) => {{
+    ($kind:ident, $usage:ident, $bound:ident, [$first:literal $(+ $rest:literal)*], $query:expr) => {{
         const __TEXT: $crate::store::__macro::CheckedText = $crate::store::__macro::CheckedText::new(
             $crate::store::__macro::Use::$usage,
             concat!($first $(, $rest)*),
         );
-        $crate::store::__macro::$kind::__new($query, __TEXT, $tenant)
+        $crate::store::__macro::$kind::__new($query, __TEXT, $bound)
     }};
 }
 
@@ -141,13 +178,33 @@ macro_rules! insert_returning {
     };
 }
 
-/// `update!(tx, "update … where tenant_id = $1 and id = $2", arguments from $2…)`. Also for
-/// `delete`.
+/// `update!(object_permit, "update … where tenant_id = $1 and id = $2", arguments from $3…)`: a
+/// change of the row of the permit, other than its `status`. Also for `delete`.
 #[macro_export]
 macro_rules! update {
-    ($tx:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {
-        $crate::__in_transaction!(Update, Change, $tx, query, [], [$first $(+ $rest)*], [$($($args)*)?])
-    };
+    ($permit:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let permit: &$crate::store::__macro::ObjectPermit<'_, _, _> = $permit;
+        let row = (permit.tenant(), permit.id());
+        $crate::__statement!(Update, Change, row, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, row.0.uuid(), row.1.uuid(), $($($args)*)?))
+    }};
+}
+
+/// `transition!(object_permit, next, "update … set status = $3, … where tenant_id = $1 and id = $2
+/// and status = $4", arguments from $5…)`: the row of the permit gets the state of `next`, a
+/// [`Next`](crate::store::Next).
+#[macro_export]
+macro_rules! transition {
+    ($permit:expr, $next:expr, $first:literal $(+ $rest:literal)* $(, $($args:tt)*)?) => {{
+        let permit: &$crate::store::__macro::ObjectPermit<'_, _, _> = $permit;
+        let next: &$crate::store::__macro::Next<_> = $next;
+        let (tenant, id) = (permit.tenant(), permit.id());
+        let transition = (tenant, next);
+        $crate::__statement!(Transition, Transition, transition, [$first $(+ $rest)*],
+            $crate::store::__macro::sqlx::query!(
+                $first $(+ $rest)*, tenant.uuid(), id.uuid(), next.to().as_str(), next.from().as_str(),
+                $($($args)*)?))
+    }};
 }
 
 /// `read_one!(permit, Row, "select … where tenant_id = t.tenant and …", arguments from $2…)`: a

@@ -4,9 +4,7 @@
 //! tenant, ends no transaction, and is one statement that names its tenant. The check reads words
 //! and no grammar; row-level security and the rights of the logins hold in any case.
 
-#![expect(clippy::indexing_slicing, reason = "a `const fn` has no iterators; each index is compared with the length")]
-
-use super::statement;
+use super::{statement, text_scan::scan};
 
 /// What a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +13,10 @@ pub enum Use {
     Select,
     /// An `insert` in a transaction.
     Insert,
-    /// An `update` or `delete` in a transaction.
+    /// An `update` or `delete` in a transaction, of the row of an object permit.
     Change,
+    /// As [`Use::Change`], for the state of that row.
+    Transition,
     /// A whole read in one message.
     Read,
     /// A whole read in one message, with the stored response of an idempotency key.
@@ -33,39 +33,6 @@ pub struct CheckedText {
     locks: bool,
 }
 
-/// Names that no statement has: they change settings, or run text as SQL. `set`, `commit`, `do`,
-/// `call` and the like cannot occur, since the first word is one of five.
-const FORBIDDEN: &[&str] = &[
-    "set_config",
-    "pg_settings",
-    "query_to_xml",
-    "query_to_xmlschema",
-    "query_to_xml_and_xmlschema",
-    "dblink",
-    "dblink_exec",
-    "pg_notify",
-    // They run a text as SQL.
-    "ts_stat",
-    "ts_rewrite",
-    // They end sessions of the same login, or take locks of the kernel.
-    "pg_terminate_backend",
-    "pg_cancel_backend",
-    "pg_advisory_lock",
-    "pg_advisory_xact_lock",
-    "pg_try_advisory_lock",
-    "pg_try_advisory_xact_lock",
-    // Large objects have no row-level security.
-    "lo_create",
-    "lo_from_bytea",
-    "lo_get",
-    "lo_import",
-    "lo_export",
-    "lo_put",
-];
-
-/// A word of a text: its first byte, and the one after its last.
-type Word = (usize, usize);
-
 impl CheckedText {
     /// Checks the service's part of a statement.
     ///
@@ -73,57 +40,18 @@ impl CheckedText {
     /// In a constant, so at compile time: the text is not allowed.
     #[must_use]
     pub const fn new(usage: Use, own: &'static str) -> Self {
-        let bytes = own.as_bytes();
-        let (mut at, mut before, mut is_first, mut locks, mut has_tenant) = (0, (0, 0), true, false, false);
-        while at < bytes.len() {
-            if !is_word(bytes[at]) {
-                check_sign(bytes, at);
-                at += 1;
-                continue;
-            }
-            let from = at;
-            while at < bytes.len() && is_word(bytes[at]) {
-                at += 1;
-            }
-            let word = (from, at);
-            check_name(usage, bytes, word);
-            if is_first {
-                check_first(usage, bytes, word);
-            }
-            if same(bytes, word, "update") && (same(bytes, before, "for") || same(bytes, before, "key")) {
-                locks = true;
-            } else {
-                check_verb(usage, bytes, before, word);
-            }
-            has_tenant |= if usage.is_single() {
-                same(bytes, before, "t") && same(bytes, word, "tenant")
-            } else {
-                same(bytes, word, "tenant_id")
-            };
-            (before, is_first) = (word, false);
-        }
-        if usage.is_single() {
-            assert!(has_tenant, "a statement of one message takes its tenant from `t.tenant`");
-        } else {
-            assert!(has_tenant, "a statement names its `tenant_id`");
-        }
-        Self { usage, own, locks }
+        Self { usage, own, locks: scan(usage, own.as_bytes()) }
     }
 
     /// Whether `sql` is this text, with the kernel's part around it.
     pub(super) fn is(self, sql: &str) -> bool {
         let (head, tail) = match self.usage {
-            Use::Select | Use::Insert | Use::Change => ("", ""),
+            Use::Select | Use::Insert | Use::Change | Use::Transition => ("", ""),
             Use::Read => (statement::READ_HEAD, statement::READ_TAIL),
             Use::Inputs => (statement::INPUTS_HEAD, statement::READ_TAIL),
             Use::Create => (statement::CREATE_HEAD, statement::CREATE_TAIL),
         };
         sql.strip_prefix(head).and_then(|sql| sql.strip_suffix(tail)) == Some(self.own)
-    }
-
-    /// Whether the text has this word.
-    pub(super) fn mentions(self, word: &str) -> bool {
-        self.own.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|other| other.eq_ignore_ascii_case(word))
     }
 
     /// Whether the statement locks rows.
@@ -133,85 +61,17 @@ impl CheckedText {
 }
 
 impl Use {
-    const fn is_single(self) -> bool {
+    pub(super) const fn is_single(self) -> bool {
         matches!(self, Self::Read | Self::Inputs | Self::Create)
     }
 
-    const fn only_reads(self) -> bool {
+    pub(super) const fn changes(self) -> bool {
+        matches!(self, Self::Change | Self::Transition)
+    }
+
+    pub(super) const fn only_reads(self) -> bool {
         matches!(self, Self::Select | Self::Read | Self::Inputs)
     }
-}
-
-const fn check_sign(bytes: &[u8], at: usize) {
-    assert!(bytes[at] != b';', "one statement only: no `;`");
-    let next = if at + 1 < bytes.len() { bytes[at + 1] } else { 0 };
-    assert!(!(bytes[at] == b'-' && next == b'-' || bytes[at] == b'/' && next == b'*'), "no comments in SQL");
-}
-
-const fn check_name(usage: Use, bytes: &[u8], word: Word) {
-    let (_, end) = word;
-    let next = if end < bytes.len() { bytes[end] } else { 0 };
-    assert!(!(same(bytes, word, "u") && next == b'&'), "no escaped identifiers (`U&`)");
-    assert!(!(same(bytes, word, "app") && next == b'.'), "the kernel alone sets the tenant");
-    if same(bytes, word, "palisade") {
-        let name_end = end + 1 + "row_keys".len();
-        let is_row_keys = next == b'.'
-            && name_end <= bytes.len()
-            && same(bytes, (end + 1, name_end), "row_keys")
-            && (name_end == bytes.len() || !is_word(bytes[name_end]));
-        assert!(is_row_keys && usage.only_reads(), "of the schema palisade, a service reads `row_keys` only");
-    }
-    let mut index = 0;
-    while index < FORBIDDEN.len() {
-        assert!(!same(bytes, word, FORBIDDEN[index]), "the kernel alone changes settings and runs text as SQL");
-        index += 1;
-    }
-}
-
-const fn check_first(usage: Use, bytes: &[u8], word: Word) {
-    let is_with = same(bytes, word, "with");
-    match usage {
-        Use::Select | Use::Read | Use::Inputs => {
-            assert!(is_with || same(bytes, word, "select"), "this must be a `select`");
-        }
-        Use::Insert => assert!(is_with || same(bytes, word, "insert"), "this must be an `insert`"),
-        Use::Change => assert!(
-            is_with || same(bytes, word, "update") || same(bytes, word, "delete"),
-            "this must be an `update` or a `delete`"
-        ),
-        Use::Create => {}
-    }
-}
-
-/// Checks a word that is no lock clause.
-const fn check_verb(usage: Use, bytes: &[u8], before: Word, word: Word) {
-    let (update, delete) = (same(bytes, word, "update"), same(bytes, word, "delete"));
-    if usage.only_reads() {
-        let writes = update || delete || same(bytes, word, "insert") || same(bytes, word, "into");
-        assert!(!writes, "a `select` changes nothing");
-    } else if !matches!(usage, Use::Change) {
-        let is_upsert = update && same(bytes, before, "do");
-        assert!(!delete && (!update || is_upsert), "changing a row takes `update!` and an object permit");
-    }
-}
-
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-const fn same(bytes: &[u8], (from, to): Word, word: &str) -> bool {
-    let word = word.as_bytes();
-    if to - from != word.len() {
-        return false;
-    }
-    let mut index = 0;
-    while index < word.len() {
-        if bytes[from + index].to_ascii_lowercase() != word[index] {
-            return false;
-        }
-        index += 1;
-    }
-    true
 }
 
 #[cfg(test)]
@@ -271,12 +131,92 @@ mod tests {
     }
 
     #[test]
+    fn authz_04_text_of_a_change_is_for_the_permitted_row_only() {
+        let row = "a change ends with `where tenant_id = $1 and id = $2`";
+        let one = "a change has one `update` or `delete`, outside of parentheses";
+        let joins = "a change joins no table";
+        let unbalanced = "a quote or a `(` without its end";
+        for (text, reason) in [
+            ("update orders set note = $4 where tenant_id = $1 and id = $3", row),
+            ("update orders set note = $3 where tenant_id = $1", row),
+            ("update orders set note = $3 where tenant_id = $1 and id = $2 or true", row),
+            ("update orders set note = $3 where true or tenant_id = $1 and id = $2", row),
+            ("update orders set note = $3 where tenant_id = $1 and id = $20", row),
+            ("update orders set note = (select 'x' from b where tenant_id = $1 and id = $2", unbalanced),
+            ("update orders set n = tenant_id, note = 'where tenant_id = $1 and id = $2", unbalanced),
+            ("update orders set note = $3) where tenant_id = $1 and id = $2", "a `)` without its `(`"),
+            ("with x as (update orders set n = 1) select from b where tenant_id = $1 and id = $2", one),
+            ("with x as (delete from b) update orders set n = 1 where tenant_id = $1 and id = $2", one),
+            ("with x as (insert into b (a) values (')') on conflict (a) do update set a = 1) select", one),
+            ("update lines set n = 1 from orders where tenant_id = $1 and id = $2", joins),
+            ("delete from lines using orders where tenant_id = $1 and id = $2", joins),
+            ("update orders set n = $$x$$ where tenant_id = $1 and id = $2", "no escapes and no dollar quotes in SQL"),
+            ("update orders set n = E'\\'(' where tenant_id = $1", "no escapes and no dollar quotes in SQL"),
+            ("update orders set status = $3 where tenant_id = $1 and id = $2", "a `status` changes by `transition!`"),
+            ("update orders set \"status\" = 'x' where tenant_id = $1", "a `status` changes by `transition!`"),
+        ] {
+            assert_eq!(refusal(Use::Change, text).as_deref(), Some(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn authz_04_text_of_a_transition_sets_its_result_only() {
+        let row = "a transition ends with `where tenant_id = $1 and id = $2 and status = $4`";
+        let result = "a transition has `set status = $3`, before other columns";
+        for (set, reason) in [
+            ("status = $5", result),
+            ("status = $30", result),
+            ("status = $3 || $5", result),
+            ("status = 'paid'", result),
+            ("\"status\" = $3", result),
+            ("(status, note) = ($3, $5)", result),
+            ("note = $3", result),
+            ("note = 'set status = $3, '", result),
+            ("status = $3, note = $5, status = $6", row),
+            ("status = $3, note = coalesce(note, status)", row),
+        ] {
+            let text = format!("update orders set {set} where tenant_id = $1 and id = $2 and status = $4");
+            assert_eq!(refusal(Use::Transition, text.leak()).as_deref(), Some(reason), "{set}");
+        }
+        for end in ["id = $2", "id = $5 and status = $4", "id = $2 and status = $3", "id = $2 and status = $4 or true"]
+        {
+            let text = format!("update orders set status = $3 where tenant_id = $1 and {end}");
+            assert_eq!(refusal(Use::Transition, text.leak()).as_deref(), Some(row), "{end}");
+        }
+    }
+
+    #[test]
+    fn authz_04_insert_replaces_no_object_with_a_status() {
+        for text in [
+            "insert into orders (tenant_id, id) values ($1, $2) on conflict (id) do update set status = $3",
+            "insert into orders (tenant_id, \"status\") values ($1, $2) on conflict (id) do update set note = $3",
+            "with o as (insert into orders (tenant_id) values ($1) on conflict (id) do update set n = (1), status = $3)
+             insert into a values (1)",
+        ] {
+            let reason = "an object with a `status` is not replaced by an `insert`";
+            assert_eq!(refusal(Use::Insert, text).as_deref(), Some(reason), "{text}");
+        }
+    }
+
+    #[test]
     fn authz_07_plain_statements_pass() {
         for (usage, text) in [
             (Use::Select, "select id from orders where tenant_id = $1 for no key update"),
             (Use::Read, "select k.wrapped from palisade.row_keys k where k.tenant_id = t.tenant"),
             (Use::Insert, "insert into a (tenant_id) values ($1) on conflict (tenant_id) do update set n = 1"),
-            (Use::Change, "delete from orders where tenant_id = $1"),
+            (Use::Insert, "insert into a (tenant_id, \"status\") values ($1, '(') returning id as \"id: X<(A)>\""),
+            (
+                Use::Insert,
+                "with n as (insert into a (tenant_id) values ($1) on conflict (tenant_id) do update set n = 1)
+                 insert into orders (tenant_id, status) values ($1, $2)",
+            ),
+            (Use::Change, "delete from orders where tenant_id = $1 and id = $2"),
+            (
+                Use::Change,
+                "with p as (insert into a select $1 from b where tenant_id = $1)
+                 update orders set at = extract(year from $3) where tenant_id = $1 and id = $2 ",
+            ),
+            (Use::Transition, "update orders set status = $3, n = $5\nWHERE tenant_id=$1 and id = $2\nand status = $4"),
             (Use::Create, "o as (insert into orders select t.tenant from t)"),
         ] {
             assert_eq!(refusal(usage, text), None, "{text}");

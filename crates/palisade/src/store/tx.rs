@@ -1,7 +1,8 @@
 //! Transactions that are confined to the tenant of a permit (AUTHZ-03, AUTHZ-07).
 //!
 //! In: a [`Permit`] and the pools of [`Database`]. Out: typed transactions, which take statements
-//! by value and never hand out their connection. A transaction is for one action only.
+//! by value and never hand out their connection. A transaction is for one action only. It borrows
+//! its permit, so it ends with the request at the latest.
 //!
 //! All methods take `&self`, since a locked object borrows its transaction (`locked.rs`). So the
 //! connection is in a mutex; statements run one after the other.
@@ -107,21 +108,22 @@ pub(super) fn executor(
 ///
 /// There is nothing to commit. A dropped transaction rolls back before the connection is used
 /// again, and the caller does not wait for that.
-pub struct ReadTx<A> {
+pub struct ReadTx<'p, A> {
     pub(super) open: OpenTransaction,
-    action: PhantomData<fn() -> A>,
+    permit: PhantomData<&'p Permit<A>>,
 }
 
 /// A writing transaction for one action in one tenant, with the writer's login.
 ///
 /// Rolls back unless committed. The isolation level is read committed; rows to change are locked
 /// when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
-pub struct WriteTx<A, K = Unkeyed> {
+pub struct WriteTx<'p, A, K = Unkeyed> {
     pub(super) open: OpenTransaction,
     pub(super) request: Option<KeyedRequest>,
     /// The events of further changed objects.
     pub(super) further: SyncMutex<Vec<AuditRecord>>,
-    kind: PhantomData<fn() -> (A, K)>,
+    permit: PhantomData<&'p Permit<A>>,
+    kind: PhantomData<fn() -> K>,
 }
 
 /// Marks a transaction that stores no response.
@@ -134,31 +136,31 @@ pub enum Keyed {}
 
 impl Database {
     /// Begins a read-only transaction.
-    pub async fn read<A: Action>(&self, permit: &Permit<A>) -> Result<ReadTx<A>, DbError> {
+    pub async fn read<'p, A: Action>(&self, permit: &'p Permit<A>) -> Result<ReadTx<'p, A>, DbError> {
         let tenant = permit.tenant();
         let tx = self.reader.begin("begin read only", tenant).await?;
-        Ok(ReadTx { open: OpenTransaction::new(tx, tenant), action: PhantomData })
+        Ok(ReadTx { open: OpenTransaction::new(tx, tenant), permit: PhantomData })
     }
 
     /// Begins a writing transaction of a changing action.
-    pub async fn write<A: Change>(&self, permit: &Permit<A>) -> Result<WriteTx<A>, DbError> {
+    pub async fn write<'p, A: Change>(&self, permit: &'p Permit<A>) -> Result<WriteTx<'p, A>, DbError> {
         self.begin(permit, None).await
     }
 
-    pub(super) async fn begin<A: Change, K>(
+    pub(super) async fn begin<'p, A: Change, K>(
         &self,
-        permit: &Permit<A>,
+        permit: &'p Permit<A>,
         request: Option<KeyedRequest>,
-    ) -> Result<WriteTx<A, K>, DbError> {
+    ) -> Result<WriteTx<'p, A, K>, DbError> {
         let tenant = permit.tenant();
         let open = OpenTransaction::new(self.writer.begin("begin", tenant).await?, tenant);
-        Ok(WriteTx { open, request, further: SyncMutex::default(), kind: PhantomData })
+        Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData, kind: PhantomData })
     }
 }
 
 macro_rules! reads {
     ($($tx:ident<A $(, $k:ident)?>)+) => {$(
-        impl<A $(, $k)?> $tx<A $(, $k)?> {
+        impl<A $(, $k)?> $tx<'_, A $(, $k)?> {
             /// The tenant of the transaction.
             #[must_use]
             pub fn tenant(&self) -> TenantId {
@@ -184,7 +186,7 @@ macro_rules! reads {
             }
         }
 
-        impl<A $(, $k)?> fmt::Debug for $tx<A $(, $k)?> {
+        impl<A $(, $k)?> fmt::Debug for $tx<'_, A $(, $k)?> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($tx)).field("tenant", &self.tenant()).finish_non_exhaustive()
             }
@@ -194,7 +196,7 @@ macro_rules! reads {
 
 reads! { ReadTx<A> WriteTx<A, K> }
 
-impl<A, K> WriteTx<A, K> {
+impl<A, K> WriteTx<'_, A, K> {
     /// Inserts rows. Needs no object permit: there is no object yet.
     pub async fn insert(&self, statement: Insert) -> Result<u64, DbError> {
         let mut connection = self.open.for_statement(statement.tenant).await?;

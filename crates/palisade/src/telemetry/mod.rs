@@ -23,13 +23,10 @@ pub(crate) mod trace;
 mod trace_id;
 mod writer;
 
-pub use config::{Log, LogFilter, LogFormat, Otlp};
-pub use export::ExportError;
 use std::io::IsTerminal as _;
 
 use export::Providers;
 pub use metrics::ServiceCounter;
-pub use trace_id::TraceId;
 pub(crate) use trace_id::{RemoteParent, RequestTelemetry};
 use tracing::Subscriber;
 use tracing_subscriber::{
@@ -40,6 +37,10 @@ use tracing_subscriber::{
     registry::LookupSpan,
     util::SubscriberInitExt,
 };
+
+internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
+internal! { pub use export::ExportError; }
+internal! { pub use trace_id::TraceId; }
 
 /// Installs logging to standard error for a command. A second call changes nothing.
 ///

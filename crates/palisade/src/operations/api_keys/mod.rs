@@ -73,7 +73,7 @@ impl ApiKeys {
     #[oai(path = "/v1/api-keys", method = "post", operation_id = "createApiKey")]
     async fn create(
         &self,
-        permit: Permit<CreateApiKey>,
+        permit: &Permit<CreateApiKey>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response without the secret `key` (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -85,19 +85,19 @@ impl ApiKeys {
         let name = self.parse(&name, valid_for_days)?;
         let scopes: Vec<String> = scopes.into_iter().map(|scope| scope.0).collect();
         self.check_scopes(permit.principal(), &scopes)?;
-        if let Some(response) = self.find_stored(&permit, request.as_ref()).await? {
+        if let Some(response) = self.find_stored(permit, request.as_ref()).await? {
             return Ok(response);
         }
         let api_key = self.new_key(ApiKeyId::generate(), permit.principal(), name, scopes, valid_for_days, None);
         // Hashing is slow and must not hold a connection, so it precedes the transaction.
         let (text, hash) = self.issue(permit.principal(), api_key.id).await?;
-        let tx = match self.context.database.write_once(&permit, request).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
-        tx.add_api_key(&permit, &api_key, &hash).await.map_err(storing_problem)?;
+        tx.add_api_key(permit, &api_key, &hash).await.map_err(storing_problem)?;
         let view = self.view(api_key);
-        tx.commit(&permit, view.id, &created(view.clone()).to_stored()).await?;
+        tx.commit(permit, view.id, &created(view.clone()).to_stored()).await?;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
@@ -108,7 +108,7 @@ impl ApiKeys {
     #[oai(path = "/v1/api-keys", method = "get", operation_id = "listApiKeys")]
     async fn list(
         &self,
-        permit: Permit<ListApiKeys>,
+        permit: &Permit<ListApiKeys>,
         /// Maximum number of items on the page: 1 to 100, default 20.
         #[oai(default = "crate::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
         limit: Query<i64>,
@@ -117,7 +117,7 @@ impl ApiKeys {
     ) -> Result<Json<ApiKeyPage>> {
         let paging = Paging::new(&self.context.mac_key, "api-keys", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut keys = self.context.database.api_keys(&permit, start, paging.read_ahead()).await?;
+        let mut keys = self.context.database.api_keys(permit, start, paging.read_ahead()).await?;
         let next_cursor = paging.cut(&mut keys, |key| Position { at: key.created_at, id: key.id.uuid() }.to_string());
         Ok(Json(ApiKeyPage { items: keys.into_iter().map(|key| self.view(key)).collect(), next_cursor }))
     }
@@ -131,7 +131,7 @@ impl ApiKeys {
     #[oai(path = "/v1/api-keys/:id/rotate", method = "post", operation_id = "rotateApiKey")]
     async fn rotate(
         &self,
-        permit: Permit<RotateApiKey>,
+        permit: &Permit<RotateApiKey>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response without the secret `key` (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -143,12 +143,12 @@ impl ApiKeys {
         let request = self.context.idempotent::<RotateApiKey>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let ApiKeyRotation { valid_for_days, overlap_hours } = body.value;
         self.check_lifetime(valid_for_days)?;
-        if let Some(response) = self.find_stored(&permit, request.as_ref()).await? {
+        if let Some(response) = self.find_stored(permit, request.as_ref()).await? {
             return Ok(response);
         }
         let new_id = ApiKeyId::generate();
         let (text, hash) = self.issue(permit.principal(), new_id).await?;
-        let tx = match self.context.database.write_once(&permit, request).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -169,10 +169,10 @@ impl ApiKeys {
             valid_for_days,
             Some(old.id),
         );
-        tx.add_api_key(&permit, &new, &hash).await.map_err(storing_problem)?;
+        tx.add_api_key(permit, &new, &hash).await.map_err(storing_problem)?;
         tx.expire_api_key(&old_permit, now + hours(overlap_hours)).await?;
         let view = self.view(new);
-        tx.commit(&permit, view.id, &created(view.clone()).to_stored()).await?;
+        tx.commit(permit, view.id, &created(view.clone()).to_stored()).await?;
         self.context.authenticator.invalidate_api_keys(permit.tenant());
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
@@ -184,15 +184,15 @@ impl ApiKeys {
     #[oai(path = "/v1/api-keys/:id", method = "delete", operation_id = "revokeApiKey")]
     async fn revoke(
         &self,
-        permit: Permit<RevokeApiKey>,
+        permit: &Permit<RevokeApiKey>,
         /// Id of the API key (UUID).
         id: Path<ApiKeyId>,
     ) -> Result<Revoked> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let key = tx.lock::<ApiKey>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let key_permit = permit.for_object(&key)?;
         tx.revoke_api_key(&key_permit, self.context.clock.now()).await?;
-        tx.commit(&permit, id.0).await?;
+        tx.commit(permit, id.0).await?;
         self.context.authenticator.invalidate_api_keys(permit.tenant());
         Ok(Revoked::NoContent)
     }

@@ -104,13 +104,13 @@ impl<K: ExportRows> Exports<K> {
     /// limit of the service (1,000,000 by default). The start is in the audit trail; the number of
     /// rows sent is logged, even if the download breaks off.
     #[oai(path = "/v1/exports", method = "post", operation_id = "createExport")]
-    async fn create(&self, permit: Permit<K::Action>, body: StrictJson<NewExport<K>>) -> Result<Exported> {
+    async fn create(&self, permit: &Permit<K::Action>, body: StrictJson<NewExport<K>>) -> Result<Exported> {
         let new_export = body.value;
         let kind = new_export.kind;
         let period = new_export.period()?;
         let recipient = new_export.recipient()?;
         let max_rows = i64::from(self.context.max_export_rows);
-        let rows = kind.count(&self.context.database, &permit, period, max_rows + 1).await?;
+        let rows = kind.count(&self.context.database, permit, period, max_rows + 1).await?;
         if rows > max_rows {
             return Err(Problem::new(Kind::Unprocessable).at("/from", "too_many_rows").into());
         }
@@ -118,9 +118,9 @@ impl<K: ExportRows> Exports<K> {
             tracing::error!(%error, "could not encrypt an export");
             Problem::new(Kind::Internal)
         })?;
-        self.context.database.record(&permit, kind.name()).await?;
+        self.context.database.record(permit, kind.name()).await?;
         event::data_export_started(permit.principal().subject(), &permit.tenant().to_string(), kind.name(), rows);
-        let export = Export::new(Arc::clone(&self.context), permit, kind, period, encoder);
+        let export = Export::new(Arc::clone(&self.context), permit.for_stream(), kind, period, encoder);
         let body = Binary(Body::from_bytes_stream(export.into_stream()));
         let attachment = |suffix: &str| Text::from(format!("attachment; filename=\"{}.csv{suffix}\"", kind.name()));
         Ok(match recipient {

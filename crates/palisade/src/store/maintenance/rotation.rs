@@ -280,8 +280,8 @@ impl<'t> SealedRow<'t> {
         for (column, sealed) in table.columns.iter().zip(self.columns) {
             let place = (table.name, column.name);
             let index = |plain: &str| {
-                let normalize = column.index?.normalize;
-                Some(indexes.index_text(tenant.uuid(), place, &normalize(plain)))
+                let ignored = column.index?.ignored;
+                Some(indexes.index_text(tenant.uuid(), place, plain, ignored))
             };
             let resealed = sealed.map(|sealed| crypto::reseal(place, &sealed, (&old, &key), index)).transpose()?;
             let (sealed, index) = resealed.unzip();

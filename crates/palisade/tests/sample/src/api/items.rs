@@ -36,11 +36,11 @@ impl Items {
     #[oai(path = "/v1/items/:code", method = "get", operation_id = "getItem")]
     async fn get(
         &self,
-        permit: Permit<GetItem>,
+        permit: &Permit<GetItem>,
         /// Code of the item.
         code: Path<Text<formats::Code>>,
     ) -> Result<Json<ItemView>> {
-        let notes = store::count_with_item(&self.context.database, &permit, &code.0).await?;
+        let notes = store::count_with_item(&self.context.database, permit, &code.0).await?;
         if notes == 0 {
             return Err(Problem::new(Kind::NotFound).into());
         }

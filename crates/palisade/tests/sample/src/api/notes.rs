@@ -55,7 +55,7 @@ impl Notes {
     #[oai(path = "/v1/notes", method = "post", operation_id = "createNote")]
     async fn create(
         &self,
-        permit: Permit<CreateNote>,
+        permit: &Permit<CreateNote>,
         /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
         /// first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -66,12 +66,12 @@ impl Notes {
         let new_note = body.value.into_domain()?;
         let id = NoteId::generate();
         // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = self.context.database.new_row_key::<NoteTable>(&permit, id.uuid()).await?;
+        let row_key = self.context.database.new_row_key::<NoteTable>(permit, id.uuid()).await?;
         let indexes = self.context.database.indexes();
-        let mut statements = self.context.database.statements(&permit).await?;
+        let mut statements = self.context.database.statements(permit).await?;
         let limit = self.limits.max_express;
         let (express, stored) =
-            store::inputs(&mut statements, &permit, new_note.priority, limit, request.as_ref()).await?;
+            store::inputs(&mut statements, permit, new_note.priority, limit, request.as_ref()).await?;
         if let Some(outcome) = stored {
             return Ok(Created::replay(outcome)?);
         }
@@ -86,7 +86,7 @@ impl Notes {
         let created = Created::new(NoteView::new(&note, None)?, Some(location(id)));
         let answer = created.to_stored();
         let keyed = request.as_ref().map(|request| (request, &answer));
-        store::create(&mut statements, &permit, &note, keyed).await?;
+        store::create(&mut statements, permit, &note, keyed).await?;
         CREATED.increment(note.priority.as_str());
         Ok(created)
     }
@@ -98,7 +98,7 @@ impl Notes {
     #[oai(path = "/v1/notes", method = "get", operation_id = "listNotes")]
     async fn list(
         &self,
-        permit: Permit<ListNotes>,
+        permit: &Permit<ListNotes>,
         /// Only notes with this e-mail address, case-insensitive.
         email: Query<Option<Text<formats::Email>>>,
         /// Maximum number of items on the page: 1 to 100, default 20.
@@ -116,12 +116,12 @@ impl Notes {
         let paging = Paging::new(&self.context.mac_key, "notes", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let database = &self.context.database;
-        let mut page = store::page(database, &permit, start, email.as_ref(), paging.read_ahead()).await?;
+        let mut page = store::page(database, permit, start, email.as_ref(), paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |note| Position { at: note.created_at, id: note.id.uuid() }.to_string());
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), page.len());
-        let items = page.iter().map(|note| NoteView::new(note, access.as_ref()));
+        self.record_unmasked(permit, access, page.len());
+        let items = page.iter().map(|note| NoteView::new(note, access));
         Ok(Json(NotePage { items: items.collect::<Result<_, _>>()?, next_cursor }))
     }
 
@@ -132,14 +132,14 @@ impl Notes {
     #[oai(path = "/v1/notes/:id", method = "get", operation_id = "getNote")]
     async fn get(
         &self,
-        permit: Permit<GetNote>,
+        permit: &Permit<GetNote>,
         /// Note id (UUID).
         id: Path<NoteId>,
     ) -> Result<Json<NoteView>> {
-        let note = store::get(&self.context.database, &permit, id.0).await?.ok_or_else(not_found)?;
+        let note = store::get(&self.context.database, permit, id.0).await?.ok_or_else(not_found)?;
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), 1);
-        Ok(Json(NoteView::new(&note, access.as_ref())?))
+        self.record_unmasked(permit, access, 1);
+        Ok(Json(NoteView::new(&note, access)?))
     }
 
     /// Update a note
@@ -149,17 +149,17 @@ impl Notes {
     #[oai(path = "/v1/notes/:id", method = "patch", operation_id = "updateNote")]
     async fn update(
         &self,
-        permit: Permit<UpdateNote>,
+        permit: &Permit<UpdateNote>,
         /// Note id (UUID).
         id: Path<NoteId>,
         body: StrictJson<NotePatch>,
     ) -> Result<Json<NoteView>> {
         let change = body.value.into_domain()?;
         let now = self.context.clock.now();
-        let note = store::update(&self.context.database, &permit, id.0, &change, now).await?.ok_or_else(not_found)?;
+        let note = store::update(&self.context.database, permit, id.0, &change, now).await?.ok_or_else(not_found)?;
         let access = permit.personal_data_access();
-        self.record_unmasked(&permit, access.as_ref(), 1);
-        Ok(Json(NoteView::new(&note, access.as_ref())?))
+        self.record_unmasked(permit, access, 1);
+        Ok(Json(NoteView::new(&note, access)?))
     }
 
     /// Archive a note
@@ -168,7 +168,7 @@ impl Notes {
     #[oai(path = "/v1/notes/:id/archive", method = "post", operation_id = "archiveNote")]
     async fn archive(
         &self,
-        permit: Permit<ArchiveNote>,
+        permit: &Permit<ArchiveNote>,
         /// Idempotency key (required), 1 to 255 visible ASCII characters. Retries with the same key
         /// return the first response (valid for 24 hours by default).
         #[oai(name = "Idempotency-Key")]
@@ -177,7 +177,7 @@ impl Notes {
         id: Path<NoteId>,
     ) -> Result<Created<ArchivedNote>> {
         let request = self.context.keyed_request::<ArchiveNote>(idempotency_key.0, Some(id.0.uuid()), &[]);
-        let tx = match self.context.database.write_once(&permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, Some(request)).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -186,7 +186,7 @@ impl Notes {
         let next = note.advance(NoteStatus::Archived)?;
         store::archive(&tx, &note_permit, &next, self.context.clock.now()).await?;
         let created = Created::new(ArchivedNote { id: id.0.uuid(), status: next.to().into() }, None);
-        tx.commit(&permit, id.0, &created.to_stored()).await?;
+        tx.commit(permit, id.0, &created.to_stored()).await?;
         Ok(created)
     }
 
@@ -197,15 +197,15 @@ impl Notes {
     #[oai(path = "/v1/notes/:id", method = "delete", operation_id = "eraseNote")]
     async fn erase(
         &self,
-        permit: Permit<EraseNote>,
+        permit: &Permit<EraseNote>,
         /// Note id (UUID).
         id: Path<NoteId>,
     ) -> Result<Erased> {
-        let tx = self.context.database.write(&permit).await?;
+        let tx = self.context.database.write(permit).await?;
         let note = tx.lock::<StoredNote>(id.0).await?.ok_or_else(not_found)?;
         let note_permit = permit.for_object(&note)?;
         store::erase(&tx, &note_permit, &location(id.0), self.context.clock.now()).await?;
-        tx.commit(&permit, id.0).await?;
+        tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }
 }

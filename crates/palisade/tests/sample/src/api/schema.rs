@@ -197,7 +197,7 @@ fn render<T: Sealable>(
 ) -> Result<Option<Text<formats::MaybeMasked>>, DbError> {
     Ok(match (field, access) {
         (None, _) => None,
-        (Some(field), Some(access)) => Some(field.open(key, access)?.plain().into()),
+        (Some(field), Some(access)) => Some(field.open(key, access)?.plain(access).into()),
         (Some(field), None) => Some(field.masked(key)?.into()),
     })
 }

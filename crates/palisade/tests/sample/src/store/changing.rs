@@ -95,17 +95,16 @@ pub async fn update(
 }
 
 async fn store(
-    tx: &WriteTx<UpdateNote>,
+    tx: &WriteTx<'_, UpdateNote>,
     permit: &ObjectPermit<'_, UpdateNote, StoredNote>,
     note: &Note,
     stored_index_key: Option<i32>,
 ) -> Result<(), DbError> {
     let statement = palisade::update!(
-        tx,
+        permit,
         "update notes set priority = $3, remark = $4, email = $5::bytea, phone = $6::bytea, email_index = $7::bytea,
                           updated_at = $8
          where tenant_id = $1 and id = $2",
-        permit.id().uuid(),
         note.priority.as_str(),
         note.remark,
         note.email.as_ref().map(Sealed::bytes),
@@ -122,20 +121,18 @@ async fn store(
 
 /// Stores the new state of the note of the permit.
 pub async fn archive<K>(
-    tx: &WriteTx<ArchiveNote, K>,
+    tx: &WriteTx<'_, ArchiveNote, K>,
     permit: &ObjectPermit<'_, ArchiveNote, StoredNote>,
     next: &Next<StoredNote>,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    let statement = palisade::update!(
-        tx,
-        "update notes set status = $3, updated_at = $4 where tenant_id = $1 and id = $2 and status = $5",
-        permit.id().uuid(),
-        next.to().as_str(),
-        now,
-        next.from().as_str()
+    let statement = palisade::transition!(
+        permit,
+        next,
+        "update notes set status = $3, updated_at = $5 where tenant_id = $1 and id = $2 and status = $4",
+        now
     );
-    tx.transition(permit, next, statement).await
+    tx.transition(permit, statement).await
 }
 
 /// Erases a note: clears its free text and sealed fields, and destroys the row key (CRYPTO-08).
@@ -143,18 +140,17 @@ pub async fn archive<K>(
 /// Stored responses that hold the note are emptied. Their idempotency keys stay, so that a late
 /// retry of the creation does not create the note again.
 pub async fn erase(
-    tx: &WriteTx<EraseNote>,
+    tx: &WriteTx<'_, EraseNote>,
     permit: &ObjectPermit<'_, EraseNote, StoredNote>,
     location: &str,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
     tx.erase_responses(permit, location).await?;
     let statement = palisade::update!(
-        tx,
+        permit,
         "update notes set remark = null, email = null, phone = null, email_index = null, updated_at = $3,
                           erased_at = $3
          where tenant_id = $1 and id = $2",
-        permit.id().uuid(),
         now
     );
     tx.change(permit, statement).await?;

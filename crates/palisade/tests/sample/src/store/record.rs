@@ -10,7 +10,6 @@ use palisade::{
 };
 use poem_openapi::types::MaybeUndefined;
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::domain::{Email, Item, NewNote, NoteChange, NoteId, NoteStatus, Phone, Priority, Remark};
 
@@ -21,12 +20,8 @@ palisade::sealed_table! {
     Phone in "phone";
 }
 
-impl Indexed for Email {
-    /// Addresses are in lower case already.
-    fn normalize(plain: &str) -> Zeroizing<String> {
-        plain.to_owned().into()
-    }
-}
+/// Addresses are in lower case already.
+impl Indexed for Email {}
 
 /// A stored note with the row key that opens its fields.
 #[derive(Debug)]

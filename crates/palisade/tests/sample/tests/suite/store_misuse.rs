@@ -8,12 +8,15 @@ use std::{
     cell::Cell,
     collections::HashMap,
     error::Error,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use palisade::{
     app::App,
-    authz::Permit,
+    authz::{ObjectRule, Permit, kept},
     db::DbError,
     http::Context,
     model::{Clock, Stateless, TenantId},
@@ -52,16 +55,16 @@ impl Misuse {
     #[oai(path = "/v1/notes/:id/archive", method = "post", operation_id = "archiveNote")]
     async fn archive(
         &self,
-        permit: Permit<ArchiveNote>,
+        permit: &Permit<ArchiveNote>,
         id: Path<NoteId>,
         second: Query<NoteId>,
     ) -> poem::Result<Json<Value>> {
         if permit.tenant() == GLOBEX.id {
-            *self.foreign.lock().unwrap() = Some(permit);
+            *self.foreign.lock().unwrap() = Some(kept(permit));
             return Ok(Json(Value::Null));
         }
         let foreign = self.foreign.lock().unwrap().take().unwrap();
-        let answers = self.misuse(&permit, &foreign, id.0, second.0).await?;
+        let answers = self.misuse(permit, &foreign, id.0, second.0).await?;
         Ok(Json(Value::Object(answers.0)))
     }
 }
@@ -89,14 +92,16 @@ impl Misuse {
 
         self.skip_transitions(&tx, &note, &note_permit, second, &mut answers).await?;
         answers.add("loader that locks nothing", tx.lock::<Unlocked>(id).await);
+        let changing = tx.lock::<Changing>(id).await?.unwrap();
+        answers.note("permit for the id that was locked", permit.for_object(&changing)?.id() == id);
 
         let text = CheckedText::new(Use::Insert, "insert into notes (tenant_id) values ($1)");
         let set_tenant = sqlx::query("select set_config('app.tenant_id', '', true)");
         answers.add("text that is not the checked one", tx.insert(Insert::__new(set_tenant, text, ACME.id)).await);
         answers.note("the tenant finds the note afterwards", tx.lock::<StoredNote>(id).await?.is_some());
 
-        let no_row = "update notes set updated_at = now() where tenant_id = $1 and id = $2 and false";
-        answers.add("change of no row", tx.change(&note_permit, update(no_row, ACME.id, id)).await);
+        let none = update(ACME.id, id, Uuid::nil());
+        answers.add("change of no row", tx.change(&note_permit, none).await);
         answers.add("commit after a refused change", tx.commit(permit, id).await);
         Ok(answers)
     }
@@ -104,15 +109,14 @@ impl Misuse {
     /// Changes a note in another transaction than that which locked it.
     async fn use_another_transaction(
         &self,
-        other: &WriteTx<ArchiveNote>,
+        other: &WriteTx<'_, ArchiveNote>,
         note: &Locked<'_, StoredNote>,
         permit: &ObjectPermit<'_, ArchiveNote, StoredNote>,
         answers: &mut Answers,
     ) -> Result<(), DbError> {
         let next = note.advance(NoteStatus::Archived)?;
         let now = self.context.clock.now();
-        let touch = "update notes set updated_at = now() where tenant_id = $1 and id = $2";
-        let change = other.change(permit, update(touch, ACME.id, note.id())).await;
+        let change = other.change(permit, update(ACME.id, note.id(), note.id().uuid())).await;
         answers.add("change in another transaction", change);
         answers.add("transition in another transaction", archive(other, permit, &next, now).await);
         answers.add("event in another transaction", other.also_record(permit, "note_erased"));
@@ -123,26 +127,21 @@ impl Misuse {
     /// Changes the status of a note without a transition of that note.
     async fn skip_transitions(
         &self,
-        tx: &WriteTx<ArchiveNote>,
+        tx: &WriteTx<'_, ArchiveNote>,
         note: &Locked<'_, StoredNote>,
         permit: &ObjectPermit<'_, ArchiveNote, StoredNote>,
         second: NoteId,
         answers: &mut Answers,
     ) -> Result<(), DbError> {
         answers.add("transition that the table lacks", note.advance(NoteStatus::Draft));
-        let change = || {
-            let text = "update notes set status = 'archived' where tenant_id = $1 and id = $2";
-            update(text, ACME.id, note.id())
-        };
-        answers.add("status by a change", tx.change(permit, change()).await);
-        answers.add("status by a related change", tx.change_related(permit, change()).await);
         let second = tx.lock::<StoredNote>(second).await?.unwrap();
         let next = second.advance(NoteStatus::Archived)?;
         let now = self.context.clock.now();
         answers.add("transition of another note", archive(tx, permit, &next, now).await);
-        let touch = "update notes set updated_at = now() where tenant_id = $1 and id = $2";
-        let change = tx.change(permit, update(touch, GLOBEX.id, note.id())).await;
+        let change = tx.change(permit, update(GLOBEX.id, note.id(), note.id().uuid())).await;
         answers.add("statement for another tenant", change);
+        let change = tx.change(permit, update(ACME.id, second.id(), second.id().uuid())).await;
+        answers.add("change of another note", change);
         Ok(())
     }
 }
@@ -171,9 +170,41 @@ impl Lockable for Unlocked {
     }
 }
 
-/// An `update` that sqlx did not check, for this tenant.
-fn update(text: &'static str, tenant: TenantId, id: NoteId) -> Update {
-    Update::__new(sqlx::query(text).bind(tenant.uuid()).bind(id.uuid()), CheckedText::new(Use::Change, text), tenant)
+/// A note that has another id each time it is asked.
+struct Changing(TenantId, NoteId, AtomicBool);
+
+impl Lockable for Changing {
+    type Id = NoteId;
+    type State = Stateless;
+
+    fn id(&self) -> NoteId {
+        if self.2.swap(true, Ordering::Relaxed) { NoteId::from_uuid(Uuid::nil()) } else { self.1 }
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.0
+    }
+
+    fn state(&self) -> Stateless {
+        Stateless
+    }
+
+    async fn load(tx: &Loader<'_>, id: NoteId) -> Result<Option<Self>, DbError> {
+        Ok(StoredNote::load(tx, id).await?.map(|_| Self(tx.tenant(), id, AtomicBool::new(false))))
+    }
+}
+
+impl ObjectRule<Changing> for ArchiveNote {
+    fn state_allows(_: &Changing) -> bool {
+        true
+    }
+}
+
+/// An `update` that sqlx did not check, for the note `id`, of the row `row`.
+fn update(tenant: TenantId, id: NoteId, row: Uuid) -> Update<StoredNote> {
+    const TEXT: &str = "update notes set updated_at = now() where tenant_id = $1 and id = $2";
+    let query = sqlx::query(TEXT).bind(tenant.uuid()).bind(row);
+    Update::__new(query, CheckedText::new(Use::Change, TEXT), (tenant, id))
 }
 
 /// What the store answered to each attempt.
@@ -210,7 +241,6 @@ async fn authz_04_store_refuses_misuse() {
     app.user_of(&GLOBEX, roles::WRITER, app.rights.scopes).post(&path, &Value::Null).await.ok(200);
     let answers = app.user(roles::WRITER).post(&path, &Value::Null).await.ok(200);
     let other_transaction = "the object belongs to another transaction";
-    let by_transition = "a state changes by a transition only";
     let refused_before = "the permit is for another tenant, or a change was refused before";
     let expected = json!({
         "note for the permit of another tenant": "OtherTenant",
@@ -221,11 +251,11 @@ async fn authz_04_store_refuses_misuse() {
         "erased responses in another transaction": other_transaction,
         "commit with the permit of another tenant": refused_before,
         "transition that the table lacks": "State",
-        "status by a change": by_transition,
-        "status by a related change": by_transition,
         "transition of another note": "the transition is of another object",
         "statement for another tenant": "the statement is for another tenant",
+        "change of another note": "the statement is for another object",
         "loader that locks nothing": "the loader locked no row",
+        "permit for the id that was locked": true,
         "text that is not the checked one": "error with configuration: the text of the statement is not the checked one",
         "the tenant finds the note afterwards": true,
         "change of no row": "Inconsistent",
