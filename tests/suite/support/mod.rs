@@ -22,7 +22,7 @@ use palisade::{
 pub use palisade_test::*;
 use service::{access::ACCESS, app};
 
-pub use billing_fixture::{BillingFixture, id, id_of, order_body, unused_id};
+pub use billing_fixture::{BillingFixture, id, id_of, order_body};
 pub use file_secrets_service::FileSecretsService;
 pub use key_commands::{
     COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_customers, assert_customers_readable, copy_customers,

@@ -3,6 +3,8 @@
 //!
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
+mod note_fixture;
+
 use std::sync::LazyLock;
 
 use palisade::{
@@ -16,6 +18,8 @@ use palisade::{
 pub use palisade_test::*;
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
+
+pub use note_fixture::NoteFixture;
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =
