@@ -7,7 +7,7 @@ use service::access::roles;
 
 use crate::support::{BillingFixture, Fixture as _, GLOBEX, SERVICE, UNTHROTTLED, order_body, query, run};
 
-palisade_test::control_suite!(crate::support::SERVICE, crate::support::BillingFixture, "tests/suite/access/matrix.txt");
+palisade_test::control_suite!(SERVICE, BillingFixture, "tests/suite/access/matrix.txt");
 
 #[tokio::test]
 async fn authz_03_references_to_foreign_objects_are_rejected_without_row_level_security() {

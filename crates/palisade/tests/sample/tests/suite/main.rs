@@ -10,4 +10,5 @@
 
 mod every_operation;
 mod notes;
+mod planted_faults;
 mod support;
