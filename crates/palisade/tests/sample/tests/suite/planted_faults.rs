@@ -110,7 +110,8 @@ impl Fixture for DemoNotes {
 /// Runs the check in a task of its own. It must panic with all of these texts.
 async fn assert_found(check: impl Future<Output = ()> + 'static, expected: &[&str]) {
     let tasks = tokio::task::LocalSet::new();
-    let result = tasks.run_until(tokio::task::spawn_local(check)).await;
+    let task = tasks.spawn_local(check);
+    let result = tasks.run_until(task).await;
     let panic = result.expect_err("the check does not find the fault").into_panic();
     let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     for text in expected {
