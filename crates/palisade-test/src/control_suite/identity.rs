@@ -34,7 +34,7 @@ pub async fn claims_are_ignored<F: Fixture>(app: &TestApp) {
         ("cookie", "tenant_id=globex"),
     ];
     foreign_objects_stay_hidden::<F>(app, &claims).await;
-    own_identity_stays::<F>(app, &claims).await;
+    own_identity_stays(app, &claims).await;
 }
 
 async fn foreign_objects_stay_hidden<F: Fixture>(app: &TestApp, claims: &[(&'static str, &str)]) {
@@ -52,7 +52,7 @@ async fn foreign_objects_stay_hidden<F: Fixture>(app: &TestApp, claims: &[(&'sta
     }
 }
 
-async fn own_identity_stays<F: Fixture>(app: &TestApp, claims: &[(&'static str, &str)]) {
+async fn own_identity_stays(app: &TestApp, claims: &[(&'static str, &str)]) {
     let admin = app.admin();
     let person = app.service.person(&ACME, app.service.admin_role());
     for operation in Operation::all(app.service).iter().filter(|operation| !operation.has_object()) {
