@@ -25,7 +25,6 @@ use uuid::Uuid;
 use crate::TestApp;
 
 pub use objects::Objects;
-pub use tenants::violations;
 
 /// Makes the objects on which the checks call the operations of a service. Those of the kernel's
 /// operations are not its task.

@@ -2,97 +2,9 @@
 //! own filter (AUTHZ-03), which must hold even without row-level security.
 
 use palisade::dev::database::Urls;
-use secrecy::SecretString;
 
 use super::{Fixture, Objects};
-use crate::{ACME, Actor, GLOBEX, Operation, TestApp, query, run};
-
-/// Each row of each query is a violation. The queries cover a new table or function at once.
-const VIOLATIONS: [&str; 12] = [
-    // `NAMES` lists the tables without a tenant.
-    "select c.relname || ' has no tenant_id: add it, or the table to NAMES'
-     from user_tables c where not exists (
-         select from pg_attribute a where a.attrelid = c.oid and a.attname = 'tenant_id' and a.attnotnull)",
-    "select c.relname || ' is not under forced row-level security'
-     from user_tables c where not (c.relrowsecurity and c.relforcerowsecurity)",
-    // Permissive policies are combined with OR: a second one could allow what the first denies.
-    "select c.relname || ' must have the policy tenant_isolation and no other'
-     from user_tables c where (
-         select coalesce(string_agg(concat_ws(' ', p.polname, p.polcmd, p.polpermissive, p.polroles::text,
-                                              pg_get_expr(p.polqual, p.polrelid),
-                                              pg_get_expr(p.polwithcheck, p.polrelid)), ';'), '')
-         from pg_policy p where p.polrelid = c.oid
-     ) <> 'tenant_isolation * t {0} (tenant_id = palisade.current_tenant()) (tenant_id = palisade.current_tenant())'",
-    "select c.relname || ': its key must begin with tenant_id'
-     from user_tables c where not exists (
-         select from pg_constraint k join pg_attribute a on a.attrelid = c.oid and a.attnum = k.conkey[1]
-         where k.conrelid = c.oid and k.contype = 'p' and a.attname = 'tenant_id')",
-    // A foreign key without the tenant could refer to a row of another tenant.
-    "select format('%s: %s must refer by tenant_id too', c.relname, k.conname)
-     from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
-     where not exists (
-         select from unnest(k.conkey, k.confkey) as pair (ours, theirs)
-         join pg_attribute a on a.attrelid = k.conrelid and a.attnum = pair.ours and a.attname = 'tenant_id'
-         join pg_attribute b on b.attrelid = k.confrelid and b.attnum = pair.theirs
-                              and b.attname in ('tenant_id', 'of_tenant'))
-       -- The register of index keys, which all tenants share.
-       and k.confrelid <> 'palisade.index_keys'::regclass",
-    // A unique index without the tenant reveals to one tenant the values of another.
-    "select format('%s: the unique index %s must begin with tenant_id', c.relname, i.indexrelid::regclass)
-     from user_tables c join pg_index i on i.indrelid = c.oid and i.indisunique
-     left join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
-     where a.attname is distinct from 'tenant_id'",
-    "select c.relname || ': a view must have security_invoker, else it reads with its owner''s rights'
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-       and (c.relkind = 'm' or c.relkind = 'v' and not coalesce('security_invoker=true' = any (c.reloptions), false))",
-    "select p.proname || ' runs with its owner''s rights and no fixed search_path'
-     from user_functions p
-     where p.prosecdef and not exists (select from unnest(p.proconfig) setting where setting like 'search_path=%')",
-    "select p.proname || ' can be called by PUBLIC'
-     from user_functions p
-     where p.proacl is null or exists (select from aclexplode(p.proacl) right_ where right_.grantee = 0)",
-    // Only the kernel sets the tenant. The kernel checks the statements of a service, and not the
-    // functions of its migrations.
-    "select p.proname || ' is not of the kernel: it must not be security definer, and must not change settings'
-     from user_functions p
-     where p.pronamespace <> 'palisade'::regnamespace
-       and (p.prosecdef or p.prosrc ~* 'set_config|pg_settings|\\mset\\s+(local|session)\\M'
-            or exists (select from unnest(p.proconfig) setting where setting like 'app.%'))",
-    "select c.relname || ' is sealed: it needs the trigger that deletes the row key of a deleted row'
-     from user_tables c
-     where exists (select from pg_attribute a where a.attrelid = c.oid and a.atttypid = 'palisade.sealed'::regtype)
-       and c.oid <> 'palisade.row_keys'::regclass
-       and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype = 9 and t.tgqual is null
-                       and t.tgfoid = 'palisade.delete_row_key'::regproc)",
-    "select format('%s.%s: the kernel must not refer to tables of the service', c.relname, k.conname)
-     from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
-     join pg_class f on f.oid = k.confrelid
-     where c.relnamespace = 'palisade'::regnamespace and f.relnamespace <> 'palisade'::regnamespace",
-];
-
-/// The tables and functions of kernel and service.
-const NAMES: &str = "
-    with user_tables as (
-        select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
-          -- audit trail. No operation of the API reads them.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'overrides', 'data_keys',
-                                'index_keys', 'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon')
-    ), user_functions as (
-        select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
-        where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-    ) ";
-
-/// The tables and functions that do not keep tenants apart. The URL is the owner's.
-pub async fn violations(url: &SecretString) -> Vec<String> {
-    let mut found = Vec::new();
-    for violation in VIOLATIONS {
-        found.extend(query(url, &format!("{NAMES}{violation} order by 1")).await);
-    }
-    found
-}
+use crate::{ACME, Actor, GLOBEX, Operation, TestApp, catalog::violations, query, run};
 
 /// Every table of the database keeps tenants apart.
 pub async fn tables_are_isolated(database: &Urls) {

@@ -8,11 +8,8 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
-||||||| base
-mod drills;
 mod catalog;
 mod every_operation;
-mod drills;
 mod notes;
 mod planted_faults;
 mod support;

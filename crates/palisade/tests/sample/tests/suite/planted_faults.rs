@@ -15,7 +15,7 @@ use palisade::{
     http::Context,
     model::Clock,
 };
-use palisade_test::control_suite::{Fixture, access, audit, idempotency, personal_data, quotas, tenants, violations};
+use palisade_test::control_suite::{Fixture, access, audit, idempotency, personal_data, quotas, tenants};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
@@ -35,7 +35,9 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::support::{ACME, NoteFixture, SERVICE, TestApp, TestService, UNTHROTTLED, run, start_issuer};
+use crate::support::{
+    ACME, NoteFixture, SERVICE, TestApp, TestService, UNTHROTTLED, catalog::violations, run, start_issuer,
+};
 
 mod actions {
     use super::{NOTES_READ, NOTES_WRITE, READ_NOTES, WRITE_NOTES};
