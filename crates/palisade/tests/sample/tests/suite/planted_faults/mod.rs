@@ -3,41 +3,33 @@
 //!
 //! Not here, since such a service does not compile: a change that counts as a read
 //! (`tests/misuse/row_of_a_change_with_a_read_quota.rs`), and a change without an audit event in the
-//! store of the kernel (`change_without_an_audit_event.rs`). The faulty operations go around the
-//! store.
+//! store of the kernel (`change_without_an_audit_event.rs`). The kernel refuses to start an operation
+//! without a row.
 
-use std::sync::{Arc, Mutex};
+mod operations;
+
+use std::sync::Arc;
 
 use palisade::{
     App,
-    authz::{Access, Permit, Rights},
+    authz::{Access, Rights},
     dev::people::Tenant,
     http::Context,
-    model::Clock,
 };
-use palisade_test::control_suite::{Fixture, access, audit, idempotency, personal_data, quotas, tenants};
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::{Header, Path},
-    payload::Json,
-};
+use palisade_test::control_suite::{Fixture, access, personal_data, quotas, tenants};
+use poem_openapi::OpenApi;
 use sample::{
     access::{
         roles::{self, READ_NOTES, WRITE_NOTES},
         scopes::{self, NOTES_READ, NOTES_WRITE},
     },
     demo,
-    domain::NoteId,
     store::{MIGRATIONS, NoteTable, RIGHTS},
 };
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use crate::support::{
-    ACME, NoteFixture, SERVICE, TestApp, TestService, UNTHROTTLED, catalog::violations, run, start_issuer,
-};
+use crate::support::{ACME, NoteFixture, SERVICE, TestApp, TestService, UNTHROTTLED, catalog::violations, run};
 
 mod actions {
     use super::{NOTES_READ, NOTES_WRITE, READ_NOTES, WRITE_NOTES};
@@ -123,160 +115,6 @@ async fn assert_found(check: impl Future<Output = ()> + 'static, expected: &[&st
 
 async fn start(service: &'static TestService) -> TestApp {
     service.start_on(SERVICE.database().await, &UNTHROTTLED).await
-}
-
-/// A note with its e-mail address in plain text.
-#[derive(Object)]
-struct PlainNote {
-    id: Uuid,
-    email: String,
-}
-
-struct Unmasked;
-
-#[OpenApi]
-impl Unmasked {
-    #[oai(path = "/v1/plain-notes/:id", method = "get", operation_id = "getPlainNote")]
-    async fn get(&self, _permit: Permit<actions::GetPlainNote>, id: Path<NoteId>) -> Json<PlainNote> {
-        Json(PlainNote { id: id.0.uuid(), email: "ann@example.com".to_owned() })
-    }
-}
-
-#[tokio::test]
-async fn authz_06_unmasked_property_is_found() {
-    let app = start(variant(&UNMASKED, |_, ()| Unmasked)).await;
-    assert_found(
-        async move { personal_data::is_masked::<DemoNotes>(&app).await },
-        &[
-            "GET /v1/plain-notes/{id} shows [\"ann@example.com\"] to the role viewer",
-            "render the property with `Sealed::masked`",
-        ],
-    )
-    .await;
-}
-
-/// The owner's URL of the database that [`Unfiltered`] reads.
-static OWNER: Mutex<String> = Mutex::new(String::new());
-
-#[derive(ApiResponse)]
-enum AnyNote {
-    #[oai(status = 204)]
-    Found,
-    #[oai(status = 404)]
-    Missing,
-}
-
-struct Unfiltered;
-
-#[OpenApi]
-impl Unfiltered {
-    #[oai(path = "/v1/any-notes/:id", method = "get", operation_id = "getAnyNote")]
-    async fn get(&self, permit: Permit<actions::GetAnyNote>, id: Path<NoteId>) -> AnyNote {
-        let url = OWNER.lock().unwrap().clone();
-        let mut owner = PgConnection::connect(&url).await.unwrap();
-        let enter = "select set_config('app.tenant_id', $1, false)";
-        sqlx::query(enter).bind(permit.tenant().to_string()).execute(&mut owner).await.unwrap();
-        let found = sqlx::query("select from notes where id = $1").bind(id.0.uuid()).fetch_optional(&mut owner).await;
-        if found.unwrap().is_some() { AnyNote::Found } else { AnyNote::Missing }
-    }
-}
-
-#[tokio::test]
-async fn authz_03_missing_tenant_filter_is_found() {
-    let app = start(variant(&UNFILTERED, |_, ()| Unfiltered)).await;
-    app.database.owner.expose_secret().clone_into(&mut OWNER.lock().unwrap());
-    // Row-level security hides the fault.
-    access::foreign_is_like_missing::<DemoNotes>(&app).await;
-    assert_found(
-        async move { tenants::queries_filter_tenants::<DemoNotes>(&app).await },
-        &[
-            "GET /v1/any-notes/{id} finds an object of another tenant without row-level security",
-            "its query must have `tenant_id = t.tenant`",
-        ],
-    )
-    .await;
-}
-
-#[derive(ApiResponse)]
-enum Touched {
-    #[oai(status = 204)]
-    Done,
-}
-
-struct Unchecked;
-
-#[OpenApi]
-impl Unchecked {
-    #[oai(path = "/v1/notes/:id/touch", method = "post", operation_id = "touchNote")]
-    async fn touch(&self, _permit: Permit<actions::TouchNote>, _id: Path<NoteId>) -> Touched {
-        Touched::Done
-    }
-}
-
-#[tokio::test]
-async fn authz_03_missing_object_check_is_found() {
-    let app = start(variant(&UNCHECKED, |_, ()| Unchecked)).await;
-    assert_found(
-        async move { access::foreign_is_like_missing::<DemoNotes>(&app).await },
-        &["POST /v1/notes/{id}/touch must answer an object of another tenant with 404"],
-    )
-    .await;
-}
-
-/// A copy of nothing.
-#[derive(Object)]
-struct Copied {
-    id: Uuid,
-}
-
-#[derive(ApiResponse)]
-enum CopyCreated {
-    #[oai(status = 201)]
-    Created(Json<Copied>),
-}
-
-struct Copies;
-
-#[OpenApi]
-impl Copies {
-    #[oai(path = "/v1/copies", method = "post", operation_id = "createCopy")]
-    async fn create(
-        &self,
-        _permit: Permit<actions::CreateCopy>,
-        #[oai(name = "Idempotency-Key")] _key: Header<Option<String>>,
-    ) -> CopyCreated {
-        CopyCreated::Created(Json(Copied { id: Uuid::now_v7() }))
-    }
-}
-
-#[tokio::test]
-async fn input_10_ignored_idempotency_key_is_found() {
-    let app = start(variant(&COPIES, |_, ()| Copies)).await;
-    assert_found(
-        async move { idempotency::retries_replay::<DemoNotes>(&app).await },
-        &["POST /v1/copies ignores its idempotency key"],
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn log_05_missing_audit_event_is_found() {
-    let app = start(variant(&COPIES, |_, ()| Copies)).await;
-    assert_found(
-        async move { audit::changes_have_their_event::<DemoNotes>(&app).await },
-        &["POST /v1/copies must append exactly one audit event, `copy_created`, and appended []"],
-    )
-    .await;
-}
-
-/// The kernel refuses to start it, so no check is needed.
-#[tokio::test]
-async fn threat_01_operation_without_a_row_prevents_startup() {
-    let service = variant(&NO_ROW, |_, ()| Copies);
-    let issuer = start_issuer(Clock::system()).await;
-    let variables = TestApp::variables(&SERVICE.database().await, issuer.url());
-    let error = service.try_start(variables).await.unwrap_err();
-    assert!(error.contains("POST /v1/copies has no row in the route matrix"), "{error}");
 }
 
 #[tokio::test]
