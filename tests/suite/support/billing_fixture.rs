@@ -1,4 +1,4 @@
-//! The factory of business objects for tests: products, customers, API keys, orders, invoices,
+//! The factory of business objects for tests: products, customers, orders, invoices,
 //! payments and refunds of one tenant, which its administrator creates through the API.
 
 use http::Method;
