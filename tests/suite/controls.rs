@@ -12,8 +12,9 @@ use palisade::dev::SOURCES;
 use serde::Deserialize;
 
 const LIST: &str = "docs/controls.toml";
-/// The kernel's folder, as [`LIST`] writes it.
+/// The folders of kernel and test kit, as [`LIST`] writes them.
 const KERNEL: &str = "crates/palisade";
+const KIT: &str = "crates/palisade-test";
 const SECURITY: &str = "SECURITY.md";
 const BEGIN: &str = "<!-- controls: generated from docs/controls.toml -->\n";
 const END: &str = "<!-- end of controls -->\n";
@@ -56,8 +57,10 @@ fn controls() -> Vec<Control> {
 /// in Rust and in `.ci/secret-scan`.
 fn proofs() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
-    for folder in [SOURCES, "src", "tests"] {
-        collect_proofs(Path::new(folder), &mut found);
+    // The macro `control_suite!` contains the tests that it declares.
+    let kit = Path::new(palisade_test::SOURCES).join("src/control_suite");
+    for folder in [Path::new(SOURCES), &kit, Path::new("src"), Path::new("tests")] {
+        collect_proofs(folder, &mut found);
     }
     let script = ".ci/secret-scan";
     let functions = fs::read_to_string(script).unwrap();
@@ -74,7 +77,7 @@ fn collect_proofs(folder: &Path, found: &mut BTreeMap<String, BTreeSet<String>>)
             collect_proofs(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             add_proofs(
-                &path.display().to_string().replacen(SOURCES, KERNEL, 1),
+                &path.display().to_string().replacen(palisade_test::SOURCES, KIT, 1).replacen(SOURCES, KERNEL, 1),
                 &fs::read_to_string(&path).unwrap(),
                 found,
             );

@@ -193,7 +193,7 @@ async fn crypto_08_erased_customer_is_gone_and_its_orders_remain() {
 async fn authz_03_order_for_a_foreign_customer_is_rejected() {
     let app = SERVICE.shared();
     let globex = BillingFixture::for_tenant(app, &GLOBEX);
-    let foreign_customer = globex.object_for("/v1/customers/{id}").await;
+    let foreign_customer = globex.customer().await;
     let admin = app.user(roles::ADMIN);
     let order_for = async |customer: &str| {
         let mut order = order_body("PAPER-A4", 1);

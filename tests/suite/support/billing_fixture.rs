@@ -1,4 +1,4 @@
-//! The factory of business objects for tests: products, customers, API keys, orders, invoices,
+//! The factory of business objects for tests: products, customers, orders, invoices,
 //! payments and refunds of one tenant, which its administrator creates through the API.
 
 use http::Method;
@@ -7,28 +7,22 @@ use serde_json::{Value, json};
 use service::access::{roles, scopes};
 use uuid::Uuid;
 
-use super::{Actor, Operation, Reply, TestApp};
+use super::{ACME, Actor, Fixture, Reply, TestApp};
 
 /// An administrator who creates objects of a tenant.
 pub struct BillingFixture {
     pub admin: Actor,
 }
 
-impl BillingFixture {
-    /// Of the tenant Acme.
-    pub fn new(app: &TestApp) -> Self {
-        Self { admin: app.user(roles::ADMIN) }
+impl Fixture for BillingFixture {
+    fn new(app: &TestApp, tenant: &Tenant) -> Self {
+        Self::for_tenant(app, tenant)
     }
 
-    pub fn for_tenant(app: &TestApp, tenant: &Tenant) -> Self {
-        Self { admin: app.user_of(tenant, roles::ADMIN, &scopes::ALL) }
-    }
-
-    /// Creates an object in the state that the operations of this path need; its identifier.
-    pub async fn object_for(&self, path: &str) -> String {
-        match path {
+    async fn create(&self, path: &str) -> Option<String> {
+        let object = match path {
             "/v1/products/{sku}" => {
-                let sku = unused_id(path);
+                let sku = Self::unused_id(path);
                 self.put_product(&sku, 1).await;
                 sku
             }
@@ -42,30 +36,38 @@ impl BillingFixture {
                 let (_, invoice) = self.invoice("PAPER-A4", 1).await;
                 id(&self.pay(&invoice, 200).await.ok(201))
             }
-            path if path.starts_with("/v1/api-keys/{id}") => self.api_key().await,
             path if path.starts_with("/v1/orders/{id}") => self.order("PAPER-A4", 1).await,
             path if path.starts_with("/v1/invoices/{id}") => self.invoice("PAPER-A4", 1).await.1,
-            other => panic!("add a case here that creates an object for {other}"),
-        }
-    }
-
-    /// A new object for an operation, or nothing if the operation takes no object.
-    pub async fn own_object(&self, operation: &Operation) -> String {
-        if operation.has_object() { self.object_for(&operation.path).await } else { String::new() }
-    }
-
-    /// The object as its own tenant reads it. Payments and API keys are in lists only.
-    pub async fn read(&self, path: &str, object: &str) -> Value {
-        let (collection, _) = path.split_once("/{").unwrap();
-        let list = match collection {
-            "/v1/payments" => "/v1/invoices",
-            "/v1/api-keys" => collection,
-            _ => return self.admin.get(&format!("{collection}/{object}")).await.ok(200),
+            _ => return None,
         };
-        let page = self.admin.get(&format!("{list}?limit=100")).await.ok(200);
-        let items = page["items"].as_array().unwrap().iter();
-        let payments = items.clone().filter_map(|item| item["payments"].as_array()).flatten();
-        items.chain(payments).find(|item| item["id"] == object).unwrap().clone()
+        Some(object)
+    }
+
+    /// Payments are in the list of invoices only.
+    async fn read(&self, path: &str, object: &str) -> Value {
+        let (collection, _) = path.split_once("/{").unwrap();
+        if collection != "/v1/payments" {
+            return self.admin.get(&format!("{collection}/{object}")).await.ok(200);
+        }
+        let page = self.admin.get("/v1/invoices?limit=100").await.ok(200);
+        let payments = page["items"].as_array().unwrap().iter().filter_map(|invoice| invoice["payments"].as_array());
+        payments.flatten().find(|payment| payment["id"] == object).unwrap().clone()
+    }
+
+    fn unused_id(path: &str) -> String {
+        let id = Uuid::now_v7();
+        if path.contains("{sku}") { format!("SKU-{}", id.simple()).to_uppercase() } else { id.to_string() }
+    }
+}
+
+impl BillingFixture {
+    /// Of the tenant Acme.
+    pub fn new(app: &TestApp) -> Self {
+        Self::for_tenant(app, &ACME)
+    }
+
+    pub fn for_tenant(app: &TestApp, tenant: &Tenant) -> Self {
+        Self { admin: app.user_of(tenant, roles::ADMIN, &scopes::ALL) }
     }
 
     pub async fn put_product(&self, sku: &str, price: i64) {
@@ -74,15 +76,12 @@ impl BillingFixture {
         assert!(self.admin.send(request).await.status.is_success());
     }
 
-    async fn customer(&self) -> String {
-        let customer = json!({ "name": "Ann Example", "email": "ann@example.com" });
+    pub async fn customer(&self) -> String {
+        let customer = json!({
+            "name": "Ann Example", "email": "ann@example.com", "phone": "+15550100200", "taxId": "US-98-7654321",
+            "bankAccount": "GB82WEST12345698765432", "address": "7 Side Street\nDublin",
+        });
         id(&self.admin.post("/v1/customers", &customer).await.ok(201))
-    }
-
-    async fn api_key(&self) -> String {
-        let key = json!({ "name": "somewhere", "scopes": ["orders:read"], "validForDays": 1 });
-        let request = self.admin.request(Method::POST, "/v1/api-keys").json(&key);
-        id(&self.admin.send_until_served(request).await.ok(201))
     }
 
     /// A placed order, by its id.
@@ -133,12 +132,6 @@ impl BillingFixture {
 /// The body that places an order of one product.
 pub fn order_body(sku: &str, quantity: i32) -> Value {
     json!({ "lines": [{ "sku": sku, "quantity": quantity }], "shippingSpeed": "standard" })
-}
-
-/// An identifier for this path that no object has.
-pub fn unused_id(path: &str) -> String {
-    let id = Uuid::now_v7();
-    if path.contains("{sku}") { format!("SKU-{}", id.simple()).to_uppercase() } else { id.to_string() }
 }
 
 /// The id of a created object.

@@ -21,7 +21,7 @@ use palisade::{
 pub use palisade_test::*;
 use service::{access::ACCESS, app};
 
-pub use billing_fixture::{BillingFixture, id, id_of, order_body, unused_id};
+pub use billing_fixture::{BillingFixture, id, id_of, order_body};
 pub use file_secrets_service::FileSecretsService;
 pub use key_commands::{
     run_keys, start_error, start_with_vault, vault_and_keyset, vault_key, vault_only, wrapping_keys,

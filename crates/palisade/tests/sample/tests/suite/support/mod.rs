@@ -6,7 +6,7 @@
 mod file_secrets_service;
 pub mod interop_provider;
 mod key_commands;
-
+mod note_fixture;
 use std::sync::LazyLock;
 
 use palisade::{
@@ -28,6 +28,8 @@ pub use key_commands::{
 pub use palisade_test::*;
 
 pub use file_secrets_service::FileSecretsService;
+
+pub use note_fixture::NoteFixture;
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =

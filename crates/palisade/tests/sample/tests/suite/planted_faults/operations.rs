@@ -1,0 +1,253 @@
+//! Operations with one fault each, in variants of the sample service. Their handlers go around the
+//! store of the kernel.
+
+use std::sync::Mutex;
+
+use palisade::{authz::Permit, model::Clock};
+use palisade_test::control_suite::{access, audit, idempotency, identity, personal_data, responses, tenants};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Header, Path},
+    payload::Json,
+};
+use sample::domain::NoteId;
+use secrecy::ExposeSecret as _;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::{COPIES, DemoNotes, NO_ROW, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, start, variant};
+use crate::support::{SERVICE, TestApp, start_issuer};
+
+/// A note with its e-mail address in plain text.
+#[derive(Object)]
+struct PlainNote {
+    id: Uuid,
+    email: String,
+}
+
+struct Unmasked;
+
+#[OpenApi]
+impl Unmasked {
+    #[oai(path = "/v1/plain-notes/:id", method = "get", operation_id = "getPlainNote")]
+    async fn get(&self, _permit: &Permit<actions::GetPlainNote>, id: Path<NoteId>) -> Json<PlainNote> {
+        Json(PlainNote { id: id.0.uuid(), email: "ann@example.com".to_owned() })
+    }
+}
+
+#[tokio::test]
+async fn authz_06_unmasked_property_is_found() {
+    let app = start(variant(&UNMASKED, |_, ()| Unmasked)).await;
+    assert_found(
+        async move { personal_data::is_masked::<DemoNotes>(&app).await },
+        &[
+            "GET /v1/plain-notes/{id} shows [\"ann@example.com\"] to the role viewer",
+            "render the property with `Sealed::masked`",
+        ],
+    )
+    .await;
+}
+
+#[derive(ApiResponse)]
+enum CachedNote {
+    #[oai(status = 200)]
+    Found(Json<PlainNote>, #[oai(header = "Cache-Control")] String),
+}
+
+struct Cached;
+
+#[OpenApi]
+impl Cached {
+    #[oai(path = "/v1/plain-notes/:id", method = "get", operation_id = "getPlainNote")]
+    async fn get(&self, _permit: &Permit<actions::GetPlainNote>, id: Path<NoteId>) -> CachedNote {
+        CachedNote::Found(Json(PlainNote { id: id.0.uuid(), email: String::new() }), "max-age=60".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn input_08_cacheable_response_is_found() {
+    let app = start(variant(&UNMASKED, |_, ()| Cached)).await;
+    assert_found(
+        async move { responses::headers_are_set::<DemoNotes>(&app).await },
+        &["GET /v1/plain-notes/{id} lets caches keep its response"],
+    )
+    .await;
+}
+
+/// The owners' URLs of the databases that [`Unfiltered`] and [`Credulous`] read.
+static UNFILTERED_OWNER: Mutex<String> = Mutex::new(String::new());
+static CREDULOUS_OWNER: Mutex<String> = Mutex::new(String::new());
+
+#[derive(ApiResponse)]
+enum AnyNote {
+    #[oai(status = 204)]
+    Found,
+    #[oai(status = 404)]
+    Missing,
+}
+
+/// Searches a note by its id alone, as this tenant.
+async fn find(owner: &Mutex<String>, tenant: &str, id: NoteId) -> AnyNote {
+    let url = owner.lock().unwrap().clone();
+    let mut owner = PgConnection::connect(&url).await.unwrap();
+    let enter = "select set_config('app.tenant_id', $1, false)";
+    sqlx::query(enter).bind(tenant).execute(&mut owner).await.unwrap();
+    let found = sqlx::query("select from notes where id = $1").bind(id.uuid()).fetch_optional(&mut owner).await;
+    if found.unwrap().is_some() { AnyNote::Found } else { AnyNote::Missing }
+}
+
+struct Unfiltered;
+
+#[OpenApi]
+impl Unfiltered {
+    #[oai(path = "/v1/any-notes/:id", method = "get", operation_id = "getAnyNote")]
+    async fn get(&self, permit: &Permit<actions::GetAnyNote>, id: Path<NoteId>) -> AnyNote {
+        find(&UNFILTERED_OWNER, &permit.tenant().to_string(), id.0).await
+    }
+}
+
+#[tokio::test]
+async fn authz_03_missing_tenant_filter_is_found() {
+    let app = start(variant(&UNFILTERED, |_, ()| Unfiltered)).await;
+    app.database.owner.expose_secret().clone_into(&mut UNFILTERED_OWNER.lock().unwrap());
+    // Row-level security hides the fault.
+    access::foreign_is_like_missing::<DemoNotes>(&app).await;
+    assert_found(
+        async move { tenants::queries_filter_tenants::<DemoNotes>(&app).await },
+        &[
+            "GET /v1/any-notes/{id} finds an object of another tenant without row-level security",
+            "its query must have `tenant_id = t.tenant`",
+        ],
+    )
+    .await;
+}
+
+/// Believes the header `X-Tenant-Id`.
+struct Credulous;
+
+#[OpenApi]
+impl Credulous {
+    #[oai(path = "/v1/any-notes/:id", method = "get", operation_id = "getAnyNote")]
+    async fn get(
+        &self,
+        permit: &Permit<actions::GetAnyNote>,
+        id: Path<NoteId>,
+        #[oai(name = "X-Tenant-Id")] tenant: Header<Option<String>>,
+    ) -> AnyNote {
+        let tenant = tenant.0.unwrap_or_else(|| permit.tenant().to_string());
+        find(&CREDULOUS_OWNER, &tenant, id.0).await
+    }
+}
+
+#[tokio::test]
+async fn authz_09_believed_header_is_found() {
+    let app = start(variant(&UNFILTERED, |_, ()| Credulous)).await;
+    app.database.owner.expose_secret().clone_into(&mut CREDULOUS_OWNER.lock().unwrap());
+    assert_found(
+        async move { identity::claims_are_ignored::<DemoNotes>(&app).await },
+        &["GET /v1/any-notes/{id} believes a claim of the request about its tenant"],
+    )
+    .await;
+}
+
+#[derive(ApiResponse)]
+enum Touched {
+    #[oai(status = 204)]
+    Done,
+}
+
+struct Unchecked;
+
+#[OpenApi]
+impl Unchecked {
+    #[oai(path = "/v1/notes/:id/touch", method = "post", operation_id = "touchNote")]
+    async fn touch(&self, _permit: &Permit<actions::TouchNote>, _id: Path<NoteId>) -> Touched {
+        Touched::Done
+    }
+}
+
+#[tokio::test]
+async fn authz_03_missing_object_check_is_found() {
+    let app = start(variant(&UNCHECKED, |_, ()| Unchecked)).await;
+    assert_found(
+        async move { access::foreign_is_like_missing::<DemoNotes>(&app).await },
+        &["POST /v1/notes/{id}/touch must answer an object of another tenant with 404"],
+    )
+    .await;
+}
+
+/// A copy of nothing.
+#[derive(Object)]
+struct Copied {
+    id: Uuid,
+}
+
+#[derive(ApiResponse)]
+enum CopyCreated {
+    #[oai(status = 201)]
+    Created(Json<Copied>),
+}
+
+struct Copies;
+
+#[OpenApi]
+impl Copies {
+    #[oai(path = "/v1/copies", method = "post", operation_id = "createCopy")]
+    async fn create(
+        &self,
+        _permit: &Permit<actions::CreateCopy>,
+        #[oai(name = "Idempotency-Key")] _key: Header<Option<String>>,
+    ) -> CopyCreated {
+        CopyCreated::Created(Json(Copied { id: Uuid::now_v7() }))
+    }
+}
+
+#[tokio::test]
+async fn input_10_ignored_idempotency_key_is_found() {
+    let app = start(variant(&COPIES, |_, ()| Copies)).await;
+    assert_found(
+        async move { idempotency::retries_replay::<DemoNotes>(&app).await },
+        &["POST /v1/copies ignores its idempotency key"],
+    )
+    .await;
+}
+
+struct Unkeyed;
+
+#[OpenApi]
+impl Unkeyed {
+    #[oai(path = "/v1/copies", method = "post", operation_id = "createCopy")]
+    async fn create(&self, _permit: &Permit<actions::CreateCopy>) -> CopyCreated {
+        CopyCreated::Created(Json(Copied { id: Uuid::now_v7() }))
+    }
+}
+
+#[tokio::test]
+async fn input_10_creation_without_an_idempotency_key_is_found() {
+    let app = start(variant(&COPIES, |_, ()| Unkeyed)).await;
+    assert_found(
+        async move { idempotency::retries_replay::<DemoNotes>(&app).await },
+        &["POST /v1/copies creates an object and takes no idempotency key"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn log_05_missing_audit_event_is_found() {
+    let app = start(variant(&COPIES, |_, ()| Copies)).await;
+    assert_found(
+        async move { audit::changes_have_their_event::<DemoNotes>(&app).await },
+        &["POST /v1/copies must append exactly one audit event, `copy_created`, and appended []"],
+    )
+    .await;
+}
+
+/// The kernel refuses to start it, so no check is needed.
+#[tokio::test]
+async fn threat_01_operation_without_a_row_prevents_startup() {
+    let service = variant(&NO_ROW, |_, ()| Copies);
+    let issuer = start_issuer(Clock::system()).await;
+    let variables = TestApp::variables(&SERVICE.database().await, issuer.url());
+    let error = service.try_start(variables).await.unwrap_err();
+    assert!(error.contains("POST /v1/copies has no row in the route matrix"), "{error}");
+}
