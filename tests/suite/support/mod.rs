@@ -4,6 +4,7 @@
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
 mod billing_fixture;
+#[allow(dead_code, reason = "tests that use it move to the suite of the kernel one by one")]
 mod file_secrets_service;
 pub mod interop_provider;
 mod key_commands;

@@ -3,6 +3,9 @@
 //!
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
+mod file_secrets_service;
+mod key_commands;
+
 use std::sync::LazyLock;
 
 use palisade::{
@@ -16,6 +19,9 @@ use palisade::{
 pub use palisade_test::*;
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
+
+pub use file_secrets_service::FileSecretsService;
+pub use key_commands::{start_with_vault, vault_only};
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =
