@@ -24,6 +24,7 @@ mod app;
 pub mod audit_trail;
 pub mod authn;
 mod authority;
+pub mod catalog;
 mod collector;
 pub mod events;
 mod eventually;

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod catalog;
 mod drills;
 mod notes;
 mod support;
