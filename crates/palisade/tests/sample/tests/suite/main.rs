@@ -11,4 +11,6 @@
 mod catalog;
 mod drills;
 mod notes;
+mod races;
+mod round_trips;
 mod support;
