@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! static SERVICE: LazyLock<TestService> =
-//!     LazyLock::new(|| TestService::new(service::app()).with_binary(env!("CARGO_BIN_EXE_orders-api")));
+//!     LazyLock::new(|| TestService::new(service::app()).with_binary(env!("CARGO_BIN_EXE_<name>")));
 //!
 //! #[tokio::test]
 //! async fn authz_02_viewer_may_not_write() {
