@@ -2,7 +2,8 @@
 
 use palisade::authz::{
     Permission, Role, RoleTable,
-    policy::{MANAGE_KEYS, READ_AUDIT, SEE_PERSONAL},
+    api_keys::MANAGE_KEYS,
+    policy::{READ_AUDIT, SEE_PERSONAL},
 };
 
 /// Read products.

@@ -1,7 +1,7 @@
 //! The scopes of this API. A scope limits what a client may do for a principal.
 
 use palisade::authz::Scope;
-pub use palisade::authz::policy::{AUDIT_READ, KEYS_MANAGE};
+pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ};
 
 /// Read products.
 pub const CATALOG_READ: Scope = Scope::new("catalog:read");

@@ -5,9 +5,10 @@ use std::str::FromStr as _;
 
 use palisade::db;
 use secrecy::ExposeSecret as _;
+use service::access::scopes;
 use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 
-use crate::support::{empty_database, query};
+use crate::support::{ACME, SERVICE, api_keys::key_text, empty_database, query, run};
 
 /// The kernel's migrations without those of features, as a binary without features has them.
 fn core() -> Migrator {
@@ -40,8 +41,20 @@ async fn authz_08_feature_of_the_kernel_can_be_switched_on_later() {
     let options = PgConnectOptions::from_str(database.owner.expose_secret()).unwrap();
     let mut owner = PgConnection::connect_with(&options).await.unwrap();
     core().run(&mut owner).await.unwrap();
-    let exists = "select (to_regclass('palisade.api_keys') is not null)::text";
-    assert_eq!(query(&database.owner, exists).await, ["false"]);
+    service::store::MIGRATIONS.run(&mut owner).await.unwrap();
+    let tables = "select count(*)::text from pg_class where relname in ('api_keys', 'subject_roles')";
+    assert_eq!(query(&database.owner, tables).await, ["0"]);
+    let product = format!(
+        "set local app.tenant_id = '{tenant}';
+         insert into products (tenant_id, sku, name, price_amount, price_currency)
+         values ('{tenant}', 'EARLIER-1', 'Stored before the feature', 100, 'EUR')",
+        tenant = ACME.id
+    );
+    run(&database.writer, &product).await.unwrap();
     db::migrate(&database.owner).await.unwrap();
-    assert_eq!(query(&database.owner, exists).await, ["true"]);
+    // The start checks the rights of each login.
+    let app = SERVICE.start_on(database, &[]).await;
+    let created = app.new_api_key(&[scopes::CATALOG_READ]).await;
+    let products = app.api_key(key_text(&created)).get("/v1/products").await.ok(200);
+    assert_eq!(products["items"][0]["sku"], "EARLIER-1");
 }

@@ -15,7 +15,7 @@ use std::{
 
 use palisade::{
     app::{self, App, Demo, StartError},
-    authz::{Matrix, Rights, Role, policy::MANAGE_KEYS},
+    authz::{Matrix, Rights, Role, api_keys::MANAGE_KEYS},
     dev::{
         self,
         database::Urls,

@@ -41,8 +41,12 @@
 //! operation of the service gets a `Permit` and calls `store`, which confines every statement to the
 //! tenant of that permit.
 
-// Modules that need no permit are public for tests only. The build with `internals` has every lint.
-#![cfg_attr(not(feature = "internals"), allow(unreachable_pub, unused, reason = "public for tests only"))]
+// Modules that need no permit are public for tests only, and some code is for API keys only. The
+// build with both features has every lint.
+#![cfg_attr(
+    not(all(feature = "internals", feature = "api_keys")),
+    allow(unreachable_pub, unused, reason = "public for tests, or used by a feature")
+)]
 
 #[cfg(feature = "internals")]
 pub mod app;

@@ -1,33 +1,15 @@
-//! Runs `keys` commands against a running service, and checks their effect on customers.
-//!
-//! Tests of CRYPTO-04 to CRYPTO-08 add customers through the API and run a command in this process
-//! ([`run_keys`]) or as the binary ([`run_keys_binary`]). Then they assert which keys the rows use,
-//! and that every customer is still readable and found.
+//! Runs `keys` commands against a running service, and starts services whose master keys are in a
+//! vault.
 
 use std::collections::BTreeMap;
 
-use palisade::{app, model::Clock, ops::Keys, settings::LoginSettings, store::SealedTable as _};
-use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
-use service::{access::roles, store::customers::CustomerTable};
+use palisade::{model::Clock, ops::Keys, settings::LoginSettings};
 
-use super::{ACME, SERVICE, TestApp, UNTHROTTLED, Vault, query, vault::TOKEN};
-
-/// Timeouts that keep a rotation short: it waits until no request can still use an older data key.
-pub const SHORT_TIMEOUTS: [(&str, &str); 2] =
-    [("APP_DATABASE__STATEMENT_TIMEOUT_MS", "1000"), ("APP_DATABASE__ACQUIRE_TIMEOUT_MS", "1000")];
-
-/// The expressions by which [`customers_by_key`] can count.
-pub const DATA_KEY: &str = "k.data_key";
-pub const INDEX_KEY: &str = "k.index_key";
-
-/// Counts the customers of Acme that are in a blind index.
-pub const COUNT_INDEXED: &str =
-    "select count(*)::text from customers where coalesce(email_index, tax_id_index) is not null";
+use super::{SERVICE, TestApp, UNTHROTTLED, Vault, query, vault::TOKEN};
 
 /// The environment of a service or command on the database of this app, with these changes. An
 /// empty value removes the variable.
-pub fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut variables = TestApp::variables(&app.database, app.issuer.url());
     variables.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     variables.retain(|_, value| !value.is_empty());
@@ -36,136 +18,17 @@ pub fn variables(app: &TestApp, changes: &[(&str, &str)]) -> BTreeMap<String, St
 
 /// Runs a command in this process, as `main` does; returns its output lines, or its error.
 pub async fn run_keys(app: &TestApp, command: Keys, changes: &[(&str, &str)]) -> Result<Vec<String>, String> {
-    let service = service::app();
-    let settings = service.read_settings(variables(app, changes)).unwrap();
+    let settings = SERVICE.read_settings(variables(app, changes)).unwrap();
     let operator = LoginSettings { url: app.database.operator.clone(), secrets_read: Vec::new() };
     let mut lines = Vec::new();
     let report = |line| lines.push(line);
-    let result = command.run(&settings, service.sealed_tables(), Some(&operator), &Clock::system(), report).await;
+    let result = command.run(&settings, SERVICE.sealed_tables(), Some(&operator), &Clock::system(), report).await;
     result.map(|()| lines).map_err(|error| error.to_string())
-}
-
-/// Runs the binary's `keys` with these arguments and the operator's login alone; returns standard
-/// output, or standard error if the command fails.
-pub async fn run_keys_binary(app: &TestApp, arguments: &[&str]) -> Result<String, String> {
-    run_keys_binary_with(app, arguments, None).await
-}
-
-/// The same with a value of `APP_KEYS__INDEX`.
-pub async fn run_keys_binary_with(
-    app: &TestApp,
-    arguments: &[&str],
-    index_keys: Option<&str>,
-) -> Result<String, String> {
-    let mut command = SERVICE.binary();
-    command.arg("keys").args(arguments).env("APP_PROFILE", "development");
-    command.env("APP_DATABASE__OPERATOR_URL", app.database.operator.expose_secret());
-    // A setting of the server. These commands do not read it, so its value may be wrong.
-    command.env("APP_HTTP__LISTEN", "nonsense").envs(index_keys.map(|keys| ("APP_KEYS__INDEX", keys)));
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    if output.status.success() { Ok(stdout) } else { Err(stderr) }
-}
-
-/// Starts a replica on the database of this app with these changes, and drops it; returns the error
-/// if startup fails.
-pub async fn try_start(app: &TestApp, changes: &[(&str, &str)]) -> Result<(), String> {
-    let settings = service::app().read_settings(variables(app, changes)).unwrap();
-    let started = Box::pin(app::start(&service::app(), settings, Clock::system())).await;
-    started.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// The error of a startup that must fail.
 pub async fn start_error(app: &TestApp, changes: &[(&str, &str)]) -> String {
-    try_start(app, changes).await.expect_err("startup fails")
-}
-
-/// A customer with a value in every sealed field; `n` makes the values unique.
-pub fn customer(n: usize) -> Value {
-    json!({
-        "name": format!("Person {n}"), "email": format!("person-{n}@example.com"), "phone": "+491771234567",
-        "taxId": format!("DE-{n:06}"), "bankAccount": "GB33BUKB20201555555555", "address": format!("{n} Main Street"),
-    })
-}
-
-/// Adds the customers 0 to `count` - 1 to Acme; returns their paths.
-pub async fn add_customers(app: &TestApp, count: usize) -> Vec<String> {
-    let sales = app.user(roles::SALES);
-    let mut paths = Vec::new();
-    for n in 0..count {
-        let created = sales.post("/v1/customers", &customer(n)).await.ok(201);
-        paths.push(format!("/v1/customers/{}", created["id"].as_str().unwrap()));
-    }
-    paths
-}
-
-/// Asserts that each of the added customers can be read, and found by both indexes.
-pub async fn assert_customers_readable(app: &TestApp, paths: &[String]) {
-    let admin = app.user(roles::ADMIN);
-    for (n, path) in paths.iter().enumerate() {
-        let read = admin.get(path).await.ok(200);
-        let written = customer(n);
-        let fields = written.as_object().unwrap();
-        assert_eq!(fields.len(), CustomerTable::COLUMNS.len() + 1, "every sealed field and the name");
-        for (field, value) in fields {
-            // Callers of the test under load change the address.
-            let is_intact =
-                read[field] == *value || field == "address" && read[field].as_str().unwrap().contains(" Street");
-            assert!(is_intact, "{field} of {path}: {}", read[field]);
-        }
-    }
-    for query in ["email=person-1@example.com", "taxId=DE000001"] {
-        let page = admin.get(&format!("/v1/customers?{query}")).await.ok(200);
-        assert_eq!(page["items"][0]["email"], "person-1@example.com", "{query}");
-    }
-}
-
-/// The number of Acme's customers by the version of a key, each as `version: customers`.
-pub async fn customers_by_key(app: &TestApp, version: &str) -> Vec<String> {
-    let counts = format!(
-        "select concat({version}, ': ', count(*)) from palisade.row_keys k join customers c on c.id = k.row_id
-         group by {version} order by {version}"
-    );
-    query(&app.database.owner, &counts).await
-}
-
-/// SQL that saves a customer's row and row key, and all data keys, in a new schema.
-pub fn save_customer(schema: &str, id: &str) -> String {
-    format!(
-        "create schema {schema}; create table {schema}.customers as select * from customers where id = '{id}';
-         create table {schema}.keys as select * from palisade.row_keys where row_id = '{id}';
-         create table {schema}.data_keys as select * from palisade.data_keys"
-    )
-}
-
-/// SQL that restores what [`save_customer`] has saved in this schema.
-pub fn restore_customer(schema: &str) -> String {
-    format!(
-        "insert into palisade.data_keys select * from {schema}.data_keys on conflict do nothing;
-         update palisade.row_keys k set data_key = s.data_key, wrapped = s.wrapped, index_key = s.index_key
-         from {schema}.keys s
-         where k.row_id = s.row_id;
-         update customers c set email = s.email, phone = s.phone, tax_id = s.tax_id, address = s.address,
-                                bank_account = s.bank_account
-         from {schema}.customers s where c.id = s.id"
-    )
-}
-
-/// SQL that stores this number of copies of one of Acme's customers and of its row key. Their sealed
-/// fields cannot be decrypted.
-pub fn copy_customers(count: usize) -> String {
-    format!(
-        "with copies as (
-             insert into customers (tenant_id, id, name, email, email_index, created_by, created_at, updated_at)
-             select tenant_id, gen_random_uuid(), name, email, email_index, created_by, created_at, updated_at
-             from (select * from customers where tenant_id = '{}' limit 1) c, generate_series(1, {count})
-             returning tenant_id, id
-         )
-         insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
-         select c.tenant_id, k.sealed_table, c.id, k.data_key, k.wrapped, k.index_key
-         from copies c, lateral (select * from palisade.row_keys k where k.tenant_id = c.tenant_id limit 1) k",
-        ACME.id
-    )
+    SERVICE.try_start(variables(app, changes)).await.expect_err("startup fails")
 }
 
 /// Settings with the master keys of a vault, beside the keyset that wraps the demo data's keys.

@@ -6,7 +6,6 @@
 mod billing_fixture;
 #[allow(dead_code, reason = "tests that use it move to the suite of the kernel one by one")]
 mod file_secrets_service;
-pub mod interop_provider;
 mod key_commands;
 pub mod promtool;
 
@@ -26,9 +25,7 @@ use service::{access::ACCESS, app};
 pub use billing_fixture::{BillingFixture, id, id_of, order_body, unused_id};
 pub use file_secrets_service::FileSecretsService;
 pub use key_commands::{
-    COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_customers, assert_customers_readable, copy_customers,
-    customer, customers_by_key, restore_customer, run_keys, run_keys_binary, run_keys_binary_with, save_customer,
-    start_error, start_with_vault, try_start, variables, vault_and_keyset, vault_key, vault_only, wrapping_keys,
+    run_keys, start_error, start_with_vault, vault_and_keyset, vault_key, vault_only, wrapping_keys,
 };
 
 /// The service of this repository.

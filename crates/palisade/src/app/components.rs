@@ -60,7 +60,6 @@ impl Components {
             overrides,
             mac_key,
             idempotency_retention: settings.idempotency.retention,
-            max_key_lifetime: settings.api_keys.max_lifetime,
             max_export_rows: settings.exports.max_rows,
             personal_data_monitor: PersonalDataMonitor::new(settings.keys.alert_reads_per_minute, clock.clone()),
             clock,

@@ -1,27 +1,27 @@
 //! Extracts the one credential of a request from its headers (AUTHN-08).
 //!
-//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `X-Api-Key`. Rejects requests with two
+//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `X-API-Key`. Rejects requests with two
 //! credentials, or with a token in the query string. It is the authenticator's first step.
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::RejectReason;
+use super::{
+    RejectReason,
+    api_keys::{Presented, presented},
+};
 
 /// Longest token accepted, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Cookies that could hold a credential. Beside a header credential they count as a second one.
 const CREDENTIAL_COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 
-/// The header field of an API key.
-pub(super) const API_KEY_HEADER: &str = "x-api-key";
-
 /// A credential as it was received. Nothing of it is verified.
 #[derive(Clone, Copy)]
 pub(super) enum Credential<'h> {
     /// A bearer token.
     Token(&'h str),
-    /// The text of an API key.
-    ApiKey(&'h str),
+    /// An API key.
+    ApiKey(Presented<'h>),
 }
 
 /// Extracts the credential; `None` if the request has none.
@@ -33,13 +33,12 @@ pub(super) fn extract<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<
         return Err(RejectReason::InQuery);
     }
     let tokens = headers.get_all(header::AUTHORIZATION);
-    let api_keys = headers.get_all(API_KEY_HEADER);
-    if tokens.iter().chain(api_keys.iter()).count() > 1 {
+    if tokens.iter().count() + presented(headers).count() > 1 {
         return Err(RejectReason::TwoCredentials);
     }
-    let credential = match (tokens.iter().next(), api_keys.iter().next()) {
+    let credential = match (tokens.iter().next(), presented(headers).next()) {
         (Some(value), _) => Credential::Token(parse_bearer(value)?),
-        (None, Some(value)) => Credential::ApiKey(value.to_str().map_err(|_| RejectReason::ApiKeyFormat)?),
+        (None, Some(key)) => Credential::ApiKey(key),
         (None, None) => return Ok(None),
     };
     if has_credential_cookie(headers) {

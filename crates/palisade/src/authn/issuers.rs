@@ -1,29 +1,28 @@
-//! Trusted token issuers: from an access token to its principal (AUTHN-06, AUTHN-10, AUTHN-12).
+//! Trusted token issuers: from an access token to its principal (AUTHN-06, AUTHN-10).
 //!
 //! Looks in the cache first, so that each token is validated once per replica. On a miss, finds the
-//! issuer by `iss` and validates the token with the issuer's JWKS. A user's new token also updates
-//! the recorded roles, which limit the user's API keys.
+//! issuer by `iss` and validates the token with the issuer's JWKS. [`ApiKeys::record_roles`] then
+//! gets the roles of a user's new token, which limit the user's API keys.
 
 use std::sync::Arc;
 
-use chrono::DateTime;
 use quick_cache::sync::Cache;
 use tokio::task::JoinSet;
 
 use super::{
-    AuthnError, ConnectionInfo, RejectReason, claims,
+    AuthnError, ConnectionInfo, RejectReason,
+    api_keys::ApiKeys,
+    claims,
     discovery::JwksCache,
     keys::KeySet,
-    principal::{CallerKind, Principal},
+    principal::Principal,
     revocation::Revocations,
     verify::{ValidatedToken, Verifier},
 };
 use crate::{
     crypto::sha256,
-    db::Credentials,
     model::{Clock, Rights},
     settings::{Oidc, Profile},
-    telemetry::repeats::coalesced,
 };
 
 /// All trusted issuers and the cache of their validated tokens.
@@ -32,7 +31,6 @@ pub(super) struct Issuers {
     trusted: Vec<TrustedIssuer>,
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
-    store: Credentials,
     clock: Clock,
 }
 
@@ -51,19 +49,13 @@ struct CachedToken {
 }
 
 impl Issuers {
-    pub(super) fn new(
-        oidc: &Oidc,
-        profile: Profile,
-        rights: Rights,
-        store: Credentials,
-        clock: &Clock,
-    ) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(oidc: &Oidc, profile: Profile, rights: Rights, clock: &Clock) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
             Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, rights, clock.clone()) })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), store, clock: clock.clone() })
+        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically.
@@ -101,6 +93,7 @@ impl Issuers {
         token: &str,
         connection: &ConnectionInfo,
         revocations: &Revocations,
+        api_keys: &ApiKeys,
     ) -> Result<Arc<Principal>, AuthnError> {
         let digest = sha256(token.as_bytes());
         if let Some(principal) = self.find(&digest) {
@@ -119,25 +112,8 @@ impl Issuers {
         // neither the cache nor the recorded roles.
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         revocations.check(&principal)?;
-        self.record_roles(&principal).await?;
+        api_keys.record_roles(&principal).await?;
         self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
         Ok(principal)
-    }
-
-    /// Records a user's roles in the database, where they limit the user's API keys (AUTHN-12).
-    ///
-    /// If they cannot be recorded, the token is not accepted. Otherwise a removed role would stay
-    /// usable through the user's API keys.
-    pub(super) async fn record_roles(&self, principal: &Principal) -> Result<(), AuthnError> {
-        if principal.kind() != CallerKind::User {
-            return Ok(());
-        }
-        let roles: Vec<String> = principal.roles().iter().map(|role| role.as_str().to_owned()).collect();
-        let issued_at = DateTime::from_timestamp(principal.issued_at, 0).unwrap_or(DateTime::UNIX_EPOCH);
-        let recorded = self.store.record_roles(principal.tenant(), principal.subject(), &roles, issued_at).await;
-        recorded.map_err(|error| {
-            coalesced!(warn, "could not record the subject's roles", %error);
-            AuthnError::Unavailable("store")
-        })
     }
 }

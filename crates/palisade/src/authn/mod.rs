@@ -7,14 +7,13 @@
 //! - Access token (RFC 9068): [`issuers`] looks in its cache. On a miss, [`claims`] parses the
 //!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
 //!   [`discovery`] fetches and refreshes.
-//! - API key: [`api_key_format`] parses it. [`api_keys`] looks in its cache, or verifies the secret
-//!   against the stored hash; [`hashing`] queues that work for the threads of [`hash_pool`].
+//! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
 //! Every principal is then checked against the revocation list ([`revocation`]). Failures count
 //! towards the lock-out of their source ([`failure_limiter`]).
 
-mod api_key_format;
+#[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod api_keys;
 mod certificate;
 mod claims;
@@ -22,8 +21,6 @@ mod credential;
 mod discovery;
 mod error;
 mod failure_limiter;
-mod hash_pool;
-mod hashing;
 mod issuers;
 mod keys;
 mod principal;
@@ -44,16 +41,15 @@ use failure_limiter::{FailureLimiter, FailureOutcome};
 use http::HeaderMap;
 use issuers::Issuers;
 use revocation::Revocations;
-use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use crate::{
     db::{Credentials, DbError},
-    model::{ApiKeyId, Clock, Rights, ServiceRight, TenantId},
+    model::{Clock, Rights, ServiceRight, TenantId},
     settings::{CertificateName, Service, Settings},
 };
 
-pub(crate) use api_key_format::parse_api_key_id;
+pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
 pub use error::{AuthnError, SetupError};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
@@ -82,7 +78,7 @@ impl RequestCredentials<'_> {
     pub fn kind(&self) -> &'static str {
         if self.headers.contains_key(http::header::AUTHORIZATION) {
             "token"
-        } else if self.headers.contains_key(credential::API_KEY_HEADER) {
+        } else if api_keys::presented(self.headers).next().is_some() {
             "api_key"
         } else if self.connection.certificate.is_some() {
             "certificate"
@@ -113,8 +109,8 @@ impl Authenticator {
     /// scopes and roles of `rights`.
     pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
         Ok(Self {
-            issuers: Issuers::new(&settings.oidc, settings.profile, rights, store.clone(), clock)?,
-            api_keys: Arc::new(ApiKeys::new(settings, rights, store.clone(), clock.clone())?),
+            issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
+            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
@@ -131,7 +127,7 @@ impl Authenticator {
         let mut tasks = JoinSet::new();
         self.issuers.start_key_refresh(&mut tasks);
         tasks.spawn(Arc::clone(&self.revocations).follow());
-        tasks.spawn(Arc::clone(&self.api_keys).record_uses());
+        self.api_keys.start_background_tasks(&mut tasks);
         tasks
     }
 
@@ -146,24 +142,9 @@ impl Authenticator {
         self.issuers.is_ready() && !self.revocations.is_stale()
     }
 
-    /// Creates a new API key. Returns its text, which is shown once, and the hash of its secret.
-    ///
-    /// Records the creator's roles again first. A database that took over after a failover may have
-    /// lost them, and without them the key would have no permissions.
-    pub async fn issue_api_key(&self, creator: &Principal, id: ApiKeyId) -> Result<(SecretString, String), AuthnError> {
-        self.issuers.record_roles(creator).await?;
-        self.api_keys.issue(creator.tenant(), id).await
-    }
-
     /// Loads all revocations. Called once, before the first request is served.
     pub async fn load_revocations(&self) -> Result<(), DbError> {
         self.revocations.load(None).await
-    }
-
-    /// Makes the cached API keys of a tenant stale on this replica. The database notifies the other
-    /// replicas.
-    pub fn invalidate_api_keys(&self, tenant: TenantId) {
-        self.revocations.invalidate_api_keys(tenant);
     }
 
     /// Whether an authenticated principal is still accepted. Long-running responses check it.
@@ -193,8 +174,8 @@ impl Authenticator {
                 connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
                 Some(self.hash_caller(principal.tenant, &principal.subject))
             }
-            Some(Credential::ApiKey(text)) => {
-                let (tenant, subject) = self.api_keys.lookup_verified(text)?;
+            Some(Credential::ApiKey(presented)) => {
+                let (tenant, subject) = self.api_keys.lookup_verified(presented)?;
                 Some(self.hash_caller(tenant, &subject))
             }
         }
@@ -243,11 +224,11 @@ impl Authenticator {
         }
         let principal = match (credential, service) {
             (Some(Credential::Token(token)), _) => {
-                self.issuers.authenticate(token, connection, &self.revocations).await?
+                self.issuers.authenticate(token, connection, &self.revocations, &self.api_keys).await?
             }
-            (Some(Credential::ApiKey(text)), _) => {
+            (Some(Credential::ApiKey(presented)), _) => {
                 // It checks revocations itself, and an API key is bound to no certificate.
-                return self.api_keys.authenticate(text, source, &self.revocations, &self.failure_limiter).await;
+                return self.api_keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await;
             }
             (None, Some((service, caller))) if service.tenant.is_some() => return Ok(Arc::new(caller)),
             (None, Some(_)) => return Err(RejectReason::Tenant.into()),

@@ -16,7 +16,8 @@ pub(crate) const SERVICE_SUBJECT: &str = "service:";
 const OPERATOR_SUBJECT: &str = "operator:";
 /// Prefix of subjects and clients of further issuers: `issuer:<name>:<sub>`.
 const ISSUER_SUBJECT: &str = "issuer:";
-/// Prefixes that a token's `sub` and client id must not have.
+/// Prefixes that a token's `sub` and client id must not have. That of API keys is reserved without
+/// the feature `api_keys` too, which can be switched on later.
 const RESERVED_PREFIXES: [&str; 4] = [API_KEY_SUBJECT, SERVICE_SUBJECT, OPERATOR_SUBJECT, ISSUER_SUBJECT];
 
 /// Whether a token's `sub` or client id begins with a reserved prefix, in any letter case.

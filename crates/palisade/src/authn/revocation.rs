@@ -1,4 +1,4 @@
-//! In-memory revocation list and counts of API key changes (AUTHN-11, AUTHN-12).
+//! In-memory revocation list (AUTHN-11).
 //!
 //! One database connection listens for notifications, and polls for new revocations every second:
 //! a notification can be lost, and polling detects a dead connection. Authentication checks every
@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,10 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{AuthnError, Principal, RejectReason};
+use super::{AuthnError, Principal, RejectReason, api_keys::KeyChanges};
 use crate::{
     db::{Credentials, DbError, Notification, RevocationFeed},
-    model::{Clock, Revocation, RevocationKind, TenantId},
+    model::{Clock, Revocation, RevocationKind},
     settings::{self, OnStaleFeed},
 };
 
@@ -28,9 +28,6 @@ use crate::{
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Delay before a retry after a failed read or a lost connection.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Number of key-change counters. A change in one tenant also invalidates the cached API keys of
-/// tenants that share its counter; they are only read again.
-const COUNTERS: usize = 1_024;
 
 /// The revocation list of this replica, and the counts of API key changes.
 #[derive(Debug)]
@@ -39,9 +36,8 @@ pub(super) struct Revocations {
     clock: Clock,
     settings: settings::Revocation,
     list: ArcSwap<RevocationList>,
-    /// Indexed by a hash of the tenant. A cached API key is stale if the count differs from the one
-    /// before its row was read.
-    key_changes: Box<[AtomicU64]>,
+    /// Changes of API keys, of which the same connection is notified.
+    pub(super) key_changes: KeyChanges,
     /// Start of the last successful load.
     loaded_at: Mutex<Option<Instant>>,
     /// Whether the last load failed, so that an outage is logged once.
@@ -66,7 +62,7 @@ impl Revocations {
             clock,
             settings,
             list: ArcSwap::default(),
-            key_changes: (0..COUNTERS).map(|_| AtomicU64::default()).collect(),
+            key_changes: KeyChanges::new(),
             loaded_at: Mutex::default(),
             failing: AtomicBool::new(false),
         })
@@ -80,7 +76,7 @@ impl Revocations {
             let mut feed = self.store.listen().await.ok();
             if self.load(feed.as_mut()).await.is_ok() {
                 // Key changes may have been missed; without a feed, every one is.
-                self.invalidate_all_api_keys();
+                self.key_changes.invalidate_all();
                 match &mut feed {
                     Some(feed) => self.follow_feed(feed).await,
                     None => tokio::time::sleep(POLL_INTERVAL).await,
@@ -96,7 +92,7 @@ impl Revocations {
         loop {
             match tokio::time::timeout_at(poll_at, feed.next()).await {
                 Ok(Ok(Notification::KeysChanged(tenant))) => {
-                    self.invalidate_api_keys(tenant);
+                    self.key_changes.invalidate(tenant);
                     // A flood of these notifications must not delay the next poll.
                     if Instant::now() < poll_at {
                         continue;
@@ -168,30 +164,6 @@ impl Revocations {
     /// everything` must not lock out services that handle incidents.
     pub(super) fn is_subject_revoked(&self, principal: &Principal) -> bool {
         self.list.load().has_cutoff(RevocationKind::Subject, &principal.subject, principal.issued_at)
-    }
-
-    /// The count of API key changes of a tenant, to detect stale cache entries.
-    pub(super) fn key_changes(&self, tenant: TenantId) -> u64 {
-        self.key_change_counter(tenant).map_or(0, |changes| changes.load(Ordering::Acquire))
-    }
-
-    /// Makes the cached API keys of a tenant stale.
-    pub(super) fn invalidate_api_keys(&self, tenant: TenantId) {
-        if let Some(changes) = self.key_change_counter(tenant) {
-            changes.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn invalidate_all_api_keys(&self) {
-        for changes in &self.key_changes {
-            changes.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-
-    fn key_change_counter(&self, tenant: TenantId) -> Option<&AtomicU64> {
-        // The last bytes of a UUID are random; the first may be a timestamp (UUIDv7).
-        let [.., high, low] = *tenant.uuid().as_bytes();
-        self.key_changes.get(usize::from(u16::from_be_bytes([high, low])) % COUNTERS)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{
     Row,
-    policy::{AUDIT_READ, KEYS_MANAGE, MANAGE_KEYS, READ_AUDIT},
+    policy::{AUDIT_READ, READ_AUDIT},
 };
 
 pub(super) mod sealed {
@@ -112,26 +112,6 @@ crate::actions! {
     Read GetMe = Get "/v1/me" as "getMe" {
         Authenticated, scope None, permission None, quota Read,
         data Own, audit "account_read", outage Closed, read_only Served,
-    }
-    /// Create an API key.
-    Change CreateApiKey = Post "/v1/api-keys" as "createApiKey" {
-        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
-        data Tenant, audit "api_key_created", outage Closed, read_only Refused,
-    }
-    /// List API keys.
-    Read ListApiKeys = Get "/v1/api-keys" as "listApiKeys" {
-        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
-        data Tenant, audit "api_keys_listed", outage Closed, read_only Served,
-    }
-    /// Create an API key that replaces another.
-    Change RotateApiKey = Post "/v1/api-keys/{id}/rotate" as "rotateApiKey" {
-        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
-        data Tenant, audit "api_key_rotated", outage Closed, read_only Refused,
-    }
-    /// Revoke an API key. Read-only mode serves it: it contains an incident.
-    Change RevokeApiKey = Delete "/v1/api-keys/{id}" as "revokeApiKey" {
-        NoKeys, scope Some(KEYS_MANAGE), permission Some(MANAGE_KEYS), quota Sensitive,
-        data Tenant, audit "api_key_revoked", outage Closed, read_only Served,
     }
     /// Read the audit trail.
     Read ListAuditEvents = Get "/v1/audit-events" as "listAuditEvents" {

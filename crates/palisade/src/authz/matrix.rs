@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{
     actions::{KERNEL, RowOf},
+    api_keys::API_KEYS,
     internal::INTERNAL,
 };
 use crate::model::{Permission, Rights, Scope};
@@ -72,7 +73,7 @@ impl Matrix {
     pub fn new(access: &Access) -> Result<Self, MatrixError> {
         let Access { actions, rights } = *access;
         let mut rows: Vec<&'static Row> = Vec::new();
-        for row in actions.iter().copied().chain([KERNEL]).flatten().map(|row| row()) {
+        for row in actions.iter().copied().chain([API_KEYS, KERNEL]).flatten().map(|row| row()) {
             let operation = row.operation;
             if let Some(other) = rows.iter().find(|other| other.operation == operation) {
                 let (first, second) = (other.action_name(), row.action_name());
@@ -202,15 +203,17 @@ mod tests {
     use crate::{
         authz::{
             Role, RoleTable,
-            policy::{AUDIT_READ, KEYS_MANAGE, MANAGE_KEYS, READ_AUDIT},
+            policy::{AUDIT_READ, READ_AUDIT},
         },
         model::Permission,
     };
 
-    const ROLES: RoleTable = RoleTable(&[(Role::new("admin"), &[MANAGE_KEYS, READ_AUDIT])]);
+    // By name, for builds with and without the feature `api_keys`.
+    const KEYS: (Scope, Permission) = (Scope::new("keys:manage"), Permission::new("manage_keys"));
+    const ROLES: RoleTable = RoleTable(&[(Role::new("admin"), &[KEYS.1, READ_AUDIT])]);
 
     pub(super) const fn access(actions: &'static [&'static [RowOf]]) -> Access {
-        Access { actions, rights: Rights { scopes: &[KEYS_MANAGE, AUDIT_READ], roles: ROLES } }
+        Access { actions, rights: Rights { scopes: &[KEYS.0, AUDIT_READ], roles: ROLES } }
     }
 
     macro_rules! one_action {

@@ -18,6 +18,8 @@
 //! does not compile (`tests/misuse/`).
 
 pub mod actions;
+#[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
+pub mod api_keys;
 mod decision;
 pub mod internal;
 pub mod matrix;

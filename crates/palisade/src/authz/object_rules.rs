@@ -3,11 +3,7 @@
 //! [`Permit::for_object`](super::Permit::for_object) applies them to the loaded object, after it
 //! has compared tenants. A permit cannot be limited to an object type without a rule.
 
-use super::{
-    Change,
-    actions::{RevokeApiKey, RotateApiKey},
-};
-use crate::model::ApiKey;
+use super::Change;
 
 /// The rule of action `Self` for an object of type `R`.
 #[diagnostic::on_unimplemented(message = "`{Self}` has no object rule for `{R}`")]
@@ -26,9 +22,4 @@ macro_rules! object_rules {
             }
         }
     )+};
-}
-
-crate::object_rules! {
-    RotateApiKey on ApiKey if |key| key.revoked_at.is_none();
-    RevokeApiKey on ApiKey if |_key| true;
 }

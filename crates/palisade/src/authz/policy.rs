@@ -5,13 +5,9 @@
 
 pub use crate::model::{Permission, Rights, Role, RoleTable, Scope};
 
-/// `keys:manage`: create, list, rotate and revoke API keys.
-pub const KEYS_MANAGE: Scope = Scope::new("keys:manage");
 /// `audit:read`: read the audit trail.
 pub const AUDIT_READ: Scope = Scope::new("audit:read");
 
-/// Create, list, rotate and revoke API keys.
-pub const MANAGE_KEYS: Permission = Permission::new("manage_keys");
 /// Read the audit trail.
 pub const READ_AUDIT: Permission = Permission::new("read_audit");
 /// See personal data in plain text, in operations of

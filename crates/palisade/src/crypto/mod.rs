@@ -17,6 +17,7 @@ mod master;
 mod master_keyset;
 mod sealed;
 mod sealing;
+#[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod secret_hash;
 mod sha256_writer;
 #[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]

@@ -14,9 +14,26 @@ use thiserror::Error;
 use super::{DbError, UnfitDatabase, role_check::DbRole};
 use crate::package;
 
-/// The kernel's migrations. Versions of the folders begin at 1, 1001, …, so that a folder can become
-/// a feature that is switched on later.
-static KERNEL: [Migrator; 2] = [sqlx::migrate!("migrations/core"), sqlx::migrate!("migrations/api_keys")];
+/// Migrations of the kernel, or of one of its features, and the rights that they grant.
+pub(super) struct Folder {
+    migrations: Migrator,
+    /// The reviewed rights of every role on the tables and functions of this folder. Those on the
+    /// service's are in its package. A test compares both with the migrations; the start compares
+    /// each login with them.
+    pub(super) rights: &'static str,
+    /// Whether this build has the feature.
+    pub(super) is_on: bool,
+}
+
+/// The kernel's folders. Versions begin at 1, 1001, …, so that a feature can be switched on later.
+pub(super) static KERNEL: [Folder; 2] = [
+    Folder { migrations: sqlx::migrate!("migrations/core"), rights: include_str!("../../rights.txt"), is_on: true },
+    Folder {
+        migrations: sqlx::migrate!("migrations/api_keys"),
+        rights: include_str!("../../migrations/api_keys/rights.txt"),
+        is_on: cfg!(feature = "api_keys"),
+    },
+];
 
 /// Size of the range of versions of a kernel folder.
 const VERSIONS_PER_FOLDER: i64 = 1000;
@@ -45,17 +62,17 @@ pub async fn migrate(owner_url: &SecretString) -> Result<(), MigrateError> {
 /// The migrations of the kernel, of all features of this build.
 #[must_use]
 pub fn kernel_migrations() -> Migrator {
-    kernel_migrator(&KERNEL)
-}
-
-/// A migrator of these kernel folders. Other folders may have been applied before.
-fn kernel_migrator(folders: &[Migrator]) -> Migrator {
-    let migrations = folders.iter().flat_map(Migrator::iter).cloned().collect();
-    let mut migrator = Migrator::with_migrations(migrations);
+    let mut migrator = Migrator::with_migrations(folders().flat_map(Migrator::iter).cloned().collect());
+    // Those of other features may have been applied before.
     migrator.set_ignore_missing(true);
     migrator.create_schema("palisade");
     migrator.dangerous_set_table_name("palisade._sqlx_migrations");
     migrator
+}
+
+/// The folders of this build.
+fn folders() -> impl Iterator<Item = &'static Migrator> {
+    KERNEL.iter().filter(|folder| folder.is_on).map(|folder| &folder.migrations)
 }
 
 /// Rejects a database with an older or newer schema than this binary. Only the logins of
@@ -63,7 +80,7 @@ fn kernel_migrator(folders: &[Migrator]) -> Migrator {
 pub(crate) async fn check_version(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
     let applied = "select version from palisade._sqlx_migrations where success";
     if let Some(applied) = applied_versions(connection, applied).await? {
-        let folders: Vec<_> = KERNEL.iter().map(versions).collect();
+        let folders: Vec<_> = folders().map(versions).collect();
         compare_versions("palisade", &folders, &applied)?;
     }
     if matches!(role, DbRole::Reader | DbRole::Writer) {
@@ -117,12 +134,12 @@ fn compare_versions(
 
 #[cfg(test)]
 mod tests {
-    use super::{BTreeSet, KERNEL, compare_versions, kernel_migrator, versions};
+    use super::{BTreeSet, KERNEL, compare_versions};
 
     #[test]
     fn authz_08_versions_of_kernel_folders_do_not_collide() {
-        let all = kernel_migrator(&KERNEL);
-        assert_eq!(versions(&all).len(), KERNEL.iter().map(|folder| folder.iter().len()).sum::<usize>());
+        let all: Vec<i64> = KERNEL.iter().flat_map(|folder| folder.migrations.iter()).map(|one| one.version).collect();
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
     }
 
     #[test]

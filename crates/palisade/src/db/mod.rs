@@ -4,6 +4,8 @@
 //! runs, checked to have exactly the rights of their role (AUTHZ-08); credentials and revocations
 //! for [`crate::authn`]; unwrapped data keys for [`crate::store`].
 
+#[cfg(feature = "api_keys")]
+pub(crate) mod api_keys;
 mod checked_executor;
 mod credentials;
 mod data_keys;
@@ -15,8 +17,7 @@ mod rotating_pool;
 mod tracing_executor;
 
 pub(crate) use checked_executor::CheckedExecutor;
-pub(crate) use credentials::ApiKeyRow;
-pub use credentials::{Credentials, StoredApiKey};
+pub use credentials::Credentials;
 pub use keyring::DataKeyState;
 pub(crate) use keyring::Keyring;
 pub use migrate::{MigrateError, kernel_migrations, migrate};
@@ -41,7 +42,7 @@ pub enum DbError {
     /// A concurrent request uses the same idempotency key. This one changed nothing.
     #[error("a request with the same idempotency key is in flight")]
     InFlight,
-    /// A statement of the service violates a constraint. The service says which problem that is.
+    /// A statement violates a constraint. The service says which problem that is.
     #[error("a statement violates the constraint {name}")]
     Constraint {
         /// The name of the constraint.
@@ -50,9 +51,6 @@ pub enum DbError {
         #[source]
         source: sqlx::Error,
     },
-    /// The subject has the highest number of live API keys that a subject may have.
-    #[error("API key limit reached; revoke unused keys")]
-    TooManyApiKeys,
     /// A row that was just written is missing, or a change is for another object than its permit.
     #[error("a row is missing, or the object to store is not the one of the permit")]
     Inconsistent,
@@ -184,7 +182,6 @@ impl From<sqlx::Error> for DbError {
             {
                 Self::Unavailable(error)
             }
-            sqlx::Error::Database(db) if db.constraint() == Some("api_key_limit") => Self::TooManyApiKeys,
             // The data key was dropped while the fields were sealed. A retry uses the next one.
             sqlx::Error::Database(db) if db.constraint() == Some("data_key_exists") => Self::Unavailable(error),
             // This replica uses an index key that was forgotten. Other replicas may not.

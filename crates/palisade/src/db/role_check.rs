@@ -9,7 +9,10 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{DbError, UnfitDatabase};
+use super::{
+    DbError, UnfitDatabase,
+    migrate::{Folder, KERNEL},
+};
 use crate::package;
 
 /// The role of roles.sql that a login of the service has.
@@ -27,10 +30,6 @@ pub(crate) enum DbRole {
     Incidents,
 }
 
-/// The reviewed rights of every role on the kernel's schema. Those on the service's are in its
-/// package. A test compares both with the migrations; the start compares each login with them.
-const KERNEL_RIGHTS: &str = include_str!("../../rights.txt");
-
 /// Rights that an error names at most.
 const MAX_NAMED: usize = 5;
 
@@ -45,9 +44,10 @@ impl DbRole {
         }
     }
 
-    /// The listed rights of this role, one privilege each, such as `table orders (status): update`.
-    fn listed_rights(self) -> BTreeSet<String> {
-        let lines = [KERNEL_RIGHTS, package::rights()].into_iter().flat_map(str::lines);
+    /// The listed rights of this role in these folders of the kernel and in the service, one
+    /// privilege each, such as `table orders (status): update`.
+    fn listed_rights(self, folders: impl Iterator<Item = &'static Folder>) -> BTreeSet<String> {
+        let lines = folders.map(|folder| folder.rights).chain([package::rights()]).flat_map(str::lines);
         let rights = lines.filter_map(|line| line.strip_prefix(self.name())?.trim_start().split_once(": "));
         // The privileges on the database depend on how the administrator created it.
         let checked = rights.filter(|(object, _)| *object != "database");
@@ -61,6 +61,10 @@ impl DbRole {
 
 /// Rejects a login that has other rights than those listed for its role, by grants, ownership,
 /// attributes or memberships (AUTHZ-08). Needs the schema of this version.
+///
+/// Rights of a feature that this build is without are not required. They are no excess either:
+/// another build may have created its tables, as [`check_version`](super::migrate::check_version)
+/// allows.
 pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
     let rights = sqlx::query!(
         r#"with schemas as (
@@ -110,14 +114,13 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
     .map_err(DbError::from)?;
     let login = rights.first().map(|right| right.login.clone()).unwrap_or_default();
     let granted: BTreeSet<String> = rights.into_iter().map(|right| right.granted).collect();
-    let listed = role.listed_rights();
-    let name =
-        |rights: Vec<&String>| rights.into_iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join("; ");
-    let excess: Vec<_> = granted.difference(&listed).collect();
+    let name = |rights: Vec<String>| rights.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join("; ");
+    let excess: Vec<_> = granted.difference(&role.listed_rights(KERNEL.iter())).cloned().collect();
     if !excess.is_empty() {
         return Err(UnfitDatabase::Privileged { login, excess: name(excess) });
     }
-    let missing: Vec<_> = listed.difference(&granted).collect();
+    let required = role.listed_rights(KERNEL.iter().filter(|folder| folder.is_on));
+    let missing: Vec<_> = required.difference(&granted).cloned().collect();
     if missing.is_empty() { Ok(()) } else { Err(UnfitDatabase::MissingPrivilege { login, missing: name(missing) }) }
 }
 
@@ -207,4 +210,20 @@ pub(crate) async fn check_sealed_columns(
     let missing = registered.difference(&found).map(|name| format!("{name} is missing"));
     let differences: Vec<String> = unregistered.chain(missing).take(MAX_NAMED).collect();
     if differences.is_empty() { Ok(()) } else { Err(UnfitDatabase::SealedColumns(differences.join("; "))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authz_08_rights_of_a_feature_are_required_only_with_it() {
+        for role in [DbRole::Reader, DbRole::Writer, DbRole::Authn] {
+            let names_api_keys =
+                |rights: BTreeSet<String>| rights.iter().any(|right| right.contains("palisade.api_keys"));
+            assert!(names_api_keys(role.listed_rights(KERNEL.iter())), "{role:?}");
+            let required = role.listed_rights(KERNEL.iter().filter(|folder| folder.is_on));
+            assert_eq!(names_api_keys(required), cfg!(feature = "api_keys"), "{role:?}");
+        }
+    }
 }

@@ -22,7 +22,10 @@ use super::{
     issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
     people::Person,
 };
-use crate::app::{Demo, Request, Stack};
+use crate::{
+    app::{Demo, Request, Stack},
+    authn::API_KEYS,
+};
 
 /// Interval between renewals of the token files. Tokens expire after 15 minutes.
 const RENEWAL_INTERVAL: Duration = Duration::from_mins(10);
@@ -105,12 +108,14 @@ pub(super) fn print_ready(
         println!("  curl -s -w '\\n%{{http_code}}\\n' {arguments}");
     }
     let scope = demo.scopes.split(',').next().unwrap_or_default();
-    let new_key = format!("-d '{{\"name\":\"try\",\"scopes\":[\"{scope}\"],\"validForDays\":30}}'");
-    println!("  # 201: an API key, for the header X-API-Key");
-    println!(
-        "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {new_key} {base}/v1/api-keys",
-        stack.auth("acme-admin")
-    );
+    if API_KEYS {
+        let new_key = format!("-d '{{\"name\":\"try\",\"scopes\":[\"{scope}\"],\"validForDays\":30}}'");
+        println!("  # 201: an API key, for the header X-API-Key");
+        println!(
+            "  curl -s -w '\\n%{{http_code}}\\n' {} -H 'Content-Type: application/json' {new_key} {base}/v1/api-keys",
+            stack.auth("acme-admin")
+        );
+    }
     println!(
         "\n  # as an operator: revoke a user; within two seconds its tokens get 401 (until the files are renewed)"
     );

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     app::{self, App, Running},
+    authn::API_KEYS,
     edge::EdgeService,
     model::Clock,
     settings::{self, ServiceSettings},
@@ -150,7 +151,6 @@ fn variables(
 ) -> BTreeMap<String, String> {
     let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
-    let pepper = STANDARD.encode(cluster.derived("pepper"));
     let defaults = [
         ("APP_PROFILE", "development"),
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
@@ -158,11 +158,13 @@ fn variables(
         ("APP_OIDC__AUDIENCE", audience),
         ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
         ("APP_SECRETS__MAC_KEY", &mac_key),
-        ("APP_SECRETS__PEPPER", &pepper),
         ("APP_LOG__FORMAT", "text"),
         ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
     variables.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    if API_KEYS {
+        variables.insert("APP_SECRETS__PEPPER".to_owned(), STANDARD.encode(cluster.derived("pepper")));
+    }
     variables.extend(internal);
     // Variables in the developer's environment take precedence.
     variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::values::{MAX_TIME_CHARS, declared_names};
 use crate::{
+    authn::API_KEYS,
     authz::{Callers, Matrix, Method, Permission, Row, Scope},
     problem::MAX_FIELD_ERRORS,
 };
@@ -94,24 +95,25 @@ fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &
     let components = root.entry("components").or_insert_with(|| json!({}));
     let Some(components) = components.as_object_mut() else { return };
     let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-    components.insert(
-        "securitySchemes".to_owned(),
-        json!({ OIDC: {
-            "type": "openIdConnect",
-            "openIdConnectUrl": discovery,
-            "description": "Access token (RFC 9068) of the issuer, validated as RFC 8725 requires."
-        }, BEARER: {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "JWT",
-            "description": "The same access token, for clients that obtain it without OpenID Connect discovery. It is validated as RFC 8725 requires."
-        }, API_KEY: {
-            "type": "apiKey",
-            "in": "header",
-            "name": "X-API-Key",
-            "description": "API key from `POST /v1/api-keys`, limited to the scopes it was created with."
-        }}),
-    );
+    let oidc = json!({
+        "type": "openIdConnect",
+        "openIdConnectUrl": discovery,
+        "description": "Access token (RFC 9068) of the issuer, validated as RFC 8725 requires."
+    });
+    let bearer = json!({
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The same access token, for clients that obtain it without OpenID Connect discovery. It is validated as RFC 8725 requires."
+    });
+    let api_key = json!({
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "API key from `POST /v1/api-keys`, limited to the scopes it was created with."
+    });
+    let security = [Some((OIDC, oidc)), Some((BEARER, bearer)), API_KEYS.then_some((API_KEY, api_key))];
+    components.insert("securitySchemes".to_owned(), security.into_iter().flatten().collect());
     let mut problem_headers = quota_headers();
     problem_headers.insert("Retry-After".to_owned(), json!({ "$ref": "#/components/headers/RetryAfter" }));
     components.insert(
@@ -206,8 +208,8 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     let scopes: Vec<&str> = scope.into_iter().collect();
     let security = match row.callers {
         Callers::Public => json!([]),
-        Callers::Authenticated => json!([{ OIDC: scopes }, { BEARER: [] }, { API_KEY: [] }]),
-        Callers::NoKeys => json!([{ OIDC: scopes }, { BEARER: [] }]),
+        Callers::Authenticated if API_KEYS => json!([{ OIDC: scopes }, { BEARER: [] }, { API_KEY: [] }]),
+        Callers::Authenticated | Callers::NoKeys => json!([{ OIDC: scopes }, { BEARER: [] }]),
     };
     operation.insert("security".to_owned(), security);
     operation.insert(

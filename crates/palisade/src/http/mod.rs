@@ -56,8 +56,6 @@ pub struct Context {
     pub mac_key: MacKey,
     /// How long the response to a request with an idempotency key is stored.
     pub idempotency_retention: Duration,
-    /// Maximum validity of an API key.
-    pub max_key_lifetime: Duration,
     /// Maximum rows of an export.
     pub max_export_rows: u32,
     /// Records reads of unmasked personal data.
@@ -155,8 +153,6 @@ impl From<DbError> for Problem {
                 Self::new(Kind::Unavailable)
             }
             DbError::InFlight => Self::new(Kind::InFlight),
-            DbError::TooManyApiKeys => Self::new(Kind::Conflict)
-                .detail("API key limit reached (100 active keys per creator). Revoke unused keys."),
             DbError::State => Self::new(Kind::Conflict),
             // Another tenant's object looks like a missing one (AUTHZ-03).
             DbError::KeyDestroyed | DbError::OtherTenant => Self::new(Kind::NotFound),

@@ -87,7 +87,7 @@ mod tests {
     use crate::{
         authz::{
             Permit,
-            actions::{GetMe, ListApiKeys},
+            actions::{GetMe, ListAuditEvents},
         },
         http::strictness::declarations,
     };
@@ -130,7 +130,7 @@ mod tests {
         authz_04_handler_with_the_permit_of_its_operation_starts:
             "/v1/me" as "getMe" (GetMe) => None;
         authz_04_handler_with_the_permit_of_another_action_prevents_startup:
-            "/v1/me" as "getMe" (ListApiKeys) => Some("::ListApiKeys, but the operation's action is");
+            "/v1/me" as "getMe" (ListAuditEvents) => Some("::ListAuditEvents, but the operation's action is");
         authz_04_handler_without_a_permit_prevents_startup:
             "/v1/me" as "getMe" => Some("the handler of getMe takes the permit of no action");
         authz_04_public_handler_without_a_permit_starts:
@@ -140,7 +140,7 @@ mod tests {
         authz_04_hidden_operation_prevents_startup:
             "/v1/me" as "getMe" (GetMe) hidden => Some("getMe is hidden");
         authz_04_operation_with_the_id_of_another_row_prevents_startup:
-            "/v1/me" as "listApiKeys" (GetMe) => Some("getMe is hidden, or has another operation_id");
+            "/v1/me" as "listAuditEvents" (GetMe) => Some("getMe is hidden, has another operation_id");
         threat_01_route_without_a_row_prevents_startup:
             "/v1/other" as "other" (GetMe) => Some("GET /v1/other has no row in the route matrix");
     }

@@ -15,10 +15,7 @@ use poem_openapi::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{
-    authz::{Matrix, Scope},
-    model::ApiKeyId,
-};
+use crate::authz::{Matrix, Scope};
 
 /// Maximum length of a time. RFC 3339 does not limit the digits of a fraction of a second.
 pub const MAX_TIME_CHARS: usize = 40;
@@ -77,8 +74,6 @@ macro_rules! id_parameters {
         }
     )+};
 }
-
-id_parameters! { ApiKeyId }
 
 /// Parses a time in the notation of RFC 3339 section 5.6.
 #[must_use]
@@ -173,11 +168,14 @@ pub(crate) fn declared_names(matrix: &Matrix) -> [(&'static str, Vec<Value>); 3]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AuditEventId;
+
+    id_parameters! { AuditEventId }
 
     #[test]
     fn input_02_ids_and_times_have_one_notation() {
-        let id = ApiKeyId::generate().to_string();
-        let parse = |text: &str| ApiKeyId::parse_from_parameter(text).is_ok();
+        let id = AuditEventId::generate().to_string();
+        let parse = |text: &str| AuditEventId::parse_from_parameter(text).is_ok();
         assert!(parse(&id) && parse(&id.to_uppercase()));
         for other in [format!("{{{id}}}"), format!("urn:uuid:{id}"), id.replace('-', ""), format!("{id} ")] {
             assert!(!parse(&other), "{other}");

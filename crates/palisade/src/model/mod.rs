@@ -5,6 +5,7 @@
 //! [`ids!`](crate::ids), [`texts!`](crate::texts), [`text_enum!`](crate::text_enum) and
 //! [`personal_data!`](crate::personal_data) declare the types of a service in the same way.
 
+#[cfg(feature = "api_keys")]
 mod api_key;
 mod audit;
 mod clock;
@@ -19,6 +20,7 @@ mod state;
 mod text;
 mod text_enum;
 
+#[cfg(feature = "api_keys")]
 pub use api_key::ApiKey;
 pub use audit::{AuditEvent, AuditSeal};
 pub use clock::Clock;

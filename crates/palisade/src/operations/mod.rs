@@ -6,6 +6,7 @@
 //! without a row prevents startup. The router serves exactly the documented routes (THREAT-03).
 //! [`crate::app`] builds an [`Api`] from the operations of the service.
 
+#[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod api_keys;
 mod audit;
 #[cfg(feature = "exports")]
@@ -31,8 +32,6 @@ use crate::http::{Context, GuardedRoutes, RoutesError, ServedRoute, from_framewo
 enum Tag {
     /// The authenticated caller.
     Identity,
-    /// API keys, with which programs call this API.
-    Keys,
     /// The tenant's audit trail.
     Audit,
     /// Health probes and API documentation.
@@ -63,7 +62,7 @@ impl<S> Api<S> {
         let routes = move |context: &Arc<Context>, settings: &S, title: Title| {
             let kernel = (
                 me::Me,
-                api_keys::ApiKeys { context: Arc::clone(context) },
+                api_keys::new(context),
                 audit::AuditEvents { context: Arc::clone(context) },
                 health::Health::new(Arc::clone(context)),
                 meta::Meta::new(context, document(title)),

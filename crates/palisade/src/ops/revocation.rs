@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{IncidentError, check_reason};
 use crate::{
-    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, parse_api_key_id, strip_subject_prefix},
+    authn::{API_KEY_SUBJECT, SERVICE_SUBJECT, api_key_subject, strip_subject_prefix},
     model::RevocationKind,
     store::maintenance::{Operator, OperatorError},
 };
@@ -108,10 +108,7 @@ impl Revocation {
                 // In any letter case, this prefix is reserved for API keys: no token has such a
                 // subject.
                 if let Some(named) = strip_subject_prefix(&self.value, API_KEY_SUBJECT) {
-                    let id = parse_api_key_id(named).ok_or(IncidentError::Invalid(
-                        "an API key is identified by its id, or by the part of its text between the two `_`",
-                    ))?;
-                    return Ok(format!("{API_KEY_SUBJECT}{id}"));
+                    return api_key_subject(named).map_err(IncidentError::Invalid);
                 }
                 // Service names are lower case, whatever case the settings use.
                 let is_service = strip_subject_prefix(&self.value, SERVICE_SUBJECT).is_some();

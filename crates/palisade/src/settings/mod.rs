@@ -5,6 +5,8 @@
 //! commands load [`LoginSettings`] or [`RetirementSettings`]. Unknown names and, in the production
 //! profile, unsafe values are faults; all faults are reported at once.
 
+#[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
+mod api_keys;
 mod checks;
 mod claim_matches;
 mod files;
@@ -26,10 +28,11 @@ mod tls;
 mod value;
 mod words;
 
-use std::{collections::BTreeMap, ffi::OsString, thread::available_parallelism};
+use std::{collections::BTreeMap, ffi::OsString};
 
 use crate::telemetry::{Log, Otlp};
 
+pub use api_keys::ApiKeys;
 pub use claim_matches::ClaimMatch;
 pub use internal::{CertificateName, Internal, ScopeName};
 pub use keys::Keys;
@@ -45,8 +48,8 @@ pub(crate) use secrets::{file_mode_fault, without_credentials};
 pub use service::{ServiceSections, ServiceSettings};
 pub use sources::{ReloadTicker, Sources};
 pub use table::{
-    ApiKeys, Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
-    Service, SharedQuota, TABLE, Throttle,
+    Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets, Service,
+    SharedQuota, TABLE, Throttle,
 };
 pub use tls::{Clients, Tls, TlsVersion};
 pub use value::{Shape, Value};
@@ -129,7 +132,7 @@ impl Settings {
         let internal = Internal::read(r);
         let database = Database::read_rows(r, None);
         let oidc = Oidc::read(r);
-        let api_keys = read_api_keys(r);
+        let api_keys = ApiKeys::read(r);
         let revocation = Revocation::read_rows(r, None);
         let failure_limit = FailureLimit::read_rows(r, None);
         let throttle = Throttle::read_rows(r, None);
@@ -175,14 +178,6 @@ fn read_http(r: &mut Reader) -> Option<Http> {
         http.docs = r.profile == Profile::Development;
     }
     Some(http)
-}
-
-fn read_api_keys(r: &mut Reader) -> Option<ApiKeys> {
-    let mut api_keys = ApiKeys::read_rows(r, None)?;
-    if !r.has(&ApiKeys::concurrent_hashes.name()) {
-        api_keys.concurrent_hashes = available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1));
-    }
-    Some(api_keys)
 }
 
 /// The process environment. Variables that are not UTF-8 belong to other programs.

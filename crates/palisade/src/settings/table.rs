@@ -189,14 +189,22 @@ table! {
     }
 
     /// API keys (AUTHN-12).
-    #[derive(Copy)]
-    pub struct ApiKeys("api_keys"), "API keys" {
+    pub struct ApiKeys("api_keys"), "API keys", feature "api_keys" {
         max_lifetime: Duration = "max_lifetime_days".default(90).within(1, 365, "days"),
             "Longest lifetime of an API key.";
         remembered: Duration = "cache_seconds".default(60).within(0, 300, "s"),
             "Time for which a verified API key is cached instead of hashed again.";
         concurrent_hashes: usize = "concurrent_hashes".default(1).default_text("half the processors, at least 1").within(1, 64, ""),
             "Hashing threads. Each takes 19 MiB, and a processor for about 20 ms per hash.";
+    }
+    + {
+        /// Key of the hashes of their secrets.
+        pepper: Pepper,
+    }
+
+    pub(super) rows ApiKeySecrets("secrets"), "Secret of API keys", feature "api_keys" {
+        pepper: Pepper = "pepper",
+            "32 random bytes in base64 that no other setting has, the same on all replicas. Part of every hash of an API key, so that a stolen database does not suffice to guess keys. Changing it invalidates every API key.";
     }
 
     /// Revoked credentials (AUTHN-11).
@@ -258,8 +266,6 @@ table! {
     pub struct Secrets("secrets"), "Secrets" {
         mac_key: MacKey = "mac_key",
             "32 random bytes in base64, the same on all replicas. Authenticates cursors of lists and compares requests with the same idempotency key. Changing it invalidates both.";
-        pepper: Pepper = "pepper",
-            "32 other random bytes in base64, the same on all replicas. Part of every hash of an API key, so that a stolen database does not suffice to guess keys. Changing it invalidates every API key.";
         reload_interval: Duration = "reload_interval_ms".default(5_000).within(1, 3_600_000, "ms"),
             "Interval at which files of secrets and certificates are checked for changes (SECRET-04). SIGHUP checks at once.";
     }

@@ -1,7 +1,7 @@
 //! SQL of API keys as their owners manage them: create, list, rotate and revoke.
 //!
 //! In: permits and domain values. Out: API keys without the hash of their secret, which the logins
-//! of operations cannot read; `db/credentials.rs` reads it for authentication. The handlers of
+//! of operations cannot read; `db/api_keys.rs` reads it for authentication. The handlers of
 //! `api/api_keys` call this.
 
 use chrono::{DateTime, Utc};
@@ -10,9 +10,9 @@ use super::{Database, Loader, Lockable, ObjectPermit, Position, WriteTx};
 use crate::{
     authz::{
         Change, Permit,
-        actions::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
+        api_keys::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
     },
-    db::{ApiKeyRow, DbError, TracingExecutor},
+    db::{DbError, TracingExecutor, api_keys::ApiKeyRow},
     model::{ApiKey, ApiKeyId, Stateless, TenantId},
 };
 

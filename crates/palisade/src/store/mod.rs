@@ -12,6 +12,7 @@
 //! relatives), and no caller receives a connection. [`maintenance`] works without a permit and is
 //! for operators only.
 
+#[cfg(feature = "api_keys")]
 mod api_keys;
 mod audit;
 mod idempotency;

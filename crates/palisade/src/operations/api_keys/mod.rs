@@ -10,19 +10,18 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta};
 use poem::Result;
 use poem_openapi::{
-    ApiResponse, OpenApi,
+    ApiResponse, OpenApi, Tags,
     param::{Header, Path, Query},
     payload::Json,
 };
 use schema::{ApiKeyPage, ApiKeyRotation, ApiKeyView, NewApiKey};
 use secrecy::ExposeSecret;
 
-use super::Tag;
 use crate::{
     authn::{AuthnError, Principal},
     authz::{
         Change, Permit,
-        actions::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
+        api_keys::{CreateApiKey, ListApiKeys, RevokeApiKey, RotateApiKey},
     },
     http::{
         Context,
@@ -34,13 +33,27 @@ use crate::{
     },
     model::{ApiKey, ApiKeyId, Name},
     problem::{Kind, Problem},
-    store::{Claim, KeyedRequest, Position},
+    store::{Claim, DbError, KeyedRequest, Position},
 };
+
+/// Group of these operations in the OpenAPI document.
+#[derive(Tags)]
+enum Tag {
+    /// API keys, with which programs call this API.
+    Keys,
+}
 
 /// Operations on API keys.
 pub(super) struct ApiKeys {
-    pub(super) context: Arc<Context>,
+    context: Arc<Context>,
 }
+
+/// The operations of a server.
+pub(super) fn new(context: &Arc<Context>) -> ApiKeys {
+    ApiKeys { context: Arc::clone(context) }
+}
+
+crate::id_parameters! { ApiKeyId }
 
 #[derive(ApiResponse)]
 enum Revoked {
@@ -82,7 +95,7 @@ impl ApiKeys {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
-        tx.add_api_key(&permit, &api_key, &hash).await?;
+        tx.add_api_key(&permit, &api_key, &hash).await.map_err(storing_problem)?;
         let view = self.view(api_key);
         tx.commit(&permit, view.id, &created(view.clone()).to_stored()).await?;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
@@ -156,7 +169,7 @@ impl ApiKeys {
             valid_for_days,
             Some(old.id),
         );
-        tx.add_api_key(&permit, &new, &hash).await?;
+        tx.add_api_key(&permit, &new, &hash).await.map_err(storing_problem)?;
         tx.expire_api_key(&old_permit, now + hours(overlap_hours)).await?;
         let view = self.view(new);
         tx.commit(&permit, view.id, &created(view.clone()).to_stored()).await?;
@@ -220,7 +233,9 @@ impl ApiKeys {
 
     /// Rejects lifetimes above the configured maximum, which the published schema does not contain.
     fn check_lifetime(&self, days: i64) -> Result<(), Problem> {
-        if u64::try_from(days).is_ok_and(|days| days * 24 * 3_600 <= self.context.max_key_lifetime.as_secs()) {
+        if u64::try_from(days)
+            .is_ok_and(|days| days * 24 * 3_600 <= self.context.authenticator.max_key_lifetime().as_secs())
+        {
             return Ok(());
         }
         Err(Problem::new(Kind::Unprocessable).at("/validForDays", "too_large"))
@@ -266,6 +281,15 @@ impl ApiKeys {
             revoked_at: None,
             last_used_at: None,
         }
+    }
+}
+
+/// The problem of a key that cannot be stored. The database limits the live keys of a creator.
+fn storing_problem(error: DbError) -> Problem {
+    match error {
+        DbError::Constraint { name, .. } if name == "api_key_limit" => Problem::new(Kind::Conflict)
+            .detail("API key limit reached (100 active keys per creator). Revoke unused keys."),
+        error => error.into(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The scopes of the sample service.
 
 use palisade::authz::Scope;
-pub use palisade::authz::policy::{AUDIT_READ, KEYS_MANAGE};
+pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ};
 
 /// Read notes.
 pub const NOTES_READ: Scope = Scope::new("notes:read");

@@ -8,9 +8,23 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod audit;
+mod authn;
+mod backup;
 mod catalog;
+mod destroyed_tenants;
 mod drills;
+mod exports;
+mod idempotency;
+mod index_keys;
+mod internal;
+mod interop;
+mod issuer;
+mod master_keys;
 mod notes;
 mod races;
+mod retired_keys;
+mod rotation;
 mod round_trips;
+mod sealed;
 mod support;

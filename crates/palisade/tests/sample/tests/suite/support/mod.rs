@@ -4,6 +4,7 @@
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
 mod file_secrets_service;
+pub mod interop_provider;
 mod key_commands;
 
 use std::sync::LazyLock;
@@ -16,29 +17,30 @@ use palisade::{
     },
     model::Clock,
 };
-pub use palisade_test::*;
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
 
 pub use file_secrets_service::FileSecretsService;
-pub use key_commands::{start_with_vault, vault_only};
+pub use key_commands::{
+    COUNT_INDEXED, DATA_KEY, INDEX_KEY, SHORT_TIMEOUTS, add_notes, assert_notes_readable, copy_notes, note,
+    notes_by_key, restore_note, run_keys, run_keys_binary, run_keys_binary_with, save_note, start_error,
+    start_with_vault, try_start, variables, vault_and_keyset, vault_key, vault_only, wrapping_keys,
+};
+pub use palisade_test::*;
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =
     LazyLock::new(|| TestService::new(app()).with_binary(env!("CARGO_BIN_EXE_palisade-sample")));
 
 /// Its route matrix.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub static MATRIX: LazyLock<Matrix> = LazyLock::new(|| SERVICE.matrix());
 
 /// The demo person with this tenant and role.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub fn person(tenant: &Tenant, role: Role) -> Person {
     SERVICE.person(tenant, role)
 }
 
 /// A development issuer for the service.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
 }
@@ -54,7 +56,6 @@ pub fn id(created: &Value) -> String {
 }
 
 /// The last segment of an object's path.
-#[allow(dead_code, reason = "tests that use it move here one by one")]
 pub fn id_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap()
 }

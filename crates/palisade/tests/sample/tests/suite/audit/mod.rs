@@ -1,0 +1,236 @@
+//! The audit trail (LOG-05): every change has one event with its request, failed changes have none,
+//! and no login can change what is written.
+
+mod sealing;
+mod verify;
+
+use http::Method;
+use palisade::authz::matrix;
+use sample::access::{roles, scopes};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{
+    ACME, Actor, GLOBEX, MATRIX, Reply, SERVICE, TestApp,
+    audit_trail::{assert_each_has_one_event, read_trail, verify},
+    id, incident, note_body, query, run,
+};
+
+/// Archives a note, with an unused idempotency key.
+async fn archive(admin: &Actor, path: &str) -> Reply {
+    let request = admin.request(Method::POST, &format!("{path}/archive"));
+    admin.send(request.header("idempotency-key", Uuid::now_v7().to_string())).await
+}
+
+/// Calls every operation that changes something: its name, the changed object and the reply.
+async fn call_every_change(app: &TestApp) -> Vec<(&'static str, String, Reply)> {
+    let admin = app.user(roles::ADMIN);
+    let mut changes = Vec::new();
+    let created = admin.post("/v1/notes", &note_body("INK", 1)).await;
+    let note = id(&created.clone().ok(201));
+    changes.push(("createNote", note.clone(), created));
+    let path = format!("/v1/notes/{note}");
+    let update = admin.request(Method::PATCH, &path).json(&json!({ "email": "ada@example.com" }));
+    changes.push(("updateNote", note.clone(), admin.send(update).await));
+    changes.push(("archiveNote", note.clone(), archive(&admin, &path).await));
+    changes.push(("eraseNote", note, admin.send(admin.request(Method::DELETE, &path)).await));
+    let key = json!({ "name": "a key", "scopes": ["notes:read"], "validForDays": 3 });
+    let created = admin.post("/v1/api-keys", &key).await;
+    let key = id(&created.clone().ok(201));
+    changes.push(("createApiKey", key.clone(), created));
+    let rotation = json!({ "validForDays": 3, "overlapHours": 1 });
+    let rotated = admin.post(&format!("/v1/api-keys/{key}/rotate"), &rotation).await;
+    changes.push(("rotateApiKey", id(&rotated.clone().ok(201)), rotated));
+    let revoked = admin.send(admin.request(Method::DELETE, &format!("/v1/api-keys/{key}"))).await;
+    changes.push(("revokeApiKey", key, revoked));
+    changes.push(("createExport", "notes".to_owned(), admin.post("/v1/exports", &all_time()).await));
+    changes
+}
+
+/// The body of an export of all notes.
+fn all_time() -> Value {
+    json!({ "kind": "notes", "from": "2020-01-01T00:00:00Z", "to": "2040-01-01T00:00:00Z" })
+}
+
+#[tokio::test]
+async fn log_05_every_change_has_one_event_with_its_request() {
+    let app = SERVICE.start().await;
+    let changes = call_every_change(&app).await;
+    assert_each_has_one_event(&app, MATRIX.iter().filter(|row| row.method != matrix::Method::Get), &changes).await;
+}
+
+#[tokio::test]
+async fn log_05_failed_changes_have_no_event() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let create =
+        async || format!("/v1/notes/{}", id(&admin.post("/v1/notes", &note_body("PAPER-A4", 1)).await.ok(201)));
+    let (path, draft) = (create().await, create().await);
+    archive(&admin, &path).await.ok(201);
+    let before = read_trail(&app, "").await.len();
+    // The state machine, the schema, the role and the commit reject these changes.
+    assert_eq!(archive(&admin, &path).await.problem(409), "conflict");
+    assert_eq!(admin.post("/v1/notes", &json!({})).await.problem(400), "invalid_input");
+    assert_eq!(app.user(roles::VIEWER).post("/v1/notes", &json!({})).await.problem(403), "forbidden");
+    run(
+        &app.database.owner,
+        "create function stop() returns trigger language plpgsql as
+         'begin raise exception ''no''; end';
+         create constraint trigger stop after insert on palisade.audit_journal deferrable initially deferred
+         for each row execute function stop()",
+    )
+    .await
+    .unwrap();
+    assert_eq!(admin.post("/v1/notes", &note_body("INK", 1)).await.problem(500), "internal");
+    assert_eq!(admin.get("/v1/items/INK").await.problem(404), "not_found");
+    let update = admin.request(Method::PATCH, &draft).json(&json!({ "remark": "changed" }));
+    assert_eq!(admin.send(update).await.problem(500), "internal");
+    assert_eq!(admin.get(&draft).await.ok(200)["remark"], json!(null));
+    assert_eq!(read_trail(&app, "").await.len(), before);
+}
+
+#[tokio::test]
+async fn log_05_change_is_rolled_back_if_its_event_cannot_be_written() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let draft = format!("/v1/notes/{}", id(&admin.post("/v1/notes", &note_body("PAPER-A4", 1)).await.ok(201)));
+    run(
+        &app.database.owner,
+        "alter table palisade.audit_events add check (action <> 'note_created' and action <> 'note_archived'
+                              and action <> 'notes_exported') not valid",
+    )
+    .await
+    .unwrap();
+    let count_notes = async || query(&app.database.reader, "select count(*)::text from notes").await;
+    let before = count_notes().await;
+    let mut note = note_body("PAPER-A4", 1);
+    note["email"] = json!("ada@nowhere.example");
+    assert_eq!(admin.post("/v1/notes", &note).await.problem(500), "internal");
+    let found = admin.get("/v1/notes?email=ada@nowhere.example").await.ok(200);
+    assert_eq!(found["items"], json!([]));
+    assert_eq!(archive(&admin, &draft).await.problem(500), "internal");
+    assert_eq!(admin.get(&draft).await.ok(200)["status"], "draft");
+    assert_eq!(admin.post("/v1/exports", &all_time()).await.problem(500), "internal");
+    assert_eq!(count_notes().await, before);
+}
+
+#[tokio::test]
+async fn log_05_trail_is_paged_filtered_and_limited_to_the_tenant() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(id(&admin.post("/v1/notes", &note_body("PAPER-A4", 1)).await.ok(201)));
+    }
+    // The trail is newest first.
+    ids.reverse();
+    let events = read_trail(&app, &format!("&object={}", ids[1])).await;
+    assert_eq!(events.len(), 1);
+    let at = events[0]["at"].as_str().unwrap().replace('+', "%2B");
+    let objects = |events: &[Value]| -> Vec<String> {
+        events.iter().map(|event| event["object"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(objects(&read_trail(&app, &format!("&from={at}")).await), ids[..2]);
+    assert_eq!(objects(&read_trail(&app, &format!("&to={at}")).await), ids[2..]);
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = admin.get(&format!("/v1/audit-events?limit=2{cursor}")).await.ok(200);
+        seen.extend(objects(page["items"].as_array().unwrap()));
+        let Some(next) = page["nextCursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, ids);
+    let globex = app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
+    assert_eq!(globex.get("/v1/audit-events").await.ok(200)["items"], json!([]));
+    assert_eq!(app.user(roles::WRITER).get("/v1/audit-events").await.problem(403), "forbidden");
+}
+
+#[tokio::test]
+async fn log_05_no_login_can_change_the_trail() {
+    let app = SERVICE.start().await;
+    app.user(roles::WRITER).post("/v1/notes", &note_body("INK", 1)).await.ok(201);
+    let tenant = ACME.id;
+    let urls = &app.database;
+    let logins = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.operator, &urls.auditor, &urls.backup];
+    let forged =
+        format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::palisade.audit_events");
+    let mut attacks = vec![
+        format!("select palisade.insert_audit_event({forged})"),
+        "update palisade.audit_horizon set upto = 0".to_owned(),
+    ];
+    for table in ["audit_events", "audit_journal", "audit_seals"] {
+        attacks.push(format!("delete from palisade.{table}"));
+        attacks.push(format!("truncate palisade.{table}"));
+    }
+    attacks.push(format!("insert into palisade.audit_events select ({forged}).*"));
+    attacks.push(
+        "insert into palisade.audit_journal (of_tenant, event, digest)
+         select of_tenant, event, digest from palisade.audit_journal"
+            .to_owned(),
+    );
+    attacks.push("insert into palisade.audit_seals values (1, 1, 1, sha256(''), substr(sha256(''), 1, 16))".to_owned());
+    attacks.push("update palisade.audit_events set subject = 'somebody else'".to_owned());
+    attacks.push("update palisade.audit_journal set digest = digest".to_owned());
+    attacks.push("update palisade.audit_seals set digest = digest".to_owned());
+    for (attack, login) in attacks.iter().flat_map(|attack| logins.map(|login| (attack, login))) {
+        let error =
+            run(login, &format!("set local app.tenant_id = '{tenant}'; {attack}")).await.unwrap_err().to_string();
+        assert!(error.contains("permission denied"), "{attack}: {error}");
+    }
+    // Triggers stop the owner of the tables, which could drop them.
+    for attack in attacks
+        .iter()
+        .filter(|attack| ["delete", "truncate", "update palisade.audit_e"].iter().any(|a| attack.starts_with(a)))
+    {
+        let error = run(&urls.owner, &format!("set local app.tenant_id = '{tenant}'; {attack}")).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{attack}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn log_05_operator_commands_are_in_the_trail_of_the_tenant() {
+    let app = SERVICE.start().await;
+    for arguments in [
+        &["throttle", &ACME.id.to_string(), "read", "500"][..],
+        &["revoke", "subject", "somebody@acme.example"],
+        &["revoke", "tenant", &ACME.id.to_string(), "--before", "2020-01-01T00:00:00Z"],
+    ] {
+        incident(&SERVICE, &app.database, &[arguments, &["--reason", "stolen laptop"]].concat());
+    }
+    let trail = read_trail(&app, "").await;
+    let commands: Vec<_> =
+        trail.iter().map(|event| (event["action"].as_str().unwrap(), event["object"].as_str().unwrap())).collect();
+    assert_eq!(commands.len(), 2, "{trail:#?}");
+    assert_eq!(commands[0].0, "credentials_revoked");
+    assert!(commands[0].1.starts_with(&format!("tenant {} before 2020", ACME.id)), "{commands:?}");
+    assert!(commands[1].0 == "quota_set" && commands[1].1.starts_with("read 500 per minute until "), "{commands:?}");
+    for event in &trail {
+        assert_eq!(
+            (event["subject"].as_str(), event["reason"].as_str()),
+            (Some("operator:app_operator"), Some("stolen laptop"))
+        );
+    }
+    // A revocation by subject has no tenant; its event has the nil tenant.
+    let without_tenant = query(
+        &app.database.backup,
+        "select object from palisade.audit_events where tenant_id = '00000000-0000-0000-0000-000000000000'",
+    )
+    .await;
+    assert!(
+        without_tenant.len() == 1 && without_tenant[0].starts_with("subject somebody@acme.example before "),
+        "{without_tenant:?}"
+    );
+    assert_eq!(verify(&SERVICE, &app.database, None).0, Ok(()));
+}
+
+/// A token can have neither the subject of an operator nor the nil tenant.
+#[tokio::test]
+async fn log_05_tokens_cannot_pass_as_an_operator() {
+    let app = SERVICE.shared();
+    let subject = app.forge().claim("sub", "Operator:app_operator").token();
+    let nil_tenant = app.forge().claim("tenant_id", Uuid::nil().to_string()).token();
+    for token in [subject, nil_tenant] {
+        assert_eq!(app.bearer(token).get("/v1/me").await.problem(401), "unauthenticated");
+    }
+}

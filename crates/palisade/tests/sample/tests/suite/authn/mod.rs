@@ -1,0 +1,72 @@
+//! Authentication (AUTHN-01 to AUTHN-17): tokens, API keys, issuers, revocation and the failure
+//! limiter. Every rejected credential gets the same 401, which does not name the reason; the event
+//! does.
+
+mod api_keys;
+mod attacks;
+mod blocking;
+mod caller_kind;
+mod failure_limiter;
+mod issuers;
+mod keys;
+mod revocation;
+
+use std::time::Duration;
+
+use palisade::authz::Callers;
+use sample::{
+    access::{roles, scopes},
+    demo,
+};
+use serde_json::{Value, json};
+
+use crate::support::{ACME, MATRIX, SERVICE, authn::assert_rejected};
+
+#[tokio::test]
+async fn authn_01_protected_operations_reject_anonymous_callers() {
+    let app = SERVICE.shared();
+    let anonymous = app.anonymous();
+    let mut rejected = 0;
+    // The routes of the router include those that the OpenAPI document omits.
+    for (method, path) in &app.served {
+        let row = MATRIX.find(method, path).unwrap();
+        let segments: Vec<String> = path
+            .split('/')
+            .map(|part| if part.starts_with(':') { demo::FIRST_NOTE.to_string() } else { part.to_owned() })
+            .collect();
+        let request = anonymous.request(method.clone(), &segments.join("/"));
+        if row.callers == Callers::Public {
+            let reply = anonymous.send(request).await;
+            assert_eq!(reply.status, 200, "{method} {path}: {reply:#?}");
+        } else {
+            let request = request.header("content-type", "text/plain").body("not even JSON");
+            let reply = anonymous.send(request).await;
+            assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+            assert_eq!(reply.body["errors"], Value::Null, "{method} {path} reports faults of the body");
+            rejected += 1;
+        }
+    }
+    assert!(rejected >= 7, "only {rejected} operations were tried");
+}
+
+#[tokio::test]
+async fn authn_02_token_of_the_issuer_is_accepted() {
+    let app = SERVICE.shared();
+    let me = app.user_of(&ACME, roles::WRITER, &[scopes::NOTES_READ]).get("/v1/me").await.ok(200);
+    let expected = json!({
+        "subject": "writer@acme.example", "clientId": "demo-web", "kind": "user",
+        "tenantId": ACME.id.to_string(), "roles": ["writer"], "scopes": ["notes:read"],
+    });
+    assert_eq!(me, expected);
+}
+
+#[tokio::test]
+async fn authn_06_cached_token_expires() {
+    let app = SERVICE.start().await;
+    let user = app.user(roles::VIEWER);
+    user.get("/v1/me").await.ok(200);
+    user.get("/v1/me").await.ok(200);
+    app.clock.advance(Duration::from_secs(900 + 31));
+    assert_rejected(&user.get("/v1/me").await, "after exp");
+}
