@@ -36,7 +36,7 @@ pub(crate) fn add(project: &Path) {
             "                api::Shelves { context: Arc::clone(context) },\n",
         ),
         ("src/access/actions.rs", "    pub static ORDERS;\n\n", ACTION),
-        ("tests/suite/main.rs", "mod shared_quota;\n", "mod shelves;\n"),
+        ("tests/suite/main.rs", "mod settings;\n", "mod shelves;\n"),
     ] {
         edit(project, path, before, &format!("{before}{added}"));
     }

@@ -45,6 +45,13 @@ pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
 }
 
+/// The error of startup after the owner has run this SQL on a new database.
+pub async fn start_error_after(change: &str) -> String {
+    let database = SERVICE.database().await;
+    run(&database.owner, change).await.unwrap();
+    SERVICE.try_start(TestApp::variables(&database, "http://127.0.0.1:9")).await.unwrap_err()
+}
+
 /// The body that creates a note with one item.
 pub fn note_body(code: &str, count: i32) -> Value {
     json!({ "items": [{ "code": code, "count": count }], "priority": "standard" })

@@ -16,7 +16,7 @@ use crate::support::PRODUCTION_SETTINGS;
 fn read<'a>(added: impl IntoIterator<Item = (&'a str, &'a str)>, removed: &[&str]) -> Result<Settings, Faults> {
     let valid = PRODUCTION_SETTINGS.into_iter().filter(|(name, _)| !removed.contains(name));
     let variables = valid.chain(added).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    service::app().read_settings(variables.collect())
+    sample::app().read_settings(variables.collect())
 }
 
 /// The faults of valid settings with these variables added.

@@ -9,12 +9,11 @@ use palisade::{
     authz::{Callers, QuotaClass},
     dev::people,
 };
-use serde_json::json;
-use service::access::{roles, scopes};
+use sample::access::{roles, scopes};
 
 use crate::support::{
-    ACME, Actor, GLOBEX, MATRIX, Reply, SERVICE, TestApp, api_keys::key_text, eventually, incident, person, run,
-    run_incident,
+    ACME, Actor, GLOBEX, MATRIX, Reply, SERVICE, TestApp, api_keys::key_text, eventually, incident, note_body, person,
+    run, run_incident,
 };
 
 /// Unsets the quotas of `TestApp`, so that the defaults apply.
@@ -39,9 +38,9 @@ fn assert_exhausted(reply: &Reply, limit: &str) -> u64 {
 #[tokio::test]
 async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
     let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
-    let user = app.user(roles::SALES);
+    let user = app.user(roles::WRITER);
     for left in [2, 1, 0] {
-        let reply = user.get("/v1/orders").await;
+        let reply = user.get("/v1/notes").await;
         assert_eq!(reply.header("ratelimit-policy"), Some("\"read\";q=3;w=60, \"tenant\";q=1000000;w=60"));
         let remaining = reply.header("ratelimit").unwrap();
         // Seconds until the bucket is full, rounded up.
@@ -58,7 +57,7 @@ async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
     assert_eq!((&*event["event"], &*event["limit"]), ("excess_rate_limit_exceeded", "read"));
     assert_eq!(
         (&*event["subject"], &*event["tenant"], &*event["operation"]),
-        (&*person(&ACME, roles::SALES).subject, &*ACME.id.to_string(), "getMe")
+        (&*person(&ACME, roles::WRITER).subject, &*ACME.id.to_string(), "getMe")
     );
 }
 
@@ -66,18 +65,18 @@ async fn rate_05_responses_report_the_quota_and_429_names_the_limit() {
 async fn rate_02_principals_have_separate_quotas_per_class() {
     // Two classes with quotas of the same size are separate.
     let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__WRITE_PER_MINUTE", "3")]).await;
-    let user = app.user(roles::SALES);
+    let user = app.user(roles::WRITER);
     for _ in 0..3 {
-        user.get("/v1/orders").await.ok(200);
+        user.get("/v1/notes").await.ok(200);
     }
     assert_exhausted(&user.get("/v1/me").await, "read");
     // Another token of the user shares the quota. Another user, an API key and another class do
     // not.
-    assert_exhausted(&app.user(roles::SALES).get("/v1/me").await, "read");
+    assert_exhausted(&app.user(roles::WRITER).get("/v1/me").await, "read");
     app.user(roles::VIEWER).get("/v1/me").await.ok(200);
-    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
-    app.api_key(key_text(&key)).get("/v1/orders").await.ok(200);
-    user.post("/v1/customers", &json!({ "name": "A", "email": "a@example.com" })).await.ok(201);
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
+    app.api_key(key_text(&key)).get("/v1/notes").await.ok(200);
+    user.post("/v1/notes", &note_body("PAPER-A4", 1)).await.ok(201);
     // The quota refills evenly.
     app.clock.advance(Duration::from_secs(21));
     user.get("/v1/me").await.ok(200);
@@ -99,17 +98,17 @@ async fn rate_02_same_subject_in_another_tenant_has_its_own_quota() {
 #[tokio::test]
 async fn rate_02_rejected_requests_count() {
     let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3")]).await;
-    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::ORDERS_READ]);
+    let user = app.user_of(&ACME, roles::VIEWER, &[scopes::NOTES_READ]);
     for (path, status) in
-        [("/v1/products", 403), ("/v1/orders?limit=0", 400), ("/v1/orders/0190a001-0000-7000-8000-00000000ffff", 404)]
+        [("/v1/audit-events", 403), ("/v1/notes?limit=0", 400), ("/v1/notes/0190a001-0000-7000-8000-00000000ffff", 404)]
     {
         let reply = user.get(path).await;
         reply.problem(status);
         assert!(reply.header("ratelimit").is_some(), "{reply:#?}");
     }
-    assert_exhausted(&user.get("/v1/orders").await, "read");
+    assert_exhausted(&user.get("/v1/notes").await, "read");
     // Anonymous callers have no quota.
-    assert_eq!(app.anonymous().get("/v1/orders").await.header("ratelimit"), None);
+    assert_eq!(app.anonymous().get("/v1/notes").await.header("ratelimit"), None);
     assert_eq!(app.anonymous().get("/health/live").await.header("ratelimit"), None);
 }
 
@@ -117,7 +116,7 @@ async fn rate_02_rejected_requests_count() {
 async fn rate_03_tenants_have_separate_quotas() {
     let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")]).await;
     let viewer = app.user(roles::VIEWER);
-    let sales = app.user(roles::SALES);
+    let writer = app.user(roles::WRITER);
     for _ in 0..3 {
         viewer.get("/v1/me").await.ok(200);
     }
@@ -126,9 +125,9 @@ async fn rate_03_tenants_have_separate_quotas() {
         assert_exhausted(&viewer.get("/v1/me").await, "read");
     }
     for _ in 0..2 {
-        sales.get("/v1/me").await.ok(200);
+        writer.get("/v1/me").await.ok(200);
     }
-    let reply = sales.get("/v1/me").await;
+    let reply = writer.get("/v1/me").await;
     assert_exhausted(&reply, "tenant");
     assert!(reply.header("ratelimit").unwrap().contains("\"tenant\";r=0;"), "{reply:#?}");
     app.user_of(&GLOBEX, roles::VIEWER, &scopes::ALL).get("/v1/me").await.ok(200);
@@ -139,7 +138,7 @@ async fn rate_04_operations_count_against_the_quota_of_their_class() {
     let app = SERVICE.start_with(&DEFAULTS).await;
     let admin = app.user(roles::ADMIN);
     for row in MATRIX.iter().filter(|row| row.callers != Callers::Public) {
-        let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{sku}", "NONE-SUCH");
+        let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{code}", "NONE-SUCH");
         let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
         let reply = admin.send(admin.request(method, &path)).await;
         let policy = match row.quota {
@@ -231,17 +230,17 @@ async fn rate_06_authenticated_callers_are_limited_separately_from_their_address
         ])
         .await;
     let user = app.user(roles::VIEWER);
-    let key = app.new_api_key(&[scopes::ORDERS_READ]).await;
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
     let program = app.api_key(key_text(&key));
     user.get("/v1/me").await.ok(200);
-    program.get("/v1/orders").await.ok(200);
+    program.get("/v1/notes").await.ok(200);
     let attacker = app.bearer("e30.e30.e30");
     eventually("the limit of the address is exhausted", async || attacker.get("/v1/me").await.status == 429).await;
     for _ in 0..3 {
         user.get("/v1/me").await.ok(200);
-        program.get("/v1/orders").await.ok(200);
+        program.get("/v1/notes").await.ok(200);
     }
-    for other in [app.anonymous(), attacker, app.user(roles::SALES)] {
+    for other in [app.anonymous(), attacker, app.user(roles::WRITER)] {
         let reply = other.get("/v1/me").await;
         assert_exhausted(&reply, "address");
         assert_eq!(reply.events()[0]["limit"], "address");

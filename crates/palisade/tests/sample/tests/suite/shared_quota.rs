@@ -6,8 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Method;
 use palisade::authz::{Callers, OnStoreDown, QuotaClass, Role};
-use service::access::{roles, scopes};
+use sample::access::{roles, scopes};
 
 use crate::support::{ACME, Actor, Authority, GLOBEX, MATRIX, Redis, SERVICE, TestApp, eventually};
 
@@ -34,7 +35,8 @@ impl Replicas {
 
 /// Calls an operation of the class sensitive on a missing object.
 async fn sensitive(user: &Actor) -> u16 {
-    user.post("/v1/invoices/0190a001-0000-7000-8000-00000000ffff/void", &serde_json::Value::Null).await.status.as_u16()
+    let erase = user.request(Method::DELETE, "/v1/notes/0190a001-0000-7000-8000-00000000ffff");
+    user.send(erase).await.status.as_u16()
 }
 
 #[tokio::test]
@@ -64,7 +66,7 @@ async fn rate_08_replicas_share_one_quota() {
     assert!(accepted <= (quota + refilled) * 1.01 + 1.0, "{first} + {second}, refilled {refilled}");
     assert!(first > 20 && second > 20, "{first} + {second}: one replica got too few requests");
     // Other principals have separate quotas in the store too.
-    replicas.0[0].user(roles::SALES).get("/v1/me").await.ok(200);
+    replicas.0[0].user(roles::WRITER).get("/v1/me").await.ok(200);
     replicas.0[1].user_of(&GLOBEX, roles::VIEWER, &scopes::ALL).get("/v1/me").await.ok(200);
 }
 
@@ -74,7 +76,7 @@ async fn rate_08_tenant_quota_is_shared_and_excludes_rejected_requests() {
     let quotas = [("APP_QUOTA__READ_PER_MINUTE", "3"), ("APP_QUOTA__TENANT_PER_MINUTE", "5")];
     let replicas = Replicas::start(&redis.url(), &quotas).await;
     let viewer = replicas.user(roles::VIEWER);
-    let sales = replicas.user(roles::SALES);
+    let writer = replicas.user(roles::WRITER);
     for (replica, left) in [(0, 2), (1, 1), (0, 0)] {
         let reply = viewer[replica].get("/v1/me").await;
         assert_eq!(reply.header("ratelimit-policy"), Some("\"read\";q=3;w=60, \"tenant\";q=5;w=60"));
@@ -90,9 +92,9 @@ async fn rate_08_tenant_quota_is_shared_and_excludes_rejected_requests() {
         assert!((1..=20).contains(&seconds), "{seconds}");
     }
     for replica in [0, 1] {
-        sales[replica].get("/v1/me").await.ok(200);
+        writer[replica].get("/v1/me").await.ok(200);
     }
-    let reply = sales[0].get("/v1/me").await;
+    let reply = writer[0].get("/v1/me").await;
     assert_eq!((reply.problem(429), &reply.body["limit"]), ("rate_limited", &"tenant".into()));
     // The keys in the store do not contain the caller.
     let keys = redis.keys().await;
@@ -125,13 +127,13 @@ async fn rate_08_classes_behave_as_the_matrix_says_while_the_store_is_down() {
             if call == 10 {
                 redis.kill();
             }
-            *statuses.entry(app.user(roles::SALES).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
+            *statuses.entry(app.user(roles::WRITER).get("/v1/me").await.status.as_u16()).or_insert(0) += 1;
         }
         statuses
     };
     assert_eq!(load.await, HashMap::from([(200, 30)]));
     for row in MATRIX.iter().filter(|row| row.callers != Callers::Public) {
-        let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{sku}", "NONE-SUCH");
+        let path = row.path.replace("{id}", "0190a001-0000-7000-8000-00000000ffff").replace("{code}", "NONE-SUCH");
         let reply = admin.send(admin.request(row.method.as_str().parse().unwrap(), &path)).await;
         match row.quota.on_store_down() {
             OnStoreDown::Closed => {
@@ -253,7 +255,7 @@ async fn secret_03_production_needs_tls_and_a_password_for_redis() {
         let mut all = TestApp::variables(&database, "https://issuer.example");
         all.insert("APP_PROFILE".to_owned(), profile.to_owned());
         all.insert("APP_QUOTA__REDIS_URL".to_owned(), url.to_owned());
-        let faults = service::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default();
+        let faults = sample::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default();
         assert!(!faults.contains("hunter2"), "{faults}");
         faults.contains("APP_QUOTA__REDIS_URL")
     };

@@ -28,34 +28,33 @@ use poem_openapi::{
     param::{Path, Query},
     payload::Json,
 };
-use serde_json::{Map, Value, json};
-use service::{
-    access::{ACCESS, actions::CancelOrder, roles},
+use sample::{
+    access::{ACCESS, actions::ArchiveNote, roles},
     demo,
-    domain::{Order, OrderId, OrderStatus},
-    store::orders,
+    domain::{NoteId, NoteStatus},
+    store::{NoteTable, StoredNote, archive},
 };
-
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::support::{ACME, GLOBEX, SERVICE, TestApp, TestService, query};
 
-/// Takes the place of the operation `cancelOrder`.
+/// Takes the place of the operation `archiveNote`.
 struct Misuse {
     context: Arc<Context>,
     /// The permit of the first request, which the handler keeps.
-    foreign: Mutex<Option<Permit<CancelOrder>>>,
+    foreign: Mutex<Option<Permit<ArchiveNote>>>,
 }
 
 #[OpenApi]
 impl Misuse {
     /// Keeps a permit of Globex. With a permit of Acme, misuses the store.
-    #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
-    async fn cancel(
+    #[oai(path = "/v1/notes/:id/archive", method = "post", operation_id = "archiveNote")]
+    async fn archive(
         &self,
-        permit: Permit<CancelOrder>,
-        id: Path<OrderId>,
-        second: Query<OrderId>,
+        permit: Permit<ArchiveNote>,
+        id: Path<NoteId>,
+        second: Query<NoteId>,
     ) -> poem::Result<Json<Value>> {
         if permit.tenant() == GLOBEX.id {
             *self.foreign.lock().unwrap() = Some(permit);
@@ -70,92 +69,92 @@ impl Misuse {
 impl Misuse {
     async fn misuse(
         &self,
-        permit: &Permit<CancelOrder>,
-        foreign: &Permit<CancelOrder>,
-        id: OrderId,
-        second: OrderId,
+        permit: &Permit<ArchiveNote>,
+        foreign: &Permit<ArchiveNote>,
+        id: NoteId,
+        second: NoteId,
     ) -> Result<Answers, DbError> {
         let mut answers = Answers::default();
         let database = &self.context.database;
         let tx = database.write(permit).await?;
-        let order = tx.lock::<Order>(id).await?.unwrap();
-        let order_permit = permit.for_object(&order)?;
+        let note = tx.lock::<StoredNote>(id).await?.unwrap();
+        let note_permit = permit.for_object(&note)?;
 
-        answers.add("order for the permit of another tenant", foreign.for_object(&order));
+        answers.add("note for the permit of another tenant", foreign.for_object(&note));
         let foreign_tx = database.write(foreign).await?;
-        answers.note("another tenant finds the order", foreign_tx.lock::<Order>(id).await?.is_some());
+        answers.note("another tenant finds the note", foreign_tx.lock::<StoredNote>(id).await?.is_some());
         let other = database.write(permit).await?;
-        self.use_another_transaction(&other, &order, &order_permit, &mut answers).await?;
+        self.use_another_transaction(&other, &note, &note_permit, &mut answers).await?;
         answers.add("commit with the permit of another tenant", other.commit(foreign, id).await);
 
-        self.skip_transitions(&tx, &order, &order_permit, second, &mut answers).await?;
+        self.skip_transitions(&tx, &note, &note_permit, second, &mut answers).await?;
         answers.add("loader that locks nothing", tx.lock::<Unlocked>(id).await);
 
-        let text = CheckedText::new(Use::Insert, "insert into orders (tenant_id) values ($1)");
+        let text = CheckedText::new(Use::Insert, "insert into notes (tenant_id) values ($1)");
         let set_tenant = sqlx::query("select set_config('app.tenant_id', '', true)");
         answers.add("text that is not the checked one", tx.insert(Insert::__new(set_tenant, text, ACME.id)).await);
-        answers.note("the tenant finds the order afterwards", tx.lock::<Order>(id).await?.is_some());
+        answers.note("the tenant finds the note afterwards", tx.lock::<StoredNote>(id).await?.is_some());
 
-        let none = "update orders set updated_at = now() where tenant_id = $1 and id = $2 and false";
-        answers.add("change of no row", tx.change(&order_permit, update(none, ACME.id, id)).await);
+        let no_row = "update notes set updated_at = now() where tenant_id = $1 and id = $2 and false";
+        answers.add("change of no row", tx.change(&note_permit, update(no_row, ACME.id, id)).await);
         answers.add("commit after a refused change", tx.commit(permit, id).await);
         Ok(answers)
     }
 
-    /// Changes an order in another transaction than that which locked it.
+    /// Changes a note in another transaction than that which locked it.
     async fn use_another_transaction(
         &self,
-        other: &WriteTx<CancelOrder>,
-        order: &Locked<'_, Order>,
-        permit: &ObjectPermit<'_, CancelOrder, Order>,
+        other: &WriteTx<ArchiveNote>,
+        note: &Locked<'_, StoredNote>,
+        permit: &ObjectPermit<'_, ArchiveNote, StoredNote>,
         answers: &mut Answers,
     ) -> Result<(), DbError> {
-        let next = order.advance(OrderStatus::Cancelled)?;
+        let next = note.advance(NoteStatus::Archived)?;
         let now = self.context.clock.now();
-        let touch = "update orders set updated_at = now() where tenant_id = $1 and id = $2";
-        let change = other.change(permit, update(touch, ACME.id, order.id)).await;
+        let touch = "update notes set updated_at = now() where tenant_id = $1 and id = $2";
+        let change = other.change(permit, update(touch, ACME.id, note.id())).await;
         answers.add("change in another transaction", change);
-        answers.add("transition in another transaction", orders::set_status(other, permit, &next, now).await);
-        answers.add("event in another transaction", other.also_record(permit, "invoice_voided"));
+        answers.add("transition in another transaction", archive(other, permit, &next, now).await);
+        answers.add("event in another transaction", other.also_record(permit, "note_erased"));
         answers.add("erased responses in another transaction", other.erase_responses(permit, "").await);
         Ok(())
     }
 
-    /// Changes the status of an order without a transition of that order.
+    /// Changes the status of a note without a transition of that note.
     async fn skip_transitions(
         &self,
-        tx: &WriteTx<CancelOrder>,
-        order: &Locked<'_, Order>,
-        permit: &ObjectPermit<'_, CancelOrder, Order>,
-        second: OrderId,
+        tx: &WriteTx<ArchiveNote>,
+        note: &Locked<'_, StoredNote>,
+        permit: &ObjectPermit<'_, ArchiveNote, StoredNote>,
+        second: NoteId,
         answers: &mut Answers,
     ) -> Result<(), DbError> {
-        answers.add("transition that the table lacks", order.advance(OrderStatus::Fulfilled));
-        let cancel = || {
-            let text = "update orders set status = 'cancelled' where tenant_id = $1 and id = $2";
-            update(text, ACME.id, order.id)
+        answers.add("transition that the table lacks", note.advance(NoteStatus::Draft));
+        let change = || {
+            let text = "update notes set status = 'archived' where tenant_id = $1 and id = $2";
+            update(text, ACME.id, note.id())
         };
-        answers.add("status by a change", tx.change(permit, cancel()).await);
-        answers.add("status by a related change", tx.change_related(permit, cancel()).await);
-        let second = tx.lock::<Order>(second).await?.unwrap();
-        let next = second.advance(OrderStatus::Cancelled)?;
+        answers.add("status by a change", tx.change(permit, change()).await);
+        answers.add("status by a related change", tx.change_related(permit, change()).await);
+        let second = tx.lock::<StoredNote>(second).await?.unwrap();
+        let next = second.advance(NoteStatus::Archived)?;
         let now = self.context.clock.now();
-        answers.add("transition of another order", orders::set_status(tx, permit, &next, now).await);
-        let touch = "update orders set updated_at = now() where tenant_id = $1 and id = $2";
-        let change = tx.change(permit, update(touch, GLOBEX.id, order.id)).await;
+        answers.add("transition of another note", archive(tx, permit, &next, now).await);
+        let touch = "update notes set updated_at = now() where tenant_id = $1 and id = $2";
+        let change = tx.change(permit, update(touch, GLOBEX.id, note.id())).await;
         answers.add("statement for another tenant", change);
         Ok(())
     }
 }
 
-/// An order whose loader locks no row.
-struct Unlocked(TenantId, OrderId);
+/// A note whose loader locks no row.
+struct Unlocked(TenantId, NoteId);
 
 impl Lockable for Unlocked {
-    type Id = OrderId;
+    type Id = NoteId;
     type State = Stateless;
 
-    fn id(&self) -> OrderId {
+    fn id(&self) -> NoteId {
         self.1
     }
 
@@ -167,13 +166,13 @@ impl Lockable for Unlocked {
         Stateless
     }
 
-    async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
+    async fn load(tx: &Loader<'_>, id: NoteId) -> Result<Option<Self>, DbError> {
         Ok(Some(Self(tx.tenant(), id)))
     }
 }
 
 /// An `update` that sqlx did not check, for this tenant.
-fn update(text: &'static str, tenant: TenantId, id: OrderId) -> Update {
+fn update(text: &'static str, tenant: TenantId, id: NoteId) -> Update {
     Update::__new(sqlx::query(text).bind(tenant.uuid()).bind(id.uuid()), CheckedText::new(Use::Change, text), tenant)
 }
 
@@ -200,22 +199,22 @@ impl Answers {
 async fn authz_04_store_refuses_misuse() {
     let service = App::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
         .access(&ACCESS)
-        .sealed::<service::store::customers::CustomerTable>()
+        .sealed::<NoteTable>()
         .operations(|context, (): &()| Misuse { context: Arc::clone(context), foreign: Mutex::default() });
     // One connection for each open transaction.
     let app = TestService::new(service).leak().start_with(&[("APP_DATABASE__MAX_CONNECTIONS", "4")]).await;
-    let first = demo::FIRST_ORDER;
-    let others = format!("select id::text from orders where status = 'placed' and id <> '{first}'");
+    let first = demo::FIRST_NOTE;
+    let others = format!("select id::text from notes where status = 'draft' and id <> '{first}'");
     let others = query(&app.database.reader, &others).await;
-    let path = format!("/v1/orders/{first}/cancel?second={}", others[0]);
-    app.user_of(&GLOBEX, roles::SALES, app.rights.scopes).post(&path, &Value::Null).await.ok(200);
-    let answers = app.user(roles::SALES).post(&path, &Value::Null).await.ok(200);
+    let path = format!("/v1/notes/{first}/archive?second={}", others[0]);
+    app.user_of(&GLOBEX, roles::WRITER, app.rights.scopes).post(&path, &Value::Null).await.ok(200);
+    let answers = app.user(roles::WRITER).post(&path, &Value::Null).await.ok(200);
     let other_transaction = "the object belongs to another transaction";
     let by_transition = "a state changes by a transition only";
     let refused_before = "the permit is for another tenant, or a change was refused before";
     let expected = json!({
-        "order for the permit of another tenant": "OtherTenant",
-        "another tenant finds the order": false,
+        "note for the permit of another tenant": "OtherTenant",
+        "another tenant finds the note": false,
         "change in another transaction": other_transaction,
         "transition in another transaction": other_transaction,
         "event in another transaction": other_transaction,
@@ -224,11 +223,11 @@ async fn authz_04_store_refuses_misuse() {
         "transition that the table lacks": "State",
         "status by a change": by_transition,
         "status by a related change": by_transition,
-        "transition of another order": "the transition is of another object",
+        "transition of another note": "the transition is of another object",
         "statement for another tenant": "the statement is for another tenant",
         "loader that locks nothing": "the loader locked no row",
         "text that is not the checked one": "error with configuration: the text of the statement is not the checked one",
-        "the tenant finds the order afterwards": true,
+        "the tenant finds the note afterwards": true,
         "change of no row": "Inconsistent",
         "commit after a refused change": refused_before,
     });
@@ -253,10 +252,7 @@ impl OpenApi for Undeclared {
 
 #[tokio::test]
 async fn authz_04_service_cannot_replace_a_handler_of_the_kernel() {
-    let app: App = App::new("replacing", "0.0.0")
-        .access(&ACCESS)
-        .sealed::<service::store::customers::CustomerTable>()
-        .operations(|_, ()| Undeclared);
+    let app: App = App::new("replacing", "0.0.0").access(&ACCESS).sealed::<NoteTable>().operations(|_, ()| Undeclared);
     let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let settings = app.read_settings(variables).unwrap();
     let error = palisade::app::start(&app, settings, Clock::system()).await.unwrap_err().to_string();
@@ -275,21 +271,21 @@ impl ChangingTenant {
 }
 
 #[expect(dead_code, reason = "no row is read")]
-struct ProductRow {
-    sku: String,
-    name: String,
-    price_amount: i64,
-    price_currency: String,
+struct CountRow {
+    count: i64,
 }
 
 /// With a second look, a statement could bind another tenant than the one that the store compares.
 #[test]
 fn authz_07_statement_looks_its_tenant_up_once() {
     let source = ChangingTenant::default();
+    // The text of `sample::store::count_with_item`.
     let statement = palisade::read_one!(
         source,
-        ProductRow,
-        "select sku, name, price_amount, price_currency from products where tenant_id = t.tenant and sku = $2",
+        CountRow,
+        r#"select count(*) as "count!" from notes
+           where tenant_id = t.tenant and erased_at is null
+             and items @> jsonb_build_array(jsonb_build_object('code', $2::text))"#,
         "PAPER-A4"
     );
     drop(statement);

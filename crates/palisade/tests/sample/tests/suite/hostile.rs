@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
+use sample::access::roles;
 use serde_json::json;
-use service::access::roles;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::support::{Actor, SERVICE, TestApp, order_body};
+use crate::support::{Actor, SERVICE, TestApp, note_body};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -43,21 +43,21 @@ async fn input_06_ambiguous_requests_are_rejected() {
     let app = SERVICE.shared();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     for (case, head, body) in [
-        ("two lengths", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 38", smuggled),
-        ("a list of lengths", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 38", smuggled),
-        ("a signed length", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Length: +4", "0\r\n\r\n"),
-        ("another coding", "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked", "0\r\n\r\n"),
+        ("two lengths", "POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 38", smuggled),
+        ("a list of lengths", "POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 38", smuggled),
+        ("a signed length", "POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: +4", "0\r\n\r\n"),
+        ("another coding", "POST /v1/notes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked", "0\r\n\r\n"),
         (
             "a coding after chunked",
-            "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity",
+            "POST /v1/notes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity",
             "0\r\n\r\n",
         ),
         (
             "two codings",
-            "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            "POST /v1/notes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked",
             "0\r\n\r\n",
         ),
-        ("chunked in HTTP/1.0", "POST /v1/orders HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+        ("chunked in HTTP/1.0", "POST /v1/notes HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
         ("a folded header", "GET /health/live HTTP/1.1\r\nHost: x\r\nX-A: b\r\n Transfer-Encoding: chunked", ""),
         ("a space before the colon", "GET /health/live HTTP/1.1\r\nHost: x\r\nContent-Length : 0", ""),
         ("a NUL in a header", "GET /health/live HTTP/1.1\r\nHost: x\r\nX-A: a\0b", ""),
@@ -68,7 +68,7 @@ async fn input_06_ambiguous_requests_are_rejected() {
         ("a host that is a target", "GET /health/live HTTP/1.1\r\nHost: x/y?z", ""),
         (
             "a packed body in pieces",
-            "POST /v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
+            "POST /v1/notes HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked",
             "0\r\n\r\n",
         ),
         ("two hosts", "GET /health/live HTTP/1.1\r\nHost: x\r\nHost: y", ""),
@@ -76,7 +76,7 @@ async fn input_06_ambiguous_requests_are_rejected() {
         ("two hosts, one in the target", "GET http://y/health/live HTTP/1.1\r\nHost: x", ""),
         (
             "two types",
-            "POST /v1/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Type: text/plain",
+            "POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Type: text/plain",
             "",
         ),
         ("another protocol", "GET /health/live HTTP/1.9", ""),
@@ -96,7 +96,7 @@ async fn input_06_ambiguous_requests_are_rejected() {
 async fn input_06_transfer_encoding_overrides_content_length() {
     let app = SERVICE.shared();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
-    let head = "POST /v1/orders HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let head = "POST /v1/notes HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     for both in ["Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 40"]
     {
         let response = send_raw(app, format!("{head}{both}\r\n\r\n0\r\n\r\n{smuggled}").as_bytes()).await;
@@ -120,9 +120,9 @@ async fn input_06_unexpected_bodies_are_rejected() {
         assert_problem(&response, 400, "malformed_request", framing);
     }
     // The same holds for operations that change something.
-    let sales = app.user(roles::SALES);
-    let path = format!("/v1/orders/{}/cancel", service::demo::FIRST_ORDER);
-    assert_eq!(sales.post(&path, &json!({})).await.problem(400), "malformed_request");
+    let writer = app.user(roles::WRITER);
+    let path = format!("/v1/notes/{}/archive", sample::demo::FIRST_NOTE);
+    assert_eq!(writer.post(&path, &json!({})).await.problem(400), "malformed_request");
 }
 
 #[tokio::test]
@@ -138,17 +138,17 @@ async fn input_06_ambiguous_request_targets_are_rejected() {
         "/health\\live",
         "/v1/..",
         "/health/live//",
-        "/v1/products/%00",
-        "/v1/products/%ff",
-        "/v1/products/%c0%af",
-        "/v1/products/%ed%a0%80",
-        "/v1/products/%c2%85",
-        "/v1/products/%2",
-        "/v1/products/%zz",
-        "/v1/products/A%0d%0aX-Evil:%201",
-        "/v1/orders?status=%ff",
-        "/v1/orders?status=%",
-        "/v1/orders?cursor=%00",
+        "/v1/items/%00",
+        "/v1/items/%ff",
+        "/v1/items/%c0%af",
+        "/v1/items/%ed%a0%80",
+        "/v1/items/%c2%85",
+        "/v1/items/%2",
+        "/v1/items/%zz",
+        "/v1/items/A%0d%0aX-Evil:%201",
+        "/v1/notes?email=%ff",
+        "/v1/notes?email=%",
+        "/v1/notes?cursor=%00",
     ] {
         let response =
             send_raw(app, format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
@@ -190,19 +190,19 @@ async fn input_04_targets_and_headers_are_limited() {
 #[tokio::test]
 async fn input_05_compressed_bodies_are_rejected() {
     let app = SERVICE.shared();
-    let sales = app.user(roles::SALES);
+    let writer = app.user(roles::WRITER);
     for coding in ["gzip", "deflate", "br", "zstd", "gzip, gzip"] {
         // The first bytes of a gzip stream.
-        let request = sales.request(http::Method::POST, "/v1/orders");
+        let request = writer.request(http::Method::POST, "/v1/notes");
         let request = request.header("content-type", "application/json").header("content-encoding", coding);
-        let reply = sales.send(request.body(&b"\x1f\x8b\x08\0\0\0\0\0"[..])).await;
+        let reply = writer.send(request.body(&b"\x1f\x8b\x08\0\0\0\0\0"[..])).await;
         assert_eq!(reply.problem(415), "unsupported_media_type", "{coding}");
         assert_eq!(reply.header("accept-encoding"), Some("identity"));
     }
     // Two `Content-Encoding` headers.
-    let twice = sales.request(http::Method::POST, "/v1/orders").header("content-encoding", "identity");
+    let twice = writer.request(http::Method::POST, "/v1/notes").header("content-encoding", "identity");
     let twice = twice.header("content-encoding", "gzip").header("content-type", "application/json").body("{}");
-    assert_eq!(sales.send(twice).await.problem(415), "unsupported_media_type");
+    assert_eq!(writer.send(twice).await.problem(415), "unsupported_media_type");
 }
 
 /// An HTTP/2 request with two hosts is malformed (RFC 9113 section 8.3.1).
@@ -227,7 +227,7 @@ async fn input_05_members_of_json_objects_are_limited() {
     };
     let body = object(1_000_000);
     let request = format!(
-        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         app.forge().token(),
         body.len()
@@ -236,10 +236,10 @@ async fn input_05_members_of_json_objects_are_limited() {
     let response = send_raw(app, request.as_bytes()).await;
     assert!(matches!(status(&response), 0 | 413), "{response}");
     // At most 256 members are parsed.
-    let reply = app.user(roles::SALES).post_raw("/v1/orders", "application/json", object(257)).await;
+    let reply = app.user(roles::WRITER).post_raw("/v1/notes", "application/json", object(257)).await;
     assert_eq!(reply.problem(400), "malformed_request");
     // Many unknown members are one fault.
-    let reply = app.user(roles::SALES).post_raw("/v1/orders", "application/json", object(256)).await;
+    let reply = app.user(roles::WRITER).post_raw("/v1/notes", "application/json", object(256)).await;
     assert_eq!(reply.problem(400), "invalid_input");
     assert!(reply.faults().len() <= 3, "{:?}", reply.faults());
     app.still_serves().await;
@@ -248,8 +248,12 @@ async fn input_05_members_of_json_objects_are_limited() {
 #[tokio::test]
 async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
     let app = SERVICE.shared();
-    let sales = app.user(roles::SALES);
-    let add = async |name: &str| sales.post("/v1/customers", &json!({ "name": name, "email": "a@example.com" })).await;
+    let writer = app.user(roles::WRITER);
+    let add = async |remark: &str| {
+        let mut note = note_body("PAPER-A4", 1);
+        note["remark"] = json!(remark);
+        writer.post("/v1/notes", &note).await
+    };
     for (written, stored) in [
         ("  Zoe\u{308}  ", "Zo\u{eb}"),
         ("\u{212b}ngstrom", "\u{c5}ngstrom"),
@@ -260,7 +264,7 @@ async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
         ),
         ("\u{1f469}\u{200d}\u{1f467}", "\u{1f469}\u{200d}\u{1f467}"),
     ] {
-        assert_eq!(add(written).await.ok(201)["name"], stored, "{written:?}");
+        assert_eq!(add(written).await.ok(201)["remark"], stored, "{written:?}");
     }
     for hidden in [
         "\u{202e}",
@@ -277,37 +281,37 @@ async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
         "\u{85}",
         "\u{7f}",
     ] {
-        assert_eq!(add(&format!("A{hidden}B")).await.faults(), ["/name format"], "{hidden:?}");
+        assert_eq!(add(&format!("A{hidden}B")).await.faults(), ["/remark format"], "{hidden:?}");
     }
     for blank in ["\u{200d}", " \u{fe0f} ", "\u{200c}\u{200d}"] {
-        assert_eq!(add(blank).await.faults(), ["/name format"], "{blank:?}");
+        assert_eq!(add(blank).await.faults(), ["/remark format"], "{blank:?}");
     }
     // A lone surrogate is not a character.
-    let body = r#"{"name":"\ud800","email":"a@example.com"}"#;
-    assert_eq!(sales.post_raw("/v1/customers", "application/json", body).await.problem(400), "malformed_request");
+    let body = r#"{"items":[{"code":"PAPER-A4","count":1}],"priority":"standard","remark":"\ud800"}"#;
+    assert_eq!(writer.post_raw("/v1/notes", "application/json", body).await.problem(400), "malformed_request");
 }
 
 #[tokio::test]
 async fn input_03_unacceptable_response_type_prevents_the_change() {
     let app = SERVICE.shared();
-    let sales = app.user(roles::SALES);
+    let writer = app.user(roles::WRITER);
     let get = async |actor: &Actor, path: &str, accept: &str| {
         actor.send(actor.request(http::Method::GET, path).header("accept", accept)).await
     };
     for accept in ["application/json", "application/*", "*/*", "text/html, */*;q=0.1"] {
-        get(&sales, "/v1/orders", accept).await.ok(200);
+        get(&writer, "/v1/notes", accept).await.ok(200);
     }
     for accept in ["text/html", "application/xml", "*/*;q=0", "application/json;q=0, */*", "json"] {
-        assert_eq!(get(&sales, "/v1/orders", accept).await.problem(406), "not_acceptable", "{accept}");
+        assert_eq!(get(&writer, "/v1/notes", accept).await.problem(406), "not_acceptable", "{accept}");
     }
     // Probes and documents ignore `Accept`.
     get(&app.anonymous(), "/health/live", "text/plain").await.ok(200);
     get(&app.anonymous(), "/docs", "text/html").await.ok(200);
-    get(&sales, "/v1/orders", "").await.ok(200);
-    let mut order = order_body("PAPER-A4", 1);
-    order["note"] = json!("unwanted");
-    let request = sales.request(http::Method::POST, "/v1/orders").header("accept", "text/csv").json(&order);
-    assert_eq!(sales.send(request).await.problem(406), "not_acceptable");
-    let listed = sales.get("/v1/orders?limit=100").await.text;
+    get(&writer, "/v1/notes", "").await.ok(200);
+    let mut note = note_body("PAPER-A4", 1);
+    note["remark"] = json!("unwanted");
+    let request = writer.request(http::Method::POST, "/v1/notes").header("accept", "text/csv").json(&note);
+    assert_eq!(writer.send(request).await.problem(406), "not_acceptable");
+    let listed = writer.get("/v1/notes?limit=100").await.text;
     assert!(!listed.contains("unwanted"));
 }

@@ -11,7 +11,7 @@ use crate::support::{PRODUCTION_SETTINGS, PgProxy, SERVICE, TestApp, eventually,
 fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    match service::app().read_settings(variables) {
+    match sample::app().read_settings(variables) {
         Ok(_) => Vec::new(),
         Err(faults) => faults.0.into_iter().map(|fault| format!("{}: {}", fault.variable, fault.message)).collect(),
     }
@@ -34,7 +34,7 @@ fn secret_03_production_serves_documentation_only_if_enabled() {
     let docs = |more: &[(&str, &str)]| {
         let variables =
             PRODUCTION_SETTINGS.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        service::app().read_settings(variables.collect()).unwrap().http.docs
+        sample::app().read_settings(variables.collect()).unwrap().http.docs
     };
     assert!(!docs(&[]) && docs(&[("APP_HTTP__DOCS", "true")]) && docs(&[("APP_PROFILE", "development")]));
 }
@@ -241,7 +241,7 @@ fn secret_02_faults_quote_no_secret() {
     let found = faults(&variables).join("\n");
     assert!(!found.is_empty() && !found.contains("hunter2"), "{found}");
     let settings =
-        service::app().read_settings(PRODUCTION_SETTINGS.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
+        sample::app().read_settings(PRODUCTION_SETTINGS.map(|(n, v)| (n.to_owned(), v.to_owned())).into()).unwrap();
     let shown = format!("{settings:?}");
     assert!(!shown.contains("0123456789abcdef") && !shown.contains("AAECAw"), "{shown}");
 }
@@ -297,8 +297,8 @@ async fn fail_04_readiness_reports_dependencies_and_liveness_does_not() {
 async fn fail_03_end_of_a_background_task_of_the_service_stops_it() {
     let issuer = start_issuer(Clock::system()).await;
     let (end, ended) = watch::channel(false);
-    let app = service::app().task(move |context, limits| {
-        assert!(context.docs && limits.max_total > 0);
+    let app = sample::app().task(move |context, limits| {
+        assert!(context.docs && limits.max_express > 0);
         let mut ended = ended.clone();
         async move { drop(ended.wait_for(|ended| *ended).await) }
     });

@@ -32,13 +32,13 @@ async fn settings(files: &PemFiles, variables: &[(&str, &str)]) -> Result<Settin
     all.extend(tls.map(|(name, value)| (name.to_owned(), value)));
     all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     all.retain(|_, value| !value.is_empty());
-    service::app().read_settings(all)
+    sample::app().read_settings(all)
 }
 
 /// Starts a service with these settings; returns its address.
 async fn serve(files: &PemFiles, variables: &[(&str, &str)]) -> SocketAddr {
     let settings = settings(files, variables).await.unwrap();
-    let app = app::start(&service::app(), settings, Clock::system()).await.unwrap_or_else(|error| panic!("{error}"));
+    let app = app::start(&sample::app(), settings, Clock::system()).await.unwrap_or_else(|error| panic!("{error}"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.address().port()));
     tokio::spawn(app.run(std::future::pending()));
     address
@@ -136,7 +136,7 @@ async fn crypto_01_unusable_certificate_prevents_startup() {
     ] {
         let files = PemFiles::new((certificate.clone(), key.clone()));
         let Err(StartError::Tls(error)) =
-            app::start(&service::app(), settings(&files, &[]).await.unwrap(), Clock::system()).await
+            app::start(&sample::app(), settings(&files, &[]).await.unwrap(), Clock::system()).await
         else {
             panic!("the service started, though: {message}");
         };
@@ -144,7 +144,7 @@ async fn crypto_01_unusable_certificate_prevents_startup() {
     }
     let files = PemFiles::new((certificate, key));
     std::fs::remove_file(files.key()).unwrap();
-    let missing = app::start(&service::app(), settings(&files, &[]).await.unwrap(), Clock::system()).await;
+    let missing = app::start(&sample::app(), settings(&files, &[]).await.unwrap(), Clock::system()).await;
     assert!(matches!(missing, Err(StartError::Tls(_))));
     for (variables, name) in [
         ([("APP_TLS__KEY_PATH", "")], "APP_TLS__KEY_PATH"),

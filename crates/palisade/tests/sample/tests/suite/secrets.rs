@@ -108,7 +108,7 @@ fn secret_04_settings_file_changes_are_detected_like_secret_files() {
     let file = secret_file("settings.toml", "[http]\ndocs = true\n", 0o600);
     let mut variables = BTreeMap::from(PRODUCTION_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())));
     variables.insert("APP_CONFIG".to_owned(), file.display().to_string());
-    let sources = service::app().read_settings(variables.clone()).unwrap().sources;
+    let sources = sample::app().read_settings(variables.clone()).unwrap().sources;
     let before = sources.digest();
     assert_eq!(sources.digest(), before);
     fs::write(&file, "[http]\ndocs = false\n").unwrap();
@@ -119,7 +119,7 @@ fn secret_04_settings_file_changes_are_detected_like_secret_files() {
 }
 
 fn faults(variables: BTreeMap<String, String>) -> Vec<String> {
-    let Err(faults) = service::app().read_settings(variables) else { return Vec::new() };
+    let Err(faults) = sample::app().read_settings(variables) else { return Vec::new() };
     faults.0.into_iter().map(|fault| format!("{}: {}", fault.variable, fault.message)).collect()
 }
 
@@ -159,7 +159,7 @@ async fn secret_03_incomplete_or_unsafe_vault_settings_are_rejected() {
         let mut all: BTreeMap<String, String> = TestApp::variables(&database, "http://127.0.0.1:9");
         all.extend(settings.iter().map(|(name, value)| (format!("APP_{name}"), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
-        service::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default()
+        sample::app().read_settings(all).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
     let url = ("KEYS__VAULT__URL", "https://vault.example.com:8200");
     let token = ("KEYS__VAULT__TOKEN", "hvs.0f3b5f0e7c1d4a52");

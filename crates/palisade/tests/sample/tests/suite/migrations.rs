@@ -4,8 +4,8 @@
 use std::str::FromStr as _;
 
 use palisade::db;
+use sample::access::scopes;
 use secrecy::ExposeSecret as _;
-use service::access::scopes;
 use sqlx::{Connection as _, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 
 use crate::support::{ACME, SERVICE, api_keys::key_text, empty_database, query, run};
@@ -26,13 +26,15 @@ fn descriptions(migrator: &Migrator) -> Vec<String> {
 #[tokio::test]
 async fn authz_08_kernel_and_service_have_their_own_schemas_and_migrations() {
     let database = empty_database().await;
+    // States the migrations of the service.
+    drop(sample::app());
     db::migrate(&database.owner).await.unwrap();
     // A second run changes nothing.
     db::migrate(&database.owner).await.unwrap();
     let kernel = query(&database.owner, "select description from palisade._sqlx_migrations order by version").await;
     assert_eq!(kernel, descriptions(&db::kernel_migrations()));
     let service = query(&database.owner, "select description from public._sqlx_migrations order by version").await;
-    assert_eq!(service, descriptions(&service::store::MIGRATIONS));
+    assert_eq!(service, descriptions(&sample::store::MIGRATIONS));
 }
 
 #[tokio::test]
@@ -41,20 +43,21 @@ async fn authz_08_feature_of_the_kernel_can_be_switched_on_later() {
     let options = PgConnectOptions::from_str(database.owner.expose_secret()).unwrap();
     let mut owner = PgConnection::connect_with(&options).await.unwrap();
     core().run(&mut owner).await.unwrap();
-    service::store::MIGRATIONS.run(&mut owner).await.unwrap();
+    sample::store::MIGRATIONS.run(&mut owner).await.unwrap();
     let tables = "select count(*)::text from pg_class where relname in ('api_keys', 'subject_roles')";
     assert_eq!(query(&database.owner, tables).await, ["0"]);
-    let product = format!(
+    let note = format!(
         "set local app.tenant_id = '{tenant}';
-         insert into products (tenant_id, sku, name, price_amount, price_currency)
-         values ('{tenant}', 'EARLIER-1', 'Stored before the feature', 100, 'EUR')",
+         insert into notes (tenant_id, id, status, items, priority, created_by, created_at, updated_at)
+         values ('{tenant}', gen_random_uuid(), 'draft', '[{{\"code\": \"EARLIER-1\", \"count\": 1}}]', 'standard',
+                 'a test', now(), now())",
         tenant = ACME.id
     );
-    run(&database.writer, &product).await.unwrap();
+    run(&database.writer, &note).await.unwrap();
     db::migrate(&database.owner).await.unwrap();
     // The start checks the rights of each login.
     let app = SERVICE.start_on(database, &[]).await;
-    let created = app.new_api_key(&[scopes::CATALOG_READ]).await;
-    let products = app.api_key(key_text(&created)).get("/v1/products").await.ok(200);
-    assert_eq!(products["items"][0]["sku"], "EARLIER-1");
+    let created = app.new_api_key(&[scopes::NOTES_READ]).await;
+    let item = app.api_key(key_text(&created)).get("/v1/items/EARLIER-1").await.ok(200);
+    assert_eq!(item["notes"], 1);
 }

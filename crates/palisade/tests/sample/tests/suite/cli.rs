@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use palisade::{authz::internal, model::Clock, settings};
-use service::access::roles;
+use sample::access::roles;
 
 use crate::support::{ACME, Actor, MATRIX, SERVICE, ServiceProcess, TestApp, person, start_issuer};
 
@@ -51,8 +51,7 @@ fn secret_03_settings_command_lists_every_setting() {
     let output = SERVICE.binary().arg("settings").output().unwrap();
     assert!(output.status.success());
     let shown = text(&output);
-    for variable in service::app().sections().all().flat_map(|section| section.rows).flat_map(settings::Row::variables)
-    {
+    for variable in sample::app().sections().all().flat_map(|section| section.rows).flat_map(settings::Row::variables) {
         assert!(shown.lines().any(|line| line.split(' ').next() == Some(&variable)), "{variable} is not in {shown}");
     }
 }
@@ -64,7 +63,7 @@ fn threat_02_routes_command_prints_the_matrix() {
     let shown = text(&output);
     assert_eq!(shown.lines().count(), MATRIX.iter().count() + internal::INTERNAL.len());
     assert!(shown.contains("GET    /metrics"), "{shown}");
-    assert!(shown.contains("POST   /v1/orders/{id}/cancel"), "{shown}");
+    assert!(shown.contains("POST   /v1/notes/{id}/archive"), "{shown}");
 }
 
 #[tokio::test]

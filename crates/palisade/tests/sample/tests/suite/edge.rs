@@ -6,8 +6,8 @@ use std::{net::Ipv4Addr, time::Duration};
 use http::Method;
 use palisade::{app, edge, model::Clock, settings::Settings};
 use poem::EndpointExt as _;
+use sample::{access::roles, app};
 use secrecy::ExposeSecret as _;
-use service::{access::roles, app};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,10 +109,10 @@ async fn input_08_long_paths_are_not_echoed() {
         reply.problem(status);
         assert!(reply.body["instance"].is_null() && reply.text.len() < 512, "{}", reply.text);
     }
-    let sku = "A".repeat(5_000);
-    let reply = anonymous.get(&format!("/v1/products/{sku}")).await;
+    let code = "A".repeat(5_000);
+    let reply = anonymous.get(&format!("/v1/items/{code}")).await;
     reply.problem(401);
-    assert!(!reply.text.contains(&sku));
+    assert!(!reply.text.contains(&code));
 }
 
 #[tokio::test]
@@ -145,23 +145,23 @@ async fn rate_09_silent_connections_are_closed() {
 #[tokio::test]
 async fn change_completes_after_its_caller_disconnects() {
     let app = SERVICE.start().await;
-    let sales = app.user(roles::SALES);
-    let newest = async || sales.get("/v1/orders?limit=1").await.ok(200)["items"][0]["note"].clone();
+    let writer = app.user(roles::WRITER);
+    let newest = async || writer.get("/v1/notes?limit=1").await.ok(200)["items"][0]["remark"].clone();
     // The lock stops the change after it has begun.
     let mut owner = PgConnection::connect(app.database.owner.expose_secret()).await.unwrap();
     let mut lock = owner.begin().await.unwrap();
-    sqlx::raw_sql("lock table orders in exclusive mode").execute(&mut *lock).await.unwrap();
+    sqlx::raw_sql("lock table notes in exclusive mode").execute(&mut *lock).await.unwrap();
 
-    let body = r#"{"lines":[{"sku":"PEN-BLUE","quantity":1}],"shippingSpeed":"standard","note":"hung up"}"#;
+    let body = r#"{"items":[{"code":"PEN-BLUE","count":1}],"priority":"standard","remark":"hung up"}"#;
     let request = format!(
-        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+        "POST /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         app.forge().token(),
         body.len()
     );
     let mut socket = tokio::net::TcpStream::connect(app.address).await.unwrap();
     socket.write_all(request.as_bytes()).await.unwrap();
-    let waiting = "select count(*) from pg_locks where not granted and relation = 'orders'::regclass";
+    let waiting = "select count(*) from pg_locks where not granted and relation = 'notes'::regclass";
     let is_waiting = async {
         while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *lock).await.unwrap() == 0 {
             tokio::task::yield_now().await;
@@ -173,7 +173,7 @@ async fn change_completes_after_its_caller_disconnects() {
     let _ = tokio::time::timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
     lock.commit().await.unwrap();
 
-    eventually("the order is placed", async || newest().await == "hung up").await;
+    eventually("the note is created", async || newest().await == "hung up").await;
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 /// A request from this address that is in progress until its last byte is sent.
 async fn start_request(app: &TestApp, last: u8) -> tokio::net::TcpStream {
     let head = format!(
-        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: 2\r\n\r\n{{",
         app.forge().token()
     );
