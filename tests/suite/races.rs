@@ -6,22 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
-use service::access::roles;
-
-use crate::support::{BillingFixture, Reply, SERVICE, id, query};
+use crate::support::{BillingFixture, Reply, SERVICE, count_successes, id, query};
 
 const ROUNDS: usize = 15;
-
-/// The number of successes; the other replies must have this status.
-#[track_caller]
-fn count_successes(replies: &[Reply], failure: u16) -> usize {
-    let (succeeded, failed): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status.is_success());
-    for reply in failed {
-        reply.problem(failure);
-    }
-    succeeded.len()
-}
 
 #[tokio::test]
 async fn input_11_concurrent_cancellations_succeed_once() {
@@ -141,20 +128,4 @@ async fn input_11_invoice_numbers_have_no_gaps_after_failures() {
     assert_eq!(numbers, expected);
     let stored = query(&app.database.owner, "select number::text from invoices order by number").await;
     assert_eq!(stored.len(), expected.len());
-}
-
-#[tokio::test]
-async fn input_11_concurrent_changes_of_different_fields_are_both_kept() {
-    let app = SERVICE.shared();
-    let sales = app.user(roles::SALES);
-    let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
-    for round in 0..ROUNDS {
-        let path = format!("/v1/customers/{}", id(&sales.post("/v1/customers", &customer).await.ok(201)));
-        let change = async |body: Value| sales.send(sales.request(http::Method::PATCH, &path).json(&body)).await;
-        let name = format!("Somebody {round}");
-        let (a, b) = tokio::join!(change(json!({ "name": name })), change(json!({ "taxId": "TAX-12345678" })));
-        assert_eq!(count_successes(&[a, b], 409), 2);
-        let after = sales.get(&path).await.ok(200);
-        assert_eq!((&after["name"], &after["taxId"]), (&json!(name), &json!("****5678")));
-    }
 }

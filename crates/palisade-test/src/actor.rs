@@ -184,3 +184,13 @@ impl Reply {
         (self.status, headers, body)
     }
 }
+
+/// The number of successes; the other replies must have this status.
+#[track_caller]
+pub fn count_successes(replies: &[Reply], failure: u16) -> usize {
+    let (succeeded, failed): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status.is_success());
+    for reply in failed {
+        reply.problem(failure);
+    }
+    succeeded.len()
+}

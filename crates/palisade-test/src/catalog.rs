@@ -146,10 +146,10 @@ const EVERY_RIGHT: &str = "
     where grantee = 0 or pg_get_userbyid(grantee) !~ '^(pg_|postgres$)'
     group by grantee, object order by 1";
 
-/// Asserts that the logins have the rights that the kernel's `rights.txt` and this file list, and no
-/// other. The file lists those on the schema of the service.
+/// Asserts that the logins have the rights that the kernel's lists and this file list, and no other.
+/// The file lists those on the schema of the service.
 ///
-/// `UPDATE_SNAPSHOTS=1` rewrites the file, and that of a kernel whose sources are in this project.
+/// `UPDATE_SNAPSHOTS=1` rewrites the file, and those of a kernel whose sources are in this project.
 pub async fn assert_rights(url: &SecretString, service_file: &str) {
     let rights = query(url, EVERY_RIGHT).await;
     let (service, kernel): (Vec<&String>, Vec<&String>) =
@@ -164,24 +164,28 @@ pub async fn assert_rights(url: &SecretString, service_file: &str) {
     };
     let (api_keys, kernel): (Vec<&String>, Vec<&String>) = kernel.into_iter().partition(is_of_api_keys);
     let package = env::current_dir().unwrap();
+    let has_kernel = package.starts_with(SOURCES) || Path::new(SOURCES).starts_with(&package);
     for (file, rights) in [
         (service_file, service),
         (&*format!("{SOURCES}/rights.txt"), kernel),
         (&*format!("{of_api_keys}/rights.txt"), api_keys),
     ] {
-        let rights: String = rights.into_iter().flat_map(|right| [right, "\n"]).collect();
-        // The rights of a kernel from another repository are not the project's to change.
-        let is_here = file == service_file || package.starts_with(SOURCES) || Path::new(SOURCES).starts_with(&package);
-        if is_here && env::var_os("UPDATE_SNAPSHOTS").is_some() {
-            fs::write(file, &rights).unwrap();
-        }
-        let listed = fs::read_to_string(file).unwrap_or_default();
-        let unlisted: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|row| row == *right)).collect();
-        let missing: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|row| row == *right)).collect();
-        assert!(
-            rights == listed,
-            "the rights in the database differ from {file}.\nnot listed: {unlisted:#?}\nmissing: {missing:#?}\n\
-             If a migration intends this: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
-        );
+        assert_listed(file, &rights, has_kernel || file == service_file);
     }
+}
+
+/// Asserts that a file lists exactly these rights.
+fn assert_listed(file: &str, rights: &[&String], may_rewrite: bool) {
+    let rights: String = rights.iter().flat_map(|right| [right.as_str(), "\n"]).collect();
+    if may_rewrite && env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(file, &rights).unwrap();
+    }
+    let listed = fs::read_to_string(file).unwrap_or_default();
+    let unlisted: Vec<&str> = rights.lines().filter(|right| !listed.lines().any(|row| row == *right)).collect();
+    let missing: Vec<&str> = listed.lines().filter(|right| !rights.lines().any(|row| row == *right)).collect();
+    assert!(
+        rights == listed,
+        "the rights in the database differ from {file}.\nnot listed: {unlisted:#?}\nmissing: {missing:#?}\n\
+         If a migration intends this: `UPDATE_SNAPSHOTS=1 cargo test authz_08`, and review the difference."
+    );
 }

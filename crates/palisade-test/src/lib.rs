@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! static SERVICE: LazyLock<TestService> =
-//!     LazyLock::new(|| TestService::new(service::app()).with_binary(env!("CARGO_BIN_EXE_orders-api")));
+//!     LazyLock::new(|| TestService::new(service::app()).with_binary(env!("CARGO_BIN_EXE_<name>")));
 //!
 //! #[tokio::test]
 //! async fn authz_02_viewer_may_not_write() {
@@ -41,6 +41,7 @@ mod operation;
 mod optional_tool;
 mod pg_proxy;
 pub mod postgres;
+mod proxied_app;
 pub mod redis;
 mod restartable_postgres;
 mod service;
@@ -53,7 +54,7 @@ pub mod vault;
 
 use std::path::PathBuf;
 
-pub use actor::{Actor, Credential, Reply};
+pub use actor::{Actor, Credential, Reply, count_successes};
 pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, issuer_of, keyset};
 pub use authority::{Authority, PemFiles};
 pub use collector::{Collector, Record, Span};
@@ -70,6 +71,7 @@ pub use operation::Operation;
 pub use optional_tool::OptionalTool;
 pub use pg_proxy::PgProxy;
 pub use postgres::{empty_database, programs};
+pub use proxied_app::{CountedRequest, ProxiedApp};
 pub use redis::Redis;
 pub use restartable_postgres::RestartablePostgres;
 pub use service::TestService;

@@ -161,7 +161,7 @@ async fn drop_stale(cluster: &Cluster) {
     let stale: Vec<(String, String, String)> = sqlx::query_as(stale).fetch_all(&mut admin).await.unwrap();
     for (name, kind, option) in stale {
         let created: u64 = name.split('_').nth(1).and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
-        let keep = if name.starts_with("template") { KEEP_TEMPLATE_SECONDS } else { KEEP_SECONDS };
+        let keep = if name.starts_with("template_") { KEEP_TEMPLATE_SECONDS } else { KEEP_SECONDS };
         if now().saturating_sub(created) > keep {
             let drop = AssertSqlSafe(format!("drop {kind} if exists \"{name}\" {option}"));
             let _ = sqlx::raw_sql(drop).execute(&mut admin).await;

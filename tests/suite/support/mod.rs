@@ -4,8 +4,6 @@
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
 mod billing_fixture;
-mod file_secrets_service;
-mod key_commands;
 pub mod promtool;
 
 use std::sync::LazyLock;
@@ -22,10 +20,6 @@ pub use palisade_test::*;
 use service::{access::ACCESS, app};
 
 pub use billing_fixture::{BillingFixture, id, id_of, order_body};
-pub use file_secrets_service::FileSecretsService;
-pub use key_commands::{
-    run_keys, start_error, start_with_vault, vault_and_keyset, vault_key, vault_only, wrapping_keys,
-};
 
 /// The service of this repository.
 pub static SERVICE: LazyLock<TestService> =

@@ -14,7 +14,7 @@ use palisade::{
 use sample::access::{roles, scopes};
 use uuid::Uuid;
 
-use super::{ACME, Actor, SERVICE, ServiceProcess, TestApp, UNTHROTTLED, person, start_issuer};
+use super::{ACME, Actor, Logins, SERVICE, ServiceProcess, TestApp, UNTHROTTLED, person, start_issuer};
 
 const SECRETS: [&str; 9] = [
     "DATABASE__WRITER_URL",
@@ -28,10 +28,11 @@ const SECRETS: [&str; 9] = [
     "KEYS__VAULT__TOKEN",
 ];
 
-/// The process, its issuer, and the files with its secrets.
+/// The process, its issuer and database, and the files with its secrets.
 pub struct FileSecretsService {
     pub process: ServiceProcess,
     pub issuer: DevIssuer,
+    pub database: Urls,
     pub files: Files,
 }
 
@@ -43,6 +44,10 @@ impl Files {
         let partial = self.0.join(format!("{secret}.new"));
         fs::write(&partial, text).unwrap();
         fs::rename(partial, self.0.join(secret)).unwrap();
+    }
+
+    pub fn read(&self, secret: &str) -> String {
+        fs::read_to_string(self.0.join(secret)).unwrap()
     }
 }
 
@@ -70,16 +75,34 @@ impl FileSecretsService {
             variables.insert(format!("APP_{secret}_FILE"), files.0.join(secret).to_str().unwrap().to_owned());
         }
         let process = ServiceProcess::start(&SERVICE, &variables).await;
-        Self { process, issuer, files }
+        Self { process, issuer, database, files }
     }
 
     pub fn admin(&self) -> Actor {
         Actor::new(self.process.address, Some(self.issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)))
     }
 
+    /// Waits for the event that the settings as a whole were rejected; returns the reason.
+    pub async fn wait_for_settings_fault(&mut self) -> String {
+        let line = self.process.wait_for_event("secret_not_renewed", "settings").await;
+        line["reason"].as_str().unwrap().to_owned()
+    }
+
     /// Waits for this event about a secret; returns its reason, if it has one.
     pub async fn wait_for_event(&mut self, event: &str, secret: &str) -> String {
         let line = self.process.wait_for_event(event, &format!("APP_{secret}")).await;
         line["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The connection URL in the file of this login, such as `reader`.
+    pub fn url(&self, login: &str) -> String {
+        self.files.read(&format!("DATABASE__{}_URL", login.to_uppercase()))
+    }
+
+    pub fn write_urls(&self, logins: &Logins) {
+        for login in Logins::ALL {
+            let secret = format!("DATABASE__{}_URL", login.to_uppercase());
+            self.files.write(&secret, &logins.url(login, &self.url(login)));
+        }
     }
 }

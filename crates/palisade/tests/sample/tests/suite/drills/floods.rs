@@ -36,7 +36,7 @@ async fn send_body(app: &TestApp, head: &[u8], chunk: &[u8], max: usize) -> usiz
 async fn input_04_chunked_gigabyte_is_cut_off_early() {
     let app = SERVICE.shared();
     let head = format!(
-        "POST /v1/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+        "POST /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Transfer-Encoding: chunked\r\n\r\n",
         app.forge().token()
     );

@@ -3,7 +3,7 @@
 //!
 //! Callers of every kind send requests throughout ([`Load`]). None of them is accepted that is
 //! normally rejected, each gets its normal status or the one that the matrix gives for the outage,
-//! and acknowledged orders are stored exactly once. The service recovers without a restart.
+//! and acknowledged notes are stored exactly once. The service recovers without a restart.
 
 use std::{
     net::SocketAddr,
@@ -16,15 +16,15 @@ use palisade::{
     authz::{OnStoreDown, Outage, Role, Row},
     dev::people::Tenant,
 };
-use serde_json::{Value, json};
-use service::{
+use sample::{
     access::{roles, scopes},
     demo,
 };
+use serde_json::{Value, json};
 
 use crate::support::{
     ACME, Actor, Caller, GLOBEX, Load, LoadRequest, MATRIX, MisbehavingIssuer, OutageTimes, PgProxy, Redis, Reply,
-    RestartablePostgres, SERVICE, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, order_body, run,
+    RestartablePostgres, SERVICE, TcpSwitch, TestApp, TestKey, UNTHROTTLED, Vault, eventually, note_body, run,
     start_with_vault, vault_only,
 };
 
@@ -62,24 +62,24 @@ async fn callers(
     eventually("the revocation is loaded", async || revoked_caller.get("/v1/me").await.status == 401).await;
 
     let creator = app.bearer(token("creator", roles::ADMIN));
-    let body = json!({ "name": "load", "scopes": ["orders:read"], "validForDays": 30 });
+    let body = json!({ "name": "load", "scopes": ["notes:read"], "validForDays": 30 });
     let key = creator.post("/v1/api-keys", &body).await.ok(201)["key"].as_str().unwrap().to_owned();
 
     let get = |path: &str| LoadRequest::Path(Method::GET, path.to_owned());
-    let get_order = || get(&format!("/v1/orders/{}", demo::FIRST_ORDER));
-    let void = LoadRequest::Path(Method::POST, format!("/v1/invoices/{MISSING_ID}/void"));
+    let get_note = || get(&format!("/v1/notes/{}", demo::FIRST_NOTE));
+    let erase = LoadRequest::Path(Method::DELETE, format!("/v1/notes/{MISSING_ID}"));
     let foreign = sign("load-foreign", roles::ADMIN, &GLOBEX);
     let all = [
-        ("reader", Some(token("viewer", roles::VIEWER)), get_order(), 200),
-        ("reader of lists", Some(token("viewer-2", roles::VIEWER)), get("/v1/orders?limit=5"), 200),
-        ("buyer", Some(token("sales", roles::SALES)), place_orders(), 201),
-        ("second buyer", Some(token("sales-2", roles::SALES)), place_orders(), 201),
-        ("caller of a sensitive operation", Some(valid), void, 404),
-        ("caller of another tenant", Some(foreign), get_order(), 404),
-        ("buyer without permission", Some(token("viewer-3", roles::VIEWER)), place_orders(), 403),
-        ("forged token", Some(forged), get_order(), 401),
-        ("revoked subject", Some(revoked), get_order(), 401),
-        ("API key", None, get_order(), 200),
+        ("reader", Some(token("viewer", roles::VIEWER)), get_note(), 200),
+        ("reader of lists", Some(token("viewer-2", roles::VIEWER)), get("/v1/notes?limit=5"), 200),
+        ("writer", Some(token("writer", roles::WRITER)), create_notes(), 201),
+        ("second writer", Some(token("writer-2", roles::WRITER)), create_notes(), 201),
+        ("caller of a sensitive operation", Some(valid), erase, 404),
+        ("caller of another tenant", Some(foreign), get_note(), 404),
+        ("writer without permission", Some(token("viewer-3", roles::VIEWER)), create_notes(), 403),
+        ("forged token", Some(forged), get_note(), 401),
+        ("revoked subject", Some(revoked), get_note(), 401),
+        ("API key", None, get_note(), 200),
         ("liveness probe", None, get("/health/live"), 200),
         ("readiness probe", None, get("/health/ready"), 200),
     ];
@@ -93,11 +93,11 @@ async fn callers(
         .collect()
 }
 
-/// Reads the orders that the load has placed.
-const PLACED: &str = "select id::text from orders where created_by like 'load-%'";
+/// Reads the notes that the load has created.
+const CREATED: &str = "select id::text from notes where created_by like 'load-%'";
 
-fn place_orders() -> LoadRequest {
-    LoadRequest::Create("/v1/orders", order_body("PEN-BLUE", 1))
+fn create_notes() -> LoadRequest {
+    LoadRequest::Create("/v1/notes", note_body("PAPER-A4", 1))
 }
 
 /// Makes tokens of the app's issuer.
@@ -118,7 +118,7 @@ async fn wait_for_recovery(load: &Load) -> Instant {
 
 /// Calls all operations concurrently, with the OpenAPI document's examples and on missing objects.
 async fn call_all_operations(actor: &Actor, check: impl Fn(&Row, &Reply)) {
-    let document = service::app().document().render(&MATRIX, "https://login.example.com", "https://api.example.com");
+    let document = SERVICE.document("https://login.example.com", "https://api.example.com");
     let replies = join_all(MATRIX.iter().map(|row| call(actor, &document, row))).await;
     for (row, reply) in MATRIX.iter().zip(&replies) {
         check(row, reply);
@@ -126,7 +126,7 @@ async fn call_all_operations(actor: &Actor, check: impl Fn(&Row, &Reply)) {
 }
 
 async fn call(actor: &Actor, document: &Value, row: &Row) -> Reply {
-    let path = row.path.replace("{id}", MISSING_ID).replace("{sku}", "NONE-SUCH");
+    let path = row.path.replace("{id}", MISSING_ID).replace("{code}", "NONE-SUCH");
     let request = actor.request(row.method.as_str().parse().unwrap(), &path);
     let request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
     let content = &document["paths"][row.path][row.method.as_str().to_lowercase()]["requestBody"]["content"];
@@ -157,17 +157,17 @@ async fn fail_01_closed_database_connections_give_503() {
     let database = SERVICE.database().await;
     let proxy = PgProxy::start(&database.reader).await;
     let app = SERVICE.start_on(database.clone(), &[("APP_DATABASE__READER_URL", proxy.url())]).await;
-    let sales = app.user(roles::SALES);
-    let path = format!("/v1/orders/{}", demo::FIRST_ORDER);
-    sales.get(&path).await.ok(200);
+    let writer = app.user(roles::WRITER);
+    let path = format!("/v1/notes/{}", demo::FIRST_NOTE);
+    writer.get(&path).await.ok(200);
     proxy.set_down(true);
-    for path in [&path, "/v1/orders", "/v1/customers", "/v1/orders?limit=5"] {
+    for path in [&path, "/v1/notes", "/v1/items/PAPER-A4", "/v1/notes?limit=5"] {
         for _ in 0..5 {
-            assert_eq!(sales.get(path).await.problem(503), "unavailable", "{path}");
+            assert_eq!(writer.get(path).await.problem(503), "unavailable", "{path}");
         }
     }
     proxy.set_down(false);
-    eventually("orders are served again", async || sales.get(&path).await.status == 200).await;
+    eventually("notes are served again", async || writer.get(&path).await.status == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -206,7 +206,7 @@ async fn fail_01_recovers_from_a_database_crash_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_created_stored(&postgres.database, PLACED).await;
+    calls.assert_created_stored(&postgres.database, CREATED).await;
 }
 
 /// An issuer with this key, at the address of the switch, which it opens.
@@ -260,7 +260,7 @@ async fn fail_01_recovers_from_an_issuer_outage_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_created_stored(&app.database, PLACED).await;
+    calls.assert_created_stored(&app.database, CREATED).await;
 
     // The issuer comes back with another key: tokens of the old key are rejected once it is loaded.
     admin.get("/v1/me").await.ok(200);
@@ -305,7 +305,7 @@ async fn fail_01_recovers_from_a_quota_store_crash_under_load() {
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_created_stored(&app.database, PLACED).await;
+    calls.assert_created_stored(&app.database, CREATED).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -318,31 +318,31 @@ async fn fail_01_recovers_from_a_vault_outage_under_load() {
     let timeouts = [("APP_KEYS__VAULT__TIMEOUT_MS", "4900"), LONG_ACQUIRE_TIMEOUT];
     let app = SERVICE.start_on(before.database.clone(), &[&vault_only(&url)[..], &timeouts].concat()).await;
     let globex = || app.user_of(&GLOBEX, roles::ADMIN, &scopes::ALL);
-    let customers = |name, actor, outage_status| {
-        let request = LoadRequest::Path(Method::GET, "/v1/customers".to_owned());
+    let notes = |name, actor, outage_status| {
+        let request = LoadRequest::Path(Method::GET, "/v1/notes".to_owned());
         Caller { name, actor, request, normal_status: 200, outage_status, may_time_out: false }
     };
     let mut load = Load::start(callers(&app, token_maker(&app), |_| false).await);
-    load.add(customers("reader with a cached data key", app.user(roles::ADMIN), 200));
+    load.add(notes("reader with a cached data key", app.user(roles::ADMIN), 200));
     load.wait_for_calls(20).await;
 
     let began = Instant::now();
     switch.close().await;
-    load.add(customers("reader without a cached data key", globex(), 503));
+    load.add(notes("reader without a cached data key", globex(), 503));
     load.wait_until_affected().await;
     let noticed = Instant::now();
-    // Without the data key nothing can be sealed.
-    let customer = json!({ "name": "New", "email": "new@example.com" });
-    assert_eq!(globex().post("/v1/customers", &customer).await.problem(503), "unavailable");
-    globex().get("/v1/orders").await.ok(200);
+    // Without the data key nothing can be sealed, and what is not sealed is still served.
+    let note = note_body("PAPER-A4", 1);
+    assert_eq!(globex().post("/v1/notes", &note).await.problem(503), "unavailable");
+    globex().get("/v1/items/PAPER-A4").await.ok(200);
     load.wait_for_calls(20).await;
 
     let ended = Instant::now();
     switch.open_to(vault.address).await;
     let recovered = wait_for_recovery(&load).await;
-    globex().post("/v1/customers", &customer).await.ok(201);
+    globex().post("/v1/notes", &note).await.ok(201);
     load.wait_for_calls(20).await;
     let calls = load.finish().await;
     calls.assert_statuses(&OutageTimes { began, noticed, ended, recovered });
-    calls.assert_created_stored(&app.database, PLACED).await;
+    calls.assert_created_stored(&app.database, CREATED).await;
 }

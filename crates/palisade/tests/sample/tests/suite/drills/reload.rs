@@ -13,35 +13,41 @@ use palisade::{
     ops::{Keys, ResealOptions},
     store,
 };
+use sample::access::{roles, scopes};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
-use service::access::{roles, scopes};
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::support::{
     ACME, Actor, Authority, Credential, FileSecretsService, GLOBEX, Logins, PemFiles, Redis, SERVICE, TestApp,
-    eventually, keyset, person, query, run, superuser,
+    eventually, keyset, note_body, person, query, run, superuser,
 };
 
 const LOGINS: [&str; 4] = Logins::ALL;
+
+fn note_with_email(email: &str) -> Value {
+    let mut note = note_body("PAPER-A4", 1);
+    note["email"] = json!(email);
+    note
+}
 
 /// Sends requests that need each login until `done`, and asserts that each succeeds; returns their
 /// number.
 async fn load(admin: &Actor, address: std::net::SocketAddr, done: &AtomicBool) -> usize {
     let mut calls = 0;
     while !done.load(Ordering::Relaxed) {
-        let created = admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
-        let path = format!("/v1/customers/{}", created["id"].as_str().unwrap());
+        let created = admin.post("/v1/notes", &note_with_email("new@example.com")).await.ok(201);
+        let path = format!("/v1/notes/{}", created["id"].as_str().unwrap());
         assert_eq!(admin.get(&path).await.ok(200)["email"], "new@example.com");
-        admin.get("/v1/orders?limit=5").await.ok(200);
+        admin.get("/v1/notes?limit=5").await.ok(200);
         calls += 3;
         tokio::time::sleep(Duration::from_millis(20)).await;
         if calls % 30 == 0 {
-            let key = json!({ "name": "for a test", "scopes": ["orders:read"], "validForDays": 1 });
+            let key = json!({ "name": "for a test", "scopes": ["notes:read"], "validForDays": 1 });
             let made = admin.post("/v1/api-keys", &key).await.ok(201);
             let key = Credential::ApiKey(made["key"].as_str().unwrap().to_owned());
-            Actor::with_credential(address, Some(key)).get("/v1/orders?limit=1").await.ok(200);
+            Actor::with_credential(address, Some(key)).get("/v1/notes?limit=1").await.ok(200);
         }
     }
     calls
@@ -103,10 +109,8 @@ async fn secret_04_password_changes_without_a_failed_request() {
     assert!(run(&before.into(), "select 1").await.is_err(), "the old password still works");
     // More concurrent requests than existing connections, so that new connections are opened.
     let admin = service.admin();
-    let read = async || admin.get("/v1/orders").await.ok(200);
-    let write = async |n| {
-        admin.post("/v1/customers", &json!({ "name": format!("Person {n}"), "email": "new@example.com" })).await.ok(201)
-    };
+    let read = async || admin.get("/v1/notes").await.ok(200);
+    let write = async |n| admin.post("/v1/notes", &note_with_email(&format!("person-{n}@example.com"))).await.ok(201);
     tokio::join!(read(), read(), read(), read(), write(1), write(2), write(3), write(4));
     for login in ["writer", "reader"] {
         service.wait_for_event("secret_renewed", &format!("DATABASE__{}_URL", login.to_uppercase())).await;
@@ -131,12 +135,11 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     let admin = |authority: &Authority| {
         Actor::over_tls(authority.client(address).build().unwrap(), address.port(), Some(token.clone()))
     };
-    let customers = async || admin(&first).get("/v1/customers?limit=100").await.ok(200);
+    let notes = async || admin(&first).get("/v1/notes?limit=100").await.ok(200);
     let master = service.files.read("KEYS__MASTER");
     let index = service.files.read("KEYS__INDEX");
     let new_master = keyset(2);
-    let customer = json!({ "name": "Found", "email": "found@example.com" });
-    admin(&first).post("/v1/customers", &customer).await.ok(201);
+    admin(&first).post("/v1/notes", &note_with_email("found@example.com")).await.ok(201);
     // Keysets without the key that wraps the data keys, and without the index key in use.
     service.files.write("KEYS__MASTER", &new_master);
     service.files.write("KEYS__INDEX", &keyset(1));
@@ -155,7 +158,7 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     service.process.send_sighup();
     let reason = service.wait_for_settings_fault().await;
     assert!(reason.contains("APP_KEYS__MASTER"), "{reason}");
-    customers().await;
+    notes().await;
 
     service.files.write("KEYS__MASTER", &format!("{new_master},{master}"));
     service.files.write("KEYS__INDEX", &format!("{},{index}", keyset(2)));
@@ -176,17 +179,17 @@ async fn secret_04_sighup_reloads_keys_and_certificates_and_rejects_unusable_one
     let wrapped = "select concat(version, ' ', wrapped_by) from palisade.data_keys order by of_tenant, version";
     let wrapped = query(&service.database.owner, wrapped).await;
     assert!(wrapped.contains(&"2 keyset:2".to_owned()), "{wrapped:?}");
-    let shown = admin(&second).get("/v1/customers?limit=100").await.ok(200);
-    assert!(shown["items"].as_array().unwrap().iter().all(|customer| customer["masked"] == false), "{shown}");
-    // It finds customers that are indexed with the new index key only.
-    let found = admin(&second).get("/v1/customers?email=found%40example.com").await.ok(200);
+    let shown = admin(&second).get("/v1/notes?limit=100").await.ok(200);
+    assert!(shown["items"].as_array().unwrap().iter().all(|note| note["masked"] == false), "{shown}");
+    // It finds notes that are indexed with the new index key only.
+    let found = admin(&second).get("/v1/notes?email=found%40example.com").await.ok(200);
     assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
     let used = "select distinct data_key::text from palisade.row_keys";
     assert_eq!(query(&service.database.owner, used).await, ["2"]);
 }
 
 async fn rotate_data_keys(variables: BTreeMap<String, String>) {
-    let service = service::app();
+    let service = sample::app();
     let settings = service.read_settings(variables).unwrap();
     let rotate = Keys::Rotate { options: ResealOptions::new(Some(ACME.id.uuid())) };
     rotate.run(&settings, service.sealed_tables(), None, &Clock::system(), |_| {}).await.unwrap();
@@ -204,10 +207,10 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
         let settings = |first: &str, more: &str| {
             let mut variables = TestApp::variables(&urls, "http://127.0.0.1:9");
             variables.insert("APP_KEYS__MASTER".to_owned(), format!("{first},{more}"));
-            service::app().read_settings(variables).unwrap()
+            sample::app().read_settings(variables).unwrap()
         };
         let (_, maintenance) =
-            store::maintenance::open(&settings(&current, &first), service::app().sealed_tables(), Clock::system())
+            store::maintenance::open(&settings(&current, &first), sample::app().sealed_tables(), Clock::system())
                 .unwrap();
         let mut root = superuser(&urls).await;
         let rows: Vec<(Uuid, i32, String, Vec<u8>)> =
@@ -237,7 +240,7 @@ async fn secret_04_reload_keeps_every_master_key_in_use() {
         let error = maintenance.reload_master_keys(&third()).await.unwrap_err();
         assert!(error.to_string().contains("keyset:3 does not match"), "{error}");
         let (_, restarted) =
-            store::maintenance::open(&settings(&current, &first), service::app().sealed_tables(), Clock::system())
+            store::maintenance::open(&settings(&current, &first), sample::app().sealed_tables(), Clock::system())
                 .unwrap();
         restarted.validate().await.unwrap();
     }
@@ -274,8 +277,8 @@ async fn secret_04_reload_changes_passwords_but_no_other_part_of_a_url() {
         };
         assert!(reason.contains(expected), "{secret}: {reason}");
         // The previous secret stays in use.
-        admin.get("/v1/orders").await.ok(200);
-        admin.post("/v1/customers", &json!({ "name": "New", "email": "new@example.com" })).await.ok(201);
+        admin.get("/v1/notes").await.ok(200);
+        admin.post("/v1/notes", &note_with_email("new@example.com")).await.ok(201);
         service.files.write(secret, &before);
     }
     // The rejection is logged once, however often the files are checked.

@@ -11,13 +11,14 @@ use std::{
 
 use palisade::{dev::issuer::DevIssuer, model::Clock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use service::access::{roles, scopes};
+use sample::access::{roles, scopes};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
     ACME, Actor, Forge, SERVICE, ServiceProcess, TestApp, events, eventually,
     h2::{self, H2},
-    parse_log, person, run_as_superuser, start_issuer,
+    parse_log, person, start_issuer,
 };
 
 fn address(last: u8) -> IpAddr {
@@ -148,7 +149,7 @@ async fn rate_09_idle_connections_do_not_block_others_and_are_closed() {
 async fn rate_09_unread_bytes_are_limited_per_network() {
     let more = [("APP_HTTP__MAX_UNREAD_BYTES", "8388608"), ("APP_HTTP__STALL_TIMEOUT_MS", "600000")];
     let app = SERVICE.start_with(&more).await;
-    run_as_superuser(&app, large_orders()).await;
+    add_large_notes(&app).await;
     let reader = |subject: &str, last| app.bearer(app.forge().claim("sub", subject).token()).at_address(address(last));
     let other = reader("other", 2);
     let size = other.get(LIST).await.ok(200).to_string().len();
@@ -162,7 +163,7 @@ async fn rate_09_unread_bytes_are_limited_per_network() {
     // not.
     let neighbour = reader("neighbour", 1);
     assert_eq!(neighbour.get(LIST).await.problem(503), "unavailable");
-    neighbour.get("/v1/orders?limit=1").await.ok(200);
+    neighbour.get("/v1/notes?limit=1").await.ok(200);
     other.get(LIST).await.ok(200);
     drop(unread);
     eventually("the network is served again", async || neighbour.get(LIST).await.status == 200).await;
@@ -171,7 +172,7 @@ async fn rate_09_unread_bytes_are_limited_per_network() {
 #[tokio::test]
 async fn rate_09_connections_with_stalled_responses_are_closed() {
     let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
-    run_as_superuser(&app, large_orders()).await;
+    add_large_notes(&app).await;
     let token = app.forge().token();
     let unread = leave_unread(&app, &token, 2).await;
     eventually("the connection is closed", async || unread.is_closed()).await;
@@ -193,7 +194,7 @@ async fn rate_09_connections_with_stalled_responses_are_closed() {
 #[tokio::test]
 async fn rate_09_connections_with_full_write_buffers_are_closed() {
     let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
-    run_as_superuser(&app, large_orders()).await;
+    add_large_notes(&app).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((address(77), 0).into()).unwrap();
     let mut client = socket.connect(app.address).await.unwrap();
@@ -214,7 +215,7 @@ async fn rate_09_connections_with_full_write_buffers_are_closed() {
     assert!(rest.len() < requests * size, "{} of {} bytes", rest.len(), requests * size);
 }
 
-const LIST: &str = "/v1/orders?limit=100";
+const LIST: &str = "/v1/notes?limit=100";
 
 /// Requests this number of lists on one connection, and reads only the headers of the responses.
 async fn leave_unread(app: &TestApp, token: &str, lists: usize) -> H2 {
@@ -226,21 +227,14 @@ async fn leave_unread(app: &TestApp, token: &str, lists: usize) -> H2 {
     connection
 }
 
-/// SQL that stores 100 orders with 50 lines each.
-fn large_orders() -> String {
-    format!(
-        "insert into products (tenant_id, sku, name, price_amount, price_currency)
-         select '{0}', 'BULK-' || n, 'Bulk ' || n, 100, 'EUR' from generate_series(1, 50) n;
-         insert into orders (tenant_id, id, status, shipping_speed, note, total_amount, total_currency, created_by,
-                             created_at, updated_at)
-         select '{0}', ('0190b000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'placed', 'standard',
-                repeat('note ', 100), 5000, 'EUR', 'bulk', now(), now()
-         from generate_series(1, 100) n;
-         insert into order_lines (tenant_id, order_id, line_no, sku, quantity, unit_price_amount)
-         select o.tenant_id, o.id, n, 'BULK-' || n, 1, 100 from orders o, generate_series(1, 50) n
-         where o.created_by = 'bulk'",
-        ACME.id
-    )
+/// Stores 100 notes with 50 items each.
+async fn add_large_notes(app: &TestApp) {
+    let items: Vec<Value> = (1..=50).map(|n| json!({ "code": format!("BULK-{n:059}"), "count": 1 })).collect();
+    let note = json!({ "items": items, "priority": "standard", "remark": "remark ".repeat(60).trim() });
+    let writer = app.user(roles::WRITER).at_address(address(99));
+    for _ in 0..100 {
+        writer.post("/v1/notes", &note).await.ok(201);
+    }
 }
 
 /// More failures are being delayed than the service may process requests, and others are served.
