@@ -8,5 +8,6 @@
 #![allow(unreachable_pub, reason = "a test program exports nothing")]
 #![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
+mod controls;
 mod notes;
 mod support;
