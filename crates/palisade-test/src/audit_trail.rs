@@ -3,15 +3,12 @@
 
 use std::path::Path;
 
-use palisade::{
-    authz::matrix::{QuotaClass, Row},
-    dev::database::Urls,
-};
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::{Reply, TestApp, TestService, eventually, query, superuser};
+use crate::{TestApp, TestService, eventually, query, superuser};
 
 /// Seals almost at once.
 pub const SEAL_OFTEN: (&str, &str) = ("APP_AUDIT__SEAL_INTERVAL_MS", "20");
@@ -20,34 +17,6 @@ pub const SEAL_OFTEN: (&str, &str) = ("APP_AUDIT__SEAL_INTERVAL_MS", "20");
 pub async fn read_trail(app: &TestApp, filter: &str) -> Vec<Value> {
     let page = app.admin().get(&format!("/v1/audit-events?limit=100{filter}")).await.ok(200);
     page["items"].as_array().unwrap().clone()
-}
-
-/// Asserts that each of these operations succeeded, and has one event in the trail and in the log.
-///
-/// `calls` has the name of each operation, the object, and the reply to the administrator of Acme.
-pub async fn assert_each_has_one_event(
-    app: &TestApp,
-    operations: impl Iterator<Item = &Row>,
-    calls: &[(&str, String, Reply)],
-) {
-    let trail = read_trail(app, "").await;
-    for row in operations {
-        let (_, object, reply) = calls.iter().find(|(operation, ..)| *operation == row.operation).expect(row.operation);
-        assert!(reply.status.is_success(), "{}: {reply:#?}", row.operation);
-        let request = reply.header("x-request-id").unwrap();
-        let events: Vec<_> = trail.iter().filter(|event| event["traceId"] == request).collect();
-        let [event] = events[..] else { panic!("{}: {events:#?}", row.operation) };
-        assert_eq!(event["action"], row.audit);
-        assert_eq!(event["object"], *object, "{}", row.operation);
-        assert_eq!(event["subject"], "admin@acme.example");
-        assert!(!event["client"].as_str().unwrap().is_empty());
-        // The log has the same event. Exports log events of their own.
-        if row.quota != QuotaClass::Export {
-            let logged = reply.events();
-            let logged = logged.iter().find(|event| event["event"] == "data_changed").expect(row.operation);
-            assert_eq!((logged["action"].as_str(), &logged["object"]), (row.audit, object));
-        }
-    }
 }
 
 const TRIGGERS_OFF: &str = "

@@ -27,6 +27,7 @@ mod authority;
 pub mod catalog;
 mod collector;
 pub mod control_suite;
+mod controls;
 mod database_dump;
 pub mod events;
 mod eventually;
@@ -59,6 +60,7 @@ pub use app::{ACME, AUDIENCE, GLOBEX, TestApp, UNTHROTTLED, issuer_of, keyset};
 pub use authority::{Authority, PemFiles};
 pub use collector::{Collector, Record, Span};
 pub use control_suite::Fixture;
+pub use controls::Controls;
 pub use database_dump::assert_not_in_database;
 pub use events::Fields;
 pub use eventually::{eventually, eventually_recovered};
@@ -81,9 +83,6 @@ pub use sql::{during_transaction, query, run, run_as_superuser, superuser, wait_
 pub use tcp_switch::TcpSwitch;
 pub use tokens::Forge;
 pub use vault::Vault;
-
-/// The folder of this package.
-pub const SOURCES: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The folder `tmp` of the target folder, where tests of a workspace may write.
 pub fn scratch_folder() -> PathBuf {

@@ -109,6 +109,9 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 
+/// The version of the kernel.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub use app::App;
 #[cfg(feature = "dev")]
 pub use app::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};

@@ -15,6 +15,7 @@ pub mod personal_data;
 pub mod properties;
 pub mod quotas;
 pub mod responses;
+pub mod routes;
 pub mod tenants;
 pub mod token_attacks;
 
@@ -54,6 +55,15 @@ pub trait Fixture: Sized + Send + Sync {
 macro_rules! control_suite {
     ($service:expr, $fixture:ty, $snapshot:literal) => {
         $crate::control_suite! { @tests $service;
+            async fn threat_01_every_route_has_a_row_and_every_row_a_route = |service| {
+                $crate::control_suite::routes::have_rows(service.shared());
+            }
+            async fn threat_02_openapi_document_matches_the_matrix = |service| {
+                $crate::control_suite::routes::document_says_the_same(service);
+            }
+            async fn threat_03_served_routes_are_the_documented_ones = |service| {
+                $crate::control_suite::routes::only_documented_are_served(service.shared()).await;
+            }
             async fn authn_01_protected_operations_reject_anonymous_callers = |service| {
                 $crate::control_suite::access::anonymous_is_rejected::<$fixture>(service.shared()).await;
             }

@@ -2,7 +2,8 @@
 //!
 //! In: the text of a statement and its arguments, in a macro. Out: a value that a transaction or
 //! [`Database`](super::Database) takes. `sqlx` checks the statement against the schema,
-//! [`CheckedText`] checks what it may do, and the kernel binds the tenant as `$1`.
+//! [`CheckedText`] checks what it may do, and the kernel binds the tenant as `$1`. Values are bound,
+//! so that they are data whatever they contain (INPUT-07).
 //!
 //! `sqlx` takes literals only, so each text that the kernel puts around a statement is written
 //! twice: for `sqlx` and for the check. If the two differ, the executor refuses the statement.

@@ -13,6 +13,7 @@ mod authn;
 mod backup;
 mod catalog;
 mod cli;
+mod controls;
 mod database;
 mod destroyed_tenants;
 mod drills;
