@@ -100,8 +100,8 @@ impl Misuse {
         answers.add("text that is not the checked one", tx.insert(Insert::__new(set_tenant, text, ACME.id)).await);
         answers.note("the tenant finds the note afterwards", tx.lock::<StoredNote>(id).await?.is_some());
 
-        let none = update(ACME.id, id, Uuid::nil());
-        answers.add("change of no row", tx.change(&note_permit, none).await);
+        let unmatched = update(ACME.id, id, Uuid::nil());
+        answers.add("change of no row", tx.change(&note_permit, unmatched).await);
         answers.add("commit after a refused change", tx.commit(permit, id).await);
         Ok(answers)
     }
