@@ -4,9 +4,12 @@
 //! Tests count the round trips of a request, lose the answer to a chosen message, silence
 //! connections as a firewall does, or take the database down.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -31,6 +34,8 @@ struct Faults {
     after: Mutex<Option<(&'static str, usize)>>,
     losing: AtomicBool,
     lost: Notify,
+    /// Forward a message of this kind late.
+    delay: Mutex<Option<(&'static str, Duration)>>,
     /// The number of connections so far; those with a number below `silent` get no answers.
     connections: AtomicU64,
     silent: AtomicU64,
@@ -50,6 +55,7 @@ impl PgProxy {
             after: Mutex::new(None),
             losing: AtomicBool::new(false),
             lost: Notify::new(),
+            delay: Mutex::new(None),
             connections: AtomicU64::new(0),
             silent: AtomicU64::new(0),
             down: watch::Sender::new(false),
@@ -91,6 +97,11 @@ impl PgProxy {
         *self.faults.after.lock().unwrap() = Some((kind, others));
     }
 
+    /// Records and forwards each message of this kind late.
+    pub fn delay(&self, kind: &'static str, by: Duration) {
+        *self.faults.delay.lock().unwrap() = Some((kind, by));
+    }
+
     /// Drops all answers on the existing connections without closing them, like a firewall that has
     /// forgotten the connections.
     pub fn silence(&self) {
@@ -110,7 +121,7 @@ impl PgProxy {
 
     /// Waits until the database has sent the answer that is lost.
     pub async fn wait_until_lost(&self) {
-        tokio::time::timeout(std::time::Duration::from_secs(10), self.faults.lost.notified()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), self.faults.lost.notified()).await.unwrap();
     }
 }
 
@@ -159,6 +170,10 @@ async fn relay(client: TcpStream, server: TcpStream, messages: Arc<Mutex<Vec<Str
             }
         };
         if let Some(label) = label {
+            let delay = *faults.delay.lock().unwrap();
+            if let Some((_, by)) = delay.filter(|(kind, _)| *kind == label) {
+                tokio::time::sleep(by).await;
+            }
             match faults.after.lock().unwrap().as_mut() {
                 Some((kind, 0)) if *kind == label => faults.losing.store(true, Ordering::SeqCst),
                 Some((kind, others)) if *kind == label => *others -= 1,

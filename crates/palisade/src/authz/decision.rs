@@ -6,8 +6,11 @@
 
 use std::{
     any::Any,
+    convert::Infallible,
     sync::{Arc, OnceLock},
 };
+
+use tokio::sync::mpsc;
 
 use super::{
     matrix::{Callers, Row},
@@ -24,13 +27,23 @@ pub(crate) struct Grant {
     pub(super) sees_personal: bool,
     /// The permit that the handler borrows, by the type of its action.
     pub(super) permit: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Each transaction of the request has a clone until it has ended.
+    pub(super) transactions: OpenTransactions,
 }
 
 impl Grant {
-    pub(super) fn new(row: &'static Row, principal: Arc<Principal>, sees_personal: bool) -> Self {
-        Self { row, principal, sees_personal, permit: OnceLock::new() }
+    pub(super) fn new(
+        row: &'static Row,
+        principal: Arc<Principal>,
+        sees_personal: bool,
+        transactions: OpenTransactions,
+    ) -> Self {
+        Self { row, principal, sees_personal, permit: OnceLock::new(), transactions }
     }
 }
+
+/// Nothing is sent. The receiver knows that all transactions have ended when it has no sender left.
+pub(crate) type OpenTransactions = mpsc::Sender<Infallible>;
 
 /// Why a principal may not call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +62,12 @@ pub(crate) enum Denied {
 ///
 /// # Errors
 /// [`Denied`] names the first check that failed.
-pub(crate) fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Principal>) -> Result<Grant, Denied> {
+pub(crate) fn authorize(
+    rights: &Rights,
+    row: &'static Row,
+    principal: Arc<Principal>,
+    transactions: OpenTransactions,
+) -> Result<Grant, Denied> {
     if row.callers == Callers::NoKeys && principal.kind() == CallerKind::ApiKey {
         return Err(Denied::ApiKey);
     }
@@ -64,5 +82,5 @@ pub(crate) fn authorize(rights: &Rights, row: &'static Row, principal: Arc<Princ
         return Err(Denied::MissingPermission);
     }
     let sees_personal = rights.allow(principal.roles(), SEE_PERSONAL);
-    Ok(Grant::new(row, principal, sees_personal))
+    Ok(Grant::new(row, principal, sees_personal, transactions))
 }

@@ -29,7 +29,7 @@ pub mod policy;
 mod row;
 
 pub use actions::{Action, Change, RowOf, kind};
-pub(crate) use decision::{Denied, Grant, authorize};
+pub(crate) use decision::{Denied, Grant, OpenTransactions, authorize};
 pub use matrix::{Access, Matrix, MatrixError};
 pub use object_rules::ObjectRule;
 pub use permit::Permit;

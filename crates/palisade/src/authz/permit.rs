@@ -8,7 +8,7 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use super::{
-    Action, Grant,
+    Action, Grant, OpenTransactions,
     matrix::{DataClass, Row},
 };
 use crate::{
@@ -26,6 +26,8 @@ pub struct Permit<A> {
     principal: Arc<Principal>,
     row: &'static Row,
     personal: Option<PersonalDataAccess>,
+    /// `None` for a stream, which nothing waits for.
+    transactions: Option<OpenTransactions>,
     action: PhantomData<fn() -> A>,
 }
 
@@ -42,6 +44,7 @@ impl Grant {
                 principal: Arc::clone(&self.principal),
                 row: self.row,
                 personal: sees_personal.then(PersonalDataAccess::grant),
+                transactions: Some(self.transactions.clone()),
                 action: PhantomData,
             })
         });
@@ -52,7 +55,18 @@ impl Grant {
 impl<A: Action> Permit<A> {
     /// A permit without personal data, for a stream of the kernel that outlives the handler.
     pub(crate) fn for_stream(&self) -> Self {
-        Self { principal: Arc::clone(&self.principal), row: self.row, personal: None, action: PhantomData }
+        Self {
+            principal: Arc::clone(&self.principal),
+            row: self.row,
+            personal: None,
+            transactions: None,
+            action: PhantomData,
+        }
+    }
+
+    /// What a transaction keeps until it has ended: the response waits for that.
+    pub(crate) fn transactions(&self) -> Option<OpenTransactions> {
+        self.transactions.clone()
     }
 
     /// The authenticated caller that holds the permit.
@@ -109,7 +123,8 @@ mod tests {
     };
 
     fn grant<A: Action>(tenant: TenantId) -> Grant {
-        Grant::new(A::row(), Arc::new(Principal::without_rights(tenant)), false)
+        let (transactions, _) = tokio::sync::mpsc::channel(1);
+        Grant::new(A::row(), Arc::new(Principal::without_rights(tenant)), false, transactions)
     }
 
     /// An action that claims the row of another.

@@ -20,7 +20,7 @@
 //!
 //! Home of AUTHN-01 and RATE-04.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, header};
 use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
@@ -28,6 +28,7 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
     registry::{MetaApi, Registry},
 };
+use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument as _;
 
 use super::{
@@ -40,7 +41,7 @@ use super::{
 use crate::{
     authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
     authz::{
-        Action, Denied, Grant, Permit, authorize,
+        Action, Denied, Grant, OpenTransactions, Permit, authorize,
         matrix::{Callers, ReadOnly, Row},
     },
     db::DbError,
@@ -52,6 +53,9 @@ use crate::{
 
 /// Name of the limit on failed authentications, in problems and events.
 const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
+
+/// How long a response waits for the rollback of its transaction.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Routes = HashMap<String, HashMap<Method, BoxEndpoint<'static>>>;
 
@@ -190,13 +194,18 @@ impl Guard {
 
     /// Steps 3 and 4. Attaches the grant, from which step 6 makes the permit.
     async fn authorize_and_serve(&self, principal: Arc<Principal>, mut request: Request) -> Result<poem::Response> {
-        let grant = self.authorize(&principal)?;
+        let (transactions, mut all_ended) = mpsc::channel(1);
+        let grant = self.authorize(&principal, transactions)?;
         if self.row.read_only == ReadOnly::Refused && self.context.overrides.is_read_only() {
             let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
             return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
         }
         request.extensions_mut().insert(Arc::new(grant));
-        self.check_and_serve(request).await
+        let outcome = self.check_and_serve(request).await;
+        // A transaction that did not commit rolls back first: otherwise a retry with the same
+        // idempotency key could find it open (INPUT-10). An error means that the database is slow.
+        let _ = timeout(ROLLBACK_TIMEOUT, all_ended.recv()).await;
+        outcome
     }
 
     /// Step 5, then the operation.
@@ -206,8 +215,9 @@ impl Guard {
     }
 
     /// Step 3: decides by the operation's row and the role policy, and records a denial.
-    fn authorize(&self, principal: &Arc<Principal>) -> Result<Grant, Problem> {
-        authorize(self.context.matrix.rights(), self.row, Arc::clone(principal)).map_err(|denied| {
+    fn authorize(&self, principal: &Arc<Principal>, transactions: OpenTransactions) -> Result<Grant, Problem> {
+        let rights = self.context.matrix.rights();
+        authorize(rights, self.row, Arc::clone(principal), transactions).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),

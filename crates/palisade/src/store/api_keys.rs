@@ -41,7 +41,7 @@ impl<A: CreatesKey, K> WriteTx<'_, A, K> {
             key.created_at,
             key.expires_at
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         Ok(())
     }
@@ -100,7 +100,7 @@ impl Lockable for ApiKey {
             tx.tenant().uuid(),
             id.uuid()
         )
-        .fetch_optional(TracingExecutor(&mut *tx.locking_connection().await))
+        .fetch_optional(TracingExecutor(&mut *tx.locking_connection().await?))
         .await?;
         row.map(Self::try_from).transpose()
     }
@@ -120,7 +120,7 @@ impl<K> WriteTx<'_, RotateApiKey, K> {
             permit.id().uuid(),
             at
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         Ok(())
     }
@@ -140,7 +140,7 @@ impl WriteTx<'_, RevokeApiKey> {
             permit.id().uuid(),
             at
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         Ok(())
     }

@@ -102,7 +102,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             stored.map(|(request, _)| request.at),
             stored.map(|(request, _)| request.expires_at)
         )
-        .execute(TracingExecutor(&mut *open.connection().await))
+        .execute(TracingExecutor(&mut *open.connection().await?))
         .await?;
         open.commit().await?;
         for record in &records {

@@ -187,7 +187,7 @@ impl Database {
             request.key,
             request.at
         )
-        .fetch_one(TracingExecutor(&mut *tx.open.connection().await))
+        .fetch_one(TracingExecutor(&mut *tx.open.connection().await?))
         .await?;
         match row.fingerprint {
             _ if !row.claimed => Err(DbError::InFlight),
@@ -215,7 +215,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             permit.tenant().uuid(),
             location
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         Ok(())
     }

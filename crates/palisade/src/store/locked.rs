@@ -60,7 +60,7 @@ impl Loader<'_> {
     }
 
     /// The connection, for a statement of the kernel that locks a row.
-    pub(super) async fn locking_connection(&self) -> MappedMutexGuard<'_, PgConnection> {
+    pub(super) async fn locking_connection(&self) -> Result<MappedMutexGuard<'_, PgConnection>, DbError> {
         self.has_locked.store(true, Ordering::Relaxed);
         self.open.connection().await
     }

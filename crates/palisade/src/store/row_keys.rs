@@ -62,7 +62,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             row,
             i32::from(index_key)
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         DbError::unless(done.rows_affected() == 1)
     }
@@ -80,7 +80,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             T::TABLE,
             row
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await))
+        .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
         DbError::unless(done.rows_affected() == 1)
     }

@@ -17,7 +17,10 @@ use std::{
 };
 
 use sqlx::{Postgres, Transaction, postgres::PgRow};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio::{
+    runtime::Handle,
+    sync::{MappedMutexGuard, Mutex, MutexGuard},
+};
 
 use super::{
     Database, KeyedRequest,
@@ -26,29 +29,33 @@ use super::{
     text_check::CheckedText,
 };
 use crate::{
-    authz::{Action, Change, Permit},
+    authz::{Action, Change, OpenTransactions, Permit},
     db::{CheckedExecutor, DbError, TracingExecutor},
     model::TenantId,
 };
 
 /// What all transactions have in common.
 pub(super) struct OpenTransaction {
-    connection: Mutex<Transaction<'static, Postgres>>,
+    /// `None` after the end.
+    transaction: Mutex<Option<Transaction<'static, Postgres>>>,
     tenant: TenantId,
     /// Tells the locked objects of this transaction from those of others.
     pub(super) number: u64,
     /// Whether a change was refused after it was written. Such a transaction does not commit.
     pub(super) is_refused: AtomicBool,
+    /// The response waits until this is dropped.
+    open: Option<OpenTransactions>,
 }
 
 impl OpenTransaction {
-    fn new(tx: Transaction<'static, Postgres>, tenant: TenantId) -> Self {
+    fn new<A: Action>(tx: Transaction<'static, Postgres>, permit: &Permit<A>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
-            connection: Mutex::new(tx),
-            tenant,
+            transaction: Mutex::new(Some(tx)),
+            tenant: permit.tenant(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             is_refused: AtomicBool::new(false),
+            open: permit.transactions(),
         }
     }
 
@@ -57,8 +64,10 @@ impl OpenTransaction {
     }
 
     /// The connection, for the statements of the kernel.
-    pub(super) async fn connection(&self) -> MappedMutexGuard<'_, sqlx::PgConnection> {
-        MutexGuard::map(self.connection.lock().await, |tx| &mut **tx)
+    pub(super) async fn connection(&self) -> Result<MappedMutexGuard<'_, sqlx::PgConnection>, DbError> {
+        let transaction = self.transaction.lock().await;
+        MutexGuard::try_map(transaction, |tx| tx.as_deref_mut())
+            .map_err(|_| DbError::Misuse("the transaction has ended"))
     }
 
     /// The connection, for a statement of a service.
@@ -69,7 +78,7 @@ impl OpenTransaction {
         if tenant != self.tenant {
             return Err(DbError::Misuse("the statement is for another tenant"));
         }
-        Ok(self.connection().await)
+        self.connection().await
     }
 
     pub(super) async fn fetch_all<F, O>(&self, statement: Select<F>) -> Result<Vec<O>, DbError>
@@ -90,8 +99,26 @@ impl OpenTransaction {
         Ok(statement.query.fetch_optional(executor(&mut connection, statement.text)).await?)
     }
 
-    pub(super) async fn commit(self) -> Result<(), DbError> {
-        Ok(self.connection.into_inner().commit().await?)
+    pub(super) async fn commit(mut self) -> Result<(), DbError> {
+        match self.transaction.get_mut().take() {
+            Some(tx) => Ok(tx.commit().await?),
+            None => Err(DbError::Misuse("the transaction has ended")),
+        }
+    }
+}
+
+/// Rolls back, unless it has committed.
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        // Without a runtime, the pool closes the connection.
+        let Ok(runtime) = Handle::try_current() else { return };
+        if let (Some(tx), Some(open)) = (self.transaction.get_mut().take(), self.open.take()) {
+            runtime.spawn(async move {
+                // A connection that cannot roll back is closed, which ends the transaction too.
+                let _ = tx.rollback().await;
+                drop(open);
+            });
+        }
     }
 }
 
@@ -106,8 +133,7 @@ pub(super) fn executor(
 /// A read-only transaction for one action in one tenant, with the reader's login. For reads of
 /// several statements; [`Database::read_one`] takes one message.
 ///
-/// There is nothing to commit. A dropped transaction rolls back before the connection is used
-/// again, and the caller does not wait for that.
+/// There is nothing to commit.
 pub struct ReadTx<'p, A> {
     pub(super) open: OpenTransaction,
     permit: PhantomData<&'p Permit<A>>,
@@ -115,7 +141,7 @@ pub struct ReadTx<'p, A> {
 
 /// A writing transaction for one action in one tenant, with the writer's login.
 ///
-/// Rolls back unless committed. The isolation level is read committed; rows to change are locked
+/// Rolls back unless committed, before the caller gets the response. The isolation level is read committed; rows to change are locked
 /// when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
 pub struct WriteTx<'p, A, K = Unkeyed> {
     pub(super) open: OpenTransaction,
@@ -137,9 +163,8 @@ pub enum Keyed {}
 impl Database {
     /// Begins a read-only transaction.
     pub async fn read<'p, A: Action>(&self, permit: &'p Permit<A>) -> Result<ReadTx<'p, A>, DbError> {
-        let tenant = permit.tenant();
-        let tx = self.reader.begin("begin read only", tenant).await?;
-        Ok(ReadTx { open: OpenTransaction::new(tx, tenant), permit: PhantomData })
+        let tx = self.reader.begin("begin read only", permit.tenant()).await?;
+        Ok(ReadTx { open: OpenTransaction::new(tx, permit), permit: PhantomData })
     }
 
     /// Begins a writing transaction of a changing action.
@@ -152,8 +177,7 @@ impl Database {
         permit: &'p Permit<A>,
         request: Option<KeyedRequest>,
     ) -> Result<WriteTx<'p, A, K>, DbError> {
-        let tenant = permit.tenant();
-        let open = OpenTransaction::new(self.writer.begin("begin", tenant).await?, tenant);
+        let open = OpenTransaction::new(self.writer.begin("begin", permit.tenant()).await?, permit);
         Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData, kind: PhantomData })
     }
 }

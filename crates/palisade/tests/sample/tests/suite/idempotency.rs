@@ -1,6 +1,8 @@
 //! Idempotency keys (INPUT-10): retries get the stored response and repeat no work. A key belongs
 //! to one caller, operation and body, and expires after 24 hours.
 
+use std::time::Duration;
+
 use http::Method;
 use sample::access::{roles, scopes};
 use secrecy::ExposeSecret;
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::support::{ACME, Actor, GLOBEX, Reply, SERVICE, TestApp, id, note_body, query, run, wait_for_lock_wait};
+use crate::support::{
+    ACME, Actor, GLOBEX, ProxiedApp, Reply, SERVICE, TestApp, id, note_body, query, run, wait_for_lock_wait,
+};
 
 /// Creates a note with this idempotency key.
 async fn create(actor: &Actor, key: &str, body: &Value) -> Reply {
@@ -37,6 +41,18 @@ fn is_replay(reply: &Reply) -> bool {
 async fn count_notes(app: &TestApp, count: i32) -> usize {
     let sql = format!("select id::text from notes where items @> '[{{\"count\": {count}}}]'");
     query(&app.database.owner, &sql).await.len()
+}
+
+/// Otherwise a retry right after the response could find its own key in use.
+#[tokio::test]
+async fn input_10_failed_request_releases_its_key_before_the_response() {
+    let proxied = ProxiedApp::start(&SERVICE).await;
+    let admin = proxied.app.user(roles::ADMIN);
+    let missing = Uuid::now_v7().to_string();
+    proxied.writer.delay("rollback", Duration::from_millis(100));
+    assert_eq!(archive(&admin, &missing, "tried").await.problem(404), "not_found");
+    let messages = proxied.writer.take_messages();
+    assert!(messages.contains(&"rollback".to_owned()), "{messages:?}");
 }
 
 #[tokio::test]
