@@ -3,11 +3,11 @@
 use serde_json::json;
 use service::access::roles;
 
-use crate::support::{ACME, GLOBEX, TestApp, run_as_superuser};
+use crate::support::{ACME, GLOBEX, SERVICE, run_as_superuser};
 
 #[tokio::test]
 async fn shelves_of_the_tenant_are_listed_by_name() {
-    let app = TestApp::start().await;
+    let app = SERVICE.start().await;
     for (tenant, name) in [(&ACME, "Low"), (&ACME, "High"), (&GLOBEX, "Foreign")] {
         let shelf = format!("insert into shelves values ('{}', gen_random_uuid(), '{name}')", tenant.id);
         run_as_superuser(&app, shelf).await;

@@ -1,8 +1,8 @@
 //! What the store refuses at run time: statements and objects of another transaction, states
 //! without a transition, and text that was not checked (AUTHZ-04, AUTHZ-07).
 //!
-//! The compiler refuses other misuse (`drills/misuse.rs`). The service of this test has one
-//! operation, whose handler misuses the store and returns what the store answered.
+//! The compiler refuses other misuse (`tests/misuse` of the service). The service of this test has
+//! one operation, whose handler misuses the store and returns what the store answered.
 
 use std::{
     cell::Cell,
