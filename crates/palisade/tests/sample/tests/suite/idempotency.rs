@@ -232,7 +232,7 @@ async fn input_10_stored_responses_expire_after_a_day() {
         create(&app.user(roles::WRITER), &format!("old-{n}"), &note_body("PAPER-A4", 1)).await.ok(201);
     }
     let first = id(&create(&app.user(roles::WRITER), "daily", &note_body("PAPER-A4", 1)).await.ok(201));
-    let hours = |hours: u64| std::time::Duration::from_hours(hours);
+    let hours = Duration::from_hours;
     app.clock.advance(hours(23));
     // Tokens and the issuer's keys have expired by now.
     app.wait_until_ready().await;
