@@ -7,7 +7,7 @@ use palisade::{authn::Principal, authz::{Permit, matrix::Row}};
 use service::access::actions::GetOrder;
 
 fn forge(principal: Arc<Principal>, row: &'static Row) -> Permit<GetOrder> {
-    Permit { principal, row, personal: None, action: PhantomData }
+    Permit { principal, row, personal: None, transactions: None, action: PhantomData }
 }
 
 fn main() {
