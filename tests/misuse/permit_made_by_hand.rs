@@ -1,4 +1,4 @@
-//! E0451: fields `principal`, `row`, `personal` and `action` of struct `palisade::authz::Permit` are private
+//! E0451: fields `principal`, `row`, `personal`, `transactions` and `action` of struct `palisade::authz::Permit` are private
 //! A permit comes from a grant only.
 
 use std::{marker::PhantomData, sync::Arc};
