@@ -2,8 +2,7 @@
 
 use palisade::{
     authz::Permit,
-    db::{DbError, parse_stored},
-    store::Database,
+    store::{Database, DbError, parse_stored},
 };
 use serde::Deserialize;
 
