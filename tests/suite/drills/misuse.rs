@@ -80,65 +80,6 @@ fn authz_04_each_misuse_fails_to_compile() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The macros of statements check what sqlx has checked. Code of the service names neither the
-/// driver nor the hidden parts of these macros, so it has no other way to send SQL.
-#[test]
-fn authz_07_service_code_sends_checked_statements_only() {
-    let mut found = Vec::new();
-    sources(Path::new("src"), &mut found);
-    // Demo data is written by the owner of the tables, in the development stack only.
-    found.retain(|file| !file.starts_with("src/demo"));
-    assert!(found.len() > 20, "{found:?}");
-    let forbidden = [
-        "sqlx",
-        "__",
-        "query(",
-        "raw_sql",
-        "AssertSqlSafe",
-        "Executor",
-        ".connection(",
-        ".begin(",
-        "include!",
-        "#[path",
-        "OUT_DIR",
-        "add_routes",
-        "process::Command",
-        "std::net",
-        "poem::listener",
-        "Server",
-        "maintenance::",
-        "palisade::ops",
-        "set_config",
-        "app.tenant_id",
-        "set role",
-        "set local",
-        "\"begin",
-        "\"commit",
-        "\"rollback",
-        "\"savepoint",
-    ];
-    let mut faults = Vec::new();
-    for file in found {
-        let text = fs::read_to_string(&file).unwrap().to_ascii_lowercase();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-            let names = forbidden.iter().filter(|name| line.contains(&name.to_ascii_lowercase()));
-            faults.extend(names.map(|name| format!("{}:{}: {name}", file.display(), number + 1)));
-        }
-    }
-    assert!(faults.is_empty(), "{faults:#?}");
-}
-
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
 /// The feature `internals` makes public what needs no permit.
 #[test]
 fn authz_04_only_tests_have_the_internals_of_the_kernel() {

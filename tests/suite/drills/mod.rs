@@ -6,3 +6,4 @@ mod canaries;
 mod misuse;
 mod plans;
 mod runbooks;
+mod source_check;

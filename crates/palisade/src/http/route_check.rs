@@ -1,5 +1,6 @@
 //! Checks of routes at startup: each has a row in the route matrix (THREAT-01), and its handler
-//! takes the permit of the row's action and no other (AUTHZ-04).
+//! takes the permit of the row's action and no other (AUTHZ-04), and its body, if any, as a
+//! [`StrictJson`](super::strict_json::StrictJson) (INPUT-02).
 //!
 //! [`GuardedRoutes`](super::GuardedRoutes) calls [`check_route`] for every route that the router is
 //! given. An error prevents startup.
@@ -51,6 +52,12 @@ pub enum RoutesError {
         /// The `operationId` in the route matrix.
         operation: &'static str,
     },
+    /// An operation takes its body by another extractor than `StrictJson` (INPUT-02).
+    #[error("the body of {operation} is not checked strictly: take it as one `StrictJson<…>`, without another body")]
+    Body {
+        /// The `operationId`.
+        operation: &'static str,
+    },
     /// A request body has a schema that cannot be checked completely (INPUT-02).
     #[error(transparent)]
     UncheckedKeyword(#[from] UncheckedKeyword),
@@ -59,8 +66,9 @@ pub enum RoutesError {
 /// Finds the row of a route, and takes the declaration of its operation out of `declared`.
 ///
 /// # Errors
-/// The route has no row, the document does not show it, or its handler takes another permit than
-/// that of the row's action. With another permit, each call would fail with 500.
+/// The route has no row, the document does not show it, its handler takes a body that is not a
+/// `StrictJson`, or another permit than that of the row's action. With another permit, each call
+/// would fail with 500.
 pub(super) fn check_route(
     matrix: &Matrix,
     method: &Method,
@@ -71,6 +79,9 @@ pub(super) fn check_route(
     let row = matrix.find(method, path).ok_or_else(unguarded)?;
     let operation = row.operation;
     let declared = declared.remove(operation).ok_or(RoutesError::Undocumented { operation })?;
+    if !declared.is_strict {
+        return Err(RoutesError::Body { operation });
+    }
     let needed = (row.callers != Callers::Public).then(|| row.action_name());
     if declared.permits.iter().copied().eq(needed) {
         return Ok((row, declared));
@@ -81,7 +92,10 @@ pub(super) fn check_route(
 
 #[cfg(test)]
 mod tests {
-    use poem_openapi::OpenApi;
+    use poem_openapi::{
+        ApiRequest, Object, OpenApi,
+        payload::{Binary, Form, Json, PlainText},
+    };
 
     use super::*;
     use crate::{
@@ -89,8 +103,21 @@ mod tests {
             Permit,
             actions::{GetMe, ListAuditEvents},
         },
-        http::strictness::declarations,
+        http::{strict_json::StrictJson, strictness::declarations},
     };
+
+    #[derive(Object)]
+    struct Member {
+        name: String,
+    }
+
+    /// Has the media type that [`StrictJson`] accepts.
+    #[derive(ApiRequest)]
+    #[expect(dead_code, reason = "only the metadata of the handler is used")]
+    enum LaxJson {
+        #[oai(content_type = "application/json")]
+        Body(Json<Member>),
+    }
 
     /// The error of the routes of an API, with the rows that every service has.
     fn error_of<T: OpenApi>(api: T) -> Option<String> {
@@ -104,7 +131,7 @@ mod tests {
     }
 
     macro_rules! apis {
-        ($($test:ident: $path:literal as $operation:literal $(($permit:ty))? $($hidden:ident)? => $expected:expr;)+) => {$(
+        ($($test:ident: $path:literal as $operation:literal $(($permit:ty))? $([$body:ty $(, $other:ty)?])? $($hidden:ident)? => $expected:expr;)+) => {$(
             #[test]
             fn $test() {
                 struct Api;
@@ -112,7 +139,7 @@ mod tests {
                 #[OpenApi]
                 impl Api {
                     #[oai(path = $path, method = "get", operation_id = $operation $(, $hidden)?)]
-                    async fn handle(&self $(, _permit: &Permit<$permit>)?) {}
+                    async fn handle(&self $(, _permit: &Permit<$permit>)? $(, _body: $body $(, _other: $other)?)?) {}
                 }
 
                 let expected: Option<&str> = $expected;
@@ -143,5 +170,21 @@ mod tests {
             "/v1/me" as "listAuditEvents" (GetMe) => Some("getMe is hidden, has another operation_id");
         threat_01_route_without_a_row_prevents_startup:
             "/v1/other" as "other" (GetMe) => Some("GET /v1/other has no row in the route matrix");
+        input_02_strict_json_starts:
+            "/v1/me" as "getMe" (GetMe) [StrictJson<Member>] => None;
+        input_02_json_of_the_framework_prevents_startup:
+            "/v1/me" as "getMe" (GetMe) [Json<Member>] => Some("the body of getMe is not checked strictly");
+        input_02_json_of_a_derived_request_prevents_startup:
+            "/v1/me" as "getMe" (GetMe) [LaxJson] => Some("the body of getMe is not checked strictly");
+        input_02_plain_text_prevents_startup:
+            "/v1/me" as "getMe" (GetMe) [PlainText<String>] => Some("the body of getMe is not checked strictly");
+        input_02_form_prevents_startup:
+            "/v1/me" as "getMe" (GetMe) [Form<String>] => Some("the body of getMe is not checked strictly");
+        input_02_binary_body_prevents_startup:
+            "/v1/me" as "getMe" (GetMe) [Binary<Vec<u8>>] => Some("the body of getMe is not checked strictly");
+        input_02_lax_body_of_a_public_operation_prevents_startup:
+            "/health/live" as "getLiveness" [Json<Member>] => Some("the body of getLiveness is not checked strictly");
+        input_02_two_strict_bodies_prevent_startup:
+            "/v1/me" as "getMe" (GetMe) [StrictJson<Member>, StrictJson<Member>] => Some("the body of getMe");
     }
 }

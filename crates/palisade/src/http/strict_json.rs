@@ -2,7 +2,7 @@
 //!
 //! It checks the media type, parses strictly ([`crate::json`]), checks the published schema
 //! ([`Schemas`]) and then builds the Rust type. Home of INPUT-01 (duplicate keys), INPUT-03 (415)
-//! and INPUT-05.
+//! and INPUT-05. Startup refuses an operation with another body.
 
 use std::sync::Arc;
 
@@ -48,8 +48,12 @@ impl<T: Type> Payload for StrictJson<T> {
     }
 }
 
+/// Marks operations that take a [`StrictJson`]. Their media type and schema are those of the
+/// framework's `Json`, so the start tells the two apart by this name of a security scheme.
+pub(super) const MARK: &str = concat!(module_path!(), "::StrictJson");
+
 impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject, ApiExtractorType::SecurityScheme];
 
     type ParamType = ();
     type ParamRawType = ();
@@ -60,6 +64,10 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
 
     fn request_meta() -> Option<MetaRequest> {
         Json::<T>::request_meta()
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![MARK]
     }
 
     async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {

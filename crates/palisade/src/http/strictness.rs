@@ -12,7 +12,7 @@ use http::HeaderValue;
 use poem::Request;
 use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
 
-use super::{HasBody, accept};
+use super::{HasBody, accept, strict_json};
 use crate::{
     authz::matrix::QuotaClass,
     problem::{Kind, Problem},
@@ -25,6 +25,8 @@ pub(super) struct Declared {
     /// Names of query parameters.
     query: HashSet<String>,
     takes_body: bool,
+    /// Whether a body can reach the handler as one `StrictJson` only.
+    pub(super) is_strict: bool,
     /// Types of the actions whose permits the handler takes.
     pub(super) permits: Vec<&'static str>,
     /// Media types of the responses.
@@ -51,10 +53,14 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
     let is_query = |param: &&MetaOperationParam| param.in_type == MetaParamIn::Query;
     operations
         .filter_map(|operation| {
+            let schemes = operation.security.iter().flat_map(HashMap::keys).copied();
+            let (marks, permits): (Vec<_>, Vec<_>) = schemes.partition(|name| *name == strict_json::MARK);
+            let media_types = operation.request.as_ref().map_or(0, |request| request.content.len());
             let declared = Declared {
                 query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
                 takes_body: operation.request.is_some(),
-                permits: operation.security.iter().flat_map(HashMap::keys).copied().collect(),
+                is_strict: operation.request.is_none() || (marks.len() == 1 && media_types == 1),
+                permits,
                 response_types: operation
                     .responses
                     .responses
