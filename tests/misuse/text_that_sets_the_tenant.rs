@@ -1,4 +1,4 @@
-//! E0080: evaluation panicked: the kernel alone changes settings and runs text as SQL
+//! E0080: evaluation panicked: a function that is not in `FUNCTIONS` of palisade/src/store/text_scan.rs
 //! The text of a statement is checked at compile time.
 
 use palisade::store::__macro::{CheckedText, Use};

@@ -1,7 +1,7 @@
 //! The check of the text of a statement, by a `const fn`: a bad text does not compile (AUTHZ-07).
 //!
 //! In: the text that a service wrote, and what it is for. Out: the text with proof that it sets no
-//! tenant, ends no transaction, and is one statement that names its tenant. The check reads words
+//! tenant, ends no transaction, and is one statement that names its tenant. The check reads tokens
 //! and no grammar; row-level security and the rights of the logins hold in any case.
 
 use super::{statement, text_scan::scan};
@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn authz_07_text_that_is_not_allowed_is_refused() {
         let reads = "a `select` changes nothing";
-        let settings = "the kernel alone changes settings and runs text as SQL";
+        let function = "a function that is not in `FUNCTIONS` of palisade/src/store/text_scan.rs";
+        let system = "the kernel alone uses names that begin with `pg_`";
         let kernel = "of the schema palisade, a service reads `row_keys` only";
         let object = "changing a row takes `update!` and an object permit";
         for (usage, text, reason) in [
@@ -102,19 +103,19 @@ mod tests {
             (Use::Insert, "commit", "this must be an `insert`"),
             (Use::Change, "set role app_operator", "this must be an `update` or a `delete`"),
             (Use::Read, "do $$ begin end $$", "this must be a `select`"),
-            (Use::Select, "select set_config('x', '', true) from orders where tenant_id = $1", settings),
-            (Use::Select, "select SET_CONFIG('x', '', true) from orders where tenant_id = $1", settings),
-            (Use::Select, "select \"set_config\"('x', '', true) from orders where tenant_id = $1", settings),
-            (Use::Change, "update pg_settings set setting = '' where tenant_id = $1", settings),
-            (Use::Select, "select query_to_xml('commit', true, true, '') where tenant_id = $1", settings),
-            (Use::Select, "select word from ts_stat($2) where tenant_id = $1", settings),
-            (Use::Select, "select pg_terminate_backend($2) where tenant_id = $1", settings),
+            (Use::Select, "select set_config('x', '', true) from orders where tenant_id = $1", function),
+            (Use::Select, "select SET_CONFIG('x', '', true) from orders where tenant_id = $1", function),
+            (Use::Select, "select \"set_config\"('x', '', true) from orders where tenant_id = $1", function),
+            (Use::Change, "update pg_settings set setting = '' where tenant_id = $1", system),
+            (Use::Select, "select query_to_xml('commit', true, true, '') where tenant_id = $1", function),
+            (Use::Select, "select word from ts_stat($2) where tenant_id = $1", function),
+            (Use::Select, "select pg_terminate_backend($2) where tenant_id = $1", system),
             (Use::Select, "select U&\"set\\005fconfig\" where tenant_id = $1", "no escaped identifiers (`U&`)"),
-            (
-                Use::Select,
-                "select current_setting('app.tenant_id') where tenant_id = $1",
-                "the kernel alone sets the tenant",
-            ),
+            (Use::Select, "select current_setting('app.tenant_id') where tenant_id = $1", function),
+            (Use::Select, "select pg_catalog.set_config\n('x', '', true) from orders where tenant_id = $1", system),
+            (Use::Select, "select x.set_config\u{b}('x', '', true) from orders where tenant_id = $1", function),
+            (Use::Select, "select \"count\"(*) from orders where tenant_id = $1", function),
+            (Use::Select, "select substring(share for update) from orders where tenant_id = $1", function),
             (Use::Select, "select palisade.record_audit_event() where tenant_id = $1", kernel),
             (Use::Select, "select from \"palisade\".idempotency_keys where tenant_id = $1", kernel),
             (Use::Select, "select from palisade.row_keys_old where tenant_id = $1", kernel),
@@ -123,10 +124,69 @@ mod tests {
             (Use::Select, "with x as (delete from orders where tenant_id = $1) select", reads),
             (Use::Read, "with x as (insert into orders select t.tenant) select", reads),
             (Use::Select, "select * into copy from orders where tenant_id = $1", reads),
+            (
+                Use::Select,
+                "with x as (select 'key') update orders set status = 'paid' where tenant_id = $1 returning id",
+                reads,
+            ),
+            (Use::Select, "with x as (select 1 as for) update orders set note = null where tenant_id = $1", reads),
+            (Use::Select, "select id as \"for\" update orders set note = null where tenant_id = $1", reads),
+            (Use::Read, "with x as (select 1 from t for update) update orders set n = t.tenant", reads),
+            (Use::Insert, "insert into a select tenant_id, 'do' update", object),
             (Use::Insert, "with x as (delete from orders where tenant_id = $1) insert into a values (1)", object),
             (Use::Create, "o as (update orders set note = null where tenant_id = t.tenant)", object),
         ] {
             assert_eq!(refusal(usage, text).as_deref(), Some(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn authz_07_functions_that_act_are_refused() {
+        for name in [
+            "lo_create",
+            "lo_creat",
+            "lo_open",
+            "lo_from_bytea",
+            "lo_get",
+            "lo_put",
+            "lo_import",
+            "lo_export",
+            "lo_unlink",
+            "lo_truncate",
+            "lo_truncate64",
+            "lo_lseek",
+            "lo_lseek64",
+            "lo_tell",
+            "lo_tell64",
+            "lowrite",
+            "loread",
+            "table_to_xml",
+            "schema_to_xml",
+            "database_to_xml",
+            "cursor_to_xml",
+            "query_to_xml",
+            "query_to_xmlschema",
+            "query_to_xml_and_xmlschema",
+            "ts_stat",
+            "ts_rewrite",
+            "setval",
+            "nextval",
+            "dblink",
+            "dblink_exec",
+            "set_config",
+            "pg_advisory_lock",
+            "pg_advisory_lock_shared",
+            "pg_advisory_xact_lock_shared",
+            "pg_advisory_unlock",
+            "pg_advisory_unlock_all",
+            "pg_try_advisory_lock",
+            "pg_notify",
+            "pg_cancel_backend",
+        ] {
+            for call in [format!("{name}($2)"), format!("\"{name}\" ($2)"), format!("x.{name}($2)")] {
+                let text = format!("select {call} from orders where tenant_id = $1").leak();
+                assert!(refusal(Use::Select, text).is_some(), "{text}");
+            }
         }
     }
 
@@ -153,6 +213,8 @@ mod tests {
             ("update orders set n = $$x$$ where tenant_id = $1 and id = $2", "no escapes and no dollar quotes in SQL"),
             ("update orders set n = E'\\'(' where tenant_id = $1", "no escapes and no dollar quotes in SQL"),
             ("update orders set status = $3 where tenant_id = $1 and id = $2", "a `status` changes by `transition!`"),
+            ("update orders set note = 'where tenant_id = $1 and id = $2'", row),
+            ("update orders set note = (select 'x' where tenant_id = $1 and id = $2)", row),
             ("update orders set \"status\" = 'x' where tenant_id = $1", "a `status` changes by `transition!`"),
         ] {
             assert_eq!(refusal(Use::Change, text).as_deref(), Some(reason), "{text}");
@@ -185,16 +247,41 @@ mod tests {
         }
     }
 
+    fn refuses_upsert(insert: &str, reason: &str) {
+        let creation = format!("o as ({insert})").leak();
+        assert_eq!(refusal(Use::Create, creation).as_deref(), Some(reason), "{creation}");
+        assert_eq!(refusal(Use::Insert, insert.to_owned().leak()).as_deref(), Some(reason), "{insert}");
+    }
+
     #[test]
     fn authz_04_insert_replaces_no_object_with_a_status() {
+        let upsert = "on conflict (tenant_id, id) do update set";
         for text in [
             "insert into orders (tenant_id, id) values ($1, $2) on conflict (id) do update set status = $3",
+            &format!(
+                "insert into orders values ($1, $2, $3) {upsert} updated_at = (select excluded.updated_at
+                      where 'do update' <> ''), status = excluded.status"
+            ),
+            &format!("insert into orders (tenant_id, status) values ($1, 'insert') {upsert} note = $3"),
+            &format!("insert into orders (tenant_id) values ($1) {upsert} note = (select 'insert'), status = $3"),
             "insert into orders (tenant_id, \"status\") values ($1, $2) on conflict (id) do update set note = $3",
             "with o as (insert into orders (tenant_id) values ($1) on conflict (id) do update set n = (1), status = $3)
              insert into a values (1)",
         ] {
             let reason = "an object with a `status` is not replaced by an `insert`";
-            assert_eq!(refusal(Use::Insert, text).as_deref(), Some(reason), "{text}");
+            refuses_upsert(text, reason);
+        }
+        for rows in [
+            "",
+            " as o",
+            " values ($1, $2)",
+            " select count($1)",
+            " (select $1, $2)",
+            " ((select $1))",
+            " (values ($1))",
+        ] {
+            let text = format!("insert into \"orders\"{rows} {upsert} note = tenant_id");
+            refuses_upsert(&text, "an `insert` with `do update` lists its columns");
         }
     }
 
@@ -202,6 +289,8 @@ mod tests {
     fn authz_07_plain_statements_pass() {
         for (usage, text) in [
             (Use::Select, "select id from orders where tenant_id = $1 for no key update"),
+            (Use::Select, "select 'a; b -- c', \"update\" from orders where tenant_id = $1 and note <> 'delete'"),
+            (Use::Insert, "insert into a as b (tenant_id) values ($1) on conflict (tenant_id) do update set n = 1"),
             (Use::Read, "select k.wrapped from palisade.row_keys k where k.tenant_id = t.tenant"),
             (Use::Insert, "insert into a (tenant_id) values ($1) on conflict (tenant_id) do update set n = 1"),
             (Use::Insert, "insert into a (tenant_id, \"status\") values ($1, '(') returning id as \"id: X<(A)>\""),
@@ -222,6 +311,13 @@ mod tests {
             assert_eq!(refusal(usage, text), None, "{text}");
         }
         assert!(CheckedText::new(Use::Select, "select from a where tenant_id = $1 for share of a for update").locks());
-        assert!(!CheckedText::new(Use::Select, "select from a where tenant_id = $1").locks());
+        for text in [
+            "select from a where tenant_id = $1",
+            "select from a where tenant_id = $1 and b <> 'for update'",
+            "select from a where tenant_id = $1 and exists (select from b for update)",
+            "select from a where tenant_id = $1 for key share",
+        ] {
+            assert!(!CheckedText::new(Use::Select, text).locks(), "{text}");
+        }
     }
 }

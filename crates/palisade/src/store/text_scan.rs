@@ -1,39 +1,28 @@
-//! Reads the text of a statement word by word, in a `const fn`. [`CheckedText`](super::text_check)
+//! Reads the text of a statement token by token, in a `const fn`. [`CheckedText`](super::text_check)
 //! starts it; a text that is not allowed is a panic, so it does not compile (AUTHZ-04, AUTHZ-07).
+//! A string is one token, and so is a quoted name: neither is ever a keyword.
 
 #![expect(clippy::indexing_slicing, reason = "a `const fn` has no iterators; each index is compared with the length")]
 
 use super::text_check::Use;
 
-/// Names that no statement has: they change settings, or run text as SQL. `set`, `commit`, `do`,
-/// `call` and the like cannot occur, since the first word is one of five.
-const FORBIDDEN: &[&str] = &[
-    "set_config",
-    "pg_settings",
-    "query_to_xml",
-    "query_to_xmlschema",
-    "query_to_xml_and_xmlschema",
-    "dblink",
-    "dblink_exec",
-    "pg_notify",
-    // They run a text as SQL.
-    "ts_stat",
-    "ts_rewrite",
-    // They end sessions of the same login, or take locks of the kernel.
-    "pg_terminate_backend",
-    "pg_cancel_backend",
-    "pg_advisory_lock",
-    "pg_advisory_xact_lock",
-    "pg_try_advisory_lock",
-    "pg_try_advisory_xact_lock",
-    // Large objects have no row-level security.
-    "lo_create",
-    "lo_from_bytea",
-    "lo_get",
-    "lo_import",
-    "lo_export",
-    "lo_put",
-];
+/// The functions that a statement may call. Each depends on its arguments and the time only: none
+/// reads a table, runs text as SQL, changes a setting or takes a lock. `substring` is left out,
+/// since its `for` would read as a lock clause; `substr` does the same.
+const FUNCTIONS: &str = "abs age array_agg array_append array_length array_position array_remove array_to_string
+    avg bool_and bool_or btrim cardinality cast ceil char_length clock_timestamp coalesce concat concat_ws count date
+    date_bin date_part date_trunc decode dense_rank div encode extract first_value floor format gen_random_uuid
+    greatest jsonb_agg jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array
+    jsonb_build_object jsonb_each jsonb_each_text jsonb_object_agg jsonb_set jsonb_strip_nulls jsonb_to_record
+    jsonb_to_recordset jsonb_typeof lag last_value lead least left length lower ltrim make_date make_interval
+    make_timestamptz max min mod now ntile nullif numeric octet_length percent_rank position power rank replace
+    reverse right round row_number rtrim sha256 sign split_part sqrt starts_with statement_timestamp string_agg
+    string_to_array strpos substr sum to_char to_date to_jsonb to_timestamp translate trim trunc unnest upper varchar";
+
+/// The keywords that a `(` may follow.
+const KEYWORDS: &str = "all and any array as between by case conflict cube distinct else except exists filter from
+    group having ilike in intersect join lateral like limit materialized not offset on or over returning rollup row
+    select set sets some then union using values when where";
 
 /// The end of a change: the one row of the object permit.
 const ROW: &str = "where tenant_id = $1 and id = $2";
@@ -42,156 +31,138 @@ const ROW_IN_STATE: &str = "where tenant_id = $1 and id = $2 and status = $4";
 /// The column that holds the state of an object.
 const STATE: &str = "status";
 
-/// A word of a text: its first byte, and the one after its last.
-type Word = (usize, usize);
+/// A word, a quoted name, a string or a sign: its first byte, and the one after its last.
+type Token = (usize, usize);
 
-/// The place in a text, and what was found before it.
+/// What was found before a place in a text.
 struct Scan<'t> {
     usage: Use,
     bytes: &'t [u8],
-    at: usize,
-    before: Word,
-    /// The quote that is open, or 0.
-    quote: u8,
+    before: Token,
     /// Parentheses that are open.
     depth: usize,
     /// Occurrences of `update` and `delete`.
     changes: usize,
-    /// Occurrences of the column of the state; in an insert, since the last `insert`.
+    /// Occurrences of the column of the state.
     states: usize,
-    /// One more than the depth of an open `do update`, or 0.
-    upsert: usize,
     locks: bool,
     has_tenant: bool,
+    /// Whether the text ends with the row of the object permit.
+    ends_with_row: bool,
 }
 
 /// Checks a text. Returns whether the statement locks rows.
 pub(super) const fn scan(usage: Use, bytes: &[u8]) -> bool {
-    let mut scan = Scan::new(usage, bytes);
-    while scan.at < bytes.len() {
-        if is_word(bytes[scan.at]) {
-            scan.read_word();
-        } else {
-            scan.read_sign();
-        }
+    let mut scan = Scan {
+        usage,
+        bytes,
+        before: (0, 0),
+        depth: 0,
+        changes: 0,
+        states: 0,
+        locks: false,
+        has_tenant: false,
+        ends_with_row: false,
+    };
+    let mut token = token_at(bytes, 0);
+    check_first(usage, bytes, token);
+    while token.0 < token.1 {
+        let end = scan.read(token);
+        scan.before = token;
+        token = token_at(bytes, end);
     }
     scan.finish();
     scan.locks
 }
 
-impl<'t> Scan<'t> {
-    const fn new(usage: Use, bytes: &'t [u8]) -> Self {
-        Self {
-            usage,
-            bytes,
-            at: 0,
-            before: (0, 0),
-            quote: 0,
-            depth: 0,
-            changes: 0,
-            states: 0,
-            upsert: 0,
-            locks: false,
-            has_tenant: false,
-        }
-    }
-
-    const fn read_sign(&mut self) {
-        let sign = self.bytes[self.at];
-        let next = if self.at + 1 < self.bytes.len() { self.bytes[self.at + 1] } else { 0 };
-        assert!(sign != b';', "one statement only: no `;`");
-        assert!(!(sign == b'-' && next == b'-' || sign == b'/' && next == b'*'), "no comments in SQL");
-        assert!(sign != b'\\' && (sign != b'$' || next.is_ascii_digit()), "no escapes and no dollar quotes in SQL");
-        if self.quote != 0 {
-            if sign == self.quote {
-                self.quote = 0;
-            }
-        } else if sign == b'\'' || sign == b'"' {
-            self.quote = sign;
-        } else if sign == b'(' {
+impl Scan<'_> {
+    /// Checks a token. Returns the end of what it read.
+    const fn read(&mut self, token: Token) -> usize {
+        let (bytes, (from, end)) = (self.bytes, token);
+        if same(bytes, token, "(") {
             self.depth += 1;
-        } else if sign == b')' {
+        } else if same(bytes, token, ")") {
             assert!(self.depth > 0, "a `)` without its `(`");
             self.depth -= 1;
-            if self.depth + 1 < self.upsert {
-                self.upsert = 0;
+        } else if is_word(bytes[from]) || bytes[from] == b'"' {
+            self.check_name(token);
+            let (update, no_key) = (follows(bytes, from, "for update"), follows(bytes, from, "for no key update"));
+            if update + no_key > 0 {
+                self.locks |= self.depth == 0;
+                return update + no_key;
             }
+            self.check_verb(token);
+            let row = if matches!(self.usage, Use::Transition) { ROW_IN_STATE } else { ROW };
+            let row_end = if self.depth == 0 { follows(bytes, from, row) } else { 0 };
+            self.ends_with_row |= row_end > 0 && token_at(bytes, row_end).0 == bytes.len();
         }
-        self.at += 1;
+        end
     }
 
-    const fn read_word(&mut self) {
-        let from = self.at;
-        while self.at < self.bytes.len() && is_word(self.bytes[self.at]) {
-            self.at += 1;
+    /// Checks a word or a quoted name as the name of something.
+    const fn check_name(&mut self, token: Token) {
+        let (bytes, (from, end)) = (self.bytes, token);
+        let (first, last) = if bytes[from] == b'"' { (from + 1, end - 1) } else { token };
+        let escapes = same(bytes, token, "u") && end < bytes.len() && bytes[end] == b'&';
+        assert!(!escapes, "no escaped identifiers (`U&`)");
+        let is_system = last - first > 3 && same(bytes, (first, first + 3), "pg_");
+        assert!(!is_system, "the kernel alone uses names that begin with `pg_`");
+        if same(bytes, (first, last), "palisade") {
+            let is_row_keys = follows(bytes, end, ". row_keys") > 0;
+            assert!(is_row_keys && self.usage.only_reads(), "of the schema palisade, a service reads `row_keys` only");
         }
-        let (usage, bytes, before, word) = (self.usage, self.bytes, self.before, (from, self.at));
-        check_name(usage, bytes, word);
-        if before.1 == 0 {
-            check_first(usage, bytes, word);
+        // After these two, it is the name of a table, and its columns follow.
+        let is_table = same(bytes, self.before, "into") || same(bytes, self.before, "as");
+        if !is_table && follows(bytes, end, "(") > 0 {
+            let is_allowed = lists(KEYWORDS, bytes, token) || lists(FUNCTIONS, bytes, token);
+            assert!(is_allowed, "a function that is not in `FUNCTIONS` of palisade/src/store/text_scan.rs");
         }
-        if same(bytes, word, "update") && (same(bytes, before, "for") || same(bytes, before, "key")) {
-            self.locks = true;
-        } else {
-            self.check_verb(word);
-        }
-        if same(bytes, word, STATE) {
+        if same(bytes, (first, last), STATE) {
             self.states += 1;
-            self.check_state(word);
+            self.check_state(from);
         }
-        let names_tenant = if usage.is_single() {
-            same(bytes, before, "t") && same(bytes, word, "tenant")
-        } else {
-            same(bytes, word, "tenant_id")
-        };
-        self.has_tenant |= names_tenant && self.quote != b'\'';
-        self.before = word;
+        let tenant = if self.usage.is_single() { "t.tenant" } else { "tenant_id" };
+        self.has_tenant |= follows(bytes, from, tenant) > 0;
     }
 
-    /// Checks a word that is no lock clause.
-    const fn check_verb(&mut self, word: Word) {
+    /// Checks a word as a keyword that is no lock clause.
+    const fn check_verb(&mut self, token: Token) {
         let (bytes, before) = (self.bytes, self.before);
-        let (update, delete) = (same(bytes, word, "update"), same(bytes, word, "delete"));
+        let (update, delete) = (same(bytes, token, "update"), same(bytes, token, "delete"));
+        let insert = same(bytes, token, "insert");
         if self.usage.only_reads() {
-            let writes = update || delete || same(bytes, word, "insert") || same(bytes, word, "into");
+            let writes = update || delete || insert || same(bytes, token, "into");
             assert!(!writes, "a `select` changes nothing");
         } else if self.usage.changes() {
             if update || delete {
                 self.changes += 1;
-                let is_only = self.changes == 1 && self.depth == 0 && self.quote == 0;
+                let is_only = self.changes == 1 && self.depth == 0;
                 assert!(is_only, "a change has one `update` or `delete`, outside of parentheses");
             }
-            let joins = same(bytes, word, "using") || same(bytes, word, "from") && !same(bytes, before, "delete");
+            let joins = same(bytes, token, "using") || same(bytes, token, "from") && !same(bytes, before, "delete");
             assert!(!(joins && self.depth == 0), "a change joins no table");
         } else {
             assert!(
                 !delete && (!update || same(bytes, before, "do")),
                 "changing a row takes `update!` and an object permit"
             );
-            if same(bytes, word, "insert") {
-                self.states = 0;
-            }
-            if update {
-                assert!(self.states == 0, "an object with a `status` is not replaced by an `insert`");
-                self.upsert = self.depth + 1;
+            if insert {
+                check_insert(bytes, token.0);
             }
         }
     }
 
     /// Checks the use of the column of the state.
-    const fn check_state(&self, (_, end): Word) {
+    const fn check_state(&self, at: usize) {
         match self.usage {
             Use::Change => assert!(self.states == 0, "a `status` changes by `transition!`"),
-            Use::Insert | Use::Create => {
-                assert!(self.upsert == 0, "an object with a `status` is not replaced by an `insert`");
-            }
             Use::Transition if self.states == 1 => {
-                let value = skip(self.bytes, end, "= $3");
-                let is_result = value > 0 && (skip(self.bytes, value, ",") > 0 || skip(self.bytes, value, "where") > 0);
-                let is_set = same(self.bytes, self.before, "set") && self.depth == 0 && self.quote == 0;
+                let is_result =
+                    follows(self.bytes, at, "status = $3,") + follows(self.bytes, at, "status = $3 where") > 0;
+                let is_set = same(self.bytes, self.before, "set") && self.depth == 0;
                 assert!(is_set && is_result, "a transition has `set status = $3`, before other columns");
             }
-            Use::Transition | Use::Select | Use::Read | Use::Inputs => {}
+            Use::Transition | Use::Select | Use::Insert | Use::Read | Use::Inputs | Use::Create => {}
         }
     }
 
@@ -201,13 +172,11 @@ impl<'t> Scan<'t> {
         } else {
             assert!(self.has_tenant, "a statement names its `tenant_id`");
         }
-        assert!(self.depth == 0 && self.quote == 0, "a quote or a `(` without its end");
+        assert!(self.depth == 0, "a quote or a `(` without its end");
         match self.usage {
-            Use::Change => {
-                assert!(ends(self.bytes, ROW), "a change ends with `where tenant_id = $1 and id = $2`");
-            }
+            Use::Change => assert!(self.ends_with_row, "a change ends with `where tenant_id = $1 and id = $2`"),
             Use::Transition => assert!(
-                ends(self.bytes, ROW_IN_STATE) && self.states == 2,
+                self.ends_with_row && self.states == 2,
                 "a transition ends with `where tenant_id = $1 and id = $2 and status = $4`"
             ),
             Use::Select | Use::Insert | Use::Read | Use::Inputs | Use::Create => {}
@@ -215,90 +184,109 @@ impl<'t> Scan<'t> {
     }
 }
 
-const fn check_name(usage: Use, bytes: &[u8], word: Word) {
-    let (_, end) = word;
-    let next = if end < bytes.len() { bytes[end] } else { 0 };
-    assert!(!(same(bytes, word, "u") && next == b'&'), "no escaped identifiers (`U&`)");
-    assert!(!(same(bytes, word, "app") && next == b'.'), "the kernel alone sets the tenant");
-    if same(bytes, word, "palisade") {
-        let name_end = end + 1 + "row_keys".len();
-        let is_row_keys = next == b'.'
-            && name_end <= bytes.len()
-            && same(bytes, (end + 1, name_end), "row_keys")
-            && (name_end == bytes.len() || !is_word(bytes[name_end]));
-        assert!(is_row_keys && usage.only_reads(), "of the schema palisade, a service reads `row_keys` only");
+/// Checks the `insert` at `at`, to the end of its parentheses. With `do update`, it lists its
+/// columns, and names no state.
+const fn check_insert(bytes: &[u8], at: usize) {
+    let (mut depth, mut upserts, mut has_state) = (1, false, false);
+    let mut token = token_at(bytes, at);
+    while token.0 < token.1 && depth > 0 {
+        if same(bytes, token, "(") {
+            depth += 1;
+        } else if same(bytes, token, ")") {
+            depth -= 1;
+        }
+        upserts |= follows(bytes, token.0, "do update") > 0;
+        has_state |= same(bytes, token, STATE) || same(bytes, token, "\"status\"");
+        token = token_at(bytes, token.1);
     }
-    let mut index = 0;
-    while index < FORBIDDEN.len() {
-        assert!(!same(bytes, word, FORBIDDEN[index]), "the kernel alone changes settings and runs text as SQL");
-        index += 1;
-    }
+    assert!(!(upserts && has_state), "an object with a `status` is not replaced by an `insert`");
+    let columns = follows(bytes, at, "insert into ? (")
+        + follows(bytes, at, "insert into ? as ? (")
+        + follows(bytes, at, "insert into ? . ? (");
+    let has_columns = columns > 0 && !lists("select with values table (", bytes, token_at(bytes, columns));
+    assert!(!upserts || has_columns, "an `insert` with `do update` lists its columns");
 }
 
-const fn check_first(usage: Use, bytes: &[u8], word: Word) {
-    let is_with = same(bytes, word, "with");
+const fn check_first(usage: Use, bytes: &[u8], first: Token) {
+    let is_with = same(bytes, first, "with");
     match usage {
         Use::Select | Use::Read | Use::Inputs => {
-            assert!(is_with || same(bytes, word, "select"), "this must be a `select`");
+            assert!(is_with || same(bytes, first, "select"), "this must be a `select`");
         }
-        Use::Insert => assert!(is_with || same(bytes, word, "insert"), "this must be an `insert`"),
+        Use::Insert => assert!(is_with || same(bytes, first, "insert"), "this must be an `insert`"),
         Use::Change | Use::Transition => assert!(
-            is_with || same(bytes, word, "update") || same(bytes, word, "delete"),
+            is_with || same(bytes, first, "update") || same(bytes, first, "delete"),
             "this must be an `update` or a `delete`"
         ),
         Use::Create => {}
     }
 }
 
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-const fn same(bytes: &[u8], (from, to): Word, word: &str) -> bool {
-    let word = word.as_bytes();
-    if to - from != word.len() {
-        return false;
+/// The token at `at` or after white space. At the end of the text, it is empty.
+const fn token_at(bytes: &[u8], mut at: usize) -> Token {
+    while at < bytes.len() && bytes[at] <= b' ' {
+        at += 1;
     }
-    let mut index = 0;
-    while index < word.len() {
-        if bytes[from + index].to_ascii_lowercase() != word[index] {
-            return false;
-        }
-        index += 1;
+    let from = at;
+    if at == bytes.len() {
+        return (from, from);
     }
-    true
-}
-
-/// The byte after `expected`, which begins at `at` or after spaces; 0 if it does not.
-const fn skip(bytes: &[u8], mut at: usize, expected: &str) -> usize {
-    let expected = expected.as_bytes();
-    let mut index = 0;
-    while index < expected.len() {
-        if expected[index] == b' ' {
-            index += 1;
-        } else if at < bytes.len() && bytes[at].is_ascii_whitespace() {
+    let sign = bytes[at];
+    at += 1;
+    if is_word(sign) {
+        while at < bytes.len() && is_word(bytes[at]) {
             at += 1;
-        } else if at < bytes.len() && bytes[at].eq_ignore_ascii_case(&expected[index]) {
-            (at, index) = (at + 1, index + 1);
-        } else {
+        }
+    } else if sign == b'\'' || sign == b'"' {
+        while at < bytes.len() && bytes[at] != sign {
+            assert!(bytes[at] != b'\\', "no escapes and no dollar quotes in SQL");
+            at += 1;
+        }
+        assert!(at < bytes.len(), "a quote or a `(` without its end");
+        at += 1;
+    } else {
+        let next = if at < bytes.len() { bytes[at] } else { 0 };
+        assert!(sign != b';', "one statement only: no `;`");
+        assert!(!(sign == b'-' && next == b'-' || sign == b'/' && next == b'*'), "no comments in SQL");
+        assert!(sign != b'\\' && (sign != b'$' || next.is_ascii_digit()), "no escapes and no dollar quotes in SQL");
+    }
+    (from, at)
+}
+
+/// As in PostgreSQL, a name may have bytes that are not ASCII.
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+const fn part(bytes: &[u8], (from, to): Token) -> &[u8] {
+    bytes.split_at(to).0.split_at(from).1
+}
+
+const fn same(bytes: &[u8], token: Token, expected: &str) -> bool {
+    part(bytes, token).eq_ignore_ascii_case(expected.as_bytes())
+}
+
+/// The end of the tokens of `pattern`, which begin at `at`; 0 if they do not, so that the sum of
+/// alternatives is the end of one. `?` is any token.
+const fn follows(bytes: &[u8], mut at: usize, pattern: &str) -> usize {
+    let pattern = pattern.as_bytes();
+    let mut expected = token_at(pattern, 0);
+    while expected.0 < expected.1 {
+        let token = token_at(bytes, at);
+        if !same(pattern, expected, "?") && !part(bytes, token).eq_ignore_ascii_case(part(pattern, expected)) {
             return 0;
         }
+        (at, expected) = (token.1, token_at(pattern, expected.1));
     }
     at
 }
 
-/// Whether the text ends with `expected`, whatever the spaces.
-const fn ends(bytes: &[u8], expected: &str) -> bool {
-    let mut at = bytes.len();
-    while at > 0 {
-        at -= 1;
-        let is_start = at == 0 || !is_word(bytes[at - 1]);
-        if is_start && !bytes[at].is_ascii_whitespace() {
-            let end = skip(bytes, at, expected);
-            if end > 0 && bytes.split_at(end).1.trim_ascii().is_empty() {
-                return true;
-            }
-        }
+/// Whether `list` has the token.
+const fn lists(list: &str, bytes: &[u8], token: Token) -> bool {
+    let list = list.as_bytes();
+    let mut entry = token_at(list, 0);
+    while entry.0 < entry.1 && !part(bytes, token).eq_ignore_ascii_case(part(list, entry)) {
+        entry = token_at(list, entry.1);
     }
-    false
+    entry.0 < entry.1
 }
