@@ -215,7 +215,7 @@ fn tokens(source: &str) -> Vec<Token> {
             (kind, at) = (Some(Kind::Literal), end);
         } else if is_word(at) {
             at += if is(at, "r#") && is_word(at + 2) { 2 } else { 0 };
-            at += (at..).take_while(|at| is_word(*at)).count();
+            at += (at..chars.len()).take_while(|at| is_word(*at)).count();
             kind = Some(Kind::Word);
         } else {
             (kind, at) = (Some(Kind::Sign), at + 1);
