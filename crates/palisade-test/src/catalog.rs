@@ -81,8 +81,10 @@ const NAMES: &str = "
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
           -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
           -- audit trail. No operation of the API reads them.
-          and c.relname not in ('_sqlx_migrations', 'revocations', 'tenant_quotas', 'overrides', 'data_keys',
-                                'index_keys', 'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon')
+          and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
+          and not (n.nspname = 'palisade'
+                   and c.relname in ('revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
+                                     'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon'))
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

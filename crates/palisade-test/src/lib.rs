@@ -69,7 +69,7 @@ pub use keys::TestKey;
 pub use load::{CallLog, Caller, Load, LoadRequest, OutageTimes};
 pub use logins::Logins;
 pub use misbehaving_issuer::MisbehavingIssuer;
-pub use operation::Operation;
+pub use operation::{Operation, QueryParameter};
 pub use optional_tool::OptionalTool;
 pub use pg_proxy::PgProxy;
 pub use postgres::{empty_database, programs};

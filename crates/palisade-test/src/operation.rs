@@ -24,8 +24,8 @@ pub struct Operation {
     pub row: &'static Row,
     /// Whether it takes an idempotency key.
     pub takes_key: bool,
-    /// Names of the parameters in its query.
-    pub query: Vec<String>,
+    /// The parameters in its query.
+    pub query: Vec<QueryParameter>,
     /// The example of its body.
     pub example: Option<Value>,
     /// The schema of its body, with each reference replaced by its target.
@@ -34,6 +34,16 @@ pub struct Operation {
     pub returned: Vec<String>,
     /// Whether its successful responses have a body.
     pub has_response_body: bool,
+}
+
+/// A parameter in the query of an operation.
+#[derive(Clone, Debug)]
+pub struct QueryParameter {
+    /// Name.
+    pub name: String,
+    /// Values from the document: examples, listed values, the default, the maximum, or some of the
+    /// format.
+    pub values: Vec<String>,
 }
 
 impl Operation {
@@ -50,10 +60,10 @@ impl Operation {
         all
     }
 
-    /// The operations on an existing object. `PUT` creates the caller's own object instead.
+    /// The operations on an object. A `PUT` may create the caller's own object.
     pub fn all_with_object(service: &TestService) -> Vec<Self> {
         let mut all = Self::all(service);
-        all.retain(|operation| operation.has_object() && operation.method != Method::PUT);
+        all.retain(Self::has_object);
         all
     }
 
@@ -61,12 +71,16 @@ impl Operation {
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
         let row = matrix.find(&method, path).unwrap();
         let parameters = operation["parameters"].as_array().into_iter().flatten();
-        let names = |place: &str| -> Vec<String> {
-            let of_place = parameters.clone().filter(|parameter| parameter["in"] == place);
-            of_place.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
-        };
-        let schema = resolved(document, &operation["requestBody"]["content"][JSON]["schema"]);
-        let example = schema.is_object().then(|| schema["examples"][0].clone());
+        let in_place = |place: &'static str| parameters.clone().filter(move |parameter| parameter["in"] == place);
+        let takes_key = in_place("header").any(|parameter| parameter["name"] == "Idempotency-Key");
+        let query = in_place("query").map(|parameter| QueryParameter::parse(document, parameter)).collect();
+        let content = &operation["requestBody"]["content"];
+        assert!(
+            content.as_object().is_none_or(|types| types.keys().eq([JSON])),
+            "the body of {method} {path} is not JSON, or not only: take a `StrictJson`"
+        );
+        let schema = resolved(document, &content[JSON]["schema"]);
+        let example = content.is_object().then(|| schema["examples"][0].clone());
         assert!(
             example.as_ref().is_none_or(Value::is_object),
             "the body of {method} {path} has no example: add one (`#[oai(example)]`)"
@@ -81,17 +95,7 @@ impl Operation {
         }
         returned.sort();
         returned.dedup();
-        Self {
-            row,
-            takes_key: names("header").iter().any(|name| name == "Idempotency-Key"),
-            query: names("query"),
-            path: path.to_owned(),
-            method,
-            example,
-            schema,
-            returned,
-            has_response_body,
-        }
+        Self { row, takes_key, query, path: path.to_owned(), method, example, schema, returned, has_response_body }
     }
 
     /// Whether its path has a parameter.
@@ -139,9 +143,45 @@ impl Operation {
         actor.send(request).await
     }
 
+    /// Calls the operation without a body, with this parameter in its query.
+    pub async fn call_with_query(&self, actor: &Actor, object: &str, name: &str, value: &str) -> Reply {
+        let value: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        let path = format!("{}?{name}={value}", self.path_of(object));
+        actor.send(actor.request(self.method.clone(), &path)).await
+    }
+
     /// A request without a body.
     pub fn request(&self, actor: &Actor, object: &str) -> reqwest::RequestBuilder {
         actor.request(self.method.clone(), &self.path_of(object))
+    }
+}
+
+impl QueryParameter {
+    fn parse(document: &Value, parameter: &Value) -> Self {
+        let schema = resolved(document, &parameter["schema"]);
+        let schema = if schema["items"].is_object() { &schema["items"] } else { &schema };
+        let lists = [&schema["examples"], &schema["enum"]].into_iter().filter_map(Value::as_array).flatten();
+        let single = [&parameter["example"], &schema["example"], &schema["default"], &schema["maximum"]];
+        let mut values: Vec<String> = lists.chain(single).filter_map(scalar).collect();
+        values.extend(schema["type"].as_str().filter(|kind| *kind == "boolean").map(|_| "true".to_owned()));
+        let of_format: &[&str] = match schema["format"].as_str() {
+            Some("date") => &["2000-01-01", "2100-01-01"],
+            Some("date-time") => &["2000-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],
+            _ => &[],
+        };
+        values.extend(of_format.iter().map(|value| (*value).to_owned()));
+        Self { name: parameter["name"].as_str().unwrap().to_owned(), values }
+    }
+}
+
+/// The value as a query has it, if it is no object and no array.
+pub(crate) fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        // The document has bounds of integers as floats.
+        Value::Number(number) => number.as_f64().map(|number| number.to_string()),
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use http::Method;
 use palisade::{
     authz::{Callers, Role, Scope, api_keys::KEYS_MANAGE, policy::AUDIT_READ},
     dev::issuer::SERVICE_CLIENT,
@@ -68,18 +69,14 @@ pub async fn foreign_is_like_missing<F: Fixture>(app: &TestApp) {
     let globex = Objects::<F>::new(app, &GLOBEX);
     let admin = app.admin();
     for operation in Operation::all_with_object(app.service) {
-        let object = globex.create(&operation).await;
-        let before = globex.read(&operation.path, &object).await;
-        let foreign = operation.call(&admin, &object).await;
-        assert_eq!(foreign.status, 404, "{operation} must answer an object of another tenant with 404: {foreign:#?}");
+        let fault = "must answer an object of another tenant with 404";
+        let foreign = globex.call_as_other(&admin, &operation, &[], fault).await;
+        if operation.method == Method::PUT {
+            continue;
+        }
         let missing = operation.call(&admin, &F::unused_id(&operation.path)).await;
         assert_eq!(foreign.problem(404), "not_found", "{operation}");
         assert_eq!(foreign.comparable(), missing.comparable(), "{operation} tells foreign objects from missing ones");
-        assert_eq!(
-            globex.read(&operation.path, &object).await,
-            before,
-            "{operation} changed an object of another tenant"
-        );
     }
 }
 

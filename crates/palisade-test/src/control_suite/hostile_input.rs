@@ -217,7 +217,7 @@ fn values_out_of_bounds(schema: &Value, example: Option<&Value>) -> Vec<(&'stati
 }
 
 /// The example with this value at the pointer, if the pointer's parent exists.
-fn replaced(example: &Value, at: &str, value: Value) -> Option<Value> {
+pub(super) fn replaced(example: &Value, at: &str, value: Value) -> Option<Value> {
     let mut body = example.clone();
     let Some((parent, name)) = at.rsplit_once('/') else { return Some(value) };
     match body.pointer_mut(parent)? {

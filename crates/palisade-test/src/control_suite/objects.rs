@@ -42,13 +42,17 @@ impl<F: Fixture> Objects<F> {
         })
     }
 
-    /// The object as its own tenant reads it. API keys are in lists only.
+    /// The object as its own tenant reads it, never null. API keys are in lists only.
     pub async fn read(&self, path: &str, object: &str) -> Value {
-        if !is_api_key(path) {
-            return self.fixture.read(path, object).await;
-        }
-        let page = self.admin.get("/v1/api-keys?limit=100").await.ok(200);
-        page["items"].as_array().unwrap().iter().find(|key| key["id"] == object).cloned().unwrap_or_default()
+        let read = if is_api_key(path) {
+            let page = self.admin.get("/v1/api-keys?limit=100").await.ok(200);
+            page["items"].as_array().unwrap().iter().find(|key| key["id"] == object).cloned().unwrap_or_default()
+        } else {
+            self.fixture.read(path, object).await
+        };
+        let fixture = std::any::type_name::<F>();
+        assert!(!read.is_null(), "`Fixture::read` of {fixture} must return the object {object:?} of \"{path}\"");
+        read
     }
 }
 

@@ -5,7 +5,7 @@
 //! as `taxId` of `tax_id`, so the checks know its plain values from the replies of an administrator
 //! and from the examples of bodies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use palisade::{
     authz::{Callers, DataClass, Role, policy::SEE_PERSONAL},
@@ -23,8 +23,10 @@ const SHORTEST: usize = 5;
 
 /// Plain values of sealed columns.
 struct PlainValues {
-    /// The properties that show sealed columns.
-    properties: Vec<String>,
+    /// The sealed columns, by the properties that show them.
+    columns: BTreeMap<String, String>,
+    /// The properties of which the values include one.
+    found: BTreeSet<String>,
     values: BTreeSet<String>,
 }
 
@@ -34,7 +36,8 @@ impl PlainValues {
                        where c.relkind in ('r', 'p') and c.relnamespace <> 'palisade'::regnamespace
                          and a.atttypid = 'palisade.sealed'::regtype and not a.attisdropped";
         let columns = query(&app.database.owner, columns).await;
-        Self { properties: columns.iter().map(|column| camel_case(column)).collect(), values: BTreeSet::new() }
+        let columns = columns.into_iter().map(|column| (camel_case(&column), column)).collect();
+        Self { columns, found: BTreeSet::new(), values: BTreeSet::new() }
     }
 
     /// Adds the values of these properties, at any depth. A masked value is none.
@@ -43,8 +46,9 @@ impl PlainValues {
             Value::Object(members) => {
                 for (name, member) in members {
                     match member.as_str() {
-                        Some(text) if self.properties.contains(name) => {
+                        Some(text) if self.columns.contains_key(name) => {
                             if text.len() >= SHORTEST && !text.starts_with("****") {
+                                self.found.insert(name.clone());
                                 self.values.insert(text.to_owned());
                             }
                         }
@@ -62,17 +66,23 @@ impl PlainValues {
     async fn call_everything<F: Fixture>(&mut self, objects: &Objects<F>, all: &[Operation]) {
         for operation in all.iter().filter(|operation| operation.row.data == DataClass::Personal) {
             let object = objects.create(operation).await;
-            if operation.has_object() && operation.method != http::Method::PUT {
+            if operation.has_object() {
                 self.add(&objects.read(&operation.path, &object).await);
             }
             operation.example.iter().for_each(|example| self.add(example));
             self.add(&operation.call(&objects.admin, &object).await.body);
         }
         assert!(
-            self.properties.is_empty() || !self.values.is_empty(),
-            "no operation shows any of {:?}: create objects with them in the fixture, declare operations that show \
-             them as `data Personal`, and name properties as their columns, in camel case",
-            self.properties
+            !self.columns.is_empty() || all.iter().all(|operation| operation.row.data != DataClass::Personal),
+            "the service has operations with `data Personal`, and its database no sealed column: seal personal data"
+        );
+        let missing: Vec<&String> =
+            self.columns.iter().filter(|(name, _)| !self.found.contains(*name)).map(|(_, column)| column).collect();
+        assert!(
+            missing.is_empty(),
+            "no operation shows a plain value of the sealed columns {missing:?}: create objects with them in the \
+             fixture, declare operations that show them as `data Personal`, and name properties as their columns, \
+             in camel case"
         );
     }
 
@@ -130,6 +140,10 @@ pub async fn is_masked<F: Fixture>(app: &TestApp) {
     for operation in all.iter().filter(|operation| operation.row.callers != Callers::Public) {
         for (name, caller) in callers_without_the_right(app, operation, key_text(&created)).await {
             let object = acme.create(operation).await;
+            // The reply may show values that only this object has.
+            if operation.has_object() {
+                plain.add(&acme.read(&operation.path, &object).await);
+            }
             let reply = operation.call(&caller, &object).await;
             let shown = plain.found_in(&reply.text);
             assert!(

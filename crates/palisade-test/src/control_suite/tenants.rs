@@ -1,10 +1,13 @@
 //! Isolation of tenants in the database: each table by the catalog (AUTHZ-07), and each query by its
 //! own filter (AUTHZ-03), which must hold even without row-level security.
 
+use std::collections::BTreeSet;
+
 use palisade::dev::database::Urls;
+use serde_json::Value;
 
 use super::{Fixture, Objects};
-use crate::{ACME, Actor, GLOBEX, Operation, TestApp, catalog::violations, query, run};
+use crate::{ACME, Actor, GLOBEX, Operation, Reply, TestApp, catalog::violations, operation::scalar, query, run};
 
 /// Every table of the database keeps tenants apart.
 pub async fn tables_are_isolated(database: &Urls) {
@@ -23,7 +26,9 @@ pub async fn queries_filter_tenants<F: Fixture>(app: &TestApp) {
     let all = Operation::all(app.service);
     let mut foreign = Vec::new();
     for operation in all.iter().filter(|operation| operation.has_object()) {
-        foreign.push(globex.create(operation).await);
+        let object = globex.create(operation).await;
+        let body = globex.read(&operation.path, &object).await;
+        foreign.push((object, body));
     }
     let tables = "select oid::regclass::text from pg_class where relrowsecurity and relkind in ('r', 'p')";
     for table in query(&app.database.owner, tables).await {
@@ -33,13 +38,9 @@ pub async fn queries_filter_tenants<F: Fixture>(app: &TestApp) {
     let admin = app.admin();
     for operation in all.iter().filter(|operation| !operation.has_object() && operation.row.scope.is_some()) {
         let reply = operation.call(&admin, "").await;
-        let leaked = foreign.iter().find(|object| reply.text.contains(object.as_str()));
-        assert!(
-            leaked.is_none(),
-            "{operation} returns an object of another tenant, {leaked:?}: its query must have \
-             `tenant_id = t.tenant`\n{reply:#?}"
-        );
+        assert_shows_none(operation, &reply, &foreign);
         if operation.is_read() {
+            filters_keep_tenants_apart(operation, &admin, &foreign).await;
             let acme = ids(operation, &admin).await;
             let shared: Vec<String> = ids(operation, &globex.admin).await;
             let shared: Vec<&String> = shared.iter().filter(|id| acme.contains(id)).collect();
@@ -51,19 +52,35 @@ pub async fn queries_filter_tenants<F: Fixture>(app: &TestApp) {
     }
 }
 
+/// Calls a list with each of its parameters: with values of the document and of foreign objects.
+async fn filters_keep_tenants_apart(operation: &Operation, admin: &Actor, foreign: &[(String, Value)]) {
+    for parameter in &operation.query {
+        let of_objects = foreign.iter().filter_map(|(_, body)| scalar(&body[&parameter.name]));
+        let values: BTreeSet<String> = parameter.values.iter().cloned().chain(of_objects).collect();
+        for value in values {
+            let reply = operation.call_with_query(admin, "", &parameter.name, &value).await;
+            if reply.status.is_success() {
+                assert_shows_none(operation, &reply, foreign);
+            }
+        }
+    }
+}
+
+fn assert_shows_none(operation: &Operation, reply: &Reply, foreign: &[(String, Value)]) {
+    let leaked = foreign.iter().map(|(object, _)| object).find(|object| reply.text.contains(object.as_str()));
+    assert!(
+        leaked.is_none(),
+        "{operation} returns an object of another tenant, {leaked:?}: its query must have \
+         `tenant_id = t.tenant`\n{reply:#?}"
+    );
+}
+
 async fn objects_stay_hidden<F: Fixture>(app: &TestApp, globex: &Objects<F>) {
     let admin = app.admin();
     for operation in Operation::all_with_object(app.service) {
-        let object = globex.create(&operation).await;
-        let before = globex.read(&operation.path, &object).await;
-        let reply = operation.call(&admin, &object).await;
-        assert_eq!(
-            reply.status, 404,
-            "{operation} finds an object of another tenant without row-level security: its query must have \
-             `tenant_id = t.tenant`\n{reply:#?}"
-        );
-        let after = globex.read(&operation.path, &object).await;
-        assert_eq!(after, before, "{operation} changed an object of another tenant");
+        let fault = "finds an object of another tenant without row-level security: its query must have \
+                     `tenant_id = t.tenant`";
+        globex.call_as_other(&admin, &operation, &[], fault).await;
     }
 }
 

@@ -7,16 +7,22 @@
 //! without a row.
 
 mod operations;
+mod requests;
+mod tenants_apart;
 
 use std::sync::Arc;
 
 use palisade::{
     App,
     authz::{Access, Rights},
-    dev::people::Tenant,
+    dev::{database::Urls, people::Tenant},
     http::Context,
+    model::TenantId,
 };
-use palisade_test::control_suite::{Fixture, access, personal_data, quotas, tenants};
+use palisade_test::{
+    control_suite::{Fixture, Objects, access, personal_data, quotas, tenants},
+    superuser,
+};
 use poem_openapi::OpenApi;
 use sample::{
     access::{
@@ -26,7 +32,7 @@ use sample::{
     demo,
     store::{MIGRATIONS, NoteTable, RIGHTS},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::support::{ACME, NoteFixture, SERVICE, TestApp, TestService, UNTHROTTLED, catalog::violations, run};
@@ -62,6 +68,27 @@ mod actions {
             data Tenant, audit "copy_created", outage Closed, read_only Refused,
         }
     }
+    palisade::actions! {
+        pub static COPY_LIST;
+        Read ListCopies = Get "/v1/copies" as "listCopies" {
+            Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
+            data Tenant, audit "copies_listed", outage Closed, read_only Served,
+        }
+    }
+    palisade::actions! {
+        pub static REPLACING;
+        Change ReplaceNote = Put "/v1/notes/{id}" as "replaceNote" {
+            Authenticated, scope Some(NOTES_WRITE), permission Some(WRITE_NOTES), quota Write,
+            data Tenant, audit "note_replaced", outage Closed, read_only Refused,
+        }
+    }
+    palisade::actions! {
+        pub static LISTING;
+        Read ListAnyNotes = Get "/v1/any-notes" as "listAnyNotes" {
+            Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
+            data Tenant, audit "notes_listed", outage Closed, read_only Served,
+        }
+    }
 }
 
 const RIGHTS_OF_NOTES: Rights = Rights { scopes: &scopes::ALL, roles: roles::TABLE };
@@ -69,6 +96,9 @@ static UNMASKED: Access = Access { actions: &[actions::UNMASKED], rights: RIGHTS
 static UNFILTERED: Access = Access { actions: &[actions::UNFILTERED], rights: RIGHTS_OF_NOTES };
 static UNCHECKED: Access = Access { actions: &[actions::UNCHECKED], rights: RIGHTS_OF_NOTES };
 static COPIES: Access = Access { actions: &[actions::COPIES], rights: RIGHTS_OF_NOTES };
+static LISTED_COPIES: Access = Access { actions: &[actions::COPIES, actions::COPY_LIST], rights: RIGHTS_OF_NOTES };
+static REPLACING: Access = Access { actions: &[actions::REPLACING], rights: RIGHTS_OF_NOTES };
+static LISTING: Access = Access { actions: &[actions::UNFILTERED, actions::LISTING], rights: RIGHTS_OF_NOTES };
 static NO_ROW: Access = Access { actions: &[], rights: RIGHTS_OF_NOTES };
 
 /// A variant of the sample service with these operations and no others of its own.
@@ -81,23 +111,34 @@ fn variant<O: OpenApi + 'static>(
     TestService::new(app).leak()
 }
 
+/// The first demo note of this tenant.
+fn first_note(tenant: TenantId) -> Uuid {
+    Uuid::from_u128(demo::FIRST_NOTE.as_u128() + if tenant == ACME.id { 0 } else { 1 << 96 })
+}
+
 /// Has the demo notes of the tenant as its objects.
 struct DemoNotes {
     note: Uuid,
+    database: Urls,
 }
 
 impl Fixture for DemoNotes {
-    fn new(_app: &TestApp, tenant: &Tenant) -> Self {
-        let number = if tenant.id == ACME.id { 0 } else { 1_u128 << 96 };
-        Self { note: Uuid::from_u128(demo::FIRST_NOTE.as_u128() + number) }
+    fn new(app: &TestApp, tenant: &Tenant) -> Self {
+        Self { note: first_note(tenant.id), database: app.database.clone() }
     }
 
     async fn create(&self, _path: &str) -> Option<String> {
         Some(self.note.to_string())
     }
 
-    async fn read(&self, _path: &str, _object: &str) -> Value {
-        Value::Null
+    /// The row, with the plain values of the sealed columns.
+    async fn read(&self, _path: &str, object: &str) -> Value {
+        let row = sqlx::query_scalar("select to_jsonb(n)::text from notes n where id = $1::uuid").bind(object);
+        let row: String = row.fetch_one(&mut superuser(&self.database).await).await.unwrap();
+        let mut row: Value = serde_json::from_str(&row).unwrap();
+        row["email"] = json!("billing@initech.example");
+        row["phone"] = json!("+493012345678");
+        row
     }
 }
 
@@ -155,6 +196,45 @@ async fn authz_03_operation_without_a_fixture_is_found() {
         ],
     )
     .await;
+}
+
+/// Has objects that no operation finds.
+struct Absent;
+
+impl Fixture for Absent {
+    fn new(_app: &TestApp, _tenant: &Tenant) -> Self {
+        Self
+    }
+
+    async fn create(&self, path: &str) -> Option<String> {
+        Some(NoteFixture::unused_id(path))
+    }
+
+    async fn read(&self, path: &str, _object: &str) -> Value {
+        if path.starts_with("/v1/items") { json!({}) } else { Value::Null }
+    }
+}
+
+#[tokio::test]
+async fn authz_03_fixture_without_objects_is_found() {
+    assert_found(
+        access::foreign_is_like_missing::<Absent>(SERVICE.shared()),
+        &["GET /v1/items/{code} must succeed for the owner of an object"],
+    )
+    .await;
+    assert_found(
+        async { drop(Objects::<Absent>::new(SERVICE.shared(), &ACME).read("/v1/notes/{id}", "").await) },
+        &["`Fixture::read` of", "Absent must return the object"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn authz_07_table_with_a_name_of_the_kernel_is_found() {
+    let database = SERVICE.database().await;
+    run(&database.owner, "create table overrides (id uuid primary key)").await.unwrap();
+    let found = "overrides has no tenant_id: add it, or the table to NAMES";
+    assert_found(async move { tenants::tables_are_isolated(&database).await }, &[found]).await;
 }
 
 #[tokio::test]

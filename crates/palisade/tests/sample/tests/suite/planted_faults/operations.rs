@@ -3,8 +3,8 @@
 
 use std::sync::Mutex;
 
-use palisade::{authz::Permit, model::Clock};
-use palisade_test::control_suite::{access, audit, idempotency, identity, personal_data, responses, tenants};
+use palisade::{authz::Permit, dev::people::Tenant, model::Clock};
+use palisade_test::control_suite::{Fixture, access, audit, identity, personal_data, responses, tenants};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
@@ -12,10 +12,13 @@ use poem_openapi::{
 };
 use sample::domain::NoteId;
 use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{COPIES, DemoNotes, NO_ROW, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, start, variant};
+use super::{
+    COPIES, DemoNotes, NO_ROW, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies, start, variant,
+};
 use crate::support::{SERVICE, TestApp, start_issuer};
 
 /// A note with its e-mail address in plain text.
@@ -44,6 +47,70 @@ async fn authz_06_unmasked_property_is_found() {
             "GET /v1/plain-notes/{id} shows [\"ann@example.com\"] to the role viewer",
             "render the property with `Sealed::masked`",
         ],
+    )
+    .await;
+}
+
+/// Has an e-mail address of its own in each object.
+struct OneAddressEach;
+
+impl Fixture for OneAddressEach {
+    fn new(_app: &TestApp, _tenant: &Tenant) -> Self {
+        Self
+    }
+
+    async fn create(&self, path: &str) -> Option<String> {
+        Some(Self::unused_id(path))
+    }
+
+    async fn read(&self, _path: &str, object: &str) -> Value {
+        json!({ "email": format!("{object}@example.com"), "phone": "+493012345678" })
+    }
+}
+
+struct UnmaskedAddress;
+
+#[OpenApi]
+impl UnmaskedAddress {
+    #[oai(path = "/v1/plain-notes/:id", method = "get", operation_id = "getPlainNote")]
+    async fn get(&self, _permit: &Permit<actions::GetPlainNote>, id: Path<NoteId>) -> Json<PlainNote> {
+        Json(PlainNote { id: id.0.uuid(), email: format!("{}@example.com", id.0) })
+    }
+}
+
+#[tokio::test]
+async fn authz_06_value_of_one_object_is_found() {
+    let app = start(variant(&UNMASKED, |_, ()| UnmaskedAddress)).await;
+    assert_found(
+        async move { personal_data::is_masked::<OneAddressEach>(&app).await },
+        &["GET /v1/plain-notes/{id} shows", "to the role viewer"],
+    )
+    .await;
+}
+
+/// Has an e-mail address and no phone.
+struct NoPhone;
+
+impl Fixture for NoPhone {
+    fn new(_app: &TestApp, _tenant: &Tenant) -> Self {
+        Self
+    }
+
+    async fn create(&self, path: &str) -> Option<String> {
+        Some(Self::unused_id(path))
+    }
+
+    async fn read(&self, _path: &str, _object: &str) -> Value {
+        json!({ "email": "ann@example.com" })
+    }
+}
+
+#[tokio::test]
+async fn authz_06_sealed_column_without_a_value_is_found() {
+    let app = start(variant(&UNMASKED, |_, ()| Unmasked)).await;
+    assert_found(
+        async move { personal_data::is_masked::<NoPhone>(&app).await },
+        &["no operation shows a plain value of the sealed columns [\"phone\"]"],
     )
     .await;
 }
@@ -79,7 +146,7 @@ static UNFILTERED_OWNER: Mutex<String> = Mutex::new(String::new());
 static CREDULOUS_OWNER: Mutex<String> = Mutex::new(String::new());
 
 #[derive(ApiResponse)]
-enum AnyNote {
+pub(super) enum AnyNote {
     #[oai(status = 204)]
     Found,
     #[oai(status = 404)]
@@ -151,7 +218,7 @@ async fn authz_09_believed_header_is_found() {
 }
 
 #[derive(ApiResponse)]
-enum Touched {
+pub(super) enum Touched {
     #[oai(status = 204)]
     Done,
 }
@@ -172,62 +239,6 @@ async fn authz_03_missing_object_check_is_found() {
     assert_found(
         async move { access::foreign_is_like_missing::<DemoNotes>(&app).await },
         &["POST /v1/notes/{id}/touch must answer an object of another tenant with 404"],
-    )
-    .await;
-}
-
-/// A copy of nothing.
-#[derive(Object)]
-struct Copied {
-    id: Uuid,
-}
-
-#[derive(ApiResponse)]
-enum CopyCreated {
-    #[oai(status = 201)]
-    Created(Json<Copied>),
-}
-
-struct Copies;
-
-#[OpenApi]
-impl Copies {
-    #[oai(path = "/v1/copies", method = "post", operation_id = "createCopy")]
-    async fn create(
-        &self,
-        _permit: &Permit<actions::CreateCopy>,
-        #[oai(name = "Idempotency-Key")] _key: Header<Option<String>>,
-    ) -> CopyCreated {
-        CopyCreated::Created(Json(Copied { id: Uuid::now_v7() }))
-    }
-}
-
-#[tokio::test]
-async fn input_10_ignored_idempotency_key_is_found() {
-    let app = start(variant(&COPIES, |_, ()| Copies)).await;
-    assert_found(
-        async move { idempotency::retries_replay::<DemoNotes>(&app).await },
-        &["POST /v1/copies ignores its idempotency key"],
-    )
-    .await;
-}
-
-struct Unkeyed;
-
-#[OpenApi]
-impl Unkeyed {
-    #[oai(path = "/v1/copies", method = "post", operation_id = "createCopy")]
-    async fn create(&self, _permit: &Permit<actions::CreateCopy>) -> CopyCreated {
-        CopyCreated::Created(Json(Copied { id: Uuid::now_v7() }))
-    }
-}
-
-#[tokio::test]
-async fn input_10_creation_without_an_idempotency_key_is_found() {
-    let app = start(variant(&COPIES, |_, ()| Unkeyed)).await;
-    assert_found(
-        async move { idempotency::retries_replay::<DemoNotes>(&app).await },
-        &["POST /v1/copies creates an object and takes no idempotency key"],
     )
     .await;
 }
