@@ -27,7 +27,7 @@ pub use clock::Clock;
 pub use ids::{ApiKeyId, AuditEventId, TenantId};
 pub use network::Network;
 pub use overrides::{ActiveOverride, Override};
-pub use personal::{PersonalDataAccess, PersonalDataError, masked};
+pub use personal::{PersonalData, PersonalDataAccess, PersonalDataError, masked};
 pub use quota::QuotaName;
 pub use revocation::{Revocation, RevocationKind};
 pub(crate) use rights::is_token;
