@@ -28,7 +28,7 @@ mod permit;
 pub mod policy;
 mod row;
 
-pub use actions::{Action, Change, RowOf, kind};
+pub use actions::{Action, Change, kind};
 pub(crate) use decision::{Denied, Grant, OpenTransactions, authorize};
 pub use matrix::{Access, Matrix, MatrixError};
 pub use object_rules::ObjectRule;

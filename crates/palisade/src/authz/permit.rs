@@ -145,7 +145,7 @@ mod tests {
 
     fn grant<A: Action>(tenant: TenantId) -> Grant {
         let (transactions, _) = tokio::sync::mpsc::channel(1);
-        Grant::new(A::row(), Arc::new(Principal::without_rights(tenant)), false, transactions)
+        Grant::new(A::ROW, Arc::new(Principal::without_rights(tenant)), false, transactions)
     }
 
     /// An action that claims the row of another.
@@ -154,9 +154,7 @@ mod tests {
     impl Action for Impostor {
         type Kind = kind::Change;
 
-        fn row() -> &'static Row {
-            GetMe::row()
-        }
+        const ROW: &'static Row = GetMe::ROW;
     }
 
     #[test]
