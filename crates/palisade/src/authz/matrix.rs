@@ -9,11 +9,7 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use super::{
-    actions::KERNEL,
-    api_keys::API_KEYS,
-    internal::INTERNAL,
-};
+use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL};
 use crate::model::{Permission, Rights, Scope};
 
 pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};
@@ -234,7 +230,7 @@ mod tests {
     one_action!(UNKNOWN_SCOPE: Parts, "/v1/parts" as "listParts", Some(Scope::new("parts:read")), None);
     one_action!(UNHELD: Tools, "/v1/tools" as "listTools", None, Some(Permission::new("read_tools")));
 
-    static CONTRADICTIONS: [(&[&[&'static Row]], &str); 4] = [
+    static CONTRADICTIONS: [(&[&[&Row]], &str); 4] = [
         (&[SAME_OPERATION], "::GetMe are both declared for operation getMe: remove one"),
         (&[SAME_ROUTE, SAME_ROUTE_TWICE], "operations one and two have the same method and path: change one"),
         (&[UNKNOWN_SCOPE], "operation listParts needs parts:read, which is in no list of scopes"),

@@ -32,7 +32,11 @@ use poem_openapi::{
     payload::Json,
 };
 use sample::{
-    access::{ACCESS, actions::{ArchiveNote, EraseNote}, roles},
+    access::{
+        ACCESS,
+        actions::{ArchiveNote, EraseNote},
+        roles,
+    },
     demo,
     domain::{NoteId, NoteStatus},
     store::{NoteTable, StoredNote, archive},
