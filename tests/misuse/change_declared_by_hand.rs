@@ -8,9 +8,7 @@ enum Mine {}
 impl Action for Mine {
     type Kind = kind::Read;
 
-    fn row() -> &'static Row {
-        GetMe::row()
-    }
+    const ROW: &'static Row = GetMe::ROW;
 }
 
 impl Change for Mine {}

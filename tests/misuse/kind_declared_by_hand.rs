@@ -10,9 +10,7 @@ enum Mine {}
 impl Action for Mine {
     type Kind = MyKind;
 
-    fn row() -> &'static Row {
-        GetMe::row()
-    }
+    const ROW: &'static Row = GetMe::ROW;
 }
 
 fn main() {}

@@ -200,7 +200,7 @@ impl Customers {
         let tx = self.context.database.write(permit).await?;
         let customer = tx.lock::<CustomerRef>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let customer_permit = permit.for_object(&customer)?;
-        customers::erase(&tx, &customer_permit, &location(id.0), self.context.clock.now()).await?;
+        customers::erase(&tx, &customer_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }
@@ -215,6 +215,9 @@ impl Customers {
     }
 }
 
+/// The path of the collection, for the `Location` of a customer.
+const COLLECTION: &str = "/v1/customers";
+
 fn location(id: CustomerId) -> String {
-    format!("/v1/customers/{id}")
+    format!("{COLLECTION}/{id}")
 }

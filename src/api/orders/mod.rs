@@ -24,7 +24,7 @@ use schema::{NewOrder, OrderPage, OrderView};
 
 use super::Tag;
 use crate::{
-    access::actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders},
+    access::actions::{CancelOrder, CreateOrder, FulfilOrder, GetOrder, ListOrders, VoidInvoice},
     api::{OrderLimits, formats},
     domain::{CustomerId, InvoiceStatus, NewOrderError, Order, OrderId, OrderStatus},
     store::{
@@ -172,7 +172,7 @@ impl Orders {
         if let Some(invoice) = invoices::lock_active(&tx, &order).await? {
             let invoice_permit = permit.for_object(&invoice)?;
             invoices::set_status(&tx, &invoice_permit, &invoice.advance(InvoiceStatus::Void)?, now).await?;
-            tx.also_record(&invoice_permit, "invoice_voided")?;
+            tx.also_record::<VoidInvoice, _>(&invoice_permit)?;
         }
         let next = order.advance(OrderStatus::Cancelled)?;
         orders::set_status(&tx, &order_permit, &next, now).await?;

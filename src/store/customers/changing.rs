@@ -10,7 +10,7 @@ use palisade::{
     authz::{ObjectRule, Permit},
     crypto::{BlindIndex, DataKey, Sealed},
     model::{Stateless, TenantId},
-    store::{Database, DbError, Loader, Lockable, ObjectPermit, WriteTx},
+    store::{Database, DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx},
 };
 
 use super::{CustomerRecord, CustomerRow, CustomerTable, SealedFields, customers};
@@ -53,6 +53,10 @@ impl Lockable for SealedCustomer {
         );
         Ok(tx.fetch_optional(statement).await?.map(|row| Self { row, tenant: tx.tenant() }))
     }
+}
+
+impl SealedRow for SealedCustomer {
+    type Table = CustomerTable;
 }
 
 impl ObjectRule<SealedCustomer> for UpdateCustomer {
@@ -127,5 +131,5 @@ async fn store(
     if stored_index_key == Some(i32::from(*index_key)) {
         return Ok(());
     }
-    tx.set_index_key::<CustomerTable>(permit, permit.id().uuid(), *index_key).await
+    tx.set_index_key(permit, *index_key).await
 }

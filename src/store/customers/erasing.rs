@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     model::{Stateless, TenantId},
-    store::{DbError, Loader, Lockable, ObjectPermit, WriteTx},
+    store::{DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx},
 };
 use uuid::Uuid;
 
@@ -49,6 +49,10 @@ impl Lockable for CustomerRef {
     }
 }
 
+impl SealedRow for CustomerRef {
+    type Table = CustomerTable;
+}
+
 /// Erases a customer: clears the name and all sealed fields, and destroys the row key.
 ///
 /// Stored responses that hold the customer are emptied. Their idempotency keys stay, so that a late
@@ -56,10 +60,10 @@ impl Lockable for CustomerRef {
 pub async fn erase(
     tx: &WriteTx<'_, EraseCustomer>,
     permit: &ObjectPermit<'_, EraseCustomer, CustomerRef>,
-    location: &str,
+    collection: &str,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    tx.erase_responses(permit, location).await?;
+    tx.erase_responses(permit, collection).await?;
     let statement = palisade::update!(
         permit,
         "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
@@ -68,5 +72,5 @@ pub async fn erase(
         now
     );
     tx.change(permit, statement).await?;
-    tx.delete_row_key::<CustomerTable>(permit, permit.id().uuid()).await
+    tx.delete_row_key(permit).await
 }

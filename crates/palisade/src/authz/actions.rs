@@ -50,15 +50,14 @@ pub trait Action: Sized + Send + Sync + 'static {
     type Kind: sealed::ActionKind;
 
     /// The action's row of the route matrix.
-    fn row() -> &'static Row;
+    ///
+    /// A constant, so that its texts are in the code: an audit event has its name.
+    const ROW: &'static Row;
 }
 
 /// An action that may write. It follows from [`Action::Kind`] and cannot be implemented.
 pub trait Change: Action {}
 impl<A: Action> Change for A where A::Kind: sealed::MayWrite {}
-
-/// Returns the row of an action.
-pub type RowOf = fn() -> &'static Row;
 
 /// Declares actions together with their rows of the route matrix, and the list of the rows.
 #[macro_export]
@@ -81,7 +80,7 @@ macro_rules! actions {
             impl $crate::authz::Action for $name {
                 type Kind = $crate::authz::kind::$kind;
 
-                fn row() -> &'static $crate::authz::Row {
+                const ROW: &'static $crate::authz::Row = {
                     static ROW: $crate::authz::Row = $crate::authz::Row::new::<$name>($crate::authz::Columns {
                         method: $crate::authz::Method::$method,
                         path: $path,
@@ -96,11 +95,11 @@ macro_rules! actions {
                         read_only: $crate::authz::ReadOnly::$read_only,
                     });
                     &ROW
-                }
+                };
             }
         )+
         $(#[$list_doc])*
-        $vis static $list: &[$crate::authz::RowOf] = &[$(<$name as $crate::authz::Action>::row),+];
+        $vis static $list: &[&$crate::authz::Row] = &[$(<$name as $crate::authz::Action>::ROW),+];
     };
 }
 

@@ -9,11 +9,7 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use super::{
-    actions::{KERNEL, RowOf},
-    api_keys::API_KEYS,
-    internal::INTERNAL,
-};
+use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL};
 use crate::model::{Permission, Rights, Scope};
 
 pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};
@@ -22,7 +18,7 @@ pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, Q
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     /// The lists of rows that [`actions!`](crate::actions) makes.
-    pub actions: &'static [&'static [RowOf]],
+    pub actions: &'static [&'static [&'static Row]],
     /// Scopes and roles, those that every service has included.
     pub rights: Rights,
 }
@@ -73,7 +69,7 @@ impl Matrix {
     pub fn new(access: &Access) -> Result<Self, MatrixError> {
         let Access { actions, rights } = *access;
         let mut rows: Vec<&'static Row> = Vec::new();
-        for row in actions.iter().copied().chain([API_KEYS, KERNEL]).flatten().map(|row| row()) {
+        for row in actions.iter().copied().chain([API_KEYS, KERNEL]).flatten().copied() {
             let operation = row.operation;
             if let Some(other) = rows.iter().find(|other| other.operation == operation) {
                 let (first, second) = (other.action_name(), row.action_name());
@@ -212,7 +208,7 @@ mod tests {
     const KEYS: (Scope, Permission) = (Scope::new("keys:manage"), Permission::new("manage_keys"));
     const ROLES: RoleTable = RoleTable(&[(Role::new("admin"), &[KEYS.1, READ_AUDIT])]);
 
-    pub(super) const fn access(actions: &'static [&'static [RowOf]]) -> Access {
+    pub(super) const fn access(actions: &'static [&'static [&'static Row]]) -> Access {
         Access { actions, rights: Rights { scopes: &[KEYS.0, AUDIT_READ], roles: ROLES } }
     }
 
@@ -234,7 +230,7 @@ mod tests {
     one_action!(UNKNOWN_SCOPE: Parts, "/v1/parts" as "listParts", Some(Scope::new("parts:read")), None);
     one_action!(UNHELD: Tools, "/v1/tools" as "listTools", None, Some(Permission::new("read_tools")));
 
-    static CONTRADICTIONS: [(&[&[RowOf]], &str); 4] = [
+    static CONTRADICTIONS: [(&[&[&Row]], &str); 4] = [
         (&[SAME_OPERATION], "::GetMe are both declared for operation getMe: remove one"),
         (&[SAME_ROUTE, SAME_ROUTE_TWICE], "operations one and two have the same method and path: change one"),
         (&[UNKNOWN_SCOPE], "operation listParts needs parts:read, which is in no list of scopes"),

@@ -28,11 +28,12 @@ mod permit;
 pub mod policy;
 mod row;
 
-pub use actions::{Action, Change, RowOf, kind};
+pub use actions::{Action, Change, kind};
 pub(crate) use decision::{Denied, Grant, OpenTransactions, authorize};
 pub use matrix::{Access, Matrix, MatrixError};
 pub use object_rules::ObjectRule;
 pub use permit::Permit;
+pub(crate) use permit::RequestGrant;
 #[cfg(feature = "internals")]
 pub use permit::kept;
 pub use policy::{Permission, Rights, Role, RoleTable, Scope};

@@ -1,6 +1,6 @@
 //! Permits: typed proof that a caller may act in its tenant (AUTHZ-04).
 //!
-//! `http/guard.rs` puts the [`Grant`] into the request, and the handler borrows its [`Permit`] from
+//! `http/guard.rs` puts the [`RequestGrant`] into the request; the handler borrows its [`Permit`] from
 //! there. So a handler cannot keep a permit for a later request. The handler passes it to `store`,
 //! which also limits it to a locked object. Fields are private: only [`Grant::permit`] makes a
 //! permit, and code outside the crate cannot.
@@ -49,6 +49,27 @@ impl Grant {
             })
         });
         permit.downcast_ref()
+    }
+}
+
+/// The grant of a request, in its extensions. A clone of them has no grant: a copy could outlive the
+/// request, and with it the permit.
+pub(crate) struct RequestGrant(Option<Grant>);
+
+impl RequestGrant {
+    pub(crate) fn new(grant: Grant) -> Self {
+        Self(Some(grant))
+    }
+
+    /// As [`Grant::permit`].
+    pub(crate) fn permit<A: Action>(&self) -> Option<&Permit<A>> {
+        self.0.as_ref()?.permit()
+    }
+}
+
+impl Clone for RequestGrant {
+    fn clone(&self) -> Self {
+        Self(None)
     }
 }
 
@@ -124,7 +145,7 @@ mod tests {
 
     fn grant<A: Action>(tenant: TenantId) -> Grant {
         let (transactions, _) = tokio::sync::mpsc::channel(1);
-        Grant::new(A::row(), Arc::new(Principal::without_rights(tenant)), false, transactions)
+        Grant::new(A::ROW, Arc::new(Principal::without_rights(tenant)), false, transactions)
     }
 
     /// An action that claims the row of another.
@@ -133,9 +154,17 @@ mod tests {
     impl Action for Impostor {
         type Kind = kind::Change;
 
-        fn row() -> &'static Row {
-            GetMe::row()
-        }
+        const ROW: &'static Row = GetMe::ROW;
+    }
+
+    #[test]
+    fn authz_04_copied_extensions_of_a_request_have_no_permit() {
+        let tenant = TenantId::from_uuid(uuid::Uuid::from_u128(1));
+        let mut extensions = http::Extensions::new();
+        extensions.insert(RequestGrant::new(grant::<GetMe>(tenant)));
+        let copy = extensions.clone();
+        assert!(extensions.get::<RequestGrant>().and_then(RequestGrant::permit::<GetMe>).is_some());
+        assert!(copy.get::<RequestGrant>().and_then(RequestGrant::permit::<GetMe>).is_none());
     }
 
     #[test]

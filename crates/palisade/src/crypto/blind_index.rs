@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{InvalidKeyText, MacKey, PersonalDataAccess, RowKey, SealError, Sealable, Sealed, keyset::Keyset};
+use super::{InvalidKeyText, MacKey, RowKey, SealError, Sealable, Sealed, keyset::Keyset};
 
 /// Bytes of the HMAC that are kept. Two of 2^32 values of a tenant collide with probability 2^-65.
 const TRUNCATED_LEN: usize = 16;
@@ -135,7 +135,7 @@ fn check_value(key: &MacKey) -> Vec<u8> {
 }
 
 fn index<T: Indexed>(key: &MacKey, tenant: Uuid, value: &T) -> BlindIndex {
-    index_plain::<T>(key, tenant, value.plain(&PersonalDataAccess::for_sealing()))
+    index_plain::<T>(key, tenant, value.__text())
 }
 
 fn index_plain<T: Indexed>(key: &MacKey, tenant: Uuid, plain: &str) -> BlindIndex {
@@ -151,7 +151,7 @@ fn index_text(key: &MacKey, tenant: Uuid, (table, column): (&str, &str), normali
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::master::tests::part;
+    use crate::{crypto::master::tests::part, model::PersonalData};
 
     #[test]
     fn crypto_06_index_depends_on_key_tenant_column_and_value() {
@@ -178,17 +178,19 @@ mod tests {
         ($($name:ident in $column:literal without $ignored:expr;)+) => {$(
             struct $name(String);
 
-            impl Sealable for $name {
-                const TABLE: &'static str = "persons";
-                const COLUMN: &'static str = $column;
-
-                fn plain(&self, _: &PersonalDataAccess) -> &str {
+            impl PersonalData for $name {
+                fn __text(&self) -> &str {
                     &self.0
                 }
 
-                fn from_sealed(text: String) -> Self {
+                fn __from_stored(text: String) -> Self {
                     Self(text)
                 }
+            }
+
+            impl Sealable for $name {
+                const TABLE: &'static str = "persons";
+                const COLUMN: &'static str = $column;
             }
 
             impl Indexed for $name {

@@ -7,20 +7,17 @@
 use std::{fmt, marker::PhantomData};
 
 use super::{BlindIndex, Indexed, PersonalDataAccess, RowKey, SealError, blind_index::normalize};
-use crate::{model::masked, telemetry::event};
+use crate::{
+    model::{PersonalData, masked},
+    telemetry::event,
+};
 
 /// A type of personal data that is stored sealed.
-pub trait Sealable: Sized {
+pub trait Sealable: PersonalData {
     /// The table that stores it.
     const TABLE: &'static str;
     /// The column that stores it.
     const COLUMN: &'static str;
-
-    /// The plain text, for a caller with the right to see it.
-    fn plain(&self, access: &PersonalDataAccess) -> &str;
-
-    /// Restores the value from decrypted text, without validation.
-    fn from_sealed(text: String) -> Self;
 }
 
 /// The ciphertext of a field. Reading it needs the row key, showing it a [`PersonalDataAccess`].
@@ -32,8 +29,7 @@ pub struct Sealed<T> {
 impl<T: Sealable> Sealed<T> {
     /// Encrypts a value for the row of `key`.
     pub fn new(value: &T, key: &RowKey) -> Result<Self, SealError> {
-        let plain = value.plain(&PersonalDataAccess::for_sealing());
-        Ok(Self::from_stored(key.seal(T::TABLE, T::COLUMN, plain.as_bytes())?))
+        Ok(Self::from_stored(key.seal(T::TABLE, T::COLUMN, value.__text().as_bytes())?))
     }
 
     /// Wraps the bytes of the column. They are checked when they are opened.
@@ -52,7 +48,7 @@ impl<T: Sealable> Sealed<T> {
     pub fn open(&self, key: &RowKey, _: &PersonalDataAccess) -> Result<T, SealError> {
         // `to_owned` allocates the exact length, so becoming a secret reallocates nothing and leaves no
         // copy behind.
-        self.read(key, |plain| T::from_sealed(plain.to_owned()))
+        self.read(key, |plain| T::__from_stored(plain.to_owned()))
     }
 
     /// Decrypts the value and returns its masked text. The plain text is wiped from memory.
@@ -69,7 +65,7 @@ impl<T: Sealable> Sealed<T> {
     where
         T: Indexed,
     {
-        let searched = normalize(value.plain(&PersonalDataAccess::for_sealing()), T::IGNORED);
+        let searched = normalize(value.__text(), T::IGNORED);
         if self.read(key, |plain| normalize(plain, T::IGNORED) == searched)? {
             return Ok(());
         }

@@ -41,7 +41,7 @@ use super::{
 use crate::{
     authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
     authz::{
-        Action, Denied, Grant, OpenTransactions, Permit, authorize,
+        Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
         matrix::{Callers, ReadOnly, Row},
     },
     db::DbError,
@@ -200,7 +200,7 @@ impl Guard {
             let problem = Problem::new(Kind::Unavailable).detail("The service is read-only for now.");
             return Err(problem.header(header::RETRY_AFTER, HeaderValue::from(60)).into());
         }
-        request.extensions_mut().insert(Arc::new(grant));
+        request.extensions_mut().insert(RequestGrant::new(grant));
         let outcome = self.check_and_serve(request).await;
         // A transaction that did not commit rolls back first: otherwise a retry with the same
         // idempotency key could find it open (INPUT-10). An error means that the database is slow.
@@ -306,8 +306,8 @@ impl<'a, A: Action> ApiExtractor<'a> for &'a Permit<A> {
     }
 
     async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        let grant = request.extensions().get::<Arc<Grant>>();
-        grant.and_then(|grant| grant.permit()).ok_or_else(|| {
+        let grant = request.extensions().get::<RequestGrant>();
+        grant.and_then(RequestGrant::permit).ok_or_else(|| {
             // The start refuses such a handler. Fail closed in any case.
             tracing::error!(
                 action = std::any::type_name::<A>(),

@@ -96,7 +96,7 @@ impl Context {
     ) -> KeyedRequest {
         let at = self.clock.now();
         // Keyed: a plain digest of a body with personal data could be guessed.
-        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::row().operation), body);
+        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::ROW.operation), body);
         KeyedRequest { key: key.into(), fingerprint, at, expires_at: at + self.idempotency_retention }
     }
 }

@@ -35,7 +35,7 @@ impl PersonalDataMonitor {
         }
         let subject = permit.principal().subject();
         let tenant = permit.tenant().to_string();
-        let operation = A::row().operation;
+        let operation = A::ROW.operation;
         metrics::record_records_unmasked(&tenant, records);
         event::sensitive_read(subject, &tenant, operation, records);
         let reader = (permit.tenant(), subject);

@@ -3,19 +3,35 @@
 //! [`crate::store`] writes and reads them, `ops::audit` verifies them; docs/audit.md explains the
 //! trail.
 
-use std::fmt::Display;
+use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{AuditEventId, TenantId};
 
 /// What an audit event may name as its object: an identifier, and never personal data. The trail
-/// outlives an erasure.
+/// outlives an erasure. Ids of [`ids!`](crate::ids) and [`Code`](super::Code) implement it.
 #[diagnostic::on_unimplemented(message = "`{Self}` is no identifier of an object, so no audit event names it")]
-pub trait AuditObject: Display {}
+pub trait AuditObject {
+    /// The text that the event has.
+    #[doc(hidden)]
+    fn __object(&self) -> String;
+}
 
-impl AuditObject for uuid::Uuid {}
-impl<T: AuditObject> AuditObject for &T {}
+impl<T: AuditObject> AuditObject for &T {
+    fn __object(&self) -> String {
+        T::__object(self)
+    }
+}
+
+/// The identifier of an object that changes. Only [`ids!`](crate::ids) implements it, so that the
+/// locked row, the changed row and the audit event have the same id.
+pub trait ObjectId: AuditObject + Copy + Debug + Send + Sync {
+    /// The identifier in the row.
+    #[doc(hidden)]
+    fn __uuid(&self) -> Uuid;
+}
 
 /// A change, as the audit trail records it (LOG-05).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,7 +41,17 @@ macro_rules! ids {
             }
         }
 
-        impl $crate::model::AuditObject for $name {}
+        impl $crate::model::AuditObject for $name {
+            fn __object(&self) -> String {
+                self.0.as_hyphenated().to_string()
+            }
+        }
+
+        impl $crate::model::ObjectId for $name {
+            fn __uuid(&self) -> ::uuid::Uuid {
+                self.0
+            }
+        }
 
         impl ::std::str::FromStr for $name {
             type Err = ::uuid::Error;

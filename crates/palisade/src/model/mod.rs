@@ -9,6 +9,7 @@
 mod api_key;
 mod audit;
 mod clock;
+mod code;
 mod ids;
 mod network;
 mod overrides;
@@ -22,12 +23,13 @@ mod text_enum;
 
 #[cfg(feature = "api_keys")]
 pub use api_key::ApiKey;
-pub use audit::{AuditEvent, AuditObject, AuditSeal};
+pub use audit::{AuditEvent, AuditObject, AuditSeal, ObjectId};
 pub use clock::Clock;
+pub use code::{Code, CodeError};
 pub use ids::{ApiKeyId, AuditEventId, TenantId};
 pub use network::Network;
 pub use overrides::{ActiveOverride, Override};
-pub use personal::{PersonalDataAccess, PersonalDataError, masked};
+pub use personal::{PersonalData, PersonalDataAccess, PersonalDataError, masked};
 pub use quota::QuotaName;
 pub use revocation::{Revocation, RevocationKind};
 pub(crate) use rights::is_token;

@@ -22,10 +22,22 @@ impl PersonalDataAccess {
     pub(crate) fn grant() -> Self {
         Self(())
     }
+}
 
-    /// The right to read a value that is about to be sealed or indexed. For `crypto` only.
-    pub(crate) fn for_sealing() -> Self {
-        Self(())
+/// A type of personal data. Only [`personal_data!`](crate::personal_data) implements it.
+pub trait PersonalData: Sized {
+    /// The plain text, for code of the kernel that seals or indexes it.
+    #[doc(hidden)]
+    fn __text(&self) -> &str;
+
+    /// Takes stored text without validation: stricter rules of a later version must not make a row
+    /// unreadable.
+    #[doc(hidden)]
+    fn __from_stored(text: String) -> Self;
+
+    /// The plain text, for a caller with the right to see it.
+    fn plain(&self, _: &PersonalDataAccess) -> &str {
+        Self::__text(self)
     }
 }
 
@@ -41,13 +53,17 @@ macro_rules! personal_data {
 
         impl $name {
             /// The plain text, for a caller with the right to see it.
-            pub fn expose(&self, _: &$crate::model::PersonalDataAccess) -> &str {
+            pub fn expose(&self, access: &$crate::model::PersonalDataAccess) -> &str {
+                $crate::model::PersonalData::plain(self, access)
+            }
+        }
+
+        impl $crate::model::PersonalData for $name {
+            fn __text(&self) -> &str {
                 $crate::model::__macro::ExposeSecret::expose_secret(&self.0)
             }
 
-            /// Takes stored text without validation: stricter rules of a later version must not
-            /// make a row unreadable.
-            pub(crate) fn from_stored(text: String) -> Self {
+            fn __from_stored(text: String) -> Self {
                 Self(text.into())
             }
         }

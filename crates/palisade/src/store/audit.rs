@@ -4,7 +4,7 @@
 //! event per object, and a line in the log. [`WriteTx`] has no other public way to commit. The
 //! handlers of `api/` call this; `maintenance` seals the trail.
 
-use std::{fmt::Display, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -26,8 +26,8 @@ pub(super) struct AuditRecord {
 }
 
 impl AuditRecord {
-    pub(super) fn new<A: Action>(_: &Permit<A>, action: &'static str, object: impl Display) -> Self {
-        Self { id: AuditEventId::generate().uuid(), action, object: object.to_string() }
+    pub(super) fn new<A: Action>(_: &Permit<A>, action: &'static str, object: String) -> Self {
+        Self { id: AuditEventId::generate().uuid(), action, object }
     }
 
     /// Logs the change. To be called after the commit.
@@ -73,7 +73,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             return Err(DbError::Misuse("the permit is for another tenant, or a change was refused before"));
         }
         let Self { open, request, further, .. } = self;
-        let mut records = vec![AuditRecord::new(permit, permit.audit(), object)];
+        let mut records = vec![AuditRecord::new(permit, permit.audit(), object.__object())];
         records.append(&mut further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
         let ids: Vec<Uuid> = records.iter().map(|record| record.id).collect();
         let actions: Vec<String> = records.iter().map(|record| record.action.to_owned()).collect();
@@ -94,7 +94,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             &actions,
             &objects,
             trace_id(),
-            A::row().operation,
+            A::ROW.operation,
             stored.map(|(request, _)| request.key.as_str()),
             stored.map(|(request, _)| request.fingerprint.as_slice()),
             stored.map(|(_, response)| response.body.as_str()),
@@ -191,7 +191,7 @@ impl Database {
 
     /// Writes the audit event of an action that changes nothing, such as an export, in one message.
     pub(crate) async fn record<A: Action>(&self, permit: &Permit<A>, object: &'static str) -> Result<(), DbError> {
-        let record = AuditRecord::new(permit, permit.audit(), object);
+        let record = AuditRecord::new(permit, permit.audit(), object.to_owned());
         sqlx::query!(
             "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
              select palisade.record_audit_event(t.tenant, $2, $3, $4, $5, $6, $7) from t",

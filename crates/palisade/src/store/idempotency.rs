@@ -15,6 +15,7 @@ use crate::{
     authz::{Change, Permit},
     crypto::hex,
     db::{DbError, TracingExecutor},
+    model::ObjectId as _,
 };
 
 /// A request with an idempotency key, as the store compares it with earlier ones.
@@ -98,7 +99,7 @@ impl<'p> KeyLookup<'p> {
     #[must_use]
     pub fn new<A: Change>(permit: &'p Permit<A>, request: Option<&'p KeyedRequest>) -> Self {
         let principal = permit.principal();
-        Self { subject: principal.subject(), client: principal.client(), operation: A::row().operation, request }
+        Self { subject: principal.subject(), client: principal.client(), operation: A::ROW.operation, request }
     }
 
     /// What an earlier request left; `None` if the key is unused.
@@ -154,7 +155,7 @@ impl<A: Change> SingleStatement<A> {
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),
-            A::row().operation,
+            A::ROW.operation,
             request.key,
             request.at
         )
@@ -183,7 +184,7 @@ impl Database {
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),
-            A::row().operation,
+            A::ROW.operation,
             request.key,
             request.at
         )
@@ -201,19 +202,19 @@ impl Database {
 }
 
 impl<A: Change, K> WriteTx<'_, A, K> {
-    /// Empties the stored responses with this `Location`, since they hold the data of the permitted
-    /// object. Their keys stay, so that a late retry does not repeat the creation.
+    /// Empties the stored responses with the `Location` of the permitted object in `collection`,
+    /// since they hold its data. Their keys stay, so that a late retry does not repeat the creation.
     pub async fn erase_responses<R: Lockable>(
         &self,
         permit: &ObjectPermit<'_, A, R>,
-        location: &str,
+        collection: &str,
     ) -> Result<(), DbError> {
         self.check_object(permit)?;
         sqlx::query!(
             "update palisade.idempotency_keys set body = null, location = null
              where tenant_id = $1 and location = $2",
             permit.tenant().uuid(),
-            location
+            format!("{collection}/{}", permit.id().__uuid())
         )
         .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;

@@ -25,13 +25,13 @@ use super::{
 use crate::{
     authz::{Action, Change, ObjectRule, Permit},
     db::DbError,
-    model::{AuditObject, State, TenantId},
+    model::{AuditObject as _, ObjectId, State, TenantId},
 };
 
 /// An object that a transaction can lock and load.
 pub trait Lockable: Sized + Send + Sync + 'static {
     /// The type of its identifier.
-    type Id: AuditObject + Copy + PartialEq + fmt::Debug + Send + Sync;
+    type Id: ObjectId;
     /// The type of its state, in the column `status`; [`Stateless`](crate::model::Stateless) if it has
     /// none.
     type State: State;
@@ -193,7 +193,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         if !loader.has_locked.load(Ordering::Relaxed) {
             return Err(DbError::Misuse("the loader locked no row"));
         }
-        if object.id() != id || object.tenant() != self.tenant() {
+        if object.id().__uuid() != id.__uuid() || object.tenant() != self.tenant() {
             return Err(DbError::Misuse("the loader loaded another object"));
         }
         Ok(Some(Locked { object, id, tenant: self.tenant(), transaction: self.open.number, open: PhantomData }))
@@ -206,7 +206,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         statement: Update<R>,
     ) -> Result<(), DbError> {
         self.check_object(permit)?;
-        if statement.id != permit.id {
+        if statement.id.__uuid() != permit.id.__uuid() {
             return Err(DbError::Misuse("the statement is for another object"));
         }
         let mut connection = self.open.for_statement(statement.tenant).await?;
@@ -225,20 +225,16 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         permit: &ObjectPermit<'_, A, R>,
         statement: Transition<R>,
     ) -> Result<(), DbError> {
-        if statement.transaction != permit.transaction || statement.update.id != permit.id {
+        if statement.transaction != permit.transaction || statement.update.id.__uuid() != permit.id.__uuid() {
             return Err(DbError::Misuse("the transition is of another object"));
         }
         self.change(permit, statement.update).await
     }
 
-    /// Adds the audit event of a further changed object to the commit.
-    pub fn also_record<R: Lockable>(
-        &self,
-        permit: &ObjectPermit<'_, A, R>,
-        action: &'static str,
-    ) -> Result<(), DbError> {
+    /// Adds the audit event of a further changed object to the commit: that of action `B`.
+    pub fn also_record<B: ObjectRule<R>, R: Lockable>(&self, permit: &ObjectPermit<'_, A, R>) -> Result<(), DbError> {
         self.check_object(permit)?;
-        let record = AuditRecord::new(permit.permit, action, permit.id);
+        let record = AuditRecord::new(permit.permit, B::ROW.audit, permit.id.__object());
         self.further.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(record);
         Ok(())
     }

@@ -35,6 +35,7 @@ pub use audit::AuditFilter;
 pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
 pub use keyset::{Period, Position, clamp_time};
 pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
+pub use row_keys::SealedRow;
 pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
 pub use single::{CreateRecord, SingleStatement};
 pub use sqlx::{migrate, migrate::Migrator, types::Json};

@@ -1,6 +1,6 @@
 //! Keys of sealed rows, as services change them (CRYPTO-06, CRYPTO-08).
 //!
-//! In: a permit, and a row by [`SealedTable`] and id. Creations write the key with `create!`;
+//! In: the permit of a new row, or the object permit of a [`SealedRow`]. Creations write the key with `create!`;
 //! rotation and destruction are in [`maintenance`](super::maintenance). The row is locked first and
 //! its key second, everywhere.
 
@@ -13,7 +13,14 @@ use crate::{
     authz::{Action, Change, Permit},
     crypto::{DataKey, RowKey},
     db::{DbError, TracingExecutor},
+    model::ObjectId as _,
 };
+
+/// An object whose row is in a sealed table.
+pub trait SealedRow: Lockable {
+    /// The table.
+    type Table: SealedTable;
+}
 
 impl Database {
     /// Creates the key of a new row, wrapped by the tenant's newest data key.
@@ -46,20 +53,19 @@ impl Database {
 }
 
 impl<A: Change, K> WriteTx<'_, A, K> {
-    /// Records the version of the index key with which all blind indexes of a changed row are
+    /// Records the version of the index key with which all blind indexes of the permitted row are
     /// computed.
-    pub async fn set_index_key<T: SealedTable>(
+    pub async fn set_index_key<R: SealedRow>(
         &self,
-        permit: &ObjectPermit<'_, A, impl Lockable>,
-        row: Uuid,
+        permit: &ObjectPermit<'_, A, R>,
         index_key: u16,
     ) -> Result<(), DbError> {
         self.check_object(permit)?;
         let done = sqlx::query!(
             "update palisade.row_keys set index_key = $4 where tenant_id = $1 and sealed_table = $2 and row_id = $3",
             permit.tenant().uuid(),
-            T::TABLE,
-            row,
+            R::Table::TABLE,
+            permit.id().__uuid(),
             i32::from(index_key)
         )
         .execute(TracingExecutor(&mut *self.open.connection().await?))
@@ -67,18 +73,15 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         DbError::unless(done.rows_affected() == 1)
     }
 
-    /// Deletes the key of an erased row. Copies of the row, such as backups, do not open any more.
-    pub async fn delete_row_key<T: SealedTable>(
-        &self,
-        permit: &ObjectPermit<'_, A, impl Lockable>,
-        row: Uuid,
-    ) -> Result<(), DbError> {
+    /// Deletes the key of the permitted row. Copies of the row, such as backups, do not open any
+    /// more.
+    pub async fn delete_row_key<R: SealedRow>(&self, permit: &ObjectPermit<'_, A, R>) -> Result<(), DbError> {
         self.check_object(permit)?;
         let done = sqlx::query!(
             "delete from palisade.row_keys where tenant_id = $1 and sealed_table = $2 and row_id = $3",
             permit.tenant().uuid(),
-            T::TABLE,
-            row
+            R::Table::TABLE,
+            permit.id().__uuid()
         )
         .execute(TracingExecutor(&mut *self.open.connection().await?))
         .await?;

@@ -167,14 +167,6 @@ macro_rules! sealed_table {
         $(impl $crate::crypto::Sealable for $type {
             const TABLE: &'static str = $name;
             const COLUMN: &'static str = $column;
-
-            fn plain(&self, access: &$crate::crypto::PersonalDataAccess) -> &str {
-                self.expose(access)
-            }
-
-            fn from_sealed(text: String) -> Self {
-                Self::from_stored(text)
-            }
         })+
     };
 }

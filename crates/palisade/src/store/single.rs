@@ -56,8 +56,8 @@ impl<'p> CreateRecord<'p> {
         Self {
             subject: principal.subject(),
             client: principal.client(),
-            operation: A::row().operation,
-            event: AuditRecord::new(permit, permit.audit(), object),
+            operation: A::ROW.operation,
+            event: AuditRecord::new(permit, permit.audit(), object.__object()),
             keyed,
             row_key: None,
         }

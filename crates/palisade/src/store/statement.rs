@@ -187,7 +187,7 @@ macro_rules! update {
         let permit: &$crate::store::__macro::ObjectPermit<'_, _, _> = $permit;
         let row = (permit.tenant(), permit.id());
         $crate::__statement!(Update, Change, row, [$first $(+ $rest)*],
-            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, row.0.uuid(), row.1.uuid(), $($($args)*)?))
+            $crate::store::__macro::sqlx::query!($first $(+ $rest)*, row.0.uuid(), $crate::model::ObjectId::__uuid(&row.1), $($($args)*)?))
     }};
 }
 
@@ -203,7 +203,7 @@ macro_rules! transition {
         let transition = (tenant, next);
         $crate::__statement!(Transition, Transition, transition, [$first $(+ $rest)*],
             $crate::store::__macro::sqlx::query!(
-                $first $(+ $rest)*, tenant.uuid(), id.uuid(), next.to().as_str(), next.from().as_str(),
+                $first $(+ $rest)*, tenant.uuid(), $crate::model::ObjectId::__uuid(&id), next.to().as_str(), next.from().as_str(),
                 $($($args)*)?))
     }};
 }

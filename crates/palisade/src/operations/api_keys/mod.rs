@@ -96,8 +96,9 @@ impl ApiKeys {
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
         tx.add_api_key(permit, &api_key, &hash).await.map_err(storing_problem)?;
+        let id = api_key.id;
         let view = self.view(api_key);
-        tx.commit(permit, view.id, &created(view.clone()).to_stored()).await?;
+        tx.commit(permit, id, &created(view.clone()).to_stored()).await?;
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }
 
@@ -172,7 +173,7 @@ impl ApiKeys {
         tx.add_api_key(permit, &new, &hash).await.map_err(storing_problem)?;
         tx.expire_api_key(&old_permit, now + hours(overlap_hours)).await?;
         let view = self.view(new);
-        tx.commit(permit, view.id, &created(view.clone()).to_stored()).await?;
+        tx.commit(permit, new_id, &created(view.clone()).to_stored()).await?;
         self.context.authenticator.invalidate_api_keys(permit.tenant());
         Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
     }

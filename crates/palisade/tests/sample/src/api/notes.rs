@@ -204,7 +204,7 @@ impl Notes {
         let tx = self.context.database.write(permit).await?;
         let note = tx.lock::<StoredNote>(id.0).await?.ok_or_else(not_found)?;
         let note_permit = permit.for_object(&note)?;
-        store::erase(&tx, &note_permit, &location(id.0), self.context.clock.now()).await?;
+        store::erase(&tx, &note_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }
@@ -219,8 +219,11 @@ impl Notes {
     }
 }
 
+/// The path of the collection, for the `Location` of a note.
+const COLLECTION: &str = "/v1/notes";
+
 fn location(id: NoteId) -> String {
-    format!("/v1/notes/{id}")
+    format!("{COLLECTION}/{id}")
 }
 
 fn not_found() -> Problem {

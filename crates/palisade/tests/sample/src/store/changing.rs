@@ -7,7 +7,7 @@ use palisade::{
     authz::Permit,
     crypto::{BlindIndex, DataKey, Sealed},
     model::TenantId,
-    store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, WriteTx, parse_stored},
+    store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, SealedRow, WriteTx, parse_stored},
 };
 
 use super::{Note, NoteRow, NoteTable, notes};
@@ -53,6 +53,10 @@ impl Lockable for StoredNote {
         let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
         Ok(Some(Self { status: parse_stored(&row.status)?, tenant: tx.tenant(), row }))
     }
+}
+
+impl SealedRow for StoredNote {
+    type Table = NoteTable;
 }
 
 /// Applies a change to a note and commits it. `None` if there is no such note.
@@ -116,7 +120,7 @@ async fn store(
     if stored_index_key == Some(i32::from(note.index_key)) {
         return Ok(());
     }
-    tx.set_index_key::<NoteTable>(permit, permit.id().uuid(), note.index_key).await
+    tx.set_index_key(permit, note.index_key).await
 }
 
 /// Stores the new state of the note of the permit.
@@ -142,10 +146,10 @@ pub async fn archive<K>(
 pub async fn erase(
     tx: &WriteTx<'_, EraseNote>,
     permit: &ObjectPermit<'_, EraseNote, StoredNote>,
-    location: &str,
+    collection: &str,
     now: DateTime<Utc>,
 ) -> Result<(), DbError> {
-    tx.erase_responses(permit, location).await?;
+    tx.erase_responses(permit, collection).await?;
     let statement = palisade::update!(
         permit,
         "update notes set remark = null, email = null, phone = null, email_index = null, updated_at = $3,
@@ -154,5 +158,5 @@ pub async fn erase(
         now
     );
     tx.change(permit, statement).await?;
-    tx.delete_row_key::<NoteTable>(permit, permit.id().uuid()).await
+    tx.delete_row_key(permit).await
 }

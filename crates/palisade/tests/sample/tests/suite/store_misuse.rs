@@ -32,7 +32,11 @@ use poem_openapi::{
     payload::Json,
 };
 use sample::{
-    access::{ACCESS, actions::ArchiveNote, roles},
+    access::{
+        ACCESS,
+        actions::{ArchiveNote, EraseNote},
+        roles,
+    },
     demo,
     domain::{NoteId, NoteStatus},
     store::{NoteTable, StoredNote, archive},
@@ -119,7 +123,7 @@ impl Misuse {
         let change = other.change(permit, update(ACME.id, note.id(), note.id().uuid())).await;
         answers.add("change in another transaction", change);
         answers.add("transition in another transaction", archive(other, permit, &next, now).await);
-        answers.add("event in another transaction", other.also_record(permit, "note_erased"));
+        answers.add("event in another transaction", other.also_record::<EraseNote, _>(permit));
         answers.add("erased responses in another transaction", other.erase_responses(permit, "").await);
         Ok(())
     }
