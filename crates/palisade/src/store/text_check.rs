@@ -213,7 +213,7 @@ mod tests {
             ("update orders set n = $$x$$ where tenant_id = $1 and id = $2", "no escapes and no dollar quotes in SQL"),
             ("update orders set n = E'\\'(' where tenant_id = $1", "no escapes and no dollar quotes in SQL"),
             ("update orders set status = $3 where tenant_id = $1 and id = $2", "a `status` changes by `transition!`"),
-            ("update orders set note = 'where tenant_id = $1 and id = $2'", row),
+            ("update orders set n = tenant_id, note = 'where tenant_id = $1 and id = $2'", row),
             ("update orders set note = (select 'x' where tenant_id = $1 and id = $2)", row),
             ("update orders set \"status\" = 'x' where tenant_id = $1", "a `status` changes by `transition!`"),
         ] {
