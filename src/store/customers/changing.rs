@@ -46,7 +46,7 @@ impl Lockable for SealedCustomer {
         let statement = customers!(
             select,
             tx,
-            ["customers join palisade.row_keys k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
+            ["customers join palisade.row_keys as k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
                              on k.of_tenant = tenant_id and k.sealed_table = 'customers' and k.row_id = id
               where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k"],
             id.uuid()
