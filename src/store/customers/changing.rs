@@ -6,18 +6,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use palisade::{
-    authz::{ObjectRule, Permit},
-    crypto::{BlindIndex, DataKey, Sealed},
-    model::{Stateless, TenantId},
-    store::{Database, DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx},
-};
+use palisade::{authz::{ObjectRule, Permit}, crypto::{BlindIndex, DataKey, Sealed}, model::{Stateless, TenantId}, store::{Database, DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx}};
 
+use crate::{access::actions::UpdateCustomer, domain::{CustomerChange, CustomerId}};
 use super::{CustomerRecord, CustomerRow, CustomerTable, SealedFields, customers};
-use crate::{
-    access::actions::UpdateCustomer,
-    domain::{CustomerChange, CustomerId},
-};
 
 /// A customer as it is stored, with its row key still wrapped.
 pub struct SealedCustomer {
@@ -46,7 +38,7 @@ impl Lockable for SealedCustomer {
         let statement = customers!(
             select,
             tx,
-            ["customers join palisade.row_keys k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
+            ["customers join palisade.row_keys as k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
                              on k.of_tenant = tenant_id and k.sealed_table = 'customers' and k.row_id = id
               where tenant_id = $1 and id = $2 and erased_at is null for no key update of customers, k"],
             id.uuid()

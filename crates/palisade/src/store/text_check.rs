@@ -142,50 +142,17 @@ mod tests {
 
     #[test]
     fn authz_07_functions_that_act_are_refused() {
-        for name in [
-            "lo_create",
-            "lo_creat",
-            "lo_open",
-            "lo_from_bytea",
-            "lo_get",
-            "lo_put",
-            "lo_import",
-            "lo_export",
-            "lo_unlink",
-            "lo_truncate",
-            "lo_truncate64",
-            "lo_lseek",
-            "lo_lseek64",
-            "lo_tell",
-            "lo_tell64",
-            "lowrite",
-            "loread",
-            "table_to_xml",
-            "schema_to_xml",
-            "database_to_xml",
-            "cursor_to_xml",
-            "query_to_xml",
-            "query_to_xmlschema",
-            "query_to_xml_and_xmlschema",
-            "ts_stat",
-            "ts_rewrite",
-            "setval",
-            "nextval",
-            "dblink",
-            "dblink_exec",
-            "set_config",
-            "pg_advisory_lock",
-            "pg_advisory_lock_shared",
-            "pg_advisory_xact_lock_shared",
-            "pg_advisory_unlock",
-            "pg_advisory_unlock_all",
-            "pg_try_advisory_lock",
-            "pg_notify",
-            "pg_cancel_backend",
-        ] {
+        let names = "lo_create lo_creat lo_open lo_from_bytea lo_get lo_put lo_import lo_export lo_unlink lo_truncate
+            lo_truncate64 lo_lseek lo_lseek64 lo_tell lo_tell64 lowrite loread table_to_xml schema_to_xml
+            database_to_xml cursor_to_xml query_to_xml query_to_xmlschema query_to_xml_and_xmlschema ts_stat
+            ts_rewrite setval nextval dblink dblink_exec set_config pg_advisory_lock pg_advisory_lock_shared
+            pg_advisory_xact_lock_shared pg_advisory_unlock pg_advisory_unlock_all pg_try_advisory_lock pg_notify
+            pg_cancel_backend";
+        for name in names.split_whitespace() {
             for call in [format!("{name}($2)"), format!("\"{name}\" ($2)"), format!("x.{name}($2)")] {
                 let text = format!("select {call} from orders where tenant_id = $1").leak();
-                assert!(refusal(Use::Select, text).is_some(), "{text}");
+                let reason = refusal(Use::Select, text).unwrap_or_default();
+                assert!(reason.contains("FUNCTIONS") || reason.contains("`pg_`"), "{text}");
             }
         }
     }
@@ -213,7 +180,7 @@ mod tests {
             ("update orders set n = $$x$$ where tenant_id = $1 and id = $2", "no escapes and no dollar quotes in SQL"),
             ("update orders set n = E'\\'(' where tenant_id = $1", "no escapes and no dollar quotes in SQL"),
             ("update orders set status = $3 where tenant_id = $1 and id = $2", "a `status` changes by `transition!`"),
-            ("update orders set note = 'where tenant_id = $1 and id = $2'", row),
+            ("update orders set n = tenant_id, note = 'where tenant_id = $1 and id = $2'", row),
             ("update orders set note = (select 'x' where tenant_id = $1 and id = $2)", row),
             ("update orders set \"status\" = 'x' where tenant_id = $1", "a `status` changes by `transition!`"),
         ] {

@@ -40,7 +40,7 @@ macro_rules! notes {
                       wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
                from notes
-               join palisade.row_keys k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
+               join palisade.row_keys as k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
                     on k.of_tenant = tenant_id and k.sealed_table = 'notes' and k.row_id = id
                where erased_at is null and "# + $where,
             $($argument),+
