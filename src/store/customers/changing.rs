@@ -6,10 +6,18 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use palisade::{authz::{ObjectRule, Permit}, crypto::{BlindIndex, DataKey, Sealed}, model::{Stateless, TenantId}, store::{Database, DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx}};
+use palisade::{
+    authz::{ObjectRule, Permit},
+    crypto::{BlindIndex, DataKey, Sealed},
+    model::{Stateless, TenantId},
+    store::{Database, DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx},
+};
 
-use crate::{access::actions::UpdateCustomer, domain::{CustomerChange, CustomerId}};
 use super::{CustomerRecord, CustomerRow, CustomerTable, SealedFields, customers};
+use crate::{
+    access::actions::UpdateCustomer,
+    domain::{CustomerChange, CustomerId},
+};
 
 /// A customer as it is stored, with its row key still wrapped.
 pub struct SealedCustomer {

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use palisade::authz::Permit;
-use palisade_test::control_suite::{hostile_input, idempotency};
+use palisade::{authz::Permit, http::strict_json::StrictJson, model::Clock};
+use palisade_test::control_suite::idempotency;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::Header,
@@ -11,6 +11,8 @@ use poem_openapi::{
     types::Example,
 };
 use uuid::Uuid;
+
+use crate::support::{SERVICE, TestApp, start_issuer};
 
 use super::{COPIES, DemoNotes, LISTED_COPIES, actions, assert_found, start, variant};
 
@@ -81,13 +83,12 @@ impl Text {
 }
 
 #[tokio::test]
-async fn input_01_body_of_text_is_found() {
-    let app = start(variant(&COPIES, |_, ()| Text)).await;
-    assert_found(
-        async move { hostile_input::malformed_is_rejected::<DemoNotes>(&app).await },
-        &["the body of POST /v1/copies is not JSON"],
-    )
-    .await;
+async fn input_01_body_of_text_prevents_startup() {
+    let service = variant(&COPIES, |_, ()| Text);
+    let issuer = start_issuer(Clock::system()).await;
+    let variables = TestApp::variables(&SERVICE.database().await, issuer.url());
+    let error = service.try_start(variables).await.unwrap_err();
+    assert!(error.contains("the body of createCopy is not checked strictly"), "{error}");
 }
 
 #[derive(Object)]
@@ -165,7 +166,7 @@ impl KeyAlone {
         &self,
         _permit: &Permit<actions::CreateCopy>,
         #[oai(name = "Idempotency-Key")] key: Header<String>,
-        _body: Json<NewCopy>,
+        _body: StrictJson<NewCopy>,
     ) -> CopyReplayed {
         let mut copies = COPIES_BY_KEY.lock().unwrap();
         let copies = copies.get_or_insert_default();
