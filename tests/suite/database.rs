@@ -1,16 +1,22 @@
-//! Rights of the logins on orders, products and billing (AUTHZ-08), and keys between their tables
-//! that include the tenant (AUTHZ-07).
+//! Rights of the logins on orders, products and billing (AUTHZ-08), keys between their tables that
+//! include the tenant, and the check that code of the service sends checked statements only (AUTHZ-07).
 
 use palisade::dev::database::Urls;
 use sqlx::error::DatabaseError;
 
-use crate::support::{ACME, SERVICE, run};
+use crate::support::{ACME, SERVICE, run, source_check};
 
 /// The SQLSTATE with which the writer's statement for Acme fails.
 async fn writer_error(database: &Urls, statement: &str) -> String {
     let sql = format!("set local app.tenant_id = '{}'; {statement}", ACME.id);
     let error = run(&database.writer, &sql).await.unwrap_err();
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
+}
+
+/// Demo data is written by the owner of the tables, in the development stack only.
+#[test]
+fn authz_07_service_code_sends_checked_statements_only() {
+    assert_eq!(source_check::faults_below("src", "src/demo"), Vec::<String>::new());
 }
 
 #[tokio::test]

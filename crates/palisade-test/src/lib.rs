@@ -48,6 +48,7 @@ mod restartable_postgres;
 mod service;
 mod service_process;
 mod settings;
+pub mod source_check;
 mod sql;
 mod tcp_switch;
 mod tokens;

@@ -6,4 +6,3 @@ mod canaries;
 mod misuse;
 mod plans;
 mod runbooks;
-mod source_check;

@@ -41,6 +41,7 @@ mod sealed_tables;
 mod secrets;
 mod settings;
 mod shared_quota;
+mod source_check;
 mod sources;
 mod start;
 mod store_misuse;
