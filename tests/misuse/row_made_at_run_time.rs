@@ -6,7 +6,7 @@ use palisade::authz::{Action, Row, kind};
 enum Mine {}
 
 fn row() -> &'static Row {
-    unimplemented!()
+    loop {}
 }
 
 impl Action for Mine {

@@ -11,7 +11,7 @@ use crate::support::{ProxiedApp, SERVICE, order_body};
 async fn reads_and_lists_take_one_round_trip_and_creates_two() {
     let proxied = ProxiedApp::start(&SERVICE).await;
     let admin = proxied.app.user(roles::ADMIN);
-    let customer = json!({ "name": "Somebody", "email": "somebody@example.com" });
+    let customer = json!({ "name": "Ann Example", "email": "ann@example.com" });
     let order = order_body("PAPER-A4", 2);
     let get = |path: String| admin.request(Method::GET, &path);
     let post = |path: &str, body: &Value| admin.request(Method::POST, path).json(body);
@@ -27,7 +27,7 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
                 ("listCustomers", get("/v1/customers".to_owned()), &["statement", "ping"]),
                 (
                     "listCustomers by e-mail address",
-                    get("/v1/customers?email=somebody@example.com".to_owned()),
+                    get("/v1/customers?email=ann@example.com".to_owned()),
                     &["begin", "statement", "rollback", "ping"],
                 ),
                 ("createOrder", post("/v1/orders", &order), &["statement", "statement", "ping"]),

@@ -10,7 +10,7 @@ use crate::support::{ACME, Actor, GLOBEX, SERVICE, assert_not_in_database, id, i
 /// A customer with unique texts, one for each sealed field.
 fn canaries() -> Value {
     json!({
-        "name": "Somebody", "email": "canary-1f9b@sealed.example", "phone": "+4917712378945",
+        "name": "Ann Example", "email": "canary-1f9b@sealed.example", "phone": "+4917712378945",
         "taxId": "XZ987-CANARY-6543", "bankAccount": "GB33BUKB20201555555555", "address": "77 Canary Wharf\nZanzibar",
     })
 }
@@ -33,7 +33,7 @@ async fn crypto_02_database_dumps_contain_no_sealed_plaintext() {
     admin.send(admin.request(Method::PATCH, &path).json(&change)).await.ok(200);
     let fields = ["email", "phone", "taxId", "bankAccount", "address"].map(|field| body[field].as_str().unwrap());
     let parts = ["canary-2f9b", "canary-1f9b", "17712378945", "XZ987-CANARY", "BUKB20201555", "Wharf\nZanzibar"];
-    assert_not_in_database(&app, "Somebody", &[&fields[..], &parts].concat()).await;
+    assert_not_in_database(&app, "Ann Example", &[&fields[..], &parts].concat()).await;
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ fn body(operation: &str) -> Value {
     match operation {
         "putProduct" => json!({ "name": "Ink", "price": { "amount": 500, "currency": "EUR" } }),
         "createCustomer" => json!({
-            "name": "Somebody", "email": EMAIL, "phone": PHONE, "taxId": TAX_ID, "bankAccount": IBAN,
+            "name": "Ann Example", "email": EMAIL, "phone": PHONE, "taxId": TAX_ID, "bankAccount": IBAN,
             "address": ADDRESS,
         }),
         "updateCustomer" => json!({ "phone": PHONE, "address": ADDRESS }),

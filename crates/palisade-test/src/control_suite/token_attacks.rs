@@ -94,7 +94,7 @@ pub async fn signatures(service: &'static TestService) {
     let (_, other_signature) = other.rsplit_once('.').unwrap();
     let claims = attacks.issuer.claims(attacks.now()).to_string();
     let (header, _) = good.split_once('.').unwrap();
-    let richer = changed(attacks.issuer.claims(attacks.now()), "sub", json!("somebody-else")).to_string();
+    let richer = changed(attacks.issuer.claims(attacks.now()), "sub", json!("another-subject")).to_string();
     for (name, token, reason) in [
         (
             "the signature of another key",

@@ -241,7 +241,7 @@ async fn log_07_mass_reads_of_personal_data_fire_their_alerts() {
     service.normal_minutes(2).await;
     let admin = service.user(roles::ADMIN);
     for n in 0..97 {
-        let customer = json!({ "name": "Somebody", "email": format!("customer-{n}@example.com") });
+        let customer = json!({ "name": "Ann Example", "email": format!("customer-{n}@example.com") });
         admin.post("/v1/customers", &customer).await.ok(201);
     }
     for _ in 0..ATTACK_SCRAPES {

@@ -93,7 +93,7 @@ async fn input_02_values_outside_the_schema_are_rejected_with_their_pointer() {
         "/v1/notes/1",
         "/v1/notes?cursor=AAAA",
         "/v1/audit-events?from=2026-11-24",
-        "/v1/notes?email=nobody",
+        "/v1/notes?email=no-address",
         "/v1/items/A_1",
         "/v1/notes/0190a0010000700080000000000000001",
     ] {

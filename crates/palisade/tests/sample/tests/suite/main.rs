@@ -4,9 +4,9 @@
 //! A test of a control is named `<control>_<subject>_<behaviour>`. Each test has its own database,
 //! except those on `SERVICE.shared()`. Helpers are in `support`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot continue fails")]
-#![allow(unreachable_pub, reason = "a test program exports nothing")]
-#![allow(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot continue fails")]
+#![expect(unreachable_pub, reason = "a test program exports nothing")]
+#![expect(clippy::indexing_slicing, reason = "indexing a JSON value returns null for a missing member")]
 
 mod audit;
 mod authn;

@@ -146,7 +146,7 @@ async fn log_05_verification_finds_every_change_and_its_position() {
                   insert into palisade.audit_seals select * from kept_s;";
     let macros = [
         ("EVENT", "(select event from palisade.audit_journal where position = 4)"),
-        ("EDITED", "update palisade.audit_events set subject = 'somebody else' where id = EVENT;"),
+        ("EDITED", "update palisade.audit_events set subject = 'another subject' where id = EVENT;"),
         (
             "REDONE",
             "update palisade.audit_journal j set digest = palisade.audit_digest(e) from palisade.audit_events e

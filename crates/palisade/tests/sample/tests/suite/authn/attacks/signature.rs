@@ -13,7 +13,7 @@ async fn authn_02_invalid_signatures_are_rejected() {
     let claims = setup.claims().to_string();
     let good = setup.valid_token();
     let parts: Vec<&str> = good.split('.').collect();
-    let richer = URL_SAFE_NO_PAD.encode(changed(setup.claims(), "sub", json!("somebody-else")).to_string());
+    let richer = URL_SAFE_NO_PAD.encode(changed(setup.claims(), "sub", json!("another-subject")).to_string());
     let other = setup.issuer.token(&setup.ec, setup.now());
     let other_signature = other.rsplit_once('.').unwrap().1;
     let token = |signature: &str| format!("{}.{}.{signature}", parts[0], parts[1]);
