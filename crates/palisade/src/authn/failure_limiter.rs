@@ -1,7 +1,8 @@
 //! Failure limiter: delays failed authentications, then locks their source out (AUTHN-17).
 //!
 //! Failures count per source, and per source and API key, so that guessing at one key is detected
-//! sooner. A lock-out affects one source network only; other sources can still use the API key.
+//! sooner. A source counts in its wider networks too, whose limits are multiples of its own
+//! ([`ClientNetwork`]). A lock-out affects one network only; others can still use the API key.
 //! It blocks only what costs: valid tokens and previously verified API keys still work. Tokens and
 //! API keys count separately, so failed tokens do not lock API keys out.
 //! [`super::Authenticator`] records every failure here.
@@ -15,7 +16,7 @@ use quick_cache::sync::Cache;
 
 use super::SourceNetwork;
 use crate::{
-    model::{ApiKeyId, Clock},
+    model::{ApiKeyId, ClientNetwork, Clock},
     settings::FailureLimit,
     telemetry::event,
 };
@@ -35,12 +36,12 @@ const MAX_DELAY: Duration = Duration::from_secs(1);
 /// What a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Counter {
-    /// Failed tokens from a source.
-    Tokens(SourceNetwork),
-    /// Failed API keys from a source.
-    ApiKeys(SourceNetwork),
-    /// Failures with one API key from a source.
-    ApiKeyFromSource(SourceNetwork, ApiKeyId),
+    /// Failed tokens from a network.
+    Tokens(ClientNetwork),
+    /// Failed API keys from a network.
+    ApiKeys(ClientNetwork),
+    /// Failures with one API key from a network.
+    ApiKeyFromSource(ClientNetwork, ApiKeyId),
     /// Failures with one API key from all sources. It only raises an event: a lock-out would let
     /// attackers block the key's holder.
     ApiKey(ApiKeyId),
@@ -83,16 +84,16 @@ impl FailureLimiter {
     pub(super) fn check_lockout(&self, source: SourceNetwork, key: ApiKeyId) -> Result<(), i64> {
         let now = self.clock.timestamp();
         let locked_until = |counter| self.counters.get(&counter).map_or(0, |failures| lock(&failures).locked_until);
-        let by_source = locked_until(Counter::ApiKeys(source));
-        let by_key = locked_until(Counter::ApiKeyFromSource(source, key));
-        let remaining = by_source.max(by_key).saturating_sub(now);
+        let counters = |(network, _)| [Counter::ApiKeys(network), Counter::ApiKeyFromSource(network, key)];
+        let ends = networks(source).flat_map(counters).map(locked_until);
+        let remaining = ends.max().unwrap_or_default().saturating_sub(now);
         if remaining > 0 { Err(remaining) } else { Ok(()) }
     }
 
     /// Records a failure without an API key id: a token, or a malformed API key. Such failures cost
     /// little, so they never lock API keys out.
     pub(super) fn record_token_failure(&self, source: SourceNetwork) -> FailureOutcome {
-        self.record(Counter::Tokens(source), source, None, self.settings.max_failures)
+        self.record_in_networks(Counter::Tokens, source, None, self.settings.max_failures)
     }
 
     /// Records a failure with an API key. The stricter of its two counters decides the outcome.
@@ -100,8 +101,9 @@ impl FailureLimiter {
         let limit = self.settings.max_failures;
         let key_limit = limit.min(self.settings.free_failures.saturating_add(1));
         self.report_attacked_key(key);
-        let by_source = self.record(Counter::ApiKeys(source), source, None, limit);
-        let by_key = self.record(Counter::ApiKeyFromSource(source, key), source, Some(key), key_limit);
+        let by_source = self.record_in_networks(Counter::ApiKeys, source, None, limit);
+        let for_key = |network| Counter::ApiKeyFromSource(network, key);
+        let by_key = self.record_in_networks(for_key, source, Some(key), key_limit);
         by_source.max(by_key)
     }
 
@@ -122,8 +124,36 @@ impl FailureLimiter {
         }
     }
 
-    /// Counts a failure. `source` and `key` are for the event of a lock-out.
-    fn record(&self, counter: Counter, source: SourceNetwork, key: Option<ApiKeyId>, limit: u32) -> FailureOutcome {
+    /// Counts a failure in the source's networks, narrowest first, up to one that is locked out: a
+    /// blocked source does not use up the limit of its neighbours.
+    fn record_in_networks(
+        &self,
+        counter: impl Fn(ClientNetwork) -> Counter,
+        source: SourceNetwork,
+        key: Option<ApiKeyId>,
+        limit: u32,
+    ) -> FailureOutcome {
+        let mut strictest = FailureOutcome::Delayed(Duration::ZERO);
+        for (network, factor) in networks(source) {
+            strictest = strictest.max(self.record(counter(network), (network, factor), key, limit));
+            if matches!(strictest, FailureOutcome::LockedOut(_)) {
+                break;
+            }
+        }
+        strictest
+    }
+
+    /// Counts a failure in a network that has this multiple of the limit. `key` is for the event of
+    /// a lock-out.
+    fn record(
+        &self,
+        counter: Counter,
+        (network, factor): (ClientNetwork, u32),
+        key: Option<ApiKeyId>,
+        limit: u32,
+    ) -> FailureOutcome {
+        let limit = limit.saturating_mul(factor);
+        let free = self.settings.free_failures.saturating_mul(factor);
         let now = self.clock.timestamp();
         let failures = self.failures(counter);
         let mut failures = lock(&failures);
@@ -132,13 +162,13 @@ impl FailureLimiter {
             return FailureOutcome::LockedOut(failures.locked_until - now);
         }
         if failures.count < limit {
-            return FailureOutcome::Delayed(delay(failures.count.saturating_sub(self.settings.free_failures)));
+            return FailureOutcome::Delayed(delay(failures.count.saturating_sub(free)));
         }
         let seconds = self.settings.lockout_seconds << failures.lockouts.min(MAX_DOUBLINGS);
         failures.locked_until = now + seconds;
         failures.lockouts += 1;
         failures.count = 0;
-        event::authn_login_lock(Some(source.0), key.map(|key| key.to_string()).as_deref(), limit, seconds);
+        event::authn_login_lock(network, key.map(|key| key.to_string()).as_deref(), limit, seconds);
         FailureOutcome::LockedOut(seconds)
     }
 }
@@ -156,6 +186,10 @@ impl Failures {
         }
         self.count = self.count.saturating_add(1);
     }
+}
+
+fn networks(source: SourceNetwork) -> impl Iterator<Item = (ClientNetwork, u32)> {
+    ClientNetwork::narrowest(source.0).levels()
 }
 
 /// The delay of the `nth` failure after the free ones.

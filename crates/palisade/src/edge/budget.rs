@@ -1,9 +1,9 @@
 //! Concurrency limits for connections, requests in progress and unread response bytes (RATE-09).
 //!
-//! A budget has three limits: in total, per network, and per authenticated caller. A network or
-//! caller may also never hold more than is still free. The fuller the budget, the less each of them
-//! can add, so a new client finds room without an eviction (the dynamic threshold of Choudhury and
-//! Hahne, 1998).
+//! A budget has three limits: in total, per network (wider networks have a multiple of it), and per
+//! authenticated caller. A network or caller may also never hold more than is still free. The fuller
+//! the budget, the less each of them can add, so a new client finds room without an eviction (the
+//! dynamic threshold of Choudhury and Hahne, 1998).
 
 use std::{
     collections::HashMap,
@@ -54,11 +54,11 @@ impl Budget {
     pub(super) fn try_reserve(self: &Arc<Self>, keys: LimitKeys, amount: usize) -> Option<Reservation> {
         let mut usage = self.lock();
         let free = self.limits.total.saturating_sub(usage.total);
-        let fits = |key: &LimitKey| {
-            let limit = self.limit(key).min(free);
-            usage.by_key.get(key).copied().unwrap_or(0).saturating_add(amount) <= limit
+        let fits = |(key, factor): (LimitKey, u32)| {
+            let limit = self.limit(key).saturating_mul(factor as usize).min(free);
+            usage.by_key.get(&key).copied().unwrap_or(0).saturating_add(amount) <= limit
         };
-        if amount > free || !keys.iter().flatten().all(fits) {
+        if amount > free || !levels(&keys).all(fits) {
             return None;
         }
         usage.add(&keys, amount);
@@ -66,7 +66,7 @@ impl Budget {
         Some(Reservation { budget: Arc::clone(self), keys, amount })
     }
 
-    fn limit(&self, key: &LimitKey) -> usize {
+    fn limit(&self, key: LimitKey) -> usize {
         match key {
             LimitKey::Principal(_) => self.limits.per_principal,
             LimitKey::Network(_) | LimitKey::Probe(_) | LimitKey::Unidentified(_) => self.limits.per_network,
@@ -78,21 +78,25 @@ impl Budget {
     }
 }
 
+fn levels(keys: &LimitKeys) -> impl Iterator<Item = (LimitKey, u32)> {
+    keys.iter().flatten().flat_map(|key| key.levels())
+}
+
 impl Usage {
     fn add(&mut self, keys: &LimitKeys, amount: usize) {
         self.total += amount;
-        for key in keys.iter().flatten() {
-            *self.by_key.entry(*key).or_default() += amount;
+        for (key, _) in levels(keys) {
+            *self.by_key.entry(key).or_default() += amount;
         }
     }
 
     fn subtract(&mut self, keys: &LimitKeys, amount: usize) {
         self.total = self.total.saturating_sub(amount);
-        for key in keys.iter().flatten() {
-            match self.by_key.get_mut(key) {
+        for (key, _) in levels(keys) {
+            match self.by_key.get_mut(&key) {
                 Some(used) if *used > amount => *used -= amount,
                 _ => {
-                    self.by_key.remove(key);
+                    self.by_key.remove(&key);
                 }
             }
         }
@@ -118,12 +122,12 @@ impl Drop for Reservation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::client::ClientAddress, *};
 
     const LIMITS: Limits = Limits { total: 100, per_network: 30, per_principal: 10 };
 
-    fn network(last: u8) -> LimitKeys {
-        [Some(LimitKey::Network([192, 0, 2, last].into())), None]
+    fn network(third: u8) -> LimitKeys {
+        [Some(LimitKey::Network(ClientAddress([192, 0, third, 1].into()).network())), None]
     }
 
     #[test]

@@ -5,12 +5,12 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use super::activity::Activity;
-use crate::authn::ConnectionInfo;
+use crate::{authn::ConnectionInfo, model::ClientNetwork};
 
 /// The connection of a request. An extension of every request.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub(super) struct ClientAddress(pub(super) IpAddr);
 /// The key that limits count by. An extension of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LimitKey {
-    /// The network of the client, from [`ClientAddress::network`].
-    Network(IpAddr),
+    /// A network of the client, from [`ClientAddress::network`] the narrowest.
+    Network(ClientNetwork),
     /// A recently authenticated principal: the authenticator's hash of its tenant and subject.
     Principal(u64),
     /// Health probes that this trusted proxy sends itself.
@@ -42,16 +42,21 @@ pub(super) enum LimitKey {
 }
 
 impl ClientAddress {
-    /// The IPv4 address, or the /64 of an IPv6 address: the smallest network that a site gets
-    /// (RFC 6177). A limit per IPv6 address would give each site 2^64 of them.
-    pub(super) fn network(self) -> IpAddr {
-        match self.0.to_canonical() {
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-            v4 @ IpAddr::V4(_) => v4,
-        }
+    pub(super) fn network(self) -> ClientNetwork {
+        ClientNetwork::narrowest(self.0)
+    }
+}
+
+impl LimitKey {
+    /// The keys that this one counts by, narrowest first, each with the multiple of the limit that
+    /// it has. Only a network counts by more than itself.
+    pub(super) fn levels(self) -> impl Iterator<Item = (Self, u32)> {
+        let (network, other) = match self {
+            Self::Network(network) => (Some(network), None),
+            _ => (None, Some((self, 1))),
+        };
+        let networks = network.into_iter().flat_map(ClientNetwork::levels);
+        networks.map(|(network, factor)| (Self::Network(network), factor)).chain(other)
     }
 }
 
@@ -59,25 +64,10 @@ impl ClientAddress {
 impl fmt::Display for LimitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(network) | Self::Probe(network) => network.fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Probe(proxy) => proxy.fmt(f),
             Self::Principal(_) => f.write_str("authenticated caller"),
             Self::Unidentified(proxy) => write!(f, "unidentified client of proxy {proxy}"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn network(address: &str) -> String {
-        ClientAddress(address.parse().unwrap()).network().to_string()
-    }
-
-    #[test]
-    fn rate_01_ipv4_counts_by_address_and_ipv6_by_64_prefix() {
-        assert_eq!(network("192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }

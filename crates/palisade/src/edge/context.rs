@@ -20,7 +20,7 @@ use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
     proxies::TrustedProxies,
-    throttle,
+    throttle::{self, Throttled},
 };
 use crate::{
     http::Operation,
@@ -37,7 +37,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers of every response, unless the handler sets its own (OWASP REST Security Cheat Sheet).
 const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
+    ),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -122,7 +125,7 @@ where
         let serve = async move {
             let Ok(response) = response.await;
             let operation = response.extensions().get::<Operation>().copied();
-            let is_throttled = is_throttled(&response);
+            let is_throttled = response.extensions().get::<Throttled>().is_some();
             let mut response = complete(response, &path, &trace_id, limit_key);
             if https {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -162,11 +165,6 @@ where
     }
 }
 
-/// Whether the rate limit per client address rejected the request.
-fn is_throttled(response: &Response<Body>) -> bool {
-    response.extensions().get::<Problem>().is_some_and(|problem| problem.limit == Some(throttle::LIMIT_NAME))
-}
-
 /// The path of an operation for the log (LOG-02).
 ///
 /// A caller can put anything into a path, such as an API key. So `{id}` is logged only if it is a
@@ -187,13 +185,13 @@ fn mask_path(path: &str, operation: &Operation, status: http::StatusCode) -> Str
 
 /// Renders a problem, replaces an error response that is not a problem, and adds the headers.
 fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key: Option<LimitKey>) -> Response<Body> {
-    let is_throttled = is_throttled(&response);
+    let throttled = response.extensions().get::<Throttled>().copied();
     let (mut parts, mut body) = response.into_parts();
     let problem = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
         let problem = problem.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if let (true, Some(limit_key)) = (is_throttled, limit_key) {
-            event::excess_rate_limit_exceeded(limit_key, throttle::LIMIT_NAME);
+        if let (Some(throttled), Some(limit_key)) = (throttled, limit_key) {
+            event::excess_rate_limit_exceeded(throttled.exhausted(limit_key), throttle::LIMIT_NAME);
         }
         if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
             // A handler that knows the duration has set the header (RFC 9110 section 15.6.4).
@@ -201,7 +199,7 @@ fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key:
         }
         // Long paths are not echoed, and none over the rate limit: repeating a path costs an HTTP/2
         // client one byte (RFC 7541), but the response carries all of it.
-        let instance = Some(path).filter(|path| !is_throttled && path.len() <= MAX_INSTANCE);
+        let instance = Some(path).filter(|path| throttled.is_none() && path.len() <= MAX_INSTANCE);
         body = Body::from(problem.body(instance, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, problem::MEDIA_TYPE);

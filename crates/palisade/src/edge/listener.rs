@@ -34,6 +34,7 @@ use super::{
     activity::{Activity, Status, TrackedSocket},
     budget::{Budget, Limits},
     client::{ClientAddress, Connection, LimitKey},
+    failures,
     proxies::TrustedProxies,
     tls::Tls,
 };
@@ -45,8 +46,9 @@ use crate::{
 
 /// Maximum size of a request line and headers, in bytes.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
-/// Maximum number of headers of a request.
-const MAX_HEADERS: usize = 64;
+/// Maximum number of headers of an HTTP/1 request. Beyond it, hyper responds with 431 and an empty
+/// body; [`super::request_validation`] has a lower limit.
+const MAX_HEADERS: usize = 256;
 /// Maximum number of concurrent streams (requests) of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 /// Maximum size of hyper's send buffer of an HTTP/2 stream, in bytes; the rest stays in the
@@ -120,6 +122,7 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
             () = &mut stop => break,
             accepted = accept(&listener, kind) => match accepted {
                 Ok(accepted) => accepted,
+                Err(error) if failures::concerns_one_connection(&error) => continue,
                 Err(error) => {
                     coalesced!(warn, "could not accept a connection", %error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -133,8 +136,8 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
             continue;
         }
         // Load shedding: closing a connection over the limit costs less than any response.
-        let network = LimitKey::Network(ClientAddress(peer).network());
-        let key = (!proxies.contains(peer)).then_some(network);
+        let network = ClientAddress(peer).network();
+        let key = (!proxies.contains(peer)).then_some(LimitKey::Network(network));
         let Some(reservation) = connections.try_reserve([key, None], 1) else {
             event::edge_budget_exceeded(network, "connections");
             continue;
@@ -152,7 +155,7 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
                         let connection = connection.with_certificate(&stream);
                         serve_connection(stream, connection, service, settings).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+                    Ok(Err(error)) => failures::report_handshake(&error, network),
                     Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
                 },
             }
@@ -202,7 +205,7 @@ where
     let mut check = interval(settings.check_interval());
     let mut stopping = settings.stopping.clone();
     let activity = Arc::clone(&connection.activity);
-    let network = LimitKey::Network(ClientAddress(connection.remote.ip()).network());
+    let network = ClientAddress(connection.remote.ip()).network();
     let io = TokioIo::new(TrackedSocket::new(stream, &activity));
     let service = service_fn(move |mut request: Request<Incoming>| {
         let exchange = connection.activity.start_exchange();
@@ -217,7 +220,7 @@ where
         let grace = tokio::select! {
             ended = &mut serving => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, "connection failed");
+                    failures::report_violation(error.as_ref(), network);
                 }
                 return;
             }

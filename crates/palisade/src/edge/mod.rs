@@ -9,20 +9,21 @@
 //! 2. panic handler: a panic becomes a 500 problem, and the next request is served (FAIL-02)
 //! 3. [`network_limits`]: the limit of an operator's override (LOG-08), else the rate limit per
 //!    client address or cached caller ([`throttle`]), before parsing (RATE-01, RATE-06)
-//! 4. timeout of the whole request (RATE-09)
-//! 5. [`poem_adapter`]: rejects ambiguous requests with [`request_validation`] (INPUT-06), limits
-//!    concurrent requests and unread response bytes ([`budget`], RATE-09), applies the body limit
-//!    and body timeout while reading (INPUT-04), and calls poem
+//! 4. [`poem_adapter`]: rejects ambiguous requests with [`request_validation`] (INPUT-06), limits
+//!    concurrent requests and unread response bytes ([`budget`], RATE-09), limits the size and time
+//!    of the body ([`request_body`], INPUT-04) and the time of the whole request, and calls poem
 
 mod activity;
 mod budget;
 mod client;
 mod context;
 mod descriptors;
+mod failures;
 mod listener;
 mod network_limits;
 mod poem_adapter;
 mod proxies;
+mod request_body;
 mod request_validation;
 mod throttle;
 mod tls;
@@ -35,11 +36,11 @@ pub use tls::{Tls, TlsError};
 
 use std::{any::Any, convert::Infallible, sync::Arc};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use poem::Endpoint;
 use tower::{Service, ServiceBuilder};
-use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     problem::{Kind, Problem},
@@ -83,7 +84,6 @@ where
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer_fn(move |inner| network_limits::NetworkLimits::new(inner, &throttle, rules.clone()))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, http.request_timeout))
         .layer(poem_adapter::PoemLayer::new(http))
         .service(Arc::new(app));
     Some(stack)

@@ -98,13 +98,13 @@ where
         let override_result = client
             .filter(|_| !is_health_probe(&request))
             .zip(self.rules.overrides.as_ref())
-            .and_then(|(client, overrides)| overrides.check_network(client.0.to_canonical(), client.network()));
+            .and_then(|(client, overrides)| overrides.check_network(client.0, client.network()));
         match override_result {
             None => Either::Left(self.throttled.call(request)),
             Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),
-            Some(Err(wait)) => {
+            Some(Err((wait, factor))) => {
                 let seconds = u64::try_from(wait.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
-                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(seconds)))))
+                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(seconds, factor)))))
             }
         }
     }

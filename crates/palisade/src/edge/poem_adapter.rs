@@ -1,21 +1,21 @@
 //! Converts hyper requests to poem requests and poem responses back; the innermost edge layer.
 //!
-//! Validates the request ([`request_validation`], INPUT-06), limits its body while reading
-//! (INPUT-04), and sheds load: concurrent requests and unread response bytes stay within budgets
-//! (RATE-09). It also holds back delayed rejections, which slow down an attacker.
+//! Validates the request ([`request_validation`], INPUT-06), limits its body ([`request_body`],
+//! INPUT-04) and its time, and sheds load: concurrent requests and unread response bytes stay within
+//! budgets (RATE-09). It also holds back delayed rejections, which slow down an attacker.
 
 use std::{
     convert::Infallible,
     error::Error as StdError,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{Request, Response, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::BoxBody};
+use http_body_util::combinators::BoxBody;
 use hyper::body::{Body as HttpBody, Bytes};
 use poem::{
     Endpoint, RequestParts,
@@ -23,19 +23,19 @@ use poem::{
 };
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
-use tower_http::timeout::TimeoutBody;
 
 use super::{
     Body,
     budget::{Budget, LimitKeys, Limits, Reservation},
     client::{ClientAddress, Connection, LimitKey},
     proxies::InvalidForwardedHeader,
+    request_body::{BodyWait, RequestBody},
     request_validation,
     unread::UnreadBody,
 };
 use crate::{
     authn::SourceNetwork,
-    http::{HasBody, from_framework},
+    http::from_framework,
     problem::{Kind, Problem},
     settings::Http,
     telemetry::event,
@@ -49,6 +49,7 @@ const MAX_DELAYED: usize = 64;
 pub(super) struct PoemLayer {
     max_body: usize,
     body_timeout: Duration,
+    request_timeout: Duration,
     requests: Arc<Budget>,
     /// Bytes of responses that clients have not taken yet.
     unread_bytes: Arc<Budget>,
@@ -63,6 +64,7 @@ impl PoemLayer {
         Self {
             max_body: http.max_body_bytes,
             body_timeout: http.body_timeout,
+            request_timeout: http.request_timeout,
             requests: Budget::new(limits(requests, requests.div_ceil(16))),
             unread_bytes: Budget::new(limits(bytes, bytes.div_ceil(8))),
             delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
@@ -108,25 +110,40 @@ where
         let endpoint = Arc::clone(&self.endpoint);
         let limits = self.limits.clone();
         Box::pin(async move {
-            let is_safe = request.method().is_safe();
-            let (request, keys, reservation) = match limits.admit(request) {
-                Ok(admitted) => admitted,
-                Err(problem) => return Ok(problem.into_response()),
-            };
-            let response = match endpoint.call(request).await {
-                Ok(response) => response,
-                Err(error) => return Ok(from_framework(error).into_response()),
-            };
-            drop(reservation);
-            Ok(limits.convert_response(response, keys, is_safe).await)
+            let waits = BodyWait::default();
+            let serve = pin!(limits.serve(endpoint.as_ref(), request, &waits));
+            let response = tokio::time::timeout(limits.request_timeout, serve).await;
+            Ok(response
+                .unwrap_or_else(|_| {
+                    // A client that trickles its body is at fault, not the service.
+                    let kind = if waits.is_waiting() { Kind::RequestTimeout } else { Kind::Unavailable };
+                    Err(Problem::new(kind))
+                })
+                .unwrap_or_else(Problem::into_response))
         })
     }
 }
 
 impl PoemLayer {
+    async fn serve<E, B>(&self, endpoint: &E, request: Request<B>, waits: &BodyWait) -> Result<Response<Body>, Problem>
+    where
+        E: Endpoint<Output = poem::Response>,
+        B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
+    {
+        let is_safe = request.method().is_safe();
+        let (request, keys, reservation) = self.admit(request, waits)?;
+        let response = endpoint.call(request).await.map_err(from_framework)?;
+        drop(reservation);
+        Ok(self.convert_response(response, keys, is_safe).await)
+    }
+
     /// Validates a request and reserves a slot for it. Returns the poem request, the keys that its
     /// response counts against, and the slot.
-    fn admit<B>(&self, request: Request<B>) -> Result<(poem::Request, LimitKeys, Option<Reservation>), Problem>
+    fn admit<B>(
+        &self,
+        request: Request<B>,
+        waits: &BodyWait,
+    ) -> Result<(poem::Request, LimitKeys, Option<Reservation>), Problem>
     where
         B: HttpBody<Data = Bytes, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + Sync + 'static,
     {
@@ -140,14 +157,11 @@ impl PoemLayer {
         let principal = parts.extensions.get().copied().filter(|key| matches!(key, LimitKey::Principal(_)));
         let keys = [Some(LimitKey::Network(client.network())), principal];
         let reservation = self.reserve_request(parts.uri.path(), keys)?;
-        if !body.is_end_stream() {
-            parts.extensions.insert(HasBody);
-        }
         let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
         if declared.is_some_and(|length| length > self.max_body as u64) {
             return Err(Problem::new(Kind::PayloadTooLarge));
         }
-        parts.extensions.insert(SourceNetwork(client.network()));
+        parts.extensions.insert(SourceNetwork(client.network().address()));
         parts.extensions.insert(connection.info);
         let parts = RequestParts::from((
             parts,
@@ -155,10 +169,8 @@ impl PoemLayer {
             RemoteAddr(connection.remote.into()),
             http::uri::Scheme::HTTP,
         ));
-        // `Content-Length` is not trusted: the limit counts the bytes that arrive.
-        let timed = Box::pin(TimeoutBody::new(self.body_timeout, body));
-        let limited = Limited::new(timed, self.max_body).map_err(body_error);
-        Ok((poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(limited))), keys, reservation))
+        let body = RequestBody::new(body, self.max_body, self.body_timeout, waits.clone());
+        Ok((poem::Request::from_parts(parts, poem::Body::from(BoxBody::new(body))), keys, reservation))
     }
 
     /// The hyper response, with its body counted against the budget of unread bytes.
@@ -198,16 +210,4 @@ fn overloaded(keys: LimitKeys, budget: &'static str, detail: &'static str) -> Pr
         event::edge_budget_exceeded(network, budget);
     }
     Problem::new(Kind::Unavailable).detail(detail)
-}
-
-/// Encodes the reason as the kind of an I/O error, which [`from_framework`] reads.
-fn body_error(error: Box<dyn StdError + Send + Sync>) -> io::Error {
-    let kind = if error.is::<LengthLimitError>() {
-        io::ErrorKind::FileTooLarge
-    } else if error.is::<tower_http::timeout::TimeoutError>() {
-        io::ErrorKind::TimedOut
-    } else {
-        io::ErrorKind::ConnectionAborted
-    };
-    io::Error::new(kind, error)
 }

@@ -11,10 +11,11 @@ use crate::problem::{Kind, Problem};
 /// Longest request target (path and query), in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 /// Most bytes of all names and values of headers.
-const MAX_HEADERS: usize = 16 * 1024;
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// Most headers.
+const MAX_HEADERS: usize = 64;
 /// Singleton fields (RFC 9110 section 5.5): two of them could contradict each other.
-const SINGLETON_FIELDS: [header::HeaderName; 4] =
-    [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST];
+const SINGLETON_FIELDS: [header::HeaderName; 2] = [header::CONTENT_TYPE, header::HOST];
 
 /// Rejects a request that is ambiguous or too large.
 pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
@@ -23,12 +24,16 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
         return Err(Problem::new(Kind::UriTooLong));
     }
     let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if bytes > MAX_HEADERS {
+    if bytes > MAX_HEADER_BYTES || parts.headers.len() > MAX_HEADERS {
         return Err(Problem::new(Kind::HeadersTooLarge));
     }
-    let mut transfer_codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if !transfer_codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Problem::new(Kind::Malformed));
+    if has_ambiguous_length(parts) {
+        let problem = Problem::new(Kind::Malformed).detail("The length of the body is ambiguous.");
+        // The rest of the connection may be another request for another HTTP implementation.
+        return Err(match parts.version {
+            Version::HTTP_2 => problem,
+            _ => problem.header(header::CONNECTION, HeaderValue::from_static("close")),
+        });
     }
     let is_repeated = |name| parts.headers.get_all(name).iter().nth(1).is_some();
     if SINGLETON_FIELDS.iter().any(is_repeated) || !has_one_authority(parts) {
@@ -47,6 +52,16 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
         return Err(Problem::new(Kind::Malformed));
     }
     Ok(())
+}
+
+/// Whether the length of the body is stated twice, or by a transfer coding other than `chunked`
+/// (RFC 9112 section 6.3). hyper has already rejected contradictory lengths, and dropped
+/// `Content-Length` if there is a `Transfer-Encoding`.
+fn has_ambiguous_length(parts: &Parts) -> bool {
+    let lines = |name| parts.headers.get_all(name).iter();
+    let mut codings = lines(header::TRANSFER_ENCODING);
+    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    !is_chunked || codings.next().is_some() || lines(header::CONTENT_LENGTH).count() > 1
 }
 
 /// Whether the request names exactly one authority.

@@ -48,7 +48,7 @@ pub(crate) fn from_framework(error: poem::Error) -> Problem {
 }
 
 /// The problem for a body that could not be read, by the error kinds that [`crate::edge`] sets.
-fn body_error(error: &io::Error) -> Problem {
+pub(super) fn body_error(error: &io::Error) -> Problem {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(current) = source {
         match current.downcast_ref::<io::Error>().map(io::Error::kind) {

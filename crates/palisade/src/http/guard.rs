@@ -209,8 +209,8 @@ impl Guard {
     }
 
     /// Step 5, then the operation.
-    async fn check_and_serve(&self, request: Request) -> Result<poem::Response> {
-        self.declared.check(&request, self.row.quota)?;
+    async fn check_and_serve(&self, mut request: Request) -> Result<poem::Response> {
+        self.declared.check(&mut request, self.row.quota).await?;
         self.endpoint.call(request).await.map_err(|error| name_violation(error, self.context.constraints))
     }
 

@@ -36,7 +36,7 @@ use crate::{
     problem::{Kind, Problem},
     quota::{Overrides, Quotas},
     store::Database,
-    telemetry::repeats::coalesced,
+    telemetry::{causes, repeats::coalesced},
 };
 
 /// Shared state of all operations. One per server.
@@ -77,10 +77,6 @@ pub struct Context {
 /// Constraints of the service's tables, each with the problem of a statement that violates it. Any
 /// other violation is a 500.
 pub type Constraints = &'static [(&'static str, fn() -> Problem)];
-
-/// Request extension: the request has a body, or announces one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HasBody;
 
 /// Response extension: the operation that answered.
 #[derive(Clone, Copy, Debug)]
@@ -144,12 +140,11 @@ impl From<DbError> for poem::Error {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
-        let source = std::error::Error::source(&error);
         match &error {
             // A retry helps once the master key is right, or if a rotation dropped the data key
             // meanwhile.
             DbError::Unavailable(_) | DbError::KeyDropped | DbError::MasterKey(_) => {
-                coalesced!(warn, "database unavailable", %error, cause = ?source);
+                coalesced!(warn, "database unavailable", %error, cause = causes(&error));
                 Self::new(Kind::Unavailable)
             }
             DbError::InFlight => Self::new(Kind::InFlight),
@@ -161,7 +156,7 @@ impl From<DbError> for Problem {
             | DbError::Inconsistent
             | DbError::Sealed(_)
             | DbError::Misuse(_) => {
-                coalesced!(error, "database error", %error, cause = ?source);
+                coalesced!(error, "database error", %error, cause = causes(&error));
                 Self::new(Kind::Internal)
             }
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::{
     authz::{Action, Permit},
-    model::{Clock, QuotaName},
-    quota::{LocalBuckets, QuotaPolicy},
+    model::Clock,
+    quota::LocalBuckets,
     telemetry::{event, metrics},
 };
 
@@ -19,13 +19,14 @@ const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 /// Counts the unmasked records that each principal reads.
 pub struct PersonalDataMonitor {
     reads: LocalBuckets,
-    threshold: QuotaPolicy,
+    /// Records in a minute.
+    threshold: u32,
 }
 
 impl PersonalDataMonitor {
     /// More than `per_minute` records in a minute are unusual.
     pub(crate) fn new(per_minute: u32, clock: Clock) -> Self {
-        Self { reads: LocalBuckets::new(clock), threshold: QuotaPolicy { name: QuotaName::Read, quota: per_minute } }
+        Self { reads: LocalBuckets::new(clock), threshold: per_minute }
     }
 
     /// Records that a response contains this many unmasked records.
@@ -40,9 +41,9 @@ impl PersonalDataMonitor {
         event::sensitive_read(subject, &tenant, operation, records);
         let reader = (permit.tenant(), subject);
         // Counts every record, also after the first one over the threshold.
-        let waits: Vec<_> = (0..records).map(|_| self.reads.take(&reader, self.threshold).wait).collect();
-        if waits.iter().any(Option::is_some) {
-            event::sensitive_read_excess(subject, &tenant, operation, self.threshold.quota);
+        let taken: Vec<_> = (0..records).map(|_| self.reads.take(&reader, self.threshold)).collect();
+        if taken.iter().any(Result::is_err) {
+            event::sensitive_read_excess(subject, &tenant, operation, self.threshold);
         }
     }
 
@@ -57,6 +58,6 @@ impl PersonalDataMonitor {
 
 impl std::fmt::Debug for PersonalDataMonitor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PersonalDataMonitor").field("threshold", &self.threshold.quota).finish_non_exhaustive()
+        f.debug_struct("PersonalDataMonitor").field("threshold", &self.threshold).finish_non_exhaustive()
     }
 }

@@ -6,13 +6,18 @@
 //!
 //! Home of INPUT-01 (parameters), INPUT-06 (bodies) and the header rule of INPUT-10.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
-use http::HeaderValue;
+use http::{HeaderValue, header};
+use http_body_util::{BodyExt as _, combinators::BoxBody};
+use hyper::body::Bytes;
 use poem::Request;
 use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
 
-use super::{HasBody, accept, strict_json};
+use super::{accept, framework_errors, strict_json};
 use crate::{
     authz::matrix::QuotaClass,
     problem::{Kind, Problem},
@@ -37,13 +42,13 @@ impl Declared {
     /// Checks the query, the headers and the absence of a body, in this order.
     ///
     /// Health checks and documents answer without regard to `Accept`.
-    pub(super) fn check(&self, request: &Request, class: QuotaClass) -> Result<(), Problem> {
+    pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
         check_query(&self.query, request.uri().query().unwrap_or_default())?;
         check_idempotency_key(request.headers())?;
         if class != QuotaClass::Health && !accept::is_acceptable(request.headers(), &self.response_types) {
             return Err(Problem::new(Kind::NotAcceptable));
         }
-        if self.takes_body { Ok(()) } else { check_no_body(request) }
+        if self.takes_body { Ok(()) } else { check_no_body(request).await }
     }
 }
 
@@ -95,14 +100,19 @@ pub(crate) fn check_query(declared: &HashSet<String>, query: &str) -> Result<(),
     Ok(())
 }
 
-/// Rejects a body that the operation does not take, without waiting for it (INPUT-06).
+/// Rejects a body that the operation does not take (INPUT-06).
 ///
-/// An intermediary may read an ignored body as another request (RFC 9110 section 9.3.1).
-pub(crate) fn check_no_body(request: &Request) -> Result<(), Problem> {
-    match request.extensions().get::<HasBody>() {
-        Some(_) => Err(Problem::new(Kind::Malformed).detail("This operation takes no body.")),
-        None => Ok(()),
+/// An intermediary may read an ignored body as another request (RFC 9110 section 9.3.1). An empty
+/// body is none: gateways forward requests without a body as chunked, or with an empty DATA frame.
+pub(crate) async fn check_no_body(request: &mut Request) -> Result<(), Problem> {
+    // A declared length is enough; the bytes need not arrive.
+    let mut is_empty = request.header(header::CONTENT_LENGTH).is_none_or(|length| length.bytes().all(|c| c == b'0'));
+    let mut body: BoxBody<Bytes, io::Error> = request.take_body().into();
+    while is_empty && let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| framework_errors::body_error(&error))?;
+        is_empty = frame.data_ref().is_none_or(Bytes::is_empty);
     }
+    if is_empty { Ok(()) } else { Err(Problem::new(Kind::Malformed).detail("This operation takes no body.")) }
 }
 
 /// Rejects a repeated `Idempotency-Key` and one that is not visible ASCII (INPUT-10).

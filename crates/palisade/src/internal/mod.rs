@@ -79,7 +79,7 @@ impl<E> Internal<E> {
                 incidents::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await
             }
             ServiceRight::Metrics => {
-                check_no_body(&request)?;
+                check_no_body(&mut request).await?;
                 let page = metrics_page::render().map_err(|_| Problem::new(Kind::Unavailable))?;
                 let response = Response::builder().status(StatusCode::OK).content_type(metrics_page::MEDIA_TYPE);
                 Ok(response.body(page))

@@ -27,7 +27,7 @@ pub use audit::{AuditEvent, AuditObject, AuditSeal, ObjectId};
 pub use clock::Clock;
 pub use code::{Code, CodeError};
 pub use ids::{ApiKeyId, AuditEventId, TenantId};
-pub use network::Network;
+pub use network::{ClientNetwork, Network};
 pub use overrides::{ActiveOverride, Override};
 pub use personal::{PersonalData, PersonalDataAccess, PersonalDataError, masked};
 pub use quota::QuotaName;

@@ -1,6 +1,7 @@
-//! IP networks in CIDR notation, for trusted proxies and for network limits of operators.
+//! IP networks: those that operators name ([`Network`]), and those that limits count clients by
+//! ([`ClientNetwork`]).
 //!
-//! IPv4-mapped IPv6 networks are stored as IPv4 networks, so that they match canonical client
+//! IPv4-mapped IPv6 addresses and networks are stored as IPv4, so that they match canonical client
 //! addresses.
 
 use std::{fmt, net::IpAddr, str::FromStr};
@@ -61,9 +62,68 @@ impl fmt::Display for Network {
     }
 }
 
+/// A network that limits count clients by.
+///
+/// A client counts in several networks. The wider ones stop an attacker with many addresses, such
+/// as the 65,536 networks (/64) of an IPv6 site (/48).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientNetwork(IpNet);
+
+impl ClientNetwork {
+    /// The prefix lengths that count, narrowest first, and the limit of each as a multiple of the
+    /// narrowest network's. docs/access-decisions.md has the reasons.
+    const IPV4: &[(u8, u32)] = &[(32, 1), (24, 32)];
+    const IPV6: &[(u8, u32)] = &[(64, 1), (56, 8), (48, 32)];
+    /// All multiples that occur.
+    pub(crate) const FACTORS: [u32; 3] = [1, 8, 32];
+
+    /// The narrowest network: an IPv4 address, or the /64 of an IPv6 address, which is the smallest
+    /// network that a site gets (RFC 6177).
+    #[must_use]
+    pub fn narrowest(address: IpAddr) -> Self {
+        let address = IpNet::from(address.to_canonical());
+        let length = if address.addr().is_ipv4() { 32 } else { 64 };
+        Self(IpNet::new(address.addr(), length).unwrap_or(address).trunc())
+    }
+
+    /// All networks that a client of this one counts in, narrowest first, each with the multiple of
+    /// the limit that it has.
+    pub(crate) fn levels(self) -> impl Iterator<Item = (Self, u32)> {
+        let levels = if self.0.addr().is_ipv4() { Self::IPV4 } else { Self::IPV6 };
+        levels.iter().filter_map(move |(length, factor)| {
+            let network = IpNet::new(self.0.addr(), *length).ok()?;
+            Some((Self(network.trunc()), *factor))
+        })
+    }
+
+    /// The first address of the network.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0.addr()
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rate_01_clients_count_by_nested_networks() {
+        let levels = |address: &str| {
+            let network = ClientNetwork::narrowest(address.parse().unwrap());
+            network.levels().map(|(network, factor)| format!("{network} {factor}")).collect::<Vec<_>>()
+        };
+        assert_eq!(levels("192.0.2.7"), ["192.0.2.7 1", "192.0.2.0/24 32"]);
+        assert_eq!(levels("::ffff:192.0.2.7"), levels("192.0.2.7"));
+        let nested = ["2001:db8:1:203::/64 1", "2001:db8:1:200::/56 8", "2001:db8:1::/48 32"];
+        assert_eq!(levels("2001:db8:1:203:4:5:6:7"), nested);
+    }
 
     #[test]
     fn log_08_notations_of_one_network_parse_to_the_same_network() {

@@ -46,7 +46,7 @@ pub struct Quotas {
 }
 
 /// A quota policy, as responses report it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaPolicy {
     /// The name of the quota.
     pub name: QuotaName,
@@ -55,7 +55,7 @@ pub struct QuotaPolicy {
 }
 
 /// The bucket of one principal of a tenant, or of the whole tenant.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub struct Bucket<'a> {
     /// The tenant.
     pub tenant: TenantId,
@@ -121,9 +121,11 @@ impl Quotas {
     fn take_locally(&self, buckets: &[Bucket<'_>]) -> QuotaDecision {
         let mut statuses = Vec::with_capacity(buckets.len());
         for bucket in buckets {
-            let status = self.local.take(bucket, bucket.policy);
-            statuses.push(status);
-            if status.wait.is_some() {
+            let Bucket { tenant, subject, policy } = *bucket;
+            let taken = self.local.take(&(tenant, subject, policy.name), policy.quota);
+            let remaining = taken.unwrap_or(0);
+            statuses.push(QuotaStatus { policy, remaining, wait: taken.err() });
+            if taken.is_err() {
                 break;
             }
         }

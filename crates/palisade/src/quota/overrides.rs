@@ -5,15 +5,15 @@
 //! waits for the database to learn its limit. While the database is down, the last loaded overrides
 //! stay in force until each expires.
 
-use std::{collections::HashMap, net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use governor::{DefaultKeyedRateLimiter, clock::Clock as _};
 
+use super::LocalBuckets;
 use crate::{
     db::{Credentials, DbError},
-    model::{ActiveOverride, Clock, Network, Override, QuotaName, TenantId},
+    model::{ActiveOverride, ClientNetwork, Clock, Network, Override, QuotaName, TenantId},
     telemetry::event,
 };
 
@@ -27,6 +27,8 @@ const BLOCKED_RETRY_AFTER: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Overrides {
     current: ArcSwap<Snapshot>,
+    /// The requests of clients in limited networks.
+    buckets: LocalBuckets,
     clock: Clock,
 }
 
@@ -36,26 +38,24 @@ struct Snapshot {
     /// Quotas of one tenant, and of all tenants (`None`).
     quotas: HashMap<(Option<TenantId>, QuotaName), (u32, DateTime<Utc>)>,
     /// Sorted by prefix length, longest first, so that the first match is the most specific.
-    network_limits: Vec<(Arc<NetworkLimit>, DateTime<Utc>)>,
+    network_limits: Vec<(NetworkLimit, DateTime<Utc>)>,
     read_only_until: Option<DateTime<Utc>>,
     /// Number of rows that this version cannot parse. They are skipped and reported.
     unreadable: usize,
 }
 
-/// A limit for each address of a network.
-#[derive(Debug)]
+/// A limit for each address of a network. 0 blocks the network.
+#[derive(Clone, Copy, Debug)]
 struct NetworkLimit {
     network: Network,
     per_minute: u32,
-    /// `None` blocks the network.
-    limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
 }
 
 impl Overrides {
     /// No overrides until the first [`Self::refresh`].
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { current: ArcSwap::default(), clock }
+        Self { current: ArcSwap::default(), buckets: LocalBuckets::new(clock.clone()), clock }
     }
 
     /// The quota an operator set for this tenant, or for all tenants, in calls per minute.
@@ -74,12 +74,22 @@ impl Overrides {
 
     /// Counts one request against the most specific network limit that contains `address`.
     ///
-    /// `key` is the address to count by: the full IPv4 address, or the /64 of an IPv6 address.
-    /// Returns `None` if no override covers the address, `Err(wait)` if the limit is exhausted.
-    pub(crate) fn check_network(&self, address: IpAddr, key: IpAddr) -> Option<Result<(), Duration>> {
+    /// Counts by `client` and its wider networks, as the rate limit per address does. Returns `None`
+    /// if no override covers the address. If a limit is exhausted, the error is the time to wait and
+    /// the multiple of the limit that the exhausted network has.
+    pub(crate) fn check_network(&self, address: IpAddr, client: ClientNetwork) -> Option<Result<(), (Duration, u32)>> {
+        let address = address.to_canonical();
         let current = self.current.load();
         let mut active = current.network_limits.iter().filter(|(_, until)| self.is_active(*until));
-        active.find(|(limit, _)| limit.network.contains(address)).map(|(limit, _)| limit.check(key))
+        let (limit, _) = active.find(|(limit, _)| limit.network.contains(address))?;
+        if limit.per_minute == 0 {
+            return Some(Err((BLOCKED_RETRY_AFTER, 1)));
+        }
+        let take = |(network, factor): (ClientNetwork, u32)| {
+            let taken = self.buckets.take(&network, limit.per_minute.saturating_mul(factor));
+            taken.map(drop).map_err(|wait| (wait, factor))
+        };
+        Some(client.levels().try_for_each(take))
     }
 
     fn is_active(&self, until: DateTime<Utc>) -> bool {
@@ -104,11 +114,7 @@ impl Overrides {
 
     /// Removes the counters of idle addresses.
     pub(super) fn evict_idle(&self) {
-        let current = self.current.load();
-        for limiter in current.network_limits.iter().filter_map(|(limit, _)| limit.limiter.as_ref()) {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
-        }
+        self.buckets.evict_idle();
     }
 
     /// Loads the overrides from the database.
@@ -120,12 +126,13 @@ impl Overrides {
     pub async fn refresh(&self, store: &Credentials) -> Result<(), DbError> {
         let (overrides, unreadable) = store.overrides().await?;
         let previous = self.current.load();
-        let next = Snapshot { unreadable, ..Snapshot::new(overrides, &previous) };
+        let next = Snapshot { unreadable, ..Snapshot::new(overrides) };
         if next.unreadable > previous.unreadable {
             event::override_unreadable(next.unreadable);
         }
         if next.read_only_until.is_some() != previous.read_only_until.is_some() {
-            tracing::warn!(until = ?next.read_only_until, "read-only mode changed");
+            let until = next.read_only_until.map(|until| until.to_rfc3339());
+            tracing::warn!(until, "read-only mode changed");
         }
         self.current.store(Arc::new(next));
         Ok(())
@@ -133,7 +140,7 @@ impl Overrides {
 }
 
 impl Snapshot {
-    fn new(overrides: Vec<ActiveOverride>, previous: &Self) -> Self {
+    fn new(overrides: Vec<ActiveOverride>) -> Self {
         let mut next = Self::default();
         for ActiveOverride { value, until } in overrides {
             match value {
@@ -144,29 +151,13 @@ impl Snapshot {
                     next.quotas.insert((None, name), (per_minute, until));
                 }
                 Override::NetworkLimit { network, per_minute } => {
-                    // An unchanged limit keeps its counters.
-                    let same = |limit: &&Arc<NetworkLimit>| limit.network == network && limit.per_minute == per_minute;
-                    let kept = previous.network_limits.iter().map(|(limit, _)| limit).find(same).cloned();
-                    let limit = kept.unwrap_or_else(|| Arc::new(NetworkLimit::new(network, per_minute)));
-                    next.network_limits.push((limit, until));
+                    next.network_limits.push((NetworkLimit { network, per_minute }, until));
                 }
                 Override::ReadOnly => next.read_only_until = Some(until),
             }
         }
         next.network_limits.sort_by_key(|(limit, _)| std::cmp::Reverse(limit.network.prefix_len()));
         next
-    }
-}
-
-impl NetworkLimit {
-    fn new(network: Network, per_minute: u32) -> Self {
-        let limiter = NonZeroU32::new(per_minute).map(governor::Quota::per_minute).map(DefaultKeyedRateLimiter::keyed);
-        Self { network, per_minute, limiter }
-    }
-
-    fn check(&self, key: IpAddr) -> Result<(), Duration> {
-        let Some(limiter) = &self.limiter else { return Err(BLOCKED_RETRY_AFTER) };
-        limiter.check_key(&key).map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
     }
 }
 
@@ -186,22 +177,25 @@ mod tests {
                 value: Override::NetworkLimit { network: network.parse().unwrap(), per_minute: *per_minute },
                 until,
             };
-            let next = Snapshot::new(networks.iter().map(active).collect(), &overrides.current.load());
+            let next = Snapshot::new(networks.iter().map(active).collect());
             overrides.current.store(Arc::new(next));
         };
         let check = |address: &str| {
             let address = address.parse().unwrap();
-            overrides.check_network(address, address).map(|result| result.is_ok())
+            overrides.check_network(address, ClientNetwork::narrowest(address)).map(|result| result.is_ok())
         };
         let networks = [("192.0.2.0/24", 0), ("2001:db8::/32", 1), ("192.0.2.7", 2)];
         load(&networks);
         assert_eq!([(); 3].map(|()| check("192.0.2.7")), [Some(true), Some(true), Some(false)]);
-        // Loading an unchanged limit keeps its counters.
+        // Loading a limit keeps its counters.
         load(&networks);
         assert_eq!((check("192.0.2.7"), check("192.0.2.8")), (Some(false), Some(false)));
         assert_eq!((check("2001:db8::1"), check("2001:db8::1"), check("2001:db9::1")), (Some(true), Some(false), None));
+        // A changed limit hands out nothing that was used already.
         load(&[("192.0.2.7", 3)]);
-        assert_eq!((check("192.0.2.7"), check("192.0.2.8")), (Some(true), None));
+        assert_eq!((check("192.0.2.7"), check("192.0.2.8")), (Some(false), None));
+        clock.advance(Duration::from_secs(20));
+        assert_eq!(check("192.0.2.7"), Some(true));
         clock.advance(Duration::from_secs(3_601));
         assert_eq!(check("192.0.2.7"), None);
     }

@@ -108,7 +108,7 @@ impl SharedBuckets {
         let mut invocation = self.script.prepare_invoke();
         for bucket in buckets {
             let size = bucket.policy.quota.max(1);
-            invocation.key(self.key(bucket, size)).arg((WINDOW / size).as_micros().to_string()).arg(size);
+            invocation.key(self.key(bucket)).arg((WINDOW / size).as_micros().to_string()).arg(size);
         }
         let results: Vec<(u32, u64)> = invocation.invoke_async(&mut connection).await?;
         let status = |(bucket, (remaining, wait)): (&Bucket<'_>, (u32, u64))| QuotaStatus {
@@ -122,14 +122,14 @@ impl SharedBuckets {
         if complete { Ok(statuses) } else { Err((ErrorKind::UnexpectedReturnType, "a bucket was not counted").into()) }
     }
 
-    /// The Redis key of a bucket. It contains the size: a changed quota starts a new bucket.
-    fn key(&self, bucket: &Bucket<'_>, size: u32) -> String {
+    /// The Redis key of a bucket. It does not contain the size: a changed quota keeps the bucket.
+    fn key(&self, bucket: &Bucket<'_>) -> String {
         let Bucket { tenant, subject, policy: QuotaPolicy { name, .. } } = bucket;
         let subject = subject.map_or_else(String::new, |subject| {
             let tag = self.mac_key.tag("quota", subject.as_bytes());
             URL_SAFE_NO_PAD.encode(tag.get(..16).unwrap_or(&tag))
         });
-        format!("{}:{tenant}:{name}:{size}:{subject}", self.prefix)
+        format!("{}:{tenant}:{name}:{subject}", self.prefix)
     }
 
     /// Keeps the connection open. Runs until the service stops.

@@ -216,15 +216,15 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// A request from this address that is in progress until its last byte is sent.
-async fn start_request(app: &TestApp, last: u8) -> tokio::net::TcpStream {
+/// A request from this network that is in progress until its last byte is sent.
+async fn start_request(app: &TestApp, third: u8) -> tokio::net::TcpStream {
     let head = format!(
         "POST /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
          Connection: close\r\nContent-Length: 2\r\n\r\n{{",
         app.forge().token()
     );
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, third, 1), 0).into()).unwrap();
     let mut socket = socket.connect(app.address).await.unwrap();
     socket.write_all(head.as_bytes()).await.unwrap();
     socket
@@ -236,9 +236,9 @@ async fn rate_09_requests_over_the_concurrency_limit_get_503() {
     for (limit, other_status) in [("2", 503), ("8", 200)] {
         let app = SERVICE.start_with(&[("APP_HTTP__MAX_CONCURRENT_REQUESTS", limit)]).await;
         let user = app.user(roles::VIEWER);
-        let other_address = app.user(roles::VIEWER).at_address(Ipv4Addr::new(127, 0, 0, 3).into());
-        let second = if limit == "2" { 4 } else { 1 };
-        let requests = [start_request(&app, 1).await, start_request(&app, second).await];
+        let other_address = app.user(roles::VIEWER).at_address(Ipv4Addr::new(127, 0, 3, 1).into());
+        let second = if limit == "2" { 4 } else { 0 };
+        let requests = [start_request(&app, 0).await, start_request(&app, second).await];
         eventually("the limit is reached", async || user.get("/v1/me").await.status == 503).await;
         let reply = user.get("/v1/me").await;
         assert_eq!(reply.problem(503), "unavailable");

@@ -260,6 +260,9 @@ async fn input_08_errors_are_problems_without_internals() {
         assert_eq!(reply.header("server"), None);
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(reply.header("content-security-policy"), Some("default-src 'none'; frame-ancestors 'none'"));
+        assert_eq!(
+            reply.header("content-security-policy"),
+            Some("default-src 'none'; base-uri 'none'; frame-ancestors 'none'")
+        );
     }
 }

@@ -217,6 +217,23 @@ async fn rate_03_overrides_apply_on_every_replica_and_expire() {
     }
 }
 
+/// An operator who changes a quota during an attack must not hand the attacker a fresh one.
+#[tokio::test]
+async fn rate_03_changed_quota_hands_out_no_new_calls() {
+    let app = SERVICE.start_with(&[("APP_QUOTA__READ_PER_MINUTE", "2")]).await;
+    let user = app.user(roles::VIEWER);
+    for _ in 0..2 {
+        user.get("/v1/me").await.ok(200);
+    }
+    incident(&SERVICE, &app.database, &["throttle", &ACME.id.to_string(), "read", "1"]);
+    eventually("the override applies", async || {
+        let reply = user.get("/v1/me").await;
+        assert_exhausted(&reply, "read");
+        reply.header("ratelimit-policy").is_some_and(|policy| policy.starts_with("\"read\";q=1;"))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn rate_06_authenticated_callers_are_limited_separately_from_their_address() {
     let app = SERVICE

@@ -20,7 +20,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Actor, Authority, PemFiles, SERVICE, TestApp, eventually};
+use crate::support::{Actor, Authority, PemFiles, SERVICE, TestApp, events, eventually};
 
 /// The settings of a service with this certificate. Its issuer is unreachable; liveness needs none.
 async fn settings(files: &PemFiles, variables: &[(&str, &str)]) -> Result<Settings, Faults> {
@@ -95,6 +95,15 @@ async fn crypto_01_certificate_reload_keeps_open_connections() {
     // A reload may see half-written files; the next one sees the complete files.
     files.write("-----BEGIN CERTIFICATE-----\n", second.sign().1);
     get_live(&first.client(address).build().unwrap(), address).await.expect("the first certificate still");
+    // A certificate that is not valid yet does not replace one that is.
+    let (certificate, key) = second.sign_with([], |params| params.not_before = rcgen::date_time_ymd(2090, 1, 1));
+    files.write(certificate, key);
+    let refused = || {
+        let reason = format!("the certificate in {} is not valid yet", files.certificate().display());
+        events::for_trace_id("").iter().any(|event| event["event"] == "secret_not_renewed" && event["reason"] == reason)
+    };
+    eventually("an event for the new certificate", async || refused()).await;
+    get_live(&first.client(address).build().unwrap(), address).await.expect("the first certificate still");
     let (certificate, key) = second.sign();
     files.write(certificate, key);
     let new = second.client(address).build().unwrap();
@@ -128,8 +137,10 @@ async fn crypto_01_unusable_certificate_prevents_startup() {
     let (certificate, key) = authority.sign();
     let another = authority.sign().1;
     let expired = authority.sign_with([], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let early = authority.sign_with([], |params| params.not_before = rcgen::date_time_ymd(2090, 1, 1));
     for (certificate, key, message) in [
         (&expired.0, &expired.1, "has expired"),
+        (&early.0, &early.1, "is not valid yet"),
         (&certificate, &another, "the certificate and the key cannot be used together"),
         (&key, &key, "contains no certificate in PEM format"),
         (&certificate, &certificate, "contains no private key in PEM format"),

@@ -26,6 +26,9 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
     setup.app.bearer("e30.e30.e30").get("/v1/me").await.problem(401);
     assert!(value(&prometheus.get("/metrics").await.text, rejections) >= before + 1.0);
     assert!(reply.text.contains("http_server_request_duration_seconds_bucket{http_request_method=\"GET\""));
+    // The test's certificate is valid for years.
+    assert!(value(&reply.text, "tls_certificate_remaining_seconds{listener=\"internal\"") > 86_400.0);
+    assert!(reply.text.contains("http_server_refusals_total{budget=\"connections\""), "{}", reply.text);
     // Text from callers does not become a label.
     let unknown_method = Method::from_bytes(b"CANARY-METHOD").unwrap();
     setup.app.anonymous().send(setup.app.anonymous().request(unknown_method, "/canary-path")).await;

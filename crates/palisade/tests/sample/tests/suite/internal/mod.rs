@@ -13,7 +13,7 @@ use reqwest::Identity;
 use serde_json::json;
 
 use crate::support::{
-    ACME, Actor, Authority, SERVICE, TestApp, eventually, incident,
+    ACME, Actor, Authority, SERVICE, TestApp, events, eventually, incident,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
 };
 
@@ -37,6 +37,31 @@ async fn authn_18_connections_need_a_valid_client_certificate() {
     let old = setup.authority.client(address).tls_version_max(reqwest::tls::Version::TLS_1_2);
     let old = old.identity(Identity::from_pem(format!("{}{}", certificate.0, certificate.1).as_bytes()).unwrap());
     assert!(!Actor::over_tls(old.build().unwrap(), address.port(), None).can_connect().await, "TLS 1.2");
+}
+
+/// A client that tries certificates is visible, although it never gets to send a request.
+#[tokio::test]
+async fn log_01_connections_without_a_valid_client_certificate_are_events() {
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
+    let address = setup.app.internal.unwrap();
+    let stranger = Authority::new().sign_for([uri(JOB)]);
+    let stranger = Identity::from_pem(format!("{}{}", stranger.0, stranger.1).as_bytes()).unwrap();
+    for (last, identity, reason) in [(1, None, "certificate_missing"), (2, Some(stranger), "certificate_untrusted")] {
+        let source = std::net::Ipv4Addr::new(127, 0, 18, last);
+        let client = setup.authority.client(address).local_address(std::net::IpAddr::V4(source));
+        let client = identity.into_iter().fold(client, reqwest::ClientBuilder::identity);
+        assert!(!Actor::over_tls(client.build().unwrap(), address.port(), None).can_connect().await, "{reason}");
+        let is_reported = || {
+            let events = events::for_trace_id("").into_iter();
+            let mut of_source = events.filter(|event| event.get("source") == Some(&source.to_string()));
+            of_source.any(|event| event["event"] == "authn_token_invalid" && event["reason"] == reason)
+        };
+        eventually(reason, async || is_reported()).await;
+    }
+    let page = setup.service([dns(PROMETHEUS)]).get("/metrics").await.text;
+    let counted =
+        |result: &str| page.contains(&format!("authentications_total{{credential=\"certificate\",result=\"{result}\""));
+    assert!(counted("missing") && counted("rejected"), "{page}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod file_secrets_service;
 pub mod interop_provider;
 mod key_commands;
 mod note_fixture;
+mod raw_http;
 use std::sync::LazyLock;
 
 use palisade::{
@@ -30,6 +31,8 @@ pub use palisade_test::*;
 pub use file_secrets_service::FileSecretsService;
 
 pub use note_fixture::NoteFixture;
+
+pub use raw_http::{assert_problem, send_raw, status};
 
 /// The sample service.
 pub static SERVICE: LazyLock<TestService> =
