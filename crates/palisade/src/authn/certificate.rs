@@ -69,6 +69,13 @@ impl ClientCertificate {
         })
     }
 
+    /// Seconds from `now` until the certificate becomes valid, and until it expires. `now` is in
+    /// seconds since the epoch.
+    #[must_use]
+    pub fn validity(&self, now: i64) -> (i64, i64) {
+        (self.not_before.saturating_sub(now), self.not_after.saturating_sub(now))
+    }
+
     /// Whether the certificate has expired at `now`, in seconds since the epoch.
     #[must_use]
     pub fn has_expired(&self, now: i64) -> bool {

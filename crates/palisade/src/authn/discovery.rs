@@ -28,6 +28,7 @@ use crate::{
     model::Clock,
     package,
     settings::{Issuer, Oidc, Profile},
+    telemetry::causes,
 };
 
 /// Maximum size of a fetched document, in bytes.
@@ -138,7 +139,7 @@ impl JwksCache {
         tracing::error!(
             issuer = self.issuer,
             %error,
-            cause = ?error.source(),
+            cause = causes(error),
             "could not refresh issuer keys"
         );
     }
@@ -184,7 +185,7 @@ impl JwksCache {
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
         if self.keys.load().as_ref().is_none_or(|previous| previous.digest != keys.digest) {
-            tracing::info!(issuer = self.issuer, ?keys, "issuer keys loaded");
+            tracing::info!(issuer = self.issuer, keys = keys.ids(), "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
         self.confirmed_at.store(self.clock.timestamp(), Ordering::Release);

@@ -89,6 +89,11 @@ impl KeySet {
         self.keys.get(kid)
     }
 
+    /// The ids of the keys, for the log.
+    pub(super) fn ids(&self) -> String {
+        self.keys.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
     pub(super) fn contains(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
     }
@@ -149,8 +154,7 @@ fn bit_length(number: &[u8]) -> usize {
 
 impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<_> = self.keys.keys().collect();
-        f.debug_struct("KeySet").field("ids", &ids).finish_non_exhaustive()
+        f.debug_struct("KeySet").field("ids", &self.ids()).finish_non_exhaustive()
     }
 }
 

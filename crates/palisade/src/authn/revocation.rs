@@ -22,6 +22,7 @@ use crate::{
     db::{Credentials, DbError, Notification, RevocationFeed},
     model::{Clock, Revocation, RevocationKind},
     settings::{self, OnStaleFeed},
+    telemetry::causes,
 };
 
 /// Interval between reads of new revocations, even without a notification.
@@ -131,8 +132,7 @@ impl Revocations {
 
     fn report(&self, error: &DbError) {
         if !self.failing.swap(true, Ordering::Relaxed) {
-            let cause = std::error::Error::source(error);
-            tracing::error!(%error, ?cause, "could not load revocations; check the database connection");
+            tracing::error!(%error, cause = causes(error), "could not load revocations; check the database connection");
         }
     }
 

@@ -85,6 +85,11 @@ impl RowKey {
         self.row
     }
 
+    /// Tenant, row and data key version, for events.
+    pub(super) fn identity(&self) -> event::SealedRow {
+        (self.tenant, self.row, self.version)
+    }
+
     /// The wrapped key, for the column.
     #[must_use]
     pub fn wrapped(&self) -> &[u8] {

@@ -69,7 +69,7 @@ impl<T: Sealable> Sealed<T> {
         if self.read(key, |plain| normalize(plain, T::IGNORED) == searched)? {
             return Ok(());
         }
-        event::index_invalid(key, T::TABLE, T::COLUMN);
+        event::index_invalid(key.identity(), T::TABLE, T::COLUMN);
         Err(SealError)
     }
 
@@ -101,7 +101,7 @@ fn read<R>(
     let plain = key.open(table, column, sealed);
     let result = plain.and_then(|plain| std::str::from_utf8(&plain).map(read).map_err(|_| SealError));
     if result.is_err() {
-        event::sealed_data_invalid(key, table, column);
+        event::sealed_data_invalid(key.identity(), table, column);
     }
     result
 }

@@ -23,7 +23,7 @@ use crate::{
     crypto,
     model::Clock,
     settings::{self, Clients, ReloadTicker, TlsVersion, file_mode_fault},
-    telemetry::event,
+    telemetry::{event, metrics},
 };
 
 /// The TLS configuration for new connections.
@@ -37,6 +37,8 @@ pub struct Tls {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// `None` if the certificate cannot be parsed.
+    leaf: Option<ClientCertificate>,
     /// SHA-256 of each file, to detect changes.
     digests: Vec<[u8; 32]>,
 }
@@ -51,7 +53,20 @@ impl Tls {
     pub fn load(settings: settings::Tls, clock: Clock) -> Result<Arc<Self>, TlsError> {
         let current = ArcSwap::from_pointee(Loaded::new(&settings, &clock)?);
         report_key_read(&settings);
-        Ok(Arc::new(Self { settings, clock, current }))
+        let tls = Arc::new(Self { settings, clock, current });
+        tls.record_expiry();
+        Ok(tls)
+    }
+
+    /// Records when the certificate in use expires, for an alert.
+    fn record_expiry(&self) {
+        let listener = match self.settings.clients {
+            Clients::Required(_) => "internal",
+            Clients::Asked(_) | Clients::Unasked => "public",
+        };
+        if let Some(leaf) = &self.current.load().leaf {
+            metrics::record_certificate(listener, leaf.validity(self.clock.timestamp()).1);
+        }
     }
 
     /// The acceptor for the next connection. Open connections keep their certificate.
@@ -61,7 +76,7 @@ impl Tls {
 
     /// Reloads the files when they change. Runs until the service stops.
     ///
-    /// If the new files cannot be used, logs the error once and keeps the current certificate.
+    /// If the new files cannot be used, raises an event once and keeps the current certificate.
     pub async fn reload_on_change(self: Arc<Self>, mut ticker: ReloadTicker) {
         let mut last_error = None;
         loop {
@@ -81,11 +96,12 @@ impl Tls {
                 Err(error) => {
                     let text = error.to_string();
                     if last_error.as_ref() != Some(&text) {
-                        tracing::error!(%error, "could not reload the TLS certificate; keeping the current one");
+                        event::secret_not_renewed("TLS certificate", &text);
                         last_error = Some(text);
                     }
                 }
             }
+            self.record_expiry();
         }
     }
 }
@@ -116,11 +132,14 @@ impl Loaded {
         let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| missing(&settings.certificate, "certificate"))?;
-        let is_expired = |leaf: &CertificateDer<'_>| {
-            ClientCertificate::from_der(leaf).is_some_and(|leaf| leaf.has_expired(clock.timestamp()))
-        };
-        if chain.first().is_some_and(is_expired) {
-            return Err(TlsError(format!("the certificate in {} has expired", settings.certificate.display())));
+        let leaf = chain.first().and_then(|leaf| ClientCertificate::from_der(leaf));
+        let fault = leaf.as_ref().and_then(|leaf| match leaf.validity(clock.timestamp()) {
+            (1.., _) => Some("is not valid yet"),
+            (_, ..0) => Some("has expired"),
+            _ => None,
+        });
+        if let Some(fault) = fault {
+            return Err(TlsError(format!("the certificate in {} {fault}", settings.certificate.display())));
         }
         let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| missing(&settings.key, "private key"))?;
         let versions = match settings.min_version {
@@ -144,7 +163,7 @@ impl Loaded {
         };
         let mut config = config.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), digests })
+        Ok(Self { config: Arc::new(config), leaf, digests })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     problem::{Kind, Problem},
     settings::{LoginSettings, Sources},
     store::maintenance::Maintenance,
+    telemetry::causes,
 };
 
 /// Runs incident commands for services.
@@ -78,7 +79,7 @@ pub(super) async fn handle(
     let done = incident.run(&url, service, clock.now()).await.map_err(|error| match error {
         IncidentError::Invalid(fault) => Problem::new(Kind::InvalidInput).detail(fault),
         IncidentError::Store(error) => {
-            tracing::error!(%error, cause = ?std::error::Error::source(&error), "incident command failed");
+            tracing::error!(%error, cause = causes(&error), "incident command failed");
             Problem::new(Kind::Unavailable)
         }
     })?;

@@ -8,7 +8,9 @@
 
 use std::{error::Error, fmt, net::IpAddr};
 
-use super::{RequestTelemetry, metrics, repeats};
+use uuid::Uuid;
+
+use super::{RequestTelemetry, causes, metrics, repeats};
 
 /// Counts an event and logs it. With `of source, reason`, further events from the same source with
 /// the same reason share one summary line every ten seconds.
@@ -43,9 +45,8 @@ pub(crate) fn authn_login_fail_max(key: &str, failures: u32) {
 }
 
 /// A source is blocked for some seconds: from all costly work or, with `key`, from that API key.
-pub(crate) fn authn_login_lock(source: Option<IpAddr>, key: Option<&str>, failures: u32, seconds: i64) {
-    let source = source.map(|source| source.to_string());
-    raise!(warn, "authn_login_lock", source, key, failures, seconds, "source blocked after failed authentications");
+pub(crate) fn authn_login_lock(source: impl fmt::Display, key: Option<&str>, failures: u32, seconds: i64) {
+    raise!(warn, "authn_login_lock", %source, key, failures, seconds, "source blocked after failed authentications");
 }
 
 /// An authenticated caller was denied an operation.
@@ -92,6 +93,11 @@ pub(crate) fn input_validation_fail(code: &str, faults: usize) {
     raise!(info, "input_validation_fail" of source, code; code, faults, source, "input rejected");
 }
 
+/// A connection of this network ended because of malformed HTTP.
+pub(crate) fn malformed_connection(source: impl fmt::Display + Copy, code: &'static str) {
+    raise!(warn, "input_validation_fail" of source, code; code, %source, "connection closed for malformed HTTP");
+}
+
 /// `subject` changed an object. `action` is the audit name of the operation.
 pub(crate) fn data_changed(subject: &str, tenant: &str, action: &str, object: &str) {
     raise!(info, "data_changed", subject, tenant, action, object, "data changed");
@@ -107,7 +113,7 @@ pub(crate) fn audit_sealed(number: i64, upto: i64, events: i64, digest: &str) {
 
 /// The audit trail could not be sealed: events since the last seal are as safe as the database.
 pub(crate) fn audit_not_sealed(error: &dyn Error) {
-    let cause = error.source().map(ToString::to_string);
+    let cause = causes(error);
     raise!(error, "audit_not_sealed", %error, cause, "could not seal the audit trail");
 }
 
@@ -116,10 +122,13 @@ pub(crate) fn audit_trail_invalid(findings: usize) {
     raise!(error, "audit_trail_invalid", findings, "audit trail was changed");
 }
 
+/// A row with sealed fields: its tenant, its id and the version of its data key.
+pub(crate) type SealedRow = (Uuid, Uuid, i32);
+
 /// A sealed field does not open with the key of its row: its bytes were changed, or moved to this
-/// row from another one (CRYPTO-03). `key` names the row and the data key version.
-pub(crate) fn sealed_data_invalid(key: &dyn fmt::Debug, table: &str, column: &str) {
-    raise!(error, "sealed_data_invalid", ?key, table, column, "sealed field does not open");
+/// row from another one (CRYPTO-03).
+pub(crate) fn sealed_data_invalid((tenant, row, data_key): SealedRow, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", %tenant, table, column, %row, data_key, "sealed field does not open");
 }
 
 /// The key of a row cannot be unwrapped with the data key of its tenant.
@@ -133,9 +142,9 @@ pub(crate) fn data_key_invalid(tenant: &str, data_key: i32, error: &dyn Error) {
 }
 
 /// A search found a row by a value that the row does not have: its blind index was changed or moved
-/// (CRYPTO-06). `key` names the row and the data key version.
-pub(crate) fn index_invalid(key: &dyn fmt::Debug, table: &str, column: &str) {
-    raise!(error, "sealed_data_invalid", ?key, table, column, "blind index does not match its field");
+/// (CRYPTO-06).
+pub(crate) fn index_invalid((tenant, row, data_key): SealedRow, table: &str, column: &str) {
+    raise!(error, "sealed_data_invalid", %tenant, table, column, %row, data_key, "blind index does not match its field");
 }
 
 /// A caller read this many records of personal data in plain text (CRYPTO-07).

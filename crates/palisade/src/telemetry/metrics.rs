@@ -24,6 +24,9 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 /// Histogram bounds for request durations in seconds, from the OpenTelemetry semantic conventions.
 const DURATION_BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
+/// The budgets of the edge.
+const BUDGETS: [&str; 5] = ["connections", "plain_http", "requests", "stalled_response", "unread_bytes"];
+
 /// One instance per process.
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
@@ -37,6 +40,7 @@ struct Metrics {
     connections: Gauge<u64>,
     telemetry: Counter<u64>,
     refusals: Counter<u64>,
+    certificates: Gauge<i64>,
 }
 
 /// A counter that a service declares, with one label. Label values are from the program, never from
@@ -89,6 +93,14 @@ impl Metrics {
         let provider = provider.with_resource(resource()).build();
         let meter = provider.meter(package::name());
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+        let refusals = counter(
+            "http.server.refusals",
+            "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
+        );
+        // The page has them from the start.
+        for budget in BUDGETS {
+            refusals.add(0, &[KeyValue::new("budget", budget)]);
+        }
         Self {
             requests: meter
                 .f64_histogram("http.server.request.duration")
@@ -110,10 +122,12 @@ impl Metrics {
                 .with_description("Database connections by login and state; `max` is the size of the pool.")
                 .build(),
             telemetry: counter("telemetry.items", "Spans, log records and log lines that were made, sent or lost."),
-            refusals: counter(
-                "http.server.refusals",
-                "Connections, requests and responses rejected or aborted by the edge, by exhausted budget.",
-            ),
+            refusals,
+            certificates: meter
+                .i64_gauge("tls.certificate.remaining")
+                .with_unit("s")
+                .with_description("Time until the certificate of a listener expires.")
+                .build(),
             provider,
         }
     }
@@ -167,6 +181,11 @@ pub(crate) fn record_connections(login: &'static str, used: u64, idle: u64, max:
         let labels = [KeyValue::new("login", login), KeyValue::new("state", state)];
         metrics().connections.record(connections, &labels);
     }
+}
+
+/// Records the time until the certificate of this listener expires.
+pub(crate) fn record_certificate(listener: &'static str, remaining_seconds: i64) {
+    metrics().certificates.record(remaining_seconds, &[KeyValue::new("listener", listener)]);
 }
 
 /// Records spans, log records or log lines: `made` when they are created, `sent` when the collector

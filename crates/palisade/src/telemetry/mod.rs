@@ -23,7 +23,7 @@ pub(crate) mod trace;
 mod trace_id;
 mod writer;
 
-use std::io::IsTerminal as _;
+use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
 pub use metrics::ServiceCounter;
@@ -120,6 +120,13 @@ where
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         LogFormat::Text => layer.compact().with_ansi(std::io::stderr().is_terminal()).boxed(),
     }
+}
+
+/// The causes of an error, outermost first, for a log field. The error itself is not part of it.
+pub(crate) fn causes(error: &dyn Error) -> Option<String> {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(": "))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::{
     db::{Credentials, api_keys::StoredApiKey},
     model::{ApiKeyId, Clock, Rights, TenantId},
     settings,
-    telemetry::repeats::coalesced,
+    telemetry::{causes, repeats::coalesced},
 };
 
 /// Maximum number of entries in each cache.
@@ -249,7 +249,7 @@ impl ApiKeys {
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, VerifiedSecret), AuthnError> {
         let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
-            coalesced!(warn, "could not look up an API key", %error, cause = ?std::error::Error::source(&error));
+            coalesced!(warn, "could not look up an API key", %error, cause = causes(&error));
             AuthnError::Unavailable("store")
         })?;
         let rejected = |reason| AuthnError::rejected(reason, Some(key.id));
