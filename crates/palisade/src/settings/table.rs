@@ -43,11 +43,11 @@ table! {
         max_connections: usize = "max_connections".default(4_096).within(1, 1_000_000, ""),
             "Open connections; further ones are closed at once. Each takes a file descriptor and, after its first request, about 45 KB.";
         max_connections_per_address: usize = "max_connections_per_address".default(256).within(1, 1_000_000, ""),
-            "Open connections of one IPv4 address or one IPv6 /64. Trusted proxies are exempt.";
+            "Open connections of one IPv4 address or IPv6 /64; wider networks have a multiple (docs/access-decisions.md). Trusted proxies are exempt.";
         max_concurrent_requests: usize = "max_concurrent_requests".default(1_024).within(1, 1_000_000, ""),
-            "Requests in progress; further ones get 503. A network may have a quarter of them, a principal a sixteenth.";
+            "Requests in progress; further ones get 503. An address may have a quarter of them, a wider network half, a principal a sixteenth.";
         max_unread_bytes: usize = "max_unread_bytes".default(67_108_864).within(8_388_608, 1_099_511_627_776, "bytes"),
-            "Response bytes that clients have not read yet; beyond it, reads of more than 16 KiB get 503. A network may have a quarter of them, a principal an eighth.";
+            "Response bytes that clients have not read yet; beyond it, reads of more than 16 KiB get 503. An address may have a quarter of them, a wider network half, a principal an eighth.";
         stall_timeout: Duration = "stall_timeout_ms".default(10_000).within(1, 3_600_000, "ms"),
             "Time in which a client must read the next 10 KiB of a response (1 KiB a second by default), or its connection is closed.";
         idle_timeout: Duration = "idle_timeout_ms".default(30_000).within(1, 3_600_000, "ms"),
@@ -55,7 +55,7 @@ table! {
         header_timeout: Duration = "header_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),
             "Time from the start of a connection, or of a further request on it, to the last header.";
         body_timeout: Duration = "body_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),
-            "Time between two pieces of a request body.";
+            "Time between two pieces of a request body. A body that is not complete at the end of the request timeout gets 408 too.";
         request_timeout: Duration = "request_timeout_ms".default(10_000).within(100, 3_600_000, "ms"),
             "Time for a whole request.";
         max_connection_age: Duration = "max_connection_age_ms".default(600_000).within(1, 3_600_000, "ms"),
@@ -230,7 +230,7 @@ table! {
     /// Token bucket per client address (RATE-01).
     pub struct Throttle("throttle"), "Rate limit per address" {
         address_per_second: f64 = "address_per_second".default("50").within(0.01, 1_000_000, ""),
-            "Requests per second that refill an address's bucket.";
+            "Requests per second that refill an address's bucket. An IPv4 /24 and an IPv6 /48 have 32 times as many together, a /56 has 8 times.";
         address_burst: u32 = "address_burst".default(200).within(1, 1_000_000, ""),
             "Capacity of the bucket.";
     }

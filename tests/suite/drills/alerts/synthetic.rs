@@ -49,6 +49,8 @@ fn log_07_remaining_alerts_fire_on_synthetic_series() {
         })
     };
     let normal = format!("{}{}", event("secret_read", 9), connections(9).concat());
+    let refused_certificates = "authentications_total{credential=\"certificate\",result=\"missing\"} 11\n".to_owned();
+    let refusals = "http_server_refusals_total{budget=\"unread_bytes\"} 101\n".to_owned();
     let lost = "telemetry_items_total{outcome=\"lost\",signal=\"spans\"} 5\n".to_owned();
     for (alert, minutes, then) in [
         ("RevokedCredentialUsed", 1, event("authn_token_reuse", 1)),
@@ -61,6 +63,8 @@ fn log_07_remaining_alerts_fire_on_synthetic_series() {
         ("SecretNotRenewed", 1, event("secret_not_renewed", 1)),
         ("Panic", 1, event("sys_crash", 1)),
         ("TelemetryLost", 1, lost),
+        ("CertificatesRefused", 1, refused_certificates),
+        ("ClientsRefused", 1, refusals),
     ] {
         let mut scrapes = Scrapes::default();
         (0..60).for_each(|_| scrapes.add(&normal));
@@ -80,6 +84,17 @@ fn log_07_remaining_alerts_fire_on_synthetic_series() {
     scrapes.expect(&[]);
     (0..4).for_each(|_| scrapes.add(&format!("{}{}", event("secret_read", 11), connections(9).concat())));
     scrapes.expect(&["SecretRead"]);
+    scrapes.check();
+
+    let certificate =
+        |seconds: u32| format!("{normal}tls_certificate_remaining_seconds{{listener=\"public\"}} {seconds}\n");
+    let mut scrapes = Scrapes::default();
+    (0..60).for_each(|_| scrapes.add(&certificate(604_800)));
+    scrapes.expect(&[]);
+    scrapes.add(&certificate(604_799));
+    scrapes.expect(&["CertificateExpires"]);
+    scrapes.add(&certificate(7_776_000));
+    scrapes.expect(&[]);
     scrapes.check();
 }
 

@@ -12,7 +12,7 @@ type Threshold = (&'static str, &'static [(&'static str, u32)]);
 
 /// Every alert on counts of ten minutes, except `ReadsUnusual`, which
 /// [`synthetic`](super::synthetic) tests.
-const THRESHOLDS: [Threshold; 16] = [
+const THRESHOLDS: [Threshold; 18] = [
     (
         "TokenForgery",
         &[
@@ -25,6 +25,20 @@ const THRESHOLDS: [Threshold; 16] = [
         &[
             ("authentications_total{credential=\"api_key\",result=\"rejected\"}", 18),
             ("authentications_total{credential=\"api_key\",result=\"locked_out\"}", 12),
+        ],
+    ),
+    (
+        "CertificatesRefused",
+        &[
+            ("authentications_total{credential=\"certificate\",result=\"missing\"}", 6),
+            ("authentications_total{credential=\"certificate\",result=\"rejected\"}", 4),
+        ],
+    ),
+    (
+        "ClientsRefused",
+        &[
+            ("http_server_refusals_total{budget=\"connections\"}", 61),
+            ("http_server_refusals_total{budget=\"requests\"}", 39),
         ],
     ),
     (

@@ -35,6 +35,19 @@ async fn served_bursts(actor: &Actor, count: u32, address: impl Fn(u32) -> Strin
     served / BURST
 }
 
+/// The rejection of a client whose network is exhausted. A request or two may find tokens that the
+/// bucket got since.
+async fn rejected(actor: &Actor, address: &str) -> Reply {
+    for _ in 0..BURST / 2 {
+        let reply = get_from(actor, address).await;
+        if reply.status == 429 {
+            assert_eq!((reply.problem(429), reply.body["limit"].as_str()), ("rate_limited", Some("address")));
+            return reply;
+        }
+    }
+    panic!("{address} is not rejected");
+}
+
 #[tokio::test]
 async fn rate_01_ipv6_networks_are_limited_together() {
     let app = SERVICE.start_with(&FEW_REQUESTS).await;
@@ -43,12 +56,9 @@ async fn rate_01_ipv6_networks_are_limited_together() {
     assert_eq!(served_bursts(&actor, 4, |n| format!("2001:db8:1:200::{n:x}")).await, 1);
     // A /56 has 8 times the limit of a /64, and a /48 has 32 times the limit.
     assert_eq!(served_bursts(&actor, 10, |n| format!("2001:db8:1:2{n:02x}::1")).await, 7);
-    let reply = get_from(&actor, "2001:db8:1:2ff::1").await;
-    assert_eq!((reply.problem(429), reply.body["limit"].as_str()), ("rate_limited", Some("address")));
-    assert_eq!(reply.events()[0]["client"], "2001:db8:1:200::/56");
+    assert_eq!(rejected(&actor, "2001:db8:1:2ff::1").await.events()[0]["client"], "2001:db8:1:200::/56");
     assert_eq!(served_bursts(&actor, 27, |n| format!("2001:db8:1:{:x}::1", (n + 3) << 8)).await, 24);
-    let reply = get_from(&actor, "2001:db8:1:ff00::1").await;
-    assert_eq!((reply.problem(429), &*reply.events()[0]["client"]), ("rate_limited", "2001:db8:1::/48"));
+    assert_eq!(rejected(&actor, "2001:db8:1:ff00::1").await.events()[0]["client"], "2001:db8:1::/48");
     get_from(&actor, "2001:db8:2:200::1").await.problem(401);
 }
 
@@ -58,8 +68,7 @@ async fn rate_01_ipv4_networks_are_limited_together() {
     let actor = app.anonymous();
     assert_eq!(served_bursts(&actor, 3, |_| "198.51.100.77".to_owned()).await, 1);
     assert_eq!(served_bursts(&actor, 35, |n| format!("198.51.100.{n}")).await, 31);
-    let reply = get_from(&actor, "198.51.100.200").await;
-    assert_eq!((reply.problem(429), &*reply.events()[0]["client"]), ("rate_limited", "198.51.100.0/24"));
+    assert_eq!(rejected(&actor, "198.51.100.200").await.events()[0]["client"], "198.51.100.0/24");
     get_from(&actor, "198.51.101.1").await.problem(401);
 }
 
@@ -70,7 +79,7 @@ async fn rate_06_exhausted_network_does_not_affect_authenticated_callers() {
     let user = app.user(roles::VIEWER);
     get_from(&user, "198.51.100.1").await.ok(200);
     served_bursts(&app.anonymous(), 35, |n| format!("198.51.100.{n}")).await;
-    get_from(&app.anonymous(), "198.51.100.250").await.problem(429);
+    rejected(&app.anonymous(), "198.51.100.250").await;
     get_from(&user, "198.51.100.1").await.ok(200);
 }
 

@@ -106,6 +106,28 @@ async fn input_06_ambiguous_body_lengths_close_the_connection() {
     assert_problem(&send_raw(app, request.as_bytes()).await, 401, "unauthenticated", "equal lengths");
 }
 
+/// The parser accepts white space after a chunk size (docs/access-decisions.md); it moves no boundary.
+#[tokio::test]
+async fn input_06_white_space_in_chunk_sizes_moves_no_boundary() {
+    let app = SERVICE.shared();
+    let next = "GET /smuggled HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let post = format!(
+        "POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        app.forge().token()
+    );
+    for size in ["2", "2 ", "2\t", "2 ;a=b"] {
+        let response = send_raw(app, format!("{post}{size}\r\n{{}}\r\n0\r\n\r\n{next}").as_bytes()).await;
+        // The body `{}` lacks fields; the next request is the second one.
+        assert_eq!((status(&response), response.matches("HTTP/1.1 ").count()), (400, 2), "{size:?}: {response}");
+        assert!(response.contains("HTTP/1.1 404 "), "{size:?}: {response}");
+    }
+    for size in [" 2", "+2", "0x2", "2\n"] {
+        let response = send_raw(app, format!("{post}{size}\r\n{{}}\r\n0\r\n\r\n{next}").as_bytes()).await;
+        assert_problem(&response, 400, "malformed_request", size);
+    }
+}
+
 /// Bytes keep arriving, so the body timeout does not end it; the client is at fault all the same.
 #[tokio::test]
 async fn input_04_trickled_bodies_time_out_as_the_clients_fault() {
