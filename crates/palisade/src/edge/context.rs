@@ -20,7 +20,7 @@ use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
     proxies::TrustedProxies,
-    throttle::{self, Throttled},
+    throttle::{self, Level},
 };
 use crate::{
     http::Operation,
@@ -125,7 +125,7 @@ where
         let serve = async move {
             let Ok(response) = response.await;
             let operation = response.extensions().get::<Operation>().copied();
-            let is_throttled = response.extensions().get::<Throttled>().is_some();
+            let is_throttled = response.extensions().get::<Level>().is_some();
             let mut response = complete(response, &path, &trace_id, limit_key);
             if https {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -185,13 +185,13 @@ fn mask_path(path: &str, operation: &Operation, status: http::StatusCode) -> Str
 
 /// Renders a problem, replaces an error response that is not a problem, and adds the headers.
 fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key: Option<LimitKey>) -> Response<Body> {
-    let throttled = response.extensions().get::<Throttled>().copied();
+    let throttled_at = response.extensions().get::<Level>().copied();
     let (mut parts, mut body) = response.into_parts();
     let problem = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
         let problem = problem.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if let (Some(throttled), Some(limit_key)) = (throttled, limit_key) {
-            event::excess_rate_limit_exceeded(throttled.exhausted(limit_key), throttle::LIMIT_NAME);
+        if let (Some(level), Some(limit_key)) = (throttled_at, limit_key) {
+            event::excess_rate_limit_exceeded(level.key(limit_key), throttle::LIMIT_NAME);
         }
         if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
             // A handler that knows the duration has set the header (RFC 9110 section 15.6.4).
@@ -199,7 +199,7 @@ fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key:
         }
         // Long paths are not echoed, and none over the rate limit: repeating a path costs an HTTP/2
         // client one byte (RFC 7541), but the response carries all of it.
-        let instance = Some(path).filter(|path| throttled.is_none() && path.len() <= MAX_INSTANCE);
+        let instance = Some(path).filter(|path| throttled_at.is_none() && path.len() <= MAX_INSTANCE);
         body = Body::from(problem.body(instance, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, problem::MEDIA_TYPE);

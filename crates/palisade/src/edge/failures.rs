@@ -14,23 +14,20 @@ use crate::{
 /// Whether only the connection that `accept` returned this error for has failed. Another error is
 /// one of the listener or of the process, such as a lack of file descriptors.
 pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, InvalidInput, NetworkDown,
-        NetworkUnreachable, NotConnected, TimedOut,
-    };
+    use io::ErrorKind as Kind;
     // accept(2) of Linux returns errors that are pending on the new socket. BSD systems return
     // EINVAL (`InvalidInput`) for a socket that its client has reset already.
     matches!(
         error.kind(),
-        ConnectionAborted
-            | ConnectionRefused
-            | ConnectionReset
-            | HostUnreachable
-            | InvalidInput
-            | NetworkDown
-            | NetworkUnreachable
-            | NotConnected
-            | TimedOut
+        Kind::ConnectionAborted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::InvalidInput
+            | Kind::NetworkDown
+            | Kind::NetworkUnreachable
+            | Kind::NotConnected
+            | Kind::TimedOut
     )
 }
 

@@ -19,7 +19,7 @@ use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
     proxies::{InvalidForwardedHeader, TrustedProxies},
-    throttle::{self, CachedCallerLookup, ThrottleLayer},
+    throttle::{self, CachedCallerLookup, Level, ThrottleLayer},
 };
 use crate::{authn::RequestCredentials, quota::Overrides};
 
@@ -104,7 +104,7 @@ where
             Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),
             Some(Err((wait, factor))) => {
                 let seconds = u64::try_from(wait.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
-                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(seconds, factor)))))
+                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(seconds, Level { factor })))))
             }
         }
     }

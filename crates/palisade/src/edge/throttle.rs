@@ -31,57 +31,47 @@ const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 /// identifies its principal. Runs for every request, so it must cost next to nothing.
 pub type CachedCallerLookup = Arc<dyn Fn(RequestCredentials<'_>) -> Option<u64> + Send + Sync>;
 
-type LevelLayer = GovernorLayer<LevelKey, NoOpMiddleware, Body>;
+type LevelLayer = GovernorLayer<Level, NoOpMiddleware, Body>;
 pub(super) type ThrottleLayer = Stack<LevelLayer, Stack<LevelLayer, LevelLayer>>;
 
-/// The networks whose limit is this multiple of an address's. A request without such a network
-/// counts by its own key, which reaches the lower limit of that key first.
+/// One layer: it counts by the networks whose limit is this multiple of an address's. Also an
+/// extension of the responses that the layer makes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LevelKey {
-    factor: u32,
+pub(super) struct Level {
+    pub(super) factor: u32,
 }
 
-/// The level at which a request was rejected. An extension of the response.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Throttled {
-    factor: u32,
-}
-
-impl LevelKey {
-    fn of(self, key: LimitKey) -> LimitKey {
-        key.levels().find(|(_, factor)| *factor == self.factor).map_or(key, |(key, _)| key)
+impl Level {
+    /// The key that counts at this level. A client without such a network counts by its own key,
+    /// whose lower limit is reached first.
+    pub(super) fn key(self, client: LimitKey) -> LimitKey {
+        client.levels().find(|(_, factor)| *factor == self.factor).map_or(client, |(key, _)| key)
     }
 }
 
-impl Throttled {
-    /// The network whose limit is exhausted, for events.
-    pub(super) fn exhausted(self, key: LimitKey) -> LimitKey {
-        LevelKey { factor: self.factor }.of(key)
-    }
-}
-
-impl KeyExtractor for LevelKey {
+impl KeyExtractor for Level {
     type Key = LimitKey;
 
     fn extract<T>(&self, request: &Request<T>) -> Result<LimitKey, GovernorError> {
-        let key = request.extensions().get().ok_or(GovernorError::UnableToExtractKey)?;
-        Ok(self.of(*key))
+        let client = request.extensions().get().ok_or(GovernorError::UnableToExtractKey)?;
+        Ok(self.key(*client))
     }
 }
 
 /// Makes the layers and starts the removal of idle buckets. `None` if the settings reject every
 /// request, which the bounds of [`Settings`](crate::settings::Settings) exclude.
 pub(super) fn layer(settings: &Throttle) -> Option<ThrottleLayer> {
-    let [narrowest, wider, widest] = ClientNetwork::FACTORS.map(|factor| level_layer(settings, factor));
+    let [narrowest, wider, widest] = ClientNetwork::FACTORS.map(|factor| level_layer(settings, Level { factor }));
     Some(Stack::new(widest?, Stack::new(wider?, narrowest?)))
 }
 
-fn level_layer(settings: &Throttle, factor: u32) -> Option<LevelLayer> {
-    let period = Duration::try_from_secs_f64((settings.address_per_second * f64::from(factor)).recip()).ok()?;
+fn level_layer(settings: &Throttle, level: Level) -> Option<LevelLayer> {
+    let per_second = settings.address_per_second * f64::from(level.factor);
+    let period = Duration::try_from_secs_f64(per_second.recip()).ok()?;
     let config = GovernorConfigBuilder::default()
-        .key_extractor(LevelKey { factor })
+        .key_extractor(level)
         .period(period)
-        .burst_size(settings.address_burst.saturating_mul(factor))
+        .burst_size(settings.address_burst.saturating_mul(level.factor))
         .finish()?;
     let config = Arc::new(config);
     let limiter = Arc::downgrade(config.limiter());
@@ -94,27 +84,27 @@ fn level_layer(settings: &Throttle, factor: u32) -> Option<LevelLayer> {
             limiter.retain_recent();
         }
     });
-    Some(GovernorLayer::new(config).error_handler(move |error| rejection(error, factor)))
+    Some(GovernorLayer::new(config).error_handler(move |error| rejection(error, level)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the error is the library's and is used up")]
-fn rejection(error: GovernorError, factor: u32) -> Response<Body> {
+fn rejection(error: GovernorError, level: Level) -> Response<Body> {
     match error {
         GovernorError::TooManyRequests { wait_time, .. } => {
             // The library rounds down, to 0 for less than a second; a wait of 0 would mean "now".
-            too_many_requests(wait_time.saturating_add(1), factor)
+            too_many_requests(wait_time.saturating_add(1), level)
         }
         GovernorError::UnableToExtractKey | GovernorError::Other { .. } => Problem::new(Kind::Internal).into_response(),
     }
 }
 
 /// The 429 response to a request over the limit.
-pub(super) fn too_many_requests(seconds: u64, factor: u32) -> Response<Body> {
+pub(super) fn too_many_requests(seconds: u64, level: Level) -> Response<Body> {
     let problem = Problem::new(Kind::RateLimited)
         .detail("The request limit of this client address is exhausted.")
         .limit(LIMIT_NAME)
         .header(header::RETRY_AFTER, HeaderValue::from(seconds));
     let mut response = problem.into_response();
-    response.extensions_mut().insert(Throttled { factor });
+    response.extensions_mut().insert(level);
     response
 }

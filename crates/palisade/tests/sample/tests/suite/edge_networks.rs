@@ -148,7 +148,8 @@ async fn rate_09_an_ipv6_site_holds_at_most_half_of_the_requests() {
 
 #[tokio::test]
 async fn rate_09_ipv4_networks_share_connections() {
-    let app = SERVICE.start_with(&[("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "1")]).await;
+    let variables = [("APP_HTTP__MAX_CONNECTIONS_PER_ADDRESS", "1"), ("APP_HTTP__HEADER_TIMEOUT_MS", "60000")];
+    let app = SERVICE.start_with(&variables).await;
     let live = |third, last| {
         let actor = app.anonymous().at_address(IpAddr::V4(Ipv4Addr::new(127, 77, third, last)));
         async move { (actor.can_connect().await, actor) }
