@@ -174,7 +174,7 @@ fn quota_in_process(bencher: Bencher) {
         let before = resident_bytes();
         let buckets = LocalBuckets::new(Clock::system());
         for caller in 0..QUOTA_CALLERS {
-            buckets.take(&caller, READ);
+            let _ = buckets.take(&caller, READ.quota);
         }
         println!("{} bytes per caller", (resident_bytes() - before) / QUOTA_CALLERS);
         buckets
@@ -184,7 +184,7 @@ fn quota_in_process(bencher: Bencher) {
     bencher
         // A large stride, so that successive callers are far apart in memory.
         .with_inputs(|| NEXT.fetch_add(7_919, Ordering::Relaxed) % QUOTA_CALLERS)
-        .bench_values(|caller| buckets.take(&caller, READ));
+        .bench_values(|caller| buckets.take(&caller, READ.quota));
 }
 
 /// Resident memory of this process, assuming pages of 4 KiB.

@@ -147,7 +147,7 @@ async fn input_04_targets_and_headers_are_limited() {
     let large = send_raw(app, &request("/health/live", &header(20_000))).await;
     assert_problem(&large, 431, "headers_too_large", "20 kB of headers");
     assert_eq!(status(&send_raw(app, &request("/health/live", &header(10_000))).await), 200);
-    let many = |count: u32| (0..count).map(|n| format!("X-{n}: a\r\n")).collect::<String>();
+    let many = |count| "X-A: a\r\n".repeat(count);
     let large = send_raw(app, &request("/health/live", &many(63))).await;
     assert_problem(&large, 431, "headers_too_large", "65 headers");
     // Beyond these limits the service stops reading, and may close without a response.
