@@ -60,7 +60,8 @@ impl DbRole {
 }
 
 /// Rejects a login that has other rights than those listed for its role, by grants, ownership,
-/// attributes or memberships (AUTHZ-08). Needs the schema of this version.
+/// attributes or memberships, or that lacks the time-outs of roles.sql (AUTHZ-08). Needs the schema
+/// of this version.
 ///
 /// Rights of a feature that this build is without are not required. They are no excess either:
 /// another build may have created its tables, as [`check_version`](super::migrate::check_version)
@@ -86,6 +87,13 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
            where pg_has_role(oid, 'member') and rolname not in (current_user, $1)
            union
            select current_user, 'session: set role' where session_user <> current_user
+           union
+           -- Those of the connection's options are lost if a pooler drops the options.
+           select current_user, format('session: without %s', timeout)
+           from unnest(array['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) as timeout
+           where not exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole,
+                                         unnest(s.setconfig) as setting
+                             where r.rolname = current_user and setting ~ format('^%s=[1-9]', timeout))
            union
            select current_user, format('schema %s: %s', nspname, privilege)
            from schemas, unnest(array['create', 'usage']) as privilege
