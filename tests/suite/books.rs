@@ -6,7 +6,7 @@ use service::{
     demo,
     domain::{InvoiceStatus, OrderStatus},
 };
-use sqlx::{AssertSqlSafe, Connection, PgConnection, error::DatabaseError};
+use sqlx::{AssertSqlSafe, Connection as _, error::DatabaseError};
 
 use crate::support::{ACME, SERVICE, TestApp, run, superuser};
 

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use super::{DbError, Position};
+use crate::crypto::MasterKeyError;
 
 /// A row of a list.
 #[derive(Debug)]
@@ -55,12 +56,15 @@ impl<T> Listed<T> {
     }
 }
 
-/// `None` for an error that concerns one row: its key or a field does not open.
+/// `None` if the row, its key or the data key of its key is damaged. A data key whose master key is
+/// missing is an error: another replica may have that key.
 fn readable<T>(result: Result<T, DbError>) -> Result<Option<T>, DbError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(DbError::Sealed(_)) => Ok(None),
-        Err(DbError::MasterKey(error)) if error.concerns_one_data_key() => Ok(None),
+        Err(
+            DbError::Sealed(_)
+            | DbError::MasterKey(MasterKeyError::CannotUnwrap(_) | MasterKeyError::Refused { .. }),
+        ) => Ok(None),
         Err(error) => Err(error),
     }
 }

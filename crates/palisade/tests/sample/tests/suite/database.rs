@@ -191,6 +191,9 @@ async fn authz_08_excessive_login_rights_prevent_startup() {
         ("superuser in role app_writer", "cluster: superuser"),
         ("bypassrls in role app_writer", "cluster: bypassrls"),
         ("in role app_writer, pg_monitor", "role pg_monitor: member"),
+        ("in role app_writer, pg_execute_server_program", "role pg_execute_server_program: member"),
+        // No role inherits time-outs.
+        ("in role app_writer", "session: without statement_timeout"),
     ] {
         let mut admin = superuser(&urls).await;
         let role = format!("strong_{}", uuid::Uuid::now_v7().simple());
