@@ -93,7 +93,8 @@ async fn compare<S: State + PartialEq + Copy + std::fmt::Display>(
 async fn input_11_database_refuses_order_states_that_contradict_the_invoice() {
     let app = SERVICE.start().await;
     let placed = demo::FIRST_ORDER.to_string();
-    let set = |table: &str, id: &str, status: &str| format!("update {table} set status = '{status}' where id = '{id}';");
+    let set =
+        |table: &str, id: &str, status: &str| format!("update {table} set status = '{status}' where id = '{id}';");
     let open = demo::OPEN_INVOICE.to_string();
     assert_refused(
         &app,
@@ -155,9 +156,8 @@ async fn input_09_database_refuses_amounts_that_are_not_the_sums_of_payments_and
             demo::FIRST_PAYMENT
         )
     };
-    let refunded = |amount: i64| {
-        format!("update payments set refunded_amount = {amount} where id = '{}';", demo::FIRST_PAYMENT)
-    };
+    let refunded =
+        |amount: i64| format!("update payments set refunded_amount = {amount} where id = '{}';", demo::FIRST_PAYMENT);
     let invoice_refunded =
         |amount: i64| format!("update invoices set refunded_amount = {amount} where id = '{PAID_INVOICE}';");
     assert_refused(

@@ -41,10 +41,7 @@ impl<T> Listed<T> {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn render<V>(
-        page: &[Self],
-        item: impl Fn(&T) -> Result<V, DbError>,
-    ) -> Result<(Vec<V>, Vec<Uuid>), DbError> {
+    pub fn render<V>(page: &[Self], item: impl Fn(&T) -> Result<V, DbError>) -> Result<(Vec<V>, Vec<Uuid>), DbError> {
         let (mut items, mut unreadable) = (Vec::with_capacity(page.len()), Vec::new());
         for row in page {
             match row.opened().map(&item).map(readable).transpose()?.flatten() {
@@ -62,8 +59,7 @@ fn readable<T>(result: Result<T, DbError>) -> Result<Option<T>, DbError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(
-            DbError::Sealed(_)
-            | DbError::MasterKey(MasterKeyError::CannotUnwrap(_) | MasterKeyError::Refused { .. }),
+            DbError::Sealed(_) | DbError::MasterKey(MasterKeyError::CannotUnwrap(_) | MasterKeyError::Refused { .. }),
         ) => Ok(None),
         Err(error) => Err(error),
     }

@@ -158,7 +158,7 @@ async fn crypto_06_all_statements_of_a_search_see_one_snapshot() {
         .access(&ACCESS)
         .sealed::<NoteTable>()
         .operations(|context, (): &()| ChangeDuringRead(Arc::clone(context)));
-    let app = TestService::new(service).leak().start().await;
+    let app = TestService::new(service).leak().start_on(SERVICE.database().await, &[]).await;
     let path = format!("/v1/notes/{}/archive", demo::FIRST_NOTE);
     let found = app.user(roles::WRITER).post(&path, &Value::Null).await.ok(200);
     assert_eq!(found, json!([["draft"], ["draft"]]));

@@ -59,7 +59,8 @@ async fn rate_03_one_tenant_cannot_hold_all_writer_connections() {
     let path = format!("/v1/notes/{note}");
     let change = async || acme.send(acme.request(Method::PATCH, &path).json(&json!({ "remark": "x" }))).await;
     let changes = async { tokio::join!(change(), change(), change(), change(), change(), change()) };
-    let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let other_tenant = async {
         eventually("three changes wait", async || {
             let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut observer).await.unwrap();
