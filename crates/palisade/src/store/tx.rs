@@ -152,7 +152,7 @@ pub struct ReadTx<'p, A> {
 /// committed; rows to change are locked when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
 pub struct WriteTx<'p, A, K = Unkeyed> {
     pub(super) open: OpenTransaction,
-    pub(super) request: Option<KeyedRequest>,
+    pub(super) request: Option<Box<KeyedRequest>>,
     /// The events of further changed objects.
     pub(super) further: SyncMutex<Vec<AuditRecord>>,
     permit: PhantomData<&'p Permit<A>>,
@@ -187,6 +187,7 @@ impl Database {
     ) -> Result<WriteTx<'p, A, K>, DbError> {
         let slot = self.shares.acquire(permit.tenant()).await?;
         let open = OpenTransaction::new(self.writer.begin("begin", permit.tenant()).await?, permit, Some(slot));
+        let request = request.map(Box::new);
         Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData, kind: PhantomData })
     }
 }
