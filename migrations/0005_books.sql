@@ -122,11 +122,9 @@ create constraint trigger invoice_sums after update of paid_amount, refunded_amo
 create constraint trigger new_payment_sums after insert on payments
     deferrable initially deferred
     for each row execute function check_invoice_sums();
-create constraint trigger refunded_payment_sums after update of refunded_amount on payments
-    deferrable initially deferred
-    for each row when (old.refunded_amount <> new.refunded_amount) execute function check_invoice_sums();
 
--- The refunded amount of a payment is the sum of its refunds.
+-- The refunded amount of a payment is the sum of its refunds, and that of its invoice the sum of its
+-- payments.
 create function check_payment_sums() returns trigger
     language plpgsql
 as $$
@@ -140,11 +138,14 @@ begin
     end if;
     if not exists (
         select from payments p
+        join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
         where p.tenant_id = new.tenant_id and p.id = payment_to_check
           and p.refunded_amount = (select coalesce(sum(r.amount), 0) from refunds r
                                    where r.tenant_id = p.tenant_id and r.payment_id = p.id)
+          and i.refunded_amount = (select sum(q.refunded_amount) from payments q
+                                   where q.tenant_id = i.tenant_id and q.invoice_id = i.id)
     ) then
-        raise exception 'the refunded amount of payment % is not the sum of its refunds', payment_to_check
+        raise exception 'payment %, its refunds and its invoice have other refunded amounts', payment_to_check
             using errcode = 'check_violation', constraint = 'payment_sums';
     end if;
     return null;

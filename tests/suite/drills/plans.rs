@@ -52,9 +52,12 @@ const FUNCTION_STATEMENTS: [&str; 13] = [
      where i.tenant_id = $1::uuid and i.id = $2::uuid
        and i.paid_amount = sums.paid and i.refunded_amount = sums.refunded",
     "select from payments p
+     join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
      where p.tenant_id = $1::uuid and p.id = $2::uuid
        and p.refunded_amount = (select coalesce(sum(r.amount), 0) from refunds r
-                                where r.tenant_id = p.tenant_id and r.payment_id = p.id)",
+                                where r.tenant_id = p.tenant_id and r.payment_id = p.id)
+       and i.refunded_amount = (select sum(q.refunded_amount) from payments q
+                                where q.tenant_id = i.tenant_id and q.invoice_id = i.id)",
 ];
 
 /// SQL that stores 200,000 orders in one tenant, with customers, invoices, API keys and audit
