@@ -18,7 +18,8 @@ use crate::{db::DbError, model::TenantId};
 #[derive(Clone, Debug)]
 pub(super) struct TenantShares {
     tenants: Arc<Mutex<HashMap<TenantId, Arc<Semaphore>>>>,
-    /// Connections of a tenant: three quarters of the pool, rounded down, but at least one.
+    /// Connections of a tenant: three quarters of the pool, rounded up. So a pool of less than four
+    /// reserves none for others.
     share: usize,
     /// Longest wait for a slot.
     pub(super) timeout: Duration,
@@ -26,8 +27,8 @@ pub(super) struct TenantShares {
 
 impl TenantShares {
     pub(super) fn new(max_connections: u32, timeout: Duration) -> Self {
-        let share = usize::try_from(max_connections).unwrap_or(usize::MAX);
-        Self { tenants: Arc::default(), share: (share - share.div_ceil(4)).max(1), timeout }
+        let share = max_connections - max_connections / 4;
+        Self { tenants: Arc::default(), share: share as usize, timeout }
     }
 
     /// Waits for a slot, as long as for a connection.
