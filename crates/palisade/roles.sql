@@ -1,11 +1,14 @@
 -- The database logins of the service (control AUTHZ-08). Run once per cluster by an
--- administrator, before the first `migrate`; running it again changes nothing.
+-- administrator, before the first `migrate`; running it again changes nothing. It needs
+-- `createrole`, as administrators of managed PostgreSQL have it, and no superuser.
 --
 -- Then give each login a password and keep each password where only its user reads it:
 --   alter role app_writer with login password '…';
 --
 -- Logins can be rotated without downtime: `create role app_writer_b login password '…' in role
 -- app_writer` gets the same rights, but no time-outs: repeat the `alter role` lines below for it.
+--
+-- The login `app_backup` can do nothing until backup_role.sql is run.
 do $$
 declare
     role text;
@@ -39,10 +42,6 @@ $$;
 -- would block the others. Migrations, backups and audits take as long as they take.
 alter role app_operator set lock_timeout = '5s';
 alter role app_operator set idle_in_transaction_session_timeout = '1min';
-
--- The backup login reads all rows of all tenants, and writes nothing.
-alter role app_backup bypassrls;
-grant pg_read_all_data to app_backup;
 
 comment on role app_owner is 'owns the schemas; used by migrations only';
 comment on role app_writer is 'the service: reads and writes, changes no schema';

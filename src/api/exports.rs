@@ -10,8 +10,8 @@ use poem_openapi::Enum;
 
 use crate::{
     access::actions::CreateExport,
-    domain::Order,
-    store::exports::{self, ExportedInvoice},
+    domain::{InvoiceSummary, Order},
+    store::exports,
 };
 
 /// Header line of an export of orders. Amounts are in minor units.
@@ -122,19 +122,19 @@ fn order_row(order: &Order) -> ExportRow {
     ExportRow { position: Position { at: order.created_at, id: order.id.uuid() }, cells }
 }
 
-fn invoice_row(invoice: &ExportedInvoice) -> ExportRow {
+fn invoice_row(invoice: &InvoiceSummary) -> ExportRow {
     let cells = vec![
-        Cell::value(&invoice.id),
+        Cell::value(&invoice.id.uuid()),
         Cell::value(&invoice.number),
-        Cell::value(&invoice.order),
+        Cell::value(&invoice.order.uuid()),
         Cell::value(&invoice.status.as_str()),
-        Cell::value(&invoice.total),
-        Cell::value(&invoice.paid),
-        Cell::value(&invoice.refunded),
-        Cell::text(invoice.currency.as_str()),
+        Cell::value(&invoice.total.amount()),
+        Cell::value(&invoice.paid.amount()),
+        Cell::value(&invoice.refunded.amount()),
+        Cell::text(invoice.total.currency().as_str()),
         Cell::text(&invoice.issued_by),
         Cell::time(invoice.issued_at),
         Cell::time(invoice.updated_at),
     ];
-    ExportRow { position: Position { at: invoice.issued_at, id: invoice.id }, cells }
+    ExportRow { position: Position { at: invoice.issued_at, id: invoice.id.uuid() }, cells }
 }

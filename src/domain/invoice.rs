@@ -12,9 +12,9 @@ use thiserror::Error;
 
 use super::{InvoiceId, Money, MoneyError, OrderId, PaymentId, Quantity, Reason, Reference, RefundId, Sku};
 
-/// Maximum number of payments per invoice.
+/// Maximum number of payments per invoice. One more may settle it.
 pub const MAX_PAYMENTS: usize = 100;
-/// Maximum number of refunds per payment.
+/// Maximum number of refunds per payment. One more may refund the rest.
 pub const MAX_REFUNDS: usize = 100;
 
 text_enum! {
@@ -85,6 +85,31 @@ pub struct Invoice {
     pub updated_at: DateTime<Utc>,
 }
 
+/// An invoice without its lines and payments, as lists and exports hold it.
+#[derive(Clone, Debug)]
+pub struct InvoiceSummary {
+    /// Identifier.
+    pub id: InvoiceId,
+    /// Order that it bills.
+    pub order: OrderId,
+    /// Sequence number in the tenant, without gaps.
+    pub number: i64,
+    /// State.
+    pub status: InvoiceStatus,
+    /// Sum of the lines.
+    pub total: Money,
+    /// Sum of all payments, including refunded ones.
+    pub paid: Money,
+    /// Sum of all refunds.
+    pub refunded: Money,
+    /// Subject of the principal that issued it.
+    pub issued_by: String,
+    /// Time of issue.
+    pub issued_at: DateTime<Utc>,
+    /// Time of the last change.
+    pub updated_at: DateTime<Utc>,
+}
+
 /// A payment for an invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
@@ -134,7 +159,8 @@ pub enum BillingError {
     /// The amount is zero.
     #[error("the amount is zero")]
     Zero,
-    /// The invoice has [`MAX_PAYMENTS`] payments, or the payment [`MAX_REFUNDS`] refunds.
+    /// The invoice has [`MAX_PAYMENTS`] payments, or the payment [`MAX_REFUNDS`] refunds, and the
+    /// amount is not all that is left.
     #[error("the maximum number of payments or refunds is reached")]
     TooMany,
     /// The amount exceeds what is outstanding, or what is refundable of the payment.
@@ -153,10 +179,7 @@ impl Invoice {
 
     /// The amount that is still to be paid.
     pub fn outstanding(&self) -> Result<Money, MoneyError> {
-        match self.status {
-            InvoiceStatus::Open => self.total.checked_sub(self.net_paid()?),
-            InvoiceStatus::Paid | InvoiceStatus::Void | InvoiceStatus::Refunded => Money::new(0, self.total.currency()),
-        }
+        outstanding(self.status, self.total, self.net_paid()?)
     }
 
     /// Whether it can be voided: it is open, and its net payment is zero.
@@ -176,10 +199,7 @@ impl Invoice {
         if self.status != InvoiceStatus::Open {
             return Err(BillingError::State);
         }
-        if self.payments.len() >= MAX_PAYMENTS {
-            return Err(BillingError::TooMany);
-        }
-        check_amount(amount, self.outstanding()?)?;
+        check_amount(amount, self.outstanding()?, self.payments.len() < MAX_PAYMENTS)?;
         self.paid = self.paid.checked_add(amount)?;
         self.updated_at = now;
         if self.net_paid()? == self.total {
@@ -208,10 +228,7 @@ impl Invoice {
         subject: &str,
         now: DateTime<Utc>,
     ) -> Result<Refund, BillingError> {
-        if payment.refunds.len() >= MAX_REFUNDS {
-            return Err(BillingError::TooMany);
-        }
-        check_amount(amount, payment.refundable()?)?;
+        check_amount(amount, payment.refundable()?, payment.refunds.len() < MAX_REFUNDS)?;
         payment.refunded = payment.refunded.checked_add(amount)?;
         self.refunded = self.refunded.checked_add(amount)?;
         self.updated_at = now;
@@ -229,6 +246,20 @@ impl Invoice {
     }
 }
 
+impl InvoiceSummary {
+    /// The amount that is still to be paid.
+    pub fn outstanding(&self) -> Result<Money, MoneyError> {
+        outstanding(self.status, self.total, self.paid.checked_sub(self.refunded)?)
+    }
+}
+
+fn outstanding(status: InvoiceStatus, total: Money, net_paid: Money) -> Result<Money, MoneyError> {
+    match status {
+        InvoiceStatus::Open => total.checked_sub(net_paid),
+        InvoiceStatus::Paid | InvoiceStatus::Void | InvoiceStatus::Refunded => Money::new(0, total.currency()),
+    }
+}
+
 impl Payment {
     /// The amount that is not refunded yet.
     pub fn refundable(&self) -> Result<Money, MoneyError> {
@@ -236,14 +267,16 @@ impl Payment {
     }
 }
 
-/// Checks that an amount is above zero and at most `limit`.
-fn check_amount(amount: Money, limit: Money) -> Result<(), BillingError> {
-    if amount.currency() != limit.currency() {
+/// Checks that an amount is above zero and at most what is `left`. Without room for another partial
+/// amount it must be all that is left, so that no invoice gets stuck at its limit.
+fn check_amount(amount: Money, left: Money, has_room: bool) -> Result<(), BillingError> {
+    if amount.currency() != left.currency() {
         return Err(MoneyError::CurrencyMismatch.into());
     }
     match amount.amount() {
         0 => Err(BillingError::Zero),
-        minor if minor > limit.amount() => Err(BillingError::TooMuch),
+        minor if minor > left.amount() => Err(BillingError::TooMuch),
+        minor if minor < left.amount() && !has_room => Err(BillingError::TooMany),
         _ => Ok(()),
     }
 }

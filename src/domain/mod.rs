@@ -14,7 +14,9 @@ mod text;
 
 pub use customer::{CustomerChange, CustomerData, CustomerRef, FieldChange};
 pub use ids::{CustomerId, InvoiceId, OrderId, PaymentId, RefundId};
-pub use invoice::{BillingError, Invoice, InvoiceLine, InvoiceStatus, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund};
+pub use invoice::{
+    BillingError, Invoice, InvoiceLine, InvoiceStatus, InvoiceSummary, MAX_PAYMENTS, MAX_REFUNDS, Payment, Refund,
+};
 pub use money::{Currency, Money, MoneyError};
 pub use order::{
     MAX_LINES, MAX_QUANTITY, NewOrder, NewOrderError, NewOrderLine, Order, OrderLine, OrderStatus, Quantity,

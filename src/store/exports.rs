@@ -6,76 +6,17 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::Permit,
-    store::{Database, DbError, Json, Period, Position, clamp_time, parse_stored},
+    store::{Database, DbError, Json, Period, Position, clamp_time},
 };
-use uuid::Uuid;
 
-use super::orders::{LineRow, OrderRow, orders};
+use super::{
+    invoices::SummaryRow,
+    orders::{LineRow, OrderRow, orders},
+};
 use crate::{
     access::actions::CreateExport,
-    domain::{Currency, InvoiceStatus, Order},
+    domain::{InvoiceSummary, Order},
 };
-
-/// An invoice without its lines, as an export holds it.
-#[derive(Clone, Debug)]
-pub struct ExportedInvoice {
-    /// The id of the invoice.
-    pub id: Uuid,
-    /// The number of the invoice, unique in its tenant.
-    pub number: i64,
-    /// The id of the invoiced order.
-    pub order: Uuid,
-    /// The status of the invoice.
-    pub status: InvoiceStatus,
-    /// The currency of all amounts.
-    pub currency: Currency,
-    /// The invoiced amount, in minor units.
-    pub total: i64,
-    /// The paid amount, in minor units.
-    pub paid: i64,
-    /// The refunded amount, in minor units.
-    pub refunded: i64,
-    /// The subject of the principal that issued it.
-    pub issued_by: String,
-    /// The time of issue.
-    pub issued_at: DateTime<Utc>,
-    /// The time of the last change.
-    pub updated_at: DateTime<Utc>,
-}
-
-struct InvoiceRow {
-    id: Uuid,
-    number: i64,
-    order_id: Uuid,
-    status: String,
-    total_currency: String,
-    total_amount: i64,
-    paid_amount: i64,
-    refunded_amount: i64,
-    issued_by: String,
-    issued_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl TryFrom<InvoiceRow> for ExportedInvoice {
-    type Error = DbError;
-
-    fn try_from(row: InvoiceRow) -> Result<Self, DbError> {
-        Ok(Self {
-            id: row.id,
-            number: row.number,
-            order: row.order_id,
-            status: parse_stored(&row.status)?,
-            currency: parse_stored(&row.total_currency)?,
-            total: row.total_amount,
-            paid: row.paid_amount,
-            refunded: row.refunded_amount,
-            issued_by: row.issued_by,
-            issued_at: row.issued_at,
-            updated_at: row.updated_at,
-        })
-    }
-}
 
 struct CountRow {
     count: i64,
@@ -149,10 +90,10 @@ pub async fn invoices(
     from: DateTime<Utc>,
     position: Position,
     limit: i64,
-) -> Result<Vec<ExportedInvoice>, DbError> {
+) -> Result<Vec<InvoiceSummary>, DbError> {
     let statement = palisade::read_one!(
         permit,
-        InvoiceRow,
+        SummaryRow,
         "select id, number, order_id, status, total_currency, total_amount, paid_amount, refunded_amount, issued_by,
                 issued_at, updated_at
          from invoices
@@ -163,5 +104,5 @@ pub async fn invoices(
         position.id,
         limit
     );
-    database.read_page(permit, statement).await?.into_iter().map(ExportedInvoice::try_from).collect()
+    database.read_page(permit, statement).await?.into_iter().map(InvoiceSummary::try_from).collect()
 }

@@ -14,6 +14,7 @@ mod audit;
 mod authz;
 mod benchmark;
 mod billing;
+mod books;
 mod catalog;
 mod controls;
 mod customers;

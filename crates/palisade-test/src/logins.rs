@@ -49,7 +49,12 @@ impl Logins {
     pub async fn create(self, admin: &mut PgConnection) -> Self {
         for login in Self::ALL {
             let Self { password, .. } = &self;
-            let create = format!("create role {} login password '{password}' in role app_{login}", self.name(login));
+            let name = self.name(login);
+            let create = format!(
+                "create role {name} login password '{password}' in role app_{login};
+                 alter role {name} set statement_timeout = '5s'; alter role {name} set lock_timeout = '5s';
+                 alter role {name} set idle_in_transaction_session_timeout = '5s'"
+            );
             sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *admin).await.unwrap();
         }
         self

@@ -15,7 +15,7 @@ use palisade::{
         Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
     },
     problem::{Kind, Problem},
-    store::Position,
+    store::{Listed, Position},
 };
 use poem::Result;
 use poem_openapi::{
@@ -24,6 +24,7 @@ use poem_openapi::{
     payload::Json,
 };
 use schema::{CustomerPatch, CustomerView, NewCustomer};
+use uuid::Uuid;
 
 use super::Tag;
 use crate::{
@@ -44,6 +45,10 @@ struct CustomerPage {
     /// Customers of the page, at most 100.
     #[oai(validator(max_items = 100))]
     items: Vec<CustomerView>,
+    /// Ids of customers of the page whose stored data does not decrypt. They are not in `items`, and
+    /// `getCustomer` fails with 500 for them. Empty unless stored data or keys are damaged.
+    #[oai(validator(max_items = 100))]
+    unreadable: Vec<Uuid>,
     /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
     next_cursor: Option<Text<formats::Cursor>>,
@@ -138,12 +143,11 @@ impl Customers {
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let database = &self.context.database;
         let mut page = customers::page(database, permit, start, &filter, paging.read_ahead()).await?;
-        let next_cursor =
-            paging.cut(&mut page, |customer| Position { at: customer.created_at, id: customer.id.uuid() }.to_string());
+        let next_cursor = paging.cut(&mut page, |customer| customer.position().to_string());
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, page.len());
-        let items = page.iter().map(|customer| CustomerView::new(customer, access));
-        Ok(Json(CustomerPage { items: items.collect::<Result<_, _>>()?, next_cursor }))
+        let (items, unreadable) = Listed::render(&page, |customer| CustomerView::new(customer, access))?;
+        self.record_unmasked(permit, access, items.len());
+        Ok(Json(CustomerPage { items, unreadable, next_cursor }))
     }
 
     /// Get a customer

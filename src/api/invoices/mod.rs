@@ -20,7 +20,7 @@ use poem_openapi::{
     param::{Header, Path, Query},
     payload::Json,
 };
-use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView};
+use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView, SummaryView};
 
 use super::Tag;
 use crate::{
@@ -73,7 +73,8 @@ impl Invoices {
 
     /// List invoices
     ///
-    /// Lists the invoices of the tenant, newest first, each with its payments and refunds.
+    /// Lists the invoices of the tenant, newest first, without their lines and payments, which
+    /// `getInvoice` returns.
     #[oai(path = "/v1/invoices", method = "get", operation_id = "listInvoices")]
     async fn list(
         &self,
@@ -92,13 +93,13 @@ impl Invoices {
         let mut page = invoices::page(&self.context.database, permit, start, paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
-        let items = page.into_iter().map(InvoiceView::try_from).collect::<Result<_, _>>()?;
+        let items = page.into_iter().map(SummaryView::try_from).collect::<Result<_, _>>()?;
         Ok(Json(InvoicePage { items, next_cursor }))
     }
 
     /// Get an invoice
     ///
-    /// Returns the invoice with its payments and their refunds.
+    /// Returns the invoice with its lines, its payments and their refunds.
     #[oai(path = "/v1/invoices/:id", method = "get", operation_id = "getInvoice")]
     async fn get(
         &self,
@@ -115,8 +116,8 @@ impl Invoices {
     /// Records a payment received for an `open` invoice. The payment that settles the outstanding
     /// amount changes the invoice and its order to `paid`. Fails with 409 (`conflict`) if the
     /// invoice is not open. Fails with 422 for more than the outstanding amount
-    /// (`exceeds_what_is_left`), another currency (`other_currency`), or the 101st payment
-    /// (`too_many`).
+    /// (`exceeds_what_is_left`), another currency (`other_currency`), or a 101st payment that does
+    /// not settle the invoice (`too_many`).
     #[oai(path = "/v1/invoices/:id/payments", method = "post", operation_id = "createPayment")]
     async fn pay(
         &self,
@@ -182,8 +183,8 @@ impl Invoices {
     /// Records a refund of all or part of a payment. Refunding everything that was paid for a
     /// `paid` invoice changes the invoice to `refunded`, and its order too unless it is
     /// `fulfilled`. Fails with 409 (`conflict`) if nothing of the payment is left. Fails with 422
-    /// for more than is left (`exceeds_what_is_left`), another currency (`other_currency`), or the
-    /// 101st refund (`too_many`).
+    /// for more than is left (`exceeds_what_is_left`), another currency (`other_currency`), or a
+    /// 101st refund that does not refund all that is left (`too_many`).
     #[oai(path = "/v1/payments/:id/refunds", method = "post", operation_id = "createRefund")]
     async fn refund(
         &self,

@@ -17,7 +17,9 @@ use crate::{
         formats,
         money::{MoneyView, PositiveMoney},
     },
-    domain::{self, BillingError, Invoice, InvoiceLine, Money, MoneyError, Payment, Reason, Reference, Refund},
+    domain::{
+        self, BillingError, Invoice, InvoiceLine, InvoiceSummary, Money, MoneyError, Payment, Reason, Reference, Refund,
+    },
 };
 
 palisade::api_enum! {
@@ -146,8 +148,8 @@ pub(super) struct PaymentView {
     /// Reference of the payment in another system; absent if there is none.
     #[oai(skip_serializing_if_is_none)]
     reference: Option<Text<formats::Reference>>,
-    /// Refunds of this payment, at most 100, oldest first.
-    #[oai(validator(max_items = 100))]
+    /// Refunds of this payment, at most 101, oldest first. The 101st refunded the rest.
+    #[oai(validator(max_items = 101))]
     refunds: Vec<RefundView>,
     /// Subject of the caller that recorded the payment.
     created_by: Text<formats::Subject>,
@@ -155,10 +157,10 @@ pub(super) struct PaymentView {
     created_at: DateTime<Utc>,
 }
 
-/// An invoice.
+/// An invoice without its lines and payments.
 #[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", rename = "Invoice")]
-pub(super) struct InvoiceView {
+#[oai(rename_all = "camelCase", rename = "InvoiceSummary")]
+pub(super) struct SummaryView {
     /// Invoice id (UUIDv7, RFC 9562).
     id: Uuid,
     /// Invoice number: consecutive in the tenant, from 1, without gaps.
@@ -168,9 +170,6 @@ pub(super) struct InvoiceView {
     order_id: Uuid,
     /// State of the invoice.
     status: InvoiceStatus,
-    /// Lines of the invoice, at most 50, as in the order.
-    #[oai(validator(max_items = 50))]
-    lines: Vec<InvoiceLineView>,
     /// Sum over all lines of quantity times unit price.
     total: MoneyView,
     /// Sum of all payments; refunds are not subtracted.
@@ -179,9 +178,6 @@ pub(super) struct InvoiceView {
     refunded: MoneyView,
     /// Amount still to be paid: `total` minus `paid` plus `refunded` while `open`, else zero.
     outstanding: MoneyView,
-    /// Payments, at most 100, oldest first.
-    #[oai(validator(max_items = 100))]
-    payments: Vec<PaymentView>,
     /// Subject of the caller that issued the invoice.
     issued_by: Text<formats::Subject>,
     /// Time of issue (RFC 3339, UTC).
@@ -190,13 +186,27 @@ pub(super) struct InvoiceView {
     updated_at: DateTime<Utc>,
 }
 
+/// An invoice.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", rename = "Invoice")]
+pub(super) struct InvoiceView {
+    #[oai(flatten)]
+    summary: SummaryView,
+    /// Lines of the invoice, at most 50, as in the order.
+    #[oai(validator(max_items = 50))]
+    lines: Vec<InvoiceLineView>,
+    /// Payments, at most 101, oldest first. The 101st settled the invoice.
+    #[oai(validator(max_items = 101))]
+    payments: Vec<PaymentView>,
+}
+
 /// One page of invoices, newest first.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct InvoicePage {
     /// Invoices of the page, at most 100.
     #[oai(validator(max_items = 100))]
-    pub(super) items: Vec<InvoiceView>,
+    pub(super) items: Vec<SummaryView>,
     /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
     pub(super) next_cursor: Option<Text<formats::Cursor>>,
@@ -241,10 +251,10 @@ impl From<Payment> for PaymentView {
     }
 }
 
-impl TryFrom<Invoice> for InvoiceView {
+impl TryFrom<InvoiceSummary> for SummaryView {
     type Error = Problem;
 
-    fn try_from(invoice: Invoice) -> Result<Self, Problem> {
+    fn try_from(invoice: InvoiceSummary) -> Result<Self, Problem> {
         // Constraints in the database keep the sums consistent, so this cannot fail.
         let outstanding = invoice.outstanding().map_err(|_| Problem::new(Kind::Internal))?;
         Ok(Self {
@@ -252,15 +262,37 @@ impl TryFrom<Invoice> for InvoiceView {
             number: invoice.number,
             order_id: invoice.order.uuid(),
             status: invoice.status.into(),
-            lines: invoice.lines.into_iter().map(InvoiceLineView::from).collect(),
             total: invoice.total.into(),
             paid: invoice.paid.into(),
             refunded: invoice.refunded.into(),
             outstanding: outstanding.into(),
-            payments: invoice.payments.into_iter().map(PaymentView::from).collect(),
             issued_by: invoice.issued_by.into(),
             issued_at: invoice.issued_at,
             updated_at: invoice.updated_at,
+        })
+    }
+}
+
+impl TryFrom<Invoice> for InvoiceView {
+    type Error = Problem;
+
+    fn try_from(invoice: Invoice) -> Result<Self, Problem> {
+        let summary = InvoiceSummary {
+            id: invoice.id,
+            order: invoice.order,
+            number: invoice.number,
+            status: invoice.status,
+            total: invoice.total,
+            paid: invoice.paid,
+            refunded: invoice.refunded,
+            issued_by: invoice.issued_by,
+            issued_at: invoice.issued_at,
+            updated_at: invoice.updated_at,
+        };
+        Ok(Self {
+            summary: summary.try_into()?,
+            lines: invoice.lines.into_iter().map(InvoiceLineView::from).collect(),
+            payments: invoice.payments.into_iter().map(PaymentView::from).collect(),
         })
     }
 }

@@ -13,7 +13,7 @@ pub use erasing::erase;
 use palisade::{
     authz::Permit,
     crypto::{BlindIndex, SealError, Sealed},
-    store::{CreateRecord, Database, DbError, KeyedRequest, Position, SingleStatement, StoredResponse},
+    store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse},
 };
 use record::CustomerRow;
 
@@ -99,7 +99,7 @@ pub async fn page(
     from: Position,
     filter: &CustomerFilter,
     limit: i64,
-) -> Result<Vec<CustomerRecord>, DbError> {
+) -> Result<Vec<Listed<CustomerRecord>>, DbError> {
     let rows = match filter {
         CustomerFilter::None => {
             let statement = customers!(
@@ -118,8 +118,9 @@ pub async fn page(
     };
     let mut customers = Vec::with_capacity(rows.len());
     for row in rows {
-        let customer = row.open(database, permit).await?;
-        filter.check(&customer)?;
+        let position = Position { at: row.created_at, id: row.id };
+        let customer = Listed::new(position, row.open(database, permit).await)?;
+        customer.opened().map_or(Ok(()), |customer| filter.check(customer))?;
         customers.push(customer);
     }
     Ok(customers)

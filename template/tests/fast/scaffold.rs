@@ -191,6 +191,7 @@ fn the_kernel_can_be_a_dependency_on_a_tag_of_this_repository() {
     assert!(manifest.contains(&format!("\npalisade = {{ git = \"{source}\", tag = \"v1\" }}\n")), "{manifest}");
     assert!(manifest.ends_with("\n[workspace]\nmembers = [\".\"]\n"), "{manifest}");
     assert!(!project.join("crates").exists() && project.join("deploy/roles.sql").exists());
+    assert!(project.join("deploy/backup_role.sql").exists());
     assert!(read(&project, "README.md").contains("psql -f deploy/roles.sql\n"));
     assert!(read(&project, "deny.toml").contains(&format!("\n    \"{source}\",\n")));
     assert!(read(&project, ".palisade.toml").contains("kernel-tag = \"v1\""));

@@ -17,7 +17,7 @@ use crate::support::{ACME, SERVICE, superuser};
 
 /// Statements inside the functions of the migrations, abridged: the plan of a call does not show
 /// them.
-const FUNCTION_STATEMENTS: [&str; 9] = [
+const FUNCTION_STATEMENTS: [&str; 13] = [
     "select * from palisade.idempotency_keys k
      where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
        and k.key = $5::text",
@@ -41,6 +41,23 @@ const FUNCTION_STATEMENTS: [&str; 9] = [
     "select e.ctid from palisade.idempotency_keys e
      where e.tenant_id = $1::uuid and e.expires_at <= $2::timestamptz order by e.expires_at limit 20",
     "select j.digest from palisade.audit_journal j where j.position > $1::bigint and j.position <= $2::bigint",
+    "select from orders o
+     where o.tenant_id = $1::uuid and o.id = $2::uuid and o.total_amount = $3::bigint and o.total_currency = $4::text",
+    "select from orders o
+     left join invoices i on i.tenant_id = o.tenant_id and i.order_id = o.id and i.status <> 'void'
+     where o.tenant_id = $1::uuid and o.id = $2::uuid",
+    "select from invoices i,
+          lateral (select coalesce(sum(p.amount), 0) as paid, coalesce(sum(p.refunded_amount), 0) as refunded
+                   from payments p where p.tenant_id = i.tenant_id and p.invoice_id = i.id) sums
+     where i.tenant_id = $1::uuid and i.id = $2::uuid
+       and i.paid_amount = sums.paid and i.refunded_amount = sums.refunded",
+    "select from payments p
+     join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
+     where p.tenant_id = $1::uuid and p.id = $2::uuid
+       and p.refunded_amount = (select coalesce(sum(r.amount), 0) from refunds r
+                                where r.tenant_id = p.tenant_id and r.payment_id = p.id)
+       and i.refunded_amount = (select sum(q.refunded_amount) from payments q
+                                where q.tenant_id = i.tenant_id and q.invoice_id = i.id)",
 ];
 
 /// SQL that stores 200,000 orders in one tenant, with customers, invoices, API keys and audit

@@ -43,15 +43,22 @@ impl Fixture for BillingFixture {
         Some(object)
     }
 
-    /// Payments are in the list of invoices only.
+    /// A payment is read with its invoice, which is one of the newest.
     async fn read(&self, path: &str, object: &str) -> Value {
         let (collection, _) = path.split_once("/{").unwrap();
         if collection != "/v1/payments" {
             return self.admin.get(&format!("{collection}/{object}")).await.ok(200);
         }
         let page = self.admin.get("/v1/invoices?limit=100").await.ok(200);
-        let payments = page["items"].as_array().unwrap().iter().filter_map(|invoice| invoice["payments"].as_array());
-        payments.flatten().find(|payment| payment["id"] == object).unwrap().clone()
+        for summary in page["items"].as_array().unwrap() {
+            let path = format!("/v1/invoices/{}", summary["id"].as_str().unwrap());
+            let invoice = self.admin.get(&path).await.ok(200);
+            let mut payments = invoice["payments"].as_array().unwrap().iter();
+            if let Some(payment) = payments.find(|payment| payment["id"] == object) {
+                return payment.clone();
+            }
+        }
+        panic!("no payment {object}");
     }
 
     fn unused_id(path: &str) -> String {

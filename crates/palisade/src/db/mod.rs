@@ -150,15 +150,9 @@ pub enum UnfitDatabase {
         found: i64,
     },
     /// The sealed tables of the database are not those of the service: a rotation would lose columns
-    /// that no one registered (CRYPTO-05).
-    #[error("the sealed columns of the database differ from those of `App::sealed`: {0}")]
+    /// that no one registered (CRYPTO-05), or a table lacks the trigger that deletes row keys.
+    #[error("the sealed columns and triggers of the database differ from those of `App::sealed`: {0}")]
     SealedColumns(String),
-    /// A table with sealed columns lacks the trigger that deletes row keys.
-    #[error("table {table} has sealed columns and no trigger `after delete` with palisade.delete_row_key; restore it")]
-    RowKeyTrigger {
-        /// The name of the table.
-        table: String,
-    },
 }
 
 impl From<sqlx::Error> for DbError {

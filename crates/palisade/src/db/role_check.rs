@@ -60,7 +60,8 @@ impl DbRole {
 }
 
 /// Rejects a login that has other rights than those listed for its role, by grants, ownership,
-/// attributes or memberships (AUTHZ-08). Needs the schema of this version.
+/// attributes or memberships, or that lacks the time-outs of roles.sql (AUTHZ-08). Needs the schema
+/// of this version.
 ///
 /// Rights of a feature that this build is without are not required. They are no excess either:
 /// another build may have created its tables, as [`check_version`](super::migrate::check_version)
@@ -86,6 +87,18 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
            where pg_has_role(oid, 'member') and rolname not in (current_user, $1)
            union
            select current_user, 'session: set role' where session_user <> current_user
+           union
+           -- Those of the connection's options are lost if a pooler drops the options.
+           select current_user, format('session: without %s', timeout)
+           from unnest(array['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) as timeout
+           where not exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole,
+                                         unnest(s.setconfig) as setting
+                             where r.rolname = current_user and setting ~ format('^%s=[1-9]', timeout))
+           union
+           -- Such as session_replication_role, which switches triggers off.
+           select current_user, format('parameter %s: %s', parname, privilege)
+           from pg_parameter_acl, unnest(array['set', 'alter system']) as privilege
+           where has_parameter_privilege(parname, privilege)
            union
            select current_user, format('schema %s: %s', nspname, privilege)
            from schemas, unnest(array['create', 'usage']) as privilege
@@ -164,30 +177,9 @@ pub(crate) async fn check_append_only(connection: &mut PgConnection) -> Result<(
     unprotected.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))
 }
 
-/// Rejects a database with a sealed table whose deleted rows would leave their keys behind
-/// (CRYPTO-08).
-pub(crate) async fn check_row_key_triggers(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
-    let unattached = sqlx::query_scalar!(
-        r#"select c.relname::text as "name!"
-           from pg_class c
-           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
-             and exists (select from pg_attribute a where a.attrelid = c.oid and not a.attisdropped
-                         and a.atttypid = to_regtype('palisade.sealed'))
-             and not exists (
-               select from pg_trigger t
-               -- In force for ordinary sessions, after each deleted row: 1 + 8.
-               where t.tgrelid = c.oid and t.tgenabled in ('O', 'A') and t.tgtype = 9 and t.tgqual is null
-                 and t.tgfoid = to_regproc('palisade.delete_row_key'))
-           order by 1 limit 1"#
-    )
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(DbError::from)?;
-    unattached.map_or(Ok(()), |table| Err(UnfitDatabase::RowKeyTrigger { table }))
-}
-
 /// Rejects a database with other sealed columns, blind indexes or triggers for row keys than the
-/// registered ones: a rotation, or an erasure, would leave them out (CRYPTO-05, CRYPTO-08).
+/// registered ones: a rotation would leave them out (CRYPTO-05), or deleted rows their keys behind
+/// (CRYPTO-08).
 pub(crate) async fn check_sealed_columns(
     connection: &mut PgConnection,
     registered: &BTreeSet<String>,
@@ -200,7 +192,9 @@ pub(crate) async fn check_sealed_columns(
              and t.typnamespace = to_regnamespace('palisade') and t.typname in ('sealed', 'blind_index')
            union
            select c.relname || ' (delete_row_key)' from pg_trigger t join pg_class c on c.oid = t.tgrelid
-           where t.tgfoid = to_regproc('palisade.delete_row_key')"#
+           -- In force for ordinary sessions, after each deleted row: 1 + 8.
+           where t.tgfoid = to_regproc('palisade.delete_row_key') and t.tgenabled in ('O', 'A') and t.tgtype = 9
+             and t.tgqual is null"#
     )
     .fetch_all(&mut *connection)
     .await

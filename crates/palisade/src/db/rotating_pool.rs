@@ -205,8 +205,7 @@ async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
     migrate::check_version(&mut connection, role).await?;
     role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
-    role_check::check_append_only(&mut connection).await?;
-    role_check::check_row_key_triggers(&mut connection).await
+    role_check::check_append_only(&mut connection).await
 }
 
 /// `begin` and the tenant for row-level security, in one message and so one round trip.

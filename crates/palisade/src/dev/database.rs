@@ -20,7 +20,7 @@ use crate::{
     db::{self, MigrateError},
 };
 
-const ROLES: &str = include_str!("../../roles.sql");
+const ROLES: [&str; 2] = [include_str!("../../roles.sql"), include_str!("../../backup_role.sql")];
 const LOGINS: [&str; 9] = [
     "app_owner",
     "app_writer",
@@ -130,7 +130,9 @@ impl Cluster {
         let urls = self.urls(name);
         let mut admin = self.connect().await?;
         sqlx::query("select pg_advisory_lock($1)").bind(PROVISION_LOCK).execute(&mut admin).await?;
-        sqlx::raw_sql(ROLES).execute(&mut admin).await?;
+        for roles in ROLES {
+            sqlx::raw_sql(roles).execute(&mut admin).await?;
+        }
         for role in LOGINS {
             // The verifier contains no quote: only the base64 alphabet, `$`, `:` and `-`.
             let alter = format!("alter role {role} with login password '{}'", verifier(&self.password(role))?);

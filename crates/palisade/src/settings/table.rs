@@ -10,15 +10,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, checks,
-    row::{Section, table},
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{Log, LogFilter, LogFormat, Otlp},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
@@ -116,7 +109,7 @@ table! {
         keys_url: SecretString = "keys_url".reloaded() => checks::database,
             "`postgres://app_keys:…@host/db`.";
         max_connections: u32 = "max_connections".default(10).within(1, 1_000, ""),
-            "Connections of each role.";
+            "Connections of each role. A replica has up to four times this and three more.";
         acquire_timeout: Duration = "acquire_timeout_ms".default(3_000).within(1, 3_600_000, "ms"),
             "Time that a request waits for a connection.";
         statement_timeout: Duration = "statement_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),

@@ -17,6 +17,7 @@ mod api_keys;
 mod audit;
 mod idempotency;
 mod keyset;
+mod listed;
 mod locked;
 #[cfg(feature = "internals")]
 pub mod maintenance;
@@ -26,6 +27,7 @@ mod row_keys;
 mod sealed_table;
 mod single;
 mod statement;
+mod tenant_share;
 mod text_check;
 mod text_scan;
 mod tx;
@@ -34,6 +36,7 @@ pub use crate::db::{DbError, parse_stored};
 pub use audit::AuditFilter;
 pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
 pub use keyset::{Period, Position, clamp_time};
+pub use listed::Listed;
 pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
 pub use row_keys::SealedRow;
 pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
@@ -56,6 +59,8 @@ pub mod __macro {
 
 use std::{sync::Arc, time::Duration};
 
+use tenant_share::TenantShares;
+
 use crate::{
     crypto::IndexKeys,
     db::{Keyring, RotatingPool, TracingExecutor},
@@ -65,6 +70,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Database {
     writer: RotatingPool,
+    /// The share of the writer's connections that a tenant may hold.
+    shares: TenantShares,
     reader: RotatingPool,
     keyring: Arc<Keyring>,
     sealed_tables: Arc<[RegisteredTable]>,

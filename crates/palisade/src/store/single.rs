@@ -9,6 +9,7 @@ use std::{fmt, marker::PhantomData};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{Postgres, pool::PoolConnection, postgres::PgRow, types::Json};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{
@@ -30,6 +31,7 @@ use crate::{
 /// statement would wait for that test.
 pub struct SingleStatement<A> {
     pub(super) connection: PoolConnection<Postgres>,
+    _slot: OwnedSemaphorePermit,
     action: PhantomData<fn() -> A>,
 }
 
@@ -147,8 +149,9 @@ impl Database {
     }
 
     /// Takes a connection for single statements of a changing action. Sends nothing.
-    pub async fn statements<A: Change>(&self, _: &Permit<A>) -> Result<SingleStatement<A>, DbError> {
-        Ok(SingleStatement { connection: self.writer.connection().await?, action: PhantomData })
+    pub async fn statements<A: Change>(&self, permit: &Permit<A>) -> Result<SingleStatement<A>, DbError> {
+        let slot = self.shares.acquire(permit.tenant()).await?;
+        Ok(SingleStatement { connection: self.writer.connection().await?, _slot: slot, action: PhantomData })
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use sqlx::{Postgres, Transaction, postgres::PgRow};
 use tokio::{
     runtime::Handle,
-    sync::{MappedMutexGuard, Mutex, MutexGuard},
+    sync::{MappedMutexGuard, Mutex, MutexGuard, OwnedSemaphorePermit},
 };
 
 use super::{
@@ -45,10 +45,16 @@ pub(super) struct OpenTransaction {
     pub(super) is_refused: AtomicBool,
     /// The response waits until this is dropped.
     open: Option<OpenTransactions>,
+    /// Of a writing transaction.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl OpenTransaction {
-    fn new<A: Action>(tx: Transaction<'static, Postgres>, permit: &Permit<A>) -> Self {
+    fn new<A: Action>(
+        tx: Transaction<'static, Postgres>,
+        permit: &Permit<A>,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             transaction: Mutex::new(Some(tx)),
@@ -56,6 +62,7 @@ impl OpenTransaction {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             is_refused: AtomicBool::new(false),
             open: permit.transactions(),
+            slot,
         }
     }
 
@@ -112,10 +119,11 @@ impl Drop for OpenTransaction {
         // Without a runtime, the pool closes the connection.
         let Ok(runtime) = Handle::try_current() else { return };
         if let (Some(tx), Some(open)) = (self.transaction.get_mut().take(), self.open.take()) {
+            let slot = self.slot.take();
             runtime.spawn(async move {
                 // A connection that cannot roll back is closed, which ends the transaction too.
                 let _ = tx.rollback().await;
-                drop(open);
+                drop((slot, open));
             });
         }
     }
@@ -140,11 +148,11 @@ pub struct ReadTx<'p, A> {
 
 /// A writing transaction for one action in one tenant, with the writer's login.
 ///
-/// Rolls back unless committed, before the caller gets the response. The isolation level is read committed; rows to change are locked
-/// when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
+/// Rolls back unless committed, before the caller gets the response. The isolation level is read
+/// committed; rows to change are locked when they are read. `K` is [`Unkeyed`], or [`Keyed`] after [`Database::write_once`].
 pub struct WriteTx<'p, A, K = Unkeyed> {
     pub(super) open: OpenTransaction,
-    pub(super) request: Option<KeyedRequest>,
+    pub(super) request: Option<Box<KeyedRequest>>,
     /// The events of further changed objects.
     pub(super) further: SyncMutex<Vec<AuditRecord>>,
     permit: PhantomData<&'p Permit<A>>,
@@ -160,10 +168,11 @@ pub enum Unkeyed {}
 pub enum Keyed {}
 
 impl Database {
-    /// Begins a read-only transaction.
+    /// Begins a read-only transaction. All its statements see the same snapshot, so a search by
+    /// several keys misses no row that a rotation moves from one to the other (CRYPTO-06).
     pub async fn read<'p, A: Action>(&self, permit: &'p Permit<A>) -> Result<ReadTx<'p, A>, DbError> {
-        let tx = self.reader.begin("begin read only", permit.tenant()).await?;
-        Ok(ReadTx { open: OpenTransaction::new(tx, permit), permit: PhantomData })
+        let tx = self.reader.begin("begin isolation level repeatable read read only", permit.tenant()).await?;
+        Ok(ReadTx { open: OpenTransaction::new(tx, permit, None), permit: PhantomData })
     }
 
     /// Begins a writing transaction of a changing action.
@@ -176,7 +185,9 @@ impl Database {
         permit: &'p Permit<A>,
         request: Option<KeyedRequest>,
     ) -> Result<WriteTx<'p, A, K>, DbError> {
-        let open = OpenTransaction::new(self.writer.begin("begin", permit.tenant()).await?, permit);
+        let slot = self.shares.acquire(permit.tenant()).await?;
+        let open = OpenTransaction::new(self.writer.begin("begin", permit.tenant()).await?, permit, Some(slot));
+        let request = request.map(Box::new);
         Ok(WriteTx { open, request, further: SyncMutex::default(), permit: PhantomData, kind: PhantomData })
     }
 }

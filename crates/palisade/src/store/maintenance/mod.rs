@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::{Database, RegisteredTable};
+use super::{Database, RegisteredTable, tenant_share::TenantShares};
 use crate::{
     crypto::{IndexKeys, MasterKeySettings},
     db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns},
@@ -44,6 +44,7 @@ pub fn open(
     let keys = pool(DbRole::Keys, &settings.database.keys_url)?;
     let database = Database {
         writer: pool(DbRole::Writer, &settings.database.writer_url)?,
+        shares: TenantShares::new(settings.database.max_connections, settings.database.acquire_timeout),
         reader: pool(DbRole::Reader, &settings.database.reader_url)?,
         keyring: Arc::new(Keyring::new(keys, &settings.keys, clock)?),
         sealed_tables: sealed.into(),

@@ -78,12 +78,12 @@ impl Maintenance {
 
     /// How long rows may still get the previous data key after a new one was added.
     ///
-    /// A replica caches the newest data key, and then needs up to the longest statement to store
-    /// what it sealed. Holds if all replicas have the same settings and no vault is slow; `keys
+    /// A replica caches the newest data key, and then needs up to the longest wait and statement to
+    /// store what it sealed. Holds if all replicas have the same settings and no vault is slow; `keys
     /// status` shows what is left.
     #[must_use]
     pub fn propagation_delay(&self) -> Duration {
-        self.0.keyring.newest_ttl.saturating_add(self.0.writer.longest_statement())
+        self.0.keyring.newest_ttl + self.0.shares.timeout + self.0.writer.longest_statement()
     }
 
     /// Lists the data keys of a tenant, by version.

@@ -9,7 +9,7 @@ use palisade::{
         Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
     },
     problem::{Kind, Problem},
-    store::{Claim, Position},
+    store::{Claim, Listed, Position},
     telemetry::{ServiceCounter, event},
 };
 use poem::Result;
@@ -117,12 +117,11 @@ impl Notes {
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let database = &self.context.database;
         let mut page = store::page(database, permit, start, email.as_ref(), paging.read_ahead()).await?;
-        let next_cursor =
-            paging.cut(&mut page, |note| Position { at: note.created_at, id: note.id.uuid() }.to_string());
+        let next_cursor = paging.cut(&mut page, |note| note.position().to_string());
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, page.len());
-        let items = page.iter().map(|note| NoteView::new(note, access));
-        Ok(Json(NotePage { items: items.collect::<Result<_, _>>()?, next_cursor }))
+        let (items, unreadable) = Listed::render(&page, |note| NoteView::new(note, access))?;
+        self.record_unmasked(permit, access, items.len());
+        Ok(Json(NotePage { items, unreadable, next_cursor }))
     }
 
     /// Get a note

@@ -113,6 +113,10 @@ pub(super) struct NotePage {
     /// Notes of the page, at most 100.
     #[oai(validator(max_items = 100))]
     pub(super) items: Vec<NoteView>,
+    /// Ids of notes of the page whose stored data does not decrypt. They are not in `items`, and
+    /// `getNote` fails with 500 for them.
+    #[oai(validator(max_items = 100))]
+    pub(super) unreadable: Vec<Uuid>,
     /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
     pub(super) next_cursor: Option<Text<formats::Cursor>>,

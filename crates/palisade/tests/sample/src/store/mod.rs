@@ -11,8 +11,8 @@ use palisade::{
     authz::Permit,
     crypto::{BlindIndex, SealError, Sealed},
     store::{
-        CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Position, SingleStatement, StoredColumns,
-        StoredOutcome, StoredResponse,
+        CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement,
+        StoredColumns, StoredOutcome, StoredResponse,
     },
 };
 use record::NoteRow;
@@ -62,7 +62,7 @@ pub async fn page(
     from: Position,
     email: Option<&Email>,
     limit: i64,
-) -> Result<Vec<Note>, DbError> {
+) -> Result<Vec<Listed<Note>>, DbError> {
     let rows = match email {
         None => {
             let statement = notes!(
@@ -79,9 +79,10 @@ pub async fn page(
     };
     let mut notes = Vec::with_capacity(rows.len());
     for row in rows {
-        let note = row.open(database, permit).await?;
+        let position = Position { at: row.created_at, id: row.id };
+        let note = Listed::new(position, row.open(database, permit).await)?;
         // An error if the blind index found a note that does not have the value.
-        if let Some(email) = email {
+        if let Some((email, note)) = email.zip(note.opened()) {
             note.email.as_ref().ok_or(SealError)?.check_equals(&note.key, email)?;
         }
         notes.push(note);

@@ -1,13 +1,31 @@
 //! Rotation of index keys while the service runs (CRYPTO-06): notes stay findable during it.
 
+use std::sync::Arc;
+
 use http::Method;
-use palisade::ops::{Keys, ResealOptions};
-use sample::access::roles;
+use palisade::{
+    app::App,
+    authz::Permit,
+    http::Context,
+    ops::{Keys, ResealOptions},
+    store::{
+        __macro::{CheckedText, Use},
+        ReadTx, Select,
+    },
+};
+use poem_openapi::{OpenApi, param::Path, payload::Json};
+use sample::{
+    access::{ACCESS, actions::ArchiveNote, roles},
+    demo,
+    domain::{NoteId, NoteStatus},
+    store::{NoteTable, StoredNote, archive},
+};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::Row as _;
 
 use crate::support::{
-    ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, add_notes, assert_notes_readable, copy_notes,
+    ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, TestService, add_notes, assert_notes_readable, copy_notes,
     during_transaction, id_of, keyset, note, notes_by_key, run_as_superuser, run_keys, run_keys_binary_with,
     start_error,
 };
@@ -102,4 +120,46 @@ async fn crypto_05_reseal_finds_outdated_customers_among_many() {
     run_as_superuser(&app, last).await;
     let output = run_keys(&app, Keys::Reseal { options }, &index_keys).await.unwrap();
     assert_eq!(output, [format!("{}: done, 1 records re-encrypted", ACME.id)]);
+}
+
+/// Takes the place of the operation `archiveNote`: archives a note between two statements of a
+/// reading transaction, and returns the states that these found.
+struct ChangeDuringRead(Arc<Context>);
+
+#[OpenApi]
+impl ChangeDuringRead {
+    /// Archives a note, and reads its state before and after.
+    #[oai(path = "/v1/notes/:id/archive", method = "post", operation_id = "archiveNote")]
+    async fn archive(&self, permit: &Permit<ArchiveNote>, id: Path<NoteId>) -> poem::Result<Json<Value>> {
+        let read = self.0.database.read(permit).await?;
+        let before = states(&read, id.0).await;
+        let tx = self.0.database.write(permit).await?;
+        let note = tx.lock::<StoredNote>(id.0).await?.unwrap();
+        let next = note.advance(NoteStatus::Archived)?;
+        archive(&tx, &permit.for_object(&note)?, &next, self.0.clock.now()).await?;
+        tx.commit(permit, id.0).await?;
+        Ok(Json(json!([before, states(&read, id.0).await])))
+    }
+}
+
+/// The state of the note, by a statement that sqlx did not check.
+async fn states(tx: &ReadTx<'_, ArchiveNote>, id: NoteId) -> Vec<String> {
+    const TEXT: &str = "select status from notes where tenant_id = $1 and id = $2";
+    let query = sqlx::query(TEXT).bind(ACME.id.uuid()).bind(id.uuid());
+    let query = query.try_map(|row: sqlx::postgres::PgRow| row.try_get(0));
+    tx.fetch_all(Select::__new(query, CheckedText::new(Use::Select, TEXT), ACME.id)).await.unwrap()
+}
+
+/// A search takes one statement for each index key. A rotation may move a row from one to the other
+/// in between.
+#[tokio::test]
+async fn crypto_06_all_statements_of_a_search_see_one_snapshot() {
+    let service = App::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        .access(&ACCESS)
+        .sealed::<NoteTable>()
+        .operations(|context, (): &()| ChangeDuringRead(Arc::clone(context)));
+    let app = TestService::new(service).leak().start_on(SERVICE.database().await, &[]).await;
+    let path = format!("/v1/notes/{}/archive", demo::FIRST_NOTE);
+    let found = app.user(roles::WRITER).post(&path, &Value::Null).await.ok(200);
+    assert_eq!(found, json!([["draft"], ["draft"]]));
 }

@@ -89,6 +89,23 @@ fn forgeries(victim: &str, other: &str, foreign: &str) -> Vec<(&'static str, Str
     ]
 }
 
+/// How many events of the response report a field or key that does not open.
+fn count_invalid(reply: &Reply) -> usize {
+    reply.events().iter().filter(|event| event["event"] == "sealed_data_invalid").count()
+}
+
+/// The items and the unreadable ids of all pages, one note each.
+async fn walk(actor: &Actor) -> [Value; 2] {
+    let (mut items, mut unreadable, mut cursor) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = actor.get(&format!("/v1/notes?limit=1{cursor}")).await.ok(200);
+        items.extend(page["items"].as_array().unwrap().clone());
+        unreadable.extend(page["unreadable"].as_array().unwrap().clone());
+        let Some(next) = page["nextCursor"].as_str() else { return [items.into(), unreadable.into()] };
+        cursor = format!("&cursor={next}");
+    }
+}
+
 #[tokio::test]
 async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
     let app = SERVICE.start().await;
@@ -106,13 +123,17 @@ async fn crypto_03_moved_or_changed_ciphertexts_are_rejected_and_logged() {
         .await
         .unwrap();
         sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut superuser).await.unwrap();
-        for path in [victim.as_str(), "/v1/notes"] {
-            let reply = admin.get(path).await;
-            assert_eq!(reply.problem(500), "internal", "{what}");
-            let events = reply.events();
-            assert!(events.iter().any(|event| event["event"] == "sealed_data_invalid"), "{what}: {events:?}");
-            assert!(!reply.text.contains("1f9b") && !reply.text.contains("8945"), "{what}");
-        }
+        let reply = admin.get(&victim).await;
+        assert_eq!(reply.problem(500), "internal", "{what}");
+        assert_eq!(count_invalid(&reply), 1, "{what}: {:?}", reply.events());
+        assert!(!reply.text.contains("1f9b") && !reply.text.contains("8945"), "{what}");
+        // A list names the note, hides no other, and goes on at the next page.
+        let reply = admin.get("/v1/notes?limit=100").await;
+        assert_eq!(count_invalid(&reply), 1, "{what}: {:?}", reply.events());
+        let all = reply.ok(200);
+        assert_eq!(all["unreadable"], json!([id_of(&victim)]), "{what}");
+        assert!(all["items"].as_array().unwrap().iter().any(|note| note["id"] == id_of(&other)), "{what}");
+        assert_eq!(walk(&admin).await, [all["items"].clone(), all["unreadable"].clone()], "{what}");
         sqlx::raw_sql(
             "begin;
              update notes n set email = k.email, phone = k.phone from kept k where n.id = k.id;
