@@ -39,7 +39,7 @@ pub(super) type Thumbprint = [u8; 32];
 /// A client certificate that TLS has verified.
 #[derive(Debug)]
 pub struct ClientCertificate {
-    thumbprint: Thumbprint,
+    pub(super) thumbprint: Thumbprint,
     /// URI and DNS names of the subject alternative name (SAN).
     names: Vec<CertificateName>,
     /// Start and end of validity, in seconds since the epoch.

@@ -6,7 +6,10 @@
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
 use super::certificate::Thumbprint;
-use crate::model::{Role, Scope, TenantId};
+use crate::{
+    model::{Role, Scope, TenantId},
+    telemetry::{Caller, RequestTelemetry, event},
+};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
@@ -105,6 +108,33 @@ impl Principal {
 }
 
 impl Principal {
+    /// Names the principal in what is logged about the current request from now on.
+    pub(super) fn name_in_log(&self) {
+        let key = self.subject.strip_prefix(API_KEY_SUBJECT);
+        let credential = match key {
+            Some(_) => "api_key",
+            None if self.subject.starts_with(SERVICE_SUBJECT) => "certificate",
+            None => "token",
+        };
+        RequestTelemetry::set_caller(Caller {
+            subject: self.subject.clone(),
+            tenant: self.tenant_in_log(),
+            credential,
+            client_id: (credential == "token").then(|| self.client.clone()),
+            key: key.map(str::to_owned),
+        });
+    }
+
+    /// Records that this replica has verified the credential for the first time.
+    pub(super) fn record_login(&self) {
+        event::authn_login_success(&self.subject, self.tenant_in_log().as_deref().unwrap_or_default());
+    }
+
+    /// A service of the internal listener may have no tenant.
+    fn tenant_in_log(&self) -> Option<String> {
+        Some(self.tenant.uuid()).filter(|id| !id.is_nil()).map(|id| id.to_string())
+    }
+
     /// User, service or API key.
     #[must_use]
     pub fn kind(&self) -> CallerKind {

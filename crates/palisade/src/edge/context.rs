@@ -117,7 +117,14 @@ where
         let trace = RequestTrace::new(&span, &trace_id, method, parent);
         let trace_span = trace.span.clone();
         let client = client.map(|client| client.0);
-        let in_request = RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace };
+        let caller = Arc::default();
+        let in_request = RequestTelemetry {
+            trace_id: trace_id.clone(),
+            client,
+            log_span: span,
+            trace,
+            caller: Arc::clone(&caller),
+        };
         let response = self.inner.call(request);
         let serve = async move {
             let Ok(response) = response.await;
@@ -138,7 +145,13 @@ where
             );
             // Requests over the rate limit are reported by its event, which is coalesced.
             if !is_throttled {
+                let caller = caller.get();
                 tracing::info!(
+                    subject = caller.map(|caller| caller.subject.as_str()),
+                    tenant = caller.and_then(|caller| caller.tenant.as_deref()),
+                    credential = caller.map(|caller| caller.credential),
+                    client_id = caller.and_then(|caller| caller.client_id.as_deref()),
+                    key = caller.and_then(|caller| caller.key.as_deref()),
                     method,
                     path = operation.map(|operation| mask_path(&path, &operation, response.status())),
                     operation = name,

@@ -5,6 +5,7 @@
 //! signatures. Every error leaves as a [`Problem`].
 
 pub(crate) mod accept;
+pub(crate) mod authentication;
 pub(crate) mod document;
 pub mod field_errors;
 mod framework_errors;

@@ -21,7 +21,7 @@ use crate::{
     },
     http::{
         Context,
-        guard::unauthenticated,
+        authentication::unauthenticated,
         strictness::{check_no_body, check_query},
     },
     problem::{Kind, Problem},

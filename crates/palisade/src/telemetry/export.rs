@@ -39,7 +39,8 @@ use tracing_subscriber::{Layer, registry::LookupSpan};
 use super::{Otlp, TraceId, metrics};
 use crate::package;
 
-/// Maximum number of queued spans, and of queued log records; about 1 KiB each.
+/// Maximum number of queued spans, of queued security events and of other queued log records; about
+/// 1 KiB each.
 const QUEUE_LEN: usize = 16_384;
 /// Maximum number of items in one request to the collector.
 const BATCH_LEN: usize = 2_048;
@@ -138,14 +139,17 @@ pub(super) fn start(otlp: &Otlp) -> Result<Providers, ExportError> {
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource.clone())
         .build();
-    let records = LogExporter::builder().with_http().with_http_client(collector.clone());
-    let records = Counted(records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build()?);
-    let batches = logs::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE_LEN)
-        .with_max_export_batch_size(BATCH_LEN)
-        .with_scheduled_delay(BATCH_DELAY);
-    let records = BatchLogProcessor::builder(records).with_batch_config(batches.build()).build();
-    let loggers = SdkLoggerProvider::builder().with_log_processor(Counted(records)).with_resource(resource).build();
+    let log_queue = || -> Result<_, ExporterBuildError> {
+        let records = LogExporter::builder().with_http().with_http_client(collector.clone());
+        let records = Counted(records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build()?);
+        let batches = logs::BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_LEN)
+            .with_max_export_batch_size(BATCH_LEN)
+            .with_scheduled_delay(BATCH_DELAY);
+        Ok(BatchLogProcessor::builder(records).with_batch_config(batches.build()).build())
+    };
+    let queues = LogQueues { events: log_queue()?, lines: log_queue()? };
+    let loggers = SdkLoggerProvider::builder().with_log_processor(queues).with_resource(resource).build();
     let metrics = MetricExporter::builder().with_http().with_http_client(collector);
     let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
     let reader = PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build();
@@ -253,13 +257,6 @@ struct Counted<T>(T);
 
 /// Methods that only call the wrapped value.
 macro_rules! delegate {
-    (flush) => {
-        fn force_flush(&self) -> OTelSdkResult {
-            self.0.force_flush()
-        }
-
-        delegate!();
-    };
     () => {
         fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
             self.0.shutdown_with_timeout(timeout)
@@ -288,7 +285,11 @@ impl SpanProcessor for Counted<BatchSpanProcessor> {
         self.0.on_end(span);
     }
 
-    delegate!(flush);
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    delegate!();
 }
 
 impl trace::SpanExporter for Counted<SpanExporter> {
@@ -302,13 +303,32 @@ impl trace::SpanExporter for Counted<SpanExporter> {
     delegate!();
 }
 
-impl LogProcessor for Counted<BatchLogProcessor> {
+/// Security events have a queue of their own, which a flood of other lines does not fill.
+#[derive(Debug)]
+struct LogQueues {
+    events: BatchLogProcessor,
+    lines: BatchLogProcessor,
+}
+
+impl LogProcessor for LogQueues {
     fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
         metrics::record_telemetry("logs", "made", 1);
-        self.0.emit(record, scope);
+        let is_event = record.target().is_some_and(|target| target == "security");
+        if is_event { &self.events } else { &self.lines }.emit(record, scope);
     }
 
-    delegate!(flush);
+    fn force_flush(&self) -> OTelSdkResult {
+        self.events.force_flush().and(self.lines.force_flush())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.events.shutdown_with_timeout(timeout).and(self.lines.shutdown_with_timeout(timeout))
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.events.set_resource(resource);
+        self.lines.set_resource(resource);
+    }
 }
 
 impl logs::LogExporter for Counted<LogExporter> {

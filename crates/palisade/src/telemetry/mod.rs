@@ -27,7 +27,7 @@ use std::io::IsTerminal as _;
 
 use export::Providers;
 pub use metrics::ServiceCounter;
-pub(crate) use trace_id::{RemoteParent, RequestTelemetry};
+pub(crate) use trace_id::{Caller, RemoteParent, RequestTelemetry};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer,
