@@ -10,7 +10,7 @@ use std::{error::Error as StdError, path::PathBuf, sync::OnceLock, time::Duratio
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use opentelemetry::{
-    Context, InstrumentationScope,
+    Context,
     trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -21,7 +21,7 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    logs::{self, BatchLogProcessor, LogBatch, LogProcessor, SdkLogRecord, SdkLoggerProvider},
+    logs::{self, LogBatch, SdkLoggerProvider},
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::{
         self, BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData,
@@ -36,7 +36,7 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
-use super::{Otlp, TraceId, metrics};
+use super::{Otlp, TraceId, log_queues::LogQueues, metrics};
 use crate::package;
 
 /// Maximum number of queued spans, of queued security events and of other queued log records; about
@@ -139,16 +139,18 @@ pub(super) fn start(otlp: &Otlp) -> Result<Providers, ExportError> {
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource.clone())
         .build();
-    let log_queue = || -> Result<_, ExporterBuildError> {
+    let log_exporter = || {
         let records = LogExporter::builder().with_http().with_http_client(collector.clone());
-        let records = Counted(records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build()?);
-        let batches = logs::BatchConfigBuilder::default()
+        records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build().map(Counted)
+    };
+    let batches = || {
+        logs::BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_LEN)
             .with_max_export_batch_size(BATCH_LEN)
-            .with_scheduled_delay(BATCH_DELAY);
-        Ok(BatchLogProcessor::builder(records).with_batch_config(batches.build()).build())
+            .with_scheduled_delay(BATCH_DELAY)
+            .build()
     };
-    let queues = LogQueues { events: log_queue()?, lines: log_queue()? };
+    let queues = LogQueues::new(batches, [log_exporter()?, log_exporter()?]);
     let loggers = SdkLoggerProvider::builder().with_log_processor(queues).with_resource(resource).build();
     let metrics = MetricExporter::builder().with_http().with_http_client(collector);
     let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
@@ -301,34 +303,6 @@ impl trace::SpanExporter for Counted<SpanExporter> {
     }
 
     delegate!();
-}
-
-/// Security events have a queue of their own, which a flood of other lines does not fill.
-#[derive(Debug)]
-struct LogQueues {
-    events: BatchLogProcessor,
-    lines: BatchLogProcessor,
-}
-
-impl LogProcessor for LogQueues {
-    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        metrics::record_telemetry("logs", "made", 1);
-        let is_event = record.target().is_some_and(|target| target == "security");
-        if is_event { &self.events } else { &self.lines }.emit(record, scope);
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.events.force_flush().and(self.lines.force_flush())
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.events.shutdown_with_timeout(timeout).and(self.lines.shutdown_with_timeout(timeout))
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.events.set_resource(resource);
-        self.lines.set_resource(resource);
-    }
 }
 
 impl logs::LogExporter for Counted<LogExporter> {

@@ -15,6 +15,8 @@ mod config;
 pub mod event;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
 mod export;
+#[cfg(feature = "otlp")]
+mod log_queues;
 pub(crate) mod metrics;
 #[cfg(feature = "internal_listener")]
 pub(crate) mod metrics_page;

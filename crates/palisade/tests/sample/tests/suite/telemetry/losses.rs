@@ -1,19 +1,12 @@
-//! A collector that does not accept data, and the end of the process (LOG-03): requests go on, losses
-//! are counted, and lines that fill their queue cost no security event.
+//! A collector that does not accept data, and the end of the process (LOG-03): requests go on, and
+//! losses are counted.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use sample::demo;
 
 use super::Observed;
-use crate::support::{
-    Actor, eventually,
-    h2::{self, H2},
-    note_body,
-};
+use crate::support::{eventually, note_body};
 
 #[tokio::test]
 async fn log_03_unresponsive_collector_delays_no_request_and_losses_are_counted() {
@@ -57,39 +50,4 @@ async fn log_03_buffered_telemetry_is_exported_before_the_service_stops() {
         collector.records().iter().any(|record| record.attributes.get("event").is_some_and(|e| e == "data_changed"))
     );
     assert_eq!(collector.latest("http.server.request.duration", &[("operation", "createNote")]), 1);
-}
-
-/// An attacker must not hide an event behind a flood of other lines.
-#[tokio::test]
-async fn log_03_flood_of_lines_loses_no_security_event() {
-    const REQUESTS: usize = 12_000;
-    // Exports do not end while the collector is silent. At level trace a request has some lines.
-    let observed = Observed::start(&[("APP_LOG__FILTER", "trace"), ("APP_OTLP__TIMEOUT_MS", "60000")]).await;
-    let collector = &observed.collector;
-    collector.set_silent(true);
-    let mut flood = H2::connect(observed.process.address, Ipv4Addr::LOCALHOST.into(), true).await.unwrap();
-    for n in 1..=REQUESTS {
-        flood.send(&h2::get("/health/live", None)).await.unwrap();
-        // Waits, to stay within the limit of concurrent streams.
-        if n % 50 == 0 {
-            flood.wait_for_stream_ends(n).await;
-        }
-    }
-    let trace_of = async |token: Option<&str>| {
-        let actor = Actor::new(observed.process.address, token.map(str::to_owned));
-        actor.get("/v1/me").await.header("x-request-id").unwrap().to_owned()
-    };
-    let forged = trace_of(Some("no.to.ken")).await;
-    collector.set_silent(false);
-    let arrived = |id: &str, has: &str| {
-        collector.records().iter().any(|record| record.trace_id == id && record.attributes.contains_key(has))
-    };
-    eventually("the event arrives", async || arrived(&forged, "event")).await;
-    // Lines leave their queue in order, so those that have not arrived with this one are lost.
-    let last = trace_of(None).await;
-    eventually("a later line arrives", async || arrived(&last, "micros")).await;
-    let made = || collector.latest("telemetry.items", &[("signal", "logs"), ("outcome", "made")]);
-    let received = collector.records().len() as u64;
-    println!("made {} received {received}", made());
-    eventually("the queue of other lines was full", async || made() > received + 1_000).await;
 }
