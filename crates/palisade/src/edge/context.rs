@@ -118,13 +118,8 @@ where
         let trace_span = trace.span.clone();
         let client = client.map(|client| client.0);
         let caller = Arc::default();
-        let in_request = RequestTelemetry {
-            trace_id: trace_id.clone(),
-            client,
-            log_span: span,
-            trace,
-            caller: Arc::clone(&caller),
-        };
+        let in_request =
+            RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace, caller: Arc::clone(&caller) };
         let response = self.inner.call(request);
         let serve = async move {
             let Ok(response) = response.await;

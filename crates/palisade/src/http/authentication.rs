@@ -8,9 +8,7 @@ use http::{HeaderValue, header};
 use poem::Request;
 
 use crate::{
-    authn::{
-        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
-    },
+    authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
     model::ApiKeyId,
     problem::{Kind, Problem, challenge},
     telemetry::{event, metrics, repeats::coalesced},

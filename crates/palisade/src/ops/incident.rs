@@ -160,9 +160,7 @@ impl Sessions {
         check_reason(&self.reason).map_err(IncidentError::Invalid)?;
         super::revocation::check_name(&self.subject)?;
         if [SERVICE_SUBJECT, API_KEY_SUBJECT].iter().any(|kind| strip_subject_prefix(&self.subject, kind).is_some()) {
-            return Err(IncidentError::Invalid(
-                "only people have sign-ins; use `revoke subject` for other subjects",
-            ));
+            return Err(IncidentError::Invalid("only people have sign-ins; use `revoke subject` for other subjects"));
         }
         let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, None, &self.reason).await?;
         Ok(format!("sign-ins of {} ended (entry {entry})", self.subject))

@@ -46,7 +46,10 @@ pub enum RevokeKind {
     #[cfg_attr(feature = "api_keys", doc = "One token by its `jti`, and the API keys that were created with it")]
     #[cfg_attr(not(feature = "api_keys"), doc = "One token by its `jti`")]
     Token,
-    #[cfg_attr(feature = "api_keys", doc = "All tokens of a person or service, and the API keys they created; or one API key, as `api-key:<id>`, where the part of the key's text between the two `_` may replace the id")]
+    #[cfg_attr(
+        feature = "api_keys",
+        doc = "All tokens of a person or service, and the API keys they created; or one API key, as `api-key:<id>`, where the part of the key's text between the two `_` may replace the id"
+    )]
     #[cfg_attr(not(feature = "api_keys"), doc = "All tokens of a person or service")]
     Subject,
     #[cfg_attr(feature = "api_keys", doc = "All tokens that were issued to a client, but no API keys")]

@@ -44,14 +44,17 @@ async fn log_01_request_lines_and_events_name_the_caller() {
     let by_key = [trace_id(&program, "/v1/notes").await, trace_id(&program, "/v1/notes").await];
     let guess = with_secret(key_text(&key), &"7".repeat(43));
     let guess = Actor::with_credential(address, Some(Credential::ApiKey(guess)));
-    let unverified =
-        [trace_id(&guess, "/v1/notes").await, trace_id(&Actor::new(address, Some("e30.e30.e30".into())), "/v1/me").await];
+    let unverified = [
+        trace_id(&guess, "/v1/notes").await,
+        trace_id(&Actor::new(address, Some("e30.e30.e30".into())), "/v1/me").await,
+    ];
     let collector = &observed.collector;
     eventually("the records arrive", async || collector.records().iter().any(|r| r.trace_id == unverified[1])).await;
     let records = collector.records();
     let exported = records.iter().find(|record| record.trace_id == read && record.attributes.contains_key("micros"));
     assert_eq!(exported.unwrap().attributes["subject"], subject);
-    eventually("a metric arrives", async || collector.latest("authentications", &[("credential", "api_key")]) > 0).await;
+    eventually("a metric arrives", async || collector.latest("authentications", &[("credential", "api_key")]) > 0)
+        .await;
     let points = format!("{:?}{:?}", collector.points(), collector.spans());
     for name in ["sss", "the-client", &ACME.id.to_string()] {
         assert!(!points.contains(name), "metrics and spans have {name}");
