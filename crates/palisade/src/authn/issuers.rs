@@ -23,6 +23,7 @@ use crate::{
     crypto::sha256,
     model::{Clock, Rights},
     settings::{Oidc, Profile},
+    telemetry::event,
 };
 
 /// All trusted issuers and the cache of their validated tokens.
@@ -115,7 +116,7 @@ impl Issuers {
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         revocations.check(&principal)?;
         api_keys.record_roles(&principal).await?;
-        principal.record_login();
+        event::authn_login_success();
         self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
         Ok(principal)
     }

@@ -47,6 +47,7 @@ use crate::{
     db::{Credentials, DbError},
     model::{Clock, Rights, ServiceRight, TenantId},
     settings::{CertificateName, Service, Settings},
+    telemetry::event,
 };
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
@@ -112,9 +113,10 @@ impl Authenticator {
     /// Creates an authenticator that has no issuer keys and no revocations yet. Principals get only
     /// scopes and roles of `rights`.
     pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
+        let connections = settings.database.max_connections;
         Ok(Self {
             issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
-            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), clock.clone())?),
+            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
@@ -266,7 +268,7 @@ impl Authenticator {
         let Some(certificate) = &connection.certificate else { return };
         let mut seen = self.seen_certificates.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.insert(caller.subject.clone(), certificate.thumbprint) != Some(certificate.thumbprint) {
-            caller.record_login();
+            event::authn_login_success();
         }
     }
 

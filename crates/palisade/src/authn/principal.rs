@@ -8,7 +8,7 @@
 use super::certificate::Thumbprint;
 use crate::{
     model::{Role, Scope, TenantId},
-    telemetry::{Caller, RequestTelemetry, event},
+    telemetry::{Caller, RequestTelemetry},
 };
 
 /// Subject prefix of API keys.
@@ -118,21 +118,12 @@ impl Principal {
         };
         RequestTelemetry::set_caller(Caller {
             subject: self.subject.clone(),
-            tenant: self.tenant_in_log(),
+            // A service of the internal listener may have none.
+            tenant: Some(self.tenant.uuid()).filter(|id| !id.is_nil()).map(|id| id.to_string()),
             credential,
             client_id: (credential == "token").then(|| self.client.clone()),
             key: key.map(str::to_owned),
         });
-    }
-
-    /// Records that this replica has verified the credential for the first time.
-    pub(super) fn record_login(&self) {
-        event::authn_login_success(&self.subject, self.tenant_in_log().as_deref().unwrap_or_default());
-    }
-
-    /// A service of the internal listener may have no tenant.
-    fn tenant_in_log(&self) -> Option<String> {
-        Some(self.tenant.uuid()).filter(|id| !id.is_nil()).map(|id| id.to_string())
     }
 
     /// User, service or API key.

@@ -30,7 +30,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Credentials {
     pub(super) pool: RotatingPool,
-    max_connections: u32,
     /// One connection for revocations, used at startup and while no listener is connected. A
     /// separate pool, so that it does not queue behind look-ups of API keys.
     revocations: RotatingPool,
@@ -67,18 +66,7 @@ impl Credentials {
         let Settings { database, sources, .. } = settings;
         let single = settings::Database { max_connections: 1, ..database.clone() };
         let pool = |settings| RotatingPool::new(DbRole::Authn, &database.authn_url, settings, sources);
-        Ok(Self {
-            pool: pool(database)?,
-            max_connections: database.max_connections,
-            revocations: pool(&single)?,
-            overrides: pool(&single)?,
-        })
-    }
-
-    /// The size of the pool of look-ups.
-    #[must_use]
-    pub fn max_connections(&self) -> usize {
-        usize::try_from(self.max_connections).unwrap_or(usize::MAX)
+        Ok(Self { pool: pool(database)?, revocations: pool(&single)?, overrides: pool(&single)? })
     }
 
     /// Checks that the login has exactly the privileges of its role, and that the database is fit.

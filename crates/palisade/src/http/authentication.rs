@@ -10,7 +10,7 @@ use poem::Request;
 use crate::{
     authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
     model::ApiKeyId,
-    problem::{Kind, Problem, challenge},
+    problem::{Kind, Problem},
     telemetry::{event, metrics, repeats::coalesced},
 };
 
@@ -40,29 +40,30 @@ pub(super) async fn authenticate(authenticator: &Authenticator, request: &Reques
 /// The problem of a failed authentication. Every rejected credential gets the same 401: only the
 /// log has the reason.
 pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Problem {
-    let (kind, challenge) = match error {
-        AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
+    // RFC 6750 section 3
+    let challenge =
+        |value| Problem::new(Kind::Unauthenticated).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    match error {
+        AuthnError::Missing => challenge("Bearer"),
         AuthnError::Rejected { reason, key, delay } => {
             record_rejection(reason, key, source);
-            let challenge = challenge("Bearer error=\"invalid_token\"");
-            return Problem::new(Kind::Unauthenticated).header(challenge.0, challenge.1).delayed_by(delay);
+            challenge("Bearer error=\"invalid_token\"").delayed_by(delay)
         }
         AuthnError::LockedOut { seconds, rejected } => {
             if let Some((reason, key)) = rejected {
                 record_rejection(reason, key, source);
             }
             event::excess_rate_limit_exceeded(source.0, FAILED_AUTHENTICATIONS);
-            return Problem::new(Kind::RateLimited)
+            Problem::new(Kind::RateLimited)
                 .detail("Too many failed authentications from this address.")
                 .limit(FAILED_AUTHENTICATIONS)
-                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
         }
         AuthnError::Unavailable(dependency) => {
             coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);
-            return Problem::new(Kind::Unavailable);
+            Problem::new(Kind::Unavailable)
         }
-    };
-    Problem::new(kind).header(challenge.0, challenge.1)
+    }
 }
 
 /// Records the security event of a rejected credential.

@@ -42,12 +42,10 @@ fn origin() -> (Option<String>, Option<String>, Option<String>) {
 
 /// This replica has verified a credential that was not in its cache: the first use, or the first one
 /// after the cache lost it.
-pub(crate) fn authn_login_success(subject: &str, tenant: &str) {
-    let source = origin().2;
-    raise!(
-        info, "authn_login_success" of format_args!("{tenant} {subject}"), "";
-        subject, tenant, source, "credential verified"
-    );
+pub(crate) fn authn_login_success() {
+    let (subject, tenant, source) = origin();
+    let caller = [tenant.as_deref(), subject.as_deref()].map(Option::unwrap_or_default).join(" ");
+    raise!(info, "authn_login_success" of caller, ""; subject, tenant, source, "credential verified");
 }
 
 /// A credential was rejected. `reason` is for operators; the caller never sees it.

@@ -35,7 +35,7 @@ use crate::{
     db::{Credentials, api_keys::StoredApiKey},
     model::{ApiKeyId, Clock, Rights, TenantId},
     settings,
-    telemetry::repeats::coalesced,
+    telemetry::{event, repeats::coalesced},
 };
 
 /// Maximum number of entries in each cache.
@@ -109,15 +109,15 @@ impl ApiKeys {
         settings: &settings::ApiKeys,
         rights: Rights,
         store: Credentials,
+        connections: u32,
         clock: Clock,
     ) -> Result<Self, SetupError> {
         let settings::ApiKeys { max_lifetime, remembered, concurrent_hashes, pepper } = settings;
-        let unverified = (store.max_connections() / 2).max(1);
         Ok(Self {
             store,
             rights,
             hash_queue: HashQueue::new(pepper.clone(), *concurrent_hashes)?,
-            unverified_lookups: Semaphore::new(unverified),
+            unverified_lookups: Semaphore::new((connections / 2).max(1) as usize),
             clock,
             max_lifetime: *max_lifetime,
             cache_seconds: i64::try_from(remembered.as_secs()).unwrap_or(i64::MAX),
@@ -242,7 +242,7 @@ impl ApiKeys {
         let (principal, verified) = self.check(key, verified.as_ref(), queue_share, revocations, admit).await?;
         if is_first_use {
             principal.name_in_log();
-            principal.record_login();
+            event::authn_login_success();
         }
         let valid_until = verified.valid_until;
         self.verified.insert(digest, verified);

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use palisade::model::Clock;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -175,7 +176,7 @@ async fn authn_09_sighup_fetches_the_keys_of_every_issuer() {
     ];
     variables.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let process = ServiceProcess::start(&SERVICE, &variables).await;
-    let now = chrono::Utc::now().timestamp();
+    let now = Clock::system().timestamp();
     let thief = Actor::new(process.address, Some(first.token(&old, now)));
     eventually("both issuers are read", async || partner.key_requests() == 1 && first.key_requests() == 1).await;
     thief.get("/v1/me").await.ok(200);
