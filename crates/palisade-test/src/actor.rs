@@ -154,6 +154,14 @@ impl Reply {
         events::for_trace_id(self.header("x-request-id").unwrap())
     }
 
+    /// The first security event of this request with this name.
+    #[track_caller]
+    pub fn event(&self, name: &str) -> Fields {
+        let events = self.events();
+        let found = events.iter().find(|event| event["event"] == name).cloned();
+        found.unwrap_or_else(|| panic!("no event {name} in {events:#?}"))
+    }
+
     /// Asserts the status and returns the body.
     #[track_caller]
     pub fn ok(self, status: u16) -> Value {

@@ -198,6 +198,9 @@ async fn log_08_runbook_leaked_api_key() {
     let text = leaked["key"].as_str().unwrap();
     incident.run(page, 0, &[("KEY_ID", text.split('_').nth(1).unwrap())]);
     incident.wait_for_rejection("the leaked API key is revoked", &thief, 401).await;
+    // The event of the alert names the key in the other spelling.
+    let event = thief[0].get("/v1/orders").await.event("authn_token_reuse");
+    incident.run(page, 0, &[("KEY_ID", &event["key"])]);
     for actor in &program {
         actor.get("/v1/orders").await.ok(200);
     }
@@ -242,7 +245,9 @@ async fn log_08_runbook_credential_stuffing() {
     for actor in neighbour.iter().chain(&alice) {
         actor.get("/v1/me").await.ok(200);
     }
-    incident.run(page, 0, &[("NETWORK", "127.0.66.0/24")]);
+    let forged = incident.replicas[0].bearer("no.to.ken").at_address(Ipv4Addr::new(127, 0, 66, 7).into());
+    let event = forged.get("/v1/me").await.event("authn_token_invalid");
+    incident.run(page, 0, &[("NETWORK", &event["source"])]);
     let is_blocked = async |actor: &Actor| actor.get("/openapi.json").await.status == 429;
     incident.wait_for_both("the network is blocked", &attacker, is_blocked).await;
     let reply = neighbour[0].get("/v1/me").await;
@@ -258,7 +263,7 @@ async fn log_08_runbook_credential_stuffing() {
     incident.wait_for_rejection("tokens of the subject are revoked", &alice, 401).await;
     bob[0].get("/v1/me").await.ok(200);
     eventually("a new token is accepted", async || incident.person("alice")[0].get("/v1/me").await.status == 200).await;
-    incident.run(page, 3, &[("NETWORK", "127.0.66.0/24")]);
+    incident.run(page, 3, &[("NETWORK", &event["source"])]);
     incident.wait_for_both("the network is accepted again", &attacker, async |actor| !is_blocked(actor).await).await;
     incident.wait_for_both("the limit is lifted", &bob, async |actor| !has_sensitive_limit(actor).await).await;
 }
@@ -266,18 +271,24 @@ async fn log_08_runbook_credential_stuffing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn log_08_runbook_runaway_client() {
     let page = "runaway-client.md";
-    let incident = Incident::start(&[]).await;
+    let incident = Incident::start(&[("APP_QUOTA__READ_PER_MINUTE", "100")]).await;
     let client = incident.person("loop");
-    let tenant = ACME.id.to_string();
     let has_policy = async |actor: &Actor, expected: &str| {
         actor.get("/v1/me").await.header("ratelimit-policy").is_some_and(|policy| policy == expected)
     };
-    incident.run(page, 0, &[("TENANT", &tenant)]);
+    let mut reply = client[0].get("/v1/me").await;
+    while reply.status != 429 {
+        reply = client[0].get("/v1/me").await;
+    }
+    let event = reply.event("excess_rate_limit_exceeded");
+    assert_eq!((&*event["subject"], &*event["tenant"]), ("loop", &*ACME.id.to_string()));
+    let tenant = &event["tenant"];
+    incident.run(page, 0, &[("TENANT", tenant)]);
     let limited = "\"read\";q=30;w=60, \"tenant\";q=60;w=60";
     incident.wait_for_both("the tenant is limited", &client, async |actor| has_policy(actor, limited).await).await;
     eventually("the quota is used up", async || client[0].get("/v1/me").await.status == 429).await;
-    incident.run(page, 1, &[("TENANT", &tenant)]);
-    let normal = "\"read\";q=1000000;w=60, \"tenant\";q=1000000;w=60";
+    incident.run(page, 1, &[("TENANT", tenant)]);
+    let normal = "\"read\";q=100;w=60, \"tenant\";q=1000000;w=60";
     incident.wait_for_both("the limit is lifted", &client, async |actor| has_policy(actor, normal).await).await;
 }
 
@@ -290,7 +301,12 @@ async fn log_08_runbook_insider() {
     for actor in eve.iter().chain(&bob) {
         assert!(can_change(actor).await);
     }
-    incident.run(page, 0, &[("SUBJECT", "eve")]);
+    // The event that the alert counts names the caller.
+    let refused = eve[0].get(&format!("/v1/orders/{}", uuid::Uuid::now_v7())).await;
+    refused.problem(404);
+    let event = refused.event("authz_fail");
+    assert_eq!((&*event["reason"], &*event["operation"]), ("object", "getOrder"));
+    incident.run(page, 0, &[("SUBJECT", &event["subject"])]);
     incident.wait_for_rejection("tokens of the insider are revoked", &eve, 401).await;
     incident.run(page, 1, &[]);
     incident.wait_for_both("read-only mode is on", &bob, async |actor| !can_change(actor).await).await;

@@ -5,21 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use x509_cert::{
-    Certificate,
-    der::Decode as _,
-    ext::pkix::{SubjectAltName, name::GeneralName},
-};
+use x509_cert::{Certificate, der::Decode as _, ext::pkix::{SubjectAltName, name::GeneralName}};
 
-use super::{
-    RejectReason,
-    principal::{CallerKind, Principal, SERVICE_SUBJECT},
-};
-use crate::{
-    crypto,
-    model::{Rights, Role, TenantId},
-    settings::{CertificateName, Service},
-};
+use crate::{crypto, model::{Rights, Role, TenantId}, settings::{CertificateName, Service}};
+use super::{RejectReason, principal::{CallerKind, Principal, SERVICE_SUBJECT}};
 
 /// The facts of a connection that authentication needs. An extension of every request.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +28,7 @@ pub(super) type Thumbprint = [u8; 32];
 /// A client certificate that TLS has verified.
 #[derive(Debug)]
 pub struct ClientCertificate {
-    thumbprint: Thumbprint,
+    pub(super) thumbprint: Thumbprint,
     /// URI and DNS names of the subject alternative name (SAN).
     names: Vec<CertificateName>,
     /// Start and end of validity, in seconds since the epoch.

@@ -88,10 +88,10 @@ impl Claims {
 
     /// A time claim in whole seconds (`NumericDate`, RFC 7519 section 2).
     /// `None` if it is absent, an error if it is not an integer.
-    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, RejectReason> {
+    pub(super) fn time(&self, name: &'static str) -> Result<Option<i64>, RejectReason> {
         match self.0.get(name) {
             None => Ok(None),
-            Some(value) => value.as_i64().map(Some).ok_or(RejectReason::Claims),
+            Some(value) => value.as_i64().map(Some).ok_or(RejectReason::Claims(name)),
         }
     }
 
@@ -108,20 +108,19 @@ impl Claims {
 }
 
 /// A list of strings: an array, or one string separated by spaces as in `scope` (RFC 8693 section
-/// 4.2). Empty if the claim is absent, an error if it is of another type.
-pub(super) fn string_list(value: Option<&Value>) -> Result<Vec<&str>, RejectReason> {
+/// 4.2). Empty if the claim is absent, `None` if it is of another type.
+pub(super) fn string_list(value: Option<&Value>) -> Option<Vec<&str>> {
     match value {
-        None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(text.split(' ').collect()),
+        Some(Value::String(text)) => Some(text.split(' ').collect()),
         array => string_array(array),
     }
 }
 
-/// An array of strings. Empty if the claim is absent, an error if it is of another type.
-pub(super) fn string_array(value: Option<&Value>) -> Result<Vec<&str>, RejectReason> {
+/// An array of strings. Empty if the claim is absent, `None` if it is of another type.
+pub(super) fn string_array(value: Option<&Value>) -> Option<Vec<&str>> {
     match value {
-        None => Ok(Vec::new()),
-        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or(RejectReason::Claims)).collect(),
-        Some(_) => Err(RejectReason::Claims),
+        None => Some(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(Value::as_str).collect(),
+        Some(_) => None,
     }
 }

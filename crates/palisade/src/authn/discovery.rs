@@ -1,19 +1,11 @@
 //! Discovery and refresh of an issuer's JWKS (AUTHN-02, AUTHN-09, AUTHN-10, FAIL-01).
 //!
 //! Fetches the issuer's metadata (OpenID Connect Discovery 1.0), then the JWKS at its `jwks_uri`:
-//! periodically, and on demand when a token names an unknown key (key rollover). On-demand
-//! refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay valid
+//! periodically, at SIGHUP, and on demand when a token names an unknown key (key rollover).
+//! On-demand refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay valid
 //! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
-use std::{
-    error::Error,
-    ops::RangeInclusive,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{error::Error, ops::RangeInclusive, sync::{Arc, atomic::{AtomicI64, Ordering}}, time::{Duration, Instant}};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, header};
@@ -21,15 +13,10 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Bytes;
 use reqwest::{Body, Client, redirect};
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
+use crate::{model::Clock, package, settings::{Issuer, Oidc, Profile}, telemetry::causes};
 use super::keys::KeySet;
-use crate::{
-    model::Clock,
-    package,
-    settings::{Issuer, Oidc, Profile},
-    telemetry::causes,
-};
 
 /// Maximum size of a fetched document, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
@@ -113,8 +100,9 @@ impl JwksCache {
         }))
     }
 
-    /// Refreshes the keys forever. After a failure the previous keys stay, and a retry follows.
-    pub(super) async fn refresh_periodically(self: Arc<Self>) {
+    /// Refreshes the keys forever, and at once at SIGHUP (`hangups`). After a failure the previous
+    /// keys stay, and a retry follows.
+    pub(super) async fn refresh_periodically(self: Arc<Self>, mut hangups: watch::Receiver<()>) {
         let mut retry_delay = *RETRY_DELAY.start();
         loop {
             let delay = if let Ok(interval) = self.refresh().await {
@@ -125,7 +113,12 @@ impl JwksCache {
                 retry_delay = (retry_delay * 2).min(*RETRY_DELAY.end());
                 delay
             };
-            tokio::time::sleep(delay.min(self.refresh_interval)).await;
+            let pause = tokio::time::sleep(delay.min(self.refresh_interval));
+            tokio::select! {
+                () = pause => {}
+                // Signals that arrive during a refresh cause one more: its documents may be old.
+                Ok(()) = hangups.changed() => {}
+            }
         }
     }
 
@@ -184,7 +177,8 @@ impl JwksCache {
         }
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
-        if self.keys.load().as_ref().is_none_or(|previous| previous.digest != keys.digest) {
+        // Another set makes every cached token be verified again.
+        if self.keys.load().as_ref().is_none_or(|previous| **previous != keys) {
             tracing::info!(issuer = self.issuer, keys = keys.ids(), "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }

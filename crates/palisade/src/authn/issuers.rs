@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     AuthnError, ConnectionInfo, RejectReason,
@@ -23,6 +23,7 @@ use crate::{
     crypto::sha256,
     model::{Clock, Rights},
     settings::{Oidc, Profile},
+    telemetry::event,
 };
 
 /// All trusted issuers and the cache of their validated tokens.
@@ -58,10 +59,10 @@ impl Issuers {
         Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
     }
 
-    /// Starts one task per issuer that refreshes its JWKS periodically.
-    pub(super) fn start_key_refresh(&self, tasks: &mut JoinSet<()>) {
+    /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
+    pub(super) fn start_key_refresh(&self, tasks: &mut JoinSet<()>, hangups: &watch::Receiver<()>) {
         for issuer in &self.trusted {
-            tasks.spawn(Arc::clone(&issuer.jwks).refresh_periodically());
+            tasks.spawn(Arc::clone(&issuer.jwks).refresh_periodically(hangups.clone()));
         }
     }
 
@@ -97,6 +98,7 @@ impl Issuers {
     ) -> Result<Arc<Principal>, AuthnError> {
         let digest = sha256(token.as_bytes());
         if let Some(principal) = self.find(&digest) {
+            principal.name_in_log();
             return Ok(principal);
         }
         let (header, claims) = claims::parse(token)?;
@@ -108,11 +110,13 @@ impl Issuers {
             _ => issuer.jwks.refresh_on_demand().await.ok_or(AuthnError::Unavailable("issuer_keys"))?,
         };
         let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token, &header, &claims, &keys)?;
+        principal.name_in_log();
         // Before anything is stored: a revoked token, or one without its certificate, must change
         // neither the cache nor the recorded roles.
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         revocations.check(&principal)?;
         api_keys.record_roles(&principal).await?;
+        event::authn_login_success();
         self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
         Ok(principal)
     }

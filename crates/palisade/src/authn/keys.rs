@@ -17,6 +17,14 @@ const MAX_KEYS: usize = 64;
 pub(super) struct Key {
     decoding: DecodingKey,
     algorithms: Vec<Algorithm>,
+    /// The members of the JWK that determine the key (RFC 7638 section 3.2).
+    members: [Option<String>; 4],
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.algorithms, &self.members) == (&other.algorithms, &other.members)
+    }
 }
 
 impl Key {
@@ -31,11 +39,11 @@ impl Key {
     }
 }
 
-/// The usable keys of one JWKS document.
+/// The usable keys of one JWKS document. Two sets are equal if they have the same keys under the
+/// same ids for the same algorithms: documents may differ in order and format.
+#[derive(PartialEq)]
 pub(super) struct KeySet {
     keys: HashMap<String, Key>,
-    /// SHA-256 of the document, to detect changes.
-    pub(super) digest: [u8; 32],
 }
 
 #[derive(Deserialize)]
@@ -82,7 +90,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err("the key set has no usable key");
         }
-        Ok(Self { keys, digest: crate::crypto::sha256(json) })
+        Ok(Self { keys })
     }
 
     pub(super) fn get(&self, kid: &str) -> Option<&Key> {
@@ -140,7 +148,9 @@ impl Jwk {
         if let Some(alg) = &self.alg {
             algorithms.retain(|allowed| alg.parse() == Ok(*allowed));
         }
-        (!algorithms.is_empty()).then_some((self.kid?, Key { decoding, algorithms }))
+        // The algorithms determine the key type and the curve.
+        let members = [self.x, self.y, self.n, self.e];
+        (!algorithms.is_empty()).then_some((self.kid?, Key { decoding, algorithms, members }))
     }
 }
 
@@ -200,6 +210,17 @@ mod tests {
         }
         let signing_key = format!(r#"{{{EC},"kid":"v","use":"sig","key_ops":["sign","verify"],"alg":"ES256"}}"#);
         assert!(parse(&signing_key).unwrap().contains("v"));
+    }
+
+    #[test]
+    fn authn_09_key_sets_are_compared_by_their_keys() {
+        let [a, b] = ["a", "b"].map(|kid| format!(r#"{{{EC},"kid":"{kid}"}}"#));
+        let set = parse(&format!("{a},{b}")).unwrap();
+        assert!(set == parse(&format!(r#"{b}, {{"use":"sig",{EC},"kid":"a","x5c":[]}}"#)).unwrap());
+        let other_key = format!(r#"{{{EC},"kid":"a"}}"#).replace("f83O", "f83P");
+        for changed in [a.clone(), format!(r#"{a},{{{EC},"kid":"c"}}"#), format!("{other_key},{b}")] {
+            assert!(set != parse(&changed).unwrap(), "{changed}");
+        }
     }
 
     #[test]

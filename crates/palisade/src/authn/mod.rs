@@ -32,7 +32,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use api_keys::ApiKeys;
@@ -41,12 +41,13 @@ use failure_limiter::{FailureLimiter, FailureOutcome};
 use http::HeaderMap;
 use issuers::Issuers;
 use revocation::Revocations;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     db::{Credentials, DbError},
     model::{Clock, Rights, ServiceRight, TenantId},
     settings::{CertificateName, Service, Settings},
+    telemetry::event,
 };
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
@@ -97,8 +98,12 @@ pub struct Authenticator {
     failure_limiter: FailureLimiter,
     /// Services of the internal listener, by the names in their certificates.
     services: BTreeMap<CertificateName, Service>,
+    /// The certificate that each service used last, by its subject.
+    seen_certificates: Mutex<BTreeMap<String, certificate::Thumbprint>>,
     rights: Rights,
     clock: Clock,
+    /// Changes at SIGHUP.
+    hangups: watch::Receiver<()>,
     /// Hashes callers with a secret of this process: no client can choose a subject that collides
     /// with another caller's hash.
     caller_hasher: RandomState,
@@ -108,14 +113,17 @@ impl Authenticator {
     /// Creates an authenticator that has no issuer keys and no revocations yet. Principals get only
     /// scopes and roles of `rights`.
     pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
+        let connections = settings.database.max_connections;
         Ok(Self {
             issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
-            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), clock.clone())?),
+            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
+            seen_certificates: Mutex::default(),
             rights,
             clock: clock.clone(),
+            hangups: settings.sources.hangups(),
             caller_hasher: RandomState::new(),
         })
     }
@@ -125,7 +133,7 @@ impl Authenticator {
     #[must_use]
     pub fn start_background_tasks(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        self.issuers.start_key_refresh(&mut tasks);
+        self.issuers.start_key_refresh(&mut tasks, &self.hangups);
         tasks.spawn(Arc::clone(&self.revocations).follow());
         self.api_keys.start_background_tasks(&mut tasks);
         tasks
@@ -220,7 +228,7 @@ impl Authenticator {
         // revoked, whatever other credential the request has.
         let service = if connection.internal { Some(self.identify_service(connection)?) } else { None };
         if let Some((_, caller)) = &service {
-            self.revocations.check(caller)?;
+            self.revocations.check(caller).inspect_err(|_| caller.name_in_log())?;
         }
         let principal = match (credential, service) {
             (Some(Credential::Token(token)), _) => {
@@ -230,8 +238,10 @@ impl Authenticator {
                 // It checks revocations itself, and an API key is bound to no certificate.
                 return self.api_keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await;
             }
-            (None, Some((service, caller))) if service.tenant.is_some() => return Ok(Arc::new(caller)),
-            (None, Some(_)) => return Err(RejectReason::Tenant.into()),
+            (None, Some((service, caller))) => {
+                self.record_service(&caller, connection);
+                return if service.tenant.is_some() { Ok(Arc::new(caller)) } else { Err(RejectReason::Tenant.into()) };
+            }
             (None, None) => return Err(AuthnError::Missing),
         };
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
@@ -249,6 +259,17 @@ impl Authenticator {
         let (service, certificate) = certificate::find_service(&self.services, connection, self.clock.timestamp())?;
         let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
         Ok((service, certificate::principal(service, certificate, tenant, &self.rights)))
+    }
+
+    /// Names a service that its certificate authenticated in the log, and records the first use of
+    /// the certificate.
+    fn record_service(&self, caller: &Principal, connection: &ConnectionInfo) {
+        caller.name_in_log();
+        let Some(certificate) = &connection.certificate else { return };
+        let mut seen = self.seen_certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.insert(caller.subject.clone(), certificate.thumbprint) != Some(certificate.thumbprint) {
+            event::authn_login_success();
+        }
     }
 
     /// Authenticates the service that calls an operation of the internal listener.
@@ -269,8 +290,10 @@ impl Authenticator {
         }
         let (service, caller) = self.identify_service(credentials.connection)?;
         if self.revocations.is_subject_revoked(&caller) {
+            caller.name_in_log();
             return Err(RejectReason::Revoked.into());
         }
+        self.record_service(&caller, credentials.connection);
         Ok((caller.subject, service.rights.contains(&right)))
     }
 }

@@ -6,7 +6,10 @@
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
 use super::certificate::Thumbprint;
-use crate::model::{Role, Scope, TenantId};
+use crate::{
+    model::{Role, Scope, TenantId},
+    telemetry::{Caller, RequestTelemetry},
+};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
@@ -105,6 +108,24 @@ impl Principal {
 }
 
 impl Principal {
+    /// Names the principal in what is logged about the current request from now on.
+    pub(super) fn name_in_log(&self) {
+        let key = self.subject.strip_prefix(API_KEY_SUBJECT);
+        let credential = match key {
+            Some(_) => "api_key",
+            None if self.subject.starts_with(SERVICE_SUBJECT) => "certificate",
+            None => "token",
+        };
+        RequestTelemetry::set_caller(Caller {
+            subject: self.subject.clone(),
+            // A service of the internal listener may have none.
+            tenant: Some(self.tenant.uuid()).filter(|id| !id.is_nil()).map(|id| id.to_string()),
+            credential,
+            client_id: (credential == "token").then(|| self.client.clone()),
+            key: key.map(str::to_owned),
+        });
+    }
+
     /// User, service or API key.
     #[must_use]
     pub fn kind(&self) -> CallerKind {

@@ -52,9 +52,10 @@ pub enum RejectReason {
     /// The lifetime of the token or certificate is negative or exceeds the maximum (AUTHN-06).
     #[error("lifetime")]
     Lifetime,
-    /// A claim is absent, of the wrong type or invalid.
+    /// A claim is absent, of the wrong type or invalid: its name, or what it says where the settings
+    /// choose the name; empty if it is not known which.
     #[error("claims")]
-    Claims,
+    Claims(&'static str),
     /// The token is bound to another certificate or to another kind of key (RFC 8705, RFC 9449), or
     /// is not bound although the issuer's settings require it.
     #[error("binding")]
@@ -86,6 +87,11 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    /// The claim that is absent or invalid.
+    pub(crate) fn claim(self) -> Option<&'static str> {
+        if let Self::Claims(name) = self { Some(name).filter(|name| !name.is_empty()) } else { None }
+    }
+
     /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
     ///
     /// Revoked credentials and expired tokens do not: they were valid once, cost no hash, and

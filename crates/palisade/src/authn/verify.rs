@@ -4,7 +4,7 @@
 //! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow
 //! RFC 8725 and RFC 9068 section 4; certificate binding follows RFC 8705.
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::Validation;
@@ -27,6 +27,9 @@ use crate::{
 /// Maximum length of subjects, client ids and token ids, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
+/// Claims without which a token is rejected before any other check of its claims.
+const REQUIRED_CLAIMS: [&str; 4] = ["iss", "aud", "exp", "sub"];
+
 /// The result of a successful token validation.
 #[derive(Debug)]
 pub(super) struct ValidatedToken {
@@ -41,12 +44,16 @@ pub(super) struct Verifier {
     clock: Clock,
     leeway: i64,
     issuer: Issuer,
+    /// Tenants that other issuers list. An issuer without a list speaks for none of them.
+    tenants_of_others: BTreeSet<TenantId>,
     rights: Rights,
 }
 
 impl Verifier {
     pub(super) fn new(issuer: &Issuer, oidc: &Oidc, rights: Rights, clock: Clock) -> Self {
-        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), rights }
+        let others = oidc.issuers().filter(|other| other.url != issuer.url);
+        let tenants_of_others = others.filter_map(|other| other.tenants.clone()).flatten().collect();
+        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights }
     }
 
     /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).
@@ -71,7 +78,7 @@ impl Verifier {
             return Err(RejectReason::Algorithm);
         }
         let mut validation = Validation::new(header.algorithm);
-        validation.set_required_spec_claims(&["iss", "aud", "exp", "sub"]);
+        validation.set_required_spec_claims(&REQUIRED_CLAIMS);
         validation.set_audience(&[&self.issuer.audience]);
         // `check_times` checks the times below, against the clock that tests can set.
         validation.validate_exp = false;
@@ -105,8 +112,8 @@ impl Verifier {
     /// Checks `iat`, `exp` and `nbf`, and returns `iat` and `exp` (AUTHN-06).
     fn check_times(&self, claims: &Claims) -> Result<(i64, i64), RejectReason> {
         let now = self.clock.timestamp();
-        let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims)?;
-        let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims)?;
+        let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims("iat"))?;
+        let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims("exp"))?;
         if expires_at.saturating_add(self.leeway) <= now {
             return Err(RejectReason::Expired);
         }
@@ -124,25 +131,26 @@ impl Verifier {
     /// Makes the principal from the claims, without its certificate binding.
     fn principal(&self, claims: &Claims, issued_at: i64) -> Result<Principal, RejectReason> {
         let issuer = &self.issuer;
-        let subject = claims.text("sub").ok_or(RejectReason::Claims)?;
+        let subject = claims.text("sub").ok_or(RejectReason::Claims("sub"))?;
         let client = issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"));
-        let client = client.and_then(|id| id.as_str()).ok_or(RejectReason::Claims)?;
+        let client = client.and_then(|id| id.as_str()).ok_or(RejectReason::Claims("client"))?;
         let (kind, roles, scope_claim) = if self.is_service(claims, subject, client)? {
             (CallerKind::Service, vec![Role::SERVICE], &issuer.service_scope_claim)
         } else {
             // A role that this API does not define grants nothing, so it is skipped, not rejected.
-            let names = string_array(issuer.roles_claim.find(&claims.0))?;
+            let names = string_array(issuer.roles_claim.find(&claims.0)).ok_or(RejectReason::Claims("roles"))?;
             (CallerKind::User, self.rights.find_roles(&names), &issuer.scope_claim)
         };
-        let scopes = string_list(scope_claim.find(&claims.0))?;
+        let scopes = string_list(scope_claim.find(&claims.0)).ok_or(RejectReason::Claims("scope"))?;
         // A `jti` that a revocation could not name is rejected.
         let is_revocable = |id: &&str| (1..=MAX_NAME_BYTES).contains(&id.len()) && !id.contains(char::is_control);
-        let token_id = claims.0.get("jti").map(|id| id.as_str().filter(is_revocable).ok_or(RejectReason::Claims));
+        let token_id =
+            claims.0.get("jti").map(|id| id.as_str().filter(is_revocable).ok_or(RejectReason::Claims("jti")));
         let token_id = token_id.transpose()?;
         Ok(Principal {
             kind,
-            subject: self.qualified_name(subject)?,
-            client: self.qualified_name(client)?,
+            subject: self.qualified_name(subject).ok_or(RejectReason::Claims("sub"))?,
+            client: self.qualified_name(client).ok_or(RejectReason::Claims("client"))?,
             tenant: self.tenant(claims)?,
             roles,
             scopes: self.rights.find_scopes(&scopes),
@@ -172,26 +180,28 @@ impl Verifier {
 
     /// The tenant, if the settings let this issuer authenticate its callers (AUTHN-04).
     fn tenant(&self, claims: &Claims) -> Result<TenantId, RejectReason> {
-        let tenant = self.issuer.tenant_claim.find(&claims.0).and_then(|id| id.as_str()).ok_or(RejectReason::Claims)?;
-        let id = TenantId::from_str(tenant).map_err(|_| RejectReason::Claims)?;
+        let invalid = RejectReason::Claims("tenant");
+        let tenant = self.issuer.tenant_claim.find(&claims.0).and_then(|id| id.as_str()).ok_or(invalid)?;
+        let id = TenantId::from_str(tenant).map_err(|_| invalid)?;
         // Only the hyphenated form, and not nil: the audit trail records operator acts on all
         // tenants under the nil UUID.
         if !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
-            return Err(RejectReason::Claims);
+            return Err(invalid);
         }
-        match &self.issuer.tenants {
-            Some(allowed) if !allowed.contains(&id) => Err(RejectReason::Tenant),
-            _ => Ok(id),
-        }
+        let is_own = match &self.issuer.tenants {
+            Some(own) => own.contains(&id),
+            None => !self.tenants_of_others.contains(&id),
+        };
+        if is_own { Ok(id) } else { Err(RejectReason::Tenant) }
     }
 
     /// A subject or client as this service records it, at most 255 bytes long.
-    fn qualified_name(&self, name: &str) -> Result<String, RejectReason> {
+    fn qualified_name(&self, name: &str) -> Option<String> {
         if name.trim().is_empty() || name.chars().any(is_invisible) || is_reserved(name) {
-            return Err(RejectReason::Claims);
+            return None;
         }
         let name = qualify(self.issuer.name.as_deref(), name);
-        if name.len() > MAX_NAME_BYTES { Err(RejectReason::Claims) } else { Ok(name) }
+        (name.len() <= MAX_NAME_BYTES).then_some(name)
     }
 }
 
@@ -217,7 +227,10 @@ fn reject_reason(kind: &jsonwebtoken::errors::ErrorKind) -> RejectReason {
     match kind {
         ErrorKind::InvalidSignature => RejectReason::Signature,
         ErrorKind::InvalidAudience => RejectReason::Audience,
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => RejectReason::Claims,
+        ErrorKind::MissingRequiredClaim(name) => {
+            RejectReason::Claims(REQUIRED_CLAIMS.into_iter().find(|claim| claim == name).unwrap_or_default())
+        }
+        ErrorKind::Json(_) => RejectReason::Claims(""),
         _ => RejectReason::Malformed,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn subject_of_id(_: &str) -> Result<String, &'static str> {
 pub(super) struct ApiKeys;
 
 impl ApiKeys {
-    pub(super) fn new(_: &settings::ApiKeys, _: Rights, _: Credentials, _: Clock) -> Result<Self, SetupError> {
+    pub(super) fn new(_: &settings::ApiKeys, _: Rights, _: Credentials, _: u32, _: Clock) -> Result<Self, SetupError> {
         Ok(Self)
     }
 

@@ -30,7 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service until SIGTERM or SIGINT, then finish the requests in flight; SIGHUP reloads
-    /// secrets
+    /// secrets and fetches issuer keys
     Serve,
     /// Update the database schema, with the login of `APP_DATABASE__OWNER_URL`
     Migrate,
@@ -264,12 +264,12 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Reloads the files of secrets and certificates at each SIGHUP.
+/// Reloads the files of secrets and certificates, and the keys of issuers, at each SIGHUP.
 fn reload_on_hangup(sources: Sources) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            sources.reload_now();
+            sources.hang_up();
         }
     });
     Ok(())

@@ -5,31 +5,13 @@
 //! adds security headers. The log line names known methods and masked paths of operations only, so
 //! callers cannot write into it (LOG-02, LOG-06).
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{convert::Infallible, pin::Pin, sync::Arc, task::{Context, Poll}, time::Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use tower::Service;
 
-use super::{
-    Body,
-    client::{ClientAddress, Connection, LimitKey},
-    proxies::TrustedProxies,
-    throttle::{self, Level},
-};
-use crate::{
-    http::Operation,
-    problem::{self, Kind, Problem},
-    telemetry::{
-        RemoteParent, RequestTelemetry, TraceId, event, metrics,
-        trace::{self, RequestTrace},
-    },
-};
+use crate::{http::Operation, problem::{Kind, Problem, self}, telemetry::{RemoteParent, RequestTelemetry, TraceId, event, metrics, trace::{RequestTrace, self}}};
+use super::{Body, client::{ClientAddress, Connection, LimitKey}, proxies::TrustedProxies, throttle::{Level, self}};
 
 /// Carries the trace id, so that a caller can refer to a successful request too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -120,7 +102,9 @@ where
         let trace = RequestTrace::new(&span, &trace_id, method, parent);
         let trace_span = trace.span.clone();
         let client = client.map(|client| client.0);
-        let in_request = RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace };
+        let caller = Arc::default();
+        let in_request =
+            RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace, caller: Arc::clone(&caller) };
         let response = self.inner.call(request);
         let serve = async move {
             let Ok(response) = response.await;
@@ -141,7 +125,13 @@ where
             );
             // Requests over the rate limit are reported by its event, which is coalesced.
             if !is_throttled {
+                let caller = caller.get();
                 tracing::info!(
+                    subject = caller.map(|caller| caller.subject.as_str()),
+                    tenant = caller.and_then(|caller| caller.tenant.as_deref()),
+                    credential = caller.map(|caller| caller.credential),
+                    client_id = caller.and_then(|caller| caller.client_id.as_deref()),
+                    key = caller.and_then(|caller| caller.key.as_deref()),
                     method,
                     path = operation.map(|operation| mask_path(&path, &operation, response.status())),
                     operation = name,

@@ -18,41 +18,18 @@
 //! Public operations run step 5 only. After the permit, a handler's arguments parse the rest of the
 //! request, such as the body ([`StrictJson`](super::strict_json::StrictJson)).
 //!
-//! Home of AUTHN-01 and RATE-04.
+//! Home of AUTHN-01 and RATE-04. Step 1 is in [`super::authentication`].
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
-    registry::{MetaApi, Registry},
-};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi, registry::{MetaApi, Registry}};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument as _;
 
-use super::{
-    Constraints, Context, Operation, ServedRoute,
-    route_check::{RoutesError, check_route},
-    schema::Schemas,
-    strictness::{Declared, declarations},
-    values,
-};
-use crate::{
-    authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
-    authz::{
-        Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, ReadOnly, Row},
-    },
-    db::DbError,
-    http::from_framework,
-    model::ApiKeyId,
-    problem::{Kind, Problem, challenge},
-    telemetry::{event, metrics, repeats::coalesced, trace::child_span},
-};
-
-/// Name of the limit on failed authentications, in problems and events.
-const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
+use crate::{authn::Principal, authz::{Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize, matrix::{Callers, ReadOnly, Row}}, db::DbError, http::from_framework, problem::{Kind, Problem}, telemetry::{event, trace::child_span}};
+use super::{Constraints, Context, Operation, ServedRoute, authentication::authenticate, route_check::{RoutesError, check_route}, schema::Schemas, strictness::{Declared, declarations}, values};
 
 /// How long a response waits for the rollback of its transaction.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -155,41 +132,26 @@ impl Guard {
         if self.row.callers == Callers::Public {
             return self.check_and_serve(request).await;
         }
-        let principal = self.authenticate(&request).instrument(child_span!("authenticate")).await?;
+        let authenticate = authenticate(&self.context.authenticator, &request);
+        let principal = authenticate.instrument(child_span!("authenticate")).await?;
+        let tenant = principal.tenant().to_string();
         let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
             return Err(Problem::new(Kind::Unavailable).into());
         };
         let outcome = match decision.rejection() {
             Some((problem, limit)) => {
-                let tenant = principal.tenant().to_string();
                 event::excess_quota_exceeded(principal.subject(), &tenant, self.row.operation, limit);
                 Err(problem.into())
             }
-            None => self.authorize_and_serve(principal, request).await,
+            None => self.authorize_and_serve(Arc::clone(&principal), request).await,
         };
         let mut response = outcome.unwrap_or_else(|error| from_framework(error).into_poem());
+        // No such object, or not for this caller: guessed ids are found by these events.
+        if response.status() == StatusCode::NOT_FOUND && self.row.path.contains('{') {
+            event::authz_fail(principal.subject(), &tenant, self.row.operation, "object");
+        }
         decision.add_headers(response.headers_mut());
         Ok(response)
-    }
-
-    /// Step 1. Reads the credentials only; the rest of the request stays unread until step 5.
-    async fn authenticate(&self, request: &Request) -> Result<Arc<Principal>, Problem> {
-        // The edge sets both. Without a source, failed authentications could not be counted.
-        let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
-        let query = request.uri().query().unwrap_or_default();
-        let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
-        let credentials = RequestCredentials { headers: request.headers(), query, connection };
-        let credential_kind = credentials.kind();
-        let authenticated = self.context.authenticator.authenticate(credentials, source).await;
-        let result = match &authenticated {
-            Ok(_) => "accepted",
-            Err(AuthnError::Missing) => "missing",
-            Err(AuthnError::Rejected { .. }) => "rejected",
-            Err(AuthnError::LockedOut { .. }) => "locked_out",
-            Err(AuthnError::Unavailable(_)) => "unavailable",
-        };
-        metrics::record_authentication(credential_kind, result);
-        authenticated.map_err(|error| unauthenticated(error, source))
     }
 
     /// Steps 3 and 4. Attaches the grant, from which step 6 makes the permit.
@@ -251,43 +213,6 @@ fn name_violation(error: poem::Error, constraints: Constraints) -> poem::Error {
         _ => None,
     };
     declared.map_or_else(|| error.into(), |(_, problem)| problem()).into()
-}
-
-/// The problem of a failed authentication. Every rejected credential gets the same 401: only the
-/// log has the reason.
-pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Problem {
-    let (kind, challenge) = match error {
-        AuthnError::Missing => (Kind::Unauthenticated, challenge("Bearer")),
-        AuthnError::Rejected { reason, key, delay } => {
-            record_rejection(reason, key, source);
-            let challenge = challenge("Bearer error=\"invalid_token\"");
-            return Problem::new(Kind::Unauthenticated).header(challenge.0, challenge.1).delayed_by(delay);
-        }
-        AuthnError::LockedOut { seconds, rejected } => {
-            if let Some((reason, key)) = rejected {
-                record_rejection(reason, key, source);
-            }
-            event::excess_rate_limit_exceeded(source.0, FAILED_AUTHENTICATIONS);
-            return Problem::new(Kind::RateLimited)
-                .detail("Too many failed authentications from this address.")
-                .limit(FAILED_AUTHENTICATIONS)
-                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        AuthnError::Unavailable(dependency) => {
-            coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);
-            return Problem::new(Kind::Unavailable);
-        }
-    };
-    Problem::new(kind).header(challenge.0, challenge.1)
-}
-
-/// Records the security event of a rejected credential.
-fn record_rejection(reason: RejectReason, key: Option<ApiKeyId>, source: SourceNetwork) {
-    let key = key.map(|key| key.to_string());
-    match reason {
-        RejectReason::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
-        reason => event::authn_token_invalid(&reason.to_string(), source.0, key.as_deref()),
-    }
 }
 
 /// Step 6: a handler's first argument is the permit for its own operation, and for no other. The

@@ -5,6 +5,7 @@
 //! signatures. Every error leaves as a [`Problem`].
 
 pub(crate) mod accept;
+pub(crate) mod authentication;
 pub(crate) mod document;
 pub mod field_errors;
 mod framework_errors;
@@ -27,17 +28,7 @@ pub use schema::UncheckedKeyword;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    authn::Authenticator,
-    authz::Matrix,
-    crypto::{MacKey, SealError},
-    db::DbError,
-    model::Clock,
-    problem::{Kind, Problem},
-    quota::{Overrides, Quotas},
-    store::Database,
-    telemetry::{causes, repeats::coalesced},
-};
+use crate::{authn::Authenticator, authz::Matrix, crypto::{MacKey, SealError}, db::DbError, model::Clock, problem::{Kind, Problem}, quota::{Overrides, Quotas}, store::Database, telemetry::{causes, repeats::coalesced}};
 
 /// Shared state of all operations. One per server.
 #[derive(Debug)]

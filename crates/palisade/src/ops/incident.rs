@@ -26,9 +26,13 @@ pub(super) const MAX_HOURS: i32 = 8_784;
 #[derive(Clone, Debug, Subcommand, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case")]
 pub enum Incident {
-    /// Revoke tokens or API keys before they expire; effective on all replicas within 2 s
+    /// Revoke credentials before they expire; effective on all replicas within 2 s
     Revoke(Revocation),
-    /// End all sign-ins of a person on all replicas within 2 s; their API keys stay valid
+    #[cfg_attr(
+        feature = "api_keys",
+        doc = "End all sign-ins of a person on all replicas within 2 s; their API keys stay valid"
+    )]
+    #[cfg_attr(not(feature = "api_keys"), doc = "End all sign-ins of a person on all replicas within 2 s")]
     Sessions(Sessions),
     /// Set a temporary rate limit for a tenant, for everyone or for a network, within 2 s
     Throttle(Throttle),
@@ -156,9 +160,7 @@ impl Sessions {
         check_reason(&self.reason).map_err(IncidentError::Invalid)?;
         super::revocation::check_name(&self.subject)?;
         if [SERVICE_SUBJECT, API_KEY_SUBJECT].iter().any(|kind| strip_subject_prefix(&self.subject, kind).is_some()) {
-            return Err(IncidentError::Invalid(
-                "only people have sign-ins; use `revoke subject` for services and API keys",
-            ));
+            return Err(IncidentError::Invalid("only people have sign-ins; use `revoke subject` for other subjects"));
         }
         let entry = connect().await?.revoke(RevocationKind::Sessions, &self.subject, None, &self.reason).await?;
         Ok(format!("sign-ins of {} ended (entry {entry})", self.subject))

@@ -43,16 +43,23 @@ pub struct Revocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RevokeKind {
-    /// One token by its `jti`, and the API keys that were created with it
+    #[cfg_attr(feature = "api_keys", doc = "One token by its `jti`, and the API keys that were created with it")]
+    #[cfg_attr(not(feature = "api_keys"), doc = "One token by its `jti`")]
     Token,
-    /// All tokens of a person or service, and the API keys they created; or one API key, as
-    /// `api-key:<id>`, where the part of the key's text between the two `_` may replace the id
+    #[cfg_attr(
+        feature = "api_keys",
+        doc = "All tokens of a person or service, and the API keys they created; or one API key, as `api-key:<id>`, where the part of the key's text between the two `_` may replace the id"
+    )]
+    #[cfg_attr(not(feature = "api_keys"), doc = "All tokens of a person or service")]
     Subject,
-    /// All tokens that were issued to a client, but no API keys
+    #[cfg_attr(feature = "api_keys", doc = "All tokens that were issued to a client, but no API keys")]
+    #[cfg_attr(not(feature = "api_keys"), doc = "All tokens that were issued to a client")]
     Client,
-    /// All tokens and API keys of a tenant
+    #[cfg_attr(feature = "api_keys", doc = "All tokens and API keys of a tenant")]
+    #[cfg_attr(not(feature = "api_keys"), doc = "All tokens of a tenant")]
     Tenant,
-    /// All tokens and API keys
+    #[cfg_attr(feature = "api_keys", doc = "All tokens and API keys")]
+    #[cfg_attr(not(feature = "api_keys"), doc = "All tokens")]
     Everything,
 }
 
@@ -128,4 +135,20 @@ pub(super) fn check_name(name: &str) -> Result<(), IncidentError> {
         _ => return Ok(()),
     };
     Err(IncidentError::Invalid(fault))
+}
+
+#[cfg(all(test, not(feature = "api_keys")))]
+mod tests {
+    use clap::Subcommand as _;
+
+    #[test]
+    fn log_08_help_without_api_keys_does_not_mention_them() {
+        let mut command = super::super::Incident::augment_subcommands(clap::Command::new("incident"));
+        command.build();
+        for subcommand in command.get_subcommands_mut() {
+            let help = subcommand.render_long_help().to_string();
+            assert!(!help.contains("API key"), "{help}");
+        }
+        assert!(!command.render_long_help().to_string().contains("API key"));
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -240,8 +240,3 @@ impl poem::error::ResponseError for Problem {
 
 /// The media type of a problem (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
-
-/// The `WWW-Authenticate` header of a 401 response (RFC 6750 section 3).
-pub(crate) fn challenge(value: &'static str) -> (HeaderName, HeaderValue) {
-    (header::WWW_AUTHENTICATE, HeaderValue::from_static(value))
-}

@@ -22,6 +22,8 @@ pub struct Sources {
     service: ServiceSections,
     /// Notified when the files are to be checked at once.
     notify: watch::Sender<()>,
+    /// Changes at SIGHUP.
+    hangups: watch::Sender<()>,
 }
 
 /// Says when files are to be checked for changes: at an interval, and on request.
@@ -40,6 +42,7 @@ impl Sources {
             files: Arc::default(),
             service,
             notify: watch::Sender::new(()),
+            hangups: watch::Sender::new(()),
         }
     }
 
@@ -67,6 +70,18 @@ impl Sources {
     /// Makes every ticker fire now.
     pub fn reload_now(&self) {
         self.notify.send_replace(());
+    }
+
+    /// At SIGHUP: makes every ticker fire, and every follower of [`Self::hangups`] act.
+    pub fn hang_up(&self) {
+        self.reload_now();
+        self.hangups.send_replace(());
+    }
+
+    /// Changes at SIGHUP. The refresh of issuer keys follows it.
+    #[must_use]
+    pub fn hangups(&self) -> watch::Receiver<()> {
+        self.hangups.subscribe()
     }
 
     /// Whether there is a ticker.

@@ -154,7 +154,7 @@ table! {
             "Claims that only tokens of users have; one of them is enough. Tokens with claims of both lists, or of neither, are rejected.";
         service_clients: BTreeSet<String> = "service_clients",
             "Client ids of programs that may act for themselves.";
-        tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants; required for a further issuer"),
+        tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants that no further issuer lists; required for a further issuer"),
             "Tenants for which it may issue tokens.";
     }
     + {

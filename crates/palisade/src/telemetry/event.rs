@@ -2,9 +2,9 @@
 //!
 //! One function per event, so that an event has the same fields wherever it is raised. Each event
 //! is counted in the metric `security.events` and logged under the target `security`; time and
-//! trace id come with every log line. Events that callers can cause with each request are coalesced
-//! by origin (see [`repeats`]). Callers of these functions pass identifiers and reasons, never
-//! secrets.
+//! trace id come with every log line. After authentication each event also has the kind of the
+//! credential and the OAuth client. Events that callers can cause with each request are coalesced by
+//! origin (see [`repeats`]). Callers of these functions pass identifiers and reasons, never secrets.
 
 use std::{error::Error, fmt, net::IpAddr};
 
@@ -18,25 +18,53 @@ macro_rules! raise {
     ($level:ident, $event:literal of $source:expr, $reason:expr; $($rest:tt)+) => {{
         metrics::record_event($event);
         if repeats::is_first($event, &$source, $reason) {
-            tracing::$level!(target: "security", event = $event, $($rest)+);
+            raise!(@line $level, $event, $($rest)+);
         }
+    }};
+    (@line $level:ident, $event:expr, $($rest:tt)+) => {{
+        let request = RequestTelemetry::current();
+        let caller = request.as_ref().and_then(|request| request.caller.get());
+        let credential = caller.map(|caller| caller.credential);
+        let client_id = caller.and_then(|caller| caller.client_id.as_deref());
+        tracing::$level!(target: "security", event = $event, credential, client_id, $($rest)+);
     }};
     ($level:ident, $event:literal, $($rest:tt)+) => {{
         metrics::record_event($event);
-        tracing::$level!(target: "security", event = $event, $($rest)+);
+        raise!(@line $level, $event, $($rest)+);
     }};
 }
 
+/// The subject and the tenant of the request's caller, and its network address, as far as known.
+fn origin() -> (Option<String>, Option<String>, Option<String>) {
+    let Some(request) = RequestTelemetry::current() else { return (None, None, None) };
+    let caller = request.caller.get();
+    let subject = caller.map(|caller| caller.subject.clone());
+    (subject, caller.and_then(|caller| caller.tenant.clone()), request.client.map(|client| client.to_string()))
+}
+
+/// This replica has verified a credential that was not in its cache: the first use, or the first one
+/// after the cache lost it.
+pub(crate) fn authn_login_success() {
+    let (subject, tenant, source) = origin();
+    let caller = [tenant.as_deref(), subject.as_deref()].map(Option::unwrap_or_default).join(" ");
+    raise!(info, "authn_login_success" of caller, ""; subject, tenant, source, "credential verified");
+}
+
 /// A credential was rejected. `reason` is for operators; the caller never sees it.
-/// `key` is the id of the API key, if one was presented.
-pub(crate) fn authn_token_invalid(reason: &str, source: IpAddr, key: Option<&str>) {
-    raise!(warn, "authn_token_invalid" of source, reason; reason, %source, key, "credential rejected");
+/// `claim` is the claim that is absent or invalid, `key` the id of the API key, if one was presented.
+pub(crate) fn authn_token_invalid(reason: &str, claim: Option<&'static str>, source: IpAddr, key: Option<&str>) {
+    let kind = [Some(reason), claim].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    raise!(warn, "authn_token_invalid" of source, &kind; reason, claim, %source, key, "credential rejected");
 }
 
 /// A revoked credential was presented.
 pub(crate) fn authn_token_reuse(source: IpAddr, key: Option<&str>) {
-    let origin = format!("{source} {}", key.unwrap_or_default());
-    raise!(warn, "authn_token_reuse" of origin, "revoked"; reason = "revoked", %source, key, "revoked credential");
+    let (subject, tenant, _) = origin();
+    raise!(
+        warn, "authn_token_reuse" of format_args!("{source} {}", key.or(subject.as_deref()).unwrap_or_default()),
+        "revoked";
+        reason = "revoked", %source, key, subject, tenant, "revoked credential"
+    );
 }
 
 /// Too many authentications with one API key failed, counted over all sources. Blocks no caller.
@@ -49,7 +77,8 @@ pub(crate) fn authn_login_lock(source: impl fmt::Display, key: Option<&str>, fai
     raise!(warn, "authn_login_lock", %source, key, failures, seconds, "source blocked after failed authentications");
 }
 
-/// An authenticated caller was denied an operation.
+/// An authenticated caller was denied an operation. `reason` is a scope, `role`, `api_key`, `right`,
+/// or `object`: no such object for this caller.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
     raise!(
         warn, "authz_fail" of format_args!("{tenant} {subject}"), &format!("{operation} {reason}");
@@ -82,15 +111,17 @@ pub(crate) fn excess_quota_exceeded(subject: &str, tenant: &str, operation: &str
 pub fn refused_by_service(name: &'static str, subject: &str, tenant: &str, reason: &'static str) {
     metrics::record_event(name);
     if repeats::is_first(name, &format_args!("{tenant} {subject}"), reason) {
-        tracing::warn!(target: "security", event = name, subject, tenant, reason, "refused by a rule of the service");
+        raise!(@line warn, name, subject, tenant, reason, "refused by a rule of the service");
     }
 }
 
 /// The input of an operation was rejected, with this many field errors.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
-    let client = RequestTelemetry::current().and_then(|request| request.client).map(|client| client.to_string());
-    let source = client.as_deref().unwrap_or_default();
-    raise!(info, "input_validation_fail" of source, code; code, faults, source, "input rejected");
+    let (subject, tenant, source) = origin();
+    raise!(
+        info, "input_validation_fail" of source.as_deref().unwrap_or_default(), code;
+        code, faults, source, subject, tenant, "input rejected"
+    );
 }
 
 /// A connection of this network ended because of malformed HTTP.

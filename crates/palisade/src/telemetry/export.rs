@@ -10,7 +10,7 @@ use std::{error::Error as StdError, path::PathBuf, sync::OnceLock, time::Duratio
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use opentelemetry::{
-    Context, InstrumentationScope,
+    Context,
     trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _},
 };
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -21,7 +21,7 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    logs::{self, BatchLogProcessor, LogBatch, LogProcessor, SdkLogRecord, SdkLoggerProvider},
+    logs::{self, LogBatch, SdkLoggerProvider},
     metrics::{PeriodicReader, SdkMeterProvider},
     trace::{
         self, BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData,
@@ -36,10 +36,11 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
-use super::{Otlp, TraceId, metrics};
+use super::{Otlp, TraceId, log_queues::LogQueues, metrics};
 use crate::package;
 
-/// Maximum number of queued spans, and of queued log records; about 1 KiB each.
+/// Maximum number of queued spans, of queued security events and of other queued log records; about
+/// 1 KiB each.
 const QUEUE_LEN: usize = 16_384;
 /// Maximum number of items in one request to the collector.
 const BATCH_LEN: usize = 2_048;
@@ -138,14 +139,19 @@ pub(super) fn start(otlp: &Otlp) -> Result<Providers, ExportError> {
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource.clone())
         .build();
-    let records = LogExporter::builder().with_http().with_http_client(collector.clone());
-    let records = Counted(records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build()?);
-    let batches = logs::BatchConfigBuilder::default()
-        .with_max_queue_size(QUEUE_LEN)
-        .with_max_export_batch_size(BATCH_LEN)
-        .with_scheduled_delay(BATCH_DELAY);
-    let records = BatchLogProcessor::builder(records).with_batch_config(batches.build()).build();
-    let loggers = SdkLoggerProvider::builder().with_log_processor(Counted(records)).with_resource(resource).build();
+    let log_exporter = || {
+        let records = LogExporter::builder().with_http().with_http_client(collector.clone());
+        records.with_endpoint(endpoint("logs")).with_timeout(otlp.timeout).build().map(Counted)
+    };
+    let batches = || {
+        logs::BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_LEN)
+            .with_max_export_batch_size(BATCH_LEN)
+            .with_scheduled_delay(BATCH_DELAY)
+            .build()
+    };
+    let queues = LogQueues::new(batches, [log_exporter()?, log_exporter()?]);
+    let loggers = SdkLoggerProvider::builder().with_log_processor(queues).with_resource(resource).build();
     let metrics = MetricExporter::builder().with_http().with_http_client(collector);
     let metrics = metrics.with_endpoint(endpoint("metrics")).with_timeout(otlp.timeout).build()?;
     let reader = PeriodicReader::builder(metrics).with_interval(otlp.metrics_interval).build();
@@ -253,13 +259,6 @@ struct Counted<T>(T);
 
 /// Methods that only call the wrapped value.
 macro_rules! delegate {
-    (flush) => {
-        fn force_flush(&self) -> OTelSdkResult {
-            self.0.force_flush()
-        }
-
-        delegate!();
-    };
     () => {
         fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
             self.0.shutdown_with_timeout(timeout)
@@ -288,7 +287,11 @@ impl SpanProcessor for Counted<BatchSpanProcessor> {
         self.0.on_end(span);
     }
 
-    delegate!(flush);
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    delegate!();
 }
 
 impl trace::SpanExporter for Counted<SpanExporter> {
@@ -300,15 +303,6 @@ impl trace::SpanExporter for Counted<SpanExporter> {
     }
 
     delegate!();
-}
-
-impl LogProcessor for Counted<BatchLogProcessor> {
-    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
-        metrics::record_telemetry("logs", "made", 1);
-        self.0.emit(record, scope);
-    }
-
-    delegate!(flush);
 }
 
 impl logs::LogExporter for Counted<LogExporter> {

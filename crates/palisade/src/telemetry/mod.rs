@@ -15,6 +15,8 @@ mod config;
 pub mod event;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
 mod export;
+#[cfg(feature = "otlp")]
+mod log_queues;
 pub(crate) mod metrics;
 #[cfg(feature = "internal_listener")]
 pub(crate) mod metrics_page;
@@ -26,17 +28,10 @@ mod writer;
 use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
-pub use metrics::ServiceCounter;
-pub(crate) use trace_id::{RemoteParent, RequestTelemetry};
 use tracing::Subscriber;
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{LevelFilter, Targets},
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
-    registry::LookupSpan,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, filter::{LevelFilter, Targets}, fmt::{MakeWriter, self}, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt};
+pub use metrics::ServiceCounter;
+pub(crate) use trace_id::{Caller, RemoteParent, RequestTelemetry};
 
 internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
 internal! { pub use export::ExportError; }

@@ -5,7 +5,12 @@
 //! the internal listener, and runs the request within a [`RequestTelemetry`], which events and
 //! spans read.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use opentelemetry::{Context, context::FutureExt as _, trace::TraceContextExt as _};
 use opentelemetry_sdk::{
@@ -31,9 +36,32 @@ pub(crate) struct RequestTelemetry {
     pub(crate) log_span: Span,
     /// How the request is exported to the collector.
     pub(crate) trace: RequestTrace,
+    /// Set by authentication.
+    pub(crate) caller: Arc<OnceLock<Caller>>,
+}
+
+/// The holder of a verified credential, for the line of the request and for its events. Names have
+/// at most 255 bytes and no control characters. Metrics and spans never have them.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) subject: String,
+    /// `None` for a service of the internal listener that calls no operation of the API.
+    pub(crate) tenant: Option<String>,
+    /// `token`, `api_key` or `certificate`.
+    pub(crate) credential: &'static str,
+    /// The OAuth client of a token.
+    pub(crate) client_id: Option<String>,
+    /// The id of an API key.
+    pub(crate) key: Option<String>,
 }
 
 impl RequestTelemetry {
+    /// Names the caller in what is logged about the current request from now on. The first of two
+    /// calls counts.
+    pub(crate) fn set_caller(caller: Caller) {
+        let _ = CURRENT.try_with(|request| request.caller.set(caller));
+    }
+
     /// The context of the current task, if it serves a request.
     pub(crate) fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()

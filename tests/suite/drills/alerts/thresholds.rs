@@ -41,21 +41,7 @@ const THRESHOLDS: [Threshold; 18] = [
             ("http_server_refusals_total{budget=\"requests\"}", 39),
         ],
     ),
-    (
-        "ObjectsTriedOut",
-        &[
-            (
-                "http_server_request_duration_seconds_count{operation=\"getOrder\",http_request_method=\"GET\",\
-                 http_response_status_code=\"404\"}",
-                61,
-            ),
-            (
-                "http_server_request_duration_seconds_count{operation=\"getOrder\",http_request_method=\"GET\",\
-                 http_response_status_code=\"403\"}",
-                39,
-            ),
-        ],
-    ),
+    ("ObjectsTriedOut", &[("security_events_total{event=\"authz_fail\"}", 100)]),
     // 31 of them are rejections of the failure limiter.
     ("Scraping", &[("security_events_total{event=\"excess_rate_limit_exceeded\"}", 131)]),
     (

@@ -4,49 +4,37 @@
 //! [`format`](mod@format) parses the key, and [`hashing`] queues the check of its secret for the
 //! threads of [`hash_pool`]. Two caches keep the cost low: one of complete results, one of verified
 //! secrets. A key change ([`changes`]) makes a result stale; its database row is then read again,
-//! but its secret is not hashed again. [`issue`] makes new keys. Without the feature `api_keys`,
-//! `without_api_keys.rs` stands in for this module.
+//! but its secret is not hashed again. [`issue`] makes new keys, [`uses`] records when keys are
+//! used. Without the feature `api_keys`, `without_api_keys.rs` stands in for this module.
 
 mod changes;
 mod format;
 mod hash_pool;
 mod hashing;
 mod issue;
+mod uses;
 
-use std::{
-    collections::HashMap,
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use format::ApiKeyText;
 use hashing::{HashQueue, QueueShare};
 use http::{HeaderMap, HeaderValue};
 use quick_cache::sync::Cache;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
+use uses::KeyUses;
+
+use crate::{crypto::MacKey, db::{Credentials, api_keys::StoredApiKey}, model::{ApiKeyId, Clock, Rights, TenantId}, settings, telemetry::{causes, event, repeats::coalesced}};
+use super::{AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter, principal::API_KEY_SUBJECT, revocation::Revocations};
 
 pub(super) use changes::KeyChanges;
 
-use super::{
-    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
-    principal::API_KEY_SUBJECT, revocation::Revocations,
-};
-use crate::{
-    crypto::MacKey,
-    db::{Credentials, api_keys::StoredApiKey},
-    model::{ApiKeyId, Clock, Rights, TenantId},
-    settings,
-    telemetry::{causes, repeats::coalesced},
-};
 
 /// Maximum number of entries in each cache.
 const MAX_CACHED_KEYS: usize = 10_000;
-/// Maximum time that a request waits for a concurrent check of the same API key.
+/// Maximum time that a request waits for a concurrent check of the same API key, or for its turn to
+/// read the row of an unverified one.
 const MAX_WAIT: Duration = Duration::from_secs(3);
-/// Interval between writes of last-use times.
-const RECORD_USES_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Whether this build has API keys.
 pub(crate) const ENABLED: bool = true;
@@ -76,6 +64,9 @@ pub(super) struct ApiKeys {
     store: Credentials,
     rights: Rights,
     hash_queue: HashQueue,
+    /// Half of the connections: look-ups of keys that were never verified get no more, so that
+    /// guesses do not delay new tokens and known keys.
+    unverified_lookups: Semaphore,
     clock: Clock,
     max_lifetime: Duration,
     /// How long a verified secret is not hashed again, in seconds.
@@ -86,8 +77,7 @@ pub(super) struct ApiKeys {
     /// Verified secrets, by the same MAC.
     verified: Cache<[u8; 32], VerifiedSecret>,
     digest_key: MacKey,
-    /// Last-use times that are not written yet.
-    uses: Mutex<HashMap<(TenantId, ApiKeyId), DateTime<Utc>>>,
+    uses: KeyUses,
 }
 
 #[derive(Clone)]
@@ -111,6 +101,7 @@ impl ApiKeys {
         settings: &settings::ApiKeys,
         rights: Rights,
         store: Credentials,
+        connections: u32,
         clock: Clock,
     ) -> Result<Self, SetupError> {
         let settings::ApiKeys { max_lifetime, remembered, concurrent_hashes, pepper } = settings;
@@ -118,19 +109,26 @@ impl ApiKeys {
             store,
             rights,
             hash_queue: HashQueue::new(pepper.clone(), *concurrent_hashes)?,
+            unverified_lookups: Semaphore::new((connections / 2).max(1) as usize),
             clock,
             max_lifetime: *max_lifetime,
             cache_seconds: i64::try_from(remembered.as_secs()).unwrap_or(i64::MAX),
             results: Cache::new(MAX_CACHED_KEYS),
             verified: Cache::new(MAX_CACHED_KEYS),
             digest_key: MacKey::generate()?,
-            uses: Mutex::default(),
+            uses: KeyUses::default(),
         })
     }
 
     /// Starts the task that writes last-use times.
     pub(super) fn start_background_tasks(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
-        tasks.spawn(Arc::clone(self).record_uses());
+        let keys = Arc::clone(self);
+        tasks.spawn(async move { keys.uses.write_periodically(&keys.store).await });
+    }
+
+    /// Writes pending last-use times.
+    pub(super) async fn flush_uses(&self) {
+        self.uses.write(&self.store).await;
     }
 
     /// Records a user's roles in the database, where they limit the user's API keys (AUTHN-12).
@@ -180,6 +178,7 @@ impl ApiKeys {
         let digest = self.digest(text);
         let outcome = self.cached_or_checked(&key, digest, source, revocations, failure_limiter).await;
         let outcome = outcome.and_then(|principal| {
+            principal.name_in_log();
             let with_key_id = |error| match error {
                 // The security event names the API key.
                 AuthnError::Rejected { reason, .. } => AuthnError::rejected(reason, Some(key.id)),
@@ -188,7 +187,7 @@ impl ApiKeys {
             revocations.check(&principal).map_err(with_key_id).map(|()| principal)
         });
         match &outcome {
-            Ok(_) => self.mark_used(key.tenant, key.id),
+            Ok(_) => self.uses.mark(key.tenant, key.id, self.clock.now()),
             Err(AuthnError::Rejected { .. }) => drop(self.verified.remove(&digest)),
             Err(_) => {}
         }
@@ -231,7 +230,12 @@ impl ApiKeys {
         admit()?;
         // Read before the row, so that a change during the read makes the result stale.
         let key_changes = revocations.key_changes.count(key.tenant);
+        let is_first_use = verified.is_none();
         let (principal, verified) = self.check(key, verified.as_ref(), queue_share, revocations, admit).await?;
+        if is_first_use {
+            principal.name_in_log();
+            event::authn_login_success();
+        }
         let valid_until = verified.valid_until;
         self.verified.insert(digest, verified);
         // Fails if the placeholder was replaced meanwhile; then the next request checks again.
@@ -248,7 +252,16 @@ impl ApiKeys {
         revocations: &Revocations,
         admit: impl FnOnce() -> Result<(), AuthnError>,
     ) -> Result<(Arc<Principal>, VerifiedSecret), AuthnError> {
-        let stored = self.store.api_key(key.tenant, key.id).await.map_err(|error| {
+        let slot = match verified {
+            Some(_) => None,
+            None => Some(tokio::time::timeout(MAX_WAIT, self.unverified_lookups.acquire()).await),
+        };
+        if let Some(Err(_)) = slot {
+            return Err(AuthnError::Unavailable("busy"));
+        }
+        let stored = self.store.api_key(key.tenant, key.id).await;
+        drop(slot);
+        let stored = stored.map_err(|error| {
             coalesced!(warn, "could not look up an API key", %error, cause = causes(&error));
             AuthnError::Unavailable("store")
         })?;
@@ -276,34 +289,6 @@ impl ApiKeys {
         };
         let valid_until = valid_until.min(expires_at);
         Ok((Arc::new(principal), VerifiedSecret { secret_hash, valid_until }))
-    }
-
-    fn mark_used(&self, tenant: TenantId, id: ApiKeyId) {
-        let at = self.clock.now();
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner).insert((tenant, id), at);
-    }
-
-    /// Writes last-use times periodically, forever.
-    async fn record_uses(self: Arc<Self>) {
-        loop {
-            tokio::time::sleep(RECORD_USES_INTERVAL).await;
-            self.flush_uses().await;
-        }
-    }
-
-    /// Writes pending last-use times. Times that cannot be written are dropped: they only help
-    /// operators to find unused keys.
-    pub(super) async fn flush_uses(&self) {
-        let uses = mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut by_tenant: HashMap<TenantId, Vec<(ApiKeyId, DateTime<Utc>)>> = HashMap::new();
-        for ((tenant, id), at) in uses {
-            by_tenant.entry(tenant).or_default().push((id, at));
-        }
-        for (tenant, uses) in by_tenant {
-            if let Err(error) = self.store.record_key_uses(tenant, &uses).await {
-                tracing::warn!(%error, "could not record last-use times of API keys");
-            }
-        }
     }
 }
 

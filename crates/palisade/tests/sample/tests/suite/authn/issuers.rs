@@ -12,9 +12,12 @@ use crate::support::{
     eventually,
 };
 
-/// A service with a first issuer and a further one of this name for Globex. Their keys have the
-/// same id.
-async fn two_issuers(name: &str) -> (MisbehavingIssuer, MisbehavingIssuer, TestKey, TestKey, TestApp) {
+/// A service with a first issuer for these tenants (empty: no list) and a further one of this name
+/// for Globex. Their keys have the same id.
+async fn two_issuers(
+    name: &str,
+    tenants_of_first: &str,
+) -> (MisbehavingIssuer, MisbehavingIssuer, TestKey, TestKey, TestApp) {
     let first_key = TestKey::es256("same");
     let partner_key = TestKey::es256("same");
     let first = MisbehavingIssuer::with_keys(&SERVICE, &[&first_key]).await;
@@ -24,7 +27,8 @@ async fn two_issuers(name: &str) -> (MisbehavingIssuer, MisbehavingIssuer, TestK
         [("ISSUER", partner.url.clone()), ("TENANTS", GLOBEX.id.to_string()), ("SERVICE_CLIENTS", "job".into())];
     let further = further.map(|(field, value)| (setting(field), value));
     let further = further.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let variables: Vec<_> = REFRESH_EVERY_SECOND.into_iter().chain(further).collect();
+    let own = Some(("APP_OIDC__TENANTS", tenants_of_first)).filter(|(_, tenants)| !tenants.is_empty());
+    let variables: Vec<_> = REFRESH_EVERY_SECOND.into_iter().chain(further).chain(own).collect();
     let app = first.app(&variables).await;
     app.wait_until_ready().await;
     (first, partner, first_key, partner_key, app)
@@ -36,7 +40,7 @@ fn signed(key: &TestKey, claims: &Value) -> String {
 
 #[tokio::test]
 async fn authn_04_issuers_assert_only_their_own_tenants_and_clients() {
-    let (first, partner, first_key, partner_key, app) = two_issuers("PARTNER").await;
+    let (first, partner, first_key, partner_key, app) = two_issuers("PARTNER", "").await;
     let now = app.clock.timestamp();
     let me = async |token: String| app.bearer(token).get("/v1/me").await;
     let with = |issuer: &MisbehavingIssuer, changes: Value| {
@@ -55,8 +59,11 @@ async fn authn_04_issuers_assert_only_their_own_tenants_and_clients() {
     let partner_user = me(partner_token).await.ok(200);
     assert_eq!(partner_user["subject"], "issuer:partner:alice");
     assert_eq!(partner_user["clientId"], "issuer:partner:some-client");
-    let user = me(signed(&first_key, &with(&first, json!({ "tenant_id": globex, "sub": "alice" })))).await.ok(200);
+    // An issuer without a list speaks for the tenants that no other one lists.
+    let user = me(signed(&first_key, &with(&first, json!({ "tenant_id": acme, "sub": "alice" })))).await.ok(200);
     assert_eq!(user["subject"], "alice");
+    let listed = me(signed(&first_key, &with(&first, json!({ "tenant_id": globex, "sub": "alice" })))).await;
+    assert_eq!(reject_reason(&listed), "tenant");
     let job = with(&partner, json!({ "tenant_id": globex, "sub": "job", "client_id": "job" }));
     assert_eq!(me(signed(&partner_key, &job)).await.ok(200)["kind"], "service");
 
@@ -75,7 +82,7 @@ async fn authn_04_issuers_assert_only_their_own_tenants_and_clients() {
 /// Subjects of an Auth0 database begin with `auth0|`, and `auth0` is a likely name for that issuer.
 #[tokio::test]
 async fn authn_04_subjects_of_two_issuers_never_collide() {
-    let (first, further, first_key, further_key, app) = two_issuers("AUTH0").await;
+    let (first, further, first_key, further_key, app) = two_issuers("AUTH0", &GLOBEX.id.to_string()).await;
     let now = app.clock.timestamp();
     let me = async |is_first: bool, name: &str, value: &str| {
         let (issuer, key) = if is_first { (&first, &first_key) } else { (&further, &further_key) };
@@ -136,7 +143,7 @@ async fn authn_04_subjects_of_two_issuers_never_collide() {
 
 #[tokio::test]
 async fn authn_10_outage_of_one_issuer_does_not_affect_another() {
-    let (first, partner, first_key, partner_key, app) = two_issuers("PARTNER").await;
+    let (first, partner, first_key, partner_key, app) = two_issuers("PARTNER", "").await;
     partner.set_down(true);
     app.clock.advance(std::time::Duration::from_secs(3_601));
     until_status(&app.bearer(first.token(&first_key, app.clock.timestamp())), 200).await;

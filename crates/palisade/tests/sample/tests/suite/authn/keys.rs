@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use palisade::model::Clock;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::support::{
-    Actor, MisbehavingIssuer, SERVICE, TcpSwitch, TestApp, TestKey, UNTHROTTLED,
+    Actor, GLOBEX, MisbehavingIssuer, SERVICE, ServiceProcess, TcpSwitch, TestApp, TestKey, UNTHROTTLED,
     authn::{REFRESH_EVERY_SECOND, assert_rejected, until_status},
     eventually,
 };
@@ -137,6 +138,62 @@ async fn authn_09_keys_rotate_without_a_failed_request() {
     until_status(&with_old, 401).await;
     assert_rejected(&holder(&app, &issuer, &old).get("/v1/me").await, "a withdrawn key");
     holder(&app, &issuer, &new).get("/v1/me").await.ok(200);
+}
+
+/// Nodes of an issuer may list the same keys in another order. With another key set, all tokens
+/// would be verified again and their roles recorded again, at each refresh.
+#[tokio::test]
+async fn authn_09_reordered_key_set_keeps_cached_tokens() {
+    let [a, b] = ["a", "b"].map(TestKey::es256);
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&a, &b]).await;
+    let app = issuer.app(&REFRESH_EVERY_SECOND).await;
+    app.wait_until_ready().await;
+    let user = holder(&app, &issuer, &a);
+    let is_verified = async || {
+        let reply = user.get("/v1/me").await;
+        reply.events().iter().any(|event| event["event"] == "authn_login_success")
+    };
+    assert!(is_verified().await);
+    let mut annotated = a.jwk();
+    annotated["x5t"] = json!("AAAA");
+    issuer.publish_raw(json!({ "keys": [b.jwk(), annotated], "more": true }));
+    until_refreshed(&issuer).await;
+    assert!(!is_verified().await, "the token was verified again");
+    issuer.publish(&[&a]);
+    eventually("another set of keys is one", is_verified).await;
+}
+
+/// For a signing key that leaked: no replica needs to wait for its next refresh.
+#[tokio::test]
+async fn authn_09_sighup_fetches_the_keys_of_every_issuer() {
+    let [old, new] = ["old", "new"].map(TestKey::es256);
+    let first = MisbehavingIssuer::with_keys(&SERVICE, &[&old]).await;
+    let partner = MisbehavingIssuer::with_keys(&SERVICE, &[&old]).await;
+    let mut variables = TestApp::variables(&SERVICE.database().await, &first.url);
+    let more = [
+        ("APP_OIDC__FURTHER__PARTNER__ISSUER", &partner.url),
+        ("APP_OIDC__FURTHER__PARTNER__TENANTS", &GLOBEX.id.to_string()),
+    ];
+    variables.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let process = ServiceProcess::start(&SERVICE, &variables).await;
+    let now = Clock::system().timestamp();
+    let thief = Actor::new(process.address, Some(first.token(&old, now)));
+    eventually("both issuers are read", async || partner.key_requests() == 1 && first.key_requests() == 1).await;
+    thief.get("/v1/me").await.ok(200);
+    for issuer in [&first, &partner] {
+        issuer.publish(&[&new]);
+    }
+    process.send_sighup();
+    until_status(&thief, 401).await;
+    Actor::new(process.address, Some(first.token(&new, now))).get("/v1/me").await.ok(200);
+    eventually("the further issuer is read again", async || partner.key_requests() == 2).await;
+    // Signals during a refresh share the next one.
+    for _ in 0..50 {
+        process.send_sighup();
+    }
+    eventually("a refresh", async || first.key_requests() >= 3).await;
+    process.terminate().await;
+    assert!(first.key_requests() < 40, "{} fetches", first.key_requests());
 }
 
 #[tokio::test]

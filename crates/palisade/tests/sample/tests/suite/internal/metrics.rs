@@ -4,10 +4,7 @@
 use http::Method;
 use sample::access::roles;
 
-use crate::support::{
-    PgProxy, SERVICE, eventually,
-    mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
-};
+use crate::support::{PgProxy, SERVICE, eventually, mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri}};
 
 #[tokio::test]
 async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
@@ -37,7 +34,7 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
     // Other callers and the public listener have no access.
     let reply = setup.job().get("/metrics").await;
     assert_eq!(reply.problem(403), "forbidden");
-    assert_eq!((&*reply.events()[0]["event"], &*reply.events()[0]["subject"]), ("authz_fail", "service:job"));
+    assert_eq!(reply.event("authz_fail")["subject"], "service:job");
     let certificate = setup.authority.sign_for([uri(JOB)]);
     setup.client(&certificate, Some(setup.app.forge().token())).get("/metrics").await.problem(401);
     assert_eq!(prometheus.get("/metrics?a=b").await.problem(400), "invalid_input");

@@ -1,15 +1,16 @@
 //! The limit of 100 active API keys per creator, recorded roles of creators, and deleted API keys,
-//! which cost no hash (AUTHN-12).
+//! which cost no hash, and unknown ones, which cost new tokens no connection (AUTHN-12).
 
+use futures_util::future::join_all;
 use http::Method;
 use sample::access::{roles, scopes};
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::support::{
-    ACME, Actor, Reply, SERVICE,
+    ACME, Actor, Reply, SERVICE, UNTHROTTLED,
     api_keys::{delete, key_path, key_text, with_secret},
-    superuser,
+    eventually, superuser,
 };
 
 async fn create(creator: &Actor) -> Reply {
@@ -76,4 +77,35 @@ async fn authn_12_deleted_api_key_is_rejected_without_hashing() {
     assert_eq!(reason().await, "api_key_secret");
     assert_eq!(delete(&app.user(roles::ADMIN), &key_path(&key)).await.status, 204);
     assert_eq!(reason().await, "revoked");
+}
+
+/// Keys that no replica knows take some of the connections on which the roles in new tokens are
+/// recorded, never all.
+#[tokio::test]
+async fn authn_12_lookups_of_unknown_keys_leave_connections_for_new_tokens() {
+    let variables = [&UNTHROTTLED[..], &[("APP_DATABASE__MAX_CONNECTIONS", "4")]].concat();
+    let app = SERVICE.start_with(&variables).await;
+    let key = app.new_api_key(&[scopes::NOTES_READ]).await;
+    // Look-ups of API keys wait for this lock.
+    let mut lock = superuser(&app.database).await;
+    sqlx::raw_sql("begin; lock table palisade.api_keys in access exclusive mode").execute(&mut lock).await.unwrap();
+    let guess = |n: u32| app.api_key(&with_secret(key_text(&key), &format!("{n:044}")));
+    let guesses = async {
+        join_all((0..8).map(async |n| guess(n).get("/v1/me").await.status)).await;
+    };
+    let waiting = "select count(*) from pg_stat_activity
+                   where wait_event_type = 'Lock' and datname = current_database() and query like '%read_api_key%'";
+    let tokens = async {
+        eventually("look-ups wait", async || {
+            let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut superuser(&app.database).await).await.unwrap();
+            count >= 2
+        })
+        .await;
+        for n in 0..10 {
+            let user = app.bearer(app.forge().claim("sub", format!("person-{n}")).token());
+            user.get("/v1/me").await.ok(200);
+        }
+        sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
+    };
+    tokio::join!(guesses, tokens);
 }

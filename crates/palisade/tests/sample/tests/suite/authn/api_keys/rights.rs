@@ -147,8 +147,7 @@ async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
         let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
         let reply = program.send(program.request(method, &path).json(&json!({}))).await;
         assert_eq!(reply.problem(403), "forbidden", "{}", row.operation);
-        let event = &reply.events()[0];
-        assert_eq!((event["event"].as_str(), event["reason"].as_str()), ("authz_fail", "api_key"), "{}", row.operation);
+        assert_eq!(reply.event("authz_fail")["reason"], "api_key", "{}", row.operation);
     }
     program.get("/v1/audit-events").await.ok(200);
 }

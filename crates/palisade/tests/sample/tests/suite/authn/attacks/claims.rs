@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Attack, AttackSetup, bearer, row};
-use crate::support::AUDIENCE;
+use crate::support::{AUDIENCE, authn::assert_rejected};
 
 #[tokio::test]
 async fn authn_04_wrong_issuer_is_rejected() {
@@ -168,5 +168,29 @@ async fn authn_07_other_token_types_are_rejected() {
     setup.get(&bearer(&longest)).await.ok(200);
     for typ in ["AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
         setup.get(&bearer(&setup.with_header("typ", typ))).await.ok(200);
+    }
+}
+
+/// The event of a rejected token names the claim, for the operator who sets up an issuer. The caller
+/// does not learn it.
+#[tokio::test]
+async fn log_01_rejected_tokens_name_the_claim_in_their_event() {
+    let setup = AttackSetup::new().await;
+    for (change, claim) in [
+        (json!({ "aud": null }), Some("aud")),
+        (json!({ "sub": null }), Some("sub")),
+        (json!({ "sub": "a\nb" }), Some("sub")),
+        (json!({ "iat": null }), Some("iat")),
+        (json!({ "iat": 1.5 }), Some("iat")),
+        (json!({ "client_id": " " }), Some("client")),
+        (json!({ "tenant_id": "acme" }), Some("tenant")),
+        (json!({ "roles": "admin" }), Some("roles")),
+        (json!({ "scope": 1 }), Some("scope")),
+        (json!({ "jti": "" }), Some("jti")),
+        (json!({ "iss": "https://evil.example" }), None),
+    ] {
+        let reply = setup.get(&bearer(&setup.with_claims(&change))).await;
+        assert_rejected(&reply, &change.to_string());
+        assert_eq!(reply.events()[0].get("claim").map(String::as_str), claim, "{change}");
     }
 }

@@ -1,0 +1,76 @@
+//! Step 1 of the request pipeline: the principal of a request, or the problem of its credential.
+//!
+//! Called by [`super::guard`]; [`crate::internal`] takes the problems from here.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, header};
+use poem::Request;
+
+use crate::{
+    authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
+    model::ApiKeyId,
+    problem::{Kind, Problem},
+    telemetry::{event, metrics, repeats::coalesced},
+};
+
+/// Name of the limit on failed authentications, in problems and events.
+const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
+
+/// Authenticates the caller. Reads the credentials only; the rest of the request stays unread.
+pub(super) async fn authenticate(authenticator: &Authenticator, request: &Request) -> Result<Arc<Principal>, Problem> {
+    // The edge sets both. Without a source, failed authentications could not be counted.
+    let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
+    let query = request.uri().query().unwrap_or_default();
+    let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
+    let credentials = RequestCredentials { headers: request.headers(), query, connection };
+    let credential_kind = credentials.kind();
+    let authenticated = authenticator.authenticate(credentials, source).await;
+    let result = match &authenticated {
+        Ok(_) => "accepted",
+        Err(AuthnError::Missing) => "missing",
+        Err(AuthnError::Rejected { .. }) => "rejected",
+        Err(AuthnError::LockedOut { .. }) => "locked_out",
+        Err(AuthnError::Unavailable(_)) => "unavailable",
+    };
+    metrics::record_authentication(credential_kind, result);
+    authenticated.map_err(|error| unauthenticated(error, source))
+}
+
+/// The problem of a failed authentication. Every rejected credential gets the same 401: only the
+/// log has the reason.
+pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Problem {
+    // RFC 6750 section 3
+    let challenge =
+        |value| Problem::new(Kind::Unauthenticated).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+    match error {
+        AuthnError::Missing => challenge("Bearer"),
+        AuthnError::Rejected { reason, key, delay } => {
+            record_rejection(reason, key, source);
+            challenge("Bearer error=\"invalid_token\"").delayed_by(delay)
+        }
+        AuthnError::LockedOut { seconds, rejected } => {
+            if let Some((reason, key)) = rejected {
+                record_rejection(reason, key, source);
+            }
+            event::excess_rate_limit_exceeded(source.0, FAILED_AUTHENTICATIONS);
+            Problem::new(Kind::RateLimited)
+                .detail("Too many failed authentications from this address.")
+                .limit(FAILED_AUTHENTICATIONS)
+                .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
+        AuthnError::Unavailable(dependency) => {
+            coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);
+            Problem::new(Kind::Unavailable)
+        }
+    }
+}
+
+/// Records the security event of a rejected credential.
+fn record_rejection(reason: RejectReason, key: Option<ApiKeyId>, source: SourceNetwork) {
+    let key = key.map(|key| key.to_string());
+    match reason {
+        RejectReason::Revoked => event::authn_token_reuse(source.0, key.as_deref()),
+        reason => event::authn_token_invalid(&reason.to_string(), reason.claim(), source.0, key.as_deref()),
+    }
+}
