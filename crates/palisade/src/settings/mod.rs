@@ -28,9 +28,13 @@ mod tls;
 mod value;
 mod words;
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
 
 use crate::telemetry::{Log, Otlp};
+use table::General;
 
 pub use reader::{Fault, Faults, Reader};
 pub use row::{Bounds, Row, Section};
@@ -56,13 +60,15 @@ internal! {
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
-internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader}; }
+internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
 pub struct Settings {
     /// How strict the checks of settings are.
     pub profile: Profile,
+    /// Unsafe values that production accepts.
+    pub accepted_risks: BTreeSet<Risk>,
     /// The public listener and its limits.
     pub http: Http,
     /// TLS of the public listener; without it, plain HTTP.
@@ -134,6 +140,7 @@ impl Settings {
 
     /// `None` if a required value is missing or invalid; the reader then has the faults.
     fn read(r: &mut Reader, sources: Sources) -> Option<Self> {
+        let accepted_risks = r.read(&General::accepted_risks, None);
         let http = read_http(r);
         let tls = Tls::read(r);
         let internal = Internal::read(r);
@@ -155,6 +162,7 @@ impl Settings {
         let incidents = LoginSettings::for_incidents(r, internal.as_ref());
         Some(Self {
             profile: r.profile,
+            accepted_risks: accepted_risks?,
             http: http?,
             tls,
             internal,

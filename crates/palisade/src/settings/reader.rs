@@ -275,8 +275,9 @@ impl Reader {
 
 /// Without `__` a variable is another program's, unless it is a setting without a section.
 pub(super) fn is_setting(variable: &str) -> bool {
-    let without_section = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&variable);
-    variable.starts_with(PREFIX) && (variable.contains("__") || without_section)
+    let without_section = ["APP_PROFILE", "APP_ACCEPTED_RISKS"];
+    let name = variable.strip_suffix("_FILE").unwrap_or(variable);
+    variable.starts_with(PREFIX) && (variable.contains("__") || without_section.contains(&name))
 }
 
 /// Collects the dotted names of all values.

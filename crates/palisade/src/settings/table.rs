@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, checks,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
     row::{Section, table},
 };
 use crate::{
@@ -24,14 +24,16 @@ table! {
     pub(super) rows General(""), "Profile" {
         profile: Profile = "profile".default("production"),
             "`production` refuses every unsafe configuration. `development`, for one machine only, allows plain HTTP to an issuer and a database without TLS.";
+        accepted_risks: BTreeSet<Risk> = "accepted_risks",
+            "Unsafe values that production accepts: an `http` public URL; trusted proxies wider than /24 or an IPv6 /64; logs with `trace`; tokens that live for more than two hours; revocations that are `serve`d stale or may be older than five minutes; issuer keys that are fetched less than hourly, or kept for more than four hours without confirmation. The fault of such a value names its word.";
     }
 
     /// The public listener, and limits that apply to each listener separately.
     pub struct Http("http"), "HTTP" {
         listen: SocketAddr = "listen".default("127.0.0.1:8080"),
             "Address of the public listener. Port 0 takes any free port.";
-        public_url: Option<Url> = "public_url".default_text("the listen address"),
-            "URL at which callers reach the service, for the OpenAPI document.";
+        public_url: Option<Url> = "public_url".default_text("the listen address") => checks::public_url,
+            "URL at which callers reach the service, for the OpenAPI document. In production, one on another host needs TLS or trusted proxies.";
         trusted_proxies: Vec<Network> = "trusted_proxies",
             "Proxies in front of the service. The client address is taken from forwarding headers of these proxies only.";
         proxy_header: ProxyHeader = "proxy_header".default("x-forwarded-for"),
@@ -116,7 +118,7 @@ table! {
         keys_url: SecretString = "keys_url".reloaded() => checks::database,
             "`postgres://app_keys:…@host/db`.";
         max_connections: u32 = "max_connections".default(10).within(1, 1_000, ""),
-            "Connections of each role.";
+            "Connections of each of the four roles. A replica has three more, and up to twice as many while passwords change.";
         acquire_timeout: Duration = "acquire_timeout_ms".default(3_000).within(1, 3_600_000, "ms"),
             "Time that a request waits for a connection.";
         statement_timeout: Duration = "statement_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),

@@ -10,6 +10,10 @@ pub enum Profile {
     Development,
 }
 
+/// The word of a kind of unsafe value that production accepts if the operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Risk(pub(super) &'static str);
+
 /// The header in which proxies write the client address. Only the configured one is read: the
 /// caller may have written the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

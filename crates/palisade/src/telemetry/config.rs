@@ -3,7 +3,7 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use secrecy::SecretString;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use url::Url;
 
 /// Log lines.
@@ -28,6 +28,14 @@ pub enum LogFormat {
 /// Selects log lines by directives such as `info,sqlx=warn`.
 #[derive(Clone, Debug)]
 pub struct LogFilter(pub(super) String);
+
+impl LogFilter {
+    /// Whether it selects lines of level `trace`, in which libraries may write secrets (LOG-02).
+    #[must_use]
+    pub fn allows_trace(&self) -> bool {
+        EnvFilter::new(&self.0).max_level_hint().is_none_or(|level| level == LevelFilter::TRACE)
+    }
+}
 
 impl Default for LogFilter {
     fn default() -> Self {
