@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// A caller of the service: a client with a base URL and, usually, a credential.
+#[derive(Clone)]
 pub struct Actor {
     client: reqwest::Client,
     base: String,
@@ -24,6 +25,7 @@ pub struct Actor {
 }
 
 /// A credential that the actor sends with every request.
+#[derive(Clone)]
 pub enum Credential {
     /// A bearer token.
     Token(String),

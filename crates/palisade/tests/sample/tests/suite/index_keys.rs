@@ -83,7 +83,7 @@ async fn crypto_05_stale_index_key_on_a_replica_does_not_block_rotation() {
 
 /// The rows that need work are found among thousands that need none.
 #[tokio::test]
-async fn crypto_05_reseal_finds_outdated_customers_among_many() {
+async fn crypto_05_reseal_finds_outdated_notes_among_many() {
     let app = SERVICE.start().await;
     let paths = add_notes(&app, 10).await;
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());
