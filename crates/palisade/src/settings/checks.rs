@@ -9,12 +9,12 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Profile, Reader, Revocation, ScopeName, Settings,
+    Clients, Database, FailureLimit, Http, Issuer, Log, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk,
+    ScopeName, Settings, VaultSettings,
     row::SettingName,
     secrets,
     table::{General, IncidentLogin, InternalFiles, TlsFiles},
 };
-use crate::{crypto::VaultSettings, telemetry::Log};
 
 /// Adds a fault for each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
@@ -68,52 +68,28 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
 fn check_risks(settings: &Settings, r: &mut Reader) {
     let Settings { http, oidc, revocation, .. } = settings;
     let is_http = http.public_url.as_ref().is_some_and(|url| url.scheme() == "http" && !is_loopback(url));
-    let has_wide_proxies = http.trusted_proxies.iter().any(|net| net.is_wider_than(24, 64) && !net.is_loopback());
+    let is_wide = http.trusted_proxies.iter().any(|network| network.is_wider_than(24, 64) && !network.is_loopback());
     let serves_stale = revocation.on_stale_feed == OnStaleFeed::Serve;
+    let has_old_feed = revocation.max_feed_age > Duration::from_mins(5);
     let mut risks = vec![
-        ("http_public_url", Http::public_url.name(), is_http, "is http: tokens travel unencrypted"),
-        (
-            "wide_proxies",
-            Http::trusted_proxies.name(),
-            has_wide_proxies,
-            "is wider than /24 (IPv4) or /64 (IPv6): each of these hosts can name any client address",
-        ),
-        ("trace_logs", Log::filter.name(), settings.log.filter.allows_trace(), "allows trace, which can log secrets"),
-        (
-            "stale_revocations",
-            Revocation::on_stale_feed.name(),
-            serves_stale,
-            "is `serve`: revoked credentials are accepted while the database is down",
-        ),
-        (
-            "stale_revocations",
-            Revocation::max_feed_age.name(),
-            revocation.max_feed_age > Duration::from_mins(5),
-            "is more than 300: revoked credentials are accepted for that long",
-        ),
-        (
-            "stale_keys",
-            Oidc::refresh.name(),
-            oidc.refresh > Duration::from_hours(1),
-            "is more than 3600: a key that the issuer withdrew is accepted for that long",
-        ),
-        (
-            "stale_keys",
-            Oidc::max_staleness.name(),
-            oidc.max_staleness > 4 * 3_600,
-            "is more than 14400: a key that the issuer withdrew is accepted for that long if fetches fail",
-        ),
+        ("http_public_url", Http::public_url.name(), is_http),
+        ("wide_proxies", Http::trusted_proxies.name(), is_wide),
+        ("trace_logs", Log::filter.name(), settings.log.filter.allows_trace()),
+        ("stale_revocations", Revocation::on_stale_feed.name(), serves_stale),
+        ("stale_revocations", Revocation::max_feed_age.name(), has_old_feed),
+        ("stale_keys", Oidc::refresh.name(), oidc.refresh > Duration::from_hours(1)),
+        ("stale_keys", Oidc::max_staleness.name(), oidc.max_staleness > 4 * 3_600),
     ];
     risks.extend(oidc.issuers().map(|issuer| {
         let setting = Issuer::max_token_lifetime.resolve_name(issuer.name.as_deref());
         // An inherited value is a fault of the first issuer.
         let is_long = issuer.max_token_lifetime > 2 * 3_600 && r.has(&setting);
-        ("long_tokens", setting, is_long, "is more than 7200: a stolen token is valid for that long")
+        ("long_tokens", setting, is_long)
     }));
-    for (risk, setting, applies, danger) in risks {
-        if applies && !settings.accepted_risks.iter().any(|accepted| accepted.0 == risk) {
-            let accepted = General::accepted_risks.name();
-            r.fault(&setting, format!("{danger}. Change it, or add `{risk}` to {accepted}"));
+    for (word, setting, applies) in risks {
+        if applies && !settings.accepted_risks.contains(&Risk(word)) {
+            let (danger, accepted) = (Risk(word).danger(), General::accepted_risks.name());
+            r.fault(&setting, format!("is a risk in production: {danger}. Change it, or add `{word}` to {accepted}"));
         }
     }
 }
@@ -164,6 +140,7 @@ fn check_bare(setting: &SettingName, url: &Url, r: &mut Reader) {
 }
 
 /// Checks the URL at which callers reach the service.
+#[expect(clippy::ref_option, reason = "the signature of each check")]
 pub(super) fn public_url(setting: &SettingName, url: &Option<Url>, r: &mut Reader) {
     let Some(url) = url else { return };
     if !matches!(url.scheme(), "https" | "http") {
@@ -239,6 +216,13 @@ pub(super) fn token(setting: &SettingName, token: &SecretString, r: &mut Reader)
     let token = token.expose_secret();
     if r.is_production() && (token.len() < 16 || secrets::is_guessable(token, "")) {
         r.fault(setting, "must be random, of 16 characters or more in production");
+    }
+}
+
+#[expect(clippy::ref_option, reason = "the signature of each check")]
+pub(super) fn optional_token(setting: &SettingName, value: &Option<SecretString>, r: &mut Reader) {
+    if let Some(value) = value {
+        token(setting, value, r);
     }
 }
 

@@ -23,7 +23,6 @@ mod secrets;
 mod service;
 mod sources;
 mod table;
-mod telemetry;
 mod tls;
 mod value;
 mod words;
@@ -33,7 +32,6 @@ use std::{
     ffi::OsString,
 };
 
-use crate::telemetry::{Log, Otlp};
 use table::General;
 
 pub use reader::{Fault, Faults, Reader};
@@ -55,8 +53,8 @@ internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
 internal! { pub use sources::{ReloadTicker, Sources}; }
 internal! {
     pub use table::{
-        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
-        Service, SharedQuota, TABLE, Throttle,
+        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Log, Oidc, Otlp, Quota, Revocation, Secrets,
+        Service, SharedQuota, TABLE, Throttle, VaultSettings,
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
@@ -157,7 +155,7 @@ impl Settings {
         let exports = Exports::read_rows(r, None);
         let idempotency = Idempotency::read_rows(r, None);
         let log = Log::read_rows(r, None);
-        let otlp = telemetry::read_otlp(r);
+        let otlp = r.read_section(&Otlp::SECTION, &Otlp::endpoint, Otlp::read_rows);
         let audit = Audit::read_rows(r, None);
         let incidents = LoginSettings::for_incidents(r, internal.as_ref());
         Some(Self {

@@ -167,18 +167,10 @@ words! {
 }
 
 impl Value for Risk {
-    const SHAPE: Shape = Shape::words(&[
-        "http_public_url",
-        "wide_proxies",
-        "trace_logs",
-        "long_tokens",
-        "stale_revocations",
-        "stale_keys",
-    ]);
+    const SHAPE: Shape = Shape::words(&Self::WORDS);
 
     fn parse(text: &str, _: &Row) -> Result<Self, String> {
-        let known = Self::SHAPE.words.iter().find(|word| **word == text);
-        known.map(|word| Self(word)).ok_or_else(|| Self::SHAPE.expected())
+        Self::WORDS.into_iter().find(|word| *word == text).map(Self).ok_or_else(|| Self::SHAPE.expected())
     }
 }
 

@@ -38,7 +38,9 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
+use crate::settings::{Log, Otlp};
+
+internal! { pub use config::{LogFilter, LogFormat}; }
 internal! { pub use export::ExportError; }
 internal! { pub use trace_id::TraceId; }
 
