@@ -73,11 +73,8 @@ pub(super) fn sign_in_page(Data(provider): Data<&Arc<Provider>>, Query(request):
         // Writing to a String cannot fail.
         let _ = write!(
             people,
-            "<button name=\"subject\" value=\"{}\"><b>{}</b> {} of {}</button>",
-            escape(&person.subject),
-            escape(&person.name),
-            person.role.as_str(),
-            escape(&person.tenant_name)
+            "<button name=\"subject\" value=\"{subject}\">{subject}</button>",
+            subject = escape(&person.subject)
         );
     }
     let html = format!(

@@ -171,7 +171,7 @@ impl Provider {
             "iss": self.url,
             "aud": client,
             "sub": person.subject,
-            "name": person.name,
+            "name": person.subject,
             "iat": now,
             "exp": now + ACCESS_TOKEN_SECONDS,
             "nonce": nonce,
