@@ -1,4 +1,5 @@
-//! Scopes and roles (AUTHZ-02), and lists and cursors of one tenant (AUTHZ-03).
+//! Scopes and roles (AUTHZ-02), lists and cursors of one tenant (AUTHZ-03), and the kernel that the
+//! service compiles against (AUTHZ-04).
 
 use serde_json::{Value, json};
 use service::access::{roles, scopes};
@@ -82,4 +83,13 @@ async fn authz_03_cursors_of_another_tenant_or_list_are_rejected() {
         assert_eq!(reply.faults(), ["cursor invalid"]);
     }
     acme.get(&format!("/v1/orders?limit=1&cursor={cursor}")).await.ok(200);
+}
+
+/// The feature `internals` makes public what needs no permit.
+#[test]
+fn authz_04_only_tests_have_the_internals_of_the_kernel() {
+    let manifest = std::fs::read_to_string("Cargo.toml").unwrap();
+    let service = manifest.split("[dev-dependencies]").next().unwrap();
+    assert!(service.contains("\npalisade = {"), "{service}");
+    assert!(!service.contains("internals"), "the service switches on `internals`: {service}");
 }

@@ -3,20 +3,15 @@
 //! [`TestApp`](crate::TestApp) makes actors for its own address. Tests send requests through them
 //! and assert on the reply's status, body, headers, field errors and security events.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::{IpAddr, SocketAddr}, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use crate::{
-    events::{self, Fields},
-    eventually,
-};
+use crate::{events::{Fields, self}, eventually};
 
 /// A caller of the service: a client with a base URL and, usually, a credential.
+#[derive(Clone)]
 pub struct Actor {
     client: reqwest::Client,
     base: String,
@@ -24,6 +19,7 @@ pub struct Actor {
 }
 
 /// A credential that the actor sends with every request.
+#[derive(Clone)]
 pub enum Credential {
     /// A bearer token.
     Token(String),

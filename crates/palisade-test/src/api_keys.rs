@@ -2,12 +2,17 @@
 //! secret, and revocations as an operator adds them.
 
 use http::Method;
-use palisade::{crypto, dev::database::Urls};
+use palisade::{authz::api_keys::API_KEYS, crypto, dev::database::Urls};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 use sqlx::Connection as _;
 
 use crate::{Actor, Reply, TestApp, eventually};
+
+/// Whether the kernel has the feature `api_keys`, which the service chooses.
+pub fn are_enabled() -> bool {
+    !API_KEYS.is_empty()
+}
 
 /// The API key in the response to its creation.
 pub fn key_text(created: &Value) -> &str {

@@ -20,7 +20,7 @@ use palisade::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{Actor, Credential, Forge, TestService, events, eventually, service::Server};
+use crate::{Actor, Credential, Forge, TestService, api_keys, events, eventually, service::Server};
 
 /// The demo tenants. Each has products and its own orders.
 pub const ACME: Tenant = TENANTS[0];
@@ -76,7 +76,7 @@ impl TestApp {
         let mut all = Self::variables(&database, issuer.url());
         all.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         all.retain(|_, value| !value.is_empty());
-        let pepper = all["APP_SECRETS__PEPPER"].clone();
+        let pepper = all.get("APP_SECRETS__PEPPER").cloned().unwrap_or_default();
         let settings = service.read_settings(all).unwrap();
         // Displays the error as the service does: its message says what to repair.
         let server = service.start_server(settings, clock.clone()).await.unwrap_or_else(|error| panic!("{error}"));
@@ -94,8 +94,6 @@ impl TestApp {
         let pepper = random_key();
         let settings = [
             ("APP_PROFILE", "development"),
-            // Hashing runs at low priority, so each job waits for every other test.
-            ("APP_API_KEYS__CONCURRENT_HASHES", "8"),
             // Key rotation waits for one refresh interval.
             ("APP_KEYS__REFRESH_MS", "500"),
             // Opening a connection costs PostgreSQL more than the queries of most tests.
@@ -110,9 +108,12 @@ impl TestApp {
             ("APP_QUOTA__EXPORT_PER_MINUTE", "1000000"),
             ("APP_QUOTA__TENANT_PER_MINUTE", "1000000"),
             ("APP_SECRETS__MAC_KEY", &mac_key),
-            ("APP_SECRETS__PEPPER", &pepper),
         ];
-        variables.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        // Hashing runs at low priority, so each job waits for every other test.
+        let of_api_keys = [("APP_SECRETS__PEPPER", &*pepper), ("APP_API_KEYS__CONCURRENT_HASHES", "8")];
+        let of_api_keys = of_api_keys.into_iter().filter(|_| api_keys::are_enabled());
+        variables
+            .extend(settings.into_iter().chain(of_api_keys).map(|(name, value)| (name.to_owned(), value.to_owned())));
         variables
     }
 
@@ -163,6 +164,15 @@ impl TestApp {
         let key = json!({ "name": "for a test", "scopes": scopes, "validForDays": 30 });
         let admin = self.admin();
         admin.send_until_served(admin.request(http::Method::POST, "/v1/api-keys").json(&key)).await.ok(201)
+    }
+
+    /// A caller with an API key that has every scope of API keys; `None` without the feature.
+    pub async fn api_key_with_all_scopes(&self) -> Option<Actor> {
+        if !api_keys::are_enabled() {
+            return None;
+        }
+        let created = self.new_api_key(&self.service.matrix().key_scopes()).await;
+        Some(self.api_key(api_keys::key_text(&created)))
     }
 
     /// A builder of tokens that the issuer would not issue.

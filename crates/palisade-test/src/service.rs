@@ -15,7 +15,7 @@ use std::{
 
 use palisade::{
     app::{self, App, Demo, StartError},
-    authz::{Matrix, Rights, Role, api_keys::MANAGE_KEYS},
+    authz::{Matrix, Rights, Role},
     dev::{
         self,
         database::Urls,
@@ -157,11 +157,10 @@ impl TestService {
         self.app.read_settings(variables)
     }
 
-    /// The first role that may manage API keys: that of an administrator.
+    /// The role with the most permissions: that of an administrator.
     pub fn admin_role(&self) -> Role {
-        let mut roles = self.rights().roles.0.iter();
-        let (role, _) = roles.find(|(_, permissions)| permissions.contains(&MANAGE_KEYS)).expect("an administrator");
-        *role
+        let roles = self.rights().roles.0.iter().rev();
+        roles.max_by_key(|(_, permissions)| permissions.len()).expect("a role").0
     }
 
     /// The demo person with this tenant and role.

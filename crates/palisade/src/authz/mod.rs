@@ -15,7 +15,7 @@
 //! [`Access`], and its object rules with [`object_rules!`](crate::object_rules).
 //!
 //! Fields are private, and no constructor is visible outside the crate, so code that skips a check
-//! does not compile (`tests/misuse/`).
+//! does not compile (`tests/sample/tests/misuse`).
 
 pub mod actions;
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]

@@ -23,7 +23,8 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{MasterKeyError, VaultSettings, WrappedDataKey, master_keyset::data_key_context};
+use super::{MasterKeyError, WrappedDataKey, master_keyset::data_key_context};
+use crate::settings::VaultSettings;
 
 /// Limit for a response body, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{MasterKeyError, VaultSettings, WrappedDataKey};
+use super::{MasterKeyError, WrappedDataKey};
+use crate::settings::VaultSettings;
 
 /// There is no vault.
 #[derive(Debug)]

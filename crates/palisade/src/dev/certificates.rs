@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -49,7 +49,8 @@ impl Certificates {
         write_private(&self.root(), &root.pem())?;
         let authority = Issuer::new(authority, key);
         let mut server = parameters("server", now);
-        server.subject_alt_names = vec![dns_name("localhost")?, SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+        let localhost = Ia5String::try_from("localhost").map_err(io::Error::other)?;
+        server.subject_alt_names = vec![SanType::DnsName(localhost), SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign("server", &server, &authority)?;
         for client in CLIENTS {
@@ -101,10 +102,6 @@ impl Certificates {
 
 fn spiffe_id(client: &str) -> String {
     format!("spiffe://development.example/{client}")
-}
-
-fn dns_name(name: &str) -> io::Result<SanType> {
-    Ok(SanType::DnsName(Ia5String::try_from(name).map_err(io::Error::other)?))
 }
 
 /// Certificate parameters with `name` as the common name.

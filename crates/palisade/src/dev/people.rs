@@ -21,8 +21,6 @@ pub struct Tenant {
 pub struct Person {
     /// The `sub` claim of the user's tokens.
     pub subject: String,
-    /// Display name.
-    pub name: String,
     /// The user's tenant.
     pub tenant: TenantId,
     /// Short name of the tenant.
@@ -43,15 +41,9 @@ pub fn people(roles: RoleTable) -> Vec<Person> {
     let roles: Vec<Role> = roles.0.iter().map(|(role, _)| *role).filter(|role| *role != Role::SERVICE).collect();
     let person = |tenant: &Tenant, role: Role| Person {
         subject: format!("{}@{}.example", role.as_str(), tenant.name),
-        name: format!("{} {}", capitalised(tenant.name), capitalised(role.as_str())),
         tenant: tenant.id,
         tenant_name: tenant.name.to_owned(),
         role,
     };
     TENANTS.iter().flat_map(|tenant| roles.iter().map(|role| person(tenant, *role)).collect::<Vec<_>>()).collect()
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -128,6 +128,7 @@ async fn start_service<S: ServiceSettings>(
         &issuer,
         &audience,
         certificates.variables(options.internal_port, demo.scopes),
+        settings::environment(),
     );
     let settings = app.read_settings(variables)?;
     let telemetry = telemetry::serve(&settings.log, settings.otlp.as_ref())?;
@@ -140,7 +141,8 @@ async fn start_service<S: ServiceSettings>(
     Ok((running, tokens.spawn_renewal(issuer), telemetry))
 }
 
-/// The settings of the service, as environment variables.
+/// The settings of the service, as environment variables. The developer's own add to them, and cannot
+/// connect this stack, whose issuer asks for no password, to another database.
 fn variables(
     options: &Options,
     cluster: &Cluster,
@@ -148,26 +150,27 @@ fn variables(
     issuer: &DevIssuer,
     audience: &str,
     internal: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut variables = urls.variables();
+    let own = environment.into_iter().filter(|(name, _)| name.starts_with("APP_"));
+    let log = [("APP_LOG__FORMAT", "text"), ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn")];
+    let log = log.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut variables: BTreeMap<String, String> = log.into_iter().chain(own).collect();
+    variables.extend(urls.variables());
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
-    let defaults = [
+    let of_stack = [
         ("APP_PROFILE", "development"),
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
         ("APP_OIDC__ISSUER", issuer.url()),
         ("APP_OIDC__AUDIENCE", audience),
         ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
         ("APP_SECRETS__MAC_KEY", &mac_key),
-        ("APP_LOG__FORMAT", "text"),
-        ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn"),
     ];
-    variables.extend(defaults.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    variables.extend(of_stack.map(|(name, value)| (name.to_owned(), value.to_owned())));
     if API_KEYS {
         variables.insert("APP_SECRETS__PEPPER".to_owned(), STANDARD.encode(cluster.derived("pepper")));
     }
     variables.extend(internal);
-    // Variables in the developer's environment take precedence.
-    variables.extend(settings::environment().into_iter().filter(|(name, _)| name.starts_with("APP_")));
     variables
 }
 
@@ -183,4 +186,28 @@ fn prepare_folder(folder: &Path) -> Result<(), DevError> {
         fs::write(folder.join("CACHEDIR.TAG"), CACHE_TAG)
     };
     prepare().map_err(failed::<io::Error>(format!("cannot write below {}", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authz::{Rights, RoleTable};
+
+    /// Its issuer asks for no password, so it must never serve another database.
+    #[tokio::test]
+    async fn dev_stack_keeps_its_own_database_and_issuer() {
+        let options = Options { port: 0, issuer_port: 0, internal_port: 0, fresh: false, folder: PathBuf::new() };
+        let cluster = Cluster::new("postgres://postgres:password@127.0.0.1:5432/postgres").unwrap();
+        let urls = cluster.urls(DATABASE_NAME);
+        let rights = Rights { scopes: &[], roles: RoleTable(&[]) };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = DevIssuer::start(listener, "api://test", rights, Clock::system()).unwrap();
+        let with = |environment| variables(&options, &cluster, &urls, &issuer, "api://test", Vec::new(), environment);
+        let of_stack = with(BTreeMap::new());
+        let changed = |(name, value): (&String, &String)| (name.clone(), format!("{value}x"));
+        let found = with(of_stack.iter().map(changed).chain([("PATH".to_owned(), String::new())]).collect());
+        let differs = |name: &&String| found.get(*name) != of_stack.get(*name);
+        let differing: Vec<&String> = found.keys().filter(differs).collect();
+        assert_eq!(differing, ["APP_LOG__FILTER", "APP_LOG__FORMAT"]);
+    }
 }

@@ -25,14 +25,16 @@ impl Network {
         self.0.prefix_len()
     }
 
-    /// Whether the network is too large to identify anything: more than a /8 of IPv4 or a /32 of
-    /// IPv6.
+    /// Whether the network is wider than these prefixes of IPv4 and IPv6.
     #[must_use]
-    pub fn is_too_wide(self) -> bool {
-        match self.0 {
-            IpNet::V4(network) => network.prefix_len() < 8,
-            IpNet::V6(network) => network.prefix_len() < 32,
-        }
+    pub fn is_wider_than(self, v4: u8, v6: u8) -> bool {
+        self.prefix_len() < if self.0.addr().is_ipv4() { v4 } else { v6 }
+    }
+
+    /// Whether all its addresses belong to this machine.
+    #[must_use]
+    pub fn is_loopback(self) -> bool {
+        self.0.network().is_loopback() && self.0.broadcast().is_loopback()
     }
 }
 

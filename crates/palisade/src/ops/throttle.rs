@@ -112,7 +112,7 @@ impl Throttle {
         let per_minute = self.per_minute;
         let limit = match (self.target, self.limit) {
             _ if per_minute > 1_000_000 => return Err(IncidentError::Invalid("at most 1000000 calls per minute")),
-            (ThrottleTarget::Network(network), LimitName::Address) if network.is_too_wide() => {
+            (ThrottleTarget::Network(network), LimitName::Address) if network.is_wider_than(8, 32) => {
                 return Err(IncidentError::Invalid("a network must not be wider than /8 (IPv4) or /32 (IPv6)"));
             }
             (ThrottleTarget::Network(network), LimitName::Address) => Override::NetworkLimit { network, per_minute },

@@ -3,18 +3,18 @@
 //!
 //! Rows of the table name the functions for one value; [`check`] runs when all settings are read.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Profile, Reader, ScopeName, Settings,
+    Clients, Database, FailureLimit, Http, Issuer, Log, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk,
+    ScopeName, Settings, VaultSettings,
     row::SettingName,
     secrets,
-    table::{IncidentLogin, InternalFiles, TlsFiles},
+    table::{General, IncidentLogin, InternalFiles, TlsFiles},
 };
-use crate::crypto::VaultSettings;
 
 /// Adds a fault for each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {
@@ -44,14 +44,53 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     if production && settings.failure_limit.max_failures > 1_000 {
         r.fault(&FailureLimit::max_failures.name(), "must be 1 to 1000 in production");
     }
-    if settings.tls.is_none() && !http.listen.ip().is_loopback() && http.trusted_proxies.is_empty() {
+    let is_plain = settings.tls.is_none() && http.trusted_proxies.is_empty();
+    if is_plain && !http.listen.ip().is_loopback() {
         let message = "plain HTTP is only served on a loopback address or to proxies: set \
                        APP_TLS__CERTIFICATE_PATH or APP_HTTP__TRUSTED_PROXIES";
         r.fault(&Http::listen.name(), message);
     }
-    if production && http.trusted_proxies.iter().any(|network| network.is_too_wide()) {
+    if production && is_plain && http.public_url.as_ref().is_some_and(|url| !is_loopback(url)) {
+        let message = "is required with this APP_HTTP__PUBLIC_URL and without TLS: otherwise all callers share the \
+                       proxy's address and its limits. Set the proxy's address, or APP_TLS__CERTIFICATE_PATH";
+        r.fault(&Http::trusted_proxies.name(), message);
+    }
+    if production && http.trusted_proxies.iter().any(|network| network.is_wider_than(8, 32)) {
         let message = "must be networks no wider than /8 (IPv4) or /32 (IPv6) in production";
         r.fault(&Http::trusted_proxies.name(), message);
+    }
+    if production {
+        check_risks(settings, r);
+    }
+}
+
+/// Unsafe values that production accepts only by name, in `APP_ACCEPTED_RISKS`.
+fn check_risks(settings: &Settings, r: &mut Reader) {
+    let Settings { http, oidc, revocation, .. } = settings;
+    let is_http = http.public_url.as_ref().is_some_and(|url| url.scheme() == "http" && !is_loopback(url));
+    let is_wide = http.trusted_proxies.iter().any(|network| network.is_wider_than(24, 64) && !network.is_loopback());
+    let serves_stale = revocation.on_stale_feed == OnStaleFeed::Serve;
+    let has_old_feed = revocation.max_feed_age > Duration::from_mins(5);
+    let mut risks = vec![
+        ("http_public_url", Http::public_url.name(), is_http),
+        ("wide_proxies", Http::trusted_proxies.name(), is_wide),
+        ("trace_logs", Log::filter.name(), settings.log.filter.allows_trace()),
+        ("stale_revocations", Revocation::on_stale_feed.name(), serves_stale),
+        ("stale_revocations", Revocation::max_feed_age.name(), has_old_feed),
+        ("stale_keys", Oidc::refresh.name(), oidc.refresh > Duration::from_hours(1)),
+        ("stale_keys", Oidc::max_staleness.name(), oidc.max_staleness > 4 * 3_600),
+    ];
+    risks.extend(oidc.issuers().map(|issuer| {
+        let setting = Issuer::max_token_lifetime.resolve_name(issuer.name.as_deref());
+        // An inherited value is a fault of the first issuer.
+        let is_long = issuer.max_token_lifetime > 2 * 3_600 && r.has(&setting);
+        ("long_tokens", setting, is_long)
+    }));
+    for (word, setting, applies) in risks {
+        if applies && !settings.accepted_risks.contains(&Risk(word)) {
+            let (danger, accepted) = (Risk(word).danger(), General::accepted_risks.name());
+            r.fault(&setting, format!("is a risk in production: {danger}. Change it, or add `{word}` to {accepted}"));
+        }
     }
 }
 
@@ -90,9 +129,24 @@ pub(super) fn issuer(setting: &SettingName, issuer: &impl AsRef<str>, r: &mut Re
     if !secure && (r.is_production() || !local) {
         r.fault(setting, "must be an https URL (http only for a loopback address in development)");
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        r.fault(setting, "must have no query and no fragment (OpenID Connect Discovery section 3)");
+    check_bare(setting, &url, r);
+}
+
+/// Credentials in a URL would be logged with it; queries and fragments have no meaning here.
+fn check_bare(setting: &SettingName, url: &Url, r: &mut Reader) {
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        r.fault(setting, "must have no user, no query and no fragment");
     }
+}
+
+/// Checks the URL at which callers reach the service.
+#[expect(clippy::ref_option, reason = "the signature of each check")]
+pub(super) fn public_url(setting: &SettingName, url: &Option<Url>, r: &mut Reader) {
+    let Some(url) = url else { return };
+    if !matches!(url.scheme(), "https" | "http") {
+        r.fault(setting, "must be an https URL");
+    }
+    check_bare(setting, url, r);
 }
 
 /// Rejects scopes that the service does not declare.
@@ -165,14 +219,19 @@ pub(super) fn token(setting: &SettingName, token: &SecretString, r: &mut Reader)
     }
 }
 
+#[expect(clippy::ref_option, reason = "the signature of each check")]
+pub(super) fn optional_token(setting: &SettingName, value: &Option<SecretString>, r: &mut Reader) {
+    if let Some(value) = value {
+        token(setting, value, r);
+    }
+}
+
 /// Checks the URL of a service that receives a bearer token.
 pub(super) fn service_url(setting: &SettingName, url: &Url, r: &mut Reader) {
     if !(url.scheme() == "https" || url.scheme() == "http" && (is_loopback(url) || !r.is_production())) {
         r.fault(setting, "must be an https URL, or http on a loopback address");
     }
-    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        r.fault(setting, "must have no user, no query and no fragment");
-    }
+    check_bare(setting, url, r);
 }
 
 /// Checks the prefix of names in the quota store.

@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Reader, table::KeyRows};
-use crate::crypto::{IndexKeys, KeyProvider, MasterKeySettings, VaultSettings};
+use super::{Reader, VaultSettings, table::KeyRows};
+use crate::crypto::{IndexKeys, KeyProvider, MasterKeySettings};
 
 /// Keys of sealed fields and of their blind indexes.
 #[derive(Clone, Debug)]
@@ -24,8 +24,8 @@ impl Keys {
     /// `None` if a key is missing or invalid; the reader then has the fault.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let (vault_key, master_key) = (VaultSettings::url.name(), KeyRows::master.name());
-        let has_vault = r.has_section(&VaultSettings::SECTION, &VaultSettings::url);
-        let vault = has_vault.then(|| VaultSettings::read_rows(r, None)).flatten();
+        let vault = r.read_section(&VaultSettings::SECTION, &VaultSettings::url, VaultSettings::read_rows);
+        let has_vault = r.has(&vault_key);
         let rows = KeyRows::read_rows(r, None);
         let provider = rows.as_ref().and_then(|rows| rows.provider);
         if !r.has(&master_key) && (!has_vault || provider == Some(KeyProvider::Keyset)) {

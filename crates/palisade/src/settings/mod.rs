@@ -23,14 +23,16 @@ mod secrets;
 mod service;
 mod sources;
 mod table;
-mod telemetry;
 mod tls;
 mod value;
 mod words;
 
-use std::{collections::BTreeMap, ffi::OsString};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+};
 
-use crate::telemetry::{Log, Otlp};
+use table::General;
 
 pub use reader::{Fault, Faults, Reader};
 pub use row::{Bounds, Row, Section};
@@ -51,18 +53,20 @@ internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
 internal! { pub use sources::{ReloadTicker, Sources}; }
 internal! {
     pub use table::{
-        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
-        Service, SharedQuota, TABLE, Throttle,
+        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Log, Oidc, Otlp, Quota, Revocation, Secrets,
+        Service, SharedQuota, TABLE, Throttle, VaultSettings,
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
-internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader}; }
+internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
 pub struct Settings {
     /// How strict the checks of settings are.
     pub profile: Profile,
+    /// Unsafe values that production accepts.
+    pub accepted_risks: BTreeSet<Risk>,
     /// The public listener and its limits.
     pub http: Http,
     /// TLS of the public listener; without it, plain HTTP.
@@ -134,6 +138,7 @@ impl Settings {
 
     /// `None` if a required value is missing or invalid; the reader then has the faults.
     fn read(r: &mut Reader, sources: Sources) -> Option<Self> {
+        let accepted_risks = r.read(&General::accepted_risks, None);
         let http = read_http(r);
         let tls = Tls::read(r);
         let internal = Internal::read(r);
@@ -150,11 +155,12 @@ impl Settings {
         let exports = Exports::read_rows(r, None);
         let idempotency = Idempotency::read_rows(r, None);
         let log = Log::read_rows(r, None);
-        let otlp = telemetry::read_otlp(r);
+        let otlp = r.read_section(&Otlp::SECTION, &Otlp::endpoint, Otlp::read_rows);
         let audit = Audit::read_rows(r, None);
         let incidents = LoginSettings::for_incidents(r, internal.as_ref());
         Some(Self {
             profile: r.profile,
+            accepted_risks: accepted_risks?,
             http: http?,
             tls,
             internal,

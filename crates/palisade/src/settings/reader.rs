@@ -161,18 +161,22 @@ impl Reader {
         self.config.get_string(name.as_str()).is_ok()
     }
 
-    /// Whether the section that needs `setting` is configured. If not, its other settings are
-    /// faults.
-    pub(super) fn has_section<T: Value>(&mut self, section: &Section, setting: &Setting<T>) -> bool {
+    /// Reads a section that is only used with `setting`. Without it, its other settings are faults.
+    pub(super) fn read_section<S, T: Value>(
+        &mut self,
+        section: &Section,
+        setting: &Setting<T>,
+        read: fn(&mut Self, Option<&str>) -> Option<S>,
+    ) -> Option<S> {
         let required = setting.name();
         if self.has(&required) {
-            return true;
+            return read(self, None);
         }
         let names = section.rows.iter().map(|row| row.resolve_name(None));
         for present in names.filter(|name| self.has(name)).collect::<Vec<_>>() {
             self.fault(&present, format!("has no effect without {required}; set that too, or remove this"));
         }
-        false
+        None
     }
 
     /// The names of the instances of a section: further issuers, or services.
@@ -275,8 +279,9 @@ impl Reader {
 
 /// Without `__` a variable is another program's, unless it is a setting without a section.
 pub(super) fn is_setting(variable: &str) -> bool {
-    let without_section = ["APP_PROFILE", "APP_PROFILE_FILE"].contains(&variable);
-    variable.starts_with(PREFIX) && (variable.contains("__") || without_section)
+    let without_section = ["APP_PROFILE", "APP_ACCEPTED_RISKS"];
+    let name = variable.strip_suffix("_FILE").unwrap_or(variable);
+    variable.starts_with(PREFIX) && (variable.contains("__") || without_section.contains(&name))
 }
 
 /// Collects the dotted names of all values.

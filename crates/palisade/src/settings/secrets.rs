@@ -92,8 +92,13 @@ pub(crate) fn file_mode_fault(path: &Path) -> Option<String> {
         return Some(format!("the mode of {} cannot be read", path.display()));
     };
     let mode = metadata.permissions().mode() & 0o777;
-    (mode & 0o007 != 0)
-        .then(|| format!("{} is accessible to all users (mode {mode:03o}); set its mode to 400 or 440", path.display()))
+    (mode & 0o007 != 0).then(|| {
+        format!(
+            "{} is accessible to all users (mode {mode:03o}); set its mode to 400 or 440. Kubernetes: `defaultMode: \
+             0400` in the secret's volume, or 0440 with fsGroup. Docker Swarm: `mode: 0400` and `uid`",
+            path.display()
+        )
+    })
 }
 
 /// A URL without user and password; `None` if it is malformed.

@@ -10,21 +10,23 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
-use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, checks, row::{Section, table}};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper}, model::{Network, ServiceRight, TenantId}, telemetry::{LogFilter, LogFormat}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
         profile: Profile = "profile".default("production"),
             "`production` refuses every unsafe configuration. `development`, for one machine only, allows plain HTTP to an issuer and a database without TLS.";
+        accepted_risks: BTreeSet<Risk> = "accepted_risks",
+            "Unsafe values that production accepts: an `http` public URL; trusted proxies wider than /24 or an IPv6 /64; logs with `trace`; tokens that live for more than two hours; revocations that are `serve`d stale or may be older than five minutes; issuer keys that are fetched less than hourly, or kept for more than four hours without confirmation. The fault of such a value names its word.";
     }
 
     /// The public listener, and limits that apply to each listener separately.
     pub struct Http("http"), "HTTP" {
         listen: SocketAddr = "listen".default("127.0.0.1:8080"),
             "Address of the public listener. Port 0 takes any free port.";
-        public_url: Option<Url> = "public_url".default_text("the listen address"),
-            "URL at which callers reach the service, for the OpenAPI document.";
+        public_url: Option<Url> = "public_url".default_text("the listen address") => checks::public_url,
+            "URL at which callers reach the service, for the OpenAPI document. In production, one on another host needs TLS or trusted proxies.";
         trusted_proxies: Vec<Network> = "trusted_proxies",
             "Proxies in front of the service. The client address is taken from forwarding headers of these proxies only.";
         proxy_header: ProxyHeader = "proxy_header".default("x-forwarded-for"),
@@ -109,7 +111,7 @@ table! {
         keys_url: SecretString = "keys_url".reloaded() => checks::database,
             "`postgres://app_keys:…@host/db`.";
         max_connections: u32 = "max_connections".default(10).within(1, 1_000, ""),
-            "Connections of each role. A replica has up to four times this and three more.";
+            "Connections of each of the four roles. A replica has three more, and up to twice as many while passwords change.";
         acquire_timeout: Duration = "acquire_timeout_ms".default(3_000).within(1, 3_600_000, "ms"),
             "Time that a request waits for a connection.";
         statement_timeout: Duration = "statement_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),
@@ -277,7 +279,8 @@ table! {
             "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";
     }
 
-    fill VaultSettings("keys.vault"), "Vault", feature "vault" {
+    /// A key in the Transit engine of Vault 1.13 or newer, or of `OpenBao` (CRYPTO-04).
+    pub struct VaultSettings("keys.vault"), "Vault", feature "vault" {
         url: Url = "url".default_text("none: no vault") => checks::service_url,
             "`https://vault.example.com:8200`, or the `http://` address of an agent on a loopback address.";
         token: SecretString = "token".reloaded() => checks::token,
@@ -311,15 +314,17 @@ table! {
             "Interval at which new events are sealed. A change made later than twice this interval is detectable with the log.";
     }
 
-    fill Log("log"), "Logs" {
+    /// Log lines (LOG-02).
+    pub struct Log("log"), "Logs" {
         format: LogFormat = "format".default("json"), "Format of log lines.";
         filter: LogFilter = "filter".default("info"), "Which lines are written, such as `info,sqlx=warn`.";
     }
 
-    fill Otlp("otlp"), "Telemetry export", feature "otlp" {
+    /// The collector that receives spans, metrics and log records (LOG-03, LOG-04).
+    pub struct Otlp("otlp"), "Telemetry export", feature "otlp" {
         endpoint: Url = "endpoint".default_text("none: no export") => checks::service_url,
             "Base URL of a collector, such as `https://collector.example.com:4318`; `/v1/traces`, `/v1/metrics` and `/v1/logs` are added.";
-        token: Option<SecretString> = "token", "Bearer token.";
+        token: Option<SecretString> = "token" => checks::optional_token, "Bearer token.";
         authorities: Option<PathBuf> = "ca_path".default_text("those of the system"),
             "PEM file of authorities for its certificate.";
         sample_ratio: f64 = "sample_ratio".default(0.1).within(0, 1, ""),

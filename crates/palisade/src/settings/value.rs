@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, ScopeName, TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
@@ -39,6 +39,10 @@ impl Shape {
 
     const fn words(words: &'static [&'static str]) -> Self {
         Self { words, ..Self::of("word") }
+    }
+
+    fn expected(&self) -> String {
+        format!("expected `{}`", self.words.join("` or `"))
     }
 
     const fn secret(kind: &'static str) -> Self {
@@ -145,7 +149,7 @@ macro_rules! words {
             fn parse(text: &str, _: &Row) -> Result<Self, String> {
                 match text {
                     $($word => Ok($value),)+
-                    _ => Err(format!("expected `{}`", Self::SHAPE.words.join("` or `"))),
+                    _ => Err(Self::SHAPE.expected()),
                 }
             }
         }
@@ -162,6 +166,14 @@ words! {
     ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents }
 }
 
+impl Value for Risk {
+    const SHAPE: Shape = Shape::words(&Self::WORDS);
+
+    fn parse(text: &str, _: &Row) -> Result<Self, String> {
+        Self::WORDS.into_iter().find(|word| *word == text).map(Self).ok_or_else(|| Self::SHAPE.expected())
+    }
+}
+
 impl Value for ProxyHeader {
     const SHAPE: Shape = Shape::words(&["x-forwarded-for", "forwarded"]);
 
@@ -170,7 +182,7 @@ impl Value for ProxyHeader {
         match text.to_ascii_lowercase().as_str() {
             "x-forwarded-for" => Ok(Self::XForwardedFor),
             "forwarded" => Ok(Self::Forwarded),
-            _ => Err("expected `x-forwarded-for` or `forwarded`".to_owned()),
+            _ => Err(Self::SHAPE.expected()),
         }
     }
 }

@@ -10,6 +10,27 @@ pub enum Profile {
     Development,
 }
 
+/// A kind of unsafe values, which production accepts if the operator names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Risk(pub(super) &'static str);
+
+impl Risk {
+    pub(super) const WORDS: [&str; 6] =
+        ["http_public_url", "wide_proxies", "trace_logs", "long_tokens", "stale_revocations", "stale_keys"];
+
+    /// What may happen.
+    pub(super) fn danger(self) -> &'static str {
+        match self.0 {
+            "http_public_url" => "tokens travel unencrypted",
+            "wide_proxies" => "every host of a network wider than /24 (IPv6 /64) can name any client address",
+            "trace_logs" => "libraries may write secrets to lines of level `trace`",
+            "long_tokens" => "a stolen token is valid for more than 7200 s",
+            "stale_revocations" => "revoked credentials are accepted for more than 300 s",
+            _ => "a key that the issuer withdrew is accepted for more than an hour",
+        }
+    }
+}
+
 /// The header in which proxies write the client address. Only the configured one is read: the
 /// caller may have written the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing::Span;
 use tracing_subscriber::layer::Identity;
 
-use super::Otlp;
+use crate::settings::Otlp;
 
 /// There is nothing to export to.
 #[derive(Debug)]

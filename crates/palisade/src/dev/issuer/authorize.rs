@@ -12,7 +12,7 @@ use poem::{
 };
 use serde::Deserialize;
 
-use super::{Provider, WEB_CLIENT, grants::Code, is_loopback_redirect, random_text};
+use super::{Provider, WEB_CLIENT, grants::Code, is_loopback_url, random_text};
 use crate::authz::Scope;
 
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3).
@@ -42,7 +42,7 @@ impl AuthorizeRequest {
         if self.client_id != WEB_CLIENT {
             return Err("unknown client_id");
         }
-        if !is_loopback_redirect(&self.redirect_uri) {
+        if !is_loopback_url(&self.redirect_uri) {
             return Err("redirect_uri must be a loopback http address");
         }
         if self.response_type != "code" {
@@ -73,11 +73,8 @@ pub(super) fn sign_in_page(Data(provider): Data<&Arc<Provider>>, Query(request):
         // Writing to a String cannot fail.
         let _ = write!(
             people,
-            "<button name=\"subject\" value=\"{}\"><b>{}</b> {} of {}</button>",
-            escape(&person.subject),
-            escape(&person.name),
-            person.role.as_str(),
-            escape(&person.tenant_name)
+            "<button name=\"subject\" value=\"{subject}\">{subject}</button>",
+            subject = escape(&person.subject)
         );
     }
     let html = format!(

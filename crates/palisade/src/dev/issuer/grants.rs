@@ -13,8 +13,8 @@ use crate::crypto;
 
 /// Lifetime of an authorization code, in seconds.
 const CODE_SECONDS: i64 = 60;
-/// Lifetime of a refresh token, in seconds.
-const REFRESH_SECONDS: i64 = 8 * 3600;
+/// Lifetime of a refresh token family, in seconds.
+const FAMILY_SECONDS: i64 = 8 * 3600;
 
 /// The grant behind an authorization code that has not been redeemed.
 #[derive(Debug)]
@@ -24,26 +24,25 @@ pub(super) struct Code {
     pub(super) issued_at: i64,
 }
 
-/// The grant behind a refresh token.
+/// A refresh token family: all tokens that rotate from one code. Its newest token is valid.
 #[derive(Clone, Debug)]
-pub(super) struct Refresh {
+pub(super) struct Family {
     client: String,
     pub(super) subject: String,
     pub(super) scope: String,
-    family: u64,
     issued_at: i64,
-    used: bool,
+    newest: String,
 }
 
-/// Outstanding codes and refresh tokens, keyed by their SHA-256 digest.
+/// Outstanding codes and refresh tokens. The digest of a code is also the name of its family, with
+/// which each refresh token begins.
 #[derive(Debug, Default)]
 pub(super) struct Grants(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    codes: HashMap<[u8; 32], Code>,
-    refresh: HashMap<[u8; 32], Refresh>,
-    families: u64,
+    codes: HashMap<String, Code>,
+    families: HashMap<String, Family>,
 }
 
 impl Grants {
@@ -55,51 +54,52 @@ impl Grants {
         let mut state = self.lock();
         let now = grant.issued_at;
         state.codes.retain(|_, code| now - code.issued_at <= CODE_SECONDS);
-        state.codes.insert(crypto::sha256(code.as_bytes()), grant);
+        state.codes.insert(digest(code), grant);
     }
 
-    /// Redeems a code. A code works once (RFC 6749 section 4.1.2).
+    /// Redeems a code. A code works once; a second use ends the refresh tokens of the first (RFC
+    /// 6749 section 4.1.2).
     pub(super) fn take_code(&self, code: &str, now: i64) -> Option<Code> {
-        let grant = self.lock().codes.remove(&crypto::sha256(code.as_bytes()))?;
-        (now - grant.issued_at <= CODE_SECONDS).then_some(grant)
-    }
-
-    /// Starts a refresh token family: all tokens that rotate from `token`.
-    pub(super) fn start_family(&self, token: &str, code: Code, scope: String, now: i64) {
         let mut state = self.lock();
-        state.families += 1;
-        let (client, family) = (code.request.client_id, state.families);
-        let refresh = Refresh { client, subject: code.subject, scope, family, issued_at: now, used: false };
-        state.refresh.insert(crypto::sha256(token.as_bytes()), refresh);
+        let family = digest(code);
+        state.families.remove(&family);
+        state.codes.remove(&family).filter(|grant| now - grant.issued_at <= CODE_SECONDS)
     }
 
-    /// Replaces the refresh token `old` by `new`.
+    /// Starts the family of a redeemed code. Returns its first refresh token.
+    pub(super) fn start_family(&self, code: &str, secret: &str, grant: Code, scope: String, now: i64) -> String {
+        let mut state = self.lock();
+        state.families.retain(|_, family| now - family.issued_at <= FAMILY_SECONDS);
+        let (client, subject, newest) = (grant.request.client_id, grant.subject, digest(secret));
+        let name = digest(code);
+        let token = format!("{name}.{secret}");
+        state.families.insert(name, Family { client, subject, scope, issued_at: now, newest });
+        token
+    }
+
+    /// Replaces the refresh token `old` by one with `secret`.
     ///
     /// A reused token was stolen, and the issuer cannot tell the thief from the client: so reuse
-    /// revokes the whole family (RFC 9700 section 4.14.2).
-    pub(super) fn rotate(&self, old: &str, new: &str, client: &str, now: i64) -> Option<Refresh> {
+    /// ends the whole family (RFC 9700 section 4.14.2).
+    pub(super) fn rotate(&self, old: &str, secret: &str, client: &str, now: i64) -> Option<(String, Family)> {
         let mut state = self.lock();
-        let grant = state.refresh.get_mut(&crypto::sha256(old.as_bytes())).filter(|grant| grant.client == client)?;
-        if grant.used {
-            let family = grant.family;
-            state.refresh.retain(|_, refresh| refresh.family != family);
+        let (name, old_secret) = old.split_once('.')?;
+        let family = state.families.get_mut(name).filter(|family| family.client == client)?;
+        if family.newest != digest(old_secret) || now - family.issued_at > FAMILY_SECONDS {
+            state.families.remove(name);
             return None;
         }
-        if now - grant.issued_at > REFRESH_SECONDS {
-            return None;
-        }
-        grant.used = true;
-        let successor = Refresh { used: false, ..grant.clone() };
-        state.refresh.insert(crypto::sha256(new.as_bytes()), successor.clone());
-        Some(successor)
+        family.newest = digest(secret);
+        Some((format!("{name}.{secret}"), family.clone()))
     }
 
-    /// Revokes the family of a refresh token that belongs to this client (RFC 7009 section 2.1).
+    /// Ends the family of a refresh token that belongs to this client (RFC 7009 section 2.1).
     pub(super) fn revoke(&self, token: &str, client: &str) {
-        let mut state = self.lock();
-        let grant = state.refresh.get(&crypto::sha256(token.as_bytes())).filter(|grant| grant.client == client);
-        if let Some(family) = grant.map(|grant| grant.family) {
-            state.refresh.retain(|_, refresh| refresh.family != family);
-        }
+        let name = token.split('.').next().unwrap_or_default();
+        self.lock().families.retain(|family, grant| family != name || grant.client != client);
     }
+}
+
+fn digest(text: &str) -> String {
+    crypto::hex(&crypto::sha256(text.as_bytes()))
 }

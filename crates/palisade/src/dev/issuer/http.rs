@@ -3,8 +3,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use http::{StatusCode, header};
 use poem::{
-    Endpoint, EndpointExt, Route, Server, get, handler,
+    Endpoint, EndpointExt, Request, Result, Route, Server, get, handler,
     listener::TcpAcceptor,
     middleware::SetHeader,
     post,
@@ -13,7 +14,7 @@ use poem::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{Provider, authorize, token};
+use super::{Provider, authorize, is_loopback_url, token};
 use crate::dev::DevError;
 
 pub(super) fn spawn(listener: TcpListener, provider: Arc<Provider>) -> Result<JoinHandle<()>, DevError> {
@@ -40,6 +41,14 @@ fn routes(provider: Arc<Provider>) -> impl Endpoint {
                 .overriding("referrer-policy", "no-referrer"),
         )
         .data(provider)
+        .before(check_host)
+}
+
+/// Refuses requests for other hosts. A web page can make its own host name resolve to this machine
+/// (DNS rebinding), and would then read the pages and tokens of this issuer.
+async fn check_host(request: Request) -> Result<Request> {
+    let host = request.header(header::HOST).unwrap_or_default();
+    if is_loopback_url(&format!("http://{host}")) { Ok(request) } else { Err(StatusCode::MISDIRECTED_REQUEST.into()) }
 }
 
 /// Provider metadata (OpenID Connect Discovery 1.0 section 3).

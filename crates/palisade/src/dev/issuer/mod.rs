@@ -22,6 +22,7 @@ use std::sync::{
 use grants::Grants;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
+use url::{Host, Url};
 
 use super::{
     DevError,
@@ -170,7 +171,7 @@ impl Provider {
             "iss": self.url,
             "aud": client,
             "sub": person.subject,
-            "name": person.name,
+            "name": person.subject,
             "iat": now,
             "exp": now + ACCESS_TOKEN_SECONDS,
             "nonce": nonce,
@@ -188,13 +189,16 @@ fn random_text() -> Result<String, RandomError> {
     Ok(URL_SAFE_NO_PAD.encode(crypto::random::<32>()?))
 }
 
-/// Whether `uri` is a loopback redirect URI of a native client, with any port (RFC 8252 section
-/// 7.3).
-fn is_loopback_redirect(uri: &str) -> bool {
-    url::Url::parse(uri).is_ok_and(|url| {
-        let host = url.host_str().unwrap_or_default();
-        url.scheme() == "http"
-            && (host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()))
-            && url.fragment().is_none()
+/// Whether `uri` is on this machine, with any port: for redirects of native clients (RFC 8252
+/// section 7.3), and for the hosts that the issuer answers for.
+fn is_loopback_url(uri: &str) -> bool {
+    Url::parse(uri).is_ok_and(|url| {
+        let is_loopback = match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        is_loopback && url.scheme() == "http" && url.fragment().is_none()
     })
 }

@@ -112,8 +112,8 @@ impl Provider {
     fn exchange_code(&self, client: &str, form: &TokenRequest) -> Result<Tokens, OAuthError> {
         let now = self.clock.timestamp();
         let code = form.code.as_deref().ok_or("invalid_request")?;
-        let code = self.grants.take_code(code, now).ok_or("invalid_grant")?;
-        let granted = &code.request;
+        let grant = self.grants.take_code(code, now).ok_or("invalid_grant")?;
+        let granted = &grant.request;
         let verifier = form.code_verifier.as_deref().ok_or("invalid_grant")?;
         // RFC 7636 section 4.6.
         let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(verifier.as_bytes()));
@@ -124,27 +124,27 @@ impl Provider {
             return Err("invalid_grant");
         }
         let scope = granted.granted_scope(self.scopes);
-        let mut tokens = self.tokens(client, Some(&code.subject), &scope)?;
+        let mut tokens = self.tokens(client, Some(&grant.subject), &scope)?;
         if has_scope(&scope, "openid") {
-            let person = self.person(&code.subject).ok_or("invalid_grant")?;
+            let person = self.person(&grant.subject).ok_or("invalid_grant")?;
             let claims = self.id_claims(client, person, granted.nonce.as_deref());
             let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
             tokens.id_token = Some(self.key.sign(&header, &claims));
         }
         if has_scope(&scope, "offline_access") {
-            let refresh = random_text().map_err(|_| "server_error")?;
-            self.grants.start_family(&refresh, code, scope, now);
-            tokens.refresh_token = Some(refresh);
+            let secret = random_text().map_err(|_| "server_error")?;
+            tokens.refresh_token = Some(self.grants.start_family(code, &secret, grant, scope, now));
         }
         Ok(tokens)
     }
 
     fn refresh(&self, client: &str, form: &TokenRequest) -> Result<Tokens, OAuthError> {
         let old = form.refresh_token.as_deref().ok_or("invalid_request")?;
-        let new = random_text().map_err(|_| "server_error")?;
-        let granted = self.grants.rotate(old, &new, client, self.clock.timestamp()).ok_or("invalid_grant")?;
-        let mut tokens = self.tokens(client, Some(&granted.subject), &granted.scope)?;
-        tokens.refresh_token = Some(new);
+        let secret = random_text().map_err(|_| "server_error")?;
+        let rotated = self.grants.rotate(old, &secret, client, self.clock.timestamp());
+        let (refresh_token, family) = rotated.ok_or("invalid_grant")?;
+        let mut tokens = self.tokens(client, Some(&family.subject), &family.scope)?;
+        tokens.refresh_token = Some(refresh_token);
         Ok(tokens)
     }
 

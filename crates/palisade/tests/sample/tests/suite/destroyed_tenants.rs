@@ -18,7 +18,7 @@ async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
 }
 
 #[tokio::test]
-async fn crypto_08_customers_of_a_destroyed_tenant_cannot_be_read_or_found() {
+async fn crypto_08_notes_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let app = SERVICE.start().await;
     let paths = add_notes(&app, 1).await;
     assert!(destroy(&app, " ").await.unwrap_err().contains("the reason must have"));
@@ -117,7 +117,7 @@ async fn crypto_08_destroyed_tenants_do_not_hold_an_index_key() {
 
 /// An operator restores the data keys after destroying those of the wrong tenant.
 #[tokio::test]
-async fn crypto_08_restored_data_keys_make_customers_readable_again() {
+async fn crypto_08_restored_data_keys_make_notes_readable_again() {
     let app = SERVICE.start().await;
     let paths = add_notes(&app, 2).await;
     run_as_superuser(

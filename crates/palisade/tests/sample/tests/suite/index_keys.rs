@@ -3,32 +3,14 @@
 use std::sync::Arc;
 
 use http::Method;
-use palisade::{
-    app::App,
-    authz::Permit,
-    http::Context,
-    ops::{Keys, ResealOptions},
-    store::{
-        __macro::{CheckedText, Use},
-        ReadTx, Select,
-    },
-};
+use palisade::{app::App, authz::Permit, http::Context, ops::{Keys, ResealOptions}, store::{ReadTx, Select, __macro::{CheckedText, Use}}};
 use poem_openapi::{OpenApi, param::Path, payload::Json};
-use sample::{
-    access::{ACCESS, actions::ArchiveNote, roles},
-    demo,
-    domain::{NoteId, NoteStatus},
-    store::{NoteTable, StoredNote, archive},
-};
+use sample::{access::{ACCESS, actions::ArchiveNote, roles}, demo, domain::{NoteId, NoteStatus}, store::{NoteTable, StoredNote, archive}};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::support::{
-    ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, TestService, add_notes, assert_notes_readable, copy_notes,
-    during_transaction, id_of, keyset, note, notes_by_key, run_as_superuser, run_keys, run_keys_binary_with,
-    start_error,
-};
+use crate::support::{ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, TestService, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of, keyset, note, notes_by_key, run_as_superuser, run_keys, run_keys_binary_with, start_error};
 
 #[tokio::test]
 async fn crypto_06_search_works_during_an_index_key_rotation() {
@@ -101,7 +83,7 @@ async fn crypto_05_stale_index_key_on_a_replica_does_not_block_rotation() {
 
 /// The rows that need work are found among thousands that need none.
 #[tokio::test]
-async fn crypto_05_reseal_finds_outdated_customers_among_many() {
+async fn crypto_05_reseal_finds_outdated_notes_among_many() {
     let app = SERVICE.start().await;
     let paths = add_notes(&app, 10).await;
     let both = format!("{},{}", keyset(2), app.database.index_keys.expose_secret());

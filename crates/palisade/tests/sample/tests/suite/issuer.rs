@@ -178,6 +178,44 @@ async fn dev_issuer_ends_the_family_of_a_reused_refresh_token() {
 }
 
 #[tokio::test]
+async fn dev_issuer_ends_the_refresh_tokens_of_a_reused_code() {
+    let app = SERVICE.shared();
+    let client = Client::discover(app).await;
+    let code = client.code("offline_access").await;
+    let (_, tokens) = client.exchange(&code, VERIFIER).await;
+    let (status, rotated) = client.refresh(text(&tokens["refresh_token"])).await;
+    assert_eq!(status, 200);
+    assert_eq!(client.exchange(&code, VERIFIER).await.0, 400);
+    assert_eq!(client.refresh(text(&rotated["refresh_token"])).await.0, 400);
+}
+
+/// A web page can make its own name resolve to the loopback address, but not change the header.
+#[tokio::test]
+async fn dev_issuer_answers_for_loopback_hosts_only() {
+    let app = SERVICE.shared();
+    let client = Client::discover(app).await;
+    let port = url::Url::parse(app.issuer.url()).unwrap().port().unwrap();
+    for (host, status) in [
+        ("127.0.0.1", 200),
+        ("localhost", 200),
+        ("[::1]", 200),
+        ("rebound.example", 421),
+        ("localhost.example", 421),
+        ("127.0.0.1.example", 421),
+        ("user@127.0.0.1.example", 421),
+        ("10.0.0.1", 421),
+    ] {
+        for path in ["/.well-known/openid-configuration", "/jwks"] {
+            let request = client.http.get(format!("{}{path}", app.issuer.url()));
+            let answer = request.header("host", format!("{host}:{port}")).send().await.unwrap();
+            assert_eq!(answer.status(), status, "{host} {path}");
+        }
+        let token = client.http.post(client.endpoint("token_endpoint")).header("host", format!("{host}:{port}"));
+        assert_eq!(token.send().await.unwrap().status() == 421, status == 421, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn dev_issuer_rejects_revoked_refresh_tokens() {
     let app = SERVICE.shared();
     let client = Client::discover(app).await;

@@ -100,7 +100,7 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
 }
 
 #[tokio::test]
-async fn crypto_05_rotation_skips_undecryptable_customers() {
+async fn crypto_05_rotation_skips_undecryptable_notes() {
     let app = SERVICE.start().await;
     let paths = add_notes(&app, 60).await;
     let corrupt = format!(
@@ -139,7 +139,7 @@ async fn save_around_rotation(app: &TestApp) -> String {
 /// A replica has read the row before the rotation, then finds its data key gone. It must not
 /// respond as if the note did not exist.
 #[tokio::test]
-async fn crypto_05_customer_whose_data_key_is_being_dropped_is_not_reported_missing() {
+async fn crypto_05_note_whose_data_key_is_being_dropped_is_not_reported_missing() {
     let app = SERVICE.start().await;
     let path = save_around_rotation(&app).await;
     for (method, status) in [(Method::PATCH, 200), (Method::GET, 503)] {

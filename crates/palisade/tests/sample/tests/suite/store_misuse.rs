@@ -1,7 +1,7 @@
 //! What the store refuses at run time: statements and objects of another transaction, states
 //! without a transition, and text that was not checked (AUTHZ-04, AUTHZ-07).
 //!
-//! The compiler refuses other misuse (`tests/misuse` of the service). The service of this test has
+//! The compiler refuses other misuse (`drills/misuse.rs`). The service of this test has
 //! one operation, whose handler misuses the store and returns what the store answered.
 
 use std::{
@@ -39,7 +39,7 @@ use sample::{
     },
     demo,
     domain::{NoteId, NoteStatus},
-    store::{NoteTable, StoredNote, archive},
+    store::{MIGRATIONS, NoteTable, RIGHTS, StoredNote, archive},
 };
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -234,6 +234,8 @@ impl Answers {
 async fn authz_04_store_refuses_misuse() {
     let service = App::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
         .access(&ACCESS)
+        .database(&MIGRATIONS, RIGHTS)
+        .demo(demo::DEMO)
         .sealed::<NoteTable>()
         .operations(|context, (): &()| Misuse { context: Arc::clone(context), foreign: Mutex::default() });
     // One connection for each open transaction.

@@ -2,7 +2,7 @@
 //! or in the database, and the check fails with a message that names it.
 //!
 //! Not here, since such a service does not compile: a change that counts as a read
-//! (`tests/misuse/row_of_a_change_with_a_read_quota.rs`), and a change without an audit event in the
+//! (`misuse/row_of_a_change_with_a_read_quota.rs`), and a change without an audit event in the
 //! store of the kernel (`change_without_an_audit_event.rs`). The kernel refuses to start an operation
 //! without a row.
 
