@@ -3,12 +3,18 @@
 //! [`TestApp`](crate::TestApp) makes actors for its own address. Tests send requests through them
 //! and assert on the reply's status, body, headers, field errors and security events.
 
-use std::{net::{IpAddr, SocketAddr}, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
-use crate::{events::{Fields, self}, eventually};
+use crate::{
+    events::{self, Fields},
+    eventually,
+};
 
 /// A caller of the service: a client with a base URL and, usually, a credential.
 #[derive(Clone)]

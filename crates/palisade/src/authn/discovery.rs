@@ -5,7 +5,15 @@
 //! On-demand refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay valid
 //! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
-use std::{error::Error, ops::RangeInclusive, sync::{Arc, atomic::{AtomicI64, Ordering}}, time::{Duration, Instant}};
+use std::{
+    error::Error,
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, header};
@@ -15,8 +23,13 @@ use reqwest::{Body, Client, redirect};
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 
-use crate::{model::Clock, package, settings::{Issuer, Oidc, Profile}, telemetry::causes};
 use super::keys::KeySet;
+use crate::{
+    model::Clock,
+    package,
+    settings::{Issuer, Oidc, Profile},
+    telemetry::causes,
+};
 
 /// Maximum size of a fetched document, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;

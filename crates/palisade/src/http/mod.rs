@@ -28,7 +28,17 @@ pub use schema::UncheckedKeyword;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{authn::Authenticator, authz::Matrix, crypto::{MacKey, SealError}, db::DbError, model::Clock, problem::{Kind, Problem}, quota::{Overrides, Quotas}, store::Database, telemetry::{causes, repeats::coalesced}};
+use crate::{
+    authn::Authenticator,
+    authz::Matrix,
+    crypto::{MacKey, SealError},
+    db::DbError,
+    model::Clock,
+    problem::{Kind, Problem},
+    quota::{Overrides, Quotas},
+    store::Database,
+    telemetry::{causes, repeats::coalesced},
+};
 
 /// Shared state of all operations. One per server.
 #[derive(Debug)]

@@ -13,7 +13,20 @@ use std::{collections::HashSet, sync::Arc};
 use http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 
-use crate::{authn::{ConnectionInfo, RequestCredentials, SourceNetwork}, authz::{internal::{InternalRow, ServiceRight, self}, matrix::Method}, http::{Context, authentication::unauthenticated, strictness::{check_no_body, check_query}}, problem::{Kind, Problem}, telemetry::{event, metrics_page}};
+use crate::{
+    authn::{ConnectionInfo, RequestCredentials, SourceNetwork},
+    authz::{
+        internal::{self, InternalRow, ServiceRight},
+        matrix::Method,
+    },
+    http::{
+        Context,
+        authentication::unauthenticated,
+        strictness::{check_no_body, check_query},
+    },
+    problem::{Kind, Problem},
+    telemetry::{event, metrics_page},
+};
 
 /// The operations of the internal listener, and the API behind them.
 pub(crate) struct Internal<E> {

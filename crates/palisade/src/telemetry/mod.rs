@@ -29,7 +29,14 @@ use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
 use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, filter::{LevelFilter, Targets}, fmt::{MakeWriter, self}, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 use crate::settings::{Log, Otlp};
 pub use metrics::ServiceCounter;

@@ -4,7 +4,10 @@
 use http::Method;
 use sample::access::roles;
 
-use crate::support::{PgProxy, SERVICE, eventually, mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri}};
+use crate::support::{
+    PgProxy, SERVICE, eventually,
+    mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
+};
 
 #[tokio::test]
 async fn authn_18_metrics_need_the_right_and_the_internal_listener() {

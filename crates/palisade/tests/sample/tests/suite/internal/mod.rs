@@ -12,7 +12,10 @@ use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use reqwest::Identity;
 use serde_json::json;
 
-use crate::support::{ACME, Actor, Authority, SERVICE, TestApp, events, eventually, incident, mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri}};
+use crate::support::{
+    ACME, Actor, Authority, SERVICE, TestApp, events, eventually, incident,
+    mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
+};
 
 #[tokio::test]
 async fn authn_18_connections_need_a_valid_client_certificate() {
