@@ -249,8 +249,8 @@ impl Lockable for Payment {
 }
 
 /// Locks the invoice of a locked order that is not void, if there is one.
-pub async fn lock_active<'tx>(
-    tx: &'tx WriteTx<'_, CancelOrder>,
+pub async fn lock_active<'tx, K>(
+    tx: &'tx WriteTx<'_, CancelOrder, K>,
     order: &Locked<'_, Order>,
 ) -> Result<Option<Locked<'tx, Invoice>>, DbError> {
     let statement = palisade::select!(

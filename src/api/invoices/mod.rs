@@ -10,7 +10,13 @@ use std::sync::Arc;
 
 use palisade::{
     authz::Permit,
-    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
+    http::{
+        Context,
+        idempotency::{Changed, Created},
+        paging::Paging,
+        strict_json::StrictJson,
+        text::Text,
+    },
     problem::{Kind, Problem},
     store::{Claim, Position},
 };
@@ -66,8 +72,8 @@ impl Invoices {
         orders::set_status(&tx, &order_permit, &order.advance(order_status)?, now).await?;
         let invoice_id = invoice.id;
         let location = format!("/v1/invoices/{invoice_id}");
-        let created = Created::new(InvoiceView::try_from(invoice)?, Some(location));
-        tx.commit(permit, invoice_id, &created.to_stored()).await?;
+        let created = Created::new(&InvoiceView::try_from(invoice)?, Some(location));
+        tx.commit(permit, invoice_id, created.stored()).await?;
         Ok(created)
     }
 
@@ -147,8 +153,8 @@ impl Invoices {
             orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Paid)?, now).await?;
         }
         let payment_id = payment.id;
-        let created = Created::new(PaymentView::from(payment), None);
-        tx.commit(permit, payment_id, &created.to_stored()).await?;
+        let created = Created::new(&PaymentView::from(payment), None);
+        tx.commit(permit, payment_id, created.stored()).await?;
         Ok(created)
     }
 
@@ -156,15 +162,23 @@ impl Invoices {
     ///
     /// Voids an `open` invoice with no payment kept (payments minus refunds are zero). Its number
     /// is not used again. The order returns to `placed` and can be invoiced again or cancelled. Any
-    /// other state fails with 409 (`conflict`), so a second call fails too.
+    /// other state fails with 409 (`conflict`).
     #[oai(path = "/v1/invoices/:id/void", method = "post", operation_id = "voidInvoice")]
     async fn void(
         &self,
         permit: &Permit<VoidInvoice>,
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
-    ) -> Result<Json<InvoiceView>> {
-        let tx = self.context.database.write(permit).await?;
+    ) -> Result<Changed<InvoiceView>> {
+        let request = self.context.idempotent::<VoidInvoice>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Changed::replay(outcome)?),
+        };
         let invoice = tx.lock::<Invoice>(id.0).await?.ok_or_else(not_found)?;
         let invoice_permit = permit.for_object(&invoice)?;
         let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
@@ -173,8 +187,10 @@ impl Invoices {
         invoices::set_status(&tx, &invoice_permit, &next, now).await?;
         orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Placed)?, now).await?;
         let invoice = Invoice { status: next.to(), updated_at: now, ..invoice.into_inner() };
-        tx.commit(permit, invoice.id).await?;
-        Ok(Json(invoice.try_into()?))
+        let invoice_id = invoice.id;
+        let changed = Changed::new(&InvoiceView::try_from(invoice)?, None);
+        tx.commit(permit, invoice_id, changed.stored()).await?;
+        Ok(changed)
     }
 
     /// Refund a payment
@@ -220,8 +236,8 @@ impl Invoices {
             }
         }
         let refund_id = refund.id;
-        let created = Created::new(RefundView::from(refund), None);
-        tx.commit(permit, refund_id, &created.to_stored()).await?;
+        let created = Created::new(&RefundView::from(refund), None);
+        tx.commit(permit, refund_id, created.stored()).await?;
         Ok(created)
     }
 }

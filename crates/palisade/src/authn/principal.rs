@@ -124,6 +124,14 @@ impl Principal {
         &self.client
     }
 
+    /// Subject and client that own the responses stored for retries (INPUT-10).
+    ///
+    /// All API keys of one creator share them, so that a retry may come with the key that replaced
+    /// the first one. No token has this client id: its prefix is reserved.
+    pub(crate) fn retry_owner(&self) -> (&str, &str) {
+        self.creator.as_deref().map_or((&self.subject, &self.client), |creator| (creator, API_KEY_SUBJECT))
+    }
+
     /// The tenant that all calls are confined to.
     #[must_use]
     pub fn tenant(&self) -> TenantId {

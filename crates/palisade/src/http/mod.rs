@@ -27,6 +27,8 @@ pub use schema::UncheckedKeyword;
 
 use std::{sync::Arc, time::Duration};
 
+use http::HeaderValue;
+
 use crate::{
     authn::Authenticator,
     authz::Matrix,
@@ -152,7 +154,8 @@ impl From<DbError> for Problem {
                 coalesced!(warn, "database unavailable", %error, cause = ?source);
                 Self::new(Kind::Unavailable)
             }
-            DbError::InFlight => Self::new(Kind::InFlight),
+            // The first request ends within seconds: with its response, or rolled back.
+            DbError::InFlight => Self::new(Kind::InFlight).header(http::header::RETRY_AFTER, HeaderValue::from(1)),
             DbError::State => Self::new(Kind::Conflict),
             // Another tenant's object looks like a missing one (AUTHZ-03).
             DbError::KeyDestroyed | DbError::OtherTenant => Self::new(Kind::NotFound),

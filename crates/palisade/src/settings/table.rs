@@ -278,7 +278,7 @@ table! {
             "Which provider wraps new data keys. The other one still unwraps the data keys that it wrapped.";
         index: Arc<IndexKeys> = "index".reloaded(),
             "Keys of blind indexes in the same form. The first indexes new rows.";
-        alert_reads_per_minute: u32 = "alert_reads_per_minute".default(300).within(1, 1_000_000, ""),
+        alert_reads_per_minute: u32 = "alert_reads_per_minute".default(30).within(1, 1_000_000, ""),
             "Records of personal data that a person may see in plain text at one replica: the burst, and the rate per minute. More raises a security event (CRYPTO-07).";
         refresh: Duration = "refresh_ms".default(5_000).within(1, 3_600_000, "ms"),
             "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";

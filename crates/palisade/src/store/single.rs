@@ -39,6 +39,7 @@ pub struct SingleStatement<A> {
 pub struct CreateRecord<'p> {
     subject: &'p str,
     client: &'p str,
+    retry_owner: (&'p str, &'p str),
     operation: &'static str,
     event: AuditRecord,
     keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
@@ -56,6 +57,7 @@ impl<'p> CreateRecord<'p> {
         Self {
             subject: principal.subject(),
             client: principal.client(),
+            retry_owner: principal.retry_owner(),
             operation: A::ROW.operation,
             event: AuditRecord::new(permit, permit.audit(), object.__object()),
             keyed,
@@ -78,6 +80,8 @@ impl<'p> CreateRecord<'p> {
         Json(RecordColumns {
             subject: self.subject,
             client: self.client,
+            key_subject: self.retry_owner.0,
+            key_client: self.retry_owner.1,
             operation: self.operation,
             event: self.event.id,
             action: self.event.action,
@@ -85,6 +89,7 @@ impl<'p> CreateRecord<'p> {
             trace_id: trace_id(),
             key: request.map(|request| request.key.as_str()),
             fingerprint: request.map(|request| hex(&request.fingerprint)),
+            status: response.map(|response| response.status),
             body: response.map(|response| response.body.as_str()),
             location: response.and_then(|response| response.location.as_deref()),
             at: request.map(|request| request.at),
@@ -103,6 +108,8 @@ impl<'p> CreateRecord<'p> {
 pub struct RecordColumns<'p> {
     subject: &'p str,
     client: &'p str,
+    key_subject: &'p str,
+    key_client: &'p str,
     operation: &'p str,
     event: Uuid,
     action: &'p str,
@@ -110,6 +117,7 @@ pub struct RecordColumns<'p> {
     trace_id: String,
     key: Option<&'p str>,
     fingerprint: Option<String>,
+    status: Option<u16>,
     body: Option<&'p str>,
     location: Option<&'p str>,
     at: Option<DateTime<Utc>>,

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use palisade::{
     crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
-    http::{field_errors::FieldErrors, text::Text},
+    http::{field_errors::FieldErrors, paging::Paging, text::Text},
     problem::Problem,
-    store::DbError,
+    store::{DbError, Position},
 };
 use poem_openapi::{
     Object,
@@ -73,7 +73,7 @@ pub(super) struct NotePatch {
 }
 
 /// A note. The personal fields `email` and `phone` are masked unless a user with the role `auditor`
-/// or `admin` reads them. A masked field is `****` and at most the last four characters of the
+/// or `admin` reads the note by its id. A masked field is `****` and at most the last four characters of the
 /// value.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", rename = "Note")]
@@ -106,16 +106,46 @@ pub(super) struct NoteView {
     updated_at: DateTime<Utc>,
 }
 
+/// What to search notes by.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct NoteSearch {
+    /// Whole e-mail address, case-insensitive.
+    pub(super) email: Text<formats::Email>,
+    /// Maximum number of items on the page: 1 to 100, default 20.
+    #[oai(default = "palisade::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+    pub(super) limit: i64,
+    /// `nextCursor` of the previous page. Omit it for the first page.
+    #[oai(skip_serializing_if_is_none)]
+    pub(super) cursor: Option<Text<formats::Cursor>>,
+}
+
+impl Example for NoteSearch {
+    fn example() -> Self {
+        Self { email: "billing@initech.example".into(), limit: 20, cursor: None }
+    }
+}
+
 /// One page of notes, newest first.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NotePage {
     /// Notes of the page, at most 100.
     #[oai(validator(max_items = 100))]
-    pub(super) items: Vec<NoteView>,
+    items: Vec<NoteView>,
     /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    pub(super) next_cursor: Option<Text<formats::Cursor>>,
+    next_cursor: Option<Text<formats::Cursor>>,
+}
+
+impl NotePage {
+    /// Renders a page, masked for every caller: plain text is read one note at a time.
+    pub(super) fn new(mut notes: Vec<Note>, paging: &Paging<'_>) -> Result<Self, DbError> {
+        let next_cursor =
+            paging.cut(&mut notes, |note| Position { at: note.created_at, id: note.id.uuid() }.to_string());
+        let items = notes.iter().map(|note| NoteView::new(note, None)).collect::<Result<_, _>>()?;
+        Ok(Self { items, next_cursor })
+    }
 }
 
 /// The new state of a note.

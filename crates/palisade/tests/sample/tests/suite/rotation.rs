@@ -45,7 +45,7 @@ async fn crypto_05_data_keys_rotate_under_load_and_the_old_key_can_be_dropped() 
         let mut pages = 0;
         while !done.load(Ordering::Relaxed) {
             let page = admin.get("/v1/notes?limit=100").await.ok(200);
-            assert_eq!(page["items"][0]["masked"], false);
+            assert_eq!(page["items"][0]["masked"], true);
             pages += 1;
             tokio::time::sleep(PACE).await;
         }

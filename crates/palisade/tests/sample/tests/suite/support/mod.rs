@@ -60,6 +60,12 @@ pub fn note_body(code: &str, count: i32) -> Value {
     json!({ "items": [{ "code": code, "count": count }], "priority": "standard" })
 }
 
+/// The notes with this e-mail address, as the caller finds them.
+pub async fn search(actor: &Actor, email: &str) -> Vec<Value> {
+    let page = actor.post("/v1/notes/search", &json!({ "email": email })).await.ok(200);
+    page["items"].as_array().unwrap().clone()
+}
+
 /// The id of a created object.
 pub fn id(created: &Value) -> String {
     created["id"].as_str().unwrap().to_owned()
