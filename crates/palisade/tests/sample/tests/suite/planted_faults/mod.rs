@@ -48,6 +48,13 @@ mod actions {
         }
     }
     palisade::actions! {
+        pub static PLAIN_LIST;
+        Read ListPlainNotes = Get "/v1/plain-notes" as "listPlainNotes" {
+            Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
+            data Personal, audit "notes_listed", outage Closed, read_only Served,
+        }
+    }
+    palisade::actions! {
         pub static UNFILTERED;
         Read GetAnyNote = Get "/v1/any-notes/{id}" as "getAnyNote" {
             Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
@@ -93,6 +100,7 @@ mod actions {
 
 const RIGHTS_OF_NOTES: Rights = Rights { scopes: &scopes::ALL, roles: roles::TABLE };
 static UNMASKED: Access = Access { actions: &[actions::UNMASKED], rights: RIGHTS_OF_NOTES };
+static PLAIN_LIST: Access = Access { actions: &[actions::PLAIN_LIST], rights: RIGHTS_OF_NOTES };
 static UNFILTERED: Access = Access { actions: &[actions::UNFILTERED], rights: RIGHTS_OF_NOTES };
 static UNCHECKED: Access = Access { actions: &[actions::UNCHECKED], rights: RIGHTS_OF_NOTES };
 static COPIES: Access = Access { actions: &[actions::COPIES], rights: RIGHTS_OF_NOTES };
