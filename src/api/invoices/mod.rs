@@ -135,10 +135,9 @@ impl Invoices {
         id: Path<InvoiceId>,
         body: StrictJson<NewPayment>,
     ) -> Result<Created<PaymentView>> {
-        let request =
-            self.context.keyed_request::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
+        let request = self.context.idempotent::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -212,9 +211,9 @@ impl Invoices {
         id: Path<PaymentId>,
         body: StrictJson<NewRefund>,
     ) -> Result<Created<RefundView>> {
-        let request = self.context.keyed_request::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
+        let request = self.context.idempotent::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };

@@ -1,9 +1,9 @@
 //! Idempotency of changes by `POST` (home of INPUT-10 with [`crate::store`]).
 //!
 //! An operation turns the `Idempotency-Key` header into a [`KeyedRequest`]
-//! ([`Context::idempotent`], [`Context::keyed_request`]) and gives it to the store. If the key was
-//! used before ([`StoredOutcome`]), it returns [`KeyedResponse::replay`]. Otherwise it processes the
-//! request and stores [`KeyedResponse::stored`]. An operation that takes no key refuses one
+//! ([`Context::idempotent`]) and gives it to the store. If the key was used before
+//! ([`StoredOutcome`]), it returns [`KeyedResponse::replay`]. Otherwise it processes the request and
+//! stores [`KeyedResponse::stored`]. An operation that takes no key refuses one
 //! ([`strictness`](super::strictness)).
 
 use std::marker::PhantomData;
@@ -27,9 +27,6 @@ use crate::{
     problem::{Kind, Problem},
     store::{KeyedRequest, StoredOutcome, StoredResponse},
 };
-
-/// Name of the header of a replayed response.
-const REPLAYED: &str = "Idempotent-Replayed";
 
 /// A response that is stored for retries: the bytes of a `T`, with this status in the document.
 pub struct KeyedResponse<T, const STATUS: u16> {
@@ -103,7 +100,7 @@ impl<T: Type + ToJSON, const STATUS: u16> ApiResponse for KeyedResponse<T, STATU
             schema,
         };
         let replayed = "`true` if this is the stored response of an earlier request with the same key.";
-        let mut headers = vec![header(REPLAYED, replayed, bool::schema_ref())];
+        let mut headers = vec![header("Idempotent-Replayed", replayed, bool::schema_ref())];
         if STATUS == 201 {
             let location = Text::<formats::Location>::schema_ref();
             headers.insert(0, header("Location", "Path of the created object.", location));
@@ -122,29 +119,22 @@ impl<T: Type + ToJSON, const STATUS: u16> ApiResponse for KeyedResponse<T, STATU
 }
 
 impl Context {
-    /// The request of operation `A` for the store, if the caller sent an idempotency key.
+    /// The request of operation `A` for the store, if the caller sent an idempotency key. The
+    /// fingerprint covers operation, object id and body.
     #[must_use]
     pub fn idempotent<A: Action>(
         &self,
-        key: Option<Text<formats::IdempotencyKey>>,
+        key: impl Into<Option<Text<formats::IdempotencyKey>>>,
         target: Option<Uuid>,
         body: &[u8],
     ) -> Option<KeyedRequest> {
-        key.map(|key| self.keyed_request::<A>(key, target, body))
-    }
-
-    /// The request of operation `A` for the store. The fingerprint covers operation, object id and
-    /// body.
-    #[must_use]
-    pub fn keyed_request<A: Action>(
-        &self,
-        key: Text<formats::IdempotencyKey>,
-        target: Option<Uuid>,
-        body: &[u8],
-    ) -> KeyedRequest {
         let at = self.clock.now();
-        // Keyed: a plain digest of a body with personal data could be guessed.
-        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::ROW.operation), body);
-        KeyedRequest { key: key.into(), fingerprint, at, expires_at: at + self.idempotency_retention }
+        key.into().map(|key| KeyedRequest {
+            key: key.into(),
+            // Keyed: a plain digest of a body with personal data could be guessed.
+            fingerprint: self.mac_key.tag(&format!("idempotency {} {target:?}", A::ROW.operation), body),
+            at,
+            expires_at: at + self.idempotency_retention,
+        })
     }
 }

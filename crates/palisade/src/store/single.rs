@@ -18,6 +18,7 @@ use super::{
     tx::executor,
 };
 use crate::{
+    authn::Principal,
     authz::{Action, Change, Permit},
     crypto::{RowKey, hex},
     db::DbError,
@@ -37,9 +38,7 @@ pub struct SingleStatement<A> {
 /// key.
 #[derive(Debug)]
 pub struct CreateRecord<'p> {
-    subject: &'p str,
-    client: &'p str,
-    retry_owner: (&'p str, &'p str),
+    principal: &'p Principal,
     operation: &'static str,
     event: AuditRecord,
     keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
@@ -53,11 +52,8 @@ impl<'p> CreateRecord<'p> {
         object: impl AuditObject,
         keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
     ) -> Self {
-        let principal = permit.principal();
         Self {
-            subject: principal.subject(),
-            client: principal.client(),
-            retry_owner: principal.retry_owner(),
+            principal: permit.principal(),
             operation: A::ROW.operation,
             event: AuditRecord::new(permit, permit.audit(), object.__object()),
             keyed,
@@ -77,11 +73,12 @@ impl<'p> CreateRecord<'p> {
     #[must_use]
     pub fn json(&self) -> Json<RecordColumns<'_>> {
         let (request, response) = self.keyed.unzip();
+        let (key_subject, key_client) = self.principal.retry_owner();
         Json(RecordColumns {
-            subject: self.subject,
-            client: self.client,
-            key_subject: self.retry_owner.0,
-            key_client: self.retry_owner.1,
+            subject: self.principal.subject(),
+            client: self.principal.client(),
+            key_subject,
+            key_client,
             operation: self.operation,
             event: self.event.id,
             action: self.event.action,

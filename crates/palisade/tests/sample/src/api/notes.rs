@@ -180,8 +180,8 @@ impl Notes {
         /// Note id (UUID).
         id: Path<NoteId>,
     ) -> Result<Created<ArchivedNote>> {
-        let request = self.context.keyed_request::<ArchiveNote>(idempotency_key.0, Some(id.0.uuid()), &[]);
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let request = self.context.idempotent::<ArchiveNote>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };

@@ -302,8 +302,8 @@ async fn input_06_half_an_emoji_is_rejected_wherever_it_stands() {
             let reply = admin.post_raw(path, "application/json", body.clone()).await;
             assert_eq!(reply.problem(400), "malformed_request", "{body}");
         }
-        let path = format!("/v1/notes/{}", sample::demo::FIRST_NOTE);
-        let patch = admin.request(Method::PATCH, &path).header("content-type", "application/merge-patch+json");
+        let note = format!("/v1/notes/{}", sample::demo::FIRST_NOTE);
+        let patch = admin.request(Method::PATCH, &note).header("content-type", "application/merge-patch+json");
         let reply = admin.send(patch.body(format!(r#"{{"remark":"{half}"}}"#))).await;
         assert_eq!(reply.problem(400), "malformed_request", "{half}");
     }
