@@ -5,6 +5,8 @@
 //! handler gets and what `store` demands. The actions of API keys, audit trail, health and
 //! documentation are in [`palisade::authz::actions`].
 
+use palisade::authz::policy::SEE_PERSONAL;
+
 use super::{
     roles::{
         ERASE_CUSTOMERS, EXPORT, READ_BILLING, READ_CATALOG, READ_CUSTOMERS, READ_ORDERS, REFUND, WRITE_BILLING,
@@ -44,6 +46,12 @@ palisade::actions! {
     Read ListCustomers = Get "/v1/customers" as "listCustomers" {
         Authenticated, scope Some(CUSTOMERS_READ), permission Some(READ_CUSTOMERS), quota Read,
         data Personal, audit "customers_listed", outage Closed, read_only Served,
+    }
+    /// Find customers by a sealed field. A found customer confirms the value, so this takes the right
+    /// to see it.
+    Read SearchCustomers = Post "/v1/customers/search" as "searchCustomers" {
+        NoKeys, scope Some(CUSTOMERS_READ), permission Some(SEE_PERSONAL), quota Read,
+        data Personal, audit "customers_searched", outage Closed, read_only Served,
     }
     /// Read one customer.
     Read GetCustomer = Get "/v1/customers/{id}" as "getCustomer" {

@@ -61,3 +61,12 @@ pub struct CustomerChange {
     /// Postal address.
     pub address: FieldChange<Address>,
 }
+
+impl CustomerChange {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        use FieldChange::Keep;
+        matches!(self, Self { name: None, email: None, phone: Keep, tax_id: Keep, bank_account: Keep, address: Keep })
+    }
+}

@@ -5,21 +5,11 @@
 //! of `api/invoices` and `api/orders` call this.
 
 use chrono::{DateTime, Utc};
-use palisade::{
-    authz::{Change, Permit},
-    model::{Stateless, TenantId},
-    store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx, parse_stored},
-};
+use palisade::{authz::{Change, Permit}, model::{Stateless, TenantId}, store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx, parse_stored}};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{
-    access::actions::{CancelOrder, CreateInvoice, GetInvoice, ListInvoices},
-    domain::{
-        Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, InvoiceSummary, Money, Order, OrderId, Payment,
-        PaymentId, Quantity, Refund, RefundId,
-    },
-};
+use crate::{access::actions::{CancelOrder, CreateInvoice, GetInvoice, ListInvoices}, domain::{Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, InvoiceSummary, Money, Order, OrderId, Payment, PaymentId, Quantity, Refund, RefundId}};
 
 struct InvoiceRow {
     tenant_id: Uuid,
@@ -287,8 +277,8 @@ impl Lockable for Payment {
 }
 
 /// Locks the invoice of a locked order that is not void, if there is one.
-pub async fn lock_active<'tx>(
-    tx: &'tx WriteTx<'_, CancelOrder>,
+pub async fn lock_active<'tx, K>(
+    tx: &'tx WriteTx<'_, CancelOrder, K>,
     order: &Locked<'_, Order>,
 ) -> Result<Option<Locked<'tx, Invoice>>, DbError> {
     let statement = palisade::select!(

@@ -3,9 +3,16 @@
 
 use http::Method;
 use serde_json::{Value, json};
-use service::{access::roles, demo};
+use service::{
+    access::{roles, scopes},
+    demo,
+};
 
-use crate::support::{Actor, BillingFixture, Reply, SERVICE, id, query};
+use crate::support::{
+    Actor, BillingFixture, Reply, SERVICE,
+    api_keys::{key_path, key_text},
+    id, query, search,
+};
 
 async fn post(actor: &Actor, path: &str, key: &str, body: &Value) -> Reply {
     let request = actor.request(Method::POST, path).header("idempotency-key", key);
@@ -27,6 +34,62 @@ async fn input_10_idempotency_key_with_another_request_is_rejected() {
     fixture.pay_with(&first, &payment, Some("for-one")).await.ok(201);
     assert_eq!(fixture.pay_with(&second, &payment, Some("for-one")).await.problem(422), "idempotency_key_reused");
     assert!(is_replay(&fixture.pay_with(&first, &payment, Some("for-one")).await));
+}
+
+#[tokio::test]
+async fn input_10_keyed_changes_of_a_state_replay() {
+    let app = SERVICE.shared();
+    let fixture = BillingFixture::new(app);
+    let cancelled = fixture.order("PEN-BLUE", 1).await;
+    fixture.put_product("FREE-1", 0).await;
+    let (paid, _) = fixture.invoice("FREE-1", 1).await;
+    let (reopened, invoice) = fixture.invoice("PEN-BLUE", 1).await;
+    for path in [
+        format!("/v1/orders/{cancelled}/cancel"),
+        format!("/v1/orders/{paid}/fulfil"),
+        format!("/v1/invoices/{invoice}/void"),
+    ] {
+        let first = post(&fixture.admin, &path, "state", &Value::Null).await;
+        assert!(!is_replay(&first), "{first:?}");
+        let again = post(&fixture.admin, &path, "state", &Value::Null).await;
+        assert!(is_replay(&again), "{path}: {again:?}");
+        assert_eq!((again.status, &again.text), (first.status, &first.text));
+        first.ok(200);
+        // Without the key it is another change, which the state forbids.
+        assert_eq!(fixture.change(&path).await.problem(409), "conflict");
+    }
+    // The key of one order says nothing about another.
+    let other = format!("/v1/orders/{reopened}/cancel");
+    let reused = post(&fixture.admin, &other, "state", &Value::Null).await;
+    assert_eq!(reused.problem(422), "idempotency_key_reused");
+}
+
+/// The response to a payment is lost, then the API key is rotated.
+#[tokio::test]
+async fn input_10_payment_is_recorded_once_although_its_api_key_rotates() {
+    let app = SERVICE.shared();
+    let fixture = BillingFixture::new(app);
+    let (_, invoice) = fixture.invoice("PAPER-A4", 1).await;
+    let path = format!("/v1/invoices/{invoice}/payments");
+    let payment = json!({ "amount": { "amount": 10, "currency": "EUR" } });
+    let old = app.new_api_key(&[scopes::BILLING_WRITE]).await;
+    let body = json!({ "validForDays": 30, "overlapHours": 1 });
+    let new = fixture.admin.post(&format!("{}/rotate", key_path(&old)), &body).await.ok(201);
+    let programs = [app.api_key(key_text(&old)), app.api_key(key_text(&new))];
+    for program in &programs {
+        // A new key may have to wait for a hash.
+        program.send_until_served(program.request(Method::GET, "/v1/me")).await.ok(200);
+    }
+    let (first, second) =
+        tokio::join!(post(&programs[0], &path, "once", &payment), post(&programs[1], &path, "once", &payment));
+    for reply in [&first, &second] {
+        assert!(reply.status == 201 || reply.problem(409) == "request_in_flight", "{reply:?}");
+    }
+    for program in &programs {
+        assert!(is_replay(&post(program, &path, "once", &payment).await));
+    }
+    let invoice = fixture.admin.get(&format!("/v1/invoices/{invoice}")).await.ok(200);
+    assert_eq!((&invoice["paid"]["amount"], invoice["payments"].as_array().unwrap().len()), (&json!(10), 1));
 }
 
 #[tokio::test]
@@ -74,5 +137,5 @@ async fn input_10_stored_responses_are_erased_with_the_customer() {
     assert_eq!(query(&app.database.owner, left).await, ["nothing"]);
     // A late retry does not create the customer again.
     assert_eq!(post(&admin, "/v1/customers", "person", &customer).await.problem(409), "conflict");
-    assert_eq!(admin.get("/v1/customers?email=canary@example.com").await.ok(200)["items"], json!([]));
+    assert!(search(&admin, &json!({ "email": "canary@example.com" })).await.is_empty());
 }

@@ -72,7 +72,6 @@ async fn input_11_invoice_is_paid_or_voided_but_not_both() {
 async fn input_11_cancelled_order_has_no_open_invoice() {
     let app = SERVICE.shared();
     let fixture = BillingFixture::new(app);
-    let mut invoice_first = 0;
     for _ in 0..ROUNDS {
         let order = fixture.order("PEN-BLUE", 1).await;
         let cancel = format!("/v1/orders/{order}/cancel");
@@ -81,14 +80,12 @@ async fn input_11_cancelled_order_has_no_open_invoice() {
         cancelled.ok(200);
         assert_eq!(fixture.order_status(&order).await, "cancelled");
         if issued.status.is_success() {
-            invoice_first += 1;
             let invoice = format!("/v1/invoices/{}", id(&issued.body));
             assert_eq!(fixture.admin.get(&invoice).await.ok(200)["status"], "void");
         } else {
             issued.problem(409);
         }
     }
-    assert!(invoice_first <= ROUNDS);
 }
 
 #[tokio::test]

@@ -26,8 +26,8 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
                 ("listOrders", get("/v1/orders?status=paid".to_owned()), &["statement", "ping"]),
                 ("listCustomers", get("/v1/customers".to_owned()), &["statement", "ping"]),
                 (
-                    "listCustomers by e-mail address",
-                    get("/v1/customers?email=ann@example.com".to_owned()),
+                    "searchCustomers",
+                    post("/v1/customers/search", &json!({ "email": "ann@example.com" })),
                     &["begin", "statement", "rollback", "ping"],
                 ),
                 ("createOrder", post("/v1/orders", &order), &["statement", "statement", "ping"]),

@@ -75,8 +75,9 @@ impl Operation {
         let takes_key = in_place("header").any(|parameter| parameter["name"] == "Idempotency-Key");
         let query = in_place("query").map(|parameter| QueryParameter::parse(document, parameter)).collect();
         let content = &operation["requestBody"]["content"];
+        let of_patch = (method == Method::PATCH).then_some("application/merge-patch+json");
         assert!(
-            content.as_object().is_none_or(|types| types.keys().eq([JSON])),
+            content.as_object().is_none_or(|types| types.keys().eq([JSON].into_iter().chain(of_patch))),
             "the body of {method} {path} is not JSON, or not only: take a `StrictJson`"
         );
         let schema = resolved(document, &content[JSON]["schema"]);

@@ -1,57 +1,24 @@
-//! Operations on customers: create, list, get, update, erase (AUTHZ-06, CRYPTO-07).
+//! Operations on customers: create, list, search, get, update, erase (AUTHZ-06, CRYPTO-07).
 //!
-//! Personal fields are stored encrypted and leave masked, unless the permit gives
-//! [`PersonalDataAccess`]. Every unmasked read goes to the personal data monitor. Customers are
-//! found by whole e-mail addresses or tax identifiers only, through blind indexes.
+//! Personal fields are stored encrypted. They leave masked, unless one customer is read with
+//! [`PersonalDataAccess`]; every such read goes to the personal data monitor. Customers are found by
+//! whole e-mail addresses or tax identifiers only, through blind indexes.
 
 mod schema;
 
 use std::sync::Arc;
 
-use palisade::{
-    authz::{Action, Permit},
-    crypto::PersonalDataAccess,
-    http::{
-        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
-    },
-    problem::{Kind, Problem},
-    store::{Listed, Position},
-};
+use palisade::{authz::{Action, Permit}, crypto::PersonalDataAccess, http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::Position};
 use poem::Result;
-use poem_openapi::{
-    ApiResponse, Object, OpenApi,
-    param::{Header, Path, Query},
-    payload::Json,
-};
-use schema::{CustomerPatch, CustomerView, NewCustomer};
+use poem_openapi::{ApiResponse, OpenApi, param::{Header, Path, Query}, payload::Json};
+use schema::{CustomerPage, CustomerPatch, CustomerSearch, CustomerView, NewCustomer};
 use uuid::Uuid;
 
+use crate::{access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, SearchCustomers, UpdateCustomer}, api::formats, domain::{CustomerId, CustomerRef}, store::customers::{CustomerRecord, CustomerTable, self}};
 use super::Tag;
-use crate::{
-    access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, UpdateCustomer},
-    api::formats,
-    domain::{CustomerId, CustomerRef, Email, TaxId},
-    store::customers::{self, CustomerFilter, CustomerRecord, CustomerTable},
-};
 
 pub(crate) struct Customers {
     pub(crate) context: Arc<Context>,
-}
-
-/// One page of customers, newest first.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct CustomerPage {
-    /// Customers of the page, at most 100.
-    #[oai(validator(max_items = 100))]
-    items: Vec<CustomerView>,
-    /// Ids of customers of the page whose stored data does not decrypt. They are not in `items`, and
-    /// `getCustomer` fails with 500 for them. Empty unless stored data or keys are damaged.
-    #[oai(validator(max_items = 100))]
-    unreadable: Vec<Uuid>,
-    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
-    #[oai(nullable)]
-    next_cursor: Option<Text<formats::Cursor>>,
 }
 
 #[derive(ApiResponse)]
@@ -81,8 +48,9 @@ impl Customers {
         let request = self.context.idempotent::<CreateCustomer>(idempotency_key.0, None, &body.canonical);
         let data = body.value.into_domain()?;
         let id = CustomerId::generate();
-        // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = self.context.database.new_row_key::<CustomerTable>(permit, id.uuid()).await?;
+        // May wait for the vault that holds the master key, so it precedes taking a connection. An
+        // error waits until it is clear that this is no retry.
+        let row_key = self.context.database.new_row_key::<CustomerTable>(permit, id.uuid()).await;
         let indexes = self.context.database.indexes();
         let mut statements = self.context.database.statements(permit).await?;
         if let Some(request) = &request
@@ -92,31 +60,21 @@ impl Customers {
         }
         let subject = permit.principal().subject();
         let now = self.context.clock.now();
-        let customer = CustomerRecord::new(id, &data, row_key, &indexes, permit.tenant(), subject, now)?;
+        let customer = CustomerRecord::new(id, &data, row_key?, &indexes, permit.tenant(), subject, now)?;
         // Stored for retries, so it is masked regardless of the caller's roles.
-        let created = Created::new(CustomerView::new(&customer, None)?, Some(location(customer.id)));
-        let answer = created.to_stored();
-        let keyed = request.as_ref().map(|request| (request, &answer));
+        let created = Created::new(&CustomerView::new(&customer, None)?, Some(location(customer.id)));
+        let keyed = request.as_ref().map(|request| (request, created.stored()));
         customers::create(&mut statements, permit, &customer, keyed).await?;
         Ok(created)
     }
 
     /// List customers
     ///
-    /// Lists the customers of the tenant, newest first, optionally those with one e-mail address or
-    /// one tax identifier. Filters match whole values; both at once fail with 422
-    /// (`not_combinable`). Personal fields are masked unless a user with the role `billing`,
-    /// `auditor` or `admin` calls.
+    /// Lists the customers of the tenant, newest first, with personal fields masked.
     #[oai(path = "/v1/customers", method = "get", operation_id = "listCustomers")]
     async fn list(
         &self,
         permit: &Permit<ListCustomers>,
-        /// Only customers with this e-mail address, case-insensitive. Not together with `taxId`.
-        email: Query<Option<Text<formats::Email>>>,
-        /// Only customers with this tax identifier; case and hyphens are ignored. Not together with
-        /// `email`.
-        #[oai(name = "taxId")]
-        tax_id: Query<Option<Text<formats::TaxId>>>,
         /// Maximum number of items on the page: 1 to 100, default 20.
         #[oai(
             default = "palisade::http::paging::default_limit",
@@ -126,28 +84,29 @@ impl Customers {
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<CustomerPage>> {
-        let mut errors = FieldErrors::default();
-        let email: Option<Email> = errors.parse_optional("email", email.0.as_deref());
-        let tax_id: Option<TaxId> = errors.parse_optional("taxId", tax_id.0.as_deref());
-        let filter = match (email, tax_id) {
-            (None, None) => CustomerFilter::None,
-            (Some(email), None) => CustomerFilter::Email(email),
-            (None, Some(tax_id)) => CustomerFilter::TaxId(tax_id),
-            (Some(_), Some(_)) => {
-                errors.note("taxId", "not_combinable", Err::<(), ()>(()));
-                CustomerFilter::None
-            }
-        };
-        let filter = errors.finish(Some(filter))?;
         let paging = Paging::new(&self.context.mac_key, "customers", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let database = &self.context.database;
-        let mut page = customers::page(database, permit, start, &filter, paging.read_ahead()).await?;
-        let next_cursor = paging.cut(&mut page, |customer| customer.position().to_string());
-        let access = permit.personal_data_access();
-        let (items, unreadable) = Listed::render(&page, |customer| CustomerView::new(customer, access))?;
-        self.record_unmasked(permit, access, items.len());
-        Ok(Json(CustomerPage { items, unreadable, next_cursor }))
+        let page = customers::page(&self.context.database, permit, start, paging.read_ahead()).await?;
+        Ok(Json(CustomerPage::new(page, &paging)?))
+    }
+
+    /// Search customers
+    ///
+    /// Lists the customers with one e-mail address or one tax identifier, newest first, with
+    /// personal fields masked. Only users with the role `billing`, `auditor` or `admin` may search:
+    /// a found customer confirms the value. Fails with 422 without a value to search for
+    /// (`required`), and with both (`not_combinable`).
+    #[oai(path = "/v1/customers/search", method = "post", operation_id = "searchCustomers")]
+    async fn search(
+        &self,
+        permit: &Permit<SearchCustomers>,
+        body: StrictJson<CustomerSearch>,
+    ) -> Result<Json<CustomerPage>> {
+        let paging = Paging::new(&self.context.mac_key, "customers", permit.tenant(), body.value.limit);
+        let start = paging.open(body.value.cursor.as_deref())?.unwrap_or_else(Position::start);
+        let filter = body.value.filter()?;
+        let page = customers::search(&self.context.database, permit, start, &filter, paging.read_ahead()).await?;
+        Ok(Json(CustomerPage::new(page, &paging)?))
     }
 
     /// Get a customer
@@ -164,14 +123,14 @@ impl Customers {
         let customer = customers::get(&self.context.database, permit, id.0).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, 1);
+        self.record_unmasked(permit, access);
         Ok(Json(CustomerView::new(&customer, access)?))
     }
 
     /// Update a customer
     ///
-    /// Omitted fields keep their value; `null` clears a field (RFC 7396). The body is sent as
-    /// `application/json`. Personal fields of the response are masked as in `getCustomer`.
+    /// Omitted fields keep their value; `null` clears a field (RFC 7396). A body without fields
+    /// changes nothing. Personal fields of the response are masked as in `getCustomer`.
     #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
     async fn update(
         &self,
@@ -185,7 +144,7 @@ impl Customers {
         let customer = customers::update(&self.context.database, permit, id.0, change, now).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, 1);
+        self.record_unmasked(permit, access);
         Ok(Json(CustomerView::new(&customer, access)?))
     }
 
@@ -211,10 +170,10 @@ impl Customers {
 }
 
 impl Customers {
-    /// Reports to the monitor how many customers the response shows unmasked.
-    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>, customers: usize) {
+    /// Reports to the monitor that the response shows a customer unmasked.
+    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>) {
         if access.is_some() {
-            self.context.personal_data_monitor.record(permit, customers);
+            self.context.personal_data_monitor.record(permit);
         }
     }
 }

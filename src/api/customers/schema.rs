@@ -9,9 +9,9 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use palisade::{
     crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
-    http::{field_errors::FieldErrors, text::Text},
+    http::{field_errors::FieldErrors, paging::Paging, text::Text},
     problem::Problem,
-    store::DbError,
+    store::{DbError, Position},
 };
 use poem_openapi::{
     Object,
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::{
     api::formats,
     domain::{CustomerChange, CustomerData, FieldChange},
-    store::customers::CustomerRecord,
+    store::customers::{CustomerFilter, CustomerRecord},
 };
 
 /// Customer to create.
@@ -70,9 +70,43 @@ pub(super) struct CustomerPatch {
     address: MaybeUndefined<Text<formats::Address>>,
 }
 
+/// What to search customers by: one of `email` and `taxId`.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", example)]
+pub(super) struct CustomerSearch {
+    /// Whole e-mail address, case-insensitive. Not together with `taxId`.
+    #[oai(skip_serializing_if_is_none)]
+    email: Option<Text<formats::Email>>,
+    /// Whole tax identifier; case and hyphens are ignored. Not together with `email`.
+    #[oai(skip_serializing_if_is_none)]
+    tax_id: Option<Text<formats::TaxId>>,
+    /// Maximum number of items on the page: 1 to 100, default 20.
+    #[oai(default = "palisade::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+    pub(super) limit: i64,
+    /// `nextCursor` of the previous page. Omit it for the first page.
+    #[oai(skip_serializing_if_is_none)]
+    pub(super) cursor: Option<Text<formats::Cursor>>,
+}
+
+/// One page of customers, newest first.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct CustomerPage {
+    /// Customers of the page, at most 100.
+    #[oai(validator(max_items = 100))]
+    items: Vec<CustomerView>,
+    /// Ids of customers of the page whose stored data does not decrypt. They are not in `items`, and
+    /// `getCustomer` fails with 500 for them. Empty unless stored data or keys are damaged.
+    #[oai(validator(max_items = 100))]
+    unreadable: Vec<Uuid>,
+    /// Cursor of the next page, to send as `cursor`; `null` on the last page.
+    #[oai(nullable)]
+    next_cursor: Option<Text<formats::Cursor>>,
+}
+
 /// A customer. The personal fields `email`, `phone`, `taxId`, `bankAccount` and `address` are
-/// masked unless a user with the role `billing`, `auditor` or `admin` reads them. A masked field is
-/// `****` and at most the last four characters of the value.
+/// masked unless a user with the role `billing`, `auditor` or `admin` reads the customer by its id.
+/// A masked field is `****` and at most the last four characters of the value.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", rename = "Customer")]
 pub(super) struct CustomerView {
@@ -149,6 +183,28 @@ fn parse_change<F, T: FromStr>(
     }
 }
 
+impl CustomerSearch {
+    pub(super) fn filter(&self) -> Result<CustomerFilter, Problem> {
+        let mut errors = FieldErrors::default();
+        let filter = match (&self.email, &self.tax_id) {
+            (Some(email), None) => errors.parse("/email", email).map(CustomerFilter::Email),
+            (None, Some(tax_id)) => errors.parse("/taxId", tax_id).map(CustomerFilter::TaxId),
+            (Some(_), Some(_)) => errors.note("/taxId", "not_combinable", Err(())),
+            (None, None) => errors.note("/email", "required", Err(())),
+        };
+        errors.finish(filter)
+    }
+}
+
+impl CustomerPage {
+    /// Renders a page, masked for every caller: plain text is read one customer at a time.
+    pub(super) fn new(mut customers: Vec<Listed<CustomerRecord>>, paging: &Paging<'_>) -> Result<Self, DbError> {
+        let next_cursor = paging.cut(&mut customers, |customer| customer.position().to_string());
+        let (items, unreadable) = Listed::render(&customers, |customer| CustomerView::new(customer, None))?;
+        Ok(Self { items, unreadable, next_cursor })
+    }
+}
+
 impl CustomerView {
     /// Renders a customer: in plain text with access to personal data, else masked.
     pub(super) fn new(customer: &CustomerRecord, access: Option<&PersonalDataAccess>) -> Result<Self, DbError> {
@@ -199,6 +255,12 @@ impl Example for NewCustomer {
             bank_account: Some("DE89 3704 0044 0532 0130 00".into()),
             address: Some("1 Main Street\n10115 Berlin".into()),
         }
+    }
+}
+
+impl Example for CustomerSearch {
+    fn example() -> Self {
+        Self { email: Some("billing@initech.example".into()), tax_id: None, limit: 20, cursor: None }
     }
 }
 

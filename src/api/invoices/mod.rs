@@ -8,27 +8,13 @@ mod schema;
 
 use std::sync::Arc;
 
-use palisade::{
-    authz::Permit,
-    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
-    problem::{Kind, Problem},
-    store::{Claim, Position},
-};
+use palisade::{authz::Permit, http::{Context, idempotency::{Changed, Created}, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::{Claim, Position}};
 use poem::Result;
-use poem_openapi::{
-    OpenApi,
-    param::{Header, Path, Query},
-    payload::Json,
-};
+use poem_openapi::{OpenApi, param::{Header, Path, Query}, payload::Json};
 use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView, SummaryView};
 
+use crate::{access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice}, api::formats, domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId}, store::{invoices, orders, payments}};
 use super::Tag;
-use crate::{
-    access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
-    api::formats,
-    domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId},
-    store::{invoices, orders, payments},
-};
 
 /// Operations on invoices, payments and refunds.
 pub(crate) struct Invoices {
@@ -66,8 +52,8 @@ impl Invoices {
         orders::set_status(&tx, &order_permit, &order.advance(order_status)?, now).await?;
         let invoice_id = invoice.id;
         let location = format!("/v1/invoices/{invoice_id}");
-        let created = Created::new(InvoiceView::try_from(invoice)?, Some(location));
-        tx.commit(permit, invoice_id, &created.to_stored()).await?;
+        let created = Created::new(&InvoiceView::try_from(invoice)?, Some(location));
+        tx.commit(permit, invoice_id, created.stored()).await?;
         Ok(created)
     }
 
@@ -130,10 +116,9 @@ impl Invoices {
         id: Path<InvoiceId>,
         body: StrictJson<NewPayment>,
     ) -> Result<Created<PaymentView>> {
-        let request =
-            self.context.keyed_request::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
+        let request = self.context.idempotent::<CreatePayment>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reference) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -148,8 +133,8 @@ impl Invoices {
             orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Paid)?, now).await?;
         }
         let payment_id = payment.id;
-        let created = Created::new(PaymentView::from(payment), None);
-        tx.commit(permit, payment_id, &created.to_stored()).await?;
+        let created = Created::new(&PaymentView::from(payment), None);
+        tx.commit(permit, payment_id, created.stored()).await?;
         Ok(created)
     }
 
@@ -157,15 +142,23 @@ impl Invoices {
     ///
     /// Voids an `open` invoice with no payment kept (payments minus refunds are zero). Its number
     /// is not used again. The order returns to `placed` and can be invoiced again or cancelled. Any
-    /// other state fails with 409 (`conflict`), so a second call fails too.
+    /// other state fails with 409 (`conflict`).
     #[oai(path = "/v1/invoices/:id/void", method = "post", operation_id = "voidInvoice")]
     async fn void(
         &self,
         permit: &Permit<VoidInvoice>,
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         /// Invoice id (UUID).
         id: Path<InvoiceId>,
-    ) -> Result<Json<InvoiceView>> {
-        let tx = self.context.database.write(permit).await?;
+    ) -> Result<Changed<InvoiceView>> {
+        let request = self.context.idempotent::<VoidInvoice>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Changed::replay(outcome)?),
+        };
         let invoice = tx.lock::<Invoice>(id.0).await?.ok_or_else(not_found)?;
         let invoice_permit = permit.for_object(&invoice)?;
         let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
@@ -174,8 +167,10 @@ impl Invoices {
         invoices::set_status(&tx, &invoice_permit, &next, now).await?;
         orders::set_status(&tx, &permit.for_object(&order)?, &order.advance(OrderStatus::Placed)?, now).await?;
         let invoice = Invoice { status: next.to(), updated_at: now, ..invoice.into_inner() };
-        tx.commit(permit, invoice.id).await?;
-        Ok(Json(invoice.try_into()?))
+        let invoice_id = invoice.id;
+        let changed = Changed::new(&InvoiceView::try_from(invoice)?, None);
+        tx.commit(permit, invoice_id, changed.stored()).await?;
+        Ok(changed)
     }
 
     /// Refund a payment
@@ -197,9 +192,9 @@ impl Invoices {
         id: Path<PaymentId>,
         body: StrictJson<NewRefund>,
     ) -> Result<Created<RefundView>> {
-        let request = self.context.keyed_request::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
+        let request = self.context.idempotent::<CreateRefund>(idempotency_key.0, Some(id.0.uuid()), &body.canonical);
         let (amount, reason) = body.value.into_domain()?;
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -221,8 +216,8 @@ impl Invoices {
             }
         }
         let refund_id = refund.id;
-        let created = Created::new(RefundView::from(refund), None);
-        tx.commit(permit, refund_id, &created.to_stored()).await?;
+        let created = Created::new(&RefundView::from(refund), None);
+        tx.commit(permit, refund_id, created.stored()).await?;
         Ok(created)
     }
 }

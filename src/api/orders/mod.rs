@@ -9,9 +9,16 @@ use std::sync::Arc;
 
 use palisade::{
     authz::Permit,
-    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text, values::Time},
+    http::{
+        Context,
+        idempotency::{Changed, Created},
+        paging::Paging,
+        strict_json::StrictJson,
+        text::Text,
+        values::Time,
+    },
     problem::{Kind, Problem},
-    store::Position,
+    store::{Claim, Position},
     telemetry::{ServiceCounter, event},
 };
 use poem::Result;
@@ -87,9 +94,8 @@ impl Orders {
             .map_err(Problem::from)?;
         self.check_total(permit, &order)?;
         let location = format!("/v1/orders/{}", order.id);
-        let created = Created::new(OrderView::from(order.clone()), Some(location));
-        let answer = created.to_stored();
-        let keyed = request.as_ref().map(|request| (request, &answer));
+        let created = Created::new(&OrderView::from(order.clone()), Some(location));
+        let keyed = request.as_ref().map(|request| (request, created.stored()));
         orders::place(&mut statements, permit, &order, keyed).await?;
         PLACED.increment(order.shipping_speed.as_str());
         Ok(created)
@@ -156,16 +162,23 @@ impl Orders {
     /// Cancel an order
     ///
     /// Cancels an order that is `placed`, or `invoiced` with no payment kept (payments minus
-    /// refunds are zero). Also voids its invoice. Any other state fails with 409 (`conflict`), so a
-    /// second call fails too.
+    /// refunds are zero). Also voids its invoice. Any other state fails with 409 (`conflict`).
     #[oai(path = "/v1/orders/:id/cancel", method = "post", operation_id = "cancelOrder")]
     async fn cancel(
         &self,
         permit: &Permit<CancelOrder>,
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         /// Order id (UUID).
         id: Path<OrderId>,
-    ) -> Result<Json<OrderView>> {
-        let tx = self.context.database.write(permit).await?;
+    ) -> Result<Changed<OrderView>> {
+        let request = self.context.idempotent::<CancelOrder>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Changed::replay(outcome)?),
+        };
         let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
         let now = self.context.clock.now();
@@ -177,29 +190,40 @@ impl Orders {
         let next = order.advance(OrderStatus::Cancelled)?;
         orders::set_status(&tx, &order_permit, &next, now).await?;
         let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
-        tx.commit(permit, order.id).await?;
-        Ok(Json(order.into()))
+        let order_id = order.id;
+        let changed = Changed::new(&OrderView::from(order), None);
+        tx.commit(permit, order_id, changed.stored()).await?;
+        Ok(changed)
     }
 
     /// Fulfil an order
     ///
-    /// Marks a `paid` order as delivered. Any other state fails with 409 (`conflict`), so a second
-    /// call fails too.
+    /// Marks a `paid` order as delivered. Any other state fails with 409 (`conflict`).
     #[oai(path = "/v1/orders/:id/fulfil", method = "post", operation_id = "fulfilOrder")]
     async fn fulfil(
         &self,
         permit: &Permit<FulfilOrder>,
+        /// Idempotency key, 1 to 255 visible ASCII characters. Retries with the same key return the
+        /// first response (valid for 24 hours by default).
+        #[oai(name = "Idempotency-Key")]
+        idempotency_key: Header<Option<Text<formats::IdempotencyKey>>>,
         /// Order id (UUID).
         id: Path<OrderId>,
-    ) -> Result<Json<OrderView>> {
-        let tx = self.context.database.write(permit).await?;
+    ) -> Result<Changed<OrderView>> {
+        let request = self.context.idempotent::<FulfilOrder>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
+            Claim::New(tx) => tx,
+            Claim::Used(outcome) => return Ok(Changed::replay(outcome)?),
+        };
         let order = tx.lock::<Order>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let order_permit = permit.for_object(&order)?;
         let next = order.advance(OrderStatus::Fulfilled)?;
         let now = self.context.clock.now();
         orders::set_status(&tx, &order_permit, &next, now).await?;
         let order = Order { status: next.to(), updated_at: now, ..order.into_inner() };
-        tx.commit(permit, order.id).await?;
-        Ok(Json(order.into()))
+        let order_id = order.id;
+        let changed = Changed::new(&OrderView::from(order), None);
+        tx.commit(permit, order_id, changed.stored()).await?;
+        Ok(changed)
     }
 }

@@ -65,7 +65,8 @@ impl ObjectRule<SealedCustomer> for UpdateCustomer {
     }
 }
 
-/// Applies a change to a customer and commits it. `None` if there is no such customer.
+/// Applies a change to a customer and commits it; an empty one changes nothing. `None` if there is
+/// no such customer.
 ///
 /// While a data key is fetched, no row is locked and no connection is taken: a vault may be slow.
 pub async fn update(
@@ -87,7 +88,11 @@ pub async fn update(
                 _ => database.cached_data_key(permit, version),
             };
             if let Some(key) = key {
-                let customer = sealed.row.clone().open_with(&key, permit)?.change(change, &database.indexes(), now)?;
+                let customer = sealed.row.clone().open_with(&key, permit)?;
+                if change.is_empty() {
+                    return Ok(Some(customer));
+                }
+                let customer = customer.change(change, &database.indexes(), now)?;
                 store(&tx, &permit.for_object(&sealed)?, &customer, sealed.row.index_key).await?;
                 tx.commit(permit, id).await?;
                 return Ok(Some(customer));

@@ -1,4 +1,4 @@
-//! Customers: listing, reading and creating them (CRYPTO-02, CRYPTO-06).
+//! Customers: listing, searching, reading and creating them (CRYPTO-02, CRYPTO-06).
 //!
 //! Search compares blind indexes in the database, then decrypts the field and compares the value.
 //! `record` has the sealed form, `changing` and `erasing` the changes. [`crate::api`] calls all of
@@ -10,17 +10,10 @@ mod record;
 
 pub use changing::{SealedCustomer, update};
 pub use erasing::erase;
-use palisade::{
-    authz::Permit,
-    crypto::{BlindIndex, SealError, Sealed},
-    store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse},
-};
+use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse}};
 use record::CustomerRow;
 
-use crate::{
-    access::actions::{CreateCustomer, GetCustomer, ListCustomers},
-    domain::{CustomerId, Email, TaxId},
-};
+use crate::{access::actions::{CreateCustomer, GetCustomer, ListCustomers, SearchCustomers}, domain::{CustomerId, Email, TaxId}};
 pub use record::{CustomerRecord, CustomerTable, SealedFields};
 
 /// One statement `$kind!` that reads customers with their row keys. `$from` is its text after
@@ -41,11 +34,9 @@ macro_rules! customers {
 }
 use customers;
 
-/// Filter of a list of customers. Sealed fields can only be searched by their whole value.
+/// What to search customers by. Sealed fields can only be searched by their whole value.
 #[derive(Debug)]
 pub enum CustomerFilter {
-    /// No filter.
-    None,
     /// Customers with this e-mail address.
     Email(Email),
     /// Customers with this tax identifier. Hyphens are ignored.
@@ -56,7 +47,6 @@ impl CustomerFilter {
     /// An error if a blind index found a customer that does not have the value.
     fn check(&self, found: &CustomerRecord) -> Result<(), SealError> {
         match (self, &found.fields.tax_id) {
-            (Self::None, _) => Ok(()),
             (Self::Email(email), _) => found.fields.email.check_equals(&found.key, email),
             (Self::TaxId(tax_id), Some(sealed)) => sealed.check_equals(&found.key, tax_id),
             (Self::TaxId(_), None) => Err(SealError),
@@ -65,7 +55,7 @@ impl CustomerFilter {
 }
 
 /// The rows whose blind index is one of `$value`, newest first.
-macro_rules! search {
+macro_rules! matching {
     ($database:ident, $permit:ident, $from:ident, $limit:ident, $value:ident, $column:literal) => {{
         let mut rows = Vec::new();
         let tx = $database.read($permit).await?;
@@ -97,24 +87,37 @@ pub async fn page(
     database: &Database,
     permit: &Permit<ListCustomers>,
     from: Position,
+    limit: i64,
+) -> Result<Vec<Listed<CustomerRecord>>, DbError> {
+    let statement = customers!(
+        read_one,
+        permit,
+        ["customer_documents where tenant_id = t.tenant and (created_at, id) < ($2, $3)
+          order by created_at desc, id desc limit $4"],
+        from.time(),
+        from.id,
+        limit
+    );
+    let rows = database.read_page(permit, statement).await?;
+    let mut customers = Vec::with_capacity(rows.len());
+    for row in rows {
+        let position = Position { at: row.created_at, id: row.id };
+        customers.push(Listed::new(position, row.open(database, permit).await)?);
+    }
+    Ok(customers)
+}
+
+/// Lists the customers that match the filter, as [`page`] does.
+pub async fn search(
+    database: &Database,
+    permit: &Permit<SearchCustomers>,
+    from: Position,
     filter: &CustomerFilter,
     limit: i64,
 ) -> Result<Vec<Listed<CustomerRecord>>, DbError> {
     let rows = match filter {
-        CustomerFilter::None => {
-            let statement = customers!(
-                read_one,
-                permit,
-                ["customer_documents where tenant_id = t.tenant and (created_at, id) < ($2, $3)
-                  order by created_at desc, id desc limit $4"],
-                from.time(),
-                from.id,
-                limit
-            );
-            database.read_page(permit, statement).await?
-        }
-        CustomerFilter::Email(email) => search!(database, permit, from, limit, email, "email_index"),
-        CustomerFilter::TaxId(tax_id) => search!(database, permit, from, limit, tax_id, "tax_id_index"),
+        CustomerFilter::Email(email) => matching!(database, permit, from, limit, email, "email_index"),
+        CustomerFilter::TaxId(tax_id) => matching!(database, permit, from, limit, tax_id, "tax_id_index"),
     };
     let mut customers = Vec::with_capacity(rows.len());
     for row in rows {

@@ -146,6 +146,12 @@ pub fn id(created: &Value) -> String {
     created["id"].as_str().unwrap().to_owned()
 }
 
+/// The customers with this e-mail address or tax identifier, as the caller finds them.
+pub async fn search(actor: &Actor, value: &Value) -> Vec<Value> {
+    let page = actor.post("/v1/customers/search", value).await.ok(200);
+    page["items"].as_array().unwrap().clone()
+}
+
 /// The last segment of an object's path.
 pub fn id_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap()

@@ -19,7 +19,7 @@ use palisade::{
 pub use palisade_test::*;
 use service::{access::ACCESS, app};
 
-pub use billing_fixture::{BillingFixture, id, id_of, order_body};
+pub use billing_fixture::{BillingFixture, id, id_of, order_body, search};
 
 /// The service of this repository.
 pub static SERVICE: LazyLock<TestService> =

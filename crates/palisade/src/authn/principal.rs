@@ -5,11 +5,8 @@
 //!
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
+use crate::{model::{Role, Scope, TenantId}, telemetry::{Caller, RequestTelemetry}};
 use super::certificate::Thumbprint;
-use crate::{
-    model::{Role, Scope, TenantId},
-    telemetry::{Caller, RequestTelemetry},
-};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
@@ -143,6 +140,14 @@ impl Principal {
     #[must_use]
     pub fn client(&self) -> &str {
         &self.client
+    }
+
+    /// Subject and client that own the responses stored for retries (INPUT-10).
+    ///
+    /// All API keys of one creator share them, so that a retry may come with the key that replaced
+    /// the first one. No token has this client id: its prefix is reserved.
+    pub(crate) fn retry_owner(&self) -> (&str, &str) {
+        self.creator.as_deref().map_or((&self.subject, &self.client), |creator| (creator, API_KEY_SUBJECT))
     }
 
     /// The tenant that all calls are confined to.

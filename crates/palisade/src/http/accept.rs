@@ -16,7 +16,8 @@ enum Specificity {
 
 /// Whether one of the media types is acceptable.
 ///
-/// Without `Accept`, or with an empty one, all are. A range that cannot be parsed accepts nothing.
+/// Without `Accept`, or with an empty one, all are, and for a caller that accepts problems. A range
+/// that cannot be parsed accepts nothing.
 pub(crate) fn is_acceptable(headers: &HeaderMap, types: &[&str]) -> bool {
     let lines: Vec<&HeaderValue> = headers.get_all(header::ACCEPT).iter().collect();
     if lines.iter().all(|line| line.is_empty()) || types.is_empty() {
@@ -24,6 +25,10 @@ pub(crate) fn is_acceptable(headers: &HeaderMap, types: &[&str]) -> bool {
     }
     let ranges: Vec<&str> =
         lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
+    // Generated clients may name problems only: the first JSON type of all that the document lists.
+    if ranges.iter().any(|range| match_range(range, "application/problem+json") == Some((Specificity::Exact, true))) {
+        return true;
+    }
     types.iter().any(|media_type| {
         // Without its parameters, such as the charset.
         let media_type = media_type.split(';').next().unwrap_or_default().trim();
@@ -71,6 +76,7 @@ mod tests {
             &["text/html, application/*;q=0.1"],
             &["text/html", "application/json;q=0.5"],
             &["*/*;q=0, application/json"],
+            &["application/problem+json"],
         ] {
             assert!(accepts_json(accept), "{accept:?}");
         }
@@ -81,6 +87,7 @@ mod tests {
             &[","],
             &["json"],
             &["*/*;q=x"],
+            &["application/problem+json;q=0"],
         ] {
             assert!(!accepts_json(accept), "{accept:?}");
         }

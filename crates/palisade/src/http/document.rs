@@ -8,7 +8,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::values::{MAX_TIME_CHARS, declared_names};
+use super::{
+    strict_json::MERGE_PATCH,
+    values::{MAX_TIME_CHARS, declared_names},
+};
 use crate::{
     authn::API_KEYS,
     authz::{Callers, Matrix, Method, Permission, Row, Scope},
@@ -160,7 +163,7 @@ fn header_components() -> Value {
             "example": "\"read\";q=100;w=60, \"tenant\";q=2000;w=60"
         },
         "RetryAfter": {
-            "description": "Seconds to wait before a retry, 1 or more. On 429 and some 503 responses.",
+            "description": "Seconds to wait before a retry, 1 or more. On 429, on 409 with `request_in_flight`, and on some 503 responses.",
             "schema": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 86_400 },
             "example": 1
         }
@@ -231,11 +234,30 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     if row.path.contains('{') || !row.path.starts_with("/v1/") {
         statuses.push("404");
     }
-    let parameters = operation.get("parameters").and_then(Value::as_array);
-    let has_parameter =
-        |name: &str| parameters.is_some_and(|list| list.iter().any(|parameter| parameter["name"] == name));
-    let has_key = has_parameter("Idempotency-Key");
-    let has_cursor = has_parameter("cursor");
+    let parameter = |name: &str| {
+        let mut parameters = operation.get("parameters").and_then(Value::as_array).into_iter().flatten();
+        parameters.find(|parameter| parameter["name"] == name)
+    };
+    let key = parameter("Idempotency-Key");
+    let has_key = key.is_some();
+    let has_cursor = parameter("cursor").is_some();
+    // The header means nothing on a read by `GET`, and every other operation takes or refuses it.
+    let idempotency_key = match key {
+        _ if row.method == Method::Get => None,
+        Some(key) if key["required"] == true => Some("required"),
+        Some(_) => Some("optional"),
+        None => Some("refused"),
+    };
+    if let (Some(idempotency_key), Some(access)) = (idempotency_key, operation.get_mut("x-access")) {
+        access["idempotencyKey"] = json!(idempotency_key);
+    }
+    if let (Method::Patch, Some(content)) =
+        (row.method, operation.get_mut("requestBody").map(|body| &mut body["content"]))
+        && let Some(types) = content.as_object_mut()
+        && let Some(json) = types.values().next().cloned()
+    {
+        types.insert(MERGE_PATCH.to_owned(), json);
+    }
     if has_key {
         statuses.push("409");
     }

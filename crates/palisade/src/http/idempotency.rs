@@ -1,14 +1,20 @@
-//! Idempotency of creating operations (home of INPUT-10 with [`crate::store`]).
+//! Idempotency of changes by `POST` (home of INPUT-10 with [`crate::store`]).
 //!
 //! An operation turns the `Idempotency-Key` header into a [`KeyedRequest`]
-//! ([`Context::idempotent`], [`Context::keyed_request`]) and gives it to the store. If the key was
-//! used before ([`StoredOutcome`]), it returns [`Created::replay`]. Otherwise it processes the
-//! request and stores [`Created::to_stored`].
+//! ([`Context::idempotent`]) and gives it to the store. If the key was used before
+//! ([`StoredOutcome`]), it returns [`KeyedResponse::replay`]. Otherwise it processes the request and
+//! stores [`KeyedResponse::stored`]. An operation that takes no key refuses one
+//! ([`strictness`](super::strictness)).
 
+use std::marker::PhantomData;
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Response};
 use poem_openapi::{
     ApiResponse,
-    payload::Json,
-    types::{ParseFromJSON, ToJSON},
+    payload::{Json, Payload},
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::{ToJSON, Type},
 };
 use uuid::Uuid;
 
@@ -22,37 +28,40 @@ use crate::{
     store::{KeyedRequest, StoredOutcome, StoredResponse},
 };
 
-/// 201 with the created object.
-#[derive(ApiResponse)]
-pub enum Created<T: ToJSON> {
-    /// The object was created.
-    #[oai(status = 201)]
-    Created(
-        Json<T>,
-        /// Path of the created object.
-        #[oai(header = "Location")]
-        Option<Text<formats::Location>>,
-        /// `true` if this is the stored response of an earlier request with the same key.
-        #[oai(header = "Idempotent-Replayed")]
-        Option<bool>,
-    ),
+/// A response that is stored for retries: the bytes of a `T`, with this status in the document.
+pub struct KeyedResponse<T, const STATUS: u16> {
+    response: StoredResponse,
+    is_replay: bool,
+    schema: PhantomData<fn() -> T>,
 }
 
-impl<T: ToJSON + ParseFromJSON> Created<T> {
-    /// The response with a new object, whose path is `location`.
+/// 201 with the created object.
+pub type Created<T> = KeyedResponse<T, 201>;
+
+/// 200 with the changed object.
+pub type Changed<T> = KeyedResponse<T, 200>;
+
+impl<T: ToJSON, const STATUS: u16> KeyedResponse<T, STATUS> {
+    /// The response with an object, and the path of a created one.
     #[must_use]
-    pub fn new(created: T, location: Option<String>) -> Self {
-        Self::Created(Json(created), location.map(Text::from), None)
+    pub fn new(object: &T, location: Option<String>) -> Self {
+        Self::of(StoredResponse { status: STATUS, body: object.to_json_string(), location }, false)
+    }
+}
+
+impl<T, const STATUS: u16> KeyedResponse<T, STATUS> {
+    fn of(response: StoredResponse, is_replay: bool) -> Self {
+        Self { response, is_replay, schema: PhantomData }
     }
 
     /// The response in the form that is stored for retries.
     #[must_use]
-    pub fn to_stored(&self) -> StoredResponse {
-        let Self::Created(Json(created), location, _) = self;
-        StoredResponse { body: created.to_json_string(), location: location.clone().map(String::from) }
+    pub fn stored(&self) -> &StoredResponse {
+        &self.response
     }
 
-    /// The response to a request whose idempotency key was used before.
+    /// The response to a request whose idempotency key was used before: the stored bytes. An earlier
+    /// version of this program may have stored them, so they are not read.
     ///
     /// # Errors
     /// 422 if the key was used for another request; 409 if the stored response was erased.
@@ -60,43 +69,72 @@ impl<T: ToJSON + ParseFromJSON> Created<T> {
         match outcome {
             StoredOutcome::Mismatch => Err(Problem::new(Kind::KeyReused)),
             StoredOutcome::Erased => Err(Problem::new(Kind::Conflict)),
-            StoredOutcome::Replay(stored) => {
-                // An earlier version of this program may have stored it.
-                let created = serde_json::from_str(&stored.body).ok().and_then(|v| T::parse_from_json(Some(v)).ok());
-                let created = created.ok_or_else(|| {
-                    tracing::error!("stored response does not match the type of its operation");
-                    Problem::new(Kind::Internal)
-                })?;
-                Ok(Self::Created(Json(created), stored.location.map(Text::from), Some(true)))
-            }
+            StoredOutcome::Replay(stored) => Ok(Self::of(stored, true)),
         }
     }
 }
 
+impl<T: Send, const STATUS: u16> IntoResponse for KeyedResponse<T, STATUS> {
+    fn into_response(self) -> Response {
+        let StoredResponse { status, body, location } = self.response;
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        let mut response = Response::builder().status(status).content_type(Json::<bool>::CONTENT_TYPE).body(body);
+        if let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        if self.is_replay {
+            let name = HeaderName::from_static("idempotent-replayed");
+            response.headers_mut().insert(name, HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+impl<T: Type + ToJSON, const STATUS: u16> ApiResponse for KeyedResponse<T, STATUS> {
+    fn meta() -> MetaResponses {
+        let header = |name: &str, description: &str, schema| MetaHeader {
+            name: name.to_owned(),
+            description: Some(description.to_owned()),
+            required: false,
+            deprecated: false,
+            schema,
+        };
+        let replayed = "`true` if this is the stored response of an earlier request with the same key.";
+        let mut headers = vec![header("Idempotent-Replayed", replayed, bool::schema_ref())];
+        if STATUS == 201 {
+            let location = Text::<formats::Location>::schema_ref();
+            headers.insert(0, header("Location", "Path of the created object.", location));
+        }
+        let content = vec![MetaMediaType { content_type: Json::<T>::CONTENT_TYPE, schema: Json::<T>::schema_ref() }];
+        let description = if STATUS == 201 { "The object was created." } else { "The object was changed." };
+        MetaResponses {
+            responses: vec![MetaResponse { description, status: Some(STATUS), status_range: None, content, headers }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+        Text::<formats::Location>::register(registry);
+    }
+}
+
 impl Context {
-    /// The request of operation `A` for the store, if the caller sent an idempotency key.
+    /// The request of operation `A` for the store, if the caller sent an idempotency key. The
+    /// fingerprint covers operation, object id and body.
     #[must_use]
     pub fn idempotent<A: Action>(
         &self,
-        key: Option<Text<formats::IdempotencyKey>>,
+        key: impl Into<Option<Text<formats::IdempotencyKey>>>,
         target: Option<Uuid>,
         body: &[u8],
     ) -> Option<KeyedRequest> {
-        key.map(|key| self.keyed_request::<A>(key, target, body))
-    }
-
-    /// The request of operation `A` for the store. The fingerprint covers operation, object id and
-    /// body.
-    #[must_use]
-    pub fn keyed_request<A: Action>(
-        &self,
-        key: Text<formats::IdempotencyKey>,
-        target: Option<Uuid>,
-        body: &[u8],
-    ) -> KeyedRequest {
         let at = self.clock.now();
-        // Keyed: a plain digest of a body with personal data could be guessed.
-        let fingerprint = self.mac_key.tag(&format!("idempotency {} {target:?}", A::ROW.operation), body);
-        KeyedRequest { key: key.into(), fingerprint, at, expires_at: at + self.idempotency_retention }
+        key.into().map(|key| KeyedRequest {
+            key: key.into(),
+            // Keyed: a plain digest of a body with personal data could be guessed.
+            fingerprint: self.mac_key.tag(&format!("idempotency {} {target:?}", A::ROW.operation), body),
+            at,
+            expires_at: at + self.idempotency_retention,
+        })
     }
 }

@@ -28,17 +28,9 @@ pub use schema::UncheckedKeyword;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    authn::Authenticator,
-    authz::Matrix,
-    crypto::{MacKey, SealError},
-    db::DbError,
-    model::Clock,
-    problem::{Kind, Problem},
-    quota::{Overrides, Quotas},
-    store::Database,
-    telemetry::{causes, repeats::coalesced},
-};
+use http::HeaderValue;
+
+use crate::{authn::Authenticator, authz::Matrix, crypto::{MacKey, SealError}, db::DbError, model::Clock, problem::{Kind, Problem}, quota::{Overrides, Quotas}, store::Database, telemetry::{causes, repeats::coalesced}};
 
 /// Shared state of all operations. One per server.
 #[derive(Debug)]
@@ -148,7 +140,8 @@ impl From<DbError> for Problem {
                 coalesced!(warn, "database unavailable", %error, cause = causes(&error));
                 Self::new(Kind::Unavailable)
             }
-            DbError::InFlight => Self::new(Kind::InFlight),
+            // The first request ends within seconds: with its response, or rolled back.
+            DbError::InFlight => Self::new(Kind::InFlight).header(http::header::RETRY_AFTER, HeaderValue::from(1)),
             DbError::State => Self::new(Kind::Conflict),
             // Another tenant's object looks like a missing one (AUTHZ-03).
             DbError::KeyDestroyed | DbError::OtherTenant => Self::new(Kind::NotFound),

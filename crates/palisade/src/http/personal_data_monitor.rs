@@ -1,17 +1,12 @@
 //! Detects unusually large reads of personal data (home of CRYPTO-07).
 //!
-//! Operations report each read of unmasked records. Every read is an event and a metric; more
-//! records in a minute than usual, per principal, is an event of its own. Nothing is rejected
-//! here: quotas limit reads.
+//! Operations report each unmasked record. Every read is an event and a metric; more records in a
+//! minute than usual, per principal, is an event of its own. Nothing is rejected here: quotas limit
+//! reads.
 
 use std::time::Duration;
 
-use crate::{
-    authz::{Action, Permit},
-    model::Clock,
-    quota::LocalBuckets,
-    telemetry::{event, metrics},
-};
+use crate::{authz::{Action, Permit}, model::Clock, quota::LocalBuckets, telemetry::{event, metrics}};
 
 /// Interval between removals of idle principals.
 const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
@@ -29,20 +24,14 @@ impl PersonalDataMonitor {
         Self { reads: LocalBuckets::new(clock), threshold: per_minute }
     }
 
-    /// Records that a response contains this many unmasked records.
-    pub fn record<A: Action>(&self, permit: &Permit<A>, records: usize) {
-        if records == 0 {
-            return;
-        }
+    /// Records that a response contains an unmasked record.
+    pub fn record<A: Action>(&self, permit: &Permit<A>) {
         let subject = permit.principal().subject();
         let tenant = permit.tenant().to_string();
         let operation = A::ROW.operation;
-        metrics::record_records_unmasked(&tenant, records);
-        event::sensitive_read(subject, &tenant, operation, records);
-        let reader = (permit.tenant(), subject);
-        // Counts every record, also after the first one over the threshold.
-        let taken: Vec<_> = (0..records).map(|_| self.reads.take(&reader, self.threshold)).collect();
-        if taken.iter().any(Result::is_err) {
+        metrics::record_record_unmasked(&tenant);
+        event::sensitive_read(subject, &tenant, operation);
+        if self.reads.take(&(permit.tenant(), subject), self.threshold).is_err() {
             event::sensitive_read_excess(subject, &tenant, operation, self.threshold);
         }
     }

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue, Method, header};
 use poem::{FromRequest, Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    payload::{Json, Payload},
-    registry::{MetaRequest, MetaSchemaRef, Registry},
-    types::{ParseFromJSON, Type},
+    payload::Json,
+    registry::{MetaRequest, Registry},
+    types::ParseFromJSON,
 };
 use serde_json::Value;
 
@@ -22,6 +23,11 @@ use crate::{
     telemetry::event,
 };
 
+const JSON: &str = "application/json";
+/// Media type of a merge patch (RFC 7396).
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+const PATCH_TYPES: &str = "application/merge-patch+json, application/json";
+
 /// A JSON body that matches the published schema of `T`: UTF-8, no duplicate keys, nothing after
 /// the value, at most 16 levels deep.
 pub struct StrictJson<T> {
@@ -30,22 +36,6 @@ pub struct StrictJson<T> {
     /// The body without white space and with members sorted by name: equal for equivalent bodies.
     /// Idempotency compares requests by it.
     pub canonical: Vec<u8>,
-}
-
-impl<T: Type> Payload for StrictJson<T> {
-    const CONTENT_TYPE: &'static str = "application/json";
-
-    fn check_content_type(content_type: &str) -> bool {
-        is_json(content_type)
-    }
-
-    fn schema_ref() -> MetaSchemaRef {
-        T::schema_ref()
-    }
-
-    fn register(registry: &mut Registry) {
-        T::register(registry);
-    }
 }
 
 /// Marks operations that take a [`StrictJson`]. Their media type and schema are those of the
@@ -59,7 +49,7 @@ impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        <Self as Payload>::register(registry);
+        T::register(registry);
     }
 
     fn request_meta() -> Option<MetaRequest> {
@@ -98,17 +88,32 @@ pub(crate) async fn read_body(request: &mut Request) -> Result<Value, Problem> {
     parse(&bytes)
 }
 
+/// A `PATCH` takes a merge patch (RFC 7396), and JSON as its other name.
 fn check_media_type(request: &Request) -> Result<(), Problem> {
-    match request.content_type() {
-        Some(media_type) if is_json(media_type) => Ok(()),
-        _ => Err(Problem::new(Kind::UnsupportedMediaType)),
+    let content_type = request.content_type().unwrap_or_default();
+    let is_patch = request.method() == Method::PATCH;
+    if is_utf_8_of(content_type, JSON) || is_patch && is_utf_8_of(content_type, MERGE_PATCH) {
+        return Ok(());
     }
+    let problem = Problem::new(Kind::UnsupportedMediaType);
+    // RFC 9110 section 15.5.16, RFC 5789 section 2.2, W3C Linked Data Platform section 7.1.
+    Err(match *request.method() {
+        Method::PATCH => problem.header(HeaderName::from_static("accept-patch"), HeaderValue::from_static(PATCH_TYPES)),
+        Method::POST => problem.header(HeaderName::from_static("accept-post"), HeaderValue::from_static(JSON)),
+        _ => problem.header(header::ACCEPT, HeaderValue::from_static(JSON)),
+    })
 }
 
-fn is_json(content_type: &str) -> bool {
+/// Whether a `Content-Type` is this media type in UTF-8. Empty parameters mean nothing (RFC 9110
+/// section 5.6.6).
+fn is_utf_8_of(content_type: &str, media_type: &str) -> bool {
     let mut parts = content_type.split(';').map(|part| part.trim().to_ascii_lowercase());
-    parts.next().is_some_and(|essence| essence == "application/json")
-        && parts.all(|parameter| matches!(parameter.as_str(), "charset=utf-8" | "charset=\"utf-8\""))
+    parts.next().is_some_and(|essence| essence == media_type)
+        && parts.filter(|parameter| !parameter.is_empty()).all(|parameter| {
+            let Some(charset) = parameter.strip_prefix("charset=") else { return false };
+            let unquoted = charset.strip_prefix('"').and_then(|charset| charset.strip_suffix('"'));
+            matches!(unquoted.unwrap_or(charset), "utf-8" | "utf8")
+        })
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Problem> {

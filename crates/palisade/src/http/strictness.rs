@@ -4,25 +4,21 @@
 //! operation would ignore or misread gets a problem instead (400, or 406 for `Accept`). The
 //! internal listener uses the same checks.
 //!
-//! Home of INPUT-01 (parameters), INPUT-06 (bodies) and the header rule of INPUT-10.
+//! Home of INPUT-01 (parameters), INPUT-06 (bodies) and the header rules of INPUT-10.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-};
+use std::{collections::{HashMap, HashSet}, io};
 
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
 use hyper::body::Bytes;
 use poem::Request;
 use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
 
+use crate::{authz::matrix::QuotaClass, problem::{Kind, Problem}, telemetry::event};
 use super::{accept, framework_errors, strict_json};
-use crate::{
-    authz::matrix::QuotaClass,
-    problem::{Kind, Problem},
-    telemetry::event,
-};
+
+/// The header with the idempotency key.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// The parts of an operation's declaration that step 5 checks requests against.
 #[derive(Default)]
@@ -30,6 +26,7 @@ pub(super) struct Declared {
     /// Names of query parameters.
     query: HashSet<String>,
     takes_body: bool,
+    takes_idempotency_key: bool,
     /// Whether a body can reach the handler as one `StrictJson` only.
     pub(super) is_strict: bool,
     /// Types of the actions whose permits the handler takes.
@@ -45,6 +42,9 @@ impl Declared {
     pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
         check_query(&self.query, request.uri().query().unwrap_or_default())?;
         check_idempotency_key(request.headers())?;
+        if request.method() != Method::GET {
+            check_unsupported_headers(request.headers(), self.takes_idempotency_key)?;
+        }
         if class != QuotaClass::Health && !accept::is_acceptable(request.headers(), &self.response_types) {
             return Err(Problem::new(Kind::NotAcceptable));
         }
@@ -56,6 +56,9 @@ impl Declared {
 pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> {
     let operations = apis.iter().flat_map(|api| &api.paths).flat_map(|path| &path.operations);
     let is_query = |param: &&MetaOperationParam| param.in_type == MetaParamIn::Query;
+    let is_idempotency_key = |param: &MetaOperationParam| {
+        param.in_type == MetaParamIn::Header && param.name.eq_ignore_ascii_case(IDEMPOTENCY_KEY)
+    };
     operations
         .filter_map(|operation| {
             let schemes = operation.security.iter().flat_map(HashMap::keys).copied();
@@ -64,6 +67,7 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
             let declared = Declared {
                 query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
                 takes_body: operation.request.is_some(),
+                takes_idempotency_key: operation.params.iter().any(is_idempotency_key),
                 is_strict: operation.request.is_none() || (marks.len() == 1 && media_types == 1),
                 permits,
                 response_types: operation
@@ -119,12 +123,24 @@ pub(crate) async fn check_no_body(request: &mut Request) -> Result<(), Problem> 
 ///
 /// The framework would take the first of two keys, and would treat an optional key that is not
 /// ASCII as absent: the request would run without the protection that it asks for.
-fn check_idempotency_key(headers: &http::HeaderMap) -> Result<(), Problem> {
-    let mut keys = headers.get_all("idempotency-key").iter();
+fn check_idempotency_key(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let is_visible = |key: &HeaderValue| key.as_bytes().iter().all(u8::is_ascii_graphic);
     if keys.next().is_some_and(|key| !is_visible(key)) || keys.next().is_some() {
         event::input_validation_fail("idempotency_key", 1);
-        return Err(Problem::new(Kind::InvalidInput).at("Idempotency-Key", "invalid"));
+        return Err(Problem::new(Kind::InvalidInput).at(IDEMPOTENCY_KEY, "invalid"));
     }
     Ok(())
+}
+
+/// Rejects headers whose protection the operation does not give: conditions on a version of the
+/// object (RFC 9110 section 13.1), and an `Idempotency-Key` if the operation takes none (INPUT-10).
+///
+/// A client that sends one of them relies on it.
+fn check_unsupported_headers(headers: &HeaderMap, takes_idempotency_key: bool) -> Result<(), Problem> {
+    let conditions = ["If-Match", "If-None-Match", "If-Unmodified-Since"];
+    let key = (!takes_idempotency_key).then_some(IDEMPOTENCY_KEY);
+    let Some(name) = conditions.into_iter().chain(key).find(|name| headers.contains_key(*name)) else { return Ok(()) };
+    event::input_validation_fail("unsupported_header", 1);
+    Err(Problem::new(Kind::InvalidInput).at(name, "not_supported"))
 }

@@ -61,8 +61,8 @@ kinds! {
     PayloadTooLarge = PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large";
     /// The path and query exceed the size limit.
     UriTooLong = URI_TOO_LONG, "uri_too_long", "The request target is too long";
-    /// The body is not uncompressed `application/json` in UTF-8.
-    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Only application/json is accepted";
+    /// The body is not uncompressed JSON in UTF-8.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Unsupported media type";
     /// A well-formed request that violates a business rule.
     Unprocessable = UNPROCESSABLE_ENTITY, "unprocessable", "A business rule forbids this";
     /// The idempotency key was used for a different request.

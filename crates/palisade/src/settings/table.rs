@@ -10,15 +10,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
-    row::{Section, table},
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{LogFilter, LogFormat},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper}, model::{Network, ServiceRight, TenantId}, telemetry::{LogFilter, LogFormat}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
@@ -280,7 +273,7 @@ table! {
             "Which provider wraps new data keys. The other one still unwraps the data keys that it wrapped.";
         index: Arc<IndexKeys> = "index".reloaded(),
             "Keys of blind indexes in the same form. The first indexes new rows.";
-        alert_reads_per_minute: u32 = "alert_reads_per_minute".default(300).within(1, 1_000_000, ""),
+        alert_reads_per_minute: u32 = "alert_reads_per_minute".default(30).within(1, 1_000_000, ""),
             "Records of personal data that a person may see in plain text at one replica: the burst, and the rate per minute. More raises a security event (CRYPTO-07).";
         refresh: Duration = "refresh_ms".default(5_000).within(1, 3_600_000, "ms"),
             "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";

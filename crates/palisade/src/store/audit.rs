@@ -79,11 +79,13 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         let actions: Vec<String> = records.iter().map(|record| record.action.to_owned()).collect();
         let objects: Vec<String> = records.iter().map(|record| record.object.clone()).collect();
         let stored = request.as_ref().zip(response);
+        let (subject, client) = permit.principal().retry_owner();
         sqlx::query!(
             "with stored_response as (
-                 insert into palisade.idempotency_keys (tenant_id, subject, client, operation, key, fingerprint, body, location,
-                                               created_at, expires_at)
-                 select $1, $2, $3, $8, $9, $10, $11, $12, $13, $14 where $9::text is not null
+                 insert into palisade.idempotency_keys
+                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
+                      expires_at)
+                 select $1, $15, $16, $8, $9, $10, $17::integer, $11, $12, $13, $14 where $9::text is not null
              )
              select palisade.record_audit_event($1, e.id, $2, $3, e.action, e.object, $7)
              from unnest($4::uuid[], $5::text[], $6::text[]) as e (id, action, object)",
@@ -100,7 +102,10 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             stored.map(|(_, response)| response.body.as_str()),
             stored.and_then(|(_, response)| response.location.as_deref()),
             stored.map(|(request, _)| request.at),
-            stored.map(|(request, _)| request.expires_at)
+            stored.map(|(request, _)| request.expires_at),
+            subject,
+            client,
+            stored.map(|(_, response)| i32::from(response.status))
         )
         .execute(TracingExecutor(&mut *open.connection().await?))
         .await?;

@@ -2,7 +2,9 @@
 //!
 //! An operation claims or looks up its key, processes the request if the key is unused, and stores
 //! the response in the transaction of the change: a crash leaves both or neither. Responses are
-//! stored by tenant, subject, client, operation and key, and only for successful requests.
+//! stored by tenant, subject, client, operation and key, and only for successful requests. API keys
+//! of one creator share subject and client. A retry is authorized like any call, so it gets only
+//! responses of operations that its own credential may call.
 //!
 //! Of two concurrent requests with the same key, one commits. The other fails on the advisory lock
 //! or on the primary key, and changes nothing ([`DbError::InFlight`], 409).
@@ -31,9 +33,11 @@ pub struct KeyedRequest {
     pub expires_at: DateTime<Utc>,
 }
 
-/// The stored part of a response. The status is always 201.
+/// The stored part of a response. A retry gets it as it is, whatever this program answers today.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredResponse {
+    /// Status, 200 to 299.
+    pub status: u16,
     /// JSON body.
     pub body: String,
     /// `Location` header.
@@ -43,7 +47,10 @@ pub struct StoredResponse {
 /// Omits the body, which may contain personal data.
 impl std::fmt::Debug for StoredResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredResponse").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("StoredResponse")
+            .field("status", &self.status)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,6 +69,7 @@ pub enum StoredOutcome {
 #[derive(Debug, Deserialize)]
 pub struct StoredColumns {
     fingerprint: String,
+    status: u16,
     body: Option<String>,
     location: Option<String>,
 }
@@ -76,10 +84,10 @@ pub enum Claim<'p, A> {
 }
 
 impl StoredOutcome {
-    fn new(is_same: bool, body: Option<String>, location: Option<String>) -> Self {
+    fn new(is_same: bool, status: u16, body: Option<String>, location: Option<String>) -> Self {
         match body {
             _ if !is_same => Self::Mismatch,
-            Some(body) => Self::Replay(StoredResponse { body, location }),
+            Some(body) => Self::Replay(StoredResponse { status, body, location }),
             None => Self::Erased,
         }
     }
@@ -98,8 +106,8 @@ impl<'p> KeyLookup<'p> {
     /// A look-up for the caller and the operation of the permit.
     #[must_use]
     pub fn new<A: Change>(permit: &'p Permit<A>, request: Option<&'p KeyedRequest>) -> Self {
-        let principal = permit.principal();
-        Self { subject: principal.subject(), client: principal.client(), operation: A::ROW.operation, request }
+        let (subject, client) = permit.principal().retry_owner();
+        Self { subject, client, operation: A::ROW.operation, request }
     }
 
     /// What an earlier request left; `None` if the key is unused.
@@ -107,7 +115,7 @@ impl<'p> KeyLookup<'p> {
     pub fn outcome(&self, stored: Option<StoredColumns>) -> Option<StoredOutcome> {
         let (request, stored) = self.request.zip(stored)?;
         let is_same = stored.fingerprint == hex(&request.fingerprint);
-        Some(StoredOutcome::new(is_same, stored.body, stored.location))
+        Some(StoredOutcome::new(is_same, stored.status, stored.body, stored.location))
     }
 
     #[doc(hidden)]
@@ -149,19 +157,23 @@ impl<A: Change> SingleStatement<A> {
         permit: &Permit<A>,
         request: &KeyedRequest,
     ) -> Result<Option<StoredOutcome>, DbError> {
+        let (subject, client) = permit.principal().retry_owner();
         let row = sqlx::query!(
-            r#"select fingerprint as "fingerprint!", body, location
+            r#"select fingerprint as "fingerprint!", status as "status!", body, location
                from palisade.read_stored_response($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
-            permit.principal().subject(),
-            permit.principal().client(),
+            subject,
+            client,
             A::ROW.operation,
             request.key,
             request.at
         )
         .fetch_optional(TracingExecutor(&mut self.connection))
         .await?;
-        Ok(row.map(|row| StoredOutcome::new(row.fingerprint == request.fingerprint, row.body, row.location)))
+        Ok(row.map(|row| {
+            let is_same = row.fingerprint == request.fingerprint;
+            StoredOutcome::new(is_same, row.status.unsigned_abs(), row.body, row.location)
+        }))
     }
 }
 
@@ -178,23 +190,24 @@ impl Database {
     ) -> Result<Claim<'p, A>, DbError> {
         let tx: WriteTx<'p, A, Keyed> = self.begin(permit, request).await?;
         let Some(request) = &tx.request else { return Ok(Claim::New(tx)) };
+        let (subject, client) = permit.principal().retry_owner();
         let row = sqlx::query!(
-            r#"select claimed as "claimed!", fingerprint, body, location
+            r#"select claimed as "claimed!", fingerprint, status, body, location
                from palisade.claim_key($1, $2, $3, $4, $5, $6)"#,
             permit.tenant().uuid(),
-            permit.principal().subject(),
-            permit.principal().client(),
+            subject,
+            client,
             A::ROW.operation,
             request.key,
             request.at
         )
         .fetch_one(TracingExecutor(&mut *tx.open.connection().await?))
         .await?;
-        match row.fingerprint {
+        match row.fingerprint.zip(row.status) {
             _ if !row.claimed => Err(DbError::InFlight),
-            Some(fingerprint) => {
+            Some((fingerprint, status)) => {
                 let is_same = fingerprint == request.fingerprint;
-                Ok(Claim::Used(StoredOutcome::new(is_same, row.body, row.location)))
+                Ok(Claim::Used(StoredOutcome::new(is_same, status.unsigned_abs(), row.body, row.location)))
             }
             None => Ok(Claim::New(tx)),
         }

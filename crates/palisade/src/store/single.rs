@@ -12,18 +12,8 @@ use sqlx::{Postgres, pool::PoolConnection, postgres::PgRow, types::Json};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::{
-    Database, KeyedRequest, SealedTable, StoredResponse,
-    audit::{AuditRecord, trace_id},
-    statement::{Create, Read},
-    tx::executor,
-};
-use crate::{
-    authz::{Action, Change, Permit},
-    crypto::{RowKey, hex},
-    db::DbError,
-    model::AuditObject,
-};
+use crate::{authn::Principal, authz::{Action, Change, Permit}, crypto::{RowKey, hex}, db::DbError, model::AuditObject};
+use super::{Database, KeyedRequest, SealedTable, StoredResponse, audit::{AuditRecord, trace_id}, statement::{Create, Read}, tx::executor};
 
 /// A connection of the writer for autocommit: each statement is a transaction and one message.
 ///
@@ -39,8 +29,7 @@ pub struct SingleStatement<A> {
 /// key.
 #[derive(Debug)]
 pub struct CreateRecord<'p> {
-    subject: &'p str,
-    client: &'p str,
+    principal: &'p Principal,
     operation: &'static str,
     event: AuditRecord,
     keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
@@ -54,10 +43,8 @@ impl<'p> CreateRecord<'p> {
         object: impl AuditObject,
         keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
     ) -> Self {
-        let principal = permit.principal();
         Self {
-            subject: principal.subject(),
-            client: principal.client(),
+            principal: permit.principal(),
             operation: A::ROW.operation,
             event: AuditRecord::new(permit, permit.audit(), object.__object()),
             keyed,
@@ -77,9 +64,12 @@ impl<'p> CreateRecord<'p> {
     #[must_use]
     pub fn json(&self) -> Json<RecordColumns<'_>> {
         let (request, response) = self.keyed.unzip();
+        let (key_subject, key_client) = self.principal.retry_owner();
         Json(RecordColumns {
-            subject: self.subject,
-            client: self.client,
+            subject: self.principal.subject(),
+            client: self.principal.client(),
+            key_subject,
+            key_client,
             operation: self.operation,
             event: self.event.id,
             action: self.event.action,
@@ -87,6 +77,7 @@ impl<'p> CreateRecord<'p> {
             trace_id: trace_id(),
             key: request.map(|request| request.key.as_str()),
             fingerprint: request.map(|request| hex(&request.fingerprint)),
+            status: response.map(|response| response.status),
             body: response.map(|response| response.body.as_str()),
             location: response.and_then(|response| response.location.as_deref()),
             at: request.map(|request| request.at),
@@ -105,6 +96,8 @@ impl<'p> CreateRecord<'p> {
 pub struct RecordColumns<'p> {
     subject: &'p str,
     client: &'p str,
+    key_subject: &'p str,
+    key_client: &'p str,
     operation: &'p str,
     event: Uuid,
     action: &'p str,
@@ -112,6 +105,7 @@ pub struct RecordColumns<'p> {
     trace_id: String,
     key: Option<&'p str>,
     fingerprint: Option<String>,
+    status: Option<u16>,
     body: Option<&'p str>,
     location: Option<&'p str>,
     at: Option<DateTime<Utc>>,

@@ -24,20 +24,21 @@ pub(super) const READ_HEAD: &str =
 pub(super) const READ_TAIL: &str = " offset 0) q";
 pub(super) const INPUTS_HEAD: &str =
     "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
-             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'body', k.body,
-                                                    'location', k.location)
+             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'status', k.status,
+                                                    'body', k.body, 'location', k.location)
                           from palisade.stored_response(t.tenant, $2, $3, $4, $5, $6) k) as \"stored: _\"
              from t, lateral (";
 pub(super) const CREATE_HEAD: &str =
     "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), ";
 pub(super) const CREATE_TAIL: &str = ", stored_response as (
                  insert into palisade.idempotency_keys
-                     (tenant_id, subject, client, operation, key, fingerprint, body, location, created_at, expires_at)
-                 select t.tenant, r.subject, r.client, r.operation, r.key, decode(r.fingerprint, 'hex'), r.body,
-                        r.location, r.at, r.expires_at
-                 from t, jsonb_to_record($2) as r (subject text, client text, operation text, key text,
-                                                   fingerprint text, body text, location text, at timestamptz,
-                                                   expires_at timestamptz)
+                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
+                      expires_at)
+                 select t.tenant, r.key_subject, r.key_client, r.operation, r.key, decode(r.fingerprint, 'hex'),
+                        r.status, r.body, r.location, r.at, r.expires_at
+                 from t, jsonb_to_record($2) as r (key_subject text, key_client text, operation text, key text,
+                                                   fingerprint text, status smallint, body text, location text,
+                                                   at timestamptz, expires_at timestamptz)
                  where r.key is not null
              ), row_key as (
                  insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
@@ -236,8 +237,8 @@ macro_rules! read_inputs {
             $crate::store::__macro::sqlx::query_as!(
                 $row,
                 "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
-             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'body', k.body,
-                                                    'location', k.location)
+             select q.*, (select jsonb_build_object('fingerprint', encode(k.fingerprint, 'hex'), 'status', k.status,
+                                                    'body', k.body, 'location', k.location)
                           from palisade.stored_response(t.tenant, $2, $3, $4, $5, $6) k) as \"stored: _\"
              from t, lateral (" + $first $(+ $rest)* + " offset 0) q",
                 tenant.uuid(), lookup.subject(), lookup.client(), lookup.operation(), lookup.key(),
@@ -259,12 +260,13 @@ macro_rules! create {
                 + $first $(+ $rest)*
                 + ", stored_response as (
                  insert into palisade.idempotency_keys
-                     (tenant_id, subject, client, operation, key, fingerprint, body, location, created_at, expires_at)
-                 select t.tenant, r.subject, r.client, r.operation, r.key, decode(r.fingerprint, 'hex'), r.body,
-                        r.location, r.at, r.expires_at
-                 from t, jsonb_to_record($2) as r (subject text, client text, operation text, key text,
-                                                   fingerprint text, body text, location text, at timestamptz,
-                                                   expires_at timestamptz)
+                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
+                      expires_at)
+                 select t.tenant, r.key_subject, r.key_client, r.operation, r.key, decode(r.fingerprint, 'hex'),
+                        r.status, r.body, r.location, r.at, r.expires_at
+                 from t, jsonb_to_record($2) as r (key_subject text, key_client text, operation text, key text,
+                                                   fingerprint text, status smallint, body text, location text,
+                                                   at timestamptz, expires_at timestamptz)
                  where r.key is not null
              ), row_key as (
                  insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)

@@ -7,14 +7,8 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use opentelemetry::{
-    KeyValue,
-    metrics::{Counter, Gauge, Histogram, MeterProvider as _},
-};
-use opentelemetry_sdk::{
-    Resource,
-    metrics::{MeterProviderBuilder, SdkMeterProvider},
-};
+use opentelemetry::{KeyValue, metrics::{Counter, Gauge, Histogram, MeterProvider as _}};
+use opentelemetry_sdk::{Resource, metrics::{MeterProviderBuilder, SdkMeterProvider}};
 
 use crate::package;
 
@@ -163,10 +157,9 @@ pub(super) fn record_event(name: &'static str) {
     metrics().events.add(1, &[KeyValue::new("event", name)]);
 }
 
-/// Counts records of personal data that were read in plain text.
-pub(crate) fn record_records_unmasked(tenant: &str, records: usize) {
-    let records = u64::try_from(records).unwrap_or(u64::MAX);
-    metrics().records_unmasked.add(records, &[KeyValue::new("tenant", tenant.to_owned())]);
+/// Counts a record of personal data that was read in plain text.
+pub(crate) fn record_record_unmasked(tenant: &str) {
+    metrics().records_unmasked.add(1, &[KeyValue::new("tenant", tenant.to_owned())]);
 }
 
 /// Records the result of an authentication with this kind of credential.

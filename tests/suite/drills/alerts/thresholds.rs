@@ -62,7 +62,7 @@ const THRESHOLDS: [Threshold; 18] = [
     ("DecryptSpike", &[("security_events_total{event=\"sensitive_read_excess\"}", 5)]),
     (
         "DecryptSpikeOfTenant",
-        &[("records_unmasked_total{tenant=\"a\"}", 3_000), ("records_unmasked_total{tenant=\"b\"}", 1_999)],
+        &[("records_unmasked_total{tenant=\"a\"}", 1_000), ("records_unmasked_total{tenant=\"b\"}", 999)],
     ),
     ("InputRefused", &[("security_events_total{event=\"input_validation_fail\"}", 300)]),
     ("RevokedCredentialUsed", &[("security_events_total{event=\"authn_token_reuse\"}", 0)]),

@@ -98,8 +98,8 @@ impl ApiKeys {
         tx.add_api_key(permit, &api_key, &hash).await.map_err(storing_problem)?;
         let id = api_key.id;
         let view = self.view(api_key);
-        tx.commit(permit, id, &created(view.clone()).to_stored()).await?;
-        Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
+        tx.commit(permit, id, created(&view).stored()).await?;
+        Ok(created(&ApiKeyView { key: Some(text.into()), ..view }))
     }
 
     /// List API keys
@@ -173,9 +173,9 @@ impl ApiKeys {
         tx.add_api_key(permit, &new, &hash).await.map_err(storing_problem)?;
         tx.expire_api_key(&old_permit, now + hours(overlap_hours)).await?;
         let view = self.view(new);
-        tx.commit(permit, new_id, &created(view.clone()).to_stored()).await?;
+        tx.commit(permit, new_id, created(&view).stored()).await?;
         self.context.authenticator.invalidate_api_keys(permit.tenant());
-        Ok(created(ApiKeyView { key: Some(text.into()), ..view }))
+        Ok(created(&ApiKeyView { key: Some(text.into()), ..view }))
     }
 
     /// Revoke an API key
@@ -298,6 +298,6 @@ fn hours(hours: i64) -> TimeDelta {
     TimeDelta::try_hours(hours).unwrap_or_default()
 }
 
-fn created(view: ApiKeyView) -> Created<ApiKeyView> {
+fn created(view: &ApiKeyView) -> Created<ApiKeyView> {
     Created::new(view, None)
 }

@@ -91,3 +91,12 @@ pub struct NoteChange {
     /// Telephone number.
     pub phone: MaybeUndefined<Phone>,
 }
+
+impl NoteChange {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { priority, remark, email, phone } = self;
+        priority.is_none() && remark.is_undefined() && email.is_undefined() && phone.is_undefined()
+    }
+}

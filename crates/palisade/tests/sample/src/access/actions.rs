@@ -1,5 +1,7 @@
 //! Actions of the sample service: one type per operation, with its row of the route matrix.
 
+use palisade::authz::policy::SEE_PERSONAL;
+
 use super::{
     roles::{ERASE_NOTES, EXPORT, READ_NOTES, WRITE_NOTES},
     scopes::{EXPORTS_CREATE, NOTES_READ, NOTES_WRITE},
@@ -13,6 +15,11 @@ palisade::actions! {
     Read ListNotes = Get "/v1/notes" as "listNotes" {
         Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
         data Personal, audit "notes_listed", outage Closed, read_only Served,
+    }
+    /// Find notes by a sealed field. A found note confirms the value, so this takes the right to see it.
+    Read SearchNotes = Post "/v1/notes/search" as "searchNotes" {
+        NoKeys, scope Some(NOTES_READ), permission Some(SEE_PERSONAL), quota Read,
+        data Personal, audit "notes_searched", outage Closed, read_only Served,
     }
     /// Create a note.
     Change CreateNote = Post "/v1/notes" as "createNote" {

@@ -2,33 +2,12 @@
 
 use std::sync::Arc;
 
-use palisade::{
-    authz::{Action, Permit},
-    crypto::PersonalDataAccess,
-    http::{
-        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
-    },
-    problem::{Kind, Problem},
-    store::{Claim, Listed, Position},
-    telemetry::{ServiceCounter, event},
-};
+use palisade::{authz::{Action, Permit}, crypto::PersonalDataAccess, http::{Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::{Claim, Listed, Position}, telemetry::{ServiceCounter, event}};
 use poem::Result;
-use poem_openapi::{
-    ApiResponse, OpenApi,
-    param::{Header, Path, Query},
-    payload::Json,
-};
+use poem_openapi::{ApiResponse, OpenApi, param::{Header, Path, Query}, payload::Json};
 
-use super::{
-    NoteLimits, Tag,
-    schema::{ArchivedNote, NewNote, NotePage, NotePatch, NoteView},
-};
-use crate::{
-    access::actions::{ArchiveNote, CreateNote, EraseNote, GetNote, ListNotes, UpdateNote},
-    domain::{Email, NoteId, NoteStatus},
-    formats,
-    store::{self, Note, NoteTable, StoredNote},
-};
+use crate::{access::actions::{ArchiveNote, CreateNote, EraseNote, GetNote, ListNotes, SearchNotes, UpdateNote}, domain::{Email, NoteId, NoteStatus}, formats, store::{Note, NoteTable, StoredNote, self}};
+use super::{NoteLimits, Tag, schema::{ArchivedNote, NewNote, NotePage, NotePatch, NoteSearch, NoteView}};
 
 pub(crate) struct Notes {
     pub(crate) context: Arc<Context>,
@@ -66,7 +45,8 @@ impl Notes {
         let new_note = body.value.into_domain()?;
         let id = NoteId::generate();
         // May wait for the vault that holds the master key, so it precedes taking a connection.
-        let row_key = self.context.database.new_row_key::<NoteTable>(permit, id.uuid()).await?;
+        // An error waits until it is clear that this is no retry.
+        let row_key = self.context.database.new_row_key::<NoteTable>(permit, id.uuid()).await;
         let indexes = self.context.database.indexes();
         let mut statements = self.context.database.statements(permit).await?;
         let limit = self.limits.max_express;
@@ -81,11 +61,10 @@ impl Notes {
             return Err(Problem::new(Kind::Unprocessable).at("/priority", "too_many").into());
         }
         let now = self.context.clock.now();
-        let note = Note::new(id, new_note, row_key, &indexes, permit.tenant(), subject, now)?;
+        let note = Note::new(id, new_note, row_key?, &indexes, permit.tenant(), subject, now)?;
         // Stored for retries, so it is masked regardless of the caller's roles.
-        let created = Created::new(NoteView::new(&note, None)?, Some(location(id)));
-        let answer = created.to_stored();
-        let keyed = request.as_ref().map(|request| (request, &answer));
+        let created = Created::new(&NoteView::new(&note, None)?, Some(location(id)));
+        let keyed = request.as_ref().map(|request| (request, created.stored()));
         store::create(&mut statements, permit, &note, keyed).await?;
         CREATED.increment(note.priority.as_str());
         Ok(created)
@@ -93,14 +72,11 @@ impl Notes {
 
     /// List notes
     ///
-    /// Lists the notes of the tenant, newest first, optionally those with one e-mail address.
-    /// Personal fields are masked unless a user with the role `auditor` or `admin` calls.
+    /// Lists the notes of the tenant, newest first, with personal fields masked.
     #[oai(path = "/v1/notes", method = "get", operation_id = "listNotes")]
     async fn list(
         &self,
         permit: &Permit<ListNotes>,
-        /// Only notes with this e-mail address, case-insensitive.
-        email: Query<Option<Text<formats::Email>>>,
         /// Maximum number of items on the page: 1 to 100, default 20.
         #[oai(
             default = "palisade::http::paging::default_limit",
@@ -110,18 +86,26 @@ impl Notes {
         /// `nextCursor` of the previous page. Omit it for the first page.
         cursor: Query<Option<Text<formats::Cursor>>>,
     ) -> Result<Json<NotePage>> {
-        let mut errors = FieldErrors::default();
-        let email: Option<Email> = errors.parse_optional("email", email.0.as_deref());
-        let email = errors.finish(Some(email))?;
         let paging = Paging::new(&self.context.mac_key, "notes", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let database = &self.context.database;
-        let mut page = store::page(database, permit, start, email.as_ref(), paging.read_ahead()).await?;
-        let next_cursor = paging.cut(&mut page, |note| note.position().to_string());
-        let access = permit.personal_data_access();
-        let (items, unreadable) = Listed::render(&page, |note| NoteView::new(note, access))?;
-        self.record_unmasked(permit, access, items.len());
-        Ok(Json(NotePage { items, unreadable, next_cursor }))
+        let page = store::page(&self.context.database, permit, start, paging.read_ahead()).await?;
+        Ok(Json(NotePage::new(page, &paging)?))
+    }
+
+    /// Search notes
+    ///
+    /// Lists the notes with one e-mail address, newest first, with personal fields masked. Only users
+    /// with the role `auditor` or `admin` may search.
+    #[oai(path = "/v1/notes/search", method = "post", operation_id = "searchNotes")]
+    async fn search(&self, permit: &Permit<SearchNotes>, body: StrictJson<NoteSearch>) -> Result<Json<NotePage>> {
+        let NoteSearch { email, limit, cursor } = body.value;
+        let mut errors = FieldErrors::default();
+        let email: Option<Email> = errors.parse("/email", &email);
+        let email = errors.finish(email)?;
+        let paging = Paging::new(&self.context.mac_key, "notes", permit.tenant(), limit);
+        let start = paging.open(cursor.as_deref())?.unwrap_or_else(Position::start);
+        let page = store::search(&self.context.database, permit, start, &email, paging.read_ahead()).await?;
+        Ok(Json(NotePage::new(page, &paging)?))
     }
 
     /// Get a note
@@ -137,14 +121,14 @@ impl Notes {
     ) -> Result<Json<NoteView>> {
         let note = store::get(&self.context.database, permit, id.0).await?.ok_or_else(not_found)?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, 1);
+        self.record_unmasked(permit, access);
         Ok(Json(NoteView::new(&note, access)?))
     }
 
     /// Update a note
     ///
-    /// Omitted fields keep their value; `null` clears a field (RFC 7396). The body is sent as
-    /// `application/json`. An archived note fails with 409 (`conflict`).
+    /// Omitted fields keep their value; `null` clears a field (RFC 7396). A body without fields changes
+    /// nothing. An archived note fails with 409 (`conflict`).
     #[oai(path = "/v1/notes/:id", method = "patch", operation_id = "updateNote")]
     async fn update(
         &self,
@@ -157,7 +141,7 @@ impl Notes {
         let now = self.context.clock.now();
         let note = store::update(&self.context.database, permit, id.0, &change, now).await?.ok_or_else(not_found)?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access, 1);
+        self.record_unmasked(permit, access);
         Ok(Json(NoteView::new(&note, access)?))
     }
 
@@ -175,8 +159,8 @@ impl Notes {
         /// Note id (UUID).
         id: Path<NoteId>,
     ) -> Result<Created<ArchivedNote>> {
-        let request = self.context.keyed_request::<ArchiveNote>(idempotency_key.0, Some(id.0.uuid()), &[]);
-        let tx = match self.context.database.write_once(permit, Some(request)).await? {
+        let request = self.context.idempotent::<ArchiveNote>(idempotency_key.0, Some(id.0.uuid()), &[]);
+        let tx = match self.context.database.write_once(permit, request).await? {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
@@ -184,8 +168,8 @@ impl Notes {
         let note_permit = permit.for_object(&note)?;
         let next = note.advance(NoteStatus::Archived)?;
         store::archive(&tx, &note_permit, &next, self.context.clock.now()).await?;
-        let created = Created::new(ArchivedNote { id: id.0.uuid(), status: next.to().into() }, None);
-        tx.commit(permit, id.0, &created.to_stored()).await?;
+        let created = Created::new(&ArchivedNote { id: id.0.uuid(), status: next.to().into() }, None);
+        tx.commit(permit, id.0, created.stored()).await?;
         Ok(created)
     }
 
@@ -210,10 +194,10 @@ impl Notes {
 }
 
 impl Notes {
-    /// Reports to the monitor how many notes the response shows unmasked.
-    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>, notes: usize) {
+    /// Reports to the monitor that the response shows a note unmasked.
+    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>) {
         if access.is_some() {
-            self.context.personal_data_monitor.record(permit, notes);
+            self.context.personal_data_monitor.record(permit);
         }
     }
 }

@@ -4,16 +4,8 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use palisade::{
-    crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
-    http::{field_errors::FieldErrors, text::Text},
-    problem::Problem,
-    store::DbError,
-};
-use poem_openapi::{
-    Object,
-    types::{Example, MaybeUndefined},
-};
+use palisade::{crypto::{PersonalDataAccess, RowKey, Sealable, Sealed}, http::{field_errors::FieldErrors, paging::Paging, text::Text}, problem::Problem, store::{DbError, Listed}};
+use poem_openapi::{Object, types::{Example, MaybeUndefined}};
 use uuid::Uuid;
 
 use crate::{domain, formats, store::Note};
@@ -73,7 +65,7 @@ pub(super) struct NotePatch {
 }
 
 /// A note. The personal fields `email` and `phone` are masked unless a user with the role `auditor`
-/// or `admin` reads them. A masked field is `****` and at most the last four characters of the
+/// or `admin` reads the note by its id. A masked field is `****` and at most the last four characters of the
 /// value.
 #[derive(Object)]
 #[oai(rename_all = "camelCase", rename = "Note")]
@@ -106,20 +98,49 @@ pub(super) struct NoteView {
     updated_at: DateTime<Utc>,
 }
 
+/// What to search notes by.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct NoteSearch {
+    /// Whole e-mail address, case-insensitive.
+    pub(super) email: Text<formats::Email>,
+    /// Maximum number of items on the page: 1 to 100, default 20.
+    #[oai(default = "palisade::http::paging::default_limit", validator(minimum(value = "1"), maximum(value = "100")))]
+    pub(super) limit: i64,
+    /// `nextCursor` of the previous page. Omit it for the first page.
+    #[oai(skip_serializing_if_is_none)]
+    pub(super) cursor: Option<Text<formats::Cursor>>,
+}
+
+impl Example for NoteSearch {
+    fn example() -> Self {
+        Self { email: "billing@initech.example".into(), limit: 20, cursor: None }
+    }
+}
+
 /// One page of notes, newest first.
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
 pub(super) struct NotePage {
     /// Notes of the page, at most 100.
     #[oai(validator(max_items = 100))]
-    pub(super) items: Vec<NoteView>,
+    items: Vec<NoteView>,
     /// Ids of notes of the page whose stored data does not decrypt. They are not in `items`, and
     /// `getNote` fails with 500 for them.
     #[oai(validator(max_items = 100))]
-    pub(super) unreadable: Vec<Uuid>,
+    unreadable: Vec<Uuid>,
     /// Cursor of the next page, to send as `cursor`; `null` on the last page.
     #[oai(nullable)]
-    pub(super) next_cursor: Option<Text<formats::Cursor>>,
+    next_cursor: Option<Text<formats::Cursor>>,
+}
+
+impl NotePage {
+    /// Renders a page, masked for every caller: plain text is read one note at a time.
+    pub(super) fn new(mut notes: Vec<Listed<Note>>, paging: &Paging<'_>) -> Result<Self, DbError> {
+        let next_cursor = paging.cut(&mut notes, |note| note.position().to_string());
+        let (items, unreadable) = Listed::render(&notes, |note| NoteView::new(note, None))?;
+        Ok(Self { items, unreadable, next_cursor })
+    }
 }
 
 /// The new state of a note.

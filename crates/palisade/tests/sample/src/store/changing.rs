@@ -59,7 +59,8 @@ impl SealedRow for StoredNote {
     type Table = NoteTable;
 }
 
-/// Applies a change to a note and commits it. `None` if there is no such note.
+/// Applies a change to a note and commits it; an empty one changes nothing. `None` if there is no
+/// such note.
 ///
 /// While a data key is fetched, no row is locked and no connection is taken: a vault may be slow.
 pub async fn update(
@@ -82,7 +83,11 @@ pub async fn update(
                 _ => database.cached_data_key(permit, version),
             };
             if let Some(key) = key {
-                let note = stored.row.clone().open_with(&key, permit)?.change(change, &database.indexes(), now)?;
+                let note = stored.row.clone().open_with(&key, permit)?;
+                if change.is_empty() {
+                    return Ok(Some(note));
+                }
+                let note = note.change(change, &database.indexes(), now)?;
                 store(&tx, &note_permit, &note, stored.row.index_key).await?;
                 tx.commit(permit, id).await?;
                 return Ok(Some(note));

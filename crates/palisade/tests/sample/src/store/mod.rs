@@ -7,21 +7,12 @@ mod record;
 
 pub use changing::{StoredNote, archive, erase, update};
 pub(crate) use exports::{ExportedNote, count, exported};
-use palisade::{
-    authz::Permit,
-    crypto::{BlindIndex, SealError, Sealed},
-    store::{
-        CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement,
-        StoredColumns, StoredOutcome, StoredResponse,
-    },
-};
+use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement, StoredColumns, StoredOutcome, StoredResponse}};
 use record::NoteRow;
+
+use crate::{access::actions::{CreateNote, GetItem, GetNote, ListNotes, SearchNotes}, domain::{Email, Item, NoteId, Priority}};
 pub use record::{Note, NoteTable};
 
-use crate::{
-    access::actions::{CreateNote, GetItem, GetNote, ListNotes},
-    domain::{Email, Item, NoteId, Priority},
-};
 
 /// The migrations of the table, in the schema `public`.
 pub static MIGRATIONS: palisade::store::Migrator = palisade::store::migrate!();
@@ -53,51 +44,40 @@ struct CountRow {
     count: i64,
 }
 
-/// Lists at most `limit` notes after `from`, newest first, optionally those with an e-mail address.
+/// Lists at most `limit` notes after `from`, newest first.
 ///
 /// No connection is held while keys are unwrapped: a vault may be slow.
 pub async fn page(
     database: &Database,
     permit: &Permit<ListNotes>,
     from: Position,
-    email: Option<&Email>,
     limit: i64,
 ) -> Result<Vec<Listed<Note>>, DbError> {
-    let rows = match email {
-        None => {
-            let statement = notes!(
-                read_one,
-                permit,
-                "tenant_id = t.tenant and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4",
-                from.time(),
-                from.id,
-                limit
-            );
-            database.read_page(permit, statement).await?
-        }
-        Some(email) => search(database, permit, from, email, limit).await?,
-    };
+    let statement = notes!(
+        read_one,
+        permit,
+        "tenant_id = t.tenant and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4",
+        from.time(),
+        from.id,
+        limit
+    );
+    let rows = database.read_page(permit, statement).await?;
     let mut notes = Vec::with_capacity(rows.len());
     for row in rows {
         let position = Position { at: row.created_at, id: row.id };
-        let note = Listed::new(position, row.open(database, permit).await)?;
-        // An error if the blind index found a note that does not have the value.
-        if let Some((email, note)) = email.zip(note.opened()) {
-            note.email.as_ref().ok_or(SealError)?.check_equals(&note.key, email)?;
-        }
-        notes.push(note);
+        notes.push(Listed::new(position, row.open(database, permit).await)?);
     }
     Ok(notes)
 }
 
-/// The rows whose blind index is that of `email` under any index key.
-async fn search(
+/// Lists the notes whose blind index is that of `email` under any index key, as [`page`] does.
+pub async fn search(
     database: &Database,
-    permit: &Permit<ListNotes>,
+    permit: &Permit<SearchNotes>,
     from: Position,
     email: &Email,
     limit: i64,
-) -> Result<Vec<NoteRow>, DbError> {
+) -> Result<Vec<Listed<Note>>, DbError> {
     let mut rows = Vec::new();
     let tx = database.read(permit).await?;
     for index in database.indexes().candidates(permit.tenant().uuid(), email) {
@@ -116,7 +96,18 @@ async fn search(
     // During a rotation of the index key, each key found a page of its own.
     rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.created_at, row.id)));
     rows.truncate(usize::try_from(limit).unwrap_or(0));
-    Ok(rows)
+    drop(tx);
+    let mut notes = Vec::with_capacity(rows.len());
+    for row in rows {
+        let position = Position { at: row.created_at, id: row.id };
+        let note = Listed::new(position, row.open(database, permit).await)?;
+        // An error if the blind index found a note that does not have the value.
+        if let Some(note) = note.opened() {
+            note.email.as_ref().ok_or(SealError)?.check_equals(&note.key, email)?;
+        }
+        notes.push(note);
+    }
+    Ok(notes)
 }
 
 /// Reads a note in one message.

@@ -2,6 +2,7 @@
 //! (INPUT-04, INPUT-05), and content negotiation (INPUT-03). Each request gets a stated status or a
 //! closed connection, and the service keeps serving.
 
+use http::Method;
 use sample::access::roles;
 use serde_json::json;
 
@@ -115,8 +116,8 @@ async fn input_06_ambiguous_request_targets_are_rejected() {
         "/v1/items/%2",
         "/v1/items/%zz",
         "/v1/items/A%0d%0aX-Evil:%201",
-        "/v1/notes?email=%ff",
-        "/v1/notes?email=%",
+        "/v1/notes?cursor=%ff",
+        "/v1/notes?cursor=%",
         "/v1/notes?cursor=%00",
     ] {
         let response =
@@ -164,14 +165,14 @@ async fn input_05_compressed_bodies_are_rejected() {
     let writer = app.user(roles::WRITER);
     for coding in ["gzip", "deflate", "br", "zstd", "gzip, gzip"] {
         // The first bytes of a gzip stream.
-        let request = writer.request(http::Method::POST, "/v1/notes");
+        let request = writer.request(Method::POST, "/v1/notes");
         let request = request.header("content-type", "application/json").header("content-encoding", coding);
         let reply = writer.send(request.body(&b"\x1f\x8b\x08\0\0\0\0\0"[..])).await;
         assert_eq!(reply.problem(415), "unsupported_media_type", "{coding}");
         assert_eq!(reply.header("accept-encoding"), Some("identity"));
     }
     // Two `Content-Encoding` headers.
-    let twice = writer.request(http::Method::POST, "/v1/notes").header("content-encoding", "identity");
+    let twice = writer.request(Method::POST, "/v1/notes").header("content-encoding", "identity");
     let twice = twice.header("content-encoding", "gzip").header("content-type", "application/json").body("{}");
     assert_eq!(writer.send(twice).await.problem(415), "unsupported_media_type");
 }
@@ -257,9 +258,57 @@ async fn input_06_text_is_normalised_and_hidden_characters_are_rejected() {
     for blank in ["\u{200d}", " \u{fe0f} ", "\u{200c}\u{200d}"] {
         assert_eq!(add(blank).await.faults(), ["/remark format"], "{blank:?}");
     }
-    // A lone surrogate is not a character.
-    let body = r#"{"items":[{"code":"PAPER-A4","count":1}],"priority":"standard","remark":"\ud800"}"#;
-    assert_eq!(writer.post_raw("/v1/notes", "application/json", body).await.problem(400), "malformed_request");
+}
+
+/// A surrogate without its other half is not a character (RFC 8259 section 8.2, RFC 3629 section 3).
+#[tokio::test]
+async fn input_06_half_an_emoji_is_rejected_wherever_it_stands() {
+    let app = SERVICE.shared();
+    let admin = app.user(roles::ADMIN);
+    for half in [r"\ud83d", r"\ude00", r"\ude00\ud83d", r"\ud83dx", r"\ud83d\ud83d\ude00"] {
+        let value = format!(r#"{{"items":[],"priority":"standard","remark":"a{half}"}}"#);
+        let member = format!(r#"{{"items":[],"priority":"standard","a{half}":1}}"#);
+        let search = format!(r#"{{"email":"a{half}@example.com"}}"#);
+        for (path, body) in [("/v1/notes", value), ("/v1/notes", member), ("/v1/notes/search", search)] {
+            let reply = admin.post_raw(path, "application/json", body.clone()).await;
+            assert_eq!(reply.problem(400), "malformed_request", "{body}");
+        }
+        let note = format!("/v1/notes/{}", sample::demo::FIRST_NOTE);
+        let patch = admin.request(Method::PATCH, &note).header("content-type", "application/merge-patch+json");
+        let reply = admin.send(patch.body(format!(r#"{{"remark":"{half}"}}"#))).await;
+        assert_eq!(reply.problem(400), "malformed_request", "{half}");
+    }
+    for target in ["/v1/items/%ed%a0%bd", "/v1/notes?cursor=%ed%b8%80", "/v1/notes?%ed%a0%bd=1"] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert_problem(&send_raw(app, request.as_bytes()).await, 400, "malformed_request", target);
+    }
+    // A whole one is a character.
+    let whole = r#"{"items":[{"code":"PAPER-A4","count":1}],"priority":"standard","remark":"\ud83d\ude00"}"#;
+    assert_eq!(admin.post_raw("/v1/notes", "application/json", whole).await.ok(201)["remark"], "\u{1f600}");
+}
+
+/// A client that sends such a header relies on it, so it is not ignored.
+#[tokio::test]
+async fn input_10_conditions_on_versions_are_refused() {
+    let app = SERVICE.shared();
+    let admin = app.user(roles::ADMIN);
+    let path = format!("/v1/notes/{}", sample::demo::FIRST_NOTE);
+    let now = "Mon, 30 Nov 2026 12:00:00 GMT";
+    for (name, value) in [("If-Match", "\"stale\""), ("If-None-Match", "*"), ("If-Unmodified-Since", now)] {
+        let note = note_body("PAPER-A4", 1);
+        for request in [
+            admin.request(Method::PATCH, &path).json(&json!({ "remark": "conditional" })),
+            admin.request(Method::POST, "/v1/notes").json(&note),
+            admin.request(Method::DELETE, &path),
+        ] {
+            let reply = admin.send(request.header(name, value)).await;
+            assert_eq!(reply.problem(400), "invalid_input", "{name}");
+            assert_eq!(reply.faults(), [format!("{name} not_supported")]);
+        }
+        // A read without versions has no condition to fail.
+        admin.send(admin.request(Method::GET, &path).header("If-None-Match", "\"x\"")).await.ok(200);
+    }
+    assert_ne!(admin.get(&path).await.ok(200)["remark"], "conditional");
 }
 
 #[tokio::test]
@@ -267,7 +316,7 @@ async fn input_03_unacceptable_response_type_prevents_the_change() {
     let app = SERVICE.shared();
     let writer = app.user(roles::WRITER);
     let get = async |actor: &Actor, path: &str, accept: &str| {
-        actor.send(actor.request(http::Method::GET, path).header("accept", accept)).await
+        actor.send(actor.request(Method::GET, path).header("accept", accept)).await
     };
     for accept in ["application/json", "application/*", "*/*", "text/html, */*;q=0.1"] {
         get(&writer, "/v1/notes", accept).await.ok(200);
@@ -281,7 +330,7 @@ async fn input_03_unacceptable_response_type_prevents_the_change() {
     get(&writer, "/v1/notes", "").await.ok(200);
     let mut note = note_body("PAPER-A4", 1);
     note["remark"] = json!("unwanted");
-    let request = writer.request(http::Method::POST, "/v1/notes").header("accept", "text/csv").json(&note);
+    let request = writer.request(Method::POST, "/v1/notes").header("accept", "text/csv").json(&note);
     assert_eq!(writer.send(request).await.problem(406), "not_acceptable");
     let listed = writer.get("/v1/notes?limit=100").await.text;
     assert!(!listed.contains("unwanted"));

@@ -11,7 +11,9 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::support::{
-    ACME, Actor, GLOBEX, ProxiedApp, Reply, SERVICE, TestApp, id, note_body, query, run, wait_for_lock_wait,
+    ACME, Actor, GLOBEX, ProxiedApp, Reply, SERVICE, TestApp, Vault,
+    api_keys::{key_path, key_text},
+    id, keyset, note_body, query, run, run_as_superuser, search, start_with_vault, vault_only, wait_for_lock_wait,
 };
 
 /// Creates a note with this idempotency key.
@@ -26,6 +28,13 @@ async fn archive(actor: &Actor, note: &str, key: &str) -> Reply {
 
 fn archive_path(note: &str) -> String {
     format!("/v1/notes/{note}/archive")
+}
+
+/// The holder of an API key, which this replica has verified: a new key may have to wait for a hash.
+async fn program(app: &TestApp, created: &Value) -> Actor {
+    let actor = app.api_key(key_text(created));
+    actor.send_until_served(actor.request(Method::GET, "/v1/me")).await.ok(200);
+    actor
 }
 
 /// A new note, by its id.
@@ -133,6 +142,134 @@ async fn input_10_retry_needs_the_rights_of_the_request() {
     assert_eq!(create(&without, "right", &note_body("PAPER-A4", 1)).await.problem(403), "insufficient_scope");
 }
 
+/// All API keys of one creator share their stored responses, so that a retry may come with the key
+/// that replaced the first one.
+#[tokio::test]
+async fn input_10_retry_survives_the_rotation_of_its_api_key() {
+    let app = SERVICE.shared();
+    let admin = app.user(roles::ADMIN);
+    let old = app.new_api_key(&[scopes::NOTES_WRITE]).await;
+    let first = create(&program(app, &old).await, "rotated", &note_body("PAPER-A4", 7)).await.ok(201);
+    let body = json!({ "validForDays": 30, "overlapHours": 1 });
+    let new = admin.post(&format!("{}/rotate", key_path(&old)), &body).await.ok(201);
+    for api_key in [&new, &old] {
+        let again = create(&program(app, api_key).await, "rotated", &note_body("PAPER-A4", 7)).await;
+        assert!(is_replay(&again), "{again:?}");
+        assert_eq!(again.ok(201), first);
+    }
+    // An operation of several statements claims its key the same way.
+    let note = id(&first);
+    let archived = archive(&program(app, &old).await, &note, "rotated").await.ok(201);
+    let again = archive(&program(app, &new).await, &note, "rotated").await;
+    assert!(is_replay(&again));
+    assert_eq!(again.ok(201), archived);
+    // The creator itself is another caller.
+    assert!(!is_replay(&create(&admin, "rotated", &note_body("PAPER-A4", 7)).await));
+}
+
+/// A retry is authorized like any call: another API key of the same creator reads no response of an
+/// operation that it may not call. API keys of other creators share nothing.
+#[tokio::test]
+async fn input_10_api_key_replays_only_what_it_may_do() {
+    let app = SERVICE.shared();
+    let writing = app.new_api_key(&[scopes::NOTES_WRITE]).await;
+    let reading = app.new_api_key(&[scopes::NOTES_READ]).await;
+    let body = note_body("PAPER-A4", 8);
+    create(&program(app, &writing).await, "scoped", &body).await.ok(201);
+    let refused = create(&program(app, &reading).await, "scoped", &body).await;
+    assert_eq!(refused.problem(403), "insufficient_scope");
+    // Another request under the same key gets no response of the first one.
+    let other = create(&program(app, &writing).await, "scoped", &note_body("PAPER-A4", 9)).await;
+    assert_eq!(other.problem(422), "idempotency_key_reused");
+    let new_key = json!({ "name": "a program", "scopes": [scopes::NOTES_WRITE.as_str()], "validForDays": 1 });
+    let subject = app.forge().claim("sub", "another-admin").token();
+    let foreign = app.bearer(subject).post("/v1/api-keys", &new_key).await.ok(201);
+    let created = create(&program(app, &foreign).await, "scoped", &body).await;
+    assert!(!is_replay(&created), "a response went to another creator: {created:?}");
+    created.ok(201);
+}
+
+#[tokio::test]
+async fn input_10_concurrent_api_keys_of_one_creator_create_one_object() {
+    let app = SERVICE.shared();
+    let keys = [app.new_api_key(&[scopes::NOTES_WRITE]).await, app.new_api_key(&[scopes::NOTES_WRITE]).await];
+    let programs = [program(app, &keys[0]).await, program(app, &keys[1]).await];
+    for round in 0..10 {
+        let key = format!("rotation-{round}");
+        let body = note_body("PAPER-A4", 100 + round);
+        let call = |n: usize| create(&programs[n], &key, &body);
+        let (a, b, c, d) = tokio::join!(call(0), call(1), call(0), call(1));
+        for reply in [a, b, c, d].iter().filter(|reply| reply.status != 201) {
+            assert_eq!((reply.problem(409), reply.header("retry-after")), ("request_in_flight", Some("1")));
+        }
+        assert_eq!(count_notes(app, 100 + round).await, 1);
+    }
+}
+
+/// A replica of another version may have stored it.
+#[tokio::test]
+async fn input_10_stored_response_is_replayed_as_it_is() {
+    let app = SERVICE.start().await;
+    let writer = app.user(roles::WRITER);
+    create(&writer, "later", &note_body("PAPER-A4", 1)).await.ok(201);
+    let note = add(&writer).await;
+    archive(&writer, &note, "later").await.ok(201);
+    let body = r#"{ "memberOf": ["another version"],  "id":1 }"#;
+    let replace = format!(
+        "set session_replication_role = replica;
+         update palisade.idempotency_keys set status = 202, body = '{body}', location = '/v2/notes/1'"
+    );
+    run_as_superuser(&app, replace).await;
+    for again in [create(&writer, "later", &note_body("PAPER-A4", 1)).await, archive(&writer, &note, "later").await] {
+        assert!(is_replay(&again), "{again:?}");
+        assert_eq!((again.status.as_u16(), &*again.text, again.header("location")), (202, body, Some("/v2/notes/1")));
+        assert_eq!(again.header("content-type"), Some("application/json; charset=utf-8"));
+    }
+}
+
+#[tokio::test]
+async fn input_10_changes_without_idempotency_refuse_a_key() {
+    let app = SERVICE.shared();
+    let admin = app.user(roles::ADMIN);
+    let path = format!("/v1/notes/{}", add(&admin).await);
+    let export = json!({ "kind": "notes", "from": "2020-01-01T00:00:00Z", "to": "2040-01-01T00:00:00Z" });
+    for request in [
+        admin.request(Method::PATCH, &path).json(&json!({ "remark": "keyed" })),
+        admin.request(Method::DELETE, &path),
+        admin.request(Method::POST, "/v1/exports").json(&export),
+        admin.request(Method::POST, "/v1/notes/search").json(&json!({ "email": "ann@example.com" })),
+    ] {
+        let reply = admin.send(request.header("idempotency-key", "a-key")).await;
+        assert_eq!(reply.problem(400), "invalid_input");
+        assert_eq!(reply.faults(), ["Idempotency-Key not_supported"]);
+    }
+    // A read changes nothing, with or without a key.
+    let read = admin.send(admin.request(Method::GET, &path).header("idempotency-key", "a-key")).await.ok(200);
+    assert_eq!(read["remark"], Value::Null);
+}
+
+/// The first response is stored in the database, so its replay needs no key.
+#[tokio::test]
+async fn fail_01_retry_is_answered_while_the_vault_is_down() {
+    let vault = Vault::start().await;
+    let database = start_with_vault(&vault).await.database;
+    let mac_key = keyset(1).split_off(2);
+    let url = vault.url();
+    let vault_only = [&vault_only(&url)[..], &[("APP_SECRETS__MAC_KEY", &*mac_key)]].concat();
+    let mut note = note_body("PAPER-A4", 1);
+    note["email"] = json!("ann@example.com");
+    let first = SERVICE.start_on(database.clone(), &vault_only).await;
+    let first = create(&first.user(roles::WRITER), "before", &note).await.ok(201);
+    // The second replica has no data key in its cache.
+    let second = SERVICE.start_on(database, &vault_only).await;
+    let writer = second.user(roles::WRITER);
+    vault.seal(true);
+    assert_eq!(create(&writer, "after", &note).await.problem(503), "unavailable");
+    let again = create(&writer, "before", &note).await;
+    assert!(is_replay(&again), "{again:?}");
+    assert_eq!(again.ok(201), first);
+}
+
 #[tokio::test]
 async fn input_10_archiving_needs_a_valid_idempotency_key() {
     let app = SERVICE.shared();
@@ -182,7 +319,7 @@ async fn input_10_retry_of_a_request_in_flight_gets_409() {
         second
     };
     let (first, second) = tokio::join!(first, retry);
-    assert_eq!(second.problem(409), "request_in_flight");
+    assert_eq!((second.problem(409), second.header("retry-after")), ("request_in_flight", Some("1")));
     let first = first.ok(201);
     let third = archive(&admin, &note, "slow").await;
     assert!(is_replay(&third));
@@ -274,5 +411,5 @@ async fn input_10_stored_responses_are_immutable_and_erased_with_the_note() {
     assert_eq!(query(&app.database.owner, left).await, ["nothing"]);
     // A late retry does not create the note again.
     assert_eq!(create(&admin, "person", &note).await.problem(409), "conflict");
-    assert_eq!(admin.get("/v1/notes?email=canary@example.com").await.ok(200)["items"], json!([]));
+    assert!(search(&admin, "canary@example.com").await.is_empty());
 }

@@ -7,7 +7,7 @@ use sample::access::roles;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{SERVICE, note_body};
+use crate::support::{SERVICE, id, note_body};
 
 const JSON: &str = "application/json";
 
@@ -93,7 +93,6 @@ async fn input_02_values_outside_the_schema_are_rejected_with_their_pointer() {
         "/v1/notes/1",
         "/v1/notes?cursor=AAAA",
         "/v1/audit-events?from=2026-11-24",
-        "/v1/notes?email=no-address",
         "/v1/items/A_1",
         "/v1/notes/0190a0010000700080000000000000001",
     ] {
@@ -113,6 +112,29 @@ async fn input_02_numbers_without_fraction_are_integers() {
     assert_eq!((reply.problem(400), reply.faults()), ("invalid_input", vec!["/items/0/count wrong_type".to_owned()]));
 }
 
+/// RFC 7396, and RFC 5789 section 2.2.
+#[tokio::test]
+async fn input_03_patch_takes_a_merge_patch_and_says_so() {
+    let app = SERVICE.shared();
+    let writer = app.user(roles::WRITER);
+    let path = format!("/v1/notes/{}", id(&writer.post("/v1/notes", &note_body("PAPER-A4", 2)).await.ok(201)));
+    let send = async |method: Method, path: &str, content_type: &str| {
+        writer.send(writer.request(method, path).header("content-type", content_type).body("{}")).await
+    };
+    for content_type in
+        ["application/json", "application/merge-patch+json", "Application/Merge-Patch+JSON; charset=utf-8;"]
+    {
+        send(Method::PATCH, &path, content_type).await.ok(200);
+    }
+    for content_type in ["application/merge-patch+json; charset=latin1", "application/json-patch+json", "text/plain"] {
+        let reply = send(Method::PATCH, &path, content_type).await;
+        assert_eq!(reply.problem(415), "unsupported_media_type", "{content_type}");
+        assert_eq!(reply.header("accept-patch"), Some("application/merge-patch+json, application/json"));
+    }
+    let reply = send(Method::POST, "/v1/notes", "application/merge-patch+json").await;
+    assert_eq!((reply.problem(415), reply.header("accept-post")), ("unsupported_media_type", Some("application/json")));
+}
+
 #[tokio::test]
 async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
     let app = SERVICE.shared();
@@ -123,6 +145,10 @@ async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
         "application/json; charset=utf-16",
         "application/json; charset=iso-8859-1",
         "application/json; boundary=x",
+        "application/json; charset=",
+        "application/json; charset=\"utf-8",
+        "application/json; charset=utf-8; charset=utf-16",
+        "application/merge-patch+json",
         "application/jsonx",
         "application/problem+json",
         "",
@@ -132,7 +158,14 @@ async fn input_03_bodies_other_than_json_in_utf_8_are_rejected() {
     }
     let without_type = writer.request(Method::POST, "/v1/notes").body(note_body("PAPER-A4", 2).to_string());
     assert_eq!(writer.send(without_type).await.problem(415), "unsupported_media_type");
-    for content_type in ["application/json; charset=utf-8", "Application/JSON;charset=\"UTF-8\""] {
+    for content_type in [
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=\"UTF-8\"",
+        "application/json;",
+        "application/json ; ;charset=UTF-8;",
+        "application/json; charset=utf8",
+        "application/json;charset=\"utf8\"; charset=utf-8",
+    ] {
         writer.post_raw("/v1/notes", content_type, note_body("PAPER-A4", 2).to_string()).await.ok(201);
     }
 }

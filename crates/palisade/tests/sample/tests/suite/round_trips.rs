@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::support::{
     ACME, Actor, GLOBEX, PgProxy, ProxiedApp, SERVICE, ServiceProcess, TestApp, eventually, id, note_body, person,
-    query, start_issuer, wait_for_lock_wait,
+    query, search, start_issuer, wait_for_lock_wait,
 };
 
 /// A note with two items. No demo note lists either.
@@ -44,8 +44,8 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
                 // test of the returned connection.
                 ("listNotes", get("/v1/notes"), &["statement", "ping"]),
                 (
-                    "listNotes by e-mail address",
-                    get("/v1/notes?email=ann@example.com"),
+                    "searchNotes",
+                    admin.request(Method::POST, "/v1/notes/search").json(&json!({ "email": "ann@example.com" })),
                     &["begin", "statement", "rollback", "ping"],
                 ),
                 ("createNote", create(), &["statement", "statement", "ping"]),
@@ -63,7 +63,7 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
 async fn searches_do_not_wait_for_their_rollback() {
     let proxied = ProxiedApp::start(&SERVICE).await;
     proxied.reader.lose_answer_to("rollback", 0);
-    proxied.app.user(roles::ADMIN).get("/v1/notes?email=ann@example.com").await.ok(200);
+    search(&proxied.app.user(roles::ADMIN), "ann@example.com").await;
     proxied.reader.wait_until_lost().await;
 }
 

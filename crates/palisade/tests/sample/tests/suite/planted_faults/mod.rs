@@ -12,26 +12,10 @@ mod tenants_apart;
 
 use std::sync::Arc;
 
-use palisade::{
-    App,
-    authz::{Access, Rights},
-    dev::{database::Urls, people::Tenant},
-    http::Context,
-    model::TenantId,
-};
-use palisade_test::{
-    control_suite::{Fixture, Objects, access, personal_data, quotas, tenants},
-    superuser,
-};
+use palisade::{App, authz::{Access, Rights}, dev::{database::Urls, people::Tenant}, http::Context, model::TenantId};
+use palisade_test::{control_suite::{Fixture, Objects, access, personal_data, quotas, tenants}, superuser};
 use poem_openapi::OpenApi;
-use sample::{
-    access::{
-        roles::{self, READ_NOTES, WRITE_NOTES},
-        scopes::{self, NOTES_READ, NOTES_WRITE},
-    },
-    demo,
-    store::{MIGRATIONS, NoteTable, RIGHTS},
-};
+use sample::{access::{roles::{READ_NOTES, WRITE_NOTES, self}, scopes::{NOTES_READ, NOTES_WRITE, self}}, demo, store::{MIGRATIONS, NoteTable, RIGHTS}};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -45,6 +29,13 @@ mod actions {
         Read GetPlainNote = Get "/v1/plain-notes/{id}" as "getPlainNote" {
             Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
             data Personal, audit "note_read", outage Closed, read_only Served,
+        }
+    }
+    palisade::actions! {
+        pub static PLAIN_LIST;
+        Read ListPlainNotes = Get "/v1/plain-notes" as "listPlainNotes" {
+            Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
+            data Personal, audit "notes_listed", outage Closed, read_only Served,
         }
     }
     palisade::actions! {
@@ -93,6 +84,7 @@ mod actions {
 
 const RIGHTS_OF_NOTES: Rights = Rights { scopes: &scopes::ALL, roles: roles::TABLE };
 static UNMASKED: Access = Access { actions: &[actions::UNMASKED], rights: RIGHTS_OF_NOTES };
+static PLAIN_LIST: Access = Access { actions: &[actions::PLAIN_LIST], rights: RIGHTS_OF_NOTES };
 static UNFILTERED: Access = Access { actions: &[actions::UNFILTERED], rights: RIGHTS_OF_NOTES };
 static UNCHECKED: Access = Access { actions: &[actions::UNCHECKED], rights: RIGHTS_OF_NOTES };
 static COPIES: Access = Access { actions: &[actions::COPIES], rights: RIGHTS_OF_NOTES };

@@ -17,7 +17,8 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    COPIES, DemoNotes, NO_ROW, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies, start, variant,
+    COPIES, DemoNotes, NO_ROW, PLAIN_LIST, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies,
+    start, variant,
 };
 use crate::support::{SERVICE, TestApp, start_issuer};
 
@@ -47,6 +48,47 @@ async fn authz_06_unmasked_property_is_found() {
             "GET /v1/plain-notes/{id} shows [\"ann@example.com\"] to the role viewer",
             "render the property with `Sealed::masked`",
         ],
+    )
+    .await;
+}
+
+/// A note as a page shows it.
+#[derive(Object)]
+struct ListedNote {
+    email: String,
+    phone: String,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct ListedNotes {
+    items: Vec<ListedNote>,
+    #[oai(nullable)]
+    next_cursor: Option<String>,
+}
+
+/// Lists notes in plain text to callers that may see them.
+struct UnmaskedList;
+
+#[OpenApi]
+impl UnmaskedList {
+    #[oai(path = "/v1/plain-notes", method = "get", operation_id = "listPlainNotes")]
+    async fn list(&self, permit: &Permit<actions::ListPlainNotes>) -> Json<ListedNotes> {
+        let [email, phone] = match permit.personal_data_access() {
+            Some(_) => ["ann@example.com", "+493012345678"],
+            None => ["****", "****"],
+        };
+        let items = vec![ListedNote { email: email.to_owned(), phone: phone.to_owned() }];
+        Json(ListedNotes { items, next_cursor: None })
+    }
+}
+
+#[tokio::test]
+async fn authz_06_list_in_plain_text_is_found() {
+    let app = start(variant(&PLAIN_LIST, |_, ()| UnmaskedList)).await;
+    assert_found(
+        async move { personal_data::is_masked::<DemoNotes>(&app).await },
+        &["GET /v1/plain-notes shows [\"+493012345678\", \"ann@example.com\"] to an administrator in a list"],
     )
     .await;
 }

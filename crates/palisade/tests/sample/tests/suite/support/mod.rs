@@ -10,14 +10,7 @@ mod note_fixture;
 mod raw_http;
 use std::sync::LazyLock;
 
-use palisade::{
-    authz::{Matrix, Role},
-    dev::{
-        issuer::DevIssuer,
-        people::{Person, Tenant},
-    },
-    model::Clock,
-};
+use palisade::{authz::{Matrix, Role}, dev::{issuer::DevIssuer, people::{Person, Tenant}}, model::Clock};
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
 
@@ -61,6 +54,12 @@ pub async fn start_error_after(change: &str) -> String {
 /// The body that creates a note with one item.
 pub fn note_body(code: &str, count: i32) -> Value {
     json!({ "items": [{ "code": code, "count": count }], "priority": "standard" })
+}
+
+/// The notes with this e-mail address, as the caller finds them.
+pub async fn search(actor: &Actor, email: &str) -> Vec<Value> {
+    let page = actor.post("/v1/notes/search", &json!({ "email": email })).await.ok(200);
+    page["items"].as_array().unwrap().clone()
 }
 
 /// The id of a created object.
