@@ -11,7 +11,7 @@ use palisade::{
     crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
     http::{field_errors::FieldErrors, paging::Paging, text::Text},
     problem::Problem,
-    store::{DbError, Position},
+    store::{DbError, Listed},
 };
 use poem_openapi::{
     Object,
