@@ -10,7 +10,7 @@ use palisade::{
 };
 
 use super::{
-    invoices::SummaryRow,
+    invoice_summaries::SummaryRow,
     orders::{LineRow, OrderRow, orders},
 };
 use crate::{

@@ -1,15 +1,15 @@
-//! SQL of invoices: list, read, issue, lock and void.
+//! SQL of invoices: read, issue, lock and void. `invoice_summaries` lists them.
 //!
 //! In: permits and domain values. Out: invoices with their lines, payments and refunds. A change of
 //! an invoice locks the row of its order first (`orders.rs` says why). `payments` and the handlers
 //! of `api/invoices` and `api/orders` call this.
 
 use chrono::{DateTime, Utc};
-use palisade::{authz::{Change, Permit}, model::{Stateless, TenantId}, store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, Position, WriteTx, parse_stored}};
+use palisade::{authz::{Change, Permit}, model::{Stateless, TenantId}, store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, WriteTx, parse_stored}};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{access::actions::{CancelOrder, CreateInvoice, GetInvoice, ListInvoices}, domain::{Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, InvoiceSummary, Money, Order, OrderId, Payment, PaymentId, Quantity, Refund, RefundId}};
+use crate::{access::actions::{CancelOrder, CreateInvoice, GetInvoice}, domain::{Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity, Refund, RefundId}};
 
 struct InvoiceRow {
     tenant_id: Uuid,
@@ -26,21 +26,6 @@ struct InvoiceRow {
     updated_at: DateTime<Utc>,
     lines: Json<Vec<LineRow>>,
     payments: Json<Vec<PaymentRow>>,
-}
-
-/// A row of `invoices`, as lists and exports read it.
-pub(super) struct SummaryRow {
-    pub(super) id: Uuid,
-    pub(super) number: i64,
-    pub(super) order_id: Uuid,
-    pub(super) status: String,
-    pub(super) total_currency: String,
-    pub(super) total_amount: i64,
-    pub(super) paid_amount: i64,
-    pub(super) refunded_amount: i64,
-    pub(super) issued_by: String,
-    pub(super) issued_at: DateTime<Utc>,
-    pub(super) updated_at: DateTime<Utc>,
 }
 
 #[derive(Deserialize)]
@@ -116,26 +101,6 @@ impl TryFrom<InvoiceRow> for Invoice {
     }
 }
 
-impl TryFrom<SummaryRow> for InvoiceSummary {
-    type Error = DbError;
-
-    fn try_from(row: SummaryRow) -> Result<Self, DbError> {
-        let currency: Currency = parse_stored(&row.total_currency)?;
-        Ok(Self {
-            id: InvoiceId::from_uuid(row.id),
-            number: row.number,
-            order: OrderId::from_uuid(row.order_id),
-            status: parse_stored(&row.status)?,
-            total: money(row.total_amount, currency)?,
-            paid: money(row.paid_amount, currency)?,
-            refunded: money(row.refunded_amount, currency)?,
-            issued_by: row.issued_by,
-            issued_at: row.issued_at,
-            updated_at: row.updated_at,
-        })
-    }
-}
-
 impl LineRow {
     fn into_domain(self, currency: Currency) -> Result<InvoiceLine, DbError> {
         Ok(InvoiceLine {
@@ -174,30 +139,8 @@ impl PaymentRow {
     }
 }
 
-fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
+pub(super) fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
     Money::new(amount, currency).map_err(DbError::broken)
-}
-
-/// Reads a page of at most `limit` invoices after `from`, newest first.
-pub async fn page(
-    database: &Database,
-    permit: &Permit<ListInvoices>,
-    from: Position,
-    limit: i64,
-) -> Result<Vec<InvoiceSummary>, DbError> {
-    let statement = palisade::read_one!(
-        permit,
-        SummaryRow,
-        "select id, number, order_id, status, total_currency, total_amount, paid_amount, refunded_amount, issued_by,
-                issued_at, updated_at
-         from invoices
-         where tenant_id = t.tenant and (issued_at, id) < ($2, $3)
-         order by issued_at desc, id desc limit $4",
-        from.time(),
-        from.id,
-        limit
-    );
-    database.read_page(permit, statement).await?.into_iter().map(InvoiceSummary::try_from).collect()
 }
 
 /// Reads the invoice of this id.

@@ -5,6 +5,7 @@
 
 pub mod customers;
 pub mod exports;
+pub mod invoice_summaries;
 pub mod invoices;
 pub mod orders;
 pub mod payments;

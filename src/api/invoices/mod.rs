@@ -13,7 +13,7 @@ use poem::Result;
 use poem_openapi::{OpenApi, param::{Header, Path, Query}, payload::Json};
 use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView, SummaryView};
 
-use crate::{access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice}, api::formats, domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId}, store::{invoices, orders, payments}};
+use crate::{access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice}, api::formats, domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId}, store::{invoice_summaries, invoices, orders, payments}};
 use super::Tag;
 
 /// Operations on invoices, payments and refunds.
@@ -76,7 +76,7 @@ impl Invoices {
     ) -> Result<Json<InvoicePage>> {
         let paging = Paging::new(&self.context.mac_key, "invoices", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let mut page = invoices::page(&self.context.database, permit, start, paging.read_ahead()).await?;
+        let mut page = invoice_summaries::page(&self.context.database, permit, start, paging.read_ahead()).await?;
         let next_cursor =
             paging.cut(&mut page, |invoice| Position { at: invoice.issued_at, id: invoice.id.uuid() }.to_string());
         let items = page.into_iter().map(SummaryView::try_from).collect::<Result<_, _>>()?;
