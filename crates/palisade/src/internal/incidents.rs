@@ -98,8 +98,9 @@ async fn lock_rotation(commands: &IncidentCommands, rotation: &Rotation) -> Resu
     let guard = Arc::clone(&commands.rotation_lock)
         .try_lock_owned()
         .map_err(|_| Problem::new(Kind::Conflict).detail("A key rotation is already in progress."))?;
-    let tenants = commands.maintenance.tenants_with_keys().await?;
-    if rotation.tenant.is_some_and(|tenant| !tenants.contains(&TenantId::from_uuid(tenant))) {
+    if let Some(tenant) = rotation.tenant.map(TenantId::from_uuid)
+        && !commands.maintenance.has_data_keys(tenant).await?
+    {
         return Err(Problem::new(Kind::InvalidInput).detail("Unknown tenant, or a tenant without encrypted data."));
     }
     Ok(guard)

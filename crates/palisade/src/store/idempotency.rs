@@ -212,7 +212,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         self.check_object(permit)?;
         sqlx::query!(
             "update palisade.idempotency_keys set body = null, location = null
-             where tenant_id = $1 and location = $2",
+             where tenant_id = $1 and location = $2 and body is not null",
             permit.tenant().uuid(),
             format!("{collection}/{}", permit.id().__uuid())
         )

@@ -36,7 +36,7 @@ pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutco
 pub use keyset::{Period, Position, clamp_time};
 pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
 pub use row_keys::SealedRow;
-pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
+pub use sealed_table::{Erasure, RegisteredTable, SealedColumn, SealedTable};
 pub use single::{CreateRecord, SingleStatement};
 pub use sqlx::{migrate, migrate::Migrator, types::Json};
 pub use statement::{Create, Insert, InsertReturning, Read, Select, Transition, Update};

@@ -65,9 +65,14 @@ pub struct KeyUse {
 }
 
 impl Maintenance {
-    /// Lists the tenants that have data keys.
-    pub async fn tenants_with_keys(&self) -> Result<Vec<TenantId>, DbError> {
-        self.0.keyring.tenants().await
+    /// Lists the tenants that have data keys, a page of them from this id on.
+    pub async fn tenants_with_keys(&self, from: Uuid) -> Result<Vec<TenantId>, DbError> {
+        self.0.keyring.tenants(from).await
+    }
+
+    /// Whether the tenant has data keys that are not destroyed.
+    pub async fn has_data_keys(&self, tenant: TenantId) -> Result<bool, DbError> {
+        Ok(!self.0.keyring.data_key_versions(tenant).await?.is_empty())
     }
 
     /// Adds a data key for a tenant. Returns its version. New rows get it on every replica
