@@ -5,7 +5,7 @@ use palisade::store::{ObjectPermit, WriteTx};
 use service::{access::actions::CancelOrder, domain::Order};
 
 async fn erase(tx: &WriteTx<'_, CancelOrder>, permit: &ObjectPermit<'_, CancelOrder, Order>) {
-    let _ = tx.delete_row_key(permit).await;
+    let _ = tx.erase(permit, "", Default::default()).await;
 }
 
 fn main() {

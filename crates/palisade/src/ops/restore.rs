@@ -66,7 +66,7 @@ impl Restore {
         let data = self.open(&self.file)?;
         let keys = self.keys.iter().map(|path| self.open(path)).collect::<Result<Vec<_>, _>>()?;
         let mut restore = RestoreTransaction::begin(&login.url).await?;
-        let bytes = run_script(&mut restore, &identities, &data, &["--section=pre-data", "--section=data"]).await?;
+        run_script(&mut restore, &identities, &data, &["--section=pre-data", "--section=data"]).await?;
         for file in &keys {
             run_script(&mut restore, &identities, file, &["--data-only"]).await?;
             restore.add_keys().await?;
@@ -77,6 +77,7 @@ impl Restore {
         let again = restore.erase(sealed).await?;
         run_script(&mut restore, &identities, &data, &["--section=post-data"]).await?;
         restore.commit().await?;
+        let bytes = data.metadata()?.len();
         event::data_restored(&self.file.display().to_string(), bytes, again.rows, again.tenants);
         Ok(again)
     }
@@ -131,14 +132,13 @@ fn read_erased(path: &Path) -> Result<Vec<(Uuid, Option<Uuid>)>, BackupError> {
     lines.map(|words| parse(words).ok_or(BackupError::ErasedList)).collect()
 }
 
-/// Decrypts a file, lets `pg_restore` turn it into SQL, and runs that. Returns the size of the plain
-/// text.
+/// Decrypts a file, lets `pg_restore` turn it into SQL, and runs that.
 async fn run_script(
     restore: &mut RestoreTransaction,
     identities: &Identities,
     file: &File,
     arguments: &[&str],
-) -> Result<u64, BackupError> {
+) -> Result<(), BackupError> {
     const PROGRAM: &str = "pg_restore";
     let mut file = file.try_clone()?;
     file.rewind()?;
@@ -148,19 +148,20 @@ async fn run_script(
     let mut program = command.spawn()?;
     let (stdin, stdout) = (program.stdin.take(), program.stdout.take());
     let (mut stdin, stdout) = stdin.zip(stdout).ok_or(BackupError::Program(PROGRAM))?;
-    let copier = thread::spawn(move || io::copy(&mut plain, &mut stdin));
+    // `pg_restore` stops reading when it has what it needs. The rest is read too: a damaged end must
+    // be noticed.
+    let copier = thread::spawn(move || match io::copy(&mut plain, &mut stdin) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => io::copy(&mut plain, &mut io::sink()),
+        copied => copied,
+    });
     let ran = restore.run_script(BufReader::new(stdout)).await;
     if ran.is_err() {
         program.kill()?;
     }
-    let copied = copier.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(BackupError::Io);
-    let broken_pipe = matches!(&copied, Err(BackupError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe);
+    let copied = copier.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+    let status = program.wait()?;
     // A damaged file is the cause of what the others report.
-    if copied.is_err() && !broken_pipe {
-        program.kill()?;
-        program.wait()?;
-        return copied;
-    }
+    copied?;
     ran?;
-    pg_program::finish(copied, PROGRAM, &mut program)
+    if status.success() { Ok(()) } else { Err(BackupError::Failed(PROGRAM, status)) }
 }

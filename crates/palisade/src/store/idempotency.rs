@@ -204,7 +204,7 @@ impl Database {
 impl<A: Change, K> WriteTx<'_, A, K> {
     /// Empties the stored responses with the `Location` of the permitted object in `collection`,
     /// since they hold its data. Their keys stay, so that a late retry does not repeat the creation.
-    pub async fn erase_responses<R: Lockable>(
+    pub(super) async fn erase_responses<R: Lockable>(
         &self,
         permit: &ObjectPermit<'_, A, R>,
         collection: &str,

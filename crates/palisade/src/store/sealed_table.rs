@@ -15,8 +15,9 @@ pub trait SealedTable: 'static {
     const TABLE: &'static str;
     /// All its columns of the type `palisade.sealed`.
     const COLUMNS: &'static [SealedColumn];
-    /// What the erasure of a row changes besides. Without it, a restore leaves erased rows
-    /// undecryptable, and their other columns as they were.
+    /// What the erasure of a row changes besides. Without it there is no
+    /// [`WriteTx::erase`](super::WriteTx::erase), and a restore does not erase rows again: those
+    /// without a key stay, undecryptable.
     const ERASURE: Option<Erasure> = None;
 }
 
@@ -31,10 +32,33 @@ pub struct Erasure {
 
 impl Erasure {
     /// An erasure that sets the column `time`, and clears the others.
+    ///
+    /// # Panics
+    /// As [`SealedColumn::new`].
     #[must_use]
     pub const fn new(time: &'static str, cleared: &'static [&'static str]) -> Self {
+        let mut names = cleared;
+        while let [name, rest @ ..] = names {
+            assert!(is_name(name), "the name of a column has `a` to `z` and `_` only");
+            names = rest;
+        }
+        assert!(is_name(time), "the name of a column has `a` to `z` and `_` only");
         Self { time, cleared }
     }
+}
+
+/// Erases a row and deletes its key: `$1` tenant, `$2` id, `$3` time. The row is locked.
+pub(super) fn erase_statement<T: SealedTable>(Erasure { time, cleared }: Erasure) -> String {
+    const { assert!(is_name(T::TABLE), "the name of a table has `a` to `z` and `_` only") };
+    let table = T::TABLE;
+    let sealed = T::COLUMNS.iter().flat_map(|column| [Some(column.name), column.index.map(|index| index.name)]);
+    let cleared: String =
+        sealed.flatten().chain(cleared.iter().copied()).map(|name| format!(r#""{name}" = null, "#)).collect();
+    format!(
+        r#"with k as (delete from palisade.row_keys
+                      where tenant_id = $1 and sealed_table = '{table}' and row_id = $2 returning row_id)
+           update public."{table}" r set {cleared}"{time}" = $3 from k where r.tenant_id = $1 and r.id = k.row_id"#
+    )
 }
 
 /// A column of the type `palisade.sealed`.

@@ -1,4 +1,4 @@
-//! Changes of notes: update, archive, erase. Each locks the note first.
+//! Changes of notes: update and archive. Each locks the note first.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use palisade::{
 
 use super::{Note, NoteRow, NoteTable, notes};
 use crate::{
-    access::actions::{ArchiveNote, EraseNote, UpdateNote},
+    access::actions::{ArchiveNote, UpdateNote},
     domain::{Item, NoteChange, NoteId, NoteStatus},
 };
 
@@ -137,26 +137,4 @@ pub async fn archive<K>(
         now
     );
     tx.transition(permit, statement).await
-}
-
-/// Erases a note: clears its free text and sealed fields, and destroys the row key (CRYPTO-08).
-///
-/// Stored responses that hold the note are emptied. Their idempotency keys stay, so that a late
-/// retry of the creation does not create the note again.
-pub async fn erase(
-    tx: &WriteTx<'_, EraseNote>,
-    permit: &ObjectPermit<'_, EraseNote, StoredNote>,
-    collection: &str,
-    now: DateTime<Utc>,
-) -> Result<(), DbError> {
-    tx.erase_responses(permit, collection).await?;
-    let statement = palisade::update!(
-        permit,
-        "update notes set remark = null, email = null, phone = null, email_index = null, updated_at = $3,
-                          erased_at = $3
-         where tenant_id = $1 and id = $2",
-        now
-    );
-    tx.change(permit, statement).await?;
-    tx.delete_row_key(permit).await
 }

@@ -42,7 +42,7 @@ async fn input_10_expired_responses_of_silent_tenants_are_deleted() {
     run_as_superuser(
         &app,
         format!(
-            "set session_replication_role = default; alter table palisade.idempotency_keys
+            "alter table palisade.idempotency_keys
         disable trigger reject_new_response; {age};
         alter table palisade.idempotency_keys enable trigger reject_new_response"
         ),

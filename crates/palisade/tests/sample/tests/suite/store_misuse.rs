@@ -124,7 +124,7 @@ impl Misuse {
         answers.add("change in another transaction", change);
         answers.add("transition in another transaction", archive(other, permit, &next, now).await);
         answers.add("event in another transaction", other.also_record::<EraseNote, _>(permit));
-        answers.add("erased responses in another transaction", other.erase_responses(permit, "").await);
+        answers.add("erasure in another transaction", other.erase(permit, "", now).await);
         Ok(())
     }
 
@@ -252,7 +252,7 @@ async fn authz_04_store_refuses_misuse() {
         "change in another transaction": other_transaction,
         "transition in another transaction": other_transaction,
         "event in another transaction": other_transaction,
-        "erased responses in another transaction": other_transaction,
+        "erasure in another transaction": other_transaction,
         "commit with the permit of another tenant": refused_before,
         "transition that the table lacks": "State",
         "transition of another note": "the transition is of another object",
