@@ -123,6 +123,7 @@ pub struct RegisteredTable {
     /// Locks and reads rows: `$1` tenant, `$2` ids, `$3` newest data key, `$4` primary index key.
     /// Answers with id, data key, wrapped row key and the sealed columns.
     pub(super) select: Arc<str>,
+    #[cfg_attr(not(feature = "backup"), expect(dead_code, reason = "only a restore reads it"))]
     pub(super) erasure: Option<Erasure>,
     /// Stores a row: `$1` tenant, `$2` id, `$3` data key, `$4` wrapped row key, `$5` index key, then
     /// each sealed column, followed by its blind index.

@@ -98,7 +98,7 @@ async fn crypto_08_restored_backup_lacks_what_was_erased_since() {
     let refused =
         erased.backups.restore(&empty_database().await, &["--keys", "monday-keys", "--erased", "bad-list", "monday"]);
     assert_fails(&refused, "a line of --erased");
-    // Whoever still has the keys of Monday can read everything. So they are kept for a short time.
+    // The keys of Monday still decrypt everything. So they are kept for a short time.
     let (target, output) = erased.restore(&["--keys", "monday-keys"]).await;
     assert!(output.contains("erased again: 0 rows"), "{output}");
     let replica = SERVICE.start_on(target, &[]).await;
