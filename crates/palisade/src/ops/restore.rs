@@ -150,7 +150,7 @@ async fn run_script(
     let (mut stdin, stdout) = stdin.zip(stdout).ok_or(BackupError::Program(PROGRAM))?;
     // `pg_restore` stops reading when it has what it needs. The rest is read too: a damaged end must
     // be noticed.
-    let copier = thread::spawn(move || match io::copy(&mut plain, &mut stdin) {
+    let feeder = thread::spawn(move || match io::copy(&mut plain, &mut stdin) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => io::copy(&mut plain, &mut io::sink()),
         copied => copied,
     });
@@ -158,7 +158,7 @@ async fn run_script(
     if ran.is_err() {
         program.kill()?;
     }
-    let copied = copier.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
+    let copied = feeder.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
     let status = program.wait()?;
     // A damaged file is the cause of what the others report.
     copied?;

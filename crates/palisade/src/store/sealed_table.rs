@@ -52,12 +52,12 @@ pub(super) fn erase_statement<T: SealedTable>(Erasure { time, cleared }: Erasure
     const { assert!(is_name(T::TABLE), "the name of a table has `a` to `z` and `_` only") };
     let table = T::TABLE;
     let sealed = T::COLUMNS.iter().flat_map(|column| [Some(column.name), column.index.map(|index| index.name)]);
-    let cleared: String =
-        sealed.flatten().chain(cleared.iter().copied()).map(|name| format!(r#""{name}" = null, "#)).collect();
+    let names = sealed.flatten().chain(cleared.iter().copied());
+    let cleared = names.map(|name| format!(r#""{name}" = null"#)).collect::<Vec<_>>().join(", ");
     format!(
         r#"with k as (delete from palisade.row_keys
                       where tenant_id = $1 and sealed_table = '{table}' and row_id = $2 returning row_id)
-           update public."{table}" r set {cleared}"{time}" = $3 from k where r.tenant_id = $1 and r.id = k.row_id"#
+           update public."{table}" r set {cleared}, "{time}" = $3 from k where r.tenant_id = $1 and r.id = k.row_id"#
     )
 }
 

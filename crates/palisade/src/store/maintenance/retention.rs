@@ -39,7 +39,7 @@ impl Maintenance {
         while let Some(position) = next {
             let mut connection = self.0.writer.connection().await?;
             let sweep = sqlx::query_scalar!("select palisade.sweep($1)", position);
-            next = sweep.fetch_one(TracingExecutor(&mut *connection)).await?;
+            next = sweep.fetch_one(TracingExecutor(&mut connection)).await?;
             drop(connection);
             tokio::time::sleep(PAUSE).await;
         }
