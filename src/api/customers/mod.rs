@@ -163,7 +163,7 @@ impl Customers {
         let tx = self.context.database.write(permit).await?;
         let customer = tx.lock::<CustomerRef>(id.0).await?.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let customer_permit = permit.for_object(&customer)?;
-        customers::erase(&tx, &customer_permit, COLLECTION, self.context.clock.now()).await?;
+        tx.erase(&customer_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }

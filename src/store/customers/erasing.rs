@@ -1,20 +1,14 @@
-//! Erasure of a customer: deletes the personal data and the row key (CRYPTO-08).
-//!
-//! The row itself stays for orders and invoices. Copies elsewhere, such as backups, do not decrypt
-//! without the key. [`crate::api`] calls both steps.
+//! The customer that an erasure locks (CRYPTO-08). [`crate::api`] erases it with the kernel's
+//! `WriteTx::erase`: the row stays for orders and invoices, without personal data and row key.
 
-use chrono::{DateTime, Utc};
 use palisade::{
     model::{Stateless, TenantId},
-    store::{DbError, Loader, Lockable, ObjectPermit, SealedRow, WriteTx},
+    store::{DbError, Loader, Lockable, SealedRow},
 };
 use uuid::Uuid;
 
 use super::CustomerTable;
-use crate::{
-    access::actions::EraseCustomer,
-    domain::{CustomerId, CustomerRef},
-};
+use crate::domain::{CustomerId, CustomerRef};
 
 struct IdRow {
     id: Uuid,
@@ -51,26 +45,4 @@ impl Lockable for CustomerRef {
 
 impl SealedRow for CustomerRef {
     type Table = CustomerTable;
-}
-
-/// Erases a customer: clears the name and all sealed fields, and destroys the row key.
-///
-/// Stored responses that hold the customer are emptied. Their idempotency keys stay, so that a late
-/// retry of the creation does not create the customer again.
-pub async fn erase(
-    tx: &WriteTx<'_, EraseCustomer>,
-    permit: &ObjectPermit<'_, EraseCustomer, CustomerRef>,
-    collection: &str,
-    now: DateTime<Utc>,
-) -> Result<(), DbError> {
-    tx.erase_responses(permit, collection).await?;
-    let statement = palisade::update!(
-        permit,
-        "update customers set name = null, email = null, phone = null, tax_id = null, bank_account = null,
-                              address = null, email_index = null, tax_id_index = null, updated_at = $3, erased_at = $3
-         where tenant_id = $1 and id = $2",
-        now
-    );
-    tx.change(permit, statement).await?;
-    tx.delete_row_key(permit).await
 }

@@ -9,7 +9,6 @@ mod erasing;
 mod record;
 
 pub use changing::{SealedCustomer, update};
-pub use erasing::erase;
 use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse}};
 use record::CustomerRow;
 

@@ -19,7 +19,7 @@ use crate::domain::{Address, BankAccount, CustomerChange, CustomerData, Customer
 
 sealed_table! {
     /// The table `customers`.
-    CustomerTable = "customers";
+    CustomerTable = "customers", erased "erased_at" "name";
     Email in "email" as "email_index";
     Phone in "phone";
     TaxId in "tax_id" as "tax_id_index";

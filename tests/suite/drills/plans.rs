@@ -17,7 +17,7 @@ use crate::support::{ACME, SERVICE, superuser};
 
 /// Statements inside the functions of the migrations, abridged: the plan of a call does not show
 /// them.
-const FUNCTION_STATEMENTS: [&str; 13] = [
+const FUNCTION_STATEMENTS: [&str; 15] = [
     "select * from palisade.idempotency_keys k
      where k.tenant_id = $1::uuid and k.subject = $2::text and k.client = $3::text and k.operation = $4::text
        and k.key = $5::text",
@@ -40,6 +40,10 @@ const FUNCTION_STATEMENTS: [&str; 13] = [
        and k.key = $5::text and k.expires_at <= $6::timestamptz",
     "select e.ctid from palisade.idempotency_keys e
      where e.tenant_id = $1::uuid and e.expires_at <= $2::timestamptz order by e.expires_at limit 20",
+    "select t.of_tenant from palisade.tenants t where t.of_tenant > $1::uuid order by t.of_tenant limit 100",
+    "select k.id from palisade.api_keys k
+     where k.tenant_id = $1::uuid and least(k.expires_at, k.revoked_at) < now() - interval '366 days'
+     order by least(k.expires_at, k.revoked_at) limit 1000",
     "select j.digest from palisade.audit_journal j where j.position > $1::bigint and j.position <= $2::bigint",
     "select from orders o
      where o.tenant_id = $1::uuid and o.id = $2::uuid and o.total_amount = $3::bigint and o.total_currency = $4::text",

@@ -122,6 +122,7 @@ impl Components {
         self.spawn(&mut tasks, |parts| async move { parts.context.personal_data_monitor.clean_up().await });
         self.spawn(&mut tasks, |parts| async move { parts.maintenance.evict_expired_keys().await });
         self.spawn(&mut tasks, move |parts| async move { parts.maintenance.seal_periodically(seal_interval).await });
+        self.spawn(&mut tasks, |parts| async move { parts.maintenance.sweep_periodically().await });
         self.spawn(&mut tasks, |parts| async move { parts.record_pool_metrics().await });
         tasks.spawn(secrets.run(reload_ticker()));
         for certificate in certificates {

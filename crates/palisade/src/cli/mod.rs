@@ -9,17 +9,7 @@ use std::{error::Error as StdError, process::ExitCode, sync::Arc};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    app::{self, App},
-    authz::{Matrix, internal},
-    crypto::MasterKeys,
-    db, edge,
-    model::Clock,
-    ops, package,
-    quota::{Overrides, Quotas},
-    settings::{self, LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources},
-    telemetry::{self, LogFilter, LogFormat},
-};
+use crate::{app::{App, self}, authz::{Matrix, internal}, crypto::MasterKeys, db, edge, model::Clock, ops, package, quota::{Overrides, Quotas}, settings::{LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources, self}, telemetry::{LogFilter, LogFormat, self}};
 
 #[derive(Parser)]
 struct Arguments {
@@ -163,16 +153,7 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
             keys.run(&settings, &Clock::system(), |line| println!("{line}")).await?;
         }
         #[cfg(feature = "backup")]
-        Command::Backup(command) => match command {
-            ops::BackupCommand::Backup(backup) => {
-                let summary = backup.write(&with_logging("backup", LoginSettings::backup()?))?;
-                eprintln!("{} bytes, encrypted; SHA-256 of the file: {}", summary.bytes, summary.sha256);
-            }
-            ops::BackupCommand::Restore(restore) => {
-                restore.run(&with_logging("restore", LoginSettings::owner()?))?;
-                println!("restored; run `migrate` to update the schema");
-            }
-        },
+        Command::Backup(command) => run_backup(app, &command).await?,
         Command::CheckConfig => {
             check_config(Settings::load(app.sections())?)?;
             println!("the configuration is valid");
@@ -194,6 +175,28 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
                 .await
                 .map_err(|error| -> Box<dyn StdError> { error })?;
         }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "backup")]
+async fn run_backup<S: ServiceSettings>(app: &App<S>, command: &ops::BackupCommand) -> Result<(), Box<dyn StdError>> {
+    let login = || LoginSettings::backup().map(|login| with_logging("backup", login));
+    let written = match command {
+        ops::BackupCommand::Backup(backup) => backup.write(&login()?).await?,
+        ops::BackupCommand::BackupKeys(backup) => backup.write(&login()?).await?,
+        ops::BackupCommand::Restore(restore) => {
+            let login = with_logging("restore", LoginSettings::owner()?);
+            let again = restore.run(&login, app.sealed_tables()).await?;
+            let (rows, of_rows, tenants) = (again.rows, again.of_rows, again.tenants);
+            println!("erased again: {rows} rows, of {of_rows} with sealed fields; keys of {tenants} tenants");
+            println!("restored; run `migrate` to update the schema");
+            return Ok(());
+        }
+    };
+    for summary in written {
+        let file = summary.file.display();
+        eprintln!("{file}: {} bytes, encrypted; SHA-256 of the file: {}", summary.bytes, summary.sha256);
     }
     Ok(())
 }

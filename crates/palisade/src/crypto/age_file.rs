@@ -3,7 +3,7 @@
 //!
 //! Backups are encrypted while they are written, with [`Recipient::encrypt_to`]. Exports are
 //! encrypted piece by piece while they are sent, with [`AgeEncryptor`]. Restore decrypts with an
-//! [`Identity`]. A truncated or changed file does not decrypt.
+//! [`Identities`]. A truncated or changed file does not decrypt.
 
 use std::{
     io::{self, Write as _},
@@ -35,21 +35,25 @@ pub enum AgeError {
 #[derive(Clone, Debug)]
 pub struct Recipient(age::x25519::Recipient);
 
-/// A private X25519 key, which decrypts files for its recipient.
-pub struct Identity(age::x25519::Identity);
+/// Private X25519 keys, which decrypt files for their recipients.
+pub struct Identities(Vec<age::x25519::Identity>);
 
-impl Identity {
-    /// Parses the text of a file that `age-keygen` wrote: comments and one key.
-    pub fn from_text(text: &SecretString) -> Result<Self, AgeError> {
-        let lines = text.expose_secret().lines().map(str::trim);
-        let mut keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let (Some(key), None) = (keys.next(), keys.next()) else { return Err(AgeError::Identity) };
-        key.parse().map(Self).map_err(|_| AgeError::Identity)
+impl Identities {
+    /// Parses the texts of files that `age-keygen` wrote: comments and one key each.
+    pub fn from_texts(texts: &[SecretString]) -> Result<Self, AgeError> {
+        let parse = |text: &SecretString| {
+            let lines = text.expose_secret().lines().map(str::trim);
+            let mut keys = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let (Some(key), None) = (keys.next(), keys.next()) else { return Err(AgeError::Identity) };
+            key.parse().map_err(|_| AgeError::Identity)
+        };
+        texts.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
     /// Decrypts a file while it is read. Reading fails at a changed byte or a missing end.
     pub fn decrypt<R: io::Read>(&self, input: R) -> Result<age::stream::StreamReader<R>, AgeError> {
-        Ok(age::Decryptor::new(input)?.decrypt(std::iter::once(&self.0 as &dyn age::Identity))?)
+        let identities = self.0.iter().map(|identity| identity as &dyn age::Identity);
+        Ok(age::Decryptor::new(input)?.decrypt(identities)?)
     }
 }
 

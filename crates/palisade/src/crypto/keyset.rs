@@ -32,7 +32,7 @@ impl<K> Keyset<K> {
             // `parse` alone would accept a leading `+`.
             let only_digits = version.bytes().all(|b| b.is_ascii_digit());
             let version = version.parse().ok().filter(|version| only_digits && *version > 0);
-            entries.push((version.ok_or(FORMAT)?, Zeroizing::new(key_bytes(key)?)));
+            entries.push((version.ok_or(FORMAT)?, key_bytes(key)?));
         }
         let versions: BTreeSet<_> = entries.iter().map(|(version, _)| version).collect();
         let keys: BTreeSet<_> = entries.iter().map(|(_, key)| key.as_slice()).collect();

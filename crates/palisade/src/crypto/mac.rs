@@ -4,6 +4,7 @@
 //! covers the context, so a tag that was made for one use is not valid in another.
 
 use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
 use super::{InvalidKeyText, RandomError, key_bytes, random};
 
@@ -14,7 +15,7 @@ pub struct MacKey(hmac::Key);
 impl MacKey {
     /// Parses 32 random bytes in base64.
     pub fn from_base64(text: &str) -> Result<Self, InvalidKeyText> {
-        Ok(Self::new(&key_bytes(text)?))
+        key_bytes(text).map(|bytes| Self::new(&bytes))
     }
 
     /// Creates a key from key material.
@@ -24,7 +25,7 @@ impl MacKey {
 
     /// Generates a key that exists in this process only.
     pub fn generate() -> Result<Self, RandomError> {
-        Ok(Self::new(&random::<32>()?))
+        Ok(Self::new(&Zeroizing::new(random::<32>()?)))
     }
 
     /// Computes the tag of `message` in `context`. The length of the context comes first, so that

@@ -208,8 +208,9 @@ impl MasterKeys {
             Some(Provider::Vault(vault)) => vault.unwrap(tenant, stored).await?,
             None => return Err(MasterKeyError::Missing(name.clone())),
         };
-        let bytes = unwrapped.as_slice().try_into().map_err(|_| MasterKeyError::CannotUnwrap(name.clone()))?;
-        Ok(Zeroizing::new(bytes))
+        let bytes: &[u8; 32] =
+            unwrapped.as_slice().try_into().map_err(|_| MasterKeyError::CannotUnwrap(name.clone()))?;
+        Ok(Zeroizing::new(*bytes))
     }
 }
 

@@ -32,7 +32,7 @@ pub use sealing::SealError;
 pub use crate::model::PersonalDataAccess;
 
 #[cfg(any(feature = "backup", feature = "exports"))]
-internal! { pub use age_file::{AgeEncryptor, AgeError, Identity, Recipient}; }
+internal! { pub use age_file::{AgeEncryptor, AgeError, Identities, Recipient}; }
 internal! { pub use base62::{BASE62_CHARS, base62, from_base62}; }
 internal! { pub use blind_index::IndexKeyError; }
 internal! { pub use config::{KeyProvider, MasterKeySettings}; }
@@ -44,11 +44,9 @@ internal! { pub use sha256_writer::Sha256Writer; }
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand,
-};
+use aws_lc_rs::{digest::{SHA256, digest}, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use zeroize::Zeroizing;
 
 /// The text is not a valid key or keyset. Says what is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,14 +57,17 @@ const NOT_RANDOM: InvalidKeyText =
     InvalidKeyText("expected 32 random bytes in base64; create them with `openssl rand -base64 32`");
 
 /// Parses a key of 32 bytes in base64. Rejects keys with fewer than 16 different bytes: they are
-/// not random.
-fn key_bytes(text: &str) -> Result<[u8; 32], InvalidKeyText> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| NOT_RANDOM)?;
+/// not random. Every copy that is made here is wiped.
+fn key_bytes(text: &str) -> Result<Zeroizing<[u8; 32]>, InvalidKeyText> {
+    // The decoder writes groups of three bytes, so it needs room for one more byte.
+    let mut decoded = Zeroizing::new([0; 33]);
+    let length = STANDARD.decode_slice(text.trim(), decoded.as_mut_slice()).map_err(|_| NOT_RANDOM)?;
+    let bytes: &[u8; 32] = decoded.get(..length).and_then(|bytes| bytes.try_into().ok()).ok_or(NOT_RANDOM)?;
     let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
     if different < 16 {
         return Err(NOT_RANDOM);
     }
-    bytes.try_into().map_err(|_| NOT_RANDOM)
+    Ok(Zeroizing::new(*bytes))
 }
 
 /// Computes the SHA-256 digest of `bytes`.

@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::{DbError, rotating_pool::RotatingPool, tracing_executor::TracingExecutor};
 use crate::{crypto::WrappedDataKey, model::TenantId};
 
+/// Rows of a page. A database may have millions of tenants.
+const PAGE_SIZE: i64 = 1_000;
+
 /// The tables of keys, through the login `app_keys`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct DataKeys(pub(crate) RotatingPool);
@@ -84,10 +87,13 @@ impl DataKeys {
         Ok(())
     }
 
-    /// Lists the tenants that have data keys.
-    pub(crate) async fn tenants(&self) -> Result<Vec<TenantId>, DbError> {
+    /// Lists the tenants that have data keys, a page of them from this id on.
+    pub(crate) async fn tenants(&self, from: Uuid) -> Result<Vec<TenantId>, DbError> {
         let tenants = sqlx::query_scalar!(
-            "select of_tenant from palisade.data_keys where wrapped is not null group by of_tenant order by of_tenant"
+            "select distinct of_tenant from palisade.data_keys where wrapped is not null and of_tenant >= $1
+             order by of_tenant limit $2",
+            from,
+            PAGE_SIZE
         );
         Ok(tenants
             .fetch_all(TracingExecutor(&mut *self.0.connection().await?))
@@ -149,13 +155,21 @@ impl DataKeys {
         Ok(keys.into_iter().map(|key| (key.name, key.check_value)).collect())
     }
 
-    /// Reads all data keys that a master key wraps.
-    pub(crate) async fn wrapped_by(&self, master: &str) -> Result<Vec<(TenantId, WrappedDataKey)>, DbError> {
+    /// Reads the data keys that a master key wraps, a page of them after this tenant and version.
+    pub(crate) async fn wrapped_by(
+        &self,
+        master: &str,
+        (tenant, version): (TenantId, i32),
+    ) -> Result<Vec<(TenantId, WrappedDataKey)>, DbError> {
         let rows = sqlx::query_as!(
             DataKeyRow,
             r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from palisade.data_keys
-               where wrapped_by = $1 and wrapped is not null"#,
-            master
+               where wrapped_by = $1 and wrapped is not null and (of_tenant, version) > ($2, $3)
+               order by of_tenant, version limit $4"#,
+            master,
+            tenant.uuid(),
+            version,
+            PAGE_SIZE
         )
         .fetch_all(TracingExecutor(&mut *self.0.connection().await?))
         .await?;

@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::{DbError, RetiredPools, UnfitDatabase, data_keys::DataKeys, rotating_pool::RotatingPool};
 use crate::{
@@ -132,9 +133,9 @@ impl Keyring {
         Ok(CachedKey { key, read_at })
     }
 
-    /// Lists the tenants that have data keys.
-    pub(crate) async fn tenants(&self) -> Result<Vec<TenantId>, DbError> {
-        self.stored.tenants().await
+    /// Lists the tenants that have data keys, a page of them from this id on.
+    pub(crate) async fn tenants(&self, from: Uuid) -> Result<Vec<TenantId>, DbError> {
+        self.stored.tenants(from).await
     }
 
     /// Reads the state of the data keys of a tenant, in order of version. Tries to unwrap each.

@@ -12,15 +12,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::{
-    http::strict_json,
-    model::{Clock, TenantId},
-    ops::{self, Incident, IncidentError, ResealOptions, Rotation},
-    problem::{Kind, Problem},
-    settings::{LoginSettings, Sources},
-    store::maintenance::Maintenance,
-    telemetry::causes,
-};
+use crate::{http::strict_json, model::{Clock, TenantId}, ops::{Incident, IncidentError, ResealOptions, Rotation, self}, problem::{Kind, Problem}, settings::{LoginSettings, Sources}, store::maintenance::Maintenance, telemetry::causes};
 
 /// Runs incident commands for services.
 #[derive(Debug)]
@@ -99,8 +91,9 @@ async fn lock_rotation(commands: &IncidentCommands, rotation: &Rotation) -> Resu
     let guard = Arc::clone(&commands.rotation_lock)
         .try_lock_owned()
         .map_err(|_| Problem::new(Kind::Conflict).detail("A key rotation is already in progress."))?;
-    let tenants = commands.maintenance.tenants_with_keys().await?;
-    if rotation.tenant.is_some_and(|tenant| !tenants.contains(&TenantId::from_uuid(tenant))) {
+    if let Some(tenant) = rotation.tenant.map(TenantId::from_uuid)
+        && !commands.maintenance.has_data_keys(tenant).await?
+    {
         return Err(Problem::new(Kind::InvalidInput).detail("Unknown tenant, or a tenant without encrypted data."));
     }
     Ok(guard)

@@ -141,10 +141,7 @@ impl Keys {
                 if failed == 0 { Ok(()) } else { Err(KeysError::NotRewrapped(failed)) }
             }
             Self::Rotate { options } => rotate(&database, options, &mut report).await,
-            Self::Reseal { options } => {
-                let tenants = select_tenants(&database, options.tenant).await?;
-                reseal(&database, &tenants, options.pace, &mut report).await?.into_result()
-            }
+            Self::Reseal { options } => reseal(&database, options, &mut report).await?.into_result(),
         }
     }
 }
@@ -159,19 +156,19 @@ pub async fn rotate(
     options: &ResealOptions,
     report: &mut impl FnMut(String),
 ) -> Result<(), KeysError> {
-    let tenants = select_tenants(database, options.tenant).await?;
-    for tenant in &tenants {
-        let version = database.add_data_key(*tenant).await?;
+    let mut tenants = Tenants::select(database, options.tenant).await?;
+    while let Some(tenant) = tenants.next().await? {
+        let version = database.add_data_key(tenant).await?;
         event::crypto_key_rotated(&tenant.to_string(), &version.to_string());
         report(format!("{tenant}: created data key {version}"));
     }
     let created_at = Instant::now();
-    reseal(database, &tenants, options.pace, report).await?;
+    reseal(database, options, report).await?;
     // Replicas seal with the older data key until then. The last passes find those records.
     tokio::time::sleep_until(created_at + database.propagation_delay()).await;
     let mut late = 0;
     for _ in 0..MAX_LAST_PASSES {
-        let outcome = reseal(database, &tenants, options.pace, report).await?;
+        let outcome = reseal(database, options, report).await?;
         late = outcome.late;
         if late == 0 {
             return outcome.into_result();
@@ -180,21 +177,41 @@ pub async fn rotate(
     Err(KeysError::OlderKeyInUse(late))
 }
 
-/// The tenants with data keys: one or all.
-async fn select_tenants(database: &Maintenance, only: Option<Uuid>) -> Result<Vec<TenantId>, KeysError> {
-    let mut tenants = database.tenants_with_keys().await?;
-    if let Some(only) = only.map(TenantId::from_uuid) {
-        tenants.retain(|tenant| *tenant == only);
-        if tenants.is_empty() {
+/// The tenants with data keys, one or all, read in pages.
+struct Tenants<'m> {
+    database: &'m Maintenance,
+    page: std::vec::IntoIter<TenantId>,
+    /// Where the next page begins. `None` after the last tenant.
+    from: Option<Uuid>,
+}
+
+impl<'m> Tenants<'m> {
+    async fn select(database: &'m Maintenance, only: Option<Uuid>) -> Result<Self, KeysError> {
+        let Some(only) = only.map(TenantId::from_uuid) else {
+            return Ok(Self { database, page: Vec::new().into_iter(), from: Some(Uuid::nil()) });
+        };
+        if !database.has_data_keys(only).await? {
             return Err(KeysError::Invalid("the tenant does not exist, or has no encrypted data"));
         }
+        Ok(Self { database, page: vec![only].into_iter(), from: None })
     }
-    Ok(tenants)
+
+    async fn next(&mut self) -> Result<Option<TenantId>, DbError> {
+        if let Some(from) = self.from
+            && self.page.len() == 0
+        {
+            let page = self.database.tenants_with_keys(from).await?;
+            self.from = page.last().and_then(|last| last.uuid().as_u128().checked_add(1)).map(Uuid::from_u128);
+            self.page = page.into_iter();
+        }
+        Ok(self.page.next())
+    }
 }
 
 async fn status(database: &Maintenance, report: &mut impl FnMut(String)) -> Result<(), KeysError> {
     let mut outcome = Outcome::default();
-    for tenant in database.tenants_with_keys().await? {
+    let mut tenants = Tenants::select(database, None).await?;
+    while let Some(tenant) = tenants.next().await? {
         let (data_key_uses, index_key_uses) = database.key_uses(tenant).await?;
         for key in database.data_keys(tenant).await? {
             let uses = data_key_uses.iter().find(|uses| uses.version == key.version);
@@ -233,24 +250,23 @@ impl Outcome {
     }
 }
 
-/// Re-encrypts records that have an older data key or index key, at most `pace` per second. A
-/// record that cannot be decrypted stays as it is, is counted, and does not stop the pass.
+/// Re-encrypts records that have an older data key or index key. A record that cannot be decrypted stays as it is, is counted, and does not stop the pass.
 async fn reseal(
     database: &Maintenance,
-    tenants: &[TenantId],
-    pace: u32,
+    options: &ResealOptions,
     report: &mut impl FnMut(String),
 ) -> Result<Outcome, KeysError> {
     let mut outcome = Outcome::default();
-    for tenant in tenants {
+    let mut tenants = Tenants::select(database, options.tenant).await?;
+    while let Some(tenant) = tenants.next().await? {
         let mut total = 0;
         let mut next = Some(ResealPosition::default());
         while let Some(position) = next {
             let started = Instant::now();
-            let batch = match database.reseal_batch(*tenant, position).await {
+            let batch = match database.reseal_batch(tenant, position).await {
                 Ok(batch) => batch,
                 Err(error @ (DbError::MasterKey(_) | DbError::KeyDestroyed)) => {
-                    outcome.unreadable_tenants.insert(*tenant);
+                    outcome.unreadable_tenants.insert(tenant);
                     report(format!("{tenant}: {error}"));
                     break;
                 }
@@ -265,7 +281,7 @@ async fn reseal(
                 report(format!("{tenant}: {done}{total} records re-encrypted"));
             }
             let records = u32::try_from(batch.resealed).unwrap_or(u32::MAX);
-            tokio::time::sleep_until(started + Duration::from_secs(1) * records / pace).await;
+            tokio::time::sleep_until(started + Duration::from_secs(1) * records / options.pace).await;
         }
     }
     Ok(outcome)

@@ -5,6 +5,8 @@
 //! master keys nor the settings of the service, so they work while the vault is down, while the
 //! service does not start, and for a data key that cannot be unwrapped.
 
+use std::io::{self, IsTerminal as _};
+
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -12,7 +14,7 @@ use super::{KeysError, check_reason};
 use crate::{
     model::{Clock, TenantId},
     settings::RetirementSettings,
-    store::maintenance::{Operator, OperatorError},
+    store::maintenance::{Operator, OperatorError, TenantItem},
     telemetry::event,
 };
 
@@ -35,13 +37,21 @@ pub enum RetireKeys {
         version: u16,
     },
     /// Destroy all data keys of a tenant that has left: its sealed data cannot be decrypted, searched
-    /// or added any more (uses `APP_DATABASE__OPERATOR_URL`, and no settings of the service)
+    /// or added any more. Asks for the UUID of the tenant first (uses
+    /// `APP_DATABASE__OPERATOR_URL`, and no settings of the service)
     Destroy {
         /// UUID of the tenant
         tenant: Uuid,
         /// Reason, recorded in the audit trail
+        #[arg(long, required_unless_present = "dry_run")]
+        reason: Option<String>,
+        /// Only list what would be destroyed
         #[arg(long)]
-        reason: String,
+        dry_run: bool,
+        /// The UUID of the tenant again; without it, the command asks for it if standard input is a
+        /// terminal, and fails otherwise
+        #[arg(long, value_name = "TENANT")]
+        confirm: Option<String>,
     },
 }
 
@@ -90,17 +100,31 @@ impl RetireKeys {
                 }
                 report(format!("index key {version} forgotten; remove it from APP_KEYS__INDEX"));
             }
-            Self::Destroy { tenant, reason } => {
-                check_reason(reason).map_err(KeysError::Invalid)?;
-                destroy(connect().await?, TenantId::from_uuid(*tenant), (clock, reason), &mut report).await?;
+            Self::Destroy { tenant, reason, dry_run, confirm } => {
+                let reason = reason.as_deref().unwrap_or_default();
+                if !dry_run {
+                    check_reason(reason).map_err(KeysError::Invalid)?;
+                }
+                let mut operator = connect().await?;
+                let tenant = TenantId::from_uuid(*tenant);
+                for TenantItem { name, number, last_use } in operator.describe_tenant(tenant).await? {
+                    let number = number.map(|number| number.to_string());
+                    let value = number.or(last_use.map(|at| at.to_rfc3339())).unwrap_or_else(|| "none".to_owned());
+                    report(format!("{tenant}: {name}: {value}"));
+                }
+                if !dry_run {
+                    let terminal = io::stdin().is_terminal().then(|| io::stdin().lock());
+                    super::confirm(&tenant.to_string(), confirm.as_deref(), terminal).map_err(KeysError::Invalid)?;
+                    destroy(operator, tenant, (clock, reason), &mut report).await?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Destroys the data keys first, which is the irreversible step, then clears the search indexes. If
-/// it is interrupted, running it again continues.
+/// Destroys the data keys first, which is the irreversible step. Then clears the search indexes and
+/// deletes stored responses. If it is interrupted, running it again continues.
 async fn destroy(
     mut operator: Operator,
     tenant: TenantId,
@@ -115,6 +139,14 @@ async fn destroy(
         total += cleared;
     }
     report(format!("removed {total} records from the search indexes"));
+    let mut responses = 0;
+    loop {
+        match operator.delete_stored_responses(tenant).await? {
+            0 => break,
+            deleted => responses += deleted,
+        }
+    }
+    report(format!("deleted {responses} stored responses"));
     Ok(())
 }
 

@@ -12,13 +12,8 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::{authz::{Change, Permit}, crypto::hex, db::{DbError, TracingExecutor}, model::ObjectId as _};
 use super::{Database, Keyed, Lockable, ObjectPermit, SingleStatement, WriteTx};
-use crate::{
-    authz::{Change, Permit},
-    crypto::hex,
-    db::{DbError, TracingExecutor},
-    model::ObjectId as _,
-};
 
 /// A request with an idempotency key, as the store compares it with earlier ones.
 #[derive(Clone, Debug)]
@@ -217,7 +212,7 @@ impl Database {
 impl<A: Change, K> WriteTx<'_, A, K> {
     /// Empties the stored responses with the `Location` of the permitted object in `collection`,
     /// since they hold its data. Their keys stay, so that a late retry does not repeat the creation.
-    pub async fn erase_responses<R: Lockable>(
+    pub(super) async fn erase_responses<R: Lockable>(
         &self,
         permit: &ObjectPermit<'_, A, R>,
         collection: &str,
@@ -225,7 +220,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         self.check_object(permit)?;
         sqlx::query!(
             "update palisade.idempotency_keys set body = null, location = null
-             where tenant_id = $1 and location = $2",
+             where tenant_id = $1 and location = $2 and body is not null",
             permit.tenant().uuid(),
             format!("{collection}/{}", permit.id().__uuid())
         )

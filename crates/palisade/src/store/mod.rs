@@ -39,7 +39,7 @@ pub use keyset::{Period, Position, clamp_time};
 pub use listed::Listed;
 pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
 pub use row_keys::SealedRow;
-pub use sealed_table::{RegisteredTable, SealedColumn, SealedTable};
+pub use sealed_table::{Erasure, RegisteredTable, SealedColumn, SealedTable};
 pub use single::{CreateRecord, SingleStatement};
 pub use sqlx::{migrate, migrate::Migrator, types::Json};
 pub use statement::{Create, Insert, InsertReturning, Read, Select, Transition, Update};
@@ -61,10 +61,7 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_share::TenantShares;
 
-use crate::{
-    crypto::IndexKeys,
-    db::{Keyring, RotatingPool, TracingExecutor},
-};
+use crate::{crypto::IndexKeys, db::{Keyring, RotatingPool, TracingExecutor}};
 
 /// The database as operations see it: every access to rows needs a permit. Cheap to clone.
 #[derive(Clone, Debug)]

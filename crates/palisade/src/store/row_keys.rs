@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx};
+use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx, sealed_table::erase_statement};
 use crate::{
     authz::{Action, Change, Permit},
     crypto::{DataKey, RowKey},
@@ -73,18 +75,25 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         DbError::unless(done.rows_affected() == 1)
     }
 
-    /// Deletes the key of the permitted row. Copies of the row, such as backups, do not open any
-    /// more.
-    pub async fn delete_row_key<R: SealedRow>(&self, permit: &ObjectPermit<'_, A, R>) -> Result<(), DbError> {
-        self.check_object(permit)?;
-        let done = sqlx::query!(
-            "delete from palisade.row_keys where tenant_id = $1 and sealed_table = $2 and row_id = $3",
-            permit.tenant().uuid(),
-            R::Table::TABLE,
-            permit.id().__uuid()
-        )
-        .execute(TracingExecutor(&mut *self.open.connection().await?))
-        .await?;
+    /// Erases the permitted row: clears its sealed columns, its blind indexes and the columns that
+    /// `sealed_table!` names after `erased`, and deletes its key. Copies of the row, such as backups,
+    /// do not open any more.
+    ///
+    /// Stored responses with its location in `collection` are emptied. Their idempotency keys stay,
+    /// so that a late retry does not repeat the creation.
+    pub async fn erase<R: SealedRow>(
+        &self,
+        permit: &ObjectPermit<'_, A, R>,
+        collection: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), DbError> {
+        let erasure = const { R::Table::ERASURE.expect("`sealed_table!` names no columns after `erased`") };
+        self.erase_responses(permit, collection).await?;
+        let erase = sqlx::query(AssertSqlSafe(erase_statement::<R::Table>(erasure)))
+            .bind(permit.tenant().uuid())
+            .bind(permit.id().__uuid())
+            .bind(now);
+        let done = erase.execute(TracingExecutor(&mut *self.open.connection().await?)).await?;
         DbError::unless(done.rows_affected() == 1)
     }
 }

@@ -15,6 +15,50 @@ pub trait SealedTable: 'static {
     const TABLE: &'static str;
     /// All its columns of the type `palisade.sealed`.
     const COLUMNS: &'static [SealedColumn];
+    /// What the erasure of a row changes besides. Without it there is no
+    /// [`WriteTx::erase`](super::WriteTx::erase), and a restore does not erase rows again: those
+    /// without a key stay, undecryptable.
+    const ERASURE: Option<Erasure> = None;
+}
+
+/// How a row of a sealed table is erased, besides its sealed columns and blind indexes.
+#[derive(Clone, Copy, Debug)]
+pub struct Erasure {
+    /// The column that gets the time of the erasure, null until then.
+    pub(super) time: &'static str,
+    /// The columns in plain text that become null.
+    pub(super) cleared: &'static [&'static str],
+}
+
+impl Erasure {
+    /// An erasure that sets the column `time`, and clears the others.
+    ///
+    /// # Panics
+    /// As [`SealedColumn::new`].
+    #[must_use]
+    pub const fn new(time: &'static str, cleared: &'static [&'static str]) -> Self {
+        let mut names = cleared;
+        while let [name, rest @ ..] = names {
+            assert!(is_name(name), "the name of a column has `a` to `z` and `_` only");
+            names = rest;
+        }
+        assert!(is_name(time), "the name of a column has `a` to `z` and `_` only");
+        Self { time, cleared }
+    }
+}
+
+/// Erases a row and deletes its key: `$1` tenant, `$2` id, `$3` time. The row is locked.
+pub(super) fn erase_statement<T: SealedTable>(Erasure { time, cleared }: Erasure) -> String {
+    const { assert!(is_name(T::TABLE), "the name of a table has `a` to `z` and `_` only") };
+    let table = T::TABLE;
+    let sealed = T::COLUMNS.iter().flat_map(|column| [Some(column.name), column.index.map(|index| index.name)]);
+    let names = sealed.flatten().chain(cleared.iter().copied());
+    let cleared = names.map(|name| format!(r#""{name}" = null"#)).collect::<Vec<_>>().join(", ");
+    format!(
+        r#"with k as (delete from palisade.row_keys
+                      where tenant_id = $1 and sealed_table = '{table}' and row_id = $2 returning row_id)
+           update public."{table}" r set {cleared}, "{time}" = $3 from k where r.tenant_id = $1 and r.id = k.row_id"#
+    )
 }
 
 /// A column of the type `palisade.sealed`.
@@ -79,6 +123,8 @@ pub struct RegisteredTable {
     /// Locks and reads rows: `$1` tenant, `$2` ids, `$3` newest data key, `$4` primary index key.
     /// Answers with id, data key, wrapped row key and the sealed columns.
     pub(super) select: Arc<str>,
+    #[cfg_attr(not(feature = "backup"), expect(dead_code, reason = "only a restore reads it"))]
+    pub(super) erasure: Option<Erasure>,
     /// Stores a row: `$1` tenant, `$2` id, `$3` data key, `$4` wrapped row key, `$5` index key, then
     /// each sealed column, followed by its blind index.
     pub(super) update: Arc<str>,
@@ -114,7 +160,8 @@ impl RegisteredTable {
                           where tenant_id = $1 and sealed_table = '{table}' and row_id = $2)
                update public."{table}" set {assignments} where tenant_id = $1 and id = $2"#
         );
-        Self { name: table, columns: T::COLUMNS, select: select.into(), update: update.into() }
+        let (select, update) = (select.into(), update.into());
+        Self { name: table, columns: T::COLUMNS, erasure: T::ERASURE, select, update }
     }
 
     /// The statements of a rotation, for a test of their plans.
@@ -140,7 +187,8 @@ impl RegisteredTable {
 }
 
 /// Declares a [`SealedTable`] and all its sealed columns: `Type in "column"`, and `as "column_index"`
-/// for a blind index.
+/// for a blind index. `erased` names the column with the time of an erasure, then the columns in
+/// plain text that an erasure clears.
 ///
 /// The types are those of [`personal_data!`](crate::personal_data); they become
 /// [`Sealable`](crate::crypto::Sealable). An indexed one implements
@@ -149,7 +197,7 @@ impl RegisteredTable {
 macro_rules! sealed_table {
     (
         $(#[$doc:meta])*
-        $table:ident = $name:literal;
+        $table:ident = $name:literal $(, erased $time:literal $($cleared:literal)*)?;
         $($type:ident in $column:literal $(as $index:literal)?;)+
     ) => {
         $(#[$doc])*
@@ -162,6 +210,7 @@ macro_rules! sealed_table {
                 $crate::store::SealedColumn::new($column)
                     $(.indexed($index, <$type as $crate::crypto::Indexed>::IGNORED))?
             ),+];
+            $(const ERASURE: Option<$crate::store::Erasure> = Some($crate::store::Erasure::new($time, &[$($cleared),*]));)?
         }
 
         $(impl $crate::crypto::Sealable for $type {

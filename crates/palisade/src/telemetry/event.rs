@@ -193,9 +193,10 @@ pub(crate) fn data_backed_up(file: &str, bytes: u64, sha256: &str, recipients: u
     raise!(info, "data_backed_up", file, bytes, sha256, recipients, "backup written");
 }
 
-/// A backup was restored into a database.
-pub(crate) fn data_restored(file: &str, bytes: u64) {
-    raise!(warn, "data_restored", file, bytes, "backup restored");
+/// A backup was restored into a database: size of the encrypted file, and number of rows and tenants
+/// that had been erased after it.
+pub(crate) fn data_restored(file: &str, bytes: u64, erased_rows: i64, destroyed_tenants: i64) {
+    raise!(warn, "data_restored", file, bytes, erased_rows, destroyed_tenants, "backup restored");
 }
 
 /// A component read a secret: the setting and where it came from, never the value.

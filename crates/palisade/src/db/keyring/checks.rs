@@ -10,10 +10,13 @@ use std::{
     sync::Arc,
 };
 
+use uuid::Uuid;
+
 use super::Keyring;
 use crate::{
     crypto::{IndexKeyError, IndexKeys, MasterKeyError, MasterKeySettings, MasterKeys},
     db::UnfitDatabase,
+    model::TenantId,
 };
 
 impl Keyring {
@@ -75,12 +78,18 @@ impl Keyring {
         let masters: BTreeSet<String> = sample.into_iter().map(|(_, key)| key.wrapped_by).collect();
         // A vault is the same one as before.
         for master in masters.iter().filter(|master| MasterKeys::is_keyset_name(master)) {
-            for (tenant, key) in self.stored.wrapped_by(master).await? {
-                match keys.unwrap_data_key(tenant.uuid(), &key).await {
-                    Err(error) if current.unwrap_data_key(tenant.uuid(), &key).await.is_ok() => {
-                        return Err(error.into());
+            let mut position = (TenantId::from_uuid(Uuid::nil()), 0);
+            loop {
+                let page = self.stored.wrapped_by(master, position).await?;
+                let Some((tenant, key)) = page.last() else { break };
+                position = (*tenant, key.version);
+                for (tenant, key) in page {
+                    match keys.unwrap_data_key(tenant.uuid(), &key).await {
+                        Err(error) if current.unwrap_data_key(tenant.uuid(), &key).await.is_ok() => {
+                            return Err(error.into());
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Work on the database that needs no permit: key rotation, sealing of the audit trail, reload of
-//! passwords and keys.
+//! Work on the database that needs no permit: key rotation, retention, sealing of the audit trail,
+//! reload of passwords and keys.
 //!
 //! Only [`crate::app`] and operator commands hold a [`Maintenance`]. A handler holds a
 //! [`Database`], which cannot be turned into one: so no handler opens a transaction without a
@@ -7,24 +7,26 @@
 
 mod audit_reader;
 mod operator;
+mod operator_keys;
+#[cfg(feature = "backup")]
+mod restore;
+mod retention;
 mod rotation;
 mod sealing;
 
 pub use audit_reader::{AuditReader, JournaledEvent, StoredSeal};
-pub use operator::{Operator, OperatorError, Rewrapped};
+pub use operator::{Operator, OperatorError};
+pub use operator_keys::{Rewrapped, TenantItem};
+#[cfg(feature = "backup")]
+pub use restore::{ErasedAgain, RestoreError, RestoreTransaction, Snapshot};
 pub use rotation::{KeyUse, ResealPosition, ResealedBatch};
 
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use crate::{crypto::{IndexKeys, MasterKeySettings}, db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns}, model::Clock, settings::Settings};
 use super::{Database, RegisteredTable, tenant_share::TenantShares};
-use crate::{
-    crypto::{IndexKeys, MasterKeySettings},
-    db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns},
-    model::Clock,
-    settings::Settings,
-};
 
 /// The database as operators and the composition root see it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! Acts of operators on credentials, overrides and keys, with an operator login (CRYPTO-08).
+//! Acts of operators on credentials and overrides, with an operator login. `operator_keys` has
+//! those on keys.
 //!
 //! The command line connects as `app_operator`, which the service never holds. The internal
 //! listener connects as `app_incidents`, which can revoke, override and announce rotations, and do
@@ -8,13 +9,12 @@ use std::{str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
 
 use crate::{
-    crypto::{MasterKeyError, MasterKeys, WrappedDataKey},
+    crypto::MasterKeyError,
     model::{Override, QuotaName, RevocationKind, TenantId},
-    telemetry::event,
 };
 
 /// Time limit for a statement and for a lock. An operator in an incident must not wait longer.
@@ -58,20 +58,9 @@ pub enum OperatorError {
     NoDataKeys,
 }
 
-/// Result of a rewrap of all data keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rewrapped {
-    /// Name of the primary master key, which wraps them now.
-    pub primary: String,
-    /// Number of data keys that were rewrapped.
-    pub moved: u64,
-    /// Number of data keys that cannot be unwrapped and were left unchanged.
-    pub failed: usize,
-}
-
 /// A connection with an operator login.
 #[derive(Debug)]
-pub struct Operator(PgConnection);
+pub struct Operator(pub(super) PgConnection);
 
 impl Operator {
     /// Connects with a login.
@@ -174,167 +163,10 @@ impl Operator {
         let recorded = record_act(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason).await;
         recorded.map_err(OperatorError::Refused)
     }
-
-    /// Rewraps every data key with the primary master key (CRYPTO-05).
-    ///
-    /// Leaves a data key unchanged if another operator rewraps it concurrently. A data key that
-    /// cannot be unwrapped is counted and reported as an event, and does not stop the others.
-    pub async fn rewrap(&mut self, master: &MasterKeys) -> Result<Rewrapped, OperatorError> {
-        let primary = master.primary().await?;
-        record_act(&mut self.0, None, "data_keys_rewrapped", &primary, "").await.map_err(OperatorError::Refused)?;
-        let keys = sqlx::query!(
-            r#"select of_tenant, version, wrapped_by, wrapped as "wrapped!" from palisade.data_keys
-               where wrapped is not null and (wrapped_by < $1 or wrapped_by > $1)"#,
-            primary
-        );
-        let mut moved = 0;
-        let mut failed = 0;
-        for key in keys.fetch_all(&mut self.0).await.map_err(OperatorError::Refused)? {
-            let old = WrappedDataKey { version: key.version, wrapped_by: key.wrapped_by, wrapped: key.wrapped };
-            let new = match master.rewrap(&primary, key.of_tenant, &old).await {
-                Ok(Some(new)) => new,
-                Ok(None) => continue,
-                Err(error) if error.concerns_one_data_key() => {
-                    event::data_key_invalid(&key.of_tenant.to_string(), old.version, &error);
-                    failed += 1;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let update = sqlx::query!(
-                "update palisade.data_keys set wrapped_by = $3, wrapped = $4
-                 where of_tenant = $1 and version = $2 and wrapped_by = $5 and wrapped is not null",
-                key.of_tenant,
-                new.version,
-                new.wrapped_by,
-                new.wrapped,
-                old.wrapped_by
-            );
-            moved += update.execute(&mut self.0).await.map_err(OperatorError::Refused)?.rows_affected();
-        }
-        Ok(Rewrapped { primary, moved, failed })
-    }
-
-    /// Deletes a data key. Returns `false` if the tenant has no such version, or it is the newest.
-    ///
-    /// A foreign key constraint rejects the deletion of a data key that a row key needs.
-    pub async fn drop_data_key(&mut self, tenant: TenantId, version: i32) -> Result<bool, OperatorError> {
-        let transaction = async {
-            let mut tx = self.0.begin().await?;
-            let delete = sqlx::query!(
-                "delete from palisade.data_keys where of_tenant = $1 and version = $2 and wrapped is not null
-                 and version < (select max(version) from palisade.data_keys where of_tenant = $1)",
-                tenant.uuid(),
-                version
-            );
-            let dropped = delete.execute(&mut *tx).await?.rows_affected() > 0;
-            if dropped {
-                record_act(&mut tx, Some(tenant), "data_key_dropped", &format!("data key {version}"), "").await?;
-            }
-            tx.commit().await?;
-            Ok(dropped)
-        };
-        match transaction.await {
-            Ok(dropped) => Ok(dropped),
-            Err(sqlx::Error::Database(error)) if error.constraint() == Some("data_key_exists") => {
-                Err(OperatorError::KeyInUse)
-            }
-            Err(error) => Err(OperatorError::Refused(error)),
-        }
-    }
-
-    /// Destroys all data keys of a tenant for good. Returns their number. The tenant gets no new
-    /// ones.
-    pub async fn destroy_data_keys(
-        &mut self,
-        tenant: TenantId,
-        now: DateTime<Utc>,
-        reason: &str,
-    ) -> Result<u64, OperatorError> {
-        let transaction = async {
-            // First waits for transactions that are storing row keys, without the table lock:
-            // other tenants would wait behind it.
-            let mut wait = self.0.begin().await?;
-            lock_data_keys(&mut wait, tenant).await?;
-            wait.rollback().await?;
-            let mut tx = self.0.begin().await?;
-            // From here on no key is added. Then waits again, for those that began in between.
-            sqlx::query!("lock table palisade.data_keys in share row exclusive mode").execute(&mut *tx).await?;
-            if lock_data_keys(&mut tx, tenant).await? == 0 {
-                return Ok(None);
-            }
-            let update = sqlx::query!(
-                "update palisade.data_keys set wrapped = null, destroyed_at = $2
-                 where of_tenant = $1 and wrapped is not null",
-                tenant.uuid(),
-                now
-            );
-            let destroyed = update.execute(&mut *tx).await?.rows_affected();
-            record_act(&mut tx, Some(tenant), "data_keys_destroyed", &format!("{destroyed} data keys"), reason).await?;
-            tx.commit().await?;
-            Ok(Some(destroyed))
-        };
-        transaction.await.map_err(OperatorError::Refused)?.ok_or(OperatorError::NoDataKeys)
-    }
-
-    /// Removes the next 1,000 rows of a tenant with destroyed data keys from the blind indexes.
-    ///
-    /// Returns their number; `None` if none is left. The audit trail has the destruction of the
-    /// keys, and no further event for this.
-    pub async fn clear_blind_indexes(&mut self, tenant: TenantId) -> Result<Option<i64>, OperatorError> {
-        let query = sqlx::query_scalar!("select palisade.clear_blind_indexes($1, 1000)", tenant.uuid());
-        query.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)
-    }
-
-    /// Retires an index key for good: the database accepts no row with its version again
-    /// (CRYPTO-06).
-    ///
-    /// A foreign key constraint rejects this while a row is indexed with it.
-    pub async fn forget_index_key(&mut self, version: u16) -> Result<(), OperatorError> {
-        let version = i32::from(version);
-        let transaction = async {
-            let mut tx = self.0.begin().await?;
-            // One operator at a time: of two keys, two operators could each forget the other one.
-            let in_use = sqlx::query_scalar!(
-                "select version from palisade.index_keys where forgotten_at is null order by version for no key update"
-            );
-            let in_use = in_use.fetch_all(&mut *tx).await?;
-            if !in_use.contains(&version) {
-                return Ok(Err(OperatorError::UnknownIndexKey));
-            }
-            if in_use.len() == 1 {
-                return Ok(Err(OperatorError::OnlyIndexKey));
-            }
-            sqlx::query!("update palisade.index_keys set forgotten_at = now() where version = $1", version)
-                .execute(&mut *tx)
-                .await?;
-            record_act(&mut tx, None, "index_key_forgotten", &format!("index key {version}"), "").await?;
-            tx.commit().await?;
-            Ok(Ok(()))
-        };
-        match transaction.await {
-            Ok(result) => result,
-            Err(sqlx::Error::Database(error)) if error.constraint() == Some("index_key_in_use") => {
-                Err(OperatorError::IndexKeyInUse)
-            }
-            Err(error) => Err(OperatorError::Refused(error)),
-        }
-    }
-}
-
-/// Locks all data keys of a tenant. Returns their number.
-///
-/// Newest first, in the lock order of transactions that store row keys: this avoids deadlocks.
-async fn lock_data_keys(connection: &mut PgConnection, tenant: TenantId) -> Result<usize, sqlx::Error> {
-    let keys = sqlx::query_scalar!(
-        "select version from palisade.data_keys where of_tenant = $1 order by -version for update",
-        tenant.uuid()
-    );
-    Ok(keys.fetch_all(connection).await?.len())
 }
 
 /// Records an act in the audit trail of a tenant, or of all tenants.
-async fn record_act(
+pub(super) async fn record_act(
     connection: &mut PgConnection,
     tenant: Option<TenantId>,
     action: &str,

@@ -7,22 +7,13 @@
 //! The service registers its tables ([`SealedTable`](crate::store::SealedTable)). A rotation reads
 //! and writes bytes; the plain text stays in [`crate::crypto`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
+use crate::{crypto::{DataKey, IndexKeys, RowKey, SealError, self}, db::{DataKeyState, DbError}, model::TenantId, store::RegisteredTable};
 use super::Maintenance;
-use crate::{
-    crypto::{self, DataKey, IndexKeys, RowKey, SealError},
-    db::{DataKeyState, DbError},
-    model::TenantId,
-    store::RegisteredTable,
-};
 
 /// Rows per transaction. They are locked together for some milliseconds.
 const BATCH_SIZE: i64 = 50;
@@ -65,9 +56,14 @@ pub struct KeyUse {
 }
 
 impl Maintenance {
-    /// Lists the tenants that have data keys.
-    pub async fn tenants_with_keys(&self) -> Result<Vec<TenantId>, DbError> {
-        self.0.keyring.tenants().await
+    /// Lists the tenants that have data keys, a page of them from this id on.
+    pub async fn tenants_with_keys(&self, from: Uuid) -> Result<Vec<TenantId>, DbError> {
+        self.0.keyring.tenants(from).await
+    }
+
+    /// Whether the tenant has data keys that are not destroyed.
+    pub async fn has_data_keys(&self, tenant: TenantId) -> Result<bool, DbError> {
+        Ok(!self.0.keyring.data_key_versions(tenant).await?.is_empty())
     }
 
     /// Adds a data key for a tenant. Returns its version. New rows get it on every replica

@@ -187,7 +187,7 @@ impl Notes {
         let tx = self.context.database.write(permit).await?;
         let note = tx.lock::<StoredNote>(id.0).await?.ok_or_else(not_found)?;
         let note_permit = permit.for_object(&note)?;
-        store::erase(&tx, &note_permit, COLLECTION, self.context.clock.now()).await?;
+        tx.erase(&note_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
     }

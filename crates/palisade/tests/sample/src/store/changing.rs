@@ -1,20 +1,12 @@
-//! Changes of notes: update, archive, erase. Each locks the note first.
+//! Changes of notes: update and archive. Each locks the note first.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use palisade::{
-    authz::Permit,
-    crypto::{BlindIndex, DataKey, Sealed},
-    model::TenantId,
-    store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, SealedRow, WriteTx, parse_stored},
-};
+use palisade::{authz::Permit, crypto::{BlindIndex, DataKey, Sealed}, model::TenantId, store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, SealedRow, WriteTx, parse_stored}};
 
+use crate::{access::actions::{ArchiveNote, UpdateNote}, domain::{Item, NoteChange, NoteId, NoteStatus}};
 use super::{Note, NoteRow, NoteTable, notes};
-use crate::{
-    access::actions::{ArchiveNote, EraseNote, UpdateNote},
-    domain::{Item, NoteChange, NoteId, NoteStatus},
-};
 
 /// A note as it is stored, with its row key still wrapped.
 pub struct StoredNote {
@@ -142,26 +134,4 @@ pub async fn archive<K>(
         now
     );
     tx.transition(permit, statement).await
-}
-
-/// Erases a note: clears its free text and sealed fields, and destroys the row key (CRYPTO-08).
-///
-/// Stored responses that hold the note are emptied. Their idempotency keys stay, so that a late
-/// retry of the creation does not create the note again.
-pub async fn erase(
-    tx: &WriteTx<'_, EraseNote>,
-    permit: &ObjectPermit<'_, EraseNote, StoredNote>,
-    collection: &str,
-    now: DateTime<Utc>,
-) -> Result<(), DbError> {
-    tx.erase_responses(permit, collection).await?;
-    let statement = palisade::update!(
-        permit,
-        "update notes set remark = null, email = null, phone = null, email_index = null, updated_at = $3,
-                          erased_at = $3
-         where tenant_id = $1 and id = $2",
-        now
-    );
-    tx.change(permit, statement).await?;
-    tx.delete_row_key(permit).await
 }

@@ -5,7 +5,7 @@ mod changing;
 mod exports;
 mod record;
 
-pub use changing::{StoredNote, archive, erase, update};
+pub use changing::{StoredNote, archive, update};
 pub(crate) use exports::{ExportedNote, count, exported};
 use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement, StoredColumns, StoredOutcome, StoredResponse}};
 use record::NoteRow;

@@ -15,7 +15,7 @@ use crate::domain::{Email, Item, NewNote, NoteChange, NoteId, NoteStatus, Phone,
 
 palisade::sealed_table! {
     /// The table `notes`.
-    NoteTable = "notes";
+    NoteTable = "notes", erased "erased_at" "remark";
     Email in "email" as "email_index";
     Phone in "phone";
 }

@@ -5,7 +5,7 @@ use palisade::store::{Lockable, ObjectPermit, WriteTx};
 use sample::{access::actions::ArchiveNote, store::StoredNote};
 
 async fn erase<Other: Lockable>(tx: &WriteTx<'_, ArchiveNote>, permit: &ObjectPermit<'_, ArchiveNote, Other>) {
-    let _ = tx.delete_row_key(permit).await;
+    let _ = tx.erase(permit, "", Default::default()).await;
 }
 
 fn main() {

@@ -1,4 +1,4 @@
-//! E0061: this method takes 1 argument but 2 arguments were supplied
+//! E0061: this method takes 3 arguments but 4 arguments were supplied
 //! The row key that an erasure deletes is that of the permitted object.
 
 use palisade::store::{ObjectPermit, WriteTx};
@@ -9,7 +9,7 @@ async fn erase(
     permit: &ObjectPermit<'_, EraseNote, StoredNote>,
     other: NoteId,
 ) {
-    let _ = tx.delete_row_key(permit, other).await;
+    let _ = tx.erase(permit, other, "", Default::default()).await;
 }
 
 fn main() {

@@ -3,10 +3,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::{Output, Stdio},
 };
 
 use palisade::dev::database::Urls;
@@ -14,71 +11,10 @@ use sample::access::roles;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use crate::support::{ACME, SERVICE, empty_database, id, note_body, programs, query, scratch_folder, superuser};
-
-/// A folder for backups, with the key of their recipient.
-struct BackupFolder {
-    folder: PathBuf,
-    programs: PathBuf,
-    recipient: String,
-}
-
-impl BackupFolder {
-    async fn new() -> Self {
-        let folder = scratch_folder().join(format!("backup-{}", uuid::Uuid::now_v7()));
-        fs::create_dir(&folder).unwrap();
-        let backups = Self { folder, programs: programs().await, recipient: String::new() };
-        let recipient = backups.add_key("key", 0o400);
-        Self { recipient, ..backups }
-    }
-
-    /// Writes an age identity as `age-keygen` does; its recipient.
-    fn add_key(&self, name: &str, mode: u32) -> String {
-        let key = age::x25519::Identity::generate();
-        let text =
-            format!("# created: today\n# public key: {}\n{}\n", key.to_public(), key.to_string().expose_secret());
-        fs::write(self.path(name), text).unwrap();
-        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
-        key.to_public().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn run(&self, arguments: &[&str], variable: &str, url: &SecretString) -> Output {
-        self.run_with(&[], arguments, variable, url)
-    }
-
-    /// The same, with this standard input.
-    fn run_with(&self, input: &[u8], arguments: &[&str], variable: &str, url: &SecretString) -> Output {
-        let mut command = SERVICE.binary();
-        command.current_dir(&self.folder).args(arguments).env("APP_PROFILE", "development");
-        command.env("APP_PG_BIN", &self.programs).env(variable, url.expose_secret());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // The command may exit before it has read all input.
-        let _ = child.stdin.take().unwrap().write_all(input);
-        child.wait_with_output().unwrap()
-    }
-
-    fn backup(&self, urls: &Urls, arguments: &[&str]) -> Output {
-        self.run(&[&["backup"], arguments].concat(), "APP_DATABASE__BACKUP_URL", &urls.backup)
-    }
-
-    fn restore(&self, urls: &Urls, key: &str, file: &str) -> Output {
-        self.run(&["restore", "--identity", key, file], "APP_DATABASE__OWNER_URL", &urls.owner)
-    }
-}
-
-fn text_of(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned()
-}
-
-#[track_caller]
-fn assert_fails(output: &Output, message: &str) {
-    let text = text_of(output);
-    assert!(!output.status.success() && text.contains(message), "{text}");
-}
+use crate::support::{
+    ACME, BackupFolder, SERVICE, assert_fails, assert_succeeds, empty_database, id, note_body, query, scratch_folder,
+    superuser, text_of,
+};
 
 /// Whether the database has no tables.
 async fn is_empty(urls: &Urls) -> bool {
@@ -97,25 +33,30 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
     note["phone"] = json!("+4917712378945");
     let created = app.user(roles::ADMIN).post("/v1/notes", &note).await.ok(201);
     let backups = BackupFolder::new().await;
-    let output = backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]);
-    assert!(output.status.success(), "{}", text_of(&output));
-    assert!(text_of(&output).contains("data_backed_up"), "{}", text_of(&output));
-    let file = fs::read(backups.path("backup.age")).unwrap();
-    assert_eq!(fs::metadata(backups.path("backup.age")).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(file.starts_with(b"age-encryption.org/v1\n") && file.len() > 10_000);
-    for plain in ["PGDMP", "Backed Up", "notes_by_email", "app_writer"] {
-        assert!(!file.windows(plain.len()).any(|window| window == plain.as_bytes()), "{plain}");
+    let output = assert_succeeds(&backups.backup(&app.database.backup, "backup.age", "keys.age"));
+    assert_eq!(output.matches("data_backed_up").count(), 2, "{output}");
+    for (name, size) in [("backup.age", 10_000), ("keys.age", 1_000)] {
+        let file = fs::read(backups.path(name)).unwrap();
+        assert_eq!(fs::metadata(backups.path(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(file.starts_with(b"age-encryption.org/v1\n") && file.len() > size, "{}", file.len());
+        for plain in ["PGDMP", "Backed Up", "notes_by_email", "app_writer", "row_keys"] {
+            assert!(!file.windows(plain.len()).any(|window| window == plain.as_bytes()), "{plain}");
+        }
     }
-    assert!(!backups.path("backup.age.partial").exists());
+    assert_eq!(fs::read_dir(&backups.folder).unwrap().count(), 4, "two keys and two files");
+    let file = fs::read(backups.path("backup.age")).unwrap();
     // Another database with the same keys gets rows, sealed fields, rights and row-level security.
     let target = empty_database().await;
-    backups.add_key("other-key", 0o400);
-    assert_fails(&backups.restore(&target, "other-key", "backup.age"), "cannot decrypt");
+    // The recipient of the data cannot decrypt the keys, nor the other way round.
+    for key in ["data-key", "keys-key"] {
+        let arguments = ["restore", "--identity", key, "--keys", "keys.age", "backup.age"];
+        assert_fails(&backups.run(&arguments, "APP_DATABASE__OWNER_URL", &target.owner), "cannot decrypt");
+    }
     assert!(is_empty(&target).await);
-    let restored = backups.restore(&target, "key", "backup.age");
-    assert!(restored.status.success(), "{}", text_of(&restored));
-    assert!(text_of(&restored).contains("data_restored"), "{}", text_of(&restored));
-    assert!(text_of(&restored).contains("file key"), "the output names the identity: {}", text_of(&restored));
+    let restored = assert_succeeds(&backups.restore(&target, &["--keys", "keys.age", "backup.age"]));
+    assert!(restored.contains("data_restored"), "{restored}");
+    assert!(restored.contains("erased again: 0 rows, of 7 with sealed fields; keys of 0 tenants"), "{restored}");
+    assert!(restored.contains("file keys-key"), "the output names the identity: {restored}");
     let again = SERVICE.start_on(target.clone(), &[]).await;
     let path = format!("/v1/notes/{}", id(&created));
     assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], note["phone"]);
@@ -125,9 +66,12 @@ async fn crypto_09_backup_opens_for_its_recipient_only_and_restores_everything()
                   join pg_namespace n on n.oid = c.relnamespace where n.nspname in ('palisade', 'public')";
     assert_eq!(query(&target.owner, owners).await, ["app_owner"]);
     // Existing files and databases are not overwritten.
-    assert_fails(&backups.backup(&app.database, &["--to", &backups.recipient, "backup.age"]), "already exists");
+    for (name, keys) in [("backup.age", "new-keys.age"), ("new.age", "keys.age")] {
+        assert_fails(&backups.backup(&app.database.backup, name, keys), "already exists");
+    }
     assert_eq!(fs::read(backups.path("backup.age")).unwrap(), file);
-    assert_fails(&backups.restore(&target, "key", "backup.age"), "pg_restore failed");
+    assert_eq!(fs::read_dir(&backups.folder).unwrap().count(), 4, "neither file is written");
+    assert_fails(&backups.restore(&target, &["--keys", "keys.age", "backup.age"]), "the database is not empty");
     assert_eq!(again.user(roles::ADMIN).get(&path).await.ok(200)["phone"], note["phone"]);
 }
 
@@ -138,32 +82,40 @@ async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
     let backups = BackupFolder::new().await;
     let mut digests = Vec::new();
     for name in ["ours", "theirs"] {
-        let output = text_of(&backups.backup(&app.database, &["--to", &backups.recipient, name]));
-        let digest = palisade::crypto::hex(&palisade::crypto::sha256(&fs::read(backups.path(name)).unwrap()));
-        assert_eq!(output.matches(&digest).count(), 2, "in the output and in the event: {output}");
-        digests.push(digest);
+        let keys = format!("{name}-keys");
+        let output = assert_succeeds(&backups.backup(&app.database.backup, name, &keys));
+        for name in [name, &keys] {
+            let digest = palisade::crypto::hex(&palisade::crypto::sha256(&fs::read(backups.path(name)).unwrap()));
+            assert_eq!(output.matches(&digest).count(), 2, "in the output and in the event: {output}");
+            digests.push(digest);
+        }
     }
     let target = empty_database().await;
-    let restore = |digest: &str, file: &str| {
-        let arguments = ["restore", "--identity", "key", "--sha256", digest, file];
-        backups.run(&arguments, "APP_DATABASE__OWNER_URL", &target.owner)
+    let of_keys = digests[1].clone();
+    let restore = |digest: &str, keys: &str, file: &str| {
+        let arguments = ["--sha256", digest, "--sha256", &of_keys, "--keys", keys, file];
+        backups.restore(&target, &arguments)
     };
-    let other_digest = format!("theirs has another SHA-256: {}", digests[1]);
-    for (file, message) in [("theirs", &*other_digest), ("none", "none")] {
-        assert_fails(&restore(&digests[0], file), message);
+    let other_digests = [&digests[2], &digests[3]].map(|digest| format!("has another SHA-256: {digest}"));
+    for (keys, file, message) in [
+        ("ours-keys", "theirs", &*other_digests[0]),
+        ("theirs-keys", "ours", &*other_digests[1]),
+        ("ours-keys", "none", "none"),
+    ] {
+        assert_fails(&restore(&digests[0], keys, file), message);
     }
     for wrong in ["ab", &"g".repeat(64)] {
-        assert_fails(&restore(wrong, "ours"), "expected 64 hexadecimal");
+        assert_fails(&restore(wrong, "ours-keys", "ours"), "expected 64 hexadecimal");
     }
     assert!(is_empty(&target).await);
     let piped = |digest: &str, file: &str, to: &Urls| {
-        let arguments = ["restore", "--identity", "key", "--sha256", digest, "-"];
+        let arguments = ["restore", "--identity", "data-key", "--identity", "keys-key", "--sha256", digest, "--sha256"];
+        let arguments = [&arguments[..], &[&of_keys, "--keys", "ours-keys", "-"]].concat();
         backups.run_with(&fs::read(backups.path(file)).unwrap(), &arguments, "APP_DATABASE__OWNER_URL", &to.owner)
     };
     assert_fails(&piped(&digests[0], "theirs", &target), "standard input has another SHA-256");
     assert!(is_empty(&target).await);
-    let restored = restore(&digests[0].to_uppercase(), "ours");
-    assert!(restored.status.success(), "{}", text_of(&restored));
+    assert_succeeds(&restore(&digests[0].to_uppercase(), "ours-keys", "ours"));
     // Standard input is read once, so the restored bytes are the verified ones.
     let target = empty_database().await;
     let restored = piped(&digests[0], "ours", &target);
@@ -174,18 +126,20 @@ async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
 async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
     let app = SERVICE.start().await;
     let backups = BackupFolder::new().await;
-    assert_fails(&backups.backup(&app.database, &["plain"]), "--to");
-    assert_fails(&backups.backup(&app.database, &["--to", "nobody", "plain"]), "an age recipient");
+    let url = &app.database.backup;
+    let run = |arguments: &[&str]| backups.run(&[&["backup"], arguments].concat(), "APP_DATABASE__BACKUP_URL", url);
+    assert_fails(&run(&["--keys", "plain-keys", "plain"]), "--to");
+    assert_fails(&run(&["--to", &backups.recipient, "--keys", "plain-keys", "plain"]), "--keys-to");
+    assert_fails(&run(&["--to", "nobody", "--keys", "plain-keys", "plain"]), "an age recipient");
     // A login without the rights to read all tables, and one with a wrong password.
     let wrong = SecretString::from(app.database.backup.expose_secret().replace("app_backup:", "app_backup:0"));
-    for url in [&app.database.reader, &wrong] {
-        let arguments = ["backup", "--to", &backups.recipient, "part"];
-        assert_fails(&backups.run(&arguments, "APP_DATABASE__BACKUP_URL", url), "pg_dump failed");
+    for (url, message) in [(&app.database.reader, "pg_dump failed"), (&wrong, "cannot connect")] {
+        assert_fails(&backups.backup(url, "part", "part-keys"), message);
     }
-    let left: Vec<_> = fs::read_dir(&backups.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["key"]);
+    assert_fails(&backups.backup(url, "-", "-"), "would get two files");
+    assert_eq!(fs::read_dir(&backups.folder).unwrap().count(), 2, "the keys of the recipients");
     // A backup to standard output.
-    let piped = backups.backup(&app.database, &["--to", &backups.recipient, "-"]);
+    let piped = backups.backup(url, "-", "first-keys");
     assert!(piped.status.success() && piped.stdout.starts_with(b"age-encryption.org/v1\n"));
     // A backup with a changed byte or a missing end restores nothing; its beginning is valid.
     let many_rows = format!(
@@ -198,7 +152,7 @@ async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
         ACME.id
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(many_rows)).execute(&mut superuser(&app.database).await).await.unwrap();
-    let piped = backups.backup(&app.database, &["--to", &backups.recipient, "-"]);
+    let piped = backups.backup(url, "-", "keys");
     assert!(piped.stdout.len() > 300_000, "{}", piped.stdout.len());
     let target = empty_database().await;
     let mut changed = piped.stdout.clone();
@@ -206,14 +160,15 @@ async fn crypto_09_unencrypted_and_incomplete_backups_are_impossible() {
     changed[last] ^= 1;
     for (name, bytes) in [("changed", changed.as_slice()), ("cut", &piped.stdout[..piped.stdout.len() / 2])] {
         fs::write(backups.path(name), bytes).unwrap();
-        let refused = backups.restore(&target, "key", name);
+        let refused = backups.restore(&target, &["--keys", "keys", name]);
         assert!(!refused.status.success(), "{name}: {}", text_of(&refused));
         assert!(is_empty(&target).await, "{name}");
     }
     // An identity file that all users can read is rejected.
     backups.add_key("open-key", 0o644);
     fs::write(backups.path("whole"), &piped.stdout).unwrap();
-    assert_fails(&backups.restore(&target, "open-key", "whole"), "accessible to all users");
+    let arguments = ["--identity", "open-key", "--keys", "keys", "whole"];
+    assert_fails(&backups.restore(&target, &arguments), "accessible to all users");
 }
 
 /// It gets one password and no other variable of the service's environment.
@@ -224,9 +179,10 @@ async fn crypto_09_pg_dump_gets_only_its_own_credentials() {
     let program = backups.programs.join("pg_dump");
     fs::write(&program, "#!/bin/sh\nenv > environment\nexit 1\n").unwrap();
     fs::set_permissions(&program, Permissions::from_mode(0o500)).unwrap();
-    let database = empty_database().await;
+    let database = SERVICE.database().await;
     let mut command = SERVICE.binary();
-    command.current_dir(&backups.folder).args(["backup", "--to", &backups.recipient, "out"]);
+    command.current_dir(&backups.folder).args(["backup", "--to", &backups.recipient]);
+    command.args(["--keys-to", &backups.keys_recipient, "--keys", "out-keys", "out"]);
     command.env("APP_PROFILE", "development").env("APP_PG_BIN", &backups.programs).env("PGHOST", "target");
     command.env("APP_DATABASE__BACKUP_URL", database.backup.expose_secret()).env("APP_SECRETS__PEPPER", "a secret");
     assert!(!command.output().unwrap().status.success());

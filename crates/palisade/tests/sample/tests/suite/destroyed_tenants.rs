@@ -10,7 +10,38 @@ use serde_json::json;
 use crate::support::{ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of, keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, search, superuser, wait_for_lock_wait};
 
 async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
-    run_keys_binary(app, &["destroy", &ACME.id.to_string(), "--reason", reason]).await
+    let acme = ACME.id.to_string();
+    run_keys_binary(app, &["destroy", &acme, "--reason", reason, "--confirm", &acme]).await
+}
+
+#[tokio::test]
+async fn crypto_08_destruction_needs_a_confirmation_and_has_a_dry_run() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let create = admin.request(Method::POST, "/v1/notes").header("idempotency-key", "first").json(&note(1));
+    let path = format!("/v1/notes/{}", admin.send(create).await.ok(201)["id"].as_str().unwrap());
+    let acme = ACME.id.to_string();
+    let dry = run_keys_binary(&app, &["destroy", &acme, "--dry-run"]).await.unwrap();
+    for line in ["data keys: 1", "rows of notes: 4", "stored responses: 1", "last change: 20"] {
+        assert!(dry.contains(&format!("{acme}: {line}")), "{line}: {dry}");
+    }
+    let unknown = uuid::Uuid::from_u128(7).to_string();
+    let error = run_keys_binary(&app, &["destroy", &unknown, "--dry-run"]).await.unwrap_err();
+    assert!(error.contains("never a data key of this tenant"), "{error}");
+    for (confirm, message) in [
+        (&[][..], "give `--confirm TENANT`"),
+        (&["--confirm", "yes"], "the confirmation differs"),
+        (&["--confirm", &unknown], "the confirmation differs"),
+    ] {
+        let arguments = [&["destroy", &acme, "--reason", "they left"][..], confirm].concat();
+        let error = run_keys_binary(&app, &arguments).await.unwrap_err();
+        assert!(error.contains(message) && error.contains("nothing was done"), "{error}");
+    }
+    // Nothing has changed.
+    admin.get(&path).await.ok(200);
+    let done = destroy(&app, "they left").await.unwrap();
+    assert!(done.contains("1 data keys destroyed") && done.contains("deleted 1 stored responses"), "{done}");
+    assert_eq!(query(&app.database.owner, "select key from palisade.idempotency_keys").await, [""; 0]);
 }
 
 #[tokio::test]
@@ -21,7 +52,8 @@ async fn crypto_08_notes_of_a_destroyed_tenant_cannot_be_read_or_found() {
     // An unknown tenant is an error: with a mistyped id the operator would believe the keys
     // destroyed.
     let unknown = uuid::Uuid::from_u128(7).to_string();
-    let error = run_keys_binary(&app, &["destroy", &unknown, "--reason", "they left"]).await.unwrap_err();
+    let arguments = ["destroy", &unknown, "--reason", "they left", "--confirm", &unknown];
+    let error = run_keys_binary(&app, &arguments).await.unwrap_err();
     assert!(error.contains("never a data key of this tenant"), "{error}");
     let done = destroy(&app, "they left").await.unwrap();
     assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 records"), "{done}");

@@ -35,6 +35,8 @@ mod notes;
 mod planted_faults;
 mod quota;
 mod races;
+mod restored_erasures;
+mod retention;
 mod retired_keys;
 mod rotation;
 mod round_trips;

@@ -2,14 +2,21 @@
 //! key, or another provider. No data key may be lost by it, nor by a start without the right key
 //! (CRYPTO-04).
 
-use palisade::ops::{Keys, ResealOptions};
+use palisade::{
+    crypto::MasterKeys,
+    dev::database::Urls,
+    model::Clock,
+    ops::{Keys, ResealOptions},
+    settings::Settings,
+    store,
+};
 use sample::access::roles;
 use secrecy::ExposeSecret as _;
 
 use crate::support::{
     ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, Vault, add_notes, assert_notes_readable, eventually,
     id_of, keyset, notes_by_key, query, restore_note, run, run_as_superuser, run_keys, run_keys_binary, save_note,
-    start_error, start_with_vault, try_start, vault_and_keyset, vault_key, vault_only, wrapping_keys,
+    start_error, start_with_vault, superuser, try_start, vault_and_keyset, vault_key, vault_only, wrapping_keys,
 };
 
 #[tokio::test]
@@ -74,9 +81,76 @@ async fn crypto_05_rewrap_skips_corrupt_data_keys() {
     let error = run_keys(&app, Keys::Status, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
     assert!(error.contains("cannot be unwrapped with master key keyset:1"), "{error}");
     // `keys destroy` does not unwrap the key. After it the old master key can be removed.
-    run_keys_binary(&app, &["destroy", &corrupt.to_string(), "--reason", "corrupt"]).await.unwrap();
+    let corrupt = corrupt.to_string();
+    run_keys_binary(&app, &["destroy", &corrupt, "--reason", "corrupt", "--confirm", &corrupt]).await.unwrap();
     let replica = SERVICE.start_on(app.database.clone(), &[("APP_KEYS__MASTER", &new)]).await;
     replica.user(roles::ADMIN).get(&paths[0]).await.ok(200);
+}
+
+/// SQL that adds 2,500 data keys that no master key unwraps, of tenants that come before all others.
+fn add_damaged_keys(wrapped_by: &str) -> String {
+    format!(
+        "insert into palisade.data_keys (of_tenant, version, wrapped_by, wrapped, created_at)
+         select lpad(to_hex(n + 1), 32, '0')::uuid, 1, '{wrapped_by}', decode(repeat('01', 60), 'hex'), now()
+         from generate_series(1, 2500) n"
+    )
+}
+
+/// Adds the first data key of a tenant, wrapped by the first of these master keys.
+async fn add_data_key(urls: &Urls, tenant: uuid::Uuid, master: &str) {
+    let master = MasterKeys::new(&settings(urls, master).keys.master).unwrap();
+    let (_, key) = master.generate(tenant, 1).await.unwrap();
+    sqlx::query("insert into palisade.data_keys values ($1, 1, $2, $3, now())")
+        .bind(tenant)
+        .bind(key.wrapped_by)
+        .bind(key.wrapped)
+        .execute(&mut superuser(urls).await)
+        .await
+        .unwrap();
+}
+
+fn settings(urls: &Urls, master: &str) -> Settings {
+    let mut variables = TestApp::variables(urls, "http://127.0.0.1:9");
+    variables.insert("APP_KEYS__MASTER".to_owned(), master.to_owned());
+    sample::app().read_settings(variables).unwrap()
+}
+
+/// Commands read data keys in pages. The last page counts too.
+#[tokio::test]
+async fn crypto_05_rewrap_and_reseal_reach_the_last_page_of_tenants() {
+    let app = SERVICE.start().await;
+    let old = app.database.master_keys.expose_secret();
+    // A command unwraps three data keys before it begins.
+    add_data_key(&app.database, uuid::Uuid::from_u128(1), old).await;
+    run(&app.database.keys, &add_damaged_keys("keyset:1")).await.unwrap();
+    let reseal = Keys::Reseal { options: ResealOptions::new(None) };
+    let error = run_keys(&app, reseal, &[]).await.unwrap_err();
+    assert!(error.starts_with("0 records and 2500 tenants could not be decrypted"), "{error}");
+    let both = format!("{},{old}", keyset(2));
+    let error = run_keys(&app, Keys::Rewrap, &[("APP_KEYS__MASTER", &both)]).await.unwrap_err();
+    assert!(error.starts_with("2500 data keys cannot be unwrapped"), "{error}");
+    let rewrapped = "select count(*)::text from palisade.data_keys where wrapped_by = 'keyset:2'";
+    assert_eq!(query(&app.database.keys, rewrapped).await, ["3"]);
+}
+
+#[tokio::test]
+async fn secret_04_reload_checks_the_last_page_of_data_keys() {
+    let urls = SERVICE.database().await;
+    let first = urls.master_keys.expose_secret();
+    let [current, other] = [(), ()].map(|()| format!("{},{first}", keyset(2)));
+    let (_, maintenance) =
+        store::maintenance::open(&settings(&urls, &current), sample::app().sealed_tables(), Clock::system()).unwrap();
+    // The first tenant has a data key of the other keyset, so that the sample at a reload is fine.
+    // Only the last one has a data key that it would lose.
+    add_data_key(&urls, uuid::Uuid::from_u128(1), &other).await;
+    run(&urls.keys, &add_damaged_keys("keyset:2")).await.unwrap();
+    add_data_key(&urls, uuid::Uuid::max(), &current).await;
+    let error = maintenance.reload_master_keys(&settings(&urls, &other).keys.master).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be unwrapped with master key keyset:2"), "{error}");
+    run(&urls.owner, &format!("delete from palisade.data_keys where of_tenant = '{}'", uuid::Uuid::max()))
+        .await
+        .unwrap();
+    maintenance.reload_master_keys(&settings(&urls, &other).keys.master).await.unwrap();
 }
 
 #[tokio::test]

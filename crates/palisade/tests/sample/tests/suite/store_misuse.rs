@@ -4,43 +4,12 @@
 //! The compiler refuses other misuse (`drills/misuse.rs`). The service of this test has
 //! one operation, whose handler misuses the store and returns what the store answered.
 
-use std::{
-    cell::Cell,
-    collections::HashMap,
-    error::Error,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{cell::Cell, collections::HashMap, error::Error, sync::{Arc, Mutex, atomic::{AtomicBool, Ordering}}};
 
-use palisade::{
-    app::App,
-    authz::{ObjectRule, Permit, kept},
-    db::DbError,
-    http::Context,
-    model::{Clock, Stateless, TenantId},
-    store::{
-        __macro::{CheckedText, Use},
-        Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx,
-    },
-};
+use palisade::{app::App, authz::{ObjectRule, Permit, kept}, db::DbError, http::Context, model::{Clock, Stateless, TenantId}, store::{Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx, __macro::{CheckedText, Use}}};
 use poem::{EndpointExt as _, endpoint::BoxEndpoint};
-use poem_openapi::{
-    OpenApi,
-    param::{Path, Query},
-    payload::Json,
-};
-use sample::{
-    access::{
-        ACCESS,
-        actions::{ArchiveNote, EraseNote},
-        roles,
-    },
-    demo,
-    domain::{NoteId, NoteStatus},
-    store::{MIGRATIONS, NoteTable, RIGHTS, StoredNote, archive},
-};
+use poem_openapi::{OpenApi, param::{Path, Query}, payload::Json};
+use sample::{access::{ACCESS, actions::{ArchiveNote, EraseNote}, roles}, demo, domain::{NoteId, NoteStatus}, store::{MIGRATIONS, NoteTable, RIGHTS, StoredNote, archive}};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -124,7 +93,7 @@ impl Misuse {
         answers.add("change in another transaction", change);
         answers.add("transition in another transaction", archive(other, permit, &next, now).await);
         answers.add("event in another transaction", other.also_record::<EraseNote, _>(permit));
-        answers.add("erased responses in another transaction", other.erase_responses(permit, "").await);
+        answers.add("erasure in another transaction", other.erase(permit, "", now).await);
         Ok(())
     }
 
@@ -254,7 +223,7 @@ async fn authz_04_store_refuses_misuse() {
         "change in another transaction": other_transaction,
         "transition in another transaction": other_transaction,
         "event in another transaction": other_transaction,
-        "erased responses in another transaction": other_transaction,
+        "erasure in another transaction": other_transaction,
         "commit with the permit of another tenant": refused_before,
         "transition that the table lacks": "State",
         "transition of another note": "the transition is of another object",

@@ -3,6 +3,7 @@
 //!
 //! Everything that more than one test file needs lives here; test files do not import each other.
 
+mod backup_folder;
 mod file_secrets_service;
 pub mod interop_provider;
 mod key_commands;
@@ -21,6 +22,7 @@ pub use key_commands::{
 };
 pub use palisade_test::*;
 
+pub use backup_folder::{BackupFolder, assert_fails, assert_succeeds, text_of};
 pub use file_secrets_service::FileSecretsService;
 
 pub use note_fixture::NoteFixture;
