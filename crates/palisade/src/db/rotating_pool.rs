@@ -206,6 +206,7 @@ async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
     role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
     role_check::check_append_only(&mut connection).await?;
+    role_check::check_tracked_changes(&mut connection).await?;
     role_check::check_row_key_triggers(&mut connection).await
 }
 

@@ -125,7 +125,7 @@ async fn log_05_no_login_can_change_the_trail() {
     let urls = &app.database;
     let logins = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.operator, &urls.auditor, &urls.backup];
     let forged =
-        format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::palisade.audit_events");
+        format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '', null)::palisade.audit_events");
     let mut attacks = vec![
         format!("select palisade.insert_audit_event({forged})"),
         "update palisade.audit_horizon set upto = 0".to_owned(),
