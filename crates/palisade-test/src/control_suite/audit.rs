@@ -47,6 +47,10 @@ pub async fn changes_have_their_event<F: Fixture>(app: &TestApp) {
             let logged = logged.iter().find(is_same).map(|event| &*event["object"]);
             assert_eq!(logged, Some(changed), "{operation} must log the audit event that it appends");
         }
+        let untaken = "select object from palisade.audit_events
+                       where action = 'row_changed' and subject = 'operator:app_writer'";
+        let untaken = query(&app.database.owner, untaken).await;
+        assert_eq!(untaken, Vec::<String>::new(), "{operation} must not change rows in `create!`: no event names them");
     }
 }
 

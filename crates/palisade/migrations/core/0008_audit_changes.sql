@@ -22,26 +22,33 @@ create unlogged table palisade.audit_pending (
     key text not null,
     changes jsonb not null,
     -- Ciphertexts were replaced, and nothing else changed: without an event, a rotation of keys.
-    is_resealed boolean not null
+    is_resealed boolean not null,
+    -- No other change was pending, so the end of the transaction looks for changes once.
+    is_first boolean not null
 );
 create index audit_pending_by_transaction on palisade.audit_pending (transaction);
 
--- An event without changes has the digest that it had before this migration.
+-- An event without changes has the digest that it had before this migration. This function and the
+-- next run in each change: they have the search path and the rights of their callers, the functions
+-- below, because setting these anew costs more than the work.
 create or replace function palisade.audit_digest(e palisade.audit_events) returns bytea
-    language sql stable set search_path = pg_catalog, pg_temp
+    language sql stable
 as $$
     select sha256(convert_to(
         string_agg(octet_length(convert_to(field, 'UTF8')) || ':' || field, '' order by no), 'UTF8'))
     from unnest(array[e.tenant_id::text, e.id::text, (extract(epoch from e.at) * 1000000)::bigint::text, e.subject,
-                      e.client, e.action, e.object, e.trace_id, e.reason]
-                || case when e.changes is not null then array[e.changes::text] end) with ordinality as f (field, no)
+                      e.client, e.action, e.object, e.trace_id, e.reason, e.changes::text])
+         with ordinality as f (field, no)
+    where field is not null
 $$;
+alter function palisade.audit_digest(palisade.audit_events) reset search_path;
+alter function palisade.insert_audit_event(palisade.audit_events) security invoker reset search_path;
 
 -- Collects the changed columns of a row; of a deleted row, all that had a value. The arguments are
 -- the columns of the primary key after tenant_id.
 --
 -- The trail outlives an erasure, so it has no personal data: old and new values are recorded of
--- numbers, booleans and UUIDs, of words in a column `status`, and of currency codes. Of every other
+-- numbers, booleans and UUIDs, of a word in a column `status`, and of currency codes. Of every other
 -- column it has the name only.
 create function palisade.collect_change() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -49,33 +56,50 @@ as $$
 declare
     was jsonb := to_jsonb(old);
     is_now jsonb := to_jsonb(new);
-    row_key text;
+    row_key text := coalesce(was ->> tg_argv[0], '');
+    c record;
+    change jsonb;
+    changes jsonb;
+    is_resealed boolean := true;
 begin
-    select coalesce(string_agg(was ->> name, '/' order by no), '') into row_key
-    from unnest(tg_argv) with ordinality as k (name, no);
-    insert into palisade.audit_pending (of_tenant, key, changes, is_resealed)
-    select old.tenant_id, left(row_key, 300),
-           jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-               'table', tg_table_name, 'key', left(row_key, 300), 'column', c.name,
-               'before', case when c.is_shown then was ->> c.name end,
-               'after', case when c.is_shown then is_now ->> c.name end))),
-           bool_and(c.is_sealed)
-    from (
-        select a.attname as name,
-               a.atttypid = to_regtype('palisade.blind_index')
-               or a.atttypid = to_regtype('palisade.sealed') and was ->> a.attname is not null
-                  and is_now ->> a.attname is not null as is_sealed,
-               a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype,
-                              'bool'::regtype, 'uuid'::regtype)
-               or concat(was ->> a.attname, is_now ->> a.attname)
-                  ~ case when a.attname = 'status' then '^[A-Za-z_]{1,100}$'
-                         when a.attname like '%currency' then '^([A-Z]{3}){1,2}$' end as is_shown
-        from pg_attribute a
-        where a.attrelid = tg_relid and a.attnum > 0 and not a.attisdropped
-          and coalesce(was -> a.attname, 'null') <> coalesce(is_now -> a.attname, 'null')
-        order by a.attnum limit 50
-    ) as c
-    having count(*) > 0;
+    if tg_nargs > 1 then
+        select string_agg(was ->> name, '/' order by no) into row_key
+        from unnest(tg_argv) with ordinality as k (name, no);
+    end if;
+    row_key := left(row_key, 300);
+    for c in
+        select w.key as name, jsonb_typeof(w.value) as type, jsonb_typeof(is_now -> w.key) as new_type,
+               was ->> w.key as before, is_now ->> w.key as after,
+               concat(was ->> w.key, is_now ->> w.key) as both_values
+        from jsonb_each(was) as w
+        where w.value <> coalesce(is_now -> w.key, 'null') limit 50
+    loop
+        change := jsonb_build_object('table', tg_table_name, 'key', row_key, 'column', c.name);
+        if c.type in ('number', 'boolean') or c.new_type in ('number', 'boolean')
+           or c.name = 'status' and c.both_values ~ '^[A-Za-z_]{1,100}$'
+           or c.name like '%currency' and c.both_values ~ '^([A-Z]{3}){1,2}$'
+           or length(c.both_values) in (36, 72)
+              and c.both_values ~ '^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}){1,2}$' then
+            change := change || jsonb_strip_nulls(jsonb_build_object('before', c.before, 'after', c.after));
+        end if;
+        changes := coalesce(changes, '[]') || change;
+        is_resealed := is_resealed and coalesce(starts_with(c.before, '\x'), false);
+    end loop;
+    if changes is null then
+        return null;
+    end if;
+    if is_resealed then
+        is_resealed := not exists (
+            select from pg_attribute a
+            where a.attrelid = tg_relid and a.attname in (select e ->> 'column' from jsonb_array_elements(changes) e)
+              and a.atttypid is distinct from to_regtype('palisade.blind_index')
+              and (a.atttypid is distinct from to_regtype('palisade.sealed') or is_now ->> a.attname is null));
+    end if;
+    insert into palisade.audit_pending (of_tenant, key, changes, is_resealed, is_first)
+    values (old.tenant_id, row_key, changes, is_resealed,
+            not exists (select from palisade.audit_pending p where p.transaction = pg_current_xact_id()));
+    -- A hint that saves a search. Without it the changes get events of their own.
+    perform set_config('palisade.has_changes', 'on', true);
     return null;
 end
 $$;
@@ -133,19 +157,23 @@ create function palisade.record_audit_event(
 as $$
 declare
     changes jsonb;
+    taken jsonb;
 begin
     if by_subject ilike 'operator:%' or by_client = '' or tenant = '00000000-0000-0000-0000-000000000000' then
         raise exception 'a request cannot record an act of an operator' using errcode = 'insufficient_privilege';
     end if;
-    with taken as (
-        delete from palisade.audit_pending
-        where ctid = any (array(
-            select p.ctid from palisade.audit_pending p
-            where p.transaction = pg_current_xact_id() and p.of_tenant = tenant
-              and (p.key = record_audit_event.object or not own_changes_only) limit 10))
-        returning audit_pending.changes
-    )
-    select jsonb_agg(c.change) into changes from taken, jsonb_array_elements(taken.changes) as c (change);
+    if current_setting('palisade.has_changes', true) = 'on' then
+        for taken in
+            delete from palisade.audit_pending
+            where ctid = any (array(
+                select p.ctid from palisade.audit_pending p
+                where p.transaction = pg_current_xact_id() and p.of_tenant = tenant
+                  and (p.key = record_audit_event.object or not own_changes_only) limit 10))
+            returning audit_pending.changes
+        loop
+            changes := coalesce(changes, '[]') || taken;
+        end loop;
+    end if;
     perform palisade.insert_audit_event(
         row (tenant, event, now(), by_subject, by_client, action, object, trace_id, '', changes)::palisade.audit_events);
 end
@@ -199,7 +227,7 @@ begin
 end
 $$;
 create constraint trigger journal_changes after insert on palisade.audit_pending deferrable initially deferred
-    for each row execute function palisade.journal_changes();
+    for each row when (new.is_first) execute function palisade.journal_changes();
 
 -- Stops accidents of every login, except prune_audit_seal of the owner. The owner can drop the
 -- triggers: the logged seals show that.

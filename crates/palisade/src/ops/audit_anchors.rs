@@ -40,7 +40,8 @@ impl Declarations {
             if event.action == "audit_restored" {
                 let lost = event.changes.into_iter().filter_map(|seal| Some((seal.key.parse().ok()?, seal.before?)));
                 declarations.lost.extend(lost);
-            } else if let Some((number, digest)) = event.object.strip_prefix("up to seal ").and_then(|o| o.split_once(' '))
+            } else if let Some((number, digest)) =
+                event.object.strip_prefix("up to seal ").and_then(|o| o.split_once(' '))
                 && let Ok(number) = number.parse()
             {
                 declarations.root = declarations.root.max(Some((number, digest.to_owned())));

@@ -37,9 +37,7 @@ impl AuditOwner {
 
     /// Records a restore, and the seals that were lost with it.
     pub async fn record_restore(&mut self, to: DateTime<Utc>, reason: &str, lost: &Value) -> Result<(), DbError> {
-        sqlx::query!("select palisade.record_audit_restore($1, $2, $3)", to, reason, lost)
-            .execute(&mut self.0)
-            .await?;
+        sqlx::query!("select palisade.record_audit_restore($1, $2, $3)", to, reason, lost).execute(&mut self.0).await?;
         Ok(())
     }
 }

@@ -167,9 +167,8 @@ impl AuditSnapshot<'_> {
         upto: i64,
         mut on_line: impl FnMut(JournaledEvent),
     ) -> Result<(), DbError> {
-        let mut rows =
-            select_lines!("where j.position > $1 and j.position <= $2 order by j.position", after, upto)
-                .fetch(&mut *self.0);
+        let mut rows = select_lines!("where j.position > $1 and j.position <= $2 order by j.position", after, upto)
+            .fetch(&mut *self.0);
         while let Some(row) = rows.try_next().await? {
             on_line(row.into());
         }
