@@ -44,8 +44,8 @@ $$;
 alter function palisade.audit_digest(palisade.audit_events) reset search_path;
 alter function palisade.insert_audit_event(palisade.audit_events) security invoker reset search_path;
 
--- Collects the changed columns of a row; of a deleted row, all that had a value. The arguments are
--- the columns of the primary key after tenant_id.
+-- Collects the changed columns of a row but updated_at, since the event has the time; of a deleted
+-- row, all that had a value. The arguments are the columns of the primary key after tenant_id.
 --
 -- The trail outlives an erasure, so it has no personal data: old and new values are recorded of
 -- numbers, booleans and UUIDs, of a word in a column `status`, and of currency codes. Of every other
@@ -72,7 +72,7 @@ begin
                was ->> w.key as before, is_now ->> w.key as after,
                concat(was ->> w.key, is_now ->> w.key) as both_values
         from jsonb_each(was) as w
-        where w.value <> coalesce(is_now -> w.key, 'null') limit 50
+        where w.value <> coalesce(is_now -> w.key, 'null') and w.key <> 'updated_at' limit 50
     loop
         change := jsonb_build_object('table', tg_table_name, 'key', row_key, 'column', c.name);
         if c.type in ('number', 'boolean') or c.new_type in ('number', 'boolean')
