@@ -24,6 +24,11 @@ const TRIGGERS_OFF: &str = "
     alter table palisade.audit_journal disable trigger all;
     alter table palisade.audit_seals disable trigger all;";
 
+const TRIGGERS_ON: &str = "
+    alter table palisade.audit_events enable trigger all;
+    alter table palisade.audit_journal enable trigger all;
+    alter table palisade.audit_seals enable trigger all;";
+
 /// Runs `audit verify`: its findings, and its last output.
 pub fn verify(service: &TestService, urls: &Urls, anchors: Option<&Path>) -> (Result<(), Vec<String>>, String) {
     let anchors = anchors.map(|path| path.to_str().unwrap());
@@ -81,11 +86,11 @@ pub async fn until_all_is_sealed(urls: &Urls) {
     .await;
 }
 
-/// Changes the trail with its triggers off.
+/// Changes the trail with its triggers off, and switches them on again.
 pub async fn tamper(urls: &Urls, sql: &str) {
     let mut superuser = superuser(urls).await;
     let mut tx = superuser.begin().await.unwrap();
-    for sql in [TRIGGERS_OFF, sql] {
+    for sql in [TRIGGERS_OFF, sql, TRIGGERS_ON] {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await.unwrap();
     }
     tx.commit().await.unwrap();
