@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use crate::{api_keys, query};
 
 /// Each row of each query is a violation. The queries cover a new table or function at once.
-const VIOLATIONS: [&str; 12] = [
+const VIOLATIONS: [&str; 13] = [
     // `NAMES` lists the tables without a tenant.
     "select c.relname || ' has no tenant_id: add it, or the table to NAMES'
      from user_tables c where not exists (
@@ -68,6 +68,11 @@ const VIOLATIONS: [&str; 12] = [
        and c.oid <> 'palisade.row_keys'::regclass
        and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype = 9 and t.tgqual is null
                        and t.tgfoid = 'palisade.delete_row_key'::regproc)",
+    "select c.relname || ' is not tracked: it needs the trigger of palisade.isolate_tenants that collects changes'
+     from user_tables c
+     where c.relnamespace <> 'palisade'::regnamespace
+       and not exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgtype = 25 and t.tgqual is null
+                       and t.tgattr::text = '' and t.tgfoid = 'palisade.collect_change'::regproc)",
     "select format('%s.%s: the kernel must not refer to tables of the service', c.relname, k.conname)
      from user_tables c join pg_constraint k on k.conrelid = c.oid and k.contype = 'f'
      join pg_class f on f.oid = k.confrelid
@@ -84,7 +89,8 @@ const NAMES: &str = "
           and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
           and not (n.nspname = 'palisade'
                    and c.relname in ('tenants', 'revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
-                                     'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon'))
+                                     'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon',
+                                     'audit_pending'))
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

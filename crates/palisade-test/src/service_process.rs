@@ -47,7 +47,7 @@ impl ServiceProcess {
         {
             let line = tokio::time::timeout(Duration::from_secs(20), process.log.recv()).await;
             let line = line.ok().flatten().unwrap_or_else(|| panic!("not ready; its log is {:#?}", process.log_lines));
-            process.log_lines.push(serde_json::from_str(&line).expect("every log line is JSON"));
+            process.log_lines.push(serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")));
         }
         let listening = find(&process.log_lines, "listening").unwrap();
         process.address = listening["address"].as_str().unwrap().parse().unwrap();

@@ -2,8 +2,8 @@
 
 use palisade::authz::QuotaClass;
 
-use super::{Fixture, Objects};
 use crate::{ACME, Fields, Operation, Reply, TestApp, query};
+use super::{Fixture, Objects};
 
 /// Calls every operation once and compares its events in the trail, which it finds by trace id. An
 /// export is a read that leaves an event too.
@@ -47,6 +47,10 @@ pub async fn changes_have_their_event<F: Fixture>(app: &TestApp) {
             let logged = logged.iter().find(is_same).map(|event| &*event["object"]);
             assert_eq!(logged, Some(changed), "{operation} must log the audit event that it appends");
         }
+        let untaken = "select object from palisade.audit_events
+                       where action = 'row_changed' and subject = 'operator:app_writer'";
+        let untaken = query(&app.database.owner, untaken).await;
+        assert_eq!(untaken, Vec::<String>::new(), "{operation} must not change rows in `create!`: no event names them");
     }
 }
 

@@ -27,7 +27,7 @@ enum Command {
     /// Respond to an incident, with the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
     Incident(ops::Incident),
-    /// Verify the audit trail
+    /// Verify, prune or explain the audit trail
     #[command(subcommand)]
     Audit(Audit),
     /// Rotate keys of sealed fields, or retire them (`drop`, `forget-index`, `destroy`); needs the
@@ -94,6 +94,11 @@ enum Audit {
     /// Verify that the audit trail of all tenants is unchanged, with the login of
     /// `APP_DATABASE__BACKUP_URL`
     Verify(ops::Verify),
+    /// Delete old events, with the login of `APP_DATABASE__OWNER_URL`
+    Prune(ops::Prune),
+    /// Declare that the database was restored to an earlier time, with the login of
+    /// `APP_DATABASE__OWNER_URL`
+    Restored(ops::Restored),
 }
 
 /// Runs the command of the arguments. Call it once, from `main`.
@@ -137,8 +142,15 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
             println!("the schema is up to date");
         }
         Command::Incident(incident) => run_incident(app, &incident).await?,
-        Command::Audit(Audit::Verify(verify)) => {
-            verify.run(&with_logging("audit", LoginSettings::backup()?), |line| println!("{line}")).await?;
+        Command::Audit(audit) => {
+            let report = |line| println!("{line}");
+            match audit {
+                Audit::Verify(verify) => verify.run(&with_logging("audit", LoginSettings::backup()?), report).await?,
+                Audit::Prune(prune) => prune.run(&with_logging("audit", LoginSettings::owner()?), report).await?,
+                Audit::Restored(restored) => {
+                    restored.run(&with_logging("audit", LoginSettings::owner()?), report).await?;
+                }
+            }
         }
         Command::Keys(Keys::Rotate(keys)) => {
             let settings = load_settings(app, "keys")?;

@@ -113,6 +113,12 @@ pub enum UnfitDatabase {
         /// The name of the table.
         table: String,
     },
+    /// Changes of a table of the service leave no audit event (LOG-05).
+    #[error("changes of table {table} are not tracked; as its owner, run `select palisade.track_changes('{table}')`")]
+    UntrackedChanges {
+        /// The name of the table.
+        table: String,
+    },
     /// A master key is missing or does not fit.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),

@@ -9,11 +9,8 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use super::{
-    DbError, UnfitDatabase,
-    migrate::{Folder, KERNEL},
-};
 use crate::package;
+use super::{DbError, UnfitDatabase, migrate::{Folder, KERNEL}};
 
 /// The role of roles.sql that a login of the service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +172,25 @@ pub(crate) async fn check_append_only(connection: &mut PgConnection) -> Result<(
     .await
     .map_err(DbError::from)?;
     unprotected.map_or(Ok(()), |table| Err(UnfitDatabase::AppendOnly { table }))
+}
+
+/// Rejects a database with a table of the service whose changes the audit trail would miss (LOG-05).
+pub(crate) async fn check_tracked_changes(connection: &mut PgConnection) -> Result<(), UnfitDatabase> {
+    let untracked = sqlx::query_scalar!(
+        r#"select c.relname::text as "name!"
+           from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'tenant_id'
+           where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+             and not exists (
+               select from pg_trigger t
+               -- In force for ordinary sessions, after each updated or deleted row: 1 + 8 + 16.
+               where t.tgrelid = c.oid and t.tgenabled in ('O', 'A') and t.tgtype = 25 and t.tgqual is null
+                 and t.tgattr::text = '' and t.tgfoid = to_regproc('palisade.collect_change'))
+           order by 1 limit 1"#
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(DbError::from)?;
+    untracked.map_or(Ok(()), |table| Err(UnfitDatabase::UntrackedChanges { table }))
 }
 
 /// Rejects a database with other sealed columns, blind indexes or triggers for row keys than the

@@ -8,24 +8,12 @@
 use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, pool::PoolConnection, postgres::{PgConnectOptions, PgPoolOptions}};
 use tokio::sync::watch;
 use url::Url;
 
-use super::{
-    DbError, UnfitDatabase, migrate,
-    role_check::{self, DbRole},
-};
-use crate::{
-    model::TenantId,
-    package,
-    settings::{self, LoginSettings, Settings, Sources},
-    telemetry::metrics,
-};
+use crate::{model::TenantId, package, settings::{LoginSettings, Settings, Sources, self}, telemetry::metrics};
+use super::{DbError, UnfitDatabase, migrate, role_check::{DbRole, self}};
 
 /// Time that the revocation listener may take to notice that the password changed.
 const LISTENER_GRACE: Duration = Duration::from_secs(5);
@@ -205,7 +193,8 @@ async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
     migrate::check_version(&mut connection, role).await?;
     role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
-    role_check::check_append_only(&mut connection).await
+    role_check::check_append_only(&mut connection).await?;
+    role_check::check_tracked_changes(&mut connection).await
 }
 
 /// `begin` and the tenant for row-level security, in one message and so one round trip.

@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{AuditEventId, TenantId};
@@ -55,6 +56,24 @@ pub struct AuditEvent {
     pub trace_id: String,
     /// Reason that the operator gave. Empty for a request.
     pub reason: String,
+    /// Columns that the transaction changed, as the database collected them.
+    pub changes: Vec<ChangedColumn>,
+}
+
+/// A column that changed. The database names the values of types that hold no personal data only:
+/// migration 8 lists them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ChangedColumn {
+    /// Table of the row.
+    pub table: String,
+    /// Primary key of the row without the tenant. Empty if the table has one row per tenant.
+    pub key: String,
+    /// Name of the column.
+    pub column: String,
+    /// The old value, if the trail may have it.
+    pub before: Option<String>,
+    /// The new value, if the trail may have it.
+    pub after: Option<String>,
 }
 
 /// A seal: one digest over a range of the journal and over the previous seal, and so over

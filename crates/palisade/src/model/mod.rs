@@ -23,7 +23,7 @@ mod text_enum;
 
 #[cfg(feature = "api_keys")]
 pub use api_key::ApiKey;
-pub use audit::{AuditEvent, AuditObject, AuditSeal, ObjectId};
+pub use audit::{AuditEvent, AuditObject, AuditSeal, ChangedColumn, ObjectId};
 pub use clock::Clock;
 pub use code::{Code, CodeError};
 pub use ids::{ApiKeyId, AuditEventId, TenantId};

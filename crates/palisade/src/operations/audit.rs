@@ -18,7 +18,7 @@ use crate::{
         text::{Text, formats},
         values::Time,
     },
-    model::AuditEvent,
+    model::{AuditEvent, ChangedColumn},
     store::{AuditFilter, Position},
 };
 
@@ -51,6 +51,29 @@ pub(super) struct AuditEventView {
     /// Reason that the operator gave; absent for requests.
     #[oai(skip_serializing_if_is_none)]
     reason: Option<Text<formats::OperatorReason>>,
+    /// Changed columns, at most 500; empty if the action only adds rows.
+    #[oai(validator(max_items = 500))]
+    changes: Vec<ChangedColumnView>,
+}
+
+/// A changed column of a row. Values are present for numbers, booleans, UUIDs, states and currency
+/// codes only, so that no event contains personal data.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub(super) struct ChangedColumnView {
+    /// Name of the table.
+    table: Text<formats::SqlName>,
+    /// Primary key of the row; absent if the tenant has one row.
+    #[oai(skip_serializing_if_is_none)]
+    key: Option<Text<formats::AuditObject>>,
+    /// Name of the column.
+    column: Text<formats::SqlName>,
+    /// Value before the change.
+    #[oai(skip_serializing_if_is_none)]
+    before: Option<Text<formats::ChangedValue>>,
+    /// Value after the change; absent if the row was deleted.
+    #[oai(skip_serializing_if_is_none)]
+    after: Option<Text<formats::ChangedValue>>,
 }
 
 /// One page of audit events, newest first.
@@ -77,6 +100,19 @@ impl From<AuditEvent> for AuditEventView {
             object: event.object.into(),
             trace_id: unless_empty(event.trace_id).map(Text::from),
             reason: unless_empty(event.reason).map(Text::from),
+            changes: event.changes.into_iter().map(ChangedColumnView::from).collect(),
+        }
+    }
+}
+
+impl From<ChangedColumn> for ChangedColumnView {
+    fn from(ChangedColumn { table, key, column, before, after }: ChangedColumn) -> Self {
+        Self {
+            table: table.into(),
+            key: Some(key).filter(|key| !key.is_empty()).map(Text::from),
+            column: column.into(),
+            before: before.map(Text::from),
+            after: after.map(Text::from),
         }
     }
 }

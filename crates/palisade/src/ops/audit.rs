@@ -2,26 +2,28 @@
 //!
 //! Reads events, journal and seals of all tenants with the backup login, recomputes every digest in
 //! Rust, and compares the seals with the `audit_sealed` lines of the log. Reports each difference
-//! as a finding; docs/audit.md explains them.
+//! as a finding; docs/audit.md explains them. Memory holds one stretch of the journal, and the seals
+//! of the log from the first verified one on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::{self, Write as _},
-    fs, io,
+    io,
     path::PathBuf,
+    str::FromStr,
 };
 
 use clap::Args;
-use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
+use super::audit_anchors::{Anchors, Declarations, SealDigest};
 use crate::{
     crypto::{hex, sha256},
     db::DbError,
     model::AuditEvent,
     settings::LoginSettings,
-    store::maintenance::{AuditReader, JournaledEvent, StoredSeal},
+    store::maintenance::{AuditReader, AuditSnapshot, JournaledEvent, StoredSeal},
     telemetry::event,
 };
 
@@ -36,10 +38,23 @@ pub struct Verify {
     /// trail
     #[arg(long, value_name = "FILE")]
     pub anchors: Option<PathBuf>,
+    /// Verify only what follows this seal: the checkpoint that an earlier run printed
+    #[arg(long, value_name = "NUMBER:DIGEST")]
+    pub checkpoint: Option<Checkpoint>,
 }
 
-/// Digests in the log, in hexadecimal, by the number of the seal.
-type Anchors = BTreeMap<i64, BTreeSet<String>>;
+/// A seal up to which the trail was verified before.
+#[derive(Clone, Debug)]
+pub struct Checkpoint(SealDigest);
+
+impl FromStr for Checkpoint {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = text.split_once(':').and_then(|(number, digest)| Some((number.parse().ok()?, digest.to_owned())));
+        parsed.map(Self).ok_or("expected NUMBER:DIGEST, as `audit verify` prints it")
+    }
+}
 
 /// One difference between the trail and what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +69,9 @@ enum Finding {
     Journal { seal: i64, position: i64, what: &'static str },
     /// A seal does not follow from the previous seal and the journal.
     Seal { number: i64 },
-    /// A seal was removed.
-    NoSeal { number: i64 },
-    /// A seal differs from the log.
+    /// Seals were removed.
+    NoSeal { first: i64, last: i64 },
+    /// A seal differs from the log, or from a checkpoint.
     Anchor { number: i64, what: &'static str },
 }
 
@@ -72,16 +87,17 @@ impl fmt::Display for Finding {
             Self::Inserted { tenant, event } => write!(f, "event {event} of tenant {tenant} was inserted"),
             Self::Journal { seal, position, what } => write!(f, "line {position} of the journal (seal {seal}) {what}"),
             Self::Seal { number } => write!(f, "seal {number} does not match the journal and the previous seal"),
-            Self::NoSeal { number } => write!(f, "seal {number} was removed"),
+            Self::NoSeal { first, last } if first == last => write!(f, "seal {first} was removed"),
+            Self::NoSeal { first, last } => write!(f, "seals {first} to {last} were removed"),
             Self::Anchor { number, what } => write!(f, "seal {number} {what}"),
         }
     }
 }
 
-/// Errors of the verification.
+/// Errors of the commands.
 #[derive(Debug, Error)]
 pub enum AuditError {
-    /// The trail could not be read.
+    /// The trail could not be read, or the database refused the command.
     #[error(transparent)]
     Store(#[from] DbError),
     /// The log file could not be read.
@@ -93,101 +109,132 @@ pub enum AuditError {
     /// The trail was changed. Each finding was reported.
     #[error("the audit trail was changed: {0} findings")]
     Changed(usize),
+    /// The reason cannot be recorded.
+    #[error("{0}")]
+    Reason(&'static str),
+    /// A restore was declared, and the log has no seal that the database lacks.
+    #[error("the database has every seal of the log that is not declared yet: there is nothing to declare")]
+    NothingLost,
 }
 
 impl Verify {
-    /// Verifies the trail. Calls `report` with one line per finding, or with a summary. Uses 16
-    /// bytes of memory for each sealed event.
+    /// Verifies the trail. Calls `report` with one line per finding, or with a summary.
     pub async fn run(&self, login: &LoginSettings, mut report: impl FnMut(String)) -> Result<(), AuditError> {
-        let anchors = self.read_anchors()?;
-        let mut verification = Verification::default();
-        let mut inserted = Vec::new();
-        let mut trail = AuditReader::connect(&login.url).await?;
-        // Two closures borrow it. They never run at the same time, which the compiler cannot prove.
-        let shared = std::cell::RefCell::new(&mut verification);
-        trail
-            .read(
-                |seals| shared.borrow_mut().begin(seals),
-                |line| shared.borrow_mut().line(&line),
-                |tenant, event| inserted.push(Finding::Inserted { tenant, event }),
-            )
-            .await?;
-        verification.end();
-        verification.findings.append(&mut inserted);
-        verification.compare(&anchors);
+        let mut reader = AuditReader::connect(&login.url).await?;
+        let mut trail = reader.snapshot().await?;
+        let declared = Declarations::read(&mut trail).await?;
+        let mut verification = Verification::new(&mut report);
+        let first = verification.find_start(&mut trail, declared.root, self.checkpoint.clone()).await?;
+        let from = first.as_ref().map_or(0, |seal| seal.number);
+        let read = |path: &PathBuf| Anchors::read(path, from, &declared.lost);
+        let mut anchors = self.anchors.as_ref().map(read).transpose()?;
+        let last = verification.verify(&mut trail, first.clone(), anchors.as_mut()).await?;
+        if let Some(anchors) = anchors {
+            verification.compare_rest(anchors, last.as_ref());
+        }
         let Verification { findings, events, sealed, seals, .. } = verification;
-        for finding in &findings {
-            report(finding.to_string());
+        if findings > 0 {
+            event::audit_trail_invalid(findings);
+            return Err(AuditError::Changed(findings));
         }
-        if !findings.is_empty() {
-            event::audit_trail_invalid(findings.len());
-            return Err(AuditError::Changed(findings.len()));
+        report(format!("{events} events, {sealed} of them under {seals} seals: nothing was changed"));
+        if from > 0 {
+            report(format!("verified after seal {from}"));
         }
-        report(format!("{events} events, {sealed} of them under {} seals: nothing was changed", seals.len()));
-        if let Some(last) = seals.last() {
-            report(format!("seal {}: {}", last.number, hex(&last.digest)));
+        if let Some(last) = last {
+            report(format!("checkpoint {}:{}", last.number, hex(&last.digest)));
         }
         Ok(())
     }
-
-    /// Reads the `audit_sealed` events of the log file. Empty if no file was given.
-    fn read_anchors(&self) -> Result<Anchors, AuditError> {
-        let Some(path) = &self.anchors else { return Ok(Anchors::new()) };
-        let lines = fs::read_to_string(path).map_err(|error| AuditError::Anchors(path.clone(), error))?;
-        let anchor = |line: &str| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            (line.get("event")? == "audit_sealed" && line.get("target")? == "security")
-                .then(|| Some((line.get("number")?.as_i64()?, line.get("digest")?.as_str()?.to_owned())))?
-        };
-        let mut anchors = Anchors::new();
-        for (number, digest) in lines.lines().filter_map(anchor) {
-            anchors.entry(number).or_default().insert(digest);
-        }
-        if anchors.is_empty() { Err(AuditError::NoAnchors(path.clone())) } else { Ok(anchors) }
-    }
 }
 
-/// State of a verification: the findings, and the journal lines since the last complete seal.
-#[derive(Default)]
-struct Verification {
-    findings: Vec<Finding>,
+/// State of a verification: what was found, and the journal lines since the last complete seal.
+struct Verification<'r> {
+    report: &'r mut dyn FnMut(String),
+    findings: usize,
     events: u64,
     sealed: u64,
-    seals: Vec<StoredSeal>,
-    /// Index of the seal that covers the current line.
-    current: usize,
-    /// Input of that seal's digest so far.
+    seals: u64,
+    /// Input of the next seal's digest so far.
     content: Vec<u8>,
     /// That seal's entries for its lines so far.
     entries: Vec<u8>,
 }
 
-impl Verification {
-    /// Takes the stored seals. Reports missing numbers.
-    fn begin(&mut self, seals: Vec<StoredSeal>) {
-        let mut expected = 1;
-        for seal in &seals {
-            self.findings.extend((expected..seal.number).map(|number| Finding::NoSeal { number }));
-            expected = seal.number + 1;
+impl<'r> Verification<'r> {
+    fn new(report: &'r mut dyn FnMut(String)) -> Self {
+        Self { report, findings: 0, events: 0, sealed: 0, seals: 0, content: Vec::new(), entries: Vec::new() }
+    }
+
+    fn find(&mut self, finding: &Finding) {
+        self.findings += 1;
+        (self.report)(finding.to_string());
+    }
+
+    /// The seal that verification begins after: the later one of root and checkpoint.
+    async fn find_start(
+        &mut self,
+        trail: &mut AuditSnapshot<'_>,
+        root: Option<SealDigest>,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Option<StoredSeal>, DbError> {
+        let Some((number, expected)) = root.max(checkpoint.map(|Checkpoint(seal)| seal)) else { return Ok(None) };
+        let seal = trail.next_seal(number.saturating_sub(1)).await?.filter(|seal| seal.number == number);
+        let what = match &seal {
+            None => "is the root or checkpoint, and is not in the database",
+            Some(seal) if hex(&seal.digest) != expected => "has another digest than the root or checkpoint",
+            Some(_) => return Ok(seal),
+        };
+        self.find(&Finding::Anchor { number, what });
+        Ok(seal)
+    }
+
+    /// Checks all seals after `first`, their lines, and the lines and events without a seal. Returns
+    /// the last seal.
+    async fn verify(
+        &mut self,
+        trail: &mut AuditSnapshot<'_>,
+        first: Option<StoredSeal>,
+        mut anchors: Option<&mut Anchors>,
+    ) -> Result<Option<StoredSeal>, DbError> {
+        let mut compare = |seal: &StoredSeal| {
+            let what = anchors.as_mut()?.compare(seal.number, &seal.digest)?;
+            Some(Finding::Anchor { number: seal.number, what })
+        };
+        let differing = first.as_ref().and_then(&mut compare);
+        differing.iter().for_each(|finding| self.find(finding));
+        let mut previous = first.clone();
+        loop {
+            let (number, upto) = previous.as_ref().map_or((0, i64::MIN), |seal| (seal.number, seal.upto));
+            let Some(seal) = trail.next_seal(number).await? else {
+                trail.lines(upto, i64::MAX, |line| self.line(&line, false)).await?;
+                break;
+            };
+            if seal.number > number + 1 {
+                self.find(&Finding::NoSeal { first: number + 1, last: seal.number - 1 });
+            }
+            trail.lines(upto, seal.upto, |line| self.line(&line, true)).await?;
+            self.complete_seal(&seal, previous.as_ref());
+            let differing = compare(&seal);
+            differing.iter().for_each(|finding| self.find(finding));
+            previous = Some(seal);
         }
-        self.seals = seals;
+        trail.unjournaled(first.as_ref(), |tenant, event| self.find(&Finding::Inserted { tenant, event })).await?;
+        Ok(previous)
     }
 
     /// Checks the next line of the journal and its event.
-    fn line(&mut self, line: &JournaledEvent) {
+    fn line(&mut self, line: &JournaledEvent, is_sealed: bool) {
         self.events += 1;
-        while self.seals.get(self.current).is_some_and(|seal| seal.upto < line.position) {
-            self.complete_seal();
-        }
         let JournaledEvent { position, tenant, event, .. } = *line;
         match &line.current {
-            None => self.findings.push(Finding::Removed { position, tenant, event }),
-            Some(now) if digest(now) != line.digest.as_slice() => {
-                self.findings.push(Finding::Changed { position, tenant, event });
+            None => self.find(&Finding::Removed { position, tenant, event }),
+            Some(now) if digest(now, line.changes.as_deref()) != line.digest.as_slice() => {
+                self.find(&Finding::Changed { position, tenant, event });
             }
             Some(_) => {}
         }
-        if self.seals.get(self.current).is_some() {
+        if is_sealed {
             self.sealed += 1;
             self.content.extend(position.to_be_bytes());
             self.content.extend(tenant.as_bytes().iter().chain(event.as_bytes()).chain(&line.digest));
@@ -196,51 +243,33 @@ impl Verification {
         }
     }
 
-    /// Recomputes the current seal from the lines it covers, and goes on to the next one.
-    fn complete_seal(&mut self) {
+    /// Recomputes a seal from the lines that it covers.
+    fn complete_seal(&mut self, seal: &StoredSeal, previous: Option<&StoredSeal>) {
+        self.seals += 1;
         let content = std::mem::take(&mut self.content);
         let entries = std::mem::take(&mut self.entries);
-        let Some(seal) = self.seals.get(self.current) else { return };
-        let previous = self.current.checked_sub(1).and_then(|previous| self.seals.get(previous));
         let mut text = previous.map_or_else(Vec::new, |previous| previous.digest.clone());
         text.extend(seal.number.to_be_bytes().into_iter().chain(seal.upto.to_be_bytes()).chain(content));
         let events = i64::try_from(entries.len() / ENTRY_LEN).unwrap_or(i64::MAX);
         if sha256(&text) != seal.digest.as_slice() || seal.lines != entries || seal.events != events {
             let lines = differences(seal, &entries);
             if lines.is_empty() {
-                self.findings.push(Finding::Seal { number: seal.number });
+                self.find(&Finding::Seal { number: seal.number });
             }
-            self.findings.extend(lines);
-        }
-        self.current += 1;
-    }
-
-    /// Completes the remaining seals after the last line.
-    fn end(&mut self) {
-        while self.current < self.seals.len() {
-            self.complete_seal();
+            lines.iter().for_each(|finding| self.find(finding));
         }
     }
 
-    /// Compares the seals with the log.
-    fn compare(&mut self, anchors: &Anchors) {
-        for (number, digests) in anchors {
-            let what = match self.seals.iter().find(|seal| seal.number == *number) {
-                // The seal was removed, and the service sealed the changed trail again.
-                _ if digests.len() > 1 => "has two digests in the log",
-                None => "is in the log but not in the database",
-                Some(seal) if !digests.contains(&hex(&seal.digest)) => "has another digest in the log",
-                Some(_) => continue,
-            };
-            self.findings.push(Finding::Anchor { number: *number, what });
+    /// Reports the seals that only the log has, and a log that ends too early.
+    fn compare_rest(&mut self, anchors: Anchors, last: Option<&StoredSeal>) {
+        for number in anchors.digests.into_keys() {
+            self.find(&Finding::Anchor { number, what: "is in the log but not in the database" });
         }
         // A seal covers all previous ones, so only the last must be in the log. One may be on its
         // way.
-        if let (Some((logged, _)), Some(last)) = (anchors.last_key_value(), self.seals.last())
-            && *logged < last.number - 1
-        {
+        if last.is_some_and(|last| anchors.last < last.number - 1) {
             let what = "is the last one in the log, and the database has later seals";
-            self.findings.push(Finding::Anchor { number: *logged, what });
+            self.find(&Finding::Anchor { number: anchors.last, what });
         }
     }
 }
@@ -266,20 +295,13 @@ fn differences(seal: &StoredSeal, now: &[u8]) -> Vec<Finding> {
     removed_or_changed.chain(added.map(|position| finding(*position, "was added after sealing"))).collect()
 }
 
-/// Digest of an event, computed as `audit_digest` in `migrations/0010_audit.sql` does.
-fn digest(event: &AuditEvent) -> [u8; 32] {
-    let fields = [
-        &event.tenant.to_string(),
-        &event.id.to_string(),
-        &event.at.timestamp_micros().to_string(),
-        &event.subject,
-        &event.client,
-        &event.action,
-        &event.object,
-        &event.trace_id,
-        &event.reason,
-    ];
-    let text = fields.into_iter().fold(String::new(), |mut text, field| {
+/// Digest of an event, computed as `palisade.audit_digest` does.
+pub(super) fn digest(event: &AuditEvent, changes: Option<&str>) -> [u8; 32] {
+    let (tenant, id) = (event.tenant.to_string(), event.id.to_string());
+    let at = event.at.timestamp_micros().to_string();
+    let AuditEvent { subject, client, action, object, trace_id, reason, .. } = event;
+    let fields = [&tenant, &id, &at, subject, client, action, object, trace_id, reason].map(String::as_str);
+    let text = fields.into_iter().chain(changes).fold(String::new(), |mut text, field| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{}:{field}", field.len());
         text

@@ -1,11 +1,13 @@
-//! Operator commands: incidents, keys of sealed fields, backups and verification of the audit
-//! trail.
+//! Operator commands: incidents, keys of sealed fields, backups, verification and upkeep of the
+//! audit trail.
 //!
 //! `main` parses each command from arguments and runs it with the database login it needs; the
 //! internal listener parses [`Incident`] from JSON. Commands report progress line by line through a
 //! callback, so that both callers decide where it goes.
 
 mod audit;
+mod audit_anchors;
+mod audit_upkeep;
 #[cfg(feature = "backup")]
 mod backup;
 mod incident;
@@ -18,7 +20,8 @@ mod retired_keys;
 mod revocation;
 mod throttle;
 
-pub use audit::{AuditError, Verify};
+pub use audit::{AuditError, Checkpoint, Verify};
+pub use audit_upkeep::{Prune, Restored};
 #[cfg(feature = "backup")]
 pub use backup::{Backup, BackupCommand, BackupError, BackupKeys, BackupSummary};
 pub use incident::{Incident, IncidentError, IncidentOutcome, ReadOnly, Rotation, Sessions};

@@ -7,15 +7,11 @@
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
+use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::{authz::{Action, Change, Permit, actions::ListAuditEvents}, db::{DbError, TracingExecutor}, model::{AuditEvent, AuditEventId, AuditObject, ChangedColumn, TenantId}, telemetry::{TraceId, event}};
 use super::{Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset::clamp_time};
-use crate::{
-    authz::{Action, Change, Permit, actions::ListAuditEvents},
-    db::{DbError, TracingExecutor},
-    model::{AuditEvent, AuditEventId, AuditObject, TenantId},
-    telemetry::{TraceId, event},
-};
 
 /// The audit event of a permitted change, before it is written (LOG-05).
 #[derive(Debug)]
@@ -73,8 +69,9 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             return Err(DbError::Misuse("the permit is for another tenant, or a change was refused before"));
         }
         let Self { open, request, further, .. } = self;
-        let mut records = vec![AuditRecord::new(permit, permit.audit(), object.__object())];
-        records.append(&mut further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        // The last event takes the changed rows that are of no further object.
+        let mut records = further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        records.push(AuditRecord::new(permit, permit.audit(), object.__object()));
         let ids: Vec<Uuid> = records.iter().map(|record| record.id).collect();
         let actions: Vec<String> = records.iter().map(|record| record.action.to_owned()).collect();
         let objects: Vec<String> = records.iter().map(|record| record.object.clone()).collect();
@@ -87,8 +84,8 @@ impl<A: Change, K> WriteTx<'_, A, K> {
                       expires_at)
                  select $1, $15, $16, $8, $9, $10, $17::integer, $11, $12, $13, $14 where $9::text is not null
              )
-             select palisade.record_audit_event($1, e.id, $2, $3, e.action, e.object, $7)
-             from unnest($4::uuid[], $5::text[], $6::text[]) as e (id, action, object)",
+             select palisade.record_audit_event($1, e.id, $2, $3, e.action, e.object, $7, e.no < cardinality($4))
+             from unnest($4::uuid[], $5::text[], $6::text[]) with ordinality as e (id, action, object, no)",
             permit.tenant().uuid(),
             permit.principal().subject(),
             permit.principal().client(),
@@ -136,6 +133,7 @@ struct EventRow {
     object: String,
     trace_id: String,
     reason: String,
+    changes: Option<Json<Vec<ChangedColumn>>>,
 }
 
 impl From<EventRow> for AuditEvent {
@@ -150,6 +148,7 @@ impl From<EventRow> for AuditEvent {
             object: row.object,
             trace_id: row.trace_id,
             reason: row.reason,
+            changes: row.changes.map(|Json(changes)| changes).unwrap_or_default(),
         }
     }
 }
@@ -161,8 +160,9 @@ macro_rules! select_events {
             EventRow,
             "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant)
              select q.* from t, lateral (
-                 select tenant_id, id, at, subject, client, action, object, trace_id, reason from palisade.audit_events
-                 where tenant_id = t.tenant and at >= $2 and (at, id) < ($3, $4) " + $filter
+                 select tenant_id, id, at, subject, client, action, object, trace_id, reason,
+                        changes as \"changes: _\"
+                 from palisade.audit_events where tenant_id = t.tenant and at >= $2 and (at, id) < ($3, $4) " + $filter
                 + " order by at desc, id desc limit $5 offset 0) q",
             $($argument),+
         )

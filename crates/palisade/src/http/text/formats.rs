@@ -45,6 +45,10 @@ formats! {
     pub Action, 1..=64, "^[a-z_]+$";
     /// The object of an audit event.
     pub AuditObject, 1..=300, format!("^[^{}]+$", class(char::is_control));
+    /// The name of a table or column.
+    pub SqlName, 1..=63, "^[a-z0-9_]+$";
+    /// A value that an audit event has: a number, boolean, UUID, state, currency code or digest.
+    pub ChangedValue, 1..=200, "^[A-Za-z0-9_.-]+$";
     /// The reason that an operator gave for a command.
     pub OperatorReason, 1..=500, format!("^[^{}]+$", class(char::is_control));
     /// The trace id of a request (W3C Trace Context, section 3.2.2.3).

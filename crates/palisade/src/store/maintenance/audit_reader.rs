@@ -1,8 +1,9 @@
 //! Reads the audit trail of all tenants, for its verification.
 //!
-//! In: the URL of the backup login, which sees the rows of every tenant. Out: seals, journal and
-//! events of one snapshot. `ops::audit` is the only caller and recomputes all digests;
-//! docs/audit.md describes the tables.
+//! In: the URL of the backup login, which sees the rows of every tenant, or of the owner, which sees
+//! seals and acts of operators. Out: seals, journal and events of one snapshot, in bounded memory.
+//! `ops::audit` and `ops::audit_upkeep` call this and recompute all digests; docs/audit.md describes
+//! the tables.
 
 use std::str::FromStr;
 
@@ -21,6 +22,10 @@ use crate::{
 #[derive(Debug)]
 pub struct AuditReader(PgConnection);
 
+/// The trail at one time.
+#[derive(Debug)]
+pub struct AuditSnapshot<'c>(PgTransaction<'c>);
+
 /// An event as a line of the journal recorded it, and the event as it is stored now.
 #[derive(Clone, Debug)]
 pub struct JournaledEvent {
@@ -34,6 +39,8 @@ pub struct JournaledEvent {
     pub digest: Vec<u8>,
     /// The event as it is stored now. `None` if it was removed.
     pub current: Option<AuditEvent>,
+    /// The text of its changes, as the digest covers it.
+    pub changes: Option<String>,
 }
 
 /// A stored seal.
@@ -49,6 +56,8 @@ pub struct StoredSeal {
     pub digest: Vec<u8>,
     /// 16 bytes per journal line: 8 of its position and the first 8 of its digest.
     pub lines: Vec<u8>,
+    /// When it was made. No digest covers it.
+    pub sealed_at: DateTime<Utc>,
 }
 
 struct JournalRow {
@@ -63,10 +72,12 @@ struct JournalRow {
     object: Option<String>,
     trace_id: Option<String>,
     reason: Option<String>,
+    changes: Option<String>,
 }
 
 impl JournalRow {
     fn current(&self) -> Option<AuditEvent> {
+        let changes = self.changes.as_deref().and_then(|text| serde_json::from_str(text).ok());
         Some(AuditEvent {
             id: AuditEventId::from_uuid(self.event),
             tenant: TenantId::from_uuid(self.of_tenant),
@@ -77,62 +88,125 @@ impl JournalRow {
             object: self.object.clone()?,
             trace_id: self.trace_id.clone()?,
             reason: self.reason.clone()?,
+            // Text that an attacker wrote may not parse. Its digest differs.
+            changes: changes.unwrap_or_default(),
         })
     }
 }
 
+impl From<JournalRow> for JournaledEvent {
+    fn from(row: JournalRow) -> Self {
+        let current = row.current();
+        let JournalRow { position, of_tenant: tenant, event, digest, changes, .. } = row;
+        Self { position, tenant, event, digest, current, changes }
+    }
+}
+
+/// Lines of the journal with their events. `$rest` follows the join.
+macro_rules! select_lines {
+    ($rest:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            JournalRow,
+            r#"select j.position, j.of_tenant, j.event, j.digest, e.at as "at?", e.subject as "subject?",
+                      e.client as "client?", e.action as "action?", e.object as "object?", e.trace_id as "trace_id?",
+                      e.reason as "reason?", e.changes::text as "changes?"
+               from palisade.audit_journal j left
+               join palisade.audit_events e on e.tenant_id = j.of_tenant and e.id = j.event "# + $rest
+            $(, $argument)*
+        )
+    };
+}
+
 impl AuditReader {
-    /// Connects with a login that sees the rows of every tenant.
+    /// Connects with a login that reads seals and events.
     pub async fn connect(url: &SecretString) -> Result<Self, DbError> {
         let options = PgConnectOptions::from_str(url.expose_secret())?;
         Ok(Self(PgConnection::connect_with(&options).await?))
     }
 
-    /// Reads the trail in one transaction with snapshot isolation.
-    ///
-    /// Calls `on_seals` with all seals, then `on_event` with each line of the journal in order.
-    /// Calls `on_unjournaled` with tenant and id of each event that the journal lacks.
-    pub async fn read(
-        &mut self,
-        mut on_seals: impl FnMut(Vec<StoredSeal>),
-        mut on_event: impl FnMut(JournaledEvent),
-        mut on_unjournaled: impl FnMut(Uuid, Uuid),
-    ) -> Result<(), DbError> {
+    /// Begins a transaction with snapshot isolation. Its tenant is that of operators' acts.
+    pub async fn snapshot(&mut self) -> Result<AuditSnapshot<'_>, DbError> {
         let mut tx = self.0.begin_with("begin isolation level repeatable read read only").await?;
-        let seals = sqlx::query_as!(
-            StoredSeal,
-            "select number, upto, events, digest, lines from palisade.audit_seals order by number"
-        );
-        on_seals(seals.fetch_all(&mut *tx).await?);
-        read_journal(&mut tx, &mut on_event).await?;
-        let mut unjournaled = sqlx::query!(
-            "select tenant_id, id from palisade.audit_events e
-             where not exists (select from palisade.audit_journal j where j.of_tenant = e.tenant_id and j.event = e.id)
-             order by at, id"
+        // A generic plan does not know that a stretch is short, and would read all events for each.
+        sqlx::raw_sql(
+            "set local plan_cache_mode = force_custom_plan;
+             set local app.tenant_id = '00000000-0000-0000-0000-000000000000'",
         )
-        .fetch(&mut *tx);
-        while let Some(row) = unjournaled.try_next().await? {
-            on_unjournaled(row.tenant_id, row.id);
-        }
-        Ok(())
+        .execute(&mut *tx)
+        .await?;
+        Ok(AuditSnapshot(tx))
     }
 }
 
-async fn read_journal(tx: &mut PgTransaction<'_>, on_event: &mut impl FnMut(JournaledEvent)) -> Result<(), DbError> {
-    let mut rows = sqlx::query_as!(
-        JournalRow,
-        r#"select j.position, j.of_tenant, j.event, j.digest, e.at as "at?", e.subject as "subject?",
-                  e.client as "client?", e.action as "action?", e.object as "object?", e.trace_id as "trace_id?",
-                  e.reason as "reason?"
-           from palisade.audit_journal j left
-           join palisade.audit_events e on e.tenant_id = j.of_tenant and e.id = j.event
-           order by j.position"#
-    )
-    .fetch(&mut **tx);
-    while let Some(row) = rows.try_next().await? {
-        let current = row.current();
-        let JournalRow { position, of_tenant, event, digest, .. } = row;
-        on_event(JournaledEvent { position, tenant: of_tenant, event, digest, current });
+impl AuditSnapshot<'_> {
+    /// Reads the first seal after this number.
+    pub async fn next_seal(&mut self, after: i64) -> Result<Option<StoredSeal>, DbError> {
+        let seal = sqlx::query_as!(
+            StoredSeal,
+            "select number, upto, events, digest, lines, sealed_at from palisade.audit_seals
+             where number > $1 order by number limit 1",
+            after
+        );
+        Ok(seal.fetch_optional(&mut *self.0).await?)
     }
-    Ok(())
+
+    /// Calls `on_seal` with number and digest of each seal, in order.
+    pub async fn digests(&mut self, mut on_seal: impl FnMut(i64, &[u8])) -> Result<(), DbError> {
+        let mut rows =
+            sqlx::query!("select number, digest from palisade.audit_seals order by number").fetch(&mut *self.0);
+        while let Some(row) = rows.try_next().await? {
+            on_seal(row.number, &row.digest);
+        }
+        Ok(())
+    }
+
+    /// Calls `on_line` with each line after one position and up to another, in order.
+    pub async fn lines(
+        &mut self,
+        after: i64,
+        upto: i64,
+        mut on_line: impl FnMut(JournaledEvent),
+    ) -> Result<(), DbError> {
+        let mut rows = select_lines!("where j.position > $1 and j.position <= $2 order by j.position", after, upto)
+            .fetch(&mut *self.0);
+        while let Some(row) = rows.try_next().await? {
+            on_line(row.into());
+        }
+        Ok(())
+    }
+
+    /// Reads the declarations of prunings and restores, in order.
+    pub async fn declarations(&mut self) -> Result<Vec<JournaledEvent>, DbError> {
+        let rows = select_lines!(
+            "where e.tenant_id = '00000000-0000-0000-0000-000000000000' and e.action in ('audit_pruned', 'audit_restored')
+             order by j.position"
+        );
+        Ok(rows.fetch_all(&mut *self.0).await?.into_iter().map(JournaledEvent::from).collect())
+    }
+
+    /// Calls `on_event` with tenant and id of each event that the journal lacks. After a `seal`,
+    /// only of events since it was made: their lines follow it.
+    ///
+    /// No index serves this, because every change would maintain it. The server hashes the lines in
+    /// parts of `work_mem`.
+    pub async fn unjournaled(
+        &mut self,
+        seal: Option<&StoredSeal>,
+        mut on_event: impl FnMut(Uuid, Uuid),
+    ) -> Result<(), DbError> {
+        let mut rows = sqlx::query!(
+            "select tenant_id, id from palisade.audit_events e
+             where at > coalesce($1, '-infinity'::timestamptz) and not exists (
+                 select from palisade.audit_journal j
+                 where j.of_tenant = e.tenant_id and j.event = e.id and j.position > $2)
+             order by at, id",
+            seal.map(|seal| seal.sealed_at),
+            seal.map_or(i64::MIN, |seal| seal.upto)
+        )
+        .fetch(&mut *self.0);
+        while let Some(row) = rows.try_next().await? {
+            on_event(row.tenant_id, row.id);
+        }
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@
 //! [`Database`], which cannot be turned into one: so no handler opens a transaction without a
 //! permit (AUTHZ-04). The module is public with the feature `internals` only, which no service has.
 
+mod audit_owner;
 mod audit_reader;
 mod operator;
 mod operator_keys;
@@ -14,7 +15,8 @@ mod retention;
 mod rotation;
 mod sealing;
 
-pub use audit_reader::{AuditReader, JournaledEvent, StoredSeal};
+pub use audit_owner::AuditOwner;
+pub use audit_reader::{AuditReader, AuditSnapshot, JournaledEvent, StoredSeal};
 pub use operator::{Operator, OperatorError};
 pub use operator_keys::{Rewrapped, TenantItem};
 #[cfg(feature = "backup")]

@@ -12,17 +12,24 @@ use crate::{
     telemetry::event,
 };
 
+/// Events of a full stretch, as `seal_audit_journal` seals at once: more may be waiting.
+const FULL_STRETCH: i64 = 10_000;
+
 /// Interval between two events about a trail that still cannot be sealed.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Maintenance {
-    /// Seals the trail once per `interval`. Reports a failure at once and then each minute. Never
-    /// ends.
+    /// Seals the trail once per `interval`, in as many stretches as there are. Reports a failure at
+    /// once and then each minute. Never ends.
     pub async fn seal_periodically(&self, interval: Duration) {
         let mut reported: Option<Instant> = None;
         let mut highest = 0;
+        let mut waits = true;
         loop {
-            tokio::time::sleep(interval).await;
+            if waits {
+                tokio::time::sleep(interval).await;
+            }
+            waits = true;
             match self.seal_audit_journal().await {
                 Ok(Some(seal)) => {
                     reported = None;
@@ -32,6 +39,7 @@ impl Maintenance {
                         event::audit_trail_invalid(1);
                     }
                     highest = highest.max(seal.number);
+                    waits = seal.events < FULL_STRETCH;
                 }
                 Ok(None) => reported = None,
                 Err(error) if reported.is_none_or(|at| at.elapsed() > REPORT_INTERVAL) => {

@@ -1,19 +1,42 @@
 //! The audit trail (LOG-05): every change has one event with its request, failed changes have none,
 //! and no login can change what is written.
 
+mod changes;
+mod pruning;
+mod restored;
 mod sealing;
 mod verify;
 
+use std::path::PathBuf;
+
 use http::Method;
+use palisade::{dev::database::Urls, model::Clock};
 use sample::access::{roles, scopes};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{
-    ACME, Actor, GLOBEX, Reply, SERVICE,
-    audit_trail::{read_trail, verify},
-    id, incident, note_body, query, run, search,
-};
+use crate::support::{ACME, Actor, GLOBEX, Reply, SERVICE, ServiceProcess, TestApp, audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify}, id, incident, note_body, person, query, run, scratch_folder, search, start_issuer};
+
+/// A trail of six events at positions 1 to 6 under three seals, and a file with the log.
+async fn sealed_trail() -> (Urls, PathBuf) {
+    let database = SERVICE.database().await;
+    let issuer = start_issuer(Clock::system()).await;
+    let mut variables = TestApp::variables(&database, issuer.url());
+    variables.insert(SEAL_OFTEN.0.to_owned(), SEAL_OFTEN.1.to_owned());
+    let serving = ServiceProcess::start(&SERVICE, &variables).await;
+    let admin = Actor::new(serving.address, Some(issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)));
+    for n in 0..3 {
+        for m in 0..2 {
+            admin.post("/v1/notes", &note_body(&format!("INK-{n}{m}"), 1)).await.ok(201);
+        }
+        until_all_is_sealed(&database).await;
+    }
+    let (status, log) = serving.terminate().await;
+    assert!(status.success());
+    let anchors = scratch_folder().join(format!("anchors-{}", Uuid::now_v7()));
+    std::fs::write(&anchors, log).unwrap();
+    (database, anchors)
+}
 
 /// Archives a note, with an unused idempotency key.
 async fn archive(admin: &Actor, path: &str) -> Reply {
@@ -123,8 +146,9 @@ async fn log_05_no_login_can_change_the_trail() {
     let tenant = ACME.id;
     let urls = &app.database;
     let logins = [&urls.writer, &urls.reader, &urls.authn, &urls.keys, &urls.operator, &urls.auditor, &urls.backup];
-    let forged =
-        format!("row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '')::palisade.audit_events");
+    let forged = format!(
+        "row ('{tenant}', gen_random_uuid(), now(), 'me', '', 'lie', 'x', '', '', null)::palisade.audit_events"
+    );
     let mut attacks = vec![
         format!("select palisade.insert_audit_event({forged})"),
         "update palisade.audit_horizon set upto = 0".to_owned(),

@@ -3,34 +3,18 @@
 
 use std::time::Duration;
 
-use palisade::{dev::database::Urls, model::Clock};
+use palisade::model::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::{
     ACME, SERVICE, ServiceProcess, TestApp,
-    audit_trail::{SEAL_OFTEN, seal_progress, tamper, until_all_is_sealed, verify},
+    audit_trail::{SEAL_OFTEN, seal, seal_all, seal_progress, tamper, until_all_is_sealed, verify},
     eventually, query, run, start_issuer,
 };
 
 /// Without it, the timeout of the login ends the idle session of a test.
 const NO_TIMEOUT: &str = "set idle_in_transaction_session_timeout = 0";
-
-/// Seals in a separate transaction, as the service does. Open transactions of any database of the
-/// server delay a seal, also those of other tests.
-async fn seal(urls: &Urls) {
-    // The function fails if it was delayed for too long.
-    let _ = run(&urls.writer, "select palisade.seal_audit_journal()").await;
-}
-
-async fn seal_all(urls: &Urls) {
-    eventually("all is sealed", async || {
-        seal(urls).await;
-        let (sealed, last) = seal_progress(urls).await;
-        sealed == last
-    })
-    .await;
-}
 
 fn event_sql(object: &str) -> String {
     format!(
@@ -40,7 +24,7 @@ fn event_sql(object: &str) -> String {
     )
 }
 
-async fn add_event(writer: &SecretString, object: &str) {
+pub(super) async fn add_event(writer: &SecretString, object: &str) {
     run(writer, &format!("set local app.tenant_id = '{}'; {}", ACME.id, event_sql(object))).await.unwrap();
 }
 
@@ -141,18 +125,33 @@ async fn log_05_delayed_sealing_fails_and_long_trails_are_sealed_in_parts() {
     let error = run(&urls.writer, "select palisade.seal_audit_journal()").await.unwrap_err().to_string();
     assert!(error.contains("keeps the audit trail from being sealed"), "{error}");
     sqlx::raw_sql("rollback").execute(&mut idle).await.unwrap();
+    // In parts: each transaction delays the seals of the tests beside this one.
     let many = format!(
         "set local app.tenant_id = '{0}';
-         set local statement_timeout = 0;
          select palisade.record_audit_event('{0}', gen_random_uuid(), 'a user', 'a client', 'note_created', n::text, '')
-         from generate_series(1, 25000) n",
+         from generate_series(1, 1000) n",
         ACME.id
     );
-    run(&urls.writer, &many).await.unwrap();
-    seal_all(&urls).await;
+    for _ in 0..11 {
+        run(&urls.writer, &many).await.unwrap();
+    }
+    // Records the horizon. Then one interval seals all stretches, so the unsealed part cannot grow.
+    eventually("the horizon includes them", async || {
+        seal(&urls).await;
+        query(&urls.owner, "select (upto = 11001)::text from palisade.audit_horizon").await == ["true"]
+    })
+    .await;
+    let issuer = start_issuer(Clock::system()).await;
+    let mut variables = TestApp::variables(&urls, issuer.url());
+    variables.insert(SEAL_OFTEN.0.to_owned(), "10000".to_owned());
+    let _serving = ServiceProcess::start(&SERVICE, &variables).await;
+    until_all_is_sealed(&urls).await;
+    let interval = "select (max(sealed_at) - min(sealed_at) < interval '10 s')::text from palisade.audit_seals
+                    where events > 1";
+    assert_eq!(query(&urls.owner, interval).await, ["true"]);
     let (found, summary) = verify(&SERVICE, &urls, None);
     assert_eq!(found, Ok(()));
-    assert!(summary.starts_with("25001 events, 25001 of them under "), "{summary}");
+    assert!(summary.starts_with("11001 events, 11001 of them under "), "{summary}");
     let largest = query(&urls.owner, "select max(events)::text from palisade.audit_seals").await;
     assert_eq!(largest, ["10000"]);
     // `record_audit_event` rejects subjects of operators and events without a client.

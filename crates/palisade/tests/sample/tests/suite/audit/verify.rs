@@ -1,39 +1,15 @@
 //! `audit verify` (LOG-05) against an attacker that owns the database: every change of events,
 //! journal or seals is found, with the log lines as anchors also a complete rewrite.
 
-use std::path::PathBuf;
-
-use palisade::{dev::database::Urls, model::Clock};
-use sample::access::{roles, scopes};
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
+use super::{sealed_trail, sealing::add_event};
 use crate::support::{
-    ACME, Actor, SERVICE, ServiceProcess, TestApp,
-    audit_trail::{SEAL_OFTEN, tamper, until_all_is_sealed, verify},
-    note_body, person, query, scratch_folder, start_issuer,
+    SERVICE,
+    audit_trail::{seal_all, tamper, verify, verify_with},
+    query, scratch_folder,
 };
-
-/// A trail of six events at positions 1 to 6 under three seals, and a file with the log.
-async fn sealed_trail() -> (Urls, PathBuf) {
-    let database = SERVICE.database().await;
-    let issuer = start_issuer(Clock::system()).await;
-    let mut variables = TestApp::variables(&database, issuer.url());
-    variables.insert(SEAL_OFTEN.0.to_owned(), SEAL_OFTEN.1.to_owned());
-    let serving = ServiceProcess::start(&SERVICE, &variables).await;
-    let admin = Actor::new(serving.address, Some(issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)));
-    for n in 0..3 {
-        for m in 0..2 {
-            admin.post("/v1/notes", &note_body(&format!("INK-{n}{m}"), 1)).await.ok(201);
-        }
-        until_all_is_sealed(&database).await;
-    }
-    let (status, log) = serving.terminate().await;
-    assert!(status.success());
-    let anchors = scratch_folder().join(format!("anchors-{}", Uuid::now_v7()));
-    std::fs::write(&anchors, log).unwrap();
-    (database, anchors)
-}
 
 /// Recomputes all seals from the current journal.
 const RECOMPUTE_SEALS: &str = "
@@ -56,6 +32,12 @@ const CHANGES: &[(&str, bool, &[&str])] = &[
     ("EDITED", false, &["(position 4) was changed"]),
     (
         "update palisade.audit_events set at = at + interval '1 microsecond' where id = EVENT",
+        false,
+        &["(position 4) was changed"],
+    ),
+    (
+        r#"update palisade.audit_events set changes = '[{"table":"notes","key":"1","column":"status"}]'
+           where id = EVENT"#,
         false,
         &["(position 4) was changed"],
     ),
@@ -218,5 +200,51 @@ async fn log_05_verification_finds_seals_that_differ_from_the_log() {
             Some(expected) => assert!(found.unwrap_err().join("\n").contains(expected), "{expected}"),
             None => assert_eq!(found, Ok(())),
         }
+    }
+}
+
+/// A checkpoint is a seal that an earlier run verified.
+#[tokio::test]
+async fn log_05_verification_from_a_checkpoint_covers_what_follows() {
+    let (urls, anchors) = sealed_trail().await;
+    let (found, summary) = verify(&SERVICE, &urls, None);
+    assert_eq!(found, Ok(()));
+    let checkpoint = summary.lines().find_map(|line| line.strip_prefix("checkpoint ")).unwrap().to_owned();
+    add_event(&urls.writer, "since then").await;
+    seal_all(&urls).await;
+    let anchors = anchors.to_str().unwrap();
+    let arguments = ["--checkpoint", &checkpoint, "--anchors", anchors];
+    let (found, summary) = verify_with(&SERVICE, &urls, &arguments);
+    assert_eq!(found, Ok(()));
+    let number = checkpoint.split_once(':').unwrap().0;
+    assert!(summary.starts_with("1 events, 1 of them under 1 seals"), "{summary}");
+    assert!(summary.contains(&format!("verified after seal {number}")), "{summary}");
+    let forged = format!("{number}:{}", "0".repeat(64));
+    let beyond = format!("99{number}:{}", "0".repeat(64));
+    for (checkpoint, change, expected) in [
+        (&forged, "", "has another digest than the root or checkpoint"),
+        (&beyond, "", "is the root or checkpoint, and is not in the database"),
+        (
+            &checkpoint,
+            "update palisade.audit_events set subject = 'another subject' where object = 'since then'",
+            "was changed",
+        ),
+        (
+            &checkpoint,
+            "insert into palisade.audit_events
+             select tenant_id, gen_random_uuid(), clock_timestamp(), subject, client, action, 'LIE', trace_id, ''
+             from palisade.audit_events limit 1",
+            "was inserted",
+        ),
+        (
+            &checkpoint,
+            "delete from palisade.audit_seals where number = (select max(number) from palisade.audit_seals)
+                       - 1",
+            "is not in the database",
+        ),
+    ] {
+        tamper(&urls, change).await;
+        let found = verify_with(&SERVICE, &urls, &["--checkpoint", checkpoint]).0.expect_err(change).join("\n");
+        assert!(found.contains(expected), "{change}: {found}");
     }
 }

@@ -1,0 +1,148 @@
+//! What an audit event says about changed rows (LOG-05), and events of changes that no request made.
+
+use http::Method;
+use palisade::{
+    dev::database::Urls,
+    ops::{Keys, ResealOptions},
+};
+use sample::access::roles;
+use serde_json::{Value, json};
+
+use super::archive;
+use crate::support::{
+    ACME, Actor, SERVICE,
+    audit_trail::{read_trail, verify},
+    id, query, run, run_keys, start_error_after,
+};
+
+/// A note with personal data, by its id.
+async fn note(admin: &Actor) -> String {
+    let body = json!({ "items": [{ "code": "INK", "count": 1 }], "priority": "standard", "remark": "Ada at home",
+                       "email": "ada@nowhere.example", "phone": "+15550100200" });
+    id(&admin.post("/v1/notes", &body).await.ok(201))
+}
+
+/// The changes of an event, as `column before after`, in order.
+fn changes(event: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let changes = event["changes"].as_array().unwrap().iter();
+    let mut changes: Vec<_> = changes.map(|c| [&c["column"], &c["before"], &c["after"]].map(text).join(" ")).collect();
+    changes.sort_unstable();
+    changes
+}
+
+#[tokio::test]
+async fn log_05_events_name_changed_columns_and_no_personal_value() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let note = note(&admin).await;
+    let path = format!("/v1/notes/{note}");
+    let change = json!({ "remark": "Grace at work", "email": "grace@nowhere.example", "priority": "express" });
+    admin.send(admin.request(Method::PATCH, &path).json(&change)).await.ok(200);
+    archive(&admin, &path).await.ok(201);
+    admin.send(admin.request(Method::DELETE, &path)).await.ok(204);
+    let trail = read_trail(&app, &format!("&object={note}")).await;
+    let found: Vec<_> = trail.iter().rev().map(|event| (event["action"].as_str().unwrap(), changes(event))).collect();
+    let columns = |text: &[&str]| text.iter().map(|&column| column.to_owned()).collect::<Vec<_>>();
+    assert_eq!(found[0], ("note_created", vec![]));
+    assert_eq!(found[1], ("note_updated", columns(&["email - -", "email_index - -", "priority - -", "remark - -"])));
+    assert_eq!(found[2], ("note_archived", columns(&["status draft archived"])));
+    assert_eq!(found[3].0, "note_erased");
+    assert!(
+        ["remark - -", "email - -", "phone - -", "erased_at - -"].iter().all(|c| found[3].1.contains(&(*c).into()))
+    );
+    for changed in trail[0]["changes"].as_array().unwrap() {
+        assert_eq!((changed["table"].as_str(), changed["key"].as_str()), (Some("notes"), Some(&*note)));
+    }
+    let stored = query(&app.database.backup, "select audit_events::text from palisade.audit_events").await.join("\n");
+    for personal in ["Ada", "Grace", "nowhere", "555", "express"] {
+        assert!(!stored.contains(personal), "{personal}: {stored}");
+    }
+    assert_eq!(verify(&SERVICE, &app.database, None).0, Ok(()));
+}
+
+/// Runs SQL with the writer's login in the tenant of the tests.
+async fn write(urls: &Urls, sql: &str) {
+    run(&urls.writer, &format!("set local app.tenant_id = '{}'; {sql}", ACME.id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn log_05_changes_without_an_event_get_one_at_the_commit() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let note = note(&admin).await;
+    let before = read_trail(&app, "").await.len();
+    let urls = &app.database;
+    for (sql, expected) in [
+        ("update notes set status = 'archived' where id = NOTE", &["status draft archived"][..]),
+        ("set constraints all immediate; update notes set phone = null where id = NOTE", &["phone - -"]),
+        // Neither the tenant of the session nor the hint of the trigger matters at the commit.
+        (
+            "update notes set remark = 'x' where id = NOTE; set local app.tenant_id = '';
+             set local palisade.has_changes = ''",
+            &["remark - -"],
+        ),
+    ] {
+        write(urls, &sql.replace("NOTE", &format!("'{note}'"))).await;
+        let trail = read_trail(&app, &format!("&object={note}")).await;
+        assert_eq!(
+            (trail[0]["action"].as_str(), trail[0]["subject"].as_str()),
+            (Some("row_changed"), Some("operator:app_writer")),
+            "{sql}"
+        );
+        assert_eq!(changes(&trail[0]), expected, "{sql}");
+    }
+    // Changes nothing; and a rotation of keys changes no data.
+    write(urls, "update notes set status = status").await;
+    run_keys(&app, Keys::Rotate { options: ResealOptions::new(None) }, &[]).await.unwrap();
+    run(&urls.owner, &format!("set local app.tenant_id = '{}'; delete from notes where id = '{note}'", ACME.id))
+        .await
+        .unwrap();
+    let trail = read_trail(&app, "").await;
+    assert_eq!(trail.len(), before + 4, "{trail:#?}");
+    assert_eq!(trail[0]["subject"], "operator:app_owner");
+    assert!(changes(&trail[0]).contains(&"status archived -".to_owned()), "{:#?}", trail[0]);
+    assert_eq!(verify(&SERVICE, urls, None).0, Ok(()));
+}
+
+/// So the size of an event is bounded.
+#[tokio::test]
+async fn log_05_an_event_takes_ten_changed_rows_and_the_others_get_their_own() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let mut notes = Vec::new();
+    for _ in 0..12 {
+        notes.push(format!("'{}'", note(&admin).await));
+    }
+    let of_notes = format!("where id in ({})", notes.join(", "));
+    let event = "select palisade.record_audit_event(palisade.current_tenant(), gen_random_uuid(), 'a user', 'a client',
+                                                    'notes_archived', 'all', '')";
+    write(&app.database, &format!("update notes set status = 'archived' {of_notes}; {event}")).await;
+    let trail = read_trail(&app, "").await;
+    let of =
+        |action: &str| trail.iter().filter(|e| e["action"] == action).map(|e| changes(e).len()).collect::<Vec<_>>();
+    assert_eq!((of("notes_archived"), of("row_changed")), (vec![10], vec![1, 1]));
+    // A transaction that is rolled back leaves nothing.
+    write(&app.database, &format!("savepoint s; update notes set remark = 'x' {of_notes}; rollback to s")).await;
+    assert_eq!(read_trail(&app, "").await.len(), trail.len());
+    assert_eq!(query(&app.database.backup, "select count(*)::text from palisade.audit_pending").await, ["0"]);
+}
+
+#[tokio::test]
+async fn log_05_untracked_table_prevents_startup() {
+    for change in [
+        "drop trigger collect_change on notes",
+        "alter table notes disable trigger collect_change",
+        "drop trigger collect_change on notes; create trigger collect_change after update on notes
+         for each row execute function palisade.collect_change('id')",
+        "drop trigger collect_change on notes; create trigger collect_change after delete or update of status on notes
+         for each row execute function palisade.collect_change('id')",
+        "create table more (tenant_id uuid primary key);
+         alter table more enable row level security; alter table more force row level security;
+         create policy tenant_isolation on more using (tenant_id = palisade.current_tenant())
+         with check (tenant_id = palisade.current_tenant())",
+    ] {
+        let error = start_error_after(change).await;
+        assert!(error.contains("are not tracked; as its owner, run"), "{change}: {error}");
+    }
+}
