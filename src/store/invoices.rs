@@ -5,11 +5,21 @@
 //! of `api/invoices` and `api/orders` call this.
 
 use chrono::{DateTime, Utc};
-use palisade::{authz::{Change, Permit}, model::{Stateless, TenantId}, store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, WriteTx, parse_stored}};
+use palisade::{
+    authz::{Change, Permit},
+    model::{Stateless, TenantId},
+    store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, WriteTx, parse_stored},
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{access::actions::{CancelOrder, CreateInvoice, GetInvoice}, domain::{Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity, Refund, RefundId}};
+use crate::{
+    access::actions::{CancelOrder, CreateInvoice, GetInvoice},
+    domain::{
+        Currency, Invoice, InvoiceId, InvoiceLine, InvoiceStatus, Money, Order, OrderId, Payment, PaymentId, Quantity,
+        Refund, RefundId,
+    },
+};
 
 struct InvoiceRow {
     tenant_id: Uuid,

@@ -8,14 +8,29 @@ mod schema;
 
 use std::sync::Arc;
 
-use palisade::{authz::{Action, Permit}, crypto::PersonalDataAccess, http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::Position};
+use palisade::{
+    authz::{Action, Permit},
+    crypto::PersonalDataAccess,
+    http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
+    problem::{Kind, Problem},
+    store::Position,
+};
 use poem::Result;
-use poem_openapi::{ApiResponse, OpenApi, param::{Header, Path, Query}, payload::Json};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::{Header, Path, Query},
+    payload::Json,
+};
 use schema::{CustomerPage, CustomerPatch, CustomerSearch, CustomerView, NewCustomer};
 use uuid::Uuid;
 
-use crate::{access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, SearchCustomers, UpdateCustomer}, api::formats, domain::{CustomerId, CustomerRef}, store::customers::{CustomerRecord, CustomerTable, self}};
 use super::Tag;
+use crate::{
+    access::actions::{CreateCustomer, EraseCustomer, GetCustomer, ListCustomers, SearchCustomers, UpdateCustomer},
+    api::formats,
+    domain::{CustomerId, CustomerRef},
+    store::customers::{self, CustomerRecord, CustomerTable},
+};
 
 pub(crate) struct Customers {
     pub(crate) context: Arc<Context>,

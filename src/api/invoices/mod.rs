@@ -8,13 +8,33 @@ mod schema;
 
 use std::sync::Arc;
 
-use palisade::{authz::Permit, http::{Context, idempotency::{Changed, Created}, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::{Claim, Position}};
+use palisade::{
+    authz::Permit,
+    http::{
+        Context,
+        idempotency::{Changed, Created},
+        paging::Paging,
+        strict_json::StrictJson,
+        text::Text,
+    },
+    problem::{Kind, Problem},
+    store::{Claim, Position},
+};
 use poem::Result;
-use poem_openapi::{OpenApi, param::{Header, Path, Query}, payload::Json};
+use poem_openapi::{
+    OpenApi,
+    param::{Header, Path, Query},
+    payload::Json,
+};
 use schema::{InvoicePage, InvoiceView, NewPayment, NewRefund, PaymentView, RefundView, SummaryView};
 
-use crate::{access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice}, api::formats, domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId}, store::{invoice_summaries, invoices, orders, payments}};
 use super::Tag;
+use crate::{
+    access::actions::{CreateInvoice, CreatePayment, CreateRefund, GetInvoice, ListInvoices, VoidInvoice},
+    api::formats,
+    domain::{Invoice, InvoiceId, InvoiceStatus, Order, OrderId, OrderStatus, Payment, PaymentId},
+    store::{invoice_summaries, invoices, orders, payments},
+};
 
 /// Operations on invoices, payments and refunds.
 pub(crate) struct Invoices {

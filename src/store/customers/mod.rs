@@ -9,10 +9,17 @@ mod erasing;
 mod record;
 
 pub use changing::{SealedCustomer, update};
-use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse}};
+use palisade::{
+    authz::Permit,
+    crypto::{BlindIndex, SealError, Sealed},
+    store::{CreateRecord, Database, DbError, KeyedRequest, Listed, Position, SingleStatement, StoredResponse},
+};
 use record::CustomerRow;
 
-use crate::{access::actions::{CreateCustomer, GetCustomer, ListCustomers, SearchCustomers}, domain::{CustomerId, Email, TaxId}};
+use crate::{
+    access::actions::{CreateCustomer, GetCustomer, ListCustomers, SearchCustomers},
+    domain::{CustomerId, Email, TaxId},
+};
 pub use record::{CustomerRecord, CustomerTable, SealedFields};
 
 /// One statement `$kind!` that reads customers with their row keys. `$from` is its text after

@@ -2,8 +2,8 @@
 
 use palisade::authz::QuotaClass;
 
-use crate::{ACME, Fields, Operation, Reply, TestApp, query};
 use super::{Fixture, Objects};
+use crate::{ACME, Fields, Operation, Reply, TestApp, query};
 
 /// Calls every operation once and compares its events in the trail, which it finds by trace id. An
 /// export is a read that leaves an event too.

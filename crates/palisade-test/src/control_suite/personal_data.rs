@@ -7,12 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade::{authz::{Callers, DataClass, Role, policy::SEE_PERSONAL}, crypto, dev::issuer::SERVICE_CLIENT};
+use palisade::{
+    authz::{Callers, DataClass, Role, policy::SEE_PERSONAL},
+    crypto,
+    dev::issuer::SERVICE_CLIENT,
+};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Row as _};
 
-use crate::{ACME, Actor, Operation, ServiceProcess, TestApp, UNTHROTTLED, query, superuser};
 use super::{Fixture, Objects};
+use crate::{ACME, Actor, Operation, ServiceProcess, TestApp, UNTHROTTLED, query, superuser};
 
 /// Shorter values are not searched: masked text shows the last four characters.
 const SHORTEST: usize = 5;

@@ -9,7 +9,17 @@ use std::{error::Error as StdError, process::ExitCode, sync::Arc};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{app::{App, self}, authz::{Matrix, internal}, crypto::MasterKeys, db, edge, model::Clock, ops, package, quota::{Overrides, Quotas}, settings::{LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources, self}, telemetry::{LogFilter, LogFormat, self}};
+use crate::{
+    app::{self, App},
+    authz::{Matrix, internal},
+    crypto::MasterKeys,
+    db, edge,
+    model::Clock,
+    ops, package,
+    quota::{Overrides, Quotas},
+    settings::{self, LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources},
+    telemetry::{self, LogFilter, LogFormat},
+};
 
 #[derive(Parser)]
 struct Arguments {

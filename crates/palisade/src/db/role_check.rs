@@ -9,8 +9,11 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
+use super::{
+    DbError, UnfitDatabase,
+    migrate::{Folder, KERNEL},
+};
 use crate::package;
-use super::{DbError, UnfitDatabase, migrate::{Folder, KERNEL}};
 
 /// The role of roles.sql that a login of the service has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

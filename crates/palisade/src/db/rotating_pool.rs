@@ -8,12 +8,24 @@
 use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, pool::PoolConnection, postgres::{PgConnectOptions, PgPoolOptions}};
+use sqlx::{
+    AssertSqlSafe, PgPool, Postgres, Transaction,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio::sync::watch;
 use url::Url;
 
-use crate::{model::TenantId, package, settings::{LoginSettings, Settings, Sources, self}, telemetry::metrics};
-use super::{DbError, UnfitDatabase, migrate, role_check::{DbRole, self}};
+use super::{
+    DbError, UnfitDatabase, migrate,
+    role_check::{self, DbRole},
+};
+use crate::{
+    model::TenantId,
+    package,
+    settings::{self, LoginSettings, Settings, Sources},
+    telemetry::metrics,
+};
 
 /// Time that the revocation listener may take to notice that the password changed.
 const LISTENER_GRACE: Duration = Duration::from_secs(5);

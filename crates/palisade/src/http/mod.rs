@@ -30,7 +30,17 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use crate::{authn::Authenticator, authz::Matrix, crypto::{MacKey, SealError}, db::DbError, model::Clock, problem::{Kind, Problem}, quota::{Overrides, Quotas}, store::Database, telemetry::{causes, repeats::coalesced}};
+use crate::{
+    authn::Authenticator,
+    authz::Matrix,
+    crypto::{MacKey, SealError},
+    db::DbError,
+    model::Clock,
+    problem::{Kind, Problem},
+    quota::{Overrides, Quotas},
+    store::Database,
+    telemetry::{causes, repeats::coalesced},
+};
 
 /// Shared state of all operations. One per server.
 #[derive(Debug)]

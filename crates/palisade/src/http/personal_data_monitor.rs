@@ -6,7 +6,12 @@
 
 use std::time::Duration;
 
-use crate::{authz::{Action, Permit}, model::Clock, quota::LocalBuckets, telemetry::{event, metrics}};
+use crate::{
+    authz::{Action, Permit},
+    model::Clock,
+    quota::LocalBuckets,
+    telemetry::{event, metrics},
+};
 
 /// Interval between removals of idle principals.
 const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);

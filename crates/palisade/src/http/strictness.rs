@@ -6,7 +6,10 @@
 //!
 //! Home of INPUT-01 (parameters), INPUT-06 (bodies) and the header rules of INPUT-10.
 
-use std::{collections::{HashMap, HashSet}, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
@@ -14,8 +17,12 @@ use hyper::body::Bytes;
 use poem::Request;
 use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
 
-use crate::{authz::matrix::QuotaClass, problem::{Kind, Problem}, telemetry::event};
 use super::{accept, framework_errors, strict_json};
+use crate::{
+    authz::matrix::QuotaClass,
+    problem::{Kind, Problem},
+    telemetry::event,
+};
 
 /// The header with the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";

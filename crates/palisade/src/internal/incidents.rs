@@ -12,7 +12,15 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::{http::strict_json, model::{Clock, TenantId}, ops::{Incident, IncidentError, ResealOptions, Rotation, self}, problem::{Kind, Problem}, settings::{LoginSettings, Sources}, store::maintenance::Maintenance, telemetry::causes};
+use crate::{
+    http::strict_json,
+    model::{Clock, TenantId},
+    ops::{self, Incident, IncidentError, ResealOptions, Rotation},
+    problem::{Kind, Problem},
+    settings::{LoginSettings, Sources},
+    store::maintenance::Maintenance,
+    telemetry::causes,
+};
 
 /// Runs incident commands for services.
 #[derive(Debug)]

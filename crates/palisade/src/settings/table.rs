@@ -10,8 +10,15 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper}, model::{Network, ServiceRight, TenantId}, telemetry::{LogFilter, LogFormat}};
-use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks, row::{Section, table}};
+use super::{
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
+    row::{Section, table},
+};
+use crate::{
+    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
+    model::{Network, ServiceRight, TenantId},
+    telemetry::{LogFilter, LogFormat},
+};
 
 table! {
     pub(super) rows General(""), "Profile" {

@@ -10,8 +10,13 @@ use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use crate::{authz::{Action, Change, Permit, actions::ListAuditEvents}, db::{DbError, TracingExecutor}, model::{AuditEvent, AuditEventId, AuditObject, ChangedColumn, TenantId}, telemetry::{TraceId, event}};
 use super::{Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset::clamp_time};
+use crate::{
+    authz::{Action, Change, Permit, actions::ListAuditEvents},
+    db::{DbError, TracingExecutor},
+    model::{AuditEvent, AuditEventId, AuditObject, ChangedColumn, TenantId},
+    telemetry::{TraceId, event},
+};
 
 /// The audit event of a permitted change, before it is written (LOG-05).
 #[derive(Debug)]

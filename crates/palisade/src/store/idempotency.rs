@@ -12,8 +12,13 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use crate::{authz::{Change, Permit}, crypto::hex, db::{DbError, TracingExecutor}, model::ObjectId as _};
 use super::{Database, Keyed, Lockable, ObjectPermit, SingleStatement, WriteTx};
+use crate::{
+    authz::{Change, Permit},
+    crypto::hex,
+    db::{DbError, TracingExecutor},
+    model::ObjectId as _,
+};
 
 /// A request with an idempotency key, as the store compares it with earlier ones.
 #[derive(Clone, Debug)]

@@ -61,7 +61,10 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_share::TenantShares;
 
-use crate::{crypto::IndexKeys, db::{Keyring, RotatingPool, TracingExecutor}};
+use crate::{
+    crypto::IndexKeys,
+    db::{Keyring, RotatingPool, TracingExecutor},
+};
 
 /// The database as operations see it: every access to rows needs a permit. Cheap to clone.
 #[derive(Clone, Debug)]

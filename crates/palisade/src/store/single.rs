@@ -12,8 +12,19 @@ use sqlx::{Postgres, pool::PoolConnection, postgres::PgRow, types::Json};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use crate::{authn::Principal, authz::{Action, Change, Permit}, crypto::{RowKey, hex}, db::DbError, model::AuditObject};
-use super::{Database, KeyedRequest, SealedTable, StoredResponse, audit::{AuditRecord, trace_id}, statement::{Create, Read}, tx::executor};
+use super::{
+    Database, KeyedRequest, SealedTable, StoredResponse,
+    audit::{AuditRecord, trace_id},
+    statement::{Create, Read},
+    tx::executor,
+};
+use crate::{
+    authn::Principal,
+    authz::{Action, Change, Permit},
+    crypto::{RowKey, hex},
+    db::DbError,
+    model::AuditObject,
+};
 
 /// A connection of the writer for autocommit: each statement is a transaction and one message.
 ///

@@ -7,8 +7,14 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use opentelemetry::{KeyValue, metrics::{Counter, Gauge, Histogram, MeterProvider as _}};
-use opentelemetry_sdk::{Resource, metrics::{MeterProviderBuilder, SdkMeterProvider}};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Gauge, Histogram, MeterProvider as _},
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
 
 use crate::package;
 

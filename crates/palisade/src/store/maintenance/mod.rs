@@ -27,8 +27,13 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::{crypto::{IndexKeys, MasterKeySettings}, db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns}, model::Clock, settings::Settings};
 use super::{Database, RegisteredTable, tenant_share::TenantShares};
+use crate::{
+    crypto::{IndexKeys, MasterKeySettings},
+    db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns},
+    model::Clock,
+    settings::Settings,
+};
 
 /// The database as operators and the composition root see it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -7,13 +7,22 @@
 //! The service registers its tables ([`SealedTable`](crate::store::SealedTable)). A rotation reads
 //! and writes bytes; the plain text stays in [`crate::crypto`].
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{crypto::{DataKey, IndexKeys, RowKey, SealError, self}, db::{DataKeyState, DbError}, model::TenantId, store::RegisteredTable};
 use super::Maintenance;
+use crate::{
+    crypto::{self, DataKey, IndexKeys, RowKey, SealError},
+    db::{DataKeyState, DbError},
+    model::TenantId,
+    store::RegisteredTable,
+};
 
 /// Rows per transaction. They are locked together for some milliseconds.
 const BATCH_SIZE: i64 = 50;

@@ -2,12 +2,33 @@
 
 use std::sync::Arc;
 
-use palisade::{authz::{Action, Permit}, crypto::PersonalDataAccess, http::{Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text}, problem::{Kind, Problem}, store::{Claim, Listed, Position}, telemetry::{ServiceCounter, event}};
+use palisade::{
+    authz::{Action, Permit},
+    crypto::PersonalDataAccess,
+    http::{
+        Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
+    },
+    problem::{Kind, Problem},
+    store::{Claim, Listed, Position},
+    telemetry::{ServiceCounter, event},
+};
 use poem::Result;
-use poem_openapi::{ApiResponse, OpenApi, param::{Header, Path, Query}, payload::Json};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::{Header, Path, Query},
+    payload::Json,
+};
 
-use crate::{access::actions::{ArchiveNote, CreateNote, EraseNote, GetNote, ListNotes, SearchNotes, UpdateNote}, domain::{Email, NoteId, NoteStatus}, formats, store::{Note, NoteTable, StoredNote, self}};
-use super::{NoteLimits, Tag, schema::{ArchivedNote, NewNote, NotePage, NotePatch, NoteSearch, NoteView}};
+use super::{
+    NoteLimits, Tag,
+    schema::{ArchivedNote, NewNote, NotePage, NotePatch, NoteSearch, NoteView},
+};
+use crate::{
+    access::actions::{ArchiveNote, CreateNote, EraseNote, GetNote, ListNotes, SearchNotes, UpdateNote},
+    domain::{Email, NoteId, NoteStatus},
+    formats,
+    store::{self, Note, NoteTable, StoredNote},
+};
 
 pub(crate) struct Notes {
     pub(crate) context: Arc<Context>,

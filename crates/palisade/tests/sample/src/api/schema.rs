@@ -4,8 +4,16 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use palisade::{crypto::{PersonalDataAccess, RowKey, Sealable, Sealed}, http::{field_errors::FieldErrors, paging::Paging, text::Text}, problem::Problem, store::{DbError, Listed}};
-use poem_openapi::{Object, types::{Example, MaybeUndefined}};
+use palisade::{
+    crypto::{PersonalDataAccess, RowKey, Sealable, Sealed},
+    http::{field_errors::FieldErrors, paging::Paging, text::Text},
+    problem::Problem,
+    store::{DbError, Listed},
+};
+use poem_openapi::{
+    Object,
+    types::{Example, MaybeUndefined},
+};
 use uuid::Uuid;
 
 use crate::{domain, formats, store::Note};

@@ -3,10 +3,18 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use palisade::{authz::Permit, crypto::{BlindIndex, DataKey, Sealed}, model::TenantId, store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, SealedRow, WriteTx, parse_stored}};
+use palisade::{
+    authz::Permit,
+    crypto::{BlindIndex, DataKey, Sealed},
+    model::TenantId,
+    store::{Database, DbError, Json, Loader, Lockable, Next, ObjectPermit, SealedRow, WriteTx, parse_stored},
+};
 
-use crate::{access::actions::{ArchiveNote, UpdateNote}, domain::{Item, NoteChange, NoteId, NoteStatus}};
 use super::{Note, NoteRow, NoteTable, notes};
+use crate::{
+    access::actions::{ArchiveNote, UpdateNote},
+    domain::{Item, NoteChange, NoteId, NoteStatus},
+};
 
 /// A note as it is stored, with its row key still wrapped.
 pub struct StoredNote {

@@ -7,12 +7,21 @@ mod record;
 
 pub use changing::{StoredNote, archive, update};
 pub(crate) use exports::{ExportedNote, count, exported};
-use palisade::{authz::Permit, crypto::{BlindIndex, SealError, Sealed}, store::{CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement, StoredColumns, StoredOutcome, StoredResponse}};
+use palisade::{
+    authz::Permit,
+    crypto::{BlindIndex, SealError, Sealed},
+    store::{
+        CreateRecord, Database, DbError, Json, KeyLookup, KeyedRequest, Listed, Position, SingleStatement,
+        StoredColumns, StoredOutcome, StoredResponse,
+    },
+};
 use record::NoteRow;
 
-use crate::{access::actions::{CreateNote, GetItem, GetNote, ListNotes, SearchNotes}, domain::{Email, Item, NoteId, Priority}};
+use crate::{
+    access::actions::{CreateNote, GetItem, GetNote, ListNotes, SearchNotes},
+    domain::{Email, Item, NoteId, Priority},
+};
 pub use record::{Note, NoteTable};
-
 
 /// The migrations of the table, in the schema `public`.
 pub static MIGRATIONS: palisade::store::Migrator = palisade::store::migrate!();

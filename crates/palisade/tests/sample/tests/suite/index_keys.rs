@@ -3,14 +3,32 @@
 use std::sync::Arc;
 
 use http::Method;
-use palisade::{app::App, authz::Permit, http::Context, ops::{Keys, ResealOptions}, store::{ReadTx, Select, __macro::{CheckedText, Use}}};
+use palisade::{
+    app::App,
+    authz::Permit,
+    http::Context,
+    ops::{Keys, ResealOptions},
+    store::{
+        __macro::{CheckedText, Use},
+        ReadTx, Select,
+    },
+};
 use poem_openapi::{OpenApi, param::Path, payload::Json};
-use sample::{access::{ACCESS, actions::ArchiveNote, roles}, demo, domain::{NoteId, NoteStatus}, store::{NoteTable, StoredNote, archive}};
+use sample::{
+    access::{ACCESS, actions::ArchiveNote, roles},
+    demo,
+    domain::{NoteId, NoteStatus},
+    store::{NoteTable, StoredNote, archive},
+};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use crate::support::{ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, TestService, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of, keyset, note, notes_by_key, run_as_superuser, run_keys, run_keys_binary_with, search, start_error};
+use crate::support::{
+    ACME, DATA_KEY, INDEX_KEY, SERVICE, SHORT_TIMEOUTS, TestService, add_notes, assert_notes_readable, copy_notes,
+    during_transaction, id_of, keyset, note, notes_by_key, run_as_superuser, run_keys, run_keys_binary_with, search,
+    start_error,
+};
 
 #[tokio::test]
 async fn crypto_06_search_works_during_an_index_key_rotation() {

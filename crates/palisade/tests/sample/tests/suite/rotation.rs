@@ -1,7 +1,12 @@
 //! Rotation of data keys while the service runs (CRYPTO-05): `keys rotate` and `keys reseal` under
 //! load, concurrently, after failures and with slow replicas.
 
-use std::{io::{BufRead as _, BufReader}, process::Stdio, sync::atomic::{AtomicBool, Ordering}, time::Duration};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use http::Method;
 use palisade::ops::{Keys, ResealOptions};
@@ -9,7 +14,11 @@ use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::support::{ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_notes, assert_notes_readable, during_transaction, id_of, keyset, note, notes_by_key, query, restore_note, run_as_superuser, run_keys, run_keys_binary, save_note, start_error, variables};
+use crate::support::{
+    ACME, DATA_KEY, SERVICE, SHORT_TIMEOUTS, TestApp, UNTHROTTLED, add_notes, assert_notes_readable,
+    during_transaction, id_of, keyset, note, notes_by_key, query, restore_note, run_as_superuser, run_keys,
+    run_keys_binary, save_note, start_error, variables,
+};
 
 #[tokio::test]
 async fn crypto_06_start_without_a_used_index_key_fails() {

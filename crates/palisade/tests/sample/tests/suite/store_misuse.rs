@@ -4,12 +4,43 @@
 //! The compiler refuses other misuse (`drills/misuse.rs`). The service of this test has
 //! one operation, whose handler misuses the store and returns what the store answered.
 
-use std::{cell::Cell, collections::HashMap, error::Error, sync::{Arc, Mutex, atomic::{AtomicBool, Ordering}}};
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    error::Error,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use palisade::{app::App, authz::{ObjectRule, Permit, kept}, db::DbError, http::Context, model::{Clock, Stateless, TenantId}, store::{Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx, __macro::{CheckedText, Use}}};
+use palisade::{
+    app::App,
+    authz::{ObjectRule, Permit, kept},
+    db::DbError,
+    http::Context,
+    model::{Clock, Stateless, TenantId},
+    store::{
+        __macro::{CheckedText, Use},
+        Insert, Loader, Lockable, Locked, ObjectPermit, Update, WriteTx,
+    },
+};
 use poem::{EndpointExt as _, endpoint::BoxEndpoint};
-use poem_openapi::{OpenApi, param::{Path, Query}, payload::Json};
-use sample::{access::{ACCESS, actions::{ArchiveNote, EraseNote}, roles}, demo, domain::{NoteId, NoteStatus}, store::{MIGRATIONS, NoteTable, RIGHTS, StoredNote, archive}};
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+use sample::{
+    access::{
+        ACCESS,
+        actions::{ArchiveNote, EraseNote},
+        roles,
+    },
+    demo,
+    domain::{NoteId, NoteStatus},
+    store::{MIGRATIONS, NoteTable, RIGHTS, StoredNote, archive},
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 

@@ -15,7 +15,11 @@ use sample::access::{roles, scopes};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ACME, Actor, GLOBEX, Reply, SERVICE, ServiceProcess, TestApp, audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify}, id, incident, note_body, person, query, run, scratch_folder, search, start_issuer};
+use crate::support::{
+    ACME, Actor, GLOBEX, Reply, SERVICE, ServiceProcess, TestApp,
+    audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify},
+    id, incident, note_body, person, query, run, scratch_folder, search, start_issuer,
+};
 
 /// A trail of six events at positions 1 to 6 under three seals, and a file with the log.
 async fn sealed_trail() -> (Urls, PathBuf) {

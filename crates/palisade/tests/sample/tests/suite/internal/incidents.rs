@@ -8,7 +8,11 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{ACME, Actor, MATRIX, SERVICE, TestApp, eventually, mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri}, query, superuser};
+use crate::support::{
+    ACME, Actor, MATRIX, SERVICE, TestApp, eventually,
+    mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
+    query, superuser,
+};
 
 const ONCALL: &str = "spiffe://acme.example/oncall";
 

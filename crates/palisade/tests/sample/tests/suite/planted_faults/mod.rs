@@ -12,10 +12,26 @@ mod tenants_apart;
 
 use std::sync::Arc;
 
-use palisade::{App, authz::{Access, Rights}, dev::{database::Urls, people::Tenant}, http::Context, model::TenantId};
-use palisade_test::{control_suite::{Fixture, Objects, access, personal_data, quotas, tenants}, superuser};
+use palisade::{
+    App,
+    authz::{Access, Rights},
+    dev::{database::Urls, people::Tenant},
+    http::Context,
+    model::TenantId,
+};
+use palisade_test::{
+    control_suite::{Fixture, Objects, access, personal_data, quotas, tenants},
+    superuser,
+};
 use poem_openapi::OpenApi;
-use sample::{access::{roles::{READ_NOTES, WRITE_NOTES, self}, scopes::{NOTES_READ, NOTES_WRITE, self}}, demo, store::{MIGRATIONS, NoteTable, RIGHTS}};
+use sample::{
+    access::{
+        roles::{self, READ_NOTES, WRITE_NOTES},
+        scopes::{self, NOTES_READ, NOTES_WRITE},
+    },
+    demo,
+    store::{MIGRATIONS, NoteTable, RIGHTS},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

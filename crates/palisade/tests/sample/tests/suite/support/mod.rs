@@ -11,7 +11,14 @@ mod note_fixture;
 mod raw_http;
 use std::sync::LazyLock;
 
-use palisade::{authz::{Matrix, Role}, dev::{issuer::DevIssuer, people::{Person, Tenant}}, model::Clock};
+use palisade::{
+    authz::{Matrix, Role},
+    dev::{
+        issuer::DevIssuer,
+        people::{Person, Tenant},
+    },
+    model::Clock,
+};
 use sample::{access::ACCESS, app};
 use serde_json::{Value, json};
 
