@@ -42,7 +42,7 @@ pub(super) fn report_handshake(error: &io::Error, network: ClientNetwork) {
         }
     };
     metrics::record_authentication("certificate", result);
-    event::authn_token_invalid(reason, network.address(), None);
+    event::authn_token_invalid(reason, None, network.address(), None);
 }
 
 /// Reports a connection that ended because its client violated HTTP: a request that cannot be
