@@ -30,7 +30,7 @@ create index audit_pending_by_transaction on palisade.audit_pending (transaction
 
 -- An event without changes has the digest that it had before this migration. This function and the
 -- next run in each change: they have the search path and the rights of their callers, the functions
--- below, because setting these anew costs more than the work.
+-- below, because setting both for each call costs more than the work.
 create or replace function palisade.audit_digest(e palisade.audit_events) returns bytea
     language sql stable
 as $$
