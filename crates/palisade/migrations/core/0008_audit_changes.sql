@@ -30,7 +30,7 @@ create index audit_pending_by_transaction on palisade.audit_pending (transaction
 
 -- An event without changes has the digest that it had before this migration. This function and the
 -- next run in each change: they have the search path and the rights of their callers, the functions
--- below, because setting these anew costs more than the work.
+-- below, because setting both for each call costs more than the work.
 create or replace function palisade.audit_digest(e palisade.audit_events) returns bytea
     language sql stable
 as $$
@@ -175,7 +175,8 @@ begin
         end loop;
     end if;
     perform palisade.insert_audit_event(
-        row (tenant, event, now(), by_subject, by_client, action, object, trace_id, '', changes)::palisade.audit_events);
+        row (tenant, event, now(), by_subject, by_client, action, object, trace_id, '',
+             changes)::palisade.audit_events);
 end
 $$;
 
@@ -294,7 +295,8 @@ begin
     end loop;
     delete from palisade.audit_journal j where j.position <= oldest.upto;
     get diagnostics pruned = row_count;
-    delete from palisade.audit_seals s where s.number < oldest.number or s.number = oldest.number and oldest.number < root;
+    delete from palisade.audit_seals s
+    where s.number < oldest.number or s.number = oldest.number and oldest.number < root;
     perform set_config('app.tenant_id', '', true);
     perform set_config('palisade.prunes_audit_trail', '', true);
     return pruned;

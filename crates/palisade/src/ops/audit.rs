@@ -201,8 +201,9 @@ impl<'r> Verification<'r> {
             let what = anchors.as_mut()?.compare(seal.number, &seal.digest)?;
             Some(Finding::Anchor { number: seal.number, what })
         };
-        let differing = first.as_ref().and_then(&mut compare);
-        differing.iter().for_each(|finding| self.find(finding));
+        if let Some(differing) = first.as_ref().and_then(&mut compare) {
+            self.find(&differing);
+        }
         let mut previous = first.clone();
         loop {
             let (number, upto) = previous.as_ref().map_or((0, i64::MIN), |seal| (seal.number, seal.upto));
@@ -215,8 +216,9 @@ impl<'r> Verification<'r> {
             }
             trail.lines(upto, seal.upto, |line| self.line(&line, true)).await?;
             self.complete_seal(&seal, previous.as_ref());
-            let differing = compare(&seal);
-            differing.iter().for_each(|finding| self.find(finding));
+            if let Some(differing) = compare(&seal) {
+                self.find(&differing);
+            }
             previous = Some(seal);
         }
         trail.unjournaled(first.as_ref(), |tenant, event| self.find(&Finding::Inserted { tenant, event })).await?;
@@ -256,7 +258,9 @@ impl<'r> Verification<'r> {
             if lines.is_empty() {
                 self.find(&Finding::Seal { number: seal.number });
             }
-            lines.iter().for_each(|finding| self.find(finding));
+            for finding in &lines {
+                self.find(finding);
+            }
         }
     }
 
