@@ -299,3 +299,27 @@ async fn input_08_errors_are_problems_without_internals() {
         );
     }
 }
+
+/// A client that sends such a header relies on it, so it is not ignored.
+#[tokio::test]
+async fn input_10_conditions_on_versions_are_refused() {
+    let app = SERVICE.shared();
+    let admin = app.user(roles::ADMIN);
+    let path = format!("/v1/notes/{}", sample::demo::FIRST_NOTE);
+    let now = "Mon, 30 Nov 2026 12:00:00 GMT";
+    for (name, value) in [("If-Match", "\"stale\""), ("If-None-Match", "*"), ("If-Unmodified-Since", now)] {
+        let note = note_body("PAPER-A4", 1);
+        for request in [
+            admin.request(Method::PATCH, &path).json(&json!({ "remark": "conditional" })),
+            admin.request(Method::POST, "/v1/notes").json(&note),
+            admin.request(Method::DELETE, &path),
+        ] {
+            let reply = admin.send(request.header(name, value)).await;
+            assert_eq!(reply.problem(400), "invalid_input", "{name}");
+            assert_eq!(reply.faults(), [format!("{name} not_supported")]);
+        }
+        // A read without versions has no condition to fail.
+        admin.send(admin.request(Method::GET, &path).header("If-None-Match", "\"x\"")).await.ok(200);
+    }
+    assert_ne!(admin.get(&path).await.ok(200)["remark"], "conditional");
+}
