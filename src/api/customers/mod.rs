@@ -22,7 +22,6 @@ use poem_openapi::{
     payload::Json,
 };
 use schema::{CustomerPage, CustomerPatch, CustomerSearch, CustomerView, NewCustomer};
-use uuid::Uuid;
 
 use super::Tag;
 use crate::{

@@ -9,7 +9,7 @@ use palisade::{
         Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
     },
     problem::{Kind, Problem},
-    store::{Claim, Listed, Position},
+    store::{Claim, Position},
     telemetry::{ServiceCounter, event},
 };
 use poem::Result;
