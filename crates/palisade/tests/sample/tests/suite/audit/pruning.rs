@@ -1,6 +1,6 @@
 //! `audit prune` (LOG-05): old events go, and what stays is verifiable from the last pruned seal.
 
-use palisade::dev::database::Urls;
+use palisade::{dev::database::Urls, model::Clock};
 use secrecy::ExposeSecret as _;
 
 use super::{sealed_trail, sealing::add_event};
@@ -12,7 +12,7 @@ use crate::support::{
 
 /// Runs `audit prune` for seals of at least so many days: its output.
 fn prune(urls: &Urls, days: i64) -> Result<String, String> {
-    let before = chrono::Utc::now() - chrono::Duration::days(days);
+    let before = Clock::system().now() - chrono::Duration::days(days);
     let mut prune = SERVICE.binary();
     prune.args(["audit", "prune", "--reason", "retention", "--before", &before.to_rfc3339()]);
     prune.env("APP_PROFILE", "development").env("APP_DATABASE__OWNER_URL", urls.owner.expose_secret());
