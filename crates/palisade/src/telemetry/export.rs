@@ -36,8 +36,8 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
-use super::{TraceId, metrics};
-use crate::{package, settings::Otlp};
+use super::{Otlp, TraceId, metrics};
+use crate::package;
 
 /// Maximum number of queued spans, and of queued log records; about 1 KiB each.
 const QUEUE_LEN: usize = 16_384;

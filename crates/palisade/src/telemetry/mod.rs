@@ -38,9 +38,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::settings::{Log, Otlp};
-
-internal! { pub use config::{LogFilter, LogFormat}; }
+internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
 internal! { pub use export::ExportError; }
 internal! { pub use trace_id::TraceId; }
 
