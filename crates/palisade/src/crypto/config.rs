@@ -1,10 +1,12 @@
 //! Configuration of master keys (CRYPTO-04). `settings` reads it; [`MasterKeys`](super::MasterKeys)
 //! is built from it at startup and again when a secret in it changes.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use url::Url;
 
 use super::MasterKeyset;
-use crate::settings::VaultSettings;
 
 /// The providers of master keys: a keyset, a vault, or both.
 #[derive(Clone, Debug)]
@@ -24,6 +26,25 @@ pub enum KeyProvider {
     Keyset,
     /// The newest version of the vault's key.
     Vault,
+}
+
+/// A key in the Transit engine of Vault (1.13 or newer) or `OpenBao`.
+#[derive(Clone, Debug)]
+pub struct VaultSettings {
+    /// `https://vault.example.com:8200`, or a local agent's `http://` address.
+    pub url: Url,
+    /// May `update` `<mount>/encrypt/<key>` and `<mount>/decrypt/<key>`.
+    pub token: SecretString,
+    /// Name of the key.
+    pub key: String,
+    /// Path at which the engine is mounted.
+    pub mount: String,
+    /// Vault namespace.
+    pub namespace: Option<String>,
+    /// PEM file of certificate authorities; without one, those of the system.
+    pub authorities: Option<PathBuf>,
+    /// Limit for one response.
+    pub timeout: Duration,
 }
 
 impl MasterKeySettings {

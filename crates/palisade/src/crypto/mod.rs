@@ -35,7 +35,7 @@ pub use crate::model::PersonalDataAccess;
 internal! { pub use age_file::{AgeEncryptor, AgeError, Identities, Recipient}; }
 internal! { pub use base62::{BASE62_CHARS, base62, from_base62}; }
 internal! { pub use blind_index::IndexKeyError; }
-internal! { pub use config::{KeyProvider, MasterKeySettings}; }
+internal! { pub use config::{KeyProvider, MasterKeySettings, VaultSettings}; }
 internal! { pub use mac::MacKey; }
 internal! { pub use master::{MasterKeyError, MasterKeys, WrappedDataKey}; }
 internal! { pub use master_keyset::MasterKeyset; }
@@ -44,10 +44,7 @@ internal! { pub use sha256_writer::Sha256Writer; }
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand,
-};
+use aws_lc_rs::{digest::{SHA256, digest}, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 

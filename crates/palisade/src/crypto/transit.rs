@@ -23,8 +23,7 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{MasterKeyError, WrappedDataKey, master_keyset::data_key_context};
-use crate::settings::VaultSettings;
+use super::{MasterKeyError, VaultSettings, WrappedDataKey, master_keyset::data_key_context};
 
 /// Limit for a response body, in bytes.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;

@@ -3,8 +3,7 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{MasterKeyError, WrappedDataKey};
-use crate::settings::VaultSettings;
+use super::{MasterKeyError, VaultSettings, WrappedDataKey};
 
 /// There is no vault.
 #[derive(Debug)]

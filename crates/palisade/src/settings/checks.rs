@@ -9,12 +9,13 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Log, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk,
-    ScopeName, Settings, VaultSettings,
+    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk, ScopeName,
+    Settings,
     row::SettingName,
     secrets,
     table::{General, IncidentLogin, InternalFiles, TlsFiles},
 };
+use crate::{crypto::VaultSettings, telemetry::Log};
 
 /// Adds a fault for each unsafe combination.
 pub(super) fn check(settings: &Settings, r: &mut Reader) {

@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Reader, VaultSettings, table::KeyRows};
-use crate::crypto::{IndexKeys, KeyProvider, MasterKeySettings};
+use super::{Reader, table::KeyRows};
+use crate::crypto::{IndexKeys, KeyProvider, MasterKeySettings, VaultSettings};
 
 /// Keys of sealed fields and of their blind indexes.
 #[derive(Clone, Debug)]

@@ -32,6 +32,7 @@ use std::{
     ffi::OsString,
 };
 
+use crate::telemetry::{Log, Otlp};
 use table::General;
 
 pub use reader::{Fault, Faults, Reader};
@@ -53,8 +54,8 @@ internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
 internal! { pub use sources::{ReloadTicker, Sources}; }
 internal! {
     pub use table::{
-        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Log, Oidc, Otlp, Quota, Revocation, Secrets,
-        Service, SharedQuota, TABLE, Throttle, VaultSettings,
+        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
+        Service, SharedQuota, TABLE, Throttle,
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }

@@ -230,7 +230,9 @@ pub(super) fn variable(name: &str) -> String {
 /// Builds one section: its struct with documented fields, a [`Setting`] per field (an associated
 /// constant of the field's name), and the function `read_rows`.
 ///
-/// `struct` defines the struct and implements `read_rows`; `rows` makes neither. A row is `field: type = "last_part".attribute() => check, "summary";`. Fields after `+` are not settings;
+/// `struct` defines the struct and implements `read_rows`. `fill` implements `read_rows` for a
+/// struct of another module; `rows` makes no struct. A row is
+/// `field: type = "last_part".attribute() => check, "summary";`. Fields after `+` are not settings;
 /// `read_rows` takes their values.
 #[doc(hidden)]
 #[macro_export]
@@ -275,6 +277,14 @@ macro_rules! settings_section {
             $(#[doc = $summary] pub $field: $type,)*
             $($(#[$doc])* pub $extra: $extra_type,)*
         }
+        $crate::settings_section! {
+            @fill [] [$vis] $name [$($field: $type, $summary;)*] [$($(#[$doc])* $extra: $extra_type,)*]
+        }
+    };
+    (
+        @fill [] [$vis:vis] $name:ident
+        [$($field:ident: $type:ty, $summary:literal;)*] [$($(#[$doc:meta])* $extra:ident: $extra_type:ty,)*]
+    ) => {
         impl $name {
             /// Reads every row, so that the reader has all faults; `None` if a required value is
             /// missing.

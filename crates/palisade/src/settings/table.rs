@@ -10,15 +10,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
-    row::{Section, table},
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{LogFilter, LogFormat},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
@@ -286,8 +279,7 @@ table! {
             "Cache time of a tenant's newest data key. Use one value on all replicas: `keys rotate` waits that long, and for running statements.";
     }
 
-    /// A key in the Transit engine of Vault 1.13 or newer, or of `OpenBao` (CRYPTO-04).
-    pub struct VaultSettings("keys.vault"), "Vault", feature "vault" {
+    fill VaultSettings("keys.vault"), "Vault", feature "vault" {
         url: Url = "url".default_text("none: no vault") => checks::service_url,
             "`https://vault.example.com:8200`, or the `http://` address of an agent on a loopback address.";
         token: SecretString = "token".reloaded() => checks::token,
@@ -321,14 +313,12 @@ table! {
             "Interval at which new events are sealed. A change made later than twice this interval is detectable with the log.";
     }
 
-    /// Log lines (LOG-02).
-    pub struct Log("log"), "Logs" {
+    fill Log("log"), "Logs" {
         format: LogFormat = "format".default("json"), "Format of log lines.";
         filter: LogFilter = "filter".default("info"), "Which lines are written, such as `info,sqlx=warn`.";
     }
 
-    /// The collector that receives spans, metrics and log records (LOG-03, LOG-04).
-    pub struct Otlp("otlp"), "Telemetry export", feature "otlp" {
+    fill Otlp("otlp"), "Telemetry export", feature "otlp" {
         endpoint: Url = "endpoint".default_text("none: no export") => checks::service_url,
             "Base URL of a collector, such as `https://collector.example.com:4318`; `/v1/traces`, `/v1/metrics` and `/v1/logs` are added.";
         token: Option<SecretString> = "token" => checks::optional_token, "Bearer token.";

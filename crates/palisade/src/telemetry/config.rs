@@ -1,8 +1,19 @@
-//! Format and filter of log lines (LOG-02). `settings` reads them.
+//! Configuration of logs and of their export (LOG-03, LOG-04). `settings` reads it.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use secrecy::SecretString;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use url::Url;
+
+/// Log lines.
+#[derive(Debug)]
+pub struct Log {
+    /// Format of each line.
+    pub format: LogFormat,
+    /// Which lines are written.
+    pub filter: LogFilter,
+}
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,4 +49,21 @@ impl FromStr for LogFilter {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         EnvFilter::try_new(s).map(|_| Self(s.to_owned())).map_err(|e| e.to_string())
     }
+}
+
+/// A collector that receives spans, metrics and log records by OTLP over HTTP.
+#[derive(Debug)]
+pub struct Otlp {
+    /// Base URL; `/v1/traces`, `/v1/metrics` and `/v1/logs` are added.
+    pub endpoint: Url,
+    /// Bearer token.
+    pub token: Option<SecretString>,
+    /// PEM file of certificate authorities; without one, those of the system.
+    pub authorities: Option<PathBuf>,
+    /// Share of requests that are traced, 0 to 1. Security events are never sampled.
+    pub sample_ratio: f64,
+    /// Interval between exports of metrics.
+    pub metrics_interval: Duration,
+    /// Limit for one response of the collector.
+    pub timeout: Duration,
 }

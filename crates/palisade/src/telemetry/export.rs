@@ -9,25 +9,11 @@ use std::{error::Error as StdError, path::PathBuf, sync::OnceLock, time::Duratio
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use opentelemetry::{
-    Context,
-    trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _},
-};
+use opentelemetry::{Context, trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _}};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
-use opentelemetry_otlp::{
-    ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig,
-};
-use opentelemetry_sdk::{
-    Resource,
-    error::OTelSdkResult,
-    logs::{self, LogBatch, SdkLoggerProvider},
-    metrics::{PeriodicReader, SdkMeterProvider},
-    trace::{
-        self, BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData,
-        SpanProcessor,
-    },
-};
+use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::{Resource, error::OTelSdkResult, logs::{LogBatch, SdkLoggerProvider, self}, metrics::{PeriodicReader, SdkMeterProvider}, trace::{BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor, self}};
 use reqwest::{Certificate, Client, redirect};
 use secrecy::ExposeSecret as _;
 use thiserror::Error;
@@ -36,8 +22,8 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
-use super::{TraceId, log_queues::LogQueues, metrics};
-use crate::{package, settings::Otlp};
+use crate::package;
+use super::{Otlp, TraceId, log_queues::LogQueues, metrics};
 
 /// Maximum number of queued spans, of queued security events and of other queued log records; about
 /// 1 KiB each.

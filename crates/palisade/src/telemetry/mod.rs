@@ -29,20 +29,11 @@ use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
 use tracing::Subscriber;
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    filter::{LevelFilter, Targets},
-    fmt::{self, MakeWriter},
-    layer::SubscriberExt as _,
-    registry::LookupSpan,
-    util::SubscriberInitExt,
-};
-
-use crate::settings::{Log, Otlp};
+use tracing_subscriber::{EnvFilter, Layer, filter::{LevelFilter, Targets}, fmt::{MakeWriter, self}, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt};
 pub use metrics::ServiceCounter;
 pub(crate) use trace_id::{Caller, RemoteParent, RequestTelemetry};
 
-internal! { pub use config::{LogFilter, LogFormat}; }
+internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
 internal! { pub use export::ExportError; }
 internal! { pub use trace_id::TraceId; }
 

@@ -6,7 +6,7 @@ use opentelemetry_sdk::trace::Sampler;
 use tracing::Span;
 use tracing_subscriber::layer::Identity;
 
-use crate::settings::Otlp;
+use super::Otlp;
 
 /// There is nothing to export to.
 #[derive(Debug)]
