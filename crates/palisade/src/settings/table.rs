@@ -10,8 +10,15 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
-use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks, row::{Section, table}};
+use super::{
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
+    row::{Section, table},
+};
+use crate::{
+    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
+    model::{Network, ServiceRight, TenantId},
+    telemetry::{Log, LogFilter, LogFormat, Otlp},
+};
 
 table! {
     pub(super) rows General(""), "Profile" {

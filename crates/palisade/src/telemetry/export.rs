@@ -9,11 +9,25 @@ use std::{error::Error as StdError, path::PathBuf, sync::OnceLock, time::Duratio
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use opentelemetry::{Context, trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _}};
+use opentelemetry::{
+    Context,
+    trace::{SpanId, Status, TraceContextExt as _, TracerProvider as _},
+};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_http::{Bytes, HttpClient, HttpError};
-use opentelemetry_otlp::{ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, error::OTelSdkResult, logs::{LogBatch, SdkLoggerProvider, self}, metrics::{PeriodicReader, SdkMeterProvider}, trace::{BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor, self}};
+use opentelemetry_otlp::{
+    ExporterBuildError, LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig,
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    logs::{self, LogBatch, SdkLoggerProvider},
+    metrics::{PeriodicReader, SdkMeterProvider},
+    trace::{
+        self, BatchSpanProcessor, IdGenerator, RandomIdGenerator, Sampler, SdkTracerProvider, Span, SpanData,
+        SpanProcessor,
+    },
+};
 use reqwest::{Certificate, Client, redirect};
 use secrecy::ExposeSecret as _;
 use thiserror::Error;
@@ -22,8 +36,8 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, registry::LookupSpan};
 
-use crate::package;
 use super::{Otlp, TraceId, log_queues::LogQueues, metrics};
+use crate::package;
 
 /// Maximum number of queued spans, of queued security events and of other queued log records; about
 /// 1 KiB each.

@@ -28,10 +28,17 @@ mod writer;
 use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, filter::{LevelFilter, Targets}, fmt::{MakeWriter, self}, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt};
 pub use metrics::ServiceCounter;
 pub(crate) use trace_id::{Caller, RemoteParent, RequestTelemetry};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
 internal! { pub use export::ExportError; }

@@ -121,6 +121,7 @@ impl MonitoredService {
         viewer.get("/v1/orders?limit=0").await.problem(400);
         viewer.get(&format!("/v1/orders/{}", Uuid::now_v7())).await.problem(404);
         viewer.get("/favicon.ico").await.problem(404);
+        admin.get(&format!("/v1/customers/{}", demo::FIRST_CUSTOMER)).await.ok(200);
         let mistakes =
             [None, Some(Credential::Token("e30.e30.e30".to_owned())), Some(Credential::ApiKey("none".to_owned()))];
         for mistake in mistakes {

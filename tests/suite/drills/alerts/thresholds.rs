@@ -80,7 +80,7 @@ const THRESHOLDS: [Threshold; 18] = [
 const UNRELATED: [(&str, u32); 6] = [
     ("authentications_total{credential=\"token\",result=\"accepted\"}", 9_000),
     ("authentications_total{credential=\"none\",result=\"missing\"}", 9_000),
-    ("security_events_total{event=\"authz_fail\"}", 9_000),
+    ("security_events_total{event=\"authn_login_success\"}", 9_000),
     ("telemetry_items_total{outcome=\"sent\",signal=\"spans\"}", 9_000),
     (
         "http_server_request_duration_seconds_count{operation=\"getReadiness\",http_request_method=\"GET\",\

@@ -7,9 +7,7 @@ use crate::support::{SERVICE, catalog, run};
 async fn authz_07_violations_of_tenant_isolation_are_found() {
     let isolated_table =
         "create table stray (tenant_id uuid not null, id uuid not null, note_id uuid, primary key (tenant_id, id));
-                 alter table stray enable row level security; alter table stray force row level security;
-                 create policy tenant_isolation on stray
-                     using (tenant_id = palisade.current_tenant()) with check (tenant_id = palisade.current_tenant());";
+                 select palisade.isolate_tenants('stray');";
     for (change, found) in [
         ("", None),
         ("alter table stray no force row level security", Some("stray is not under forced row-level security")),
@@ -19,6 +17,10 @@ async fn authz_07_violations_of_tenant_isolation_are_found() {
         (
             "alter policy tenant_isolation on stray using (tenant_id = palisade.current_tenant() or true)",
             Some("stray must have the policy tenant_isolation and no other"),
+        ),
+        (
+            "drop trigger collect_change on stray",
+            Some("stray is not tracked: it needs the trigger of palisade.isolate_tenants that collects changes"),
         ),
         ("alter table stray drop constraint stray_pkey", Some("stray: its key must begin with tenant_id")),
         (

@@ -127,9 +127,12 @@ async fn call_all_operations(actor: &Actor, check: impl Fn(&Row, &Reply)) {
 
 async fn call(actor: &Actor, document: &Value, row: &Row) -> Reply {
     let path = row.path.replace("{id}", MISSING_ID).replace("{code}", "NONE-SUCH");
-    let request = actor.request(row.method.as_str().parse().unwrap(), &path);
-    let request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
-    let content = &document["paths"][row.path][row.method.as_str().to_lowercase()]["requestBody"]["content"];
+    let mut request = actor.request(row.method.as_str().parse().unwrap(), &path);
+    let operation = &document["paths"][row.path][row.method.as_str().to_lowercase()];
+    if operation["x-access"]["idempotencyKey"] == "optional" {
+        request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
+    }
+    let content = &operation["requestBody"]["content"];
     let schema = content["application/json; charset=utf-8"]["schema"]["$ref"].as_str();
     let name = schema.and_then(|schema| schema.rsplit('/').next());
     let example = name.map(|name| &document["components"]["schemas"][name]["examples"][0]);

@@ -139,7 +139,7 @@ async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
     let names: Vec<&str> = closed.iter().map(|row| row.operation).collect();
     assert_eq!(
         names,
-        ["eraseNote", "createExport", "createApiKey", "listApiKeys", "rotateApiKey", "revokeApiKey"],
+        ["searchNotes", "eraseNote", "createExport", "createApiKey", "listApiKeys", "rotateApiKey", "revokeApiKey"],
         "the operations closed to API keys have changed"
     );
     for row in closed {
