@@ -129,7 +129,7 @@ async fn call(actor: &Actor, document: &Value, row: &Row) -> Reply {
     let path = row.path.replace("{id}", MISSING_ID).replace("{code}", "NONE-SUCH");
     let mut request = actor.request(row.method.as_str().parse().unwrap(), &path);
     let operation = &document["paths"][row.path][row.method.as_str().to_lowercase()];
-    if operation["x-access"]["idempotencyKey"] == "optional" {
+    if operation["x-access"]["idempotencyKey"].as_str().is_some_and(|key| key != "refused") {
         request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
     }
     let content = &operation["requestBody"]["content"];
