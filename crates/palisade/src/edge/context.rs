@@ -112,8 +112,7 @@ where
         let trace_id = parent.as_ref().map_or_else(TraceId::generate, RemoteParent::trace_id);
         let (client, limit_key) = self.identify_client(&mut request);
         // The rest of the connection may be another request for another HTTP implementation.
-        let closes =
-            request.version() < Version::HTTP_2 && request_validation::has_ambiguous_length(request.headers());
+        let closes = request.version() < Version::HTTP_2 && request_validation::has_ambiguous_length(request.headers());
         let https = self.https;
         // Without the query, which can contain confidential values.
         let path = request.uri().path().to_owned();
