@@ -1,16 +1,16 @@
 //! Operations on customers: create, list, search, get, update, erase (AUTHZ-06, CRYPTO-07).
 //!
 //! Personal fields are stored encrypted. They leave masked, unless one customer is read with
-//! [`PersonalDataAccess`]; every such read goes to the personal data monitor. Customers are found by
-//! whole e-mail addresses or tax identifiers only, through blind indexes.
+//! [`PersonalDataAccess`](palisade::crypto::PersonalDataAccess). Customers are found by whole e-mail
+//! addresses or tax identifiers only, through blind indexes. Every such read, and every search that
+//! finds a customer, goes to the personal data monitor.
 
 mod schema;
 
 use std::sync::Arc;
 
 use palisade::{
-    authz::{Action, Permit},
-    crypto::PersonalDataAccess,
+    authz::Permit,
     http::{Context, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text},
     problem::{Kind, Problem},
     store::Position,
@@ -120,6 +120,10 @@ impl Customers {
         let start = paging.open(body.value.cursor.as_deref())?.unwrap_or_else(Position::start);
         let filter = body.value.filter()?;
         let page = customers::search(&self.context.database, permit, start, &filter, paging.read_ahead()).await?;
+        // A found customer confirms the guessed value.
+        if !page.is_empty() {
+            self.context.personal_data_monitor.record(permit);
+        }
         Ok(Json(CustomerPage::new(page, &paging)?))
     }
 
@@ -137,14 +141,16 @@ impl Customers {
         let customer = customers::get(&self.context.database, permit, id.0).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access);
+        if access.is_some() {
+            self.context.personal_data_monitor.record(permit);
+        }
         Ok(Json(CustomerView::new(&customer, access)?))
     }
 
     /// Update a customer
     ///
     /// Omitted fields keep their value; `null` clears a field (RFC 7396). A body without fields
-    /// changes nothing. Personal fields of the response are masked as in `getCustomer`.
+    /// changes nothing. This response always masks the personal fields.
     #[oai(path = "/v1/customers/:id", method = "patch", operation_id = "updateCustomer")]
     async fn update(
         &self,
@@ -157,9 +163,7 @@ impl Customers {
         let now = self.context.clock.now();
         let customer = customers::update(&self.context.database, permit, id.0, change, now).await?;
         let customer = customer.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let access = permit.personal_data_access();
-        self.record_unmasked(permit, access);
-        Ok(Json(CustomerView::new(&customer, access)?))
+        Ok(Json(CustomerView::new(&customer, None)?))
     }
 
     /// Erase a customer
@@ -180,15 +184,6 @@ impl Customers {
         tx.erase(&customer_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
-    }
-}
-
-impl Customers {
-    /// Reports to the monitor that the response shows a customer unmasked.
-    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>) {
-        if access.is_some() {
-            self.context.personal_data_monitor.record(permit);
-        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use palisade::{
-    authz::{Callers, DataClass, Role, policy::SEE_PERSONAL},
+    authz::{Callers, DataClass, QuotaClass, Role, policy::SEE_PERSONAL},
     crypto,
     dev::issuer::SERVICE_CLIENT,
 };
@@ -134,7 +134,7 @@ async fn callers_without_the_right(
 }
 
 /// No response to a caller without the right to see personal data contains a plain value, and no
-/// list does.
+/// list and no response to a change does.
 pub async fn is_masked<F: Fixture>(app: &TestApp) {
     let all = Operation::all(app.service);
     let acme = Objects::<F>::new(app, &ACME);
@@ -146,6 +146,10 @@ pub async fn is_masked<F: Fixture>(app: &TestApp) {
         // Plain text is read one object at a time, whatever the caller may see.
         if operation.returned.iter().any(|name| name == "nextCursor") {
             callers.push(("an administrator in a list".to_owned(), app.user(app.service.admin_role())));
+        }
+        // The scope to change an object is not the scope to read it.
+        if matches!(operation.row.quota, QuotaClass::Write | QuotaClass::Sensitive) {
+            callers.push(("an administrator who changes it".to_owned(), app.user(app.service.admin_role())));
         }
         for (name, caller) in callers {
             let object = acme.create(operation).await;

@@ -142,7 +142,8 @@ async fn start_service<S: ServiceSettings>(
 }
 
 /// The settings of the service, as environment variables. The developer's own add to them, and cannot
-/// connect this stack, whose issuer asks for no password, to another database.
+/// connect this stack, whose issuer asks for no password, to another database. A setting of the stack
+/// that the developer has in a file (`_FILE`) is the stack's too.
 fn variables(
     options: &Options,
     cluster: &Cluster,
@@ -152,11 +153,7 @@ fn variables(
     internal: Vec<(String, String)>,
     environment: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let own = environment.into_iter().filter(|(name, _)| name.starts_with("APP_"));
-    let log = [("APP_LOG__FORMAT", "text"), ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn")];
-    let log = log.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let mut variables: BTreeMap<String, String> = log.into_iter().chain(own).collect();
-    variables.extend(urls.variables());
+    let mut variables: BTreeMap<String, String> = urls.variables().into_iter().collect();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
     let of_stack = [
         ("APP_PROFILE", "development"),
@@ -171,6 +168,17 @@ fn variables(
         variables.insert("APP_SECRETS__PEPPER".to_owned(), STANDARD.encode(cluster.derived("pepper")));
     }
     variables.extend(internal);
+    for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with("APP_")) {
+        let of_stack = name.strip_suffix("_FILE").is_some_and(|setting| variables.contains_key(setting));
+        if !of_stack {
+            variables.entry(name).or_insert(value);
+        }
+    }
+    for (name, value) in [("APP_LOG__FORMAT", "text"), ("APP_LOG__FILTER", "info,sqlx=warn,poem=warn")] {
+        if !variables.contains_key(&format!("{name}_FILE")) {
+            variables.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
     variables
 }
 
@@ -209,5 +217,11 @@ mod tests {
         let differs = |name: &&String| found.get(*name) != of_stack.get(*name);
         let differing: Vec<&String> = found.keys().filter(differs).collect();
         assert_eq!(differing, ["APP_LOG__FILTER", "APP_LOG__FORMAT"]);
+        // A setting and its file together would be a fault.
+        let in_file = |name: &String| (format!("{name}_FILE"), "/path".to_owned());
+        let found = with(of_stack.keys().map(in_file).collect());
+        let files: Vec<&String> = found.keys().filter(|name| !of_stack.contains_key(*name)).collect();
+        assert_eq!(files, ["APP_LOG__FILTER_FILE", "APP_LOG__FORMAT_FILE"]);
+        assert_eq!(found.len(), of_stack.len());
     }
 }

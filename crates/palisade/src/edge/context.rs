@@ -13,13 +13,14 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
 use tower::Service;
 
 use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
     proxies::TrustedProxies,
+    request_validation,
     throttle::{self, Level},
 };
 use crate::{
@@ -110,6 +111,8 @@ where
         let parent = self.trusts_traceparent.then(|| RemoteParent::from_headers(request.headers())).flatten();
         let trace_id = parent.as_ref().map_or_else(TraceId::generate, RemoteParent::trace_id);
         let (client, limit_key) = self.identify_client(&mut request);
+        // The rest of the connection may be another request for another HTTP implementation.
+        let closes = request.version() < Version::HTTP_2 && request_validation::has_ambiguous_length(request.headers());
         let https = self.https;
         // Without the query, which can contain confidential values.
         let path = request.uri().path().to_owned();
@@ -168,7 +171,11 @@ where
             // Only a panic in this layer, outside the panic handler, can fail the task.
             let failed =
                 |_| complete(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), limit_key);
-            Ok(task.await.unwrap_or_else(failed))
+            let mut response = task.await.unwrap_or_else(failed);
+            if closes {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
         })
     }
 }

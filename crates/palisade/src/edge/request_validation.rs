@@ -4,7 +4,7 @@
 //! the request target and the headers (INPUT-04) and rejects compressed bodies (INPUT-05).
 //! [`super::poem_adapter`] calls [`check`] before routing.
 
-use http::{HeaderValue, Version, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderValue, Version, header, request::Parts, uri::Authority};
 
 use crate::problem::{Kind, Problem};
 
@@ -27,13 +27,8 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
     if bytes > MAX_HEADER_BYTES || parts.headers.len() > MAX_HEADERS {
         return Err(Problem::new(Kind::HeadersTooLarge));
     }
-    if has_ambiguous_length(parts) {
-        let problem = Problem::new(Kind::Malformed).detail("The length of the body is ambiguous.");
-        // The rest of the connection may be another request for another HTTP implementation.
-        return Err(match parts.version {
-            Version::HTTP_2 => problem,
-            _ => problem.header(header::CONNECTION, HeaderValue::from_static("close")),
-        });
+    if has_ambiguous_length(&parts.headers) {
+        return Err(Problem::new(Kind::Malformed).detail("The length of the body is ambiguous."));
     }
     let is_repeated = |name| parts.headers.get_all(name).iter().nth(1).is_some();
     if SINGLETON_FIELDS.iter().any(is_repeated) || !has_one_authority(parts) {
@@ -57,8 +52,10 @@ pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
 /// Whether the length of the body is stated twice, or by a transfer coding other than `chunked`
 /// (RFC 9112 section 6.3). hyper has already rejected contradictory lengths, and dropped
 /// `Content-Length` if there is a `Transfer-Encoding`.
-fn has_ambiguous_length(parts: &Parts) -> bool {
-    let lines = |name| parts.headers.get_all(name).iter();
+///
+/// [`super::context`] closes the connection after the response, whichever layer gives it.
+pub(super) fn has_ambiguous_length(headers: &HeaderMap) -> bool {
+    let lines = |name| headers.get_all(name).iter();
     let mut codings = lines(header::TRANSFER_ENCODING);
     let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     !is_chunked || codings.next().is_some() || lines(header::CONTENT_LENGTH).count() > 1

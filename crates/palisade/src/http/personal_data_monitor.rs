@@ -1,6 +1,7 @@
 //! Detects unusually large reads of personal data (home of CRYPTO-07).
 //!
-//! Operations report each unmasked record. Every read is an event and a metric; more records in a
+//! Operations report each unmasked record, and each search by personal data that finds a record: it
+//! confirms a value. Every read is an event and a metric; more records in a
 //! minute than usual, per principal, is an event of its own. Nothing is rejected here: quotas limit
 //! reads.
 
@@ -29,7 +30,7 @@ impl PersonalDataMonitor {
         Self { reads: LocalBuckets::new(clock), threshold: per_minute }
     }
 
-    /// Records that a response contains an unmasked record.
+    /// Records that a response contains an unmasked record, or confirms a value that was searched for.
     pub fn record<A: Action>(&self, permit: &Permit<A>) {
         let subject = permit.principal().subject();
         let tenant = permit.tenant().to_string();

@@ -48,8 +48,8 @@ impl Declared {
     /// Health checks and documents answer without regard to `Accept`.
     pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
         check_query(&self.query, request.uri().query().unwrap_or_default())?;
-        check_idempotency_key(request.headers())?;
         if request.method() != Method::GET {
+            check_idempotency_key(request.headers())?;
             check_unsupported_headers(request.headers(), self.takes_idempotency_key)?;
         }
         if class != QuotaClass::Health && !accept::is_acceptable(request.headers(), &self.response_types) {

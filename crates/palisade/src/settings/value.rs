@@ -170,7 +170,8 @@ impl Value for Risk {
     const SHAPE: Shape = Shape::words(&Self::WORDS);
 
     fn parse(text: &str, _: &Row) -> Result<Self, String> {
-        Self::WORDS.into_iter().find(|word| *word == text).map(Self).ok_or_else(|| Self::SHAPE.expected())
+        let word = Self::WORDS.into_iter().find(|word| *word == text);
+        word.map(Self).ok_or_else(|| format!("`{text}`: {}", Self::SHAPE.expected()))
     }
 }
 

@@ -178,7 +178,7 @@ pub(crate) fn index_invalid((tenant, row, data_key): SealedRow, table: &str, col
     raise!(error, "sealed_data_invalid", %tenant, table, column, %row, data_key, "blind index does not match its field");
 }
 
-/// A caller read a record of personal data in plain text (CRYPTO-07).
+/// A caller read a record of personal data in plain text, or found one by it (CRYPTO-07).
 pub(crate) fn sensitive_read(subject: &str, tenant: &str, operation: &str) {
     raise!(info, "sensitive_read", subject, tenant, operation, "personal data read");
 }

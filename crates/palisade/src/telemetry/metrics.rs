@@ -111,7 +111,7 @@ impl Metrics {
             events: counter("security.events", "Security events by name."),
             records_unmasked: counter(
                 "records.unmasked",
-                "Records of personal data that were read in plain text, by tenant.",
+                "Records of personal data that were read in plain text, and searches that found one, by tenant.",
             ),
             authentications: counter(
                 "authentications",
@@ -163,7 +163,7 @@ pub(super) fn record_event(name: &'static str) {
     metrics().events.add(1, &[KeyValue::new("event", name)]);
 }
 
-/// Counts a record of personal data that was read in plain text.
+/// Counts a record of personal data that was read in plain text, or a search that found one.
 pub(crate) fn record_record_unmasked(tenant: &str) {
     metrics().records_unmasked.add(1, &[KeyValue::new("tenant", tenant.to_owned())]);
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use palisade::{
-    authz::{Action, Permit},
-    crypto::PersonalDataAccess,
+    authz::Permit,
     http::{
         Context, field_errors::FieldErrors, idempotency::Created, paging::Paging, strict_json::StrictJson, text::Text,
     },
@@ -126,6 +125,10 @@ impl Notes {
         let paging = Paging::new(&self.context.mac_key, "notes", permit.tenant(), limit);
         let start = paging.open(cursor.as_deref())?.unwrap_or_else(Position::start);
         let page = store::search(&self.context.database, permit, start, &email, paging.read_ahead()).await?;
+        // A found note confirms the guessed value.
+        if !page.is_empty() {
+            self.context.personal_data_monitor.record(permit);
+        }
         Ok(Json(NotePage::new(page, &paging)?))
     }
 
@@ -142,14 +145,17 @@ impl Notes {
     ) -> Result<Json<NoteView>> {
         let note = store::get(&self.context.database, permit, id.0).await?.ok_or_else(not_found)?;
         let access = permit.personal_data_access();
-        self.record_unmasked(permit, access);
+        if access.is_some() {
+            self.context.personal_data_monitor.record(permit);
+        }
         Ok(Json(NoteView::new(&note, access)?))
     }
 
     /// Update a note
     ///
     /// Omitted fields keep their value; `null` clears a field (RFC 7396). A body without fields changes
-    /// nothing. An archived note fails with 409 (`conflict`).
+    /// nothing. An archived note fails with 409 (`conflict`). This response always masks the personal
+    /// fields.
     #[oai(path = "/v1/notes/:id", method = "patch", operation_id = "updateNote")]
     async fn update(
         &self,
@@ -161,9 +167,7 @@ impl Notes {
         let change = body.value.into_domain()?;
         let now = self.context.clock.now();
         let note = store::update(&self.context.database, permit, id.0, &change, now).await?.ok_or_else(not_found)?;
-        let access = permit.personal_data_access();
-        self.record_unmasked(permit, access);
-        Ok(Json(NoteView::new(&note, access)?))
+        Ok(Json(NoteView::new(&note, None)?))
     }
 
     /// Archive a note
@@ -211,15 +215,6 @@ impl Notes {
         tx.erase(&note_permit, COLLECTION, self.context.clock.now()).await?;
         tx.commit(permit, id.0).await?;
         Ok(Erased::NoContent)
-    }
-}
-
-impl Notes {
-    /// Reports to the monitor that the response shows a note unmasked.
-    fn record_unmasked<A: Action>(&self, permit: &Permit<A>, access: Option<&PersonalDataAccess>) {
-        if access.is_some() {
-            self.context.personal_data_monitor.record(permit);
-        }
     }
 }
 

@@ -96,6 +96,30 @@ async fn input_06_ambiguous_body_lengths_close_the_connection() {
         assert_problem(&response, 400, "malformed_request", framing);
         assert!(response.to_lowercase().contains("connection: close"), "{response}");
     }
+    // A layer that rejects the request before its length is read closes the connection too.
+    let variables = [
+        ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1"),
+        ("APP_THROTTLE__ADDRESS_PER_SECOND", "0.01"),
+        ("APP_THROTTLE__ADDRESS_BURST", "20"),
+    ];
+    let limited = SERVICE.start_with(&variables).await;
+    let many_headers: String = (0..70).map(|n| format!("X-{n}: a\r\n")).collect();
+    for (expected, target, header, times) in [
+        (414, format!("/v1/notes?a={}", "a".repeat(9 * 1024)), "X-Forwarded-For: 192.0.2.1\r\n", 1),
+        (431, "/v1/notes".to_owned(), &*many_headers, 1),
+        (400, "/v1/notes".to_owned(), "X-Forwarded-For: nobody\r\n", 1),
+        (429, "/v1/notes".to_owned(), "X-Forwarded-For: 192.0.2.2\r\n", 25),
+    ] {
+        let framing = "Transfer-Encoding: gzip, chunked";
+        let request = format!("POST {target} HTTP/1.1\r\nHost: x\r\n{header}{framing}\r\n\r\n0\r\n\r\n{next}");
+        let mut response = String::new();
+        for _ in 0..times {
+            response = send_raw(&limited, request.as_bytes()).await;
+            assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{expected}: {response}");
+            assert!(response.to_lowercase().contains("connection: close"), "{expected}: {response}");
+        }
+        assert_eq!(status(&response), expected, "{response}");
+    }
     // Different lengths: the parser closes the connection.
     let request = format!("POST /v1/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n{next}");
     let response = send_raw(app, request.as_bytes()).await;

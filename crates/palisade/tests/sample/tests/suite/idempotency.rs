@@ -175,6 +175,8 @@ async fn input_10_changes_without_idempotency_refuse_a_key() {
     }
     // A read changes nothing, with or without a key.
     let read = admin.send(admin.request(Method::GET, &path).header("idempotency-key", "a-key")).await.ok(200);
+    let two = admin.request(Method::GET, &path).header("idempotency-key", "a b").header("idempotency-key", "b");
+    assert_eq!(admin.send(two).await.ok(200), read);
     assert_eq!(read["remark"], Value::Null);
 }
 

@@ -322,4 +322,7 @@ async fn input_10_conditions_on_versions_are_refused() {
         admin.send(admin.request(Method::GET, &path).header("If-None-Match", "\"x\"")).await.ok(200);
     }
     assert_ne!(admin.get(&path).await.ok(200)["remark"], "conditional");
+    // A search reads, but it is a POST, whose condition could fail.
+    let search = admin.request(Method::POST, "/v1/notes/search").json(&json!({ "email": "a@example.com" }));
+    assert_eq!(admin.send(search.header("If-None-Match", "\"x\"")).await.faults(), ["If-None-Match not_supported"]);
 }

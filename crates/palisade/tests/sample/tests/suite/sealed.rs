@@ -290,11 +290,20 @@ async fn crypto_07_reads_of_plaintext_are_counted_and_excess_raises_an_event() {
         assert_eq!(read_events(&admin.get(path).await), std::slice::from_ref(&read));
     }
     assert_eq!(read_events(&admin.get(path).await), [read.clone(), excess]);
-    // Masked reads are not counted, and each subject has its own count. Lists and searches are masked.
+    // Masked reads are not counted, and each subject has its own count. Lists and responses to changes
+    // are masked.
     assert_eq!(read_events(&viewer.get(path).await), []);
     assert_eq!(read_events(&admin.get("/v1/notes").await), []);
-    let search = admin.post("/v1/notes/search", &json!({ "email": "ann@example.com" })).await;
-    assert_eq!((search.status.as_u16(), read_events(&search)), (200, vec![]));
+    let update = admin.send(admin.request(Method::PATCH, path).json(&json!({}))).await;
+    assert_eq!((read_events(&update), &update.body["masked"]), (vec![], &json!(true)));
+    update.ok(200);
+    // A search that finds something confirms the value.
+    let auditor = app.user(roles::AUDITOR);
+    add(&admin, &with_person("found@example.com", "+491770000009")).await;
+    for (email, count) in [("absent@example.com", 0), ("found@example.com", 1)] {
+        let search = auditor.post("/v1/notes/search", &json!({ "email": email })).await;
+        assert_eq!((search.status.as_u16(), read_events(&search).len()), (200, count), "{email}");
+    }
     assert_eq!(read_events(&app.user(roles::AUDITOR).get(path).await).len(), 1);
     // After a minute the count starts again.
     app.clock.advance(std::time::Duration::from_secs(61));

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::support::{
     ACME, Actor, MATRIX, SERVICE, TestApp, eventually,
     mtls::{JOB, MtlsSetup, PROMETHEUS, dns, uri},
-    query, superuser,
+    query, send_raw, status, superuser,
 };
 
 const ONCALL: &str = "spiffe://acme.example/oncall";
@@ -245,6 +245,12 @@ async fn log_08_network_override_limits_each_address() {
     }
     let rejected = from("203.0.113.2").await;
     assert_eq!((rejected.problem(429), &rejected.body["limit"]), ("rate_limited", &json!("address")));
+    // A request whose length is ambiguous is the last of its connection (INPUT-06).
+    let next = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let ambiguous = "X-Forwarded-For: 203.0.113.2\r\nTransfer-Encoding: gzip, chunked";
+    let request = format!("POST /v1/notes HTTP/1.1\r\nHost: x\r\n{ambiguous}\r\n\r\n0\r\n\r\n{next}");
+    let response = send_raw(&setup.app, request.as_bytes()).await;
+    assert_eq!((status(&response), response.matches("HTTP/1.1 ").count()), (429, 1), "{response}");
     let wait: u64 = rejected.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=20).contains(&wait), "one is free again in {wait} s");
     // An address that the caller puts before the proxy's own entry does not count.

@@ -55,6 +55,13 @@ mod actions {
         }
     }
     palisade::actions! {
+        pub static PLAIN_CHANGE;
+        Change ChangePlainNote = Put "/v1/plain-notes/{id}" as "changePlainNote" {
+            Authenticated, scope Some(NOTES_WRITE), permission Some(WRITE_NOTES), quota Write,
+            data Personal, audit "note_updated", outage Closed, read_only Refused,
+        }
+    }
+    palisade::actions! {
         pub static UNFILTERED;
         Read GetAnyNote = Get "/v1/any-notes/{id}" as "getAnyNote" {
             Authenticated, scope Some(NOTES_READ), permission Some(READ_NOTES), quota Read,
@@ -101,6 +108,7 @@ mod actions {
 const RIGHTS_OF_NOTES: Rights = Rights { scopes: &scopes::ALL, roles: roles::TABLE };
 static UNMASKED: Access = Access { actions: &[actions::UNMASKED], rights: RIGHTS_OF_NOTES };
 static PLAIN_LIST: Access = Access { actions: &[actions::PLAIN_LIST], rights: RIGHTS_OF_NOTES };
+static PLAIN_CHANGE: Access = Access { actions: &[actions::PLAIN_CHANGE], rights: RIGHTS_OF_NOTES };
 static UNFILTERED: Access = Access { actions: &[actions::UNFILTERED], rights: RIGHTS_OF_NOTES };
 static UNCHECKED: Access = Access { actions: &[actions::UNCHECKED], rights: RIGHTS_OF_NOTES };
 static COPIES: Access = Access { actions: &[actions::COPIES], rights: RIGHTS_OF_NOTES };

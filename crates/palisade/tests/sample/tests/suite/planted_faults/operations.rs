@@ -17,7 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    COPIES, DemoNotes, NO_ROW, PLAIN_LIST, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies,
+    COPIES, DemoNotes, NO_ROW, PLAIN_CHANGE, PLAIN_LIST, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies,
     start, variant,
 };
 use crate::support::{SERVICE, TestApp, start_issuer};
@@ -89,6 +89,28 @@ async fn authz_06_list_in_plain_text_is_found() {
     assert_found(
         async move { personal_data::is_masked::<DemoNotes>(&app).await },
         &["GET /v1/plain-notes shows [\"+493012345678\", \"ann@example.com\"] to an administrator in a list"],
+    )
+    .await;
+}
+
+/// Answers a change in plain text to callers that may see it.
+struct UnmaskedChange;
+
+#[OpenApi]
+impl UnmaskedChange {
+    #[oai(path = "/v1/plain-notes/:id", method = "put", operation_id = "changePlainNote")]
+    async fn change(&self, permit: &Permit<actions::ChangePlainNote>, id: Path<NoteId>) -> Json<PlainNote> {
+        let email = permit.personal_data_access().map_or("****", |_| "ann@example.com").to_owned();
+        Json(PlainNote { id: id.0.uuid(), email })
+    }
+}
+
+#[tokio::test]
+async fn authz_06_change_answered_in_plain_text_is_found() {
+    let app = start(variant(&PLAIN_CHANGE, |_, ()| UnmaskedChange)).await;
+    assert_found(
+        async move { personal_data::is_masked::<DemoNotes>(&app).await },
+        &["PUT /v1/plain-notes/{id} shows [\"ann@example.com\"] to an administrator who changes it"],
     )
     .await;
 }
