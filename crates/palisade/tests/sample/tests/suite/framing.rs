@@ -183,8 +183,8 @@ async fn log_01_connections_with_malformed_http_are_events() {
     let headers = "X-A: a\r\n".repeat(1_000);
     // A client that ends its connection violates nothing, whatever reason it gives.
     for reason in [2_u32, 8] {
-        let go_away = frame(7, 0, 0, &[[0; 4], reason.to_be_bytes()].concat());
-        send_from(app, 4, &[preface(), frame(1, 5, 1, &h2::GET), go_away].concat()).await;
+        let goaway = frame(7, 0, 0, &[[0; 4], reason.to_be_bytes()].concat());
+        send_from(app, 4, &[preface(), frame(1, 5, 1, &h2::GET), goaway].concat()).await;
     }
     for (last, code, bytes) in [
         (1, "http2_violation", resets),
