@@ -325,7 +325,8 @@ fn log_08_runbook_lists_callers_with_the_number_of_their_events() {
     std::fs::write(&file, log).unwrap();
     let mut shell = Command::new("bash");
     shell.args(["-euo", "pipefail", "-c", &blocks("README.md")[0]]).env("EVENT", "authz_fail").env("LOG", file);
-    assert_eq!(String::from_utf8_lossy(&shell.output().unwrap().stdout), "150 t eve\n7 2001:db8::/64\n3 further callers\n1 t bob\n");
+    let listed = shell.output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&listed), "150 t eve\n7 2001:db8::/64\n3 further callers\n1 t bob\n");
 }
 
 /// Every block of every page is run by a test above.
