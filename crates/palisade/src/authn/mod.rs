@@ -89,6 +89,17 @@ impl RequestCredentials<'_> {
     }
 }
 
+/// A caller whose credential this replica accepted recently.
+#[derive(Clone, Debug)]
+pub struct CachedCaller {
+    /// A hash of tenant and subject, by which the edge counts.
+    pub hash: u64,
+    /// The tenant. A service of the internal listener may have none.
+    pub tenant: Option<uuid::Uuid>,
+    /// The recorded subject.
+    pub subject: String,
+}
+
 /// Authenticates requests. Each replica has one.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -161,36 +172,37 @@ impl Authenticator {
         self.revocations.check(principal).is_ok()
     }
 
-    /// A hash of the caller, if this replica accepted the credential recently (RATE-06).
+    /// The caller, if this replica accepted the credential recently (RATE-06).
     ///
     /// The edge keys its rate limit per caller by it. Accepted are: a cached token that is still
     /// valid, an API key that verified when it was last checked, and a service's certificate on the
-    /// internal listener. Nothing is verified here, so the hash authorizes nothing.
+    /// internal listener. Nothing is verified here, so the result authorizes nothing.
     #[must_use]
-    pub fn lookup_cached(&self, credentials: RequestCredentials<'_>) -> Option<u64> {
+    pub fn lookup_cached(&self, credentials: RequestCredentials<'_>) -> Option<CachedCaller> {
         let connection = credentials.connection;
         match credential::extract(credentials.headers, credentials.query).ok()? {
             None if !connection.internal => None,
             None => {
                 let (_, caller) = self.identify_service(connection).ok()?;
-                Some(self.hash_caller(caller.tenant, &caller.subject))
+                Some(self.cached_caller(caller.tenant, caller.subject))
             }
             Some(Credential::Token(token)) => {
                 let principal = self.issuers.cached(token)?;
                 self.revocations.check(&principal).ok()?;
                 // A stolen certificate-bound token must not use up its holder's rate limit.
                 connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
-                Some(self.hash_caller(principal.tenant, &principal.subject))
+                Some(self.cached_caller(principal.tenant, principal.subject.clone()))
             }
             Some(Credential::ApiKey(presented)) => {
                 let (tenant, subject) = self.api_keys.lookup_verified(presented)?;
-                Some(self.hash_caller(tenant, &subject))
+                Some(self.cached_caller(tenant, subject))
             }
         }
     }
 
-    fn hash_caller(&self, tenant: TenantId, subject: &str) -> u64 {
-        self.caller_hasher.hash_one((tenant, subject))
+    fn cached_caller(&self, tenant: TenantId, subject: String) -> CachedCaller {
+        let hash = self.caller_hasher.hash_one((tenant, &subject));
+        CachedCaller { hash, tenant: Some(tenant.uuid()).filter(|id| !id.is_nil()), subject }
     }
 
     /// Verifies a request's credential and returns its principal.
@@ -259,6 +271,12 @@ impl Authenticator {
         let (service, certificate) = certificate::find_service(&self.services, connection, self.clock.timestamp())?;
         let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
         Ok((service, certificate::principal(service, certificate, tenant, &self.rights)))
+    }
+
+    /// Whether the connection's certificate is of no service that the internal listener accepts.
+    pub(crate) fn rejects_certificate(&self, connection: &ConnectionInfo) -> bool {
+        let is_accepted = |(_, caller): (&Service, Principal)| !self.revocations.is_subject_revoked(&caller);
+        connection.internal && !self.identify_service(connection).is_ok_and(is_accepted)
     }
 
     /// Names a service that its certificate authenticated in the log, and records the first use of

@@ -5,32 +5,13 @@
 //! adds security headers. The log line names known methods and masked paths of operations only, so
 //! callers cannot write into it (LOG-02, LOG-06).
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{convert::Infallible, pin::Pin, sync::Arc, task::{Context, Poll}, time::Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
 use tower::Service;
 
-use super::{
-    Body,
-    client::{ClientAddress, Connection, LimitKey},
-    proxies::TrustedProxies,
-    request_validation,
-    throttle::{self, Level},
-};
-use crate::{
-    http::Operation,
-    problem::{self, Kind, Problem},
-    telemetry::{
-        RemoteParent, RequestTelemetry, TraceId, event, metrics,
-        trace::{self, RequestTrace},
-    },
-};
+use crate::{authn::CachedCaller, http::Operation, problem::{Kind, Problem, self}, telemetry::{RemoteParent, RequestTelemetry, TraceId, event, metrics, trace::{RequestTrace, self}}};
+use super::{Body, client::{ClientAddress, Connection, LimitKey}, proxies::TrustedProxies, request_validation, throttle::{CountedCaller, Level, self}};
 
 /// Carries the trace id, so that a caller can refer to a successful request too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -126,12 +107,17 @@ where
         let caller = Arc::default();
         let in_request =
             RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace, caller: Arc::clone(&caller) };
+        let counted = CountedCaller::default();
+        request.extensions_mut().insert(Arc::clone(&counted));
         let response = self.inner.call(request);
         let serve = async move {
             let Ok(response) = response.await;
             let operation = response.extensions().get::<Operation>().copied();
-            let is_throttled = response.extensions().get::<Level>().is_some();
-            let mut response = complete(response, &path, &trace_id, limit_key);
+            let level = response.extensions().get::<Level>().copied();
+            if let (Some(level), Some(limit_key)) = (level, limit_key) {
+                report_throttled(level, limit_key, counted.get());
+            }
+            let mut response = complete(response, &path, &trace_id);
             if https {
                 response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
             }
@@ -145,7 +131,7 @@ where
                 response.status(),
             );
             // Requests over the rate limit are reported by its event, which is coalesced.
-            if !is_throttled {
+            if level.is_none() {
                 let caller = caller.get();
                 tracing::info!(
                     subject = caller.map(|caller| caller.subject.as_str()),
@@ -169,8 +155,7 @@ where
         let task = tokio::spawn(in_request.scope(serve));
         Box::pin(async move {
             // Only a panic in this layer, outside the panic handler, can fail the task.
-            let failed =
-                |_| complete(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate(), limit_key);
+            let failed = |_| complete(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate());
             let mut response = task.await.unwrap_or_else(failed);
             if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -198,23 +183,28 @@ fn mask_path(path: &str, operation: &Operation, status: http::StatusCode) -> Str
     masked.collect::<Vec<_>>().join("/")
 }
 
+/// Raises the event of a request over the rate limit, for the caller or the network that counts it.
+fn report_throttled(level: Level, client: LimitKey, caller: Option<&CachedCaller>) {
+    match caller.filter(|_| !level.is_override) {
+        Some(caller) => event::excess_rate_of_caller(&caller.subject, caller.tenant, client, throttle::LIMIT_NAME),
+        None => event::excess_rate_limit_exceeded(level.key(client), throttle::LIMIT_NAME),
+    }
+}
+
 /// Renders a problem, replaces an error response that is not a problem, and adds the headers.
-fn complete(response: Response<Body>, path: &str, trace_id: &TraceId, limit_key: Option<LimitKey>) -> Response<Body> {
-    let throttled_at = response.extensions().get::<Level>().copied();
+fn complete(response: Response<Body>, path: &str, trace_id: &TraceId) -> Response<Body> {
+    let is_throttled = response.extensions().get::<Level>().is_some();
     let (mut parts, mut body) = response.into_parts();
     let problem = parts.extensions.remove::<Problem>();
     if parts.status.is_client_error() || parts.status.is_server_error() {
         let problem = problem.unwrap_or_else(|| Problem::new(Kind::of_status(parts.status)));
-        if let (Some(level), Some(limit_key)) = (throttled_at, limit_key) {
-            event::excess_rate_limit_exceeded(level.key(limit_key), throttle::LIMIT_NAME);
-        }
         if parts.status == http::StatusCode::SERVICE_UNAVAILABLE {
             // A handler that knows the duration has set the header (RFC 9110 section 15.6.4).
             parts.headers.entry(header::RETRY_AFTER).or_insert(DEFAULT_RETRY_AFTER);
         }
         // Long paths are not echoed, and none over the rate limit: repeating a path costs an HTTP/2
         // client one byte (RFC 7541), but the response carries all of it.
-        let instance = Some(path).filter(|path| throttled_at.is_none() && path.len() <= MAX_INSTANCE);
+        let instance = Some(path).filter(|path| !is_throttled && path.len() <= MAX_INSTANCE);
         body = Body::from(problem.body(instance, trace_id.as_str()));
         parts.headers.remove(header::CONTENT_LENGTH);
         parts.headers.insert(header::CONTENT_TYPE, problem::MEDIA_TYPE);

@@ -11,9 +11,28 @@ use crate::{
     telemetry::{event, metrics},
 };
 
+/// Number of failed accepts in a row after which the listener pauses, whatever their errors.
+const MAX_FAILED_ACCEPTS: u32 = 64;
+
+/// Counts failed accepts in a row, so that an error that lasts is logged and does not use up a core.
+#[derive(Debug, Default)]
+pub(super) struct FailedAccepts(u32);
+
+impl FailedAccepts {
+    /// Counts a failed accept, and returns whether to log it and to pause.
+    pub(super) fn needs_pause(&mut self, error: &io::Error) -> bool {
+        self.0 += 1;
+        let pauses = !concerns_one_connection(error) || self.0 >= MAX_FAILED_ACCEPTS;
+        if pauses {
+            self.0 = 0;
+        }
+        pauses
+    }
+}
+
 /// Whether only the connection that `accept` returned this error for has failed. Another error is
 /// one of the listener or of the process, such as a lack of file descriptors.
-pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     // accept(2) of Linux returns errors that are pending on the new socket. BSD systems return
     // EINVAL (`InvalidInput`) for a socket that its client has reset already.
@@ -50,11 +69,14 @@ pub(super) fn report_handshake(error: &io::Error, network: ClientNetwork) {
 pub(super) fn report_violation(error: &(dyn StdError + 'static), network: ClientNetwork) {
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return };
     let is_io = error.source().is_none_or(<dyn StdError>::is::<io::Error>);
+    // A client may end its connection with any reason (GOAWAY); the violation would be its own.
+    let is_remote =
+        error.source().and_then(<dyn StdError>::downcast_ref::<h2::Error>).is_some_and(h2::Error::is_remote);
     let code = if error.is_parse_too_large() {
         "http_head_too_large"
     } else if error.is_parse() {
         "http_syntax"
-    } else if !error.is_user() && !is_io {
+    } else if !error.is_user() && !is_io && !is_remote {
         "http2_violation"
     } else {
         tracing::debug!(%error, "connection failed");
@@ -80,6 +102,10 @@ mod tests {
             (rustix::io::Errno::BADF, false),
         ] {
             assert_eq!(concerns_one_connection(&errno.into()), expected, "{errno}");
+            // Every error that lasts pauses it: of each 64 in a row, the last one at the latest.
+            let mut failed = FailedAccepts::default();
+            let pauses = (0..128).filter(|_| failed.needs_pause(&errno.into())).count();
+            assert_eq!(pauses, if expected { 2 } else { 128 }, "{errno}");
         }
     }
 }

@@ -34,7 +34,7 @@ use super::{
     activity::{Activity, Status, TrackedSocket},
     budget::{Budget, Limits},
     client::{ClientAddress, Connection, LimitKey},
-    failures,
+    failures::{self, FailedAccepts},
     proxies::TrustedProxies,
     tls::Tls,
 };
@@ -116,27 +116,32 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
     let proxies = kind.trusted_proxies(http);
     // An attacker on the network can read and forge plain HTTP (CRYPTO-01).
     let only_proxies = tls.is_none() && !http.listen.ip().is_loopback();
+    let mut failed_accepts = FailedAccepts::default();
     tokio::pin!(stop);
     loop {
         let (stream, connection) = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, kind) => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) if failures::concerns_one_connection(&error) => continue,
+                Ok(accepted) => {
+                    failed_accepts = FailedAccepts::default();
+                    accepted
+                }
                 Err(error) => {
-                    coalesced!(warn, "could not accept a connection", %error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if failed_accepts.needs_pause(&error) {
+                        coalesced!(warn, "could not accept a connection", %error);
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
                     continue;
                 }
             },
         };
         let peer = connection.remote.ip();
+        let network = ClientAddress(peer).network();
         if only_proxies && !proxies.contains(peer) {
-            event::edge_budget_exceeded(peer, "plain_http");
+            event::edge_budget_exceeded(network, "plain_http");
             continue;
         }
         // Load shedding: closing a connection over the limit costs less than any response.
-        let network = ClientAddress(peer).network();
         let key = (!proxies.contains(peer)).then_some(LimitKey::Network(network));
         let Some(reservation) = connections.try_reserve([key, None], 1) else {
             event::edge_budget_exceeded(network, "connections");

@@ -19,7 +19,7 @@ use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
     proxies::{InvalidForwardedHeader, TrustedProxies},
-    throttle::{self, CachedCallerLookup, Level, ThrottleLayer},
+    throttle::{self, CachedCallerLookup, CountedCaller, Level, ThrottleLayer},
 };
 use crate::{authn::RequestCredentials, quota::Overrides};
 
@@ -67,8 +67,14 @@ impl Rules {
             return Some(LimitKey::Probe(client.0));
         }
         let query = request.uri().query().unwrap_or_default();
-        let principal = (self.lookup_cached)(RequestCredentials { headers: request.headers(), query, connection });
-        Some(principal.map_or_else(|| LimitKey::Network(client.network()), LimitKey::Principal))
+        let caller = (self.lookup_cached)(RequestCredentials { headers: request.headers(), query, connection });
+        let Some(caller) = caller else { return Some(LimitKey::Network(client.network())) };
+        let key = LimitKey::Principal(caller.hash);
+        if let Some(counted) = extensions.get::<CountedCaller>() {
+            // Set once: this function runs once for each request.
+            let _ = counted.set(caller);
+        }
+        Some(key)
     }
 }
 
@@ -104,7 +110,10 @@ where
             Some(Ok(())) => Either::Right(Either::Left(self.inner.call(request))),
             Some(Err((wait, factor))) => {
                 let seconds = u64::try_from(wait.as_millis().div_ceil(1_000).max(1)).unwrap_or(u64::MAX);
-                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(seconds, Level { factor })))))
+                Either::Right(Either::Right(ready(Ok(throttle::too_many_requests(
+                    seconds,
+                    Level { factor, is_override: true },
+                )))))
             }
         }
     }

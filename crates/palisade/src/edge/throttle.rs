@@ -7,7 +7,10 @@
 //! There is one layer for each multiple of the limit, narrowest networks outermost. So a client
 //! that exceeds its own limit takes nothing from the share of its wider networks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use governor::middleware::NoOpMiddleware;
 use http::{HeaderValue, Request, Response, header};
@@ -16,7 +19,7 @@ use tower_governor::{GovernorError, GovernorLayer, governor::GovernorConfigBuild
 
 use super::{Body, client::LimitKey};
 use crate::{
-    authn::RequestCredentials,
+    authn::{CachedCaller, RequestCredentials},
     model::ClientNetwork,
     problem::{Kind, Problem},
     settings::Throttle,
@@ -27,9 +30,12 @@ pub(super) const LIMIT_NAME: &str = "address";
 /// Interval between removals of full buckets of idle clients.
 const CLEANUP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Looks up the credential of a request among the recently accepted ones and returns a number that
-/// identifies its principal. Runs for every request, so it must cost next to nothing.
-pub type CachedCallerLookup = Arc<dyn Fn(RequestCredentials<'_>) -> Option<u64> + Send + Sync>;
+/// Looks up the credential of a request among the recently accepted ones and returns its principal.
+/// Runs for every request, so it must cost next to nothing.
+pub type CachedCallerLookup = Arc<dyn Fn(RequestCredentials<'_>) -> Option<CachedCaller> + Send + Sync>;
+
+/// The caller whose bucket counts a request, once it is known. An extension of every request.
+pub(super) type CountedCaller = Arc<OnceLock<CachedCaller>>;
 
 type LevelLayer = GovernorLayer<Level, NoOpMiddleware, Body>;
 pub(super) type ThrottleLayer = Stack<LevelLayer, Stack<LevelLayer, LevelLayer>>;
@@ -39,6 +45,8 @@ pub(super) type ThrottleLayer = Stack<LevelLayer, Stack<LevelLayer, LevelLayer>>
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level {
     pub(super) factor: u32,
+    /// Whether the limit is an operator's for the network, which counts no caller by itself.
+    pub(super) is_override: bool,
 }
 
 impl Level {
@@ -61,7 +69,8 @@ impl KeyExtractor for Level {
 /// Makes the layers and starts the removal of idle buckets. `None` if the settings reject every
 /// request, which the bounds of [`Settings`](crate::settings::Settings) exclude.
 pub(super) fn layer(settings: &Throttle) -> Option<ThrottleLayer> {
-    let [narrowest, wider, widest] = ClientNetwork::FACTORS.map(|factor| level_layer(settings, Level { factor }));
+    let [narrowest, wider, widest] =
+        ClientNetwork::FACTORS.map(|factor| level_layer(settings, Level { factor, is_override: false }));
     Some(Stack::new(widest?, Stack::new(wider?, narrowest?)))
 }
 

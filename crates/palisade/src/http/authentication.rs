@@ -24,17 +24,24 @@ pub(super) async fn authenticate(authenticator: &Authenticator, request: &Reques
     let query = request.uri().query().unwrap_or_default();
     let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
     let credentials = RequestCredentials { headers: request.headers(), query, connection };
-    let credential_kind = credentials.kind();
+    let kind = credentials.kind();
     let authenticated = authenticator.authenticate(credentials, source).await;
-    let result = match &authenticated {
+    let kind =
+        if authenticated.is_err() && authenticator.rejects_certificate(connection) { "certificate" } else { kind };
+    record_result(kind, &authenticated);
+    authenticated.map_err(|error| unauthenticated(error, source))
+}
+
+/// Counts an authentication with this kind of credential in the metric `authentications`.
+pub(crate) fn record_result<T>(kind: &'static str, authenticated: &Result<T, AuthnError>) {
+    let result = match authenticated {
         Ok(_) => "accepted",
         Err(AuthnError::Missing) => "missing",
         Err(AuthnError::Rejected { .. }) => "rejected",
         Err(AuthnError::LockedOut { .. }) => "locked_out",
         Err(AuthnError::Unavailable(_)) => "unavailable",
     };
-    metrics::record_authentication(credential_kind, result);
-    authenticated.map_err(|error| unauthenticated(error, source))
+    metrics::record_authentication(kind, result);
 }
 
 /// The problem of a failed authentication. Every rejected credential gets the same 401: only the

@@ -21,7 +21,7 @@ use crate::{
     },
     http::{
         Context,
-        authentication::unauthenticated,
+        authentication::{record_result, unauthenticated},
         strictness::{check_no_body, check_query},
     },
     problem::{Kind, Problem},
@@ -59,11 +59,9 @@ impl<E> Internal<E> {
         let source = *request.extensions().get::<SourceNetwork>().ok_or_else(missing_extension)?;
         let query = request.uri().query().unwrap_or_default();
         let credentials = RequestCredentials { headers: request.headers(), query, connection };
-        let (service, has_right) = self
-            .context
-            .authenticator
-            .authenticate_service(credentials, row.right)
-            .map_err(|error| unauthenticated(error, source))?;
+        let authenticated = self.context.authenticator.authenticate_service(credentials, row.right);
+        record_result("certificate", &authenticated);
+        let (service, has_right) = authenticated.map_err(|error| unauthenticated(error, source))?;
         if !has_right {
             event::authz_fail(&service, "", row.operation, "right");
             return Err(Problem::new(Kind::Forbidden));

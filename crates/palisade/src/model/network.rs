@@ -105,6 +105,12 @@ impl ClientNetwork {
     }
 }
 
+impl From<ClientNetwork> for Network {
+    fn from(client: ClientNetwork) -> Self {
+        Self(client.0)
+    }
+}
+
 impl fmt::Display for ClientNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }

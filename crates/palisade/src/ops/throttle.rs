@@ -4,7 +4,7 @@
 //! Called by [`super::Incident`]. Checks that target and limit fit together and writes the override
 //! with the operator's login; `quota::Overrides` of every replica loads it within two seconds.
 
-use std::str::FromStr;
+use std::{net::IpAddr, str::FromStr};
 
 use clap::Args;
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use super::{
     incident::{MAX_HOURS, checked_hours, one_day},
 };
 use crate::{
-    model::{Network, Override, QuotaName, TenantId},
+    model::{ClientNetwork, Network, Override, QuotaName, TenantId},
     store::maintenance::{Operator, OperatorError},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Throttle {
     /// The UUID of a tenant; `everyone`, for tenants without a limit of their own; or an IP address
-    /// or network
+    /// or network. An IPv6 address without a length is its /64
     pub target: ThrottleTarget,
     /// `tenant` limits all callers of a tenant together; `read`, `write`, `sensitive` and `export`
     /// limit each of them; `address` limits each address of a network before authentication
@@ -67,7 +67,9 @@ impl FromStr for ThrottleTarget {
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let tenant = || s.parse().ok().map(Self::Tenant);
-        let network = || s.parse().ok().map(Self::Network);
+        // Events name the /64 of an IPv6 client by its first address.
+        let client = s.parse::<IpAddr>().map(|address| ClientNetwork::narrowest(address).into());
+        let network = || client.or_else(|_| s.parse()).ok().map(Self::Network);
         let everyone = (s == "everyone").then_some(Self::Everyone);
         everyone.or_else(tenant).or_else(network).ok_or("expected the UUID of a tenant, `everyone`, or a network")
     }
@@ -127,5 +129,25 @@ impl Throttle {
         };
         let until = connect().await?.apply_override(&limit, hours, &self.reason).await?;
         Ok(format!("{limit} until {}", until.to_rfc3339()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_08_bare_ipv6_address_is_throttled_as_its_network() {
+        for (text, network) in [
+            ("2001:db8:7:8::", "2001:db8:7:8::/64"),
+            ("2001:db8:7:8:1:2:3:4", "2001:db8:7:8::/64"),
+            ("2001:db8:7:8:1:2:3:4/128", "2001:db8:7:8:1:2:3:4/128"),
+            ("2001:db8:7::/48", "2001:db8:7::/48"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7", "192.0.2.7/32"),
+        ] {
+            let expected = ThrottleTarget::Network(network.parse().unwrap());
+            assert_eq!(text.parse::<ThrottleTarget>(), Ok(expected), "{text}");
+        }
     }
 }

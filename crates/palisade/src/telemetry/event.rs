@@ -10,6 +10,7 @@ use std::{error::Error, fmt, net::IpAddr};
 
 use uuid::Uuid;
 
+use crate::model::ClientNetwork;
 use super::{RequestTelemetry, causes, metrics, repeats};
 
 /// Counts an event and logs it. With `of source, reason`, further events from the same source with
@@ -91,6 +92,21 @@ pub(crate) fn excess_rate_limit_exceeded(client: impl fmt::Display + Copy, limit
     raise!(warn, "excess_rate_limit_exceeded" of client, limit; %client, limit, "rate limit exceeded");
 }
 
+/// An authenticated caller exceeded the rate limit of its own bucket. `client` is its network.
+pub(crate) fn excess_rate_of_caller(
+    subject: &str,
+    tenant: Option<Uuid>,
+    client: impl fmt::Display,
+    limit: &'static str,
+) {
+    let tenant = tenant.map(|tenant| tenant.to_string());
+    let caller = format!("{} {subject}", tenant.as_deref().unwrap_or_default());
+    raise!(
+        warn, "excess_rate_limit_exceeded" of caller, limit;
+        subject, tenant, %client, limit, "rate limit exceeded"
+    );
+}
+
 /// The edge rejected or aborted a connection, request or response because a budget that is not a
 /// rate limit was used up, such as the number of connections.
 pub(crate) fn edge_budget_exceeded(client: impl fmt::Display + Copy, budget: &'static str) {
@@ -117,9 +133,12 @@ pub fn refused_by_service(name: &'static str, subject: &str, tenant: &str, reaso
 
 /// The input of an operation was rejected, with this many field errors.
 pub(crate) fn input_validation_fail(code: &str, faults: usize) {
-    let (subject, tenant, source) = origin();
+    let (subject, tenant, _) = origin();
+    let client = RequestTelemetry::current().and_then(|request| request.client);
+    let source = client.map(|client| ClientNetwork::narrowest(client).to_string());
+    let caller = subject.as_deref().map(|subject| format!("{} {subject}", tenant.as_deref().unwrap_or_default()));
     raise!(
-        info, "input_validation_fail" of source.as_deref().unwrap_or_default(), code;
+        info, "input_validation_fail" of caller.as_ref().or(source.as_ref()).map_or("", String::as_str), code;
         code, faults, source, subject, tenant, "input rejected"
     );
 }

@@ -1,22 +1,11 @@
 //! Framing of bodies as gateways and attackers send it (INPUT-06): empty bodies, ambiguous lengths,
 //! trickled bodies (INPUT-04), and connections that fail before there is a request (LOG-01).
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::{net::Ipv4Addr, time::{Duration, Instant}};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpSocket, TcpStream}, time::timeout};
 
-use crate::support::{
-    SERVICE, TestApp, assert_problem, events, eventually,
-    h2::{self, frame, preface},
-    send_raw, status,
-};
+use crate::support::{SERVICE, TestApp, assert_problem, events, eventually, h2::{frame, preface, self}, send_raw, status};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -205,6 +194,11 @@ async fn log_01_connections_with_malformed_http_are_events() {
     });
     let resets = preface().into_iter().chain(streams.flatten()).collect();
     let headers = "X-A: a\r\n".repeat(1_000);
+    // A client that ends its connection violates nothing, whatever reason it gives.
+    for reason in [2_u32, 8] {
+        let goaway = frame(7, 0, 0, &[[0; 4], reason.to_be_bytes()].concat());
+        send_from(app, 4, &[preface(), frame(1, 5, 1, &h2::GET), goaway].concat()).await;
+    }
     for (last, code, bytes) in [
         (1, "http2_violation", resets),
         (2, "http_head_too_large", format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").into_bytes()),
@@ -220,5 +214,8 @@ async fn log_01_connections_with_malformed_http_are_events() {
         eventually(code, async || !codes().is_empty()).await;
         assert_eq!(codes(), [format!("input_validation_fail {code}")]);
     }
+    let ended =
+        events::for_trace_id("").into_iter().filter(|event| event.get("source").is_some_and(|s| s == "127.0.9.4"));
+    assert_eq!(ended.count(), 0);
     app.still_serves().await;
 }

@@ -261,10 +261,15 @@ async fn rate_06_authenticated_callers_are_limited_separately_from_their_address
         let reply = other.get("/v1/me").await;
         assert_exhausted(&reply, "address");
         assert_eq!(reply.events()[0]["limit"], "address");
+        assert!(!reply.events()[0].contains_key("subject"), "{reply:#?}");
     }
     // An authenticated caller has a limit too.
     eventually("the limit of the user is exhausted", async || user.get("/v1/me").await.status == 429).await;
-    assert_exhausted(&user.get("/v1/me").await, "address");
+    let reply = user.get("/v1/me").await;
+    assert_exhausted(&reply, "address");
+    let event = reply.event("excess_rate_limit_exceeded");
+    let named = ["limit", "subject", "tenant", "client"].map(|field| &*event[field]);
+    assert_eq!(named, ["address", "viewer@acme.example", &ACME.id.to_string(), "127.0.0.1"]);
 }
 
 /// A client that sends a forwarding header.

@@ -64,6 +64,27 @@ async fn log_01_connections_without_a_valid_client_certificate_are_events() {
     assert!(counted("missing") && counted("rejected"), "{page}");
 }
 
+/// The alert `CertificatesRefused` counts them.
+#[tokio::test]
+async fn log_01_refused_certificates_are_counted_whatever_the_request() {
+    let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
+    let prometheus = setup.service([dns(PROMETHEUS)]);
+    let rejected = async || {
+        let page = prometheus.get("/metrics").await.text;
+        let label = "authentications_total{credential=\"certificate\",result=\"rejected\"";
+        let line = page.lines().find(|line| line.starts_with(label));
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+    };
+    let certificate = setup.authority.sign_for([uri("spiffe://acme.example/other")]);
+    for path in ["/v1/me", "/metrics", "/incidents"] {
+        for token in [None, Some("x".into()), Some(setup.app.forge().token())] {
+            let before = rejected().await;
+            setup.client(&certificate, token).get(path).await.problem(401);
+            assert!(rejected().await > before, "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn authn_18_caller_is_the_service_named_in_the_certificate() {
     let setup = MtlsSetup::internal(&SERVICE, "notes:read", &[]).await;
@@ -96,7 +117,9 @@ async fn authn_18_caller_is_the_service_named_in_the_certificate() {
         // A token does not help.
         let certificate = setup.authority.sign_for(names);
         let user = setup.app.forge().token();
-        setup.client(&certificate, Some(user)).get("/v1/me").await.problem(401);
+        for path in ["/v1/me", "/metrics"] {
+            setup.client(&certificate, Some(user.clone())).get(path).await.problem(401);
+        }
     }
     // Revocations would expire before a certificate with such a long lifetime.
     let long_lived =

@@ -85,6 +85,36 @@ async fn log_01_request_lines_and_events_name_the_caller() {
     }
 }
 
+/// Refused input counts by its caller, or by the network of a client without one: an address of a
+/// network is not a source of its own.
+#[tokio::test]
+async fn log_01_refused_input_is_coalesced_by_caller_or_network() {
+    let observed = Observed::start(&[("APP_OTLP__ENDPOINT", ""), ("APP_HTTP__TRUSTED_PROXIES", "127.0.0.1")]).await;
+    let token = Forge::new(&SERVICE, &observed.issuer).claim("sub", "mallory").token();
+    let address = observed.process.address;
+    for (actor, path) in
+        [(Actor::new(address, Some(token)), "/v1/me?unknown=1"), (Actor::new(address, None), "/health/live?unknown=1")]
+    {
+        for n in 1..=20 {
+            let request = actor.request(Method::GET, path);
+            let reply = actor.send(request.header("x-forwarded-for", format!("2001:db8:7:8::{n}"))).await;
+            reply.problem(400);
+        }
+    }
+    let (_, log) = observed.process.terminate().await;
+    let lines = parse_log(&log);
+    let refused = lines.iter().filter(|line| line["event"] == "input_validation_fail").collect::<Vec<_>>();
+    let caller = format!("{} mallory", ACME.id);
+    for (subject, source) in [(json!("mallory"), &*caller), (Value::Null, "2001:db8:7:8::/64")] {
+        let first = refused.iter().filter(|line| line["repeated"].is_null() && line["subject"] == subject);
+        let first = first.collect::<Vec<_>>();
+        assert!(first.len() < 5 && first.iter().all(|line| line["source"] == "2001:db8:7:8::/64"), "{first:?}");
+        let repeated =
+            refused.iter().filter(|line| line["source"] == source).filter_map(|line| line["repeated"].as_u64());
+        assert_eq!(first.len() as u64 + repeated.sum::<u64>(), 20, "{source}: {refused:?}");
+    }
+}
+
 /// A scan of identifiers is two lines per period, and each refusal is counted.
 #[tokio::test]
 async fn log_01_refused_objects_are_coalesced_events_with_exact_counts() {
