@@ -90,7 +90,7 @@ impl Anchors {
         let failed = |error| AuditError::Anchors(path.to_owned(), error);
         let root = declared.root.as_ref();
         let mut digests: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
-        let (mut sealed, mut pruned, mut lost) = (None, None, Vec::new());
+        let (mut sealed, mut pruned, mut forgiven) = (None, None, Vec::new());
         let mut earlier = None;
         for line in BufReader::new(File::open(path).map_err(failed)?).split(b'\n') {
             match log_line(&line.map_err(failed)?) {
@@ -107,7 +107,7 @@ impl Anchors {
                 }
                 Some(LogLine::Pruned(seal, at)) if root == Some(&seal) => pruned = pruned.or(Some(at)),
                 Some(LogLine::Restored(seals)) => {
-                    lost.extend(seals.into_iter().filter(|seal| declared.lost.contains(seal)));
+                    forgiven.extend(seals.into_iter().filter(|seal| declared.lost.contains(seal)));
                 }
                 _ => {}
             }
@@ -115,7 +115,7 @@ impl Anchors {
         if digests.is_empty() && earlier.is_none() {
             return Err(AuditError::NoAnchors(path.to_owned()));
         }
-        for (number, digest) in lost {
+        for (number, digest) in forgiven {
             if let Some(digests) = digests.get_mut(&number) {
                 digests.remove(&digest);
             }
