@@ -14,6 +14,10 @@ alter table palisade.audit_events add constraint changes_are_bounded
 -- By clock of the database. `audit prune` deletes whole seals by age; older seals count as made now.
 alter table palisade.audit_seals add column sealed_at timestamptz not null default now();
 
+-- A login of the service changed a row, and no event of a request took the change. Such lines are
+-- counted at sealing, which reads no event.
+alter table palisade.audit_journal add column is_left_over boolean not null default false;
+
 -- Changed rows of running transactions that no event has taken yet. Empty for every other
 -- transaction, so nothing is lost with a crash.
 create unlogged table palisade.audit_pending (
@@ -42,6 +46,16 @@ as $$
     where field is not null
 $$;
 alter function palisade.audit_digest(palisade.audit_events) reset search_path;
+create or replace function palisade.insert_audit_event(e palisade.audit_events) returns void
+    language plpgsql
+as $$
+begin
+    insert into palisade.audit_events values (e.*);
+    insert into palisade.audit_journal (of_tenant, event, digest, is_left_over)
+    values (e.tenant_id, e.id, palisade.audit_digest(e),
+            e.action = 'row_changed' and not pg_has_role(session_user, current_user, 'member'));
+end
+$$;
 alter function palisade.insert_audit_event(palisade.audit_events) security invoker reset search_path;
 
 -- Collects the changed columns of a row but updated_at, since the event has the time; of a deleted
@@ -180,11 +194,15 @@ begin
 end
 $$;
 
--- The same as before, with the column of changes.
+-- The same as before, with the column of changes, and without the acts that `audit verify` and the
+-- sealing task rely on: the functions below write those.
 create or replace function palisade.record_operator_act(tenant uuid, action text, object text, reason text) returns void
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if starts_with(lower(action), 'audit_') or lower(action) = 'row_changed' then
+        raise exception 'only the owner can record acts on the audit trail' using errcode = 'insufficient_privilege';
+    end if;
     perform palisade.record_act(tenant, action, object, reason, null);
 end
 $$;
@@ -243,13 +261,26 @@ begin
 end
 $$;
 
+-- Number of events under a seal about rows that a login of the service changed past the service.
+create function palisade.count_left_over(seal bigint) returns bigint
+    language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select count(*)
+    from palisade.audit_seals s
+    join palisade.audit_journal j on j.position <= s.upto and j.position > coalesce(
+        (select p.upto from palisade.audit_seals p where p.number = s.number - 1), 0)
+    where s.number = seal and j.is_left_over
+$$;
+
 -- Chooses the root of the pruned trail, the last seal made before that time, and records it. Returns
 -- its number. `audit verify` accepts that everything up to the root is gone, because of this event.
+-- Restores that the pruning forgets are declared again, for the seals that the log still has.
 create function palisade.record_audit_pruning(before timestamptz, reason text) returns bigint
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     root palisade.audit_seals;
+    lost jsonb;
 begin
     if before > now() - interval '30 days' then
         raise exception 'events younger than 30 days cannot be pruned' using errcode = 'check_violation';
@@ -258,6 +289,22 @@ begin
     if root is null or not exists (select from palisade.audit_journal j where j.position <= root.upto) then
         raise exception 'no event was sealed before % and is still there', before using errcode = 'check_violation';
     end if;
+    perform set_config('app.tenant_id', '00000000-0000-0000-0000-000000000000', true);
+    for lost in
+        select jsonb_agg(part.seal)
+        from (select s.seal, (row_number() over () - 1) / 500 as no
+              from (select distinct c.seal
+                    from palisade.audit_events e
+                    join palisade.audit_journal j on j.of_tenant = e.tenant_id and j.event = e.id
+                    cross join jsonb_array_elements(e.changes) as c (seal)
+                    where e.tenant_id = '00000000-0000-0000-0000-000000000000' and e.action = 'audit_restored'
+                      and j.position <= root.upto and j.digest = palisade.audit_digest(e)
+                      and (c.seal ->> 'key')::bigint >= root.number) as s) as part
+        group by part.no
+    loop
+        perform palisade.record_act(
+            null, 'audit_restored', 'before the pruning up to seal ' || root.number, reason, lost);
+    end loop;
     perform palisade.record_act(
         null, 'audit_pruned', 'up to seal ' || root.number || ' ' || encode(root.digest, 'hex'), reason, null);
     return root.number;
@@ -314,4 +361,6 @@ end
 $$;
 
 revoke all on all functions in schema palisade from public;
-grant execute on function palisade.record_audit_event(uuid, uuid, text, text, text, text, text, boolean) to app_writer;
+grant execute on function
+    palisade.record_audit_event(uuid, uuid, text, text, text, text, text, boolean), palisade.count_left_over(bigint)
+    to app_writer;

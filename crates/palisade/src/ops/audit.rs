@@ -109,9 +109,9 @@ pub enum AuditError {
     /// The trail was changed. Each finding was reported.
     #[error("the audit trail was changed: {0} findings")]
     Changed(usize),
-    /// The reason cannot be recorded.
+    /// The reason cannot be recorded, or the operator did not confirm.
     #[error("{0}")]
-    Reason(&'static str),
+    Invalid(&'static str),
     /// A restore was declared, and the log has no seal that the database lacks.
     #[error("the database has every seal of the log that is not declared yet: there is nothing to declare")]
     NothingLost,
@@ -124,20 +124,30 @@ impl Verify {
         let mut trail = reader.snapshot().await?;
         let declared = Declarations::read(&mut trail).await?;
         let mut verification = Verification::new(&mut report);
-        let first = verification.find_start(&mut trail, declared.root, self.checkpoint.clone()).await?;
+        let root = verification.find_seal(&mut trail, declared.root.as_ref()).await?;
+        let checkpoint = verification.find_checkpoint(&mut trail, self.checkpoint.as_ref(), root.as_ref()).await?;
+        let first = checkpoint.or_else(|| root.clone());
         let from = first.as_ref().map_or(0, |seal| seal.number);
-        let read = |path: &PathBuf| Anchors::read(path, from, &declared.lost);
+        let read = |path: &PathBuf| Anchors::read(path, from, &declared);
         let mut anchors = self.anchors.as_ref().map(read).transpose()?;
-        let last = verification.verify(&mut trail, first.clone(), anchors.as_mut()).await?;
+        if let (Some((number, _)), Some(what)) = (&declared.root, anchors.as_ref().and_then(|a| a.root_fault)) {
+            verification.find(&Finding::Anchor { number: *number, what });
+        }
+        let last = verification.verify(&mut trail, (root, first), anchors.as_mut()).await?;
         if let Some(anchors) = anchors {
             verification.compare_rest(anchors, last.as_ref());
         }
-        let Verification { findings, events, sealed, seals, .. } = verification;
+        let Verification { findings, events, sealed, seals, left_over, .. } = verification;
+        let left_over =
+            left_over.into_iter().map(|(login, rows)| format!("{rows} rows changed past the service by {login}"));
+        let notes: Vec<_> = declared.acts.into_iter().chain(left_over).collect();
         if findings > 0 {
+            notes.into_iter().for_each(report);
             event::audit_trail_invalid(findings);
             return Err(AuditError::Changed(findings));
         }
         report(format!("{events} events, {sealed} of them under {seals} seals: nothing was changed"));
+        notes.into_iter().for_each(&mut report);
         if from > 0 {
             report(format!("verified after seal {from}"));
         }
@@ -155,6 +165,8 @@ struct Verification<'r> {
     events: u64,
     sealed: u64,
     seals: u64,
+    /// Events `row_changed` by login.
+    left_over: BTreeMap<String, u64>,
     /// Input of the next seal's digest so far.
     content: Vec<u8>,
     /// That seal's entries for its lines so far.
@@ -163,7 +175,8 @@ struct Verification<'r> {
 
 impl<'r> Verification<'r> {
     fn new(report: &'r mut dyn FnMut(String)) -> Self {
-        Self { report, findings: 0, events: 0, sealed: 0, seals: 0, content: Vec::new(), entries: Vec::new() }
+        let (content, entries, left_over) = Default::default();
+        Self { report, findings: 0, events: 0, sealed: 0, seals: 0, left_over, content, entries }
     }
 
     fn find(&mut self, finding: &Finding) {
@@ -171,30 +184,48 @@ impl<'r> Verification<'r> {
         (self.report)(finding.to_string());
     }
 
-    /// The seal that verification begins after: the later one of root and checkpoint.
-    async fn find_start(
+    /// The stored seal of the root or a checkpoint.
+    async fn find_seal(
         &mut self,
         trail: &mut AuditSnapshot<'_>,
-        root: Option<SealDigest>,
-        checkpoint: Option<Checkpoint>,
+        expected: Option<&SealDigest>,
     ) -> Result<Option<StoredSeal>, DbError> {
-        let Some((number, expected)) = root.max(checkpoint.map(|Checkpoint(seal)| seal)) else { return Ok(None) };
+        let Some((number, expected)) = expected else { return Ok(None) };
+        let number = *number;
         let seal = trail.next_seal(number.saturating_sub(1)).await?.filter(|seal| seal.number == number);
         let what = match &seal {
             None => "is the root or checkpoint, and is not in the database",
-            Some(seal) if hex(&seal.digest) != expected => "has another digest than the root or checkpoint",
+            Some(seal) if hex(&seal.digest) != *expected => "has another digest than the root or checkpoint",
             Some(_) => return Ok(seal),
         };
         self.find(&Finding::Anchor { number, what });
         Ok(seal)
     }
 
-    /// Checks all seals after `first`, their lines, and the lines and events without a seal. Returns
-    /// the last seal.
+    /// The stored seal of the checkpoint. A root never replaces it: who can declare one could have
+    /// rewritten what the checkpoint proves.
+    async fn find_checkpoint(
+        &mut self,
+        trail: &mut AuditSnapshot<'_>,
+        checkpoint: Option<&Checkpoint>,
+        root: Option<&StoredSeal>,
+    ) -> Result<Option<StoredSeal>, DbError> {
+        let expected = checkpoint.map(|Checkpoint(seal)| seal);
+        if let Some(&(number, _)) = expected
+            && root.is_some_and(|root| root.number > number)
+        {
+            self.find(&Finding::Anchor { number, what: "is the checkpoint, and was pruned: give a later one" });
+            return Ok(None);
+        }
+        self.find_seal(trail, expected).await
+    }
+
+    /// Checks all seals after `first`, their lines, the lines without a seal, and the events without a
+    /// line after the root. Returns the last seal.
     async fn verify(
         &mut self,
         trail: &mut AuditSnapshot<'_>,
-        first: Option<StoredSeal>,
+        (root, first): (Option<StoredSeal>, Option<StoredSeal>),
         mut anchors: Option<&mut Anchors>,
     ) -> Result<Option<StoredSeal>, DbError> {
         let mut compare = |seal: &StoredSeal| {
@@ -204,7 +235,7 @@ impl<'r> Verification<'r> {
         if let Some(differing) = first.as_ref().and_then(&mut compare) {
             self.find(&differing);
         }
-        let mut previous = first.clone();
+        let mut previous = first;
         loop {
             let (number, upto) = previous.as_ref().map_or((0, i64::MIN), |seal| (seal.number, seal.upto));
             let Some(seal) = trail.next_seal(number).await? else {
@@ -221,7 +252,8 @@ impl<'r> Verification<'r> {
             }
             previous = Some(seal);
         }
-        trail.unjournaled(first.as_ref(), |tenant, event| self.find(&Finding::Inserted { tenant, event })).await?;
+        let root = root.map(|seal| seal.upto);
+        trail.unjournaled(root, |tenant, event| self.find(&Finding::Inserted { tenant, event })).await?;
         Ok(previous)
     }
 
@@ -234,6 +266,7 @@ impl<'r> Verification<'r> {
             Some(now) if digest(now, line.changes.as_deref()) != line.digest.as_slice() => {
                 self.find(&Finding::Changed { position, tenant, event });
             }
+            Some(now) if now.action == "row_changed" => *self.left_over.entry(now.subject.clone()).or_default() += 1,
             Some(_) => {}
         }
         if is_sealed {

@@ -49,7 +49,7 @@ fn confirm(name: &str, given: Option<&str>, terminal: Option<impl BufRead>) -> R
             line
         }
         (None, None) => {
-            return Err("not confirmed; nothing was done. Look at `--dry-run`, then give `--confirm TENANT`");
+            return Err("not confirmed; nothing was done. Look at `--dry-run`, then give `--confirm`");
         }
     };
     if typed.trim() == name { Ok(()) } else { Err("the confirmation differs; nothing was done") }

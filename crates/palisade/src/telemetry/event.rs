@@ -172,6 +172,22 @@ pub(crate) fn audit_trail_invalid(findings: usize) {
     raise!(error, "audit_trail_invalid", findings, "audit trail was changed");
 }
 
+/// A login of the service changed rows, and no request recorded that: an attacker with that login, or
+/// a bug. The seal has their events.
+pub(crate) fn audit_row_changed(seal: i64, rows: i64) {
+    raise!(error, "audit_row_changed", seal, rows, "rows were changed past the service");
+}
+
+/// The owner of the database prunes the audit trail up to a seal.
+pub(crate) fn audit_pruned(number: i64, digest: &str, events: i64, reason: &str) {
+    raise!(warn, "audit_pruned", number, digest, events, reason, "audit trail pruned");
+}
+
+/// The owner of the database declares seals lost by a restore: `number:digest`, separated by spaces.
+pub(crate) fn audit_restored(seals: &str, reason: &str) {
+    raise!(warn, "audit_restored", seals, reason, "seals of the audit trail declared lost");
+}
+
 /// A row with sealed fields: its tenant, its id and the version of its data key.
 pub(crate) type SealedRow = (Uuid, Uuid, i32);
 

@@ -56,6 +56,7 @@ fn log_07_remaining_alerts_fire_on_synthetic_series() {
         ("RevokedCredentialUsed", 1, event("authn_token_reuse", 1)),
         ("StoredDataChanged", 1, event("sealed_data_invalid", 1)),
         ("StoredDataChanged", 1, event("audit_trail_invalid", 1)),
+        ("RowsChangedPastService", 1, event("audit_row_changed", 1)),
         ("AuditTrailNotSealed", 1, event("audit_not_sealed", 1)),
         ("InputRefused", 1, event("input_validation_fail", 301)),
         ("IncidentHandled", 1, event("incident_handled", 1)),

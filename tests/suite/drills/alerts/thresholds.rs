@@ -67,6 +67,7 @@ const THRESHOLDS: [Threshold; 18] = [
     ("InputRefused", &[("security_events_total{event=\"input_validation_fail\"}", 300)]),
     ("RevokedCredentialUsed", &[("security_events_total{event=\"authn_token_reuse\"}", 0)]),
     ("StoredDataChanged", &[("security_events_total{event=\"sealed_data_invalid\"}", 0)]),
+    ("RowsChangedPastService", &[("security_events_total{event=\"audit_row_changed\"}", 0)]),
     ("AuditTrailNotSealed", &[("security_events_total{event=\"audit_not_sealed\"}", 0)]),
     ("IncidentHandled", &[("security_events_total{event=\"incident_handled\"}", 0)]),
     ("OverrideUnreadable", &[("security_events_total{event=\"override_unreadable\"}", 0)]),

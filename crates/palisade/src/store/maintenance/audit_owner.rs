@@ -16,10 +16,36 @@ use crate::db::DbError;
 #[derive(Debug)]
 pub struct AuditOwner(PgConnection);
 
+/// What a pruning deletes.
+#[derive(Debug)]
+pub struct Pruning {
+    /// Number of the last seal whose events are deleted. It stays as the root.
+    pub number: i64,
+    /// When the root was made.
+    pub sealed_at: DateTime<Utc>,
+    /// Digest of the root.
+    pub digest: Vec<u8>,
+    /// Number of events.
+    pub events: i64,
+}
+
 impl AuditOwner {
     /// Connects with the owner's login.
     pub async fn connect(url: &SecretString) -> Result<Self, DbError> {
         Ok(Self(PgConnection::connect_with(&PgConnectOptions::from_str(url.expose_secret())?).await?))
+    }
+
+    /// The pruning that [`record_pruning`](Self::record_pruning) would record: the number of the
+    /// root, when it was sealed, and the number of events up to it. `None`: there is none.
+    pub async fn plan_pruning(&mut self, before: DateTime<Utc>) -> Result<Option<Pruning>, DbError> {
+        let plan = sqlx::query_as!(
+            Pruning,
+            r#"select s.number, s.sealed_at, s.digest,
+                      (select count(*) from palisade.audit_journal j where j.position <= s.upto) as "events!"
+               from palisade.audit_seals s where s.sealed_at < $1 order by s.number desc limit 1"#,
+            before
+        );
+        Ok(plan.fetch_optional(&mut self.0).await?)
     }
 
     /// Records that everything up to the last seal before this time will be deleted. Returns the

@@ -56,8 +56,6 @@ pub struct StoredSeal {
     pub digest: Vec<u8>,
     /// 16 bytes per journal line: 8 of its position and the first 8 of its digest.
     pub lines: Vec<u8>,
-    /// When it was made. No digest covers it.
-    pub sealed_at: DateTime<Utc>,
 }
 
 struct JournalRow {
@@ -143,7 +141,7 @@ impl AuditSnapshot<'_> {
     pub async fn next_seal(&mut self, after: i64) -> Result<Option<StoredSeal>, DbError> {
         let seal = sqlx::query_as!(
             StoredSeal,
-            "select number, upto, events, digest, lines, sealed_at from palisade.audit_seals
+            "select number, upto, events, digest, lines from palisade.audit_seals
              where number > $1 order by number limit 1",
             after
         );
@@ -175,33 +173,37 @@ impl AuditSnapshot<'_> {
         Ok(())
     }
 
-    /// Reads the declarations of prunings and restores, in order.
+    /// Reads the declarations of prunings and restores, in order: those of the owner, since every
+    /// login of the service is another one.
     pub async fn declarations(&mut self) -> Result<Vec<JournaledEvent>, DbError> {
         let rows = select_lines!(
             "where e.tenant_id = '00000000-0000-0000-0000-000000000000' and e.action in ('audit_pruned', 'audit_restored')
+             and e.client = '' and e.subject in (
+                 select 'operator:' || r.rolname from pg_roles r
+                 join pg_class c on c.oid = 'palisade.audit_events'::regclass
+                 where pg_has_role(r.oid, c.relowner, 'member'))
              order by j.position"
         );
         Ok(rows.fetch_all(&mut *self.0).await?.into_iter().map(JournaledEvent::from).collect())
     }
 
-    /// Calls `on_event` with tenant and id of each event that the journal lacks. After a `seal`,
-    /// only of events since it was made: their lines follow it.
+    /// Calls `on_event` with tenant and id of each event without a line after the position of the
+    /// root: a pruning deletes all others. The time of an event proves nothing, so it is no filter.
     ///
     /// No index serves this, because every change would maintain it. The server hashes the lines in
     /// parts of `work_mem`.
     pub async fn unjournaled(
         &mut self,
-        seal: Option<&StoredSeal>,
+        root: Option<i64>,
         mut on_event: impl FnMut(Uuid, Uuid),
     ) -> Result<(), DbError> {
         let mut rows = sqlx::query!(
             "select tenant_id, id from palisade.audit_events e
-             where at > coalesce($1, '-infinity'::timestamptz) and not exists (
+             where not exists (
                  select from palisade.audit_journal j
-                 where j.of_tenant = e.tenant_id and j.event = e.id and j.position > $2)
+                 where j.of_tenant = e.tenant_id and j.event = e.id and j.position > $1)
              order by at, id",
-            seal.map(|seal| seal.sealed_at),
-            seal.map_or(i64::MIN, |seal| seal.upto)
+            root.unwrap_or(i64::MIN)
         )
         .fetch(&mut *self.0);
         while let Some(row) = rows.try_next().await? {

@@ -15,7 +15,7 @@ mod retention;
 mod rotation;
 mod sealing;
 
-pub use audit_owner::AuditOwner;
+pub use audit_owner::{AuditOwner, Pruning};
 pub use audit_reader::{AuditReader, AuditSnapshot, JournaledEvent, StoredSeal};
 pub use operator::{Operator, OperatorError};
 pub use operator_keys::{Rewrapped, TenantItem};

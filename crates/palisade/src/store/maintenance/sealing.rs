@@ -38,6 +38,11 @@ impl Maintenance {
                         // A seal that this replica saw is gone from the database.
                         event::audit_trail_invalid(1);
                     }
+                    match self.count_left_over(seal.number).await {
+                        Ok(0) => {}
+                        Ok(rows) => event::audit_row_changed(seal.number, rows),
+                        Err(error) => event::audit_not_sealed(&error),
+                    }
                     highest = highest.max(seal.number);
                     waits = seal.events < FULL_STRETCH;
                 }
@@ -49,6 +54,13 @@ impl Maintenance {
                 Err(_) => {}
             }
         }
+    }
+
+    /// The number of events under a seal about rows that were changed past the service.
+    async fn count_left_over(&self, seal: i64) -> Result<i64, DbError> {
+        let mut connection = self.0.writer.connection().await?;
+        let rows = sqlx::query_scalar!(r#"select palisade.count_left_over($1) as "rows!""#, seal);
+        Ok(rows.fetch_one(TracingExecutor(&mut connection)).await?)
     }
 
     /// Seals the finished events of the journal.

@@ -33,7 +33,7 @@ async fn crypto_08_destruction_needs_a_confirmation_and_has_a_dry_run() {
     let error = run_keys_binary(&app, &["destroy", &unknown, "--dry-run"]).await.unwrap_err();
     assert!(error.contains("never a data key of this tenant"), "{error}");
     for (confirm, message) in [
-        (&[][..], "give `--confirm TENANT`"),
+        (&[][..], "give `--confirm`"),
         (&["--confirm", "yes"], "the confirmation differs"),
         (&["--confirm", &unknown], "the confirmation differs"),
     ] {

@@ -3,16 +3,17 @@
 use http::Method;
 use palisade::{
     dev::database::Urls,
+    model::Clock,
     ops::{Keys, ResealOptions},
 };
-use sample::access::roles;
+use sample::access::{roles, scopes};
 use serde_json::{Value, json};
 
 use super::archive;
 use crate::support::{
-    ACME, Actor, SERVICE,
-    audit_trail::{read_trail, verify},
-    id, query, run, run_keys, start_error_after,
+    ACME, Actor, SERVICE, ServiceProcess, TestApp,
+    audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify},
+    id, person, query, run, run_keys, start_error_after, start_issuer,
 };
 
 /// A note with personal data, by its id.
@@ -102,7 +103,33 @@ async fn log_05_changes_without_an_event_get_one_at_the_commit() {
     assert_eq!(trail.len(), before + 4, "{trail:#?}");
     assert_eq!(trail[0]["subject"], "operator:app_owner");
     assert!(changes(&trail[0]).contains(&"status archived -".to_owned()), "{:#?}", trail[0]);
-    assert_eq!(verify(&SERVICE, urls, None).0, Ok(()));
+    let (found, summary) = verify(&SERVICE, urls, None);
+    assert_eq!(found, Ok(()));
+    for counted in [
+        "3 rows changed past the service by operator:app_writer",
+        "1 rows changed past the service by operator:app_owner",
+    ] {
+        assert!(summary.contains(counted), "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn log_05_change_past_the_service_is_logged_when_it_is_sealed() {
+    let urls = SERVICE.database().await;
+    let issuer = start_issuer(Clock::system()).await;
+    let mut variables = TestApp::variables(&urls, issuer.url());
+    variables.insert(SEAL_OFTEN.0.to_owned(), SEAL_OFTEN.1.to_owned());
+    let mut serving = ServiceProcess::start(&SERVICE, &variables).await;
+    let admin = Actor::new(serving.address, Some(issuer.access_token(&person(&ACME, roles::ADMIN), &scopes::ALL)));
+    let note = note(&admin).await;
+    // The owner's changes, by migrations, are expected.
+    let change = format!("set local app.tenant_id = '{}'; update notes set remark = 'x' where id = '{note}'", ACME.id);
+    run(&urls.owner, &change).await.unwrap();
+    until_all_is_sealed(&urls).await;
+    write(&urls, &format!("update notes set status = 'archived' where id = '{note}'")).await;
+    serving.wait_for_line("a changed row", |line| line["event"] == "audit_row_changed" && line["rows"] == 1).await;
+    let counted = "select sum(palisade.count_left_over(number))::text from palisade.audit_seals";
+    assert_eq!(query(&urls.owner, counted).await, ["1"]);
 }
 
 /// So the size of an event is bounded.
