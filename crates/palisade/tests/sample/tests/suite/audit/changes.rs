@@ -105,6 +105,54 @@ async fn log_05_changes_without_an_event_get_one_at_the_commit() {
     assert_eq!(verify(&SERVICE, urls, None).0, Ok(()));
 }
 
+#[tokio::test]
+async fn log_05_replaced_ciphertexts_and_row_keys_leave_an_event() {
+    let app = SERVICE.start().await;
+    let note = note(&app.user(roles::ADMIN)).await;
+    let key = format!("where row_id = '{note}'");
+    for (sql, column) in [
+        ("update notes set email = phone", "email"),
+        ("update notes set email_index = null", "email_index"),
+        // A row key that changes too, but not as in a rotation.
+        ("update palisade.row_keys set wrapped = wrapped KEY; update notes set phone = email", "wrapped"),
+        ("update palisade.row_keys set wrapped = wrapped || '\\x00' KEY", "wrapped"),
+        ("update palisade.row_keys set index_key = null KEY", "wrapped"),
+        ("delete from palisade.row_keys KEY", "wrapped"),
+    ] {
+        let before = read_trail(&app, &format!("&object={note}")).await.len();
+        let of_note = if sql.contains("KEY") { String::new() } else { format!(" where id = '{note}'") };
+        let sql = format!("{}{of_note}", sql.replace("KEY", &key));
+        let sql = sql.replace("phone = email", &format!("phone = email where id = '{note}'"));
+        write(&app.database, &sql).await;
+        let trail = read_trail(&app, &format!("&object={note}")).await;
+        assert_eq!((trail.len(), trail[0]["action"].as_str()), (before + 1, Some("row_changed")), "{sql}");
+        assert_eq!(changes(&trail[0]), [format!("{column} - -")], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn log_05_keys_and_json_of_persons_stay_out_of_the_trail() {
+    let app = SERVICE.start().await;
+    let owner = &app.database.owner;
+    let tenant = format!("set local app.tenant_id = '{}';", ACME.id);
+    let table = "create table people (tenant_id uuid, email text, age integer, data jsonb,
+                                      primary key (tenant_id, email));
+                 select palisade.isolate_tenants('people');";
+    let insert = "insert into people values (palisade.current_tenant(), 'ada@nowhere.example', 1, '\"Ada Lovelace\"'),
+                                            (palisade.current_tenant(), 'INK-4', 1, '7');";
+    run(owner, &format!("{table} {tenant} {insert}")).await.unwrap();
+    let before = read_trail(&app, "").await.len();
+    for data in ["3", "\"Ada Lovelace\"", "true", "null"] {
+        run(owner, &format!("{tenant} update people set age = age + 1, data = '{data}'")).await.unwrap();
+    }
+    let trail = read_trail(&app, "").await;
+    assert_eq!(trail.len(), before + 8, "{trail:#?}");
+    assert!(trail.iter().any(|e| e["object"] == "INK-4" && changes(e) == ["age 1 2", "data - -"]), "{trail:#?}");
+    assert!(trail[0]["object"].as_str().unwrap().starts_with("sha256:") || trail[0]["object"] == "INK-4");
+    let stored = query(&app.database.backup, "select audit_events::text from palisade.audit_events").await.join("\n");
+    assert!(!stored.contains("ada@") && !stored.contains("Lovelace"), "{stored}");
+}
+
 /// So the size of an event is bounded.
 #[tokio::test]
 async fn log_05_an_event_takes_ten_changed_rows_and_the_others_get_their_own() {
