@@ -1,5 +1,12 @@
--- The books: the database refuses orders, invoices, payments and refunds that contradict each other,
--- whatever code writes them.
+-- The books: whatever code writes them, the database refuses
+--
+-- - states without a transition, and an order whose state contradicts its invoice;
+-- - an invoice whose total, lines or number do not fit its order and the invoices before it;
+-- - payments of an invoice that is not open, and amounts that are not the sums of payments and
+--   refunds.
+--
+-- It does not compare the lines of an order with the total or the currency of the order, and accepts
+-- an order without lines, and its invoice.
 --
 -- The transitions are those of `State::may_become` in src/domain; a test compares them. The other
 -- checks run at the end of the transaction, since a payment changes several rows. A check that
@@ -26,6 +33,64 @@ create trigger invoice_transition before update of status on invoices
         ('open', 'paid'), ('open', 'void'), ('paid', 'refunded')))
     execute function reject_transition();
 
+-- An invoice that was refunded in full is not paid.
+alter table invoices add constraint paid_is_not_refunded
+    check (status <> 'paid' or paid_amount > refunded_amount or total_amount = 0) not valid;
+
+-- An invoice is not born void or refunded: nothing would tie it to the state of its order.
+create function reject_new_invoice() returns trigger
+    language plpgsql
+as $$
+begin
+    raise exception 'an invoice cannot be issued as %', new.status
+        using errcode = 'check_violation', constraint = tg_name;
+end
+$$;
+create trigger invoice_is_new before insert on invoices
+    for each row when (new.status not in ('open', 'paid')) execute function reject_new_invoice();
+
+-- Payments are for open invoices. The sums below make each payment raise the paid amount.
+create function reject_payment() returns trigger
+    language plpgsql
+as $$
+begin
+    raise exception 'invoice % is %, and takes no payment', old.id, old.status
+        using errcode = 'check_violation', constraint = tg_name;
+end
+$$;
+create trigger payment_of_open_invoice before update of paid_amount on invoices
+    for each row when (old.paid_amount < new.paid_amount and old.status <> 'open')
+    execute function reject_payment();
+
+-- Numbers of invoices have no gaps: the counter goes up by one, each time with its invoice, and no
+-- invoice is ahead of it.
+create function reject_invoice_number() returns trigger
+    language plpgsql
+as $$
+begin
+    raise exception 'the last invoice number cannot change from % to %', old.last_number, new.last_number
+        using errcode = 'check_violation', constraint = tg_name;
+end
+$$;
+create trigger next_invoice_number before update on invoice_numbers
+    for each row when (new.tenant_id <> old.tenant_id or new.last_number <> old.last_number + 1)
+    execute function reject_invoice_number();
+create function check_invoice_numbers() returns trigger
+    language plpgsql
+as $$
+begin
+    if tg_op = 'INSERT' and new.last_number
+            <> (select count(*) from invoices i where i.tenant_id = new.tenant_id and i.number <= new.last_number)
+       or not exists (select from invoices i where i.tenant_id = new.tenant_id and i.number = new.last_number) then
+        raise exception 'invoice number % is missing', new.last_number
+            using errcode = 'check_violation', constraint = 'numbers_without_gaps';
+    end if;
+    return null;
+end
+$$;
+create constraint trigger numbers_without_gaps after insert or update on invoice_numbers
+    deferrable initially deferred for each row execute function check_invoice_numbers();
+
 -- An invoice has the total and the currency of its order.
 create function check_invoice_total() returns trigger
     language plpgsql
@@ -39,11 +104,40 @@ begin
         raise exception 'the total of invoice % is not that of its order', new.id
             using errcode = 'check_violation', constraint = 'invoice_total';
     end if;
+    if not exists (
+        select from invoice_numbers n where n.tenant_id = new.tenant_id and n.last_number >= new.number
+    ) then
+        raise exception 'invoice number % is not the next', new.number
+            using errcode = 'check_violation', constraint = 'invoice_number';
+    end if;
     return null;
 end
 $$;
 create trigger invoice_total after insert on invoices
     for each row execute function check_invoice_total();
+
+-- The lines of an invoice come in one statement and add up to its total, so an issued invoice takes
+-- no more lines. Nothing checks the lines of orders: orders are created more often, and the invoice
+-- takes its lines from its order.
+create function check_invoice_lines() returns trigger
+    language plpgsql
+as $$
+begin
+    if exists (
+        select from (select l.tenant_id, l.invoice_id, min(l.line_no) as first_line,
+                            sum(l.quantity * l.unit_price_amount) as total
+                     from new_lines l group by l.tenant_id, l.invoice_id) n
+        left join invoices i on i.tenant_id = n.tenant_id and i.id = n.invoice_id
+        where n.first_line <> 1 or n.total is distinct from i.total_amount
+    ) then
+        raise exception 'these lines do not add up to the total of their invoice'
+            using errcode = 'check_violation', constraint = 'invoice_lines_total';
+    end if;
+    return null;
+end
+$$;
+create trigger invoice_lines_total after insert on invoice_lines referencing new table as new_lines
+    for each statement execute function check_invoice_lines();
 
 -- The state of an order fits its invoice that is not void. The index invoices_one_per_order serves
 -- the join.

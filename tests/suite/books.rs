@@ -16,6 +16,9 @@ const INVOICED_ORDER: &str = "0190a001-0000-7000-8000-000000000004";
 const PAID_ORDER: &str = "0190a001-0000-7000-8000-000000000005";
 const PAID_INVOICE: &str = "0190a021-0000-7000-8000-000000000001";
 
+/// Takes the next number of the demo tenant, 3.
+const NEXT_NUMBER: &str = "update invoice_numbers set last_number = last_number + 1;";
+
 /// What the writer's transaction violates: a constraint or a trigger. `None` if it commits.
 async fn violation(app: &TestApp, statements: &str) -> Option<String> {
     let sql = format!("set local app.tenant_id = '{}'; {statements}", ACME.id);
@@ -72,6 +75,7 @@ async fn compare<S: State + PartialEq + Copy + std::fmt::Display>(
             let mut tx = superuser.begin().await.unwrap();
             let prepare = format!(
                 "set local session_replication_role = replica; alter table invoices drop constraint status_fits_sums;
+                 alter table invoices drop constraint paid_is_not_refunded;
                  update {table} set status = '{from}'; set local session_replication_role = origin;
                  set local role app_writer; set local app.tenant_id = '{}'",
                 ACME.id
@@ -108,7 +112,7 @@ async fn input_11_database_refuses_order_states_that_contradict_the_invoice() {
             &set("orders", INVOICED_ORDER, "paid"),
             &set("orders", PAID_ORDER, "refunded"),
             &set("invoices", &open, "void"),
-            &invoice(&placed, 90, "open", "total_amount, total_currency"),
+            &(NEXT_NUMBER.to_owned() + &invoice(&placed, 3, "open", "total_amount, total_currency")),
             "insert into orders (tenant_id, id, status, shipping_speed, total_amount, total_currency, created_by,
                                  created_at, updated_at)
              select tenant_id, gen_random_uuid(), 'fulfilled', shipping_speed, 1, 'EUR', 'x', now(), now()
@@ -134,12 +138,58 @@ async fn input_09_database_refuses_an_invoice_with_another_total_than_its_order(
         &[
             &invoice(&placed, 91, "open", "total_amount - 1, total_currency"),
             &invoice(&placed, 91, "open", "total_amount, 'USD'"),
-            &invoice(&placed, 91, "void", "5, 'USD'"),
+            &invoice(&placed, 91, "open", "5, 'USD'"),
         ],
     )
     .await;
-    let invoiced = invoice(&placed, 91, "open", "total_amount, total_currency")
+    let invoiced = NEXT_NUMBER.to_owned()
+        + &invoice(&placed, 3, "open", "total_amount, total_currency")
         + &format!("update orders set status = 'invoiced' where id = '{placed}'");
+    assert_eq!(violation(&app, &invoiced).await, None);
+}
+
+#[tokio::test]
+async fn input_11_database_refuses_invoices_out_of_turn_and_gaps_in_their_numbers() {
+    let app = SERVICE.start().await;
+    let total = "total_amount, total_currency";
+    assert_refused(
+        &app,
+        "invoice_is_new",
+        &[&invoice(INVOICED_ORDER, 1, "void", total), &invoice(PAID_ORDER, 900, "refunded", total)],
+    )
+    .await;
+    assert_refused(&app, "invoice_number", &[&invoice(&demo::FIRST_ORDER.to_string(), 3, "open", total)]).await;
+    let last = |number: i64| format!("update invoice_numbers set last_number = {number}");
+    assert_refused(&app, "next_invoice_number", &[&last(1), &last(4), &last(2)]).await;
+    assert_refused(&app, "numbers_without_gaps", &[NEXT_NUMBER]).await;
+}
+
+#[tokio::test]
+async fn input_09_database_refuses_lines_that_do_not_add_up_to_the_invoice() {
+    let app = SERVICE.start().await;
+    let placed = demo::FIRST_ORDER.to_string();
+    let line = |no: i32, amount: &str| {
+        format!(
+            "insert into invoice_lines (tenant_id, invoice_id, line_no, sku, description, quantity, unit_price_amount)
+             select tenant_id, id, {no}, 'PEN-BLUE', 'x', 1, {amount} from invoices
+             where number = (select max(number) from invoices);"
+        )
+    };
+    let issue = NEXT_NUMBER.to_owned() + &invoice(&placed, 3, "open", "total_amount, total_currency");
+    assert_refused(
+        &app,
+        "invoice_lines_total",
+        &[
+            // An issued invoice.
+            &line(9, "0"),
+            &line(9, "total_amount"),
+            &(issue.clone() + &line(1, "total_amount - 1")),
+            &(issue.clone() + &line(1, "total_amount") + &line(2, "0")),
+        ],
+    )
+    .await;
+    let invoiced =
+        issue + &line(1, "total_amount") + &format!("update orders set status = 'invoiced' where id = '{placed}'");
     assert_eq!(violation(&app, &invoiced).await, None);
 }
 
@@ -187,4 +237,32 @@ async fn input_09_database_refuses_amounts_that_are_not_the_sums_of_payments_and
     .await;
     assert_eq!(violation(&app, &(payment(&open, 10) + &paid(10))).await, None);
     assert_eq!(violation(&app, &(refund(5) + &refunded(5) + &invoice_refunded(5))).await, None);
+}
+
+#[tokio::test]
+async fn input_11_database_refuses_payments_of_invoices_that_are_not_open() {
+    let app = SERVICE.start().await;
+    let total = format!("(select total_amount from invoices where id = '{PAID_INVOICE}')");
+    let refund = format!(
+        "insert into refunds (tenant_id, id, payment_id, amount, created_by, created_at)
+         values ('{}', gen_random_uuid(), '{}', {total}, 'x', now());
+         update payments set refunded_amount = {total} where id = '{}';
+         update invoices set refunded_amount = {total} where id = '{PAID_INVOICE}';",
+        ACME.id,
+        demo::FIRST_PAYMENT,
+        demo::FIRST_PAYMENT
+    );
+    assert_refused(&app, "paid_is_not_refunded", &[&refund]).await;
+    let void = format!("update invoices set status = 'void' where id = '{}';", demo::OPEN_INVOICE)
+        + &format!("update orders set status = 'placed' where id = '{INVOICED_ORDER}';");
+    let pay = |invoice: &str| {
+        payment(invoice, 10) + &format!("update invoices set paid_amount = paid_amount + 10 where id = '{invoice}';")
+    };
+    let part = refund.replace(&total, "10");
+    assert_refused(
+        &app,
+        "payment_of_open_invoice",
+        &[&(void + &pay(&demo::OPEN_INVOICE.to_string())), &(part + &pay(PAID_INVOICE))],
+    )
+    .await;
 }

@@ -2,7 +2,8 @@
 --
 -- A trigger on each table of the service collects changed rows. The event of the same transaction
 -- takes them. A change that no event took gets an event of its own at the commit, in the name of
--- the login. So no login changes a row, by whatever statement, and leaves no event.
+-- the login. So no login updates or deletes a row of the service and leaves no event, by whatever
+-- statement; but a login that seals a row again as a rotation does, with its row key, leaves none.
 set local lock_timeout = '5s';
 
 -- What changed: an array of {table, key, column, before, after}, one element for each column.
@@ -25,7 +26,8 @@ create unlogged table palisade.audit_pending (
     of_tenant uuid not null,
     key text not null,
     changes jsonb not null,
-    -- Ciphertexts were replaced, and nothing else changed: without an event, a rotation of keys.
+    -- Ciphertexts and the row key were replaced, and nothing else changed: without an event, a
+    -- rotation of keys.
     is_resealed boolean not null,
     -- No other change was pending, so the end of the transaction looks for changes once.
     is_first boolean not null
@@ -58,12 +60,20 @@ end
 $$;
 alter function palisade.insert_audit_event(palisade.audit_events) security invoker reset search_path;
 
+create function palisade.has_destroyed_keys(tenant uuid) returns boolean
+    language sql stable
+as $$
+    select exists (select from palisade.data_keys k where k.of_tenant = tenant)
+       and not exists (select from palisade.data_keys k where k.of_tenant = tenant and k.wrapped is not null)
+$$;
+
 -- Collects the changed columns of a row but updated_at, since the event has the time; of a deleted
 -- row, all that had a value. The arguments are the columns of the primary key after tenant_id.
 --
 -- The trail outlives an erasure, so it has no personal data: old and new values are recorded of
--- numbers, booleans and UUIDs, of a word in a column `status`, and of currency codes. Of every other
--- column it has the name only.
+-- columns of numbers and booleans, of UUIDs, of a word in a column `status`, and of currency codes.
+-- Of every other column it has the name only. Of a primary key that is no code, number or UUID it has
+-- a digest.
 create function palisade.collect_change() returns trigger
     language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -74,26 +84,37 @@ declare
     c record;
     change jsonb;
     changes jsonb;
+    is_shown boolean;
     is_resealed boolean := true;
 begin
     if tg_nargs > 1 then
         select string_agg(was ->> name, '/' order by no) into row_key
         from unnest(tg_argv) with ordinality as k (name, no);
     end if;
+    if row_key !~ '^(([A-Z0-9.-]{1,40}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})(/|$))*$' then
+        row_key := 'sha256:' || left(encode(sha256(convert_to(row_key, 'UTF8')), 'hex'), 16);
+    end if;
     row_key := left(row_key, 300);
     for c in
-        select w.key as name, jsonb_typeof(w.value) as type, jsonb_typeof(is_now -> w.key) as new_type,
+        select w.key as name, jsonb_typeof(w.value) as type, coalesce(jsonb_typeof(is_now -> w.key), 'null') as new_type,
                was ->> w.key as before, is_now ->> w.key as after,
                concat(was ->> w.key, is_now ->> w.key) as both_values
         from jsonb_each(was) as w
         where w.value <> coalesce(is_now -> w.key, 'null') and w.key <> 'updated_at' limit 50
     loop
         change := jsonb_build_object('table', tg_table_name, 'key', row_key, 'column', c.name);
-        if c.type in ('number', 'boolean') or c.new_type in ('number', 'boolean')
-           or c.name = 'status' and c.both_values ~ '^[A-Za-z_]{1,100}$'
+        if c.type in ('number', 'boolean', 'null') and c.new_type in ('number', 'boolean', 'null') then
+            -- By the type of the column: JSON may hold a number, and a text in the next row.
+            select t.typcategory in ('N', 'B') into is_shown
+            from pg_attribute a join pg_type t on t.oid = a.atttypid
+            where a.attrelid = tg_relid and a.attname = c.name;
+        else
+            is_shown := c.name = 'status' and c.both_values ~ '^[A-Za-z_]{1,100}$'
            or c.name like '%currency' and c.both_values ~ '^([A-Z]{3}){1,2}$'
            or length(c.both_values) in (36, 72)
-              and c.both_values ~ '^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}){1,2}$' then
+              and c.both_values ~ '^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}){1,2}$';
+        end if;
+        if is_shown then
             change := change || jsonb_strip_nulls(jsonb_build_object('before', c.before, 'after', c.after));
         end if;
         changes := coalesce(changes, '[]') || change;
@@ -102,12 +123,22 @@ begin
     if changes is null then
         return null;
     end if;
+    -- A rotation replaces the row key too. If the data keys of a tenant are destroyed, its blind
+    -- indexes are cleared.
     if is_resealed then
         is_resealed := not exists (
             select from pg_attribute a
             where a.attrelid = tg_relid and a.attname in (select e ->> 'column' from jsonb_array_elements(changes) e)
               and a.atttypid is distinct from to_regtype('palisade.blind_index')
               and (a.atttypid is distinct from to_regtype('palisade.sealed') or is_now ->> a.attname is null));
+    end if;
+    if is_resealed then
+        is_resealed := palisade.has_destroyed_keys(old.tenant_id) or not exists (
+                select from jsonb_array_elements(changes) e where is_now ->> (e ->> 'column') is null)
+            and exists (
+                select from palisade.row_keys k
+                where k.tenant_id = old.tenant_id and k.sealed_table = tg_table_name
+                  and k.row_id::text = was ->> 'id' and k.xmin = pg_current_xact_id()::xid);
     end if;
     insert into palisade.audit_pending (of_tenant, key, changes, is_resealed, is_first)
     values (old.tenant_id, row_key, changes, is_resealed,
@@ -247,6 +278,49 @@ end
 $$;
 create constraint trigger journal_changes after insert on palisade.audit_pending deferrable initially deferred
     for each row when (new.is_first) execute function palisade.journal_changes();
+
+-- An event for a row key that was deleted, and its row was not; or that was updated, but not to a
+-- newer data key or index key, as a rotation does. An update to the same values counts: after it, a
+-- change of ciphertexts would look like a rotation.
+create function palisade.journal_row_key() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    tenant_before text := coalesce(current_setting('app.tenant_id', true), '');
+    sealed_columns text;
+    is_alive boolean := true;
+begin
+    if palisade.has_destroyed_keys(old.tenant_id) then
+        return null;
+    end if;
+    if tg_op = 'DELETE' then
+        select string_agg(quote_ident(a.attname), ', ') into sealed_columns
+        from pg_attribute a
+        where a.attrelid = to_regclass(format('public.%I', old.sealed_table)) and not a.attisdropped
+          and a.atttypid = to_regtype('palisade.sealed');
+        if sealed_columns is null then
+            return null;
+        end if;
+        perform set_config('app.tenant_id', old.tenant_id::text, true);
+        execute format('select exists (select from public.%I where tenant_id = $1 and id = $2 '
+                       'and num_nonnulls(%s) > 0)', old.sealed_table, sealed_columns)
+            into is_alive using old.tenant_id, old.row_id;
+        perform set_config('app.tenant_id', tenant_before, true);
+    end if;
+    if is_alive then
+        perform palisade.record_act(
+            old.tenant_id, 'row_changed', old.row_id::text, '',
+            jsonb_build_array(jsonb_build_object(
+                'table', 'row_keys', 'key', old.sealed_table || '/' || old.row_id, 'column', 'wrapped')));
+    end if;
+    return null;
+end
+$$;
+create constraint trigger journal_deleted_key after delete on palisade.row_keys deferrable initially deferred
+    for each row execute function palisade.journal_row_key();
+create trigger journal_replaced_key after update on palisade.row_keys
+    for each row when ((new.data_key, coalesce(new.index_key, 0)) <= (old.data_key, coalesce(old.index_key, 0)))
+    execute function palisade.journal_row_key();
 
 -- Stops accidents of every login, except prune_audit_seal of the owner. The owner can drop the
 -- triggers: the logged seals show that.

@@ -63,16 +63,21 @@ impl<A: Change, K> WriteTx<'_, A, K> {
         index_key: u16,
     ) -> Result<(), DbError> {
         self.check_object(permit)?;
-        let done = sqlx::query!(
-            "update palisade.row_keys set index_key = $4 where tenant_id = $1 and sealed_table = $2 and row_id = $3",
+        // A change to the same value would be in the audit trail.
+        let is_there = sqlx::query_scalar!(
+            r#"with k as (
+                   update palisade.row_keys set index_key = $4
+                   where tenant_id = $1 and sealed_table = $2 and row_id = $3 and index_key is distinct from $4)
+               select exists (select from palisade.row_keys
+                              where tenant_id = $1 and sealed_table = $2 and row_id = $3) as "exists!""#,
             permit.tenant().uuid(),
             R::Table::TABLE,
             permit.id().__uuid(),
             i32::from(index_key)
         )
-        .execute(TracingExecutor(&mut *self.open.connection().await?))
+        .fetch_one(TracingExecutor(&mut *self.open.connection().await?))
         .await?;
-        DbError::unless(done.rows_affected() == 1)
+        DbError::unless(is_there)
     }
 
     /// Erases the permitted row: clears its sealed columns, its blind indexes and the columns that

@@ -1,20 +1,12 @@
 //! What an audit event says about changed rows (LOG-05), and events of changes that no request made.
 
 use http::Method;
-use palisade::{
-    dev::database::Urls,
-    model::Clock,
-    ops::{Keys, ResealOptions},
-};
+use palisade::{dev::database::Urls, model::Clock, ops::{Keys, ResealOptions}};
 use sample::access::{roles, scopes};
 use serde_json::{Value, json};
 
+use crate::support::{ACME, Actor, SERVICE, ServiceProcess, TestApp, audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify}, id, person, query, run, run_keys, start_error_after, start_issuer};
 use super::archive;
-use crate::support::{
-    ACME, Actor, SERVICE, ServiceProcess, TestApp,
-    audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify},
-    id, person, query, run, run_keys, start_error_after, start_issuer,
-};
 
 /// A note with personal data, by its id.
 async fn note(admin: &Actor) -> String {
@@ -130,6 +122,54 @@ async fn log_05_change_past_the_service_is_logged_when_it_is_sealed() {
     serving.wait_for_line("a changed row", |line| line["event"] == "audit_row_changed" && line["rows"] == 1).await;
     let counted = "select sum(palisade.count_left_over(number))::text from palisade.audit_seals";
     assert_eq!(query(&urls.owner, counted).await, ["1"]);
+}
+
+#[tokio::test]
+async fn log_05_replaced_ciphertexts_and_row_keys_leave_an_event() {
+    let app = SERVICE.start().await;
+    let note = note(&app.user(roles::ADMIN)).await;
+    let key = format!("where row_id = '{note}'");
+    for (sql, column) in [
+        ("update notes set email = phone", "email"),
+        ("update notes set email_index = null", "email_index"),
+        // A row key that changes too, but not as in a rotation.
+        ("update palisade.row_keys set wrapped = wrapped KEY; update notes set phone = email", "wrapped"),
+        ("update palisade.row_keys set wrapped = wrapped || '\\x00' KEY", "wrapped"),
+        ("update palisade.row_keys set index_key = null KEY", "wrapped"),
+        ("delete from palisade.row_keys KEY", "wrapped"),
+    ] {
+        let before = read_trail(&app, &format!("&object={note}")).await.len();
+        let of_note = if sql.contains("KEY") { String::new() } else { format!(" where id = '{note}'") };
+        let sql = format!("{}{of_note}", sql.replace("KEY", &key));
+        let sql = sql.replace("phone = email", &format!("phone = email where id = '{note}'"));
+        write(&app.database, &sql).await;
+        let trail = read_trail(&app, &format!("&object={note}")).await;
+        assert_eq!((trail.len(), trail[0]["action"].as_str()), (before + 1, Some("row_changed")), "{sql}");
+        assert_eq!(changes(&trail[0]), [format!("{column} - -")], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn log_05_keys_and_json_of_persons_stay_out_of_the_trail() {
+    let app = SERVICE.start().await;
+    let owner = &app.database.owner;
+    let tenant = format!("set local app.tenant_id = '{}';", ACME.id);
+    let table = "create table people (tenant_id uuid, email text, age integer, data jsonb,
+                                      primary key (tenant_id, email));
+                 select palisade.isolate_tenants('people');";
+    let insert = "insert into people values (palisade.current_tenant(), 'ada@nowhere.example', 1, '\"Ada Lovelace\"'),
+                                            (palisade.current_tenant(), 'INK-4', 1, '7');";
+    run(owner, &format!("{table} {tenant} {insert}")).await.unwrap();
+    let before = read_trail(&app, "").await.len();
+    for data in ["3", "\"Ada Lovelace\"", "true", "null"] {
+        run(owner, &format!("{tenant} update people set age = age + 1, data = '{data}'")).await.unwrap();
+    }
+    let trail = read_trail(&app, "").await;
+    assert_eq!(trail.len(), before + 8, "{trail:#?}");
+    assert!(trail.iter().any(|e| e["object"] == "INK-4" && changes(e) == ["age 1 2", "data - -"]), "{trail:#?}");
+    assert!(trail[0]["object"].as_str().unwrap().starts_with("sha256:") || trail[0]["object"] == "INK-4");
+    let stored = query(&app.database.backup, "select audit_events::text from palisade.audit_events").await.join("\n");
+    assert!(!stored.contains("ada@") && !stored.contains("Lovelace"), "{stored}");
 }
 
 /// So the size of an event is bounded.
