@@ -13,9 +13,10 @@ use uuid::Uuid;
 use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx, sealed_table::erase_statement};
 use crate::{
     authz::{Action, Change, Permit},
-    crypto::{DataKey, RowKey},
+    crypto::{DataKey, RowKey, SealError},
     db::{DbError, TracingExecutor},
     model::ObjectId as _,
+    telemetry::event,
 };
 
 /// An object whose row is in a sealed table.
@@ -45,6 +46,13 @@ impl Database {
     /// [`DbError::KeyDropped`] or [`DbError::KeyDestroyed`], or it cannot be unwrapped.
     pub async fn data_key(&self, permit: &Permit<impl Action>, version: i32) -> Result<Arc<DataKey>, DbError> {
         self.keyring.fetch(permit.tenant(), version).await
+    }
+
+    /// The error of a row of `T` without a row key: it does not open, and an event says so.
+    #[must_use]
+    pub fn missing_row_key<T: SealedTable>(permit: &Permit<impl Action>, row: Uuid) -> DbError {
+        event::row_key_missing(&permit.tenant().to_string(), T::TABLE, &row.to_string());
+        SealError.into()
     }
 
     /// The data key if it is cached, without waiting: for use while a row is locked.

@@ -59,6 +59,11 @@ async fn crypto_08_notes_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let arguments = ["destroy", &unknown, "--reason", "they left", "--confirm", &unknown];
     let error = run_keys_binary(&app, &arguments).await.unwrap_err();
     assert!(error.contains("never a data key of this tenant"), "{error}");
+    for tenant in [&unknown, &ACME.id.to_string()] {
+        let delete = format!("select palisade.delete_stored_responses('{tenant}')");
+        let error = run(&app.database.operator, &delete).await.unwrap_err().to_string();
+        assert!(error.contains("the data keys of this tenant are not destroyed"), "{error}");
+    }
     let done = destroy(&app, "they left").await.unwrap();
     assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 records"), "{done}");
     let again = destroy(&app, "once more").await.unwrap();
