@@ -255,4 +255,29 @@ create constraint trigger payment_sums after update of refunded_amount on paymen
     deferrable initially deferred
     for each row when (old.refunded_amount <> new.refunded_amount) execute function check_payment_sums();
 
+-- A customer without a row key is listed as unreadable, instead of missing.
+create or replace view customer_documents with (security_invoker = true) as
+select c.*, k.data_key, k.wrapped as wrapped_key, k.index_key
+from customers c
+left join palisade.row_keys k on k.tenant_id = c.tenant_id and k.sealed_table = 'customers' and k.row_id = c.id
+where c.erased_at is null;
+
+-- Only the destruction of the data keys takes a living customer out of the blind index (control
+-- CRYPTO-06). The owner reads the data keys.
+create function reject_unindexed_customer() returns trigger
+    language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not exists (select from palisade.data_keys k where k.of_tenant = new.tenant_id)
+       or exists (select from palisade.data_keys k where k.of_tenant = new.tenant_id and k.wrapped is not null) then
+        raise exception 'a customer needs the blind index of its e-mail address'
+            using errcode = 'check_violation', constraint = 'email_is_indexed';
+    end if;
+    return new;
+end
+$$;
+create trigger reject_unindexed_customer before insert or update of email_index on customers
+    for each row when (new.email_index is null and new.erased_at is null)
+    execute function reject_unindexed_customer();
+
 revoke all on all functions in schema public from public;

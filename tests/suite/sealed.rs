@@ -50,7 +50,7 @@ async fn crypto_06_tax_ids_are_searched_by_exact_value_within_the_tenant() {
     for tax_id in ["XZ987-CANARY-654", "XZ987"] {
         assert_eq!(found(&admin, tax_id).await, 0, "{tax_id}");
     }
-    // An index value copied to another row finds nothing and raises an event.
+    // An index value copied to another row raises an event, and hides no customer.
     let target = add(&admin, &json!({ "name": "T", "email": "t@example.com", "taxId": "T-1234" })).await;
     let copy_index = format!(
         "update customers set tax_id_index = (select tax_id_index from customers where id = '{}') where id = '{}'",
@@ -59,8 +59,10 @@ async fn crypto_06_tax_ids_are_searched_by_exact_value_within_the_tenant() {
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(copy_index)).execute(&mut superuser(&app.database).await).await.unwrap();
     let reply = admin.post("/v1/customers/search", &json!({ "taxId": "XZ987-CANARY-6543" })).await;
-    assert_eq!(reply.problem(500), "internal");
     assert!(reply.events().iter().any(|event| event["event"] == "sealed_data_invalid"));
+    let page = reply.ok(200);
+    assert_eq!((&page["items"][0]["id"], &page["items"][1]), (&json!(id_of(&first)), &Value::Null));
+    assert_eq!(page["unreadable"], json!([id_of(&target)]));
     // A change updates the index.
     let path = add(&admin, &json!({ "name": "B", "email": "b@example.com", "taxId": "B-1234" })).await;
     let change = json!({ "taxId": null });
@@ -78,6 +80,37 @@ async fn crypto_06_database_enforces_an_index_entry_for_each_indexed_field() {
             ACME.id
         );
         let error = run(&app.database.writer, &clear).await.unwrap_err().to_string();
-        assert!(error.contains("erased_is_empty"), "{column}: {error}");
+        let expected = if column == "email_index" { "email_is_indexed" } else { "erased_is_empty" };
+        assert!(error.contains(expected), "{column}: {error}");
     }
+    // A customer without a tax identifier too, whether changed or inserted.
+    add(&app.user(roles::ADMIN), &json!({ "name": "E", "email": "e@example.com" })).await;
+    for statement in [
+        "update customers set email_index = null where tax_id is null",
+        "insert into customers (tenant_id, id, name, email, created_by, created_at, updated_at)
+         select tenant_id, gen_random_uuid(), name, email, created_by, created_at, updated_at from customers limit 1",
+    ] {
+        let statement = format!("set local app.tenant_id = '{}'; {statement}", ACME.id);
+        let error = run(&app.database.writer, &statement).await.unwrap_err().to_string();
+        assert!(error.contains("email_is_indexed"), "{statement}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn crypto_03_customer_without_a_row_key_is_listed_and_can_be_erased() {
+    let app = SERVICE.start().await;
+    let admin = app.user(roles::ADMIN);
+    let path = add(&admin, &json!({ "name": "K", "email": "k@example.com" })).await;
+    let delete = format!("delete from palisade.row_keys where row_id = '{}'", id_of(&path));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(delete)).execute(&mut superuser(&app.database).await).await.unwrap();
+    for reply in [
+        admin.get("/v1/customers?limit=100").await,
+        admin.post("/v1/customers/search", &json!({ "email": "k@example.com" })).await,
+    ] {
+        assert!(reply.events().iter().any(|event| event["event"] == "sealed_data_invalid"));
+        assert_eq!(reply.ok(200)["unreadable"], json!([id_of(&path)]));
+    }
+    assert_eq!(admin.get(&path).await.problem(500), "internal");
+    assert_eq!(admin.send(admin.request(Method::DELETE, &path)).await.status, 204);
+    assert_eq!(admin.get(&path).await.problem(404), "not_found");
 }

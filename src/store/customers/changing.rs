@@ -82,7 +82,7 @@ pub async fn update(
         let version = {
             let tx = database.write(permit).await?;
             let Some(sealed) = tx.lock::<SealedCustomer>(id).await? else { return Ok(None) };
-            let version = sealed.row.data_key;
+            let version = sealed.row.data_key_version(permit)?;
             let key = match fetched {
                 Some((fetched_version, key)) if fetched_version == version => Some(key.ok_or(DbError::KeyDropped)?),
                 _ => database.cached_data_key(permit, version),

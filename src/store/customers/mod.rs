@@ -30,8 +30,8 @@ macro_rules! customers {
             $source,
             CustomerRow,
             r#"select id as "id!", name as "name!", email as "email!", phone, tax_id,
-                      bank_account, address, email_index, tax_id_index, index_key, data_key as "data_key!",
-                      wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
+                      bank_account, address, email_index, tax_id_index, index_key, data_key as "data_key?",
+                      wrapped_key as "wrapped_key?", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
                from "# + $($from)+,
             $($argument),+
@@ -128,9 +128,9 @@ pub async fn search(
     let mut customers = Vec::with_capacity(rows.len());
     for row in rows {
         let position = Position { at: row.created_at, id: row.id };
-        let customer = Listed::new(position, row.open(database, permit).await)?;
-        customer.opened().map_or(Ok(()), |customer| filter.check(customer))?;
-        customers.push(customer);
+        let customer = row.open(database, permit).await;
+        let checked = customer.and_then(|customer| Ok(filter.check(&customer).map(|()| customer)?));
+        customers.push(Listed::new(position, checked)?);
     }
     Ok(customers)
 }

@@ -184,8 +184,9 @@ pub(super) struct CustomerRow {
     pub(super) email_index: Option<Vec<u8>>,
     pub(super) tax_id_index: Option<Vec<u8>>,
     pub(super) index_key: Option<i32>,
-    pub(super) data_key: i32,
-    pub(super) wrapped_key: Vec<u8>,
+    /// `None`, as is `wrapped_key`, if the row key is missing.
+    pub(super) data_key: Option<i32>,
+    pub(super) wrapped_key: Option<Vec<u8>>,
     pub(super) created_by: String,
     pub(super) created_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
@@ -198,14 +199,19 @@ impl CustomerRow {
         database: &Database,
         permit: &Permit<impl Action>,
     ) -> Result<CustomerRecord, DbError> {
-        let data_key = database.data_key(permit, self.data_key).await?;
+        let data_key = database.data_key(permit, self.data_key_version(permit)?).await?;
         self.open_with(&data_key, permit)
+    }
+
+    /// The version of the data key that wraps its key.
+    pub(super) fn data_key_version(&self, permit: &Permit<impl Action>) -> Result<i32, DbError> {
+        self.data_key.ok_or_else(|| Database::missing_row_key::<CustomerTable>(permit, self.id))
     }
 
     /// Opens the row with a data key at hand.
     pub(super) fn open_with(self, data_key: &DataKey, permit: &Permit<impl Action>) -> Result<CustomerRecord, DbError> {
         let (email_index, index_key) = self.email_index.zip(self.index_key).ok_or(DbError::KeyDestroyed)?;
-        let key = data_key.unwrap_row_key(CustomerTable::TABLE, self.id, self.wrapped_key)?;
+        let key = data_key.unwrap_row_key(CustomerTable::TABLE, self.id, self.wrapped_key.unwrap_or_default())?;
         Ok(CustomerRecord {
             id: CustomerId::from_uuid(self.id),
             tenant: permit.tenant(),

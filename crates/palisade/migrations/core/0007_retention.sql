@@ -80,7 +80,8 @@ as $$
 declare
     deleted bigint;
 begin
-    if exists (select from palisade.data_keys k where k.of_tenant = tenant and k.wrapped is not null) then
+    if not exists (select from palisade.data_keys k where k.of_tenant = tenant)
+       or exists (select from palisade.data_keys k where k.of_tenant = tenant and k.wrapped is not null) then
         raise exception 'the data keys of this tenant are not destroyed';
     end if;
     perform set_config('app.tenant_id', tenant::text, true);

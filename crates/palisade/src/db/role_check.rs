@@ -91,9 +91,13 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
            -- Those of the connection's options are lost if a pooler drops the options.
            select current_user, format('session: without %s', timeout)
            from unnest(array['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']) as timeout
-           where not exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole,
-                                         unnest(s.setconfig) as setting
-                             where r.rolname = current_user and setting ~ format('^%s=[1-9]', timeout))
+           -- The setting for this database wins over the one for all.
+           where coalesce((select setting !~ '=[1-9]'
+                           from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
+                           left join pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) as setting
+                           where r.rolname = current_user and starts_with(setting, timeout || '=')
+                             and (s.setdatabase = 0 or d.datname = current_database())
+                           order by s.setdatabase desc limit 1), true)
            union
            -- Such as session_replication_role, which switches triggers off.
            select current_user, format('parameter %s: %s', parname, privilege)

@@ -26,6 +26,9 @@ use crate::{
 
 /// File name that stands for standard input or output.
 pub(super) const STANDARD: &str = "-";
+/// Precedes the output of `pg_dump` in each file, with the time of the snapshot in microseconds and a
+/// line feed.
+pub(super) const HEADER: &str = "palisade-backup ";
 /// The tables whose rows are in the file of keys, and only there.
 const KEY_TABLES: [&str; 2] = ["palisade.row_keys", "palisade.data_keys"];
 
@@ -106,6 +109,12 @@ pub enum BackupError {
         /// Its actual SHA-256.
         sha256: String,
     },
+    /// A file is older than the one before it.
+    #[error("{} is older than the data or a file of --keys before it; nothing was restored", .0.display())]
+    Order(PathBuf),
+    /// `--sha256` is given for some of the files only.
+    #[error("give --sha256 once for each file: first of the data, then of each file of --keys in its order")]
+    Digests,
     /// The backup could not be copied to check its SHA-256.
     #[error("could not copy the backup to {} to check its SHA-256", std::env::temp_dir().display())]
     Copy(#[source] io::Error),
@@ -169,7 +178,7 @@ async fn write(login: &LoginSettings, outputs: &[Output<'_>]) -> Result<Vec<Back
         return Err(BackupError::Exists(taken.path.to_owned()));
     }
     let snapshot = Snapshot::take(&login.url).await?;
-    let written = outputs.iter().map(|output| output.write(login, &snapshot.name));
+    let written = outputs.iter().map(|output| output.write(login, &snapshot));
     let written = written.collect::<Result<Vec<_>, _>>()?;
     outputs.iter().zip(written).map(|(output, written)| output.publish(written)).collect()
 }
@@ -188,7 +197,7 @@ impl<'a> Output<'a> {
         self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    fn write(&self, login: &LoginSettings, snapshot: &str) -> Result<Written, BackupError> {
+    fn write(&self, login: &LoginSettings, snapshot: &Snapshot) -> Result<Written, BackupError> {
         if self.is_standard() {
             let (summary, _) = self.dump(login, snapshot, io::stdout().lock())?;
             return Ok(Written { file: None, summary });
@@ -206,17 +215,18 @@ impl<'a> Output<'a> {
     fn dump<W: Write>(
         &self,
         login: &LoginSettings,
-        snapshot: &str,
+        snapshot: &Snapshot,
         output: W,
     ) -> Result<(BackupSummary, W), BackupError> {
         const PROGRAM: &str = "pg_dump";
         let mut command = pg_program::connecting_command(PROGRAM, &login.url)?;
-        command.arg("--format=custom").arg(format!("--snapshot={snapshot}")).args(&self.arguments);
+        command.arg("--format=custom").arg(format!("--snapshot={}", snapshot.name)).args(&self.arguments);
         let mut dump = command.stdout(Stdio::piped()).spawn()?;
         let stdout = dump.stdout.take();
         let copied = || -> Result<_, BackupError> {
             let mut from = stdout.ok_or(BackupError::Program(PROGRAM))?;
             let mut envelope = Recipient::encrypt_to(self.to, Sha256Writer::new(output))?;
+            writeln!(envelope, "{HEADER}{}", snapshot.at.timestamp_micros())?;
             Ok((io::copy(&mut from, &mut envelope)?, envelope))
         };
         let (bytes, envelope) = pg_program::finish(copied(), PROGRAM, &mut dump)?;

@@ -7,17 +7,18 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Seek as _},
+    io::{self, BufRead, BufReader, Seek as _},
     path::{Path, PathBuf},
     process::Stdio,
     thread,
 };
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use secrecy::SecretString;
 use uuid::Uuid;
 
-use super::{BackupError, pg_program};
+use super::{BackupError, backup::HEADER, pg_program};
 use crate::{
     crypto::{Identities, Sha256Writer},
     settings::{LoginSettings, file_mode_fault},
@@ -44,9 +45,9 @@ pub struct Restore {
     /// with destroyed data keys
     #[arg(long)]
     erased: Option<PathBuf>,
-    /// SHA-256 that `backup` printed, once for each file. Any holder of the recipient can write a
-    /// backup, and only this identifies yours. Needs space for a copy in the temporary directory
-    /// (`TMPDIR`)
+    /// SHA-256 that `backup` printed, once for each file: first of the data, then of each file of
+    /// `--keys` in its order. Any holder of the recipient can write a backup, and only this
+    /// identifies yours. Needs space for a copy in the temporary directory (`TMPDIR`)
     #[arg(long, value_parser = sha256)]
     sha256: Vec<String>,
     /// The backup of the data; `-` for standard input
@@ -63,8 +64,21 @@ impl Restore {
     pub async fn run(&self, login: &LoginSettings, sealed: &[RegisteredTable]) -> Result<ErasedAgain, BackupError> {
         let identities = self.read_identities()?;
         let erased = self.erased.as_deref().map(read_erased).transpose()?.unwrap_or_default();
-        let data = self.open(&self.file)?;
-        let keys = self.keys.iter().map(|path| self.open(path)).collect::<Result<Vec<_>, _>>()?;
+        if !self.sha256.is_empty() && self.sha256.len() != self.keys.len() + 1 {
+            return Err(BackupError::Digests);
+        }
+        let mut digests = self.sha256.iter();
+        let data = open(&self.file, digests.next())?;
+        let keys = self.keys.iter().map(|path| open(path, digests.next())).collect::<Result<Vec<_>, _>>()?;
+        let times = [&data].into_iter().chain(&keys).map(|file| Ok(decrypt(&identities, file)?.0));
+        let times = times.collect::<Result<Vec<_>, BackupError>>()?;
+        for (pair, path) in times.windows(2).zip(&self.keys) {
+            if let [Some(before), Some(after)] = pair
+                && after < before
+            {
+                return Err(BackupError::Order(path.clone()));
+            }
+        }
         let mut restore = RestoreTransaction::begin(&login.url).await?;
         run_script(&mut restore, &identities, &data, &["--section=pre-data", "--section=data"]).await?;
         for file in &keys {
@@ -72,9 +86,17 @@ impl Restore {
             restore.add_keys().await?;
         }
         for (tenant, row) in erased {
-            restore.add_erased(tenant, row).await?;
+            if !restore.add_erased(tenant, row).await? {
+                let row = row.map(|row| format!(" {row}")).unwrap_or_default();
+                eprintln!("--erased: nothing to erase for {tenant}{row}");
+            }
         }
         let again = restore.erase(sealed).await?;
+        if let [Some(backup), Some(first), ..] = *times
+            && first > backup
+        {
+            restore.check_not_reencrypted(backup).await?;
+        }
         run_script(&mut restore, &identities, &data, &["--section=post-data"]).await?;
         restore.commit().await?;
         let bytes = data.metadata()?.len();
@@ -94,28 +116,28 @@ impl Restore {
         }
         Ok(Identities::from_texts(&texts)?)
     }
+}
 
-    /// Opens a file that can be read twice. With `--sha256`, returns an unnamed copy, which no other
-    /// process can change between the check and the restore.
-    fn open(&self, path: &Path) -> Result<File, BackupError> {
-        let failed = |error| BackupError::File(path.to_owned(), error);
-        let is_standard = path.as_os_str() == super::backup::STANDARD;
-        let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
-        let mut copy = Sha256Writer::new(tempfile::tempfile().map_err(BackupError::Copy)?);
-        if is_standard {
-            io::copy(&mut io::stdin().lock(), &mut copy).map_err(BackupError::Copy)?;
-        } else {
-            let mut file = File::open(path).map_err(failed)?;
-            if self.sha256.is_empty() && file.metadata().map_err(failed)?.is_file() {
-                return Ok(file);
-            }
-            io::copy(&mut file, &mut copy).map_err(BackupError::Copy)?;
+/// Opens a file that can be read twice. With its SHA-256, returns an unnamed copy, which no other
+/// process can change between the check and the restore.
+fn open(path: &Path, expected: Option<&String>) -> Result<File, BackupError> {
+    let failed = |error| BackupError::File(path.to_owned(), error);
+    let is_standard = path.as_os_str() == super::backup::STANDARD;
+    let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
+    let mut copy = Sha256Writer::new(tempfile::tempfile().map_err(BackupError::Copy)?);
+    if is_standard {
+        io::copy(&mut io::stdin().lock(), &mut copy).map_err(BackupError::Copy)?;
+    } else {
+        let mut file = File::open(path).map_err(failed)?;
+        if expected.is_none() && file.metadata().map_err(failed)?.is_file() {
+            return Ok(file);
         }
-        let (copy, sha256) = copy.finish();
-        if self.sha256.is_empty() || self.sha256.contains(&sha256) {
-            return Ok(copy);
-        }
-        Err(BackupError::WrongDigest { file: name, sha256 })
+        io::copy(&mut file, &mut copy).map_err(BackupError::Copy)?;
+    }
+    let (copy, sha256) = copy.finish();
+    match expected {
+        Some(expected) if *expected != sha256 => Err(BackupError::WrongDigest { file: name, sha256 }),
+        _ => Ok(copy),
     }
 }
 
@@ -132,6 +154,25 @@ fn read_erased(path: &Path) -> Result<Vec<(Uuid, Option<Uuid>)>, BackupError> {
     lines.map(|words| parse(words).ok_or(BackupError::ErasedList)).collect()
 }
 
+/// Decrypts a file. Returns the time of its snapshot, and the output of `pg_dump`. A file of an earlier
+/// version has no time.
+fn decrypt(
+    identities: &Identities,
+    file: &File,
+) -> Result<(Option<DateTime<Utc>>, impl BufRead + Send + use<>), BackupError> {
+    let mut file = file.try_clone()?;
+    file.rewind()?;
+    let mut plain = BufReader::new(identities.decrypt(BufReader::new(file))?);
+    if !plain.fill_buf()?.starts_with(HEADER.as_bytes()) {
+        return Ok((None, plain));
+    }
+    let mut line = String::new();
+    plain.read_line(&mut line)?;
+    let micros = line.strip_prefix(HEADER).and_then(|micros| micros.trim_end().parse().ok());
+    let time = micros.and_then(DateTime::from_timestamp_micros).ok_or(io::ErrorKind::InvalidData);
+    Ok((Some(time.map_err(io::Error::from)?), plain))
+}
+
 /// Decrypts a file, lets `pg_restore` turn it into SQL, and runs that.
 async fn run_script(
     restore: &mut RestoreTransaction,
@@ -140,9 +181,7 @@ async fn run_script(
     arguments: &[&str],
 ) -> Result<(), BackupError> {
     const PROGRAM: &str = "pg_restore";
-    let mut file = file.try_clone()?;
-    file.rewind()?;
-    let mut plain = identities.decrypt(BufReader::new(file))?;
+    let (_, mut plain) = decrypt(identities, file)?;
     let mut command = pg_program::command(PROGRAM)?;
     command.args(["--file=-", "--no-owner"]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut program = command.spawn()?;

@@ -10,13 +10,8 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::{authz::{Action, Change, Permit}, crypto::{DataKey, RowKey, SealError}, db::{DbError, TracingExecutor}, model::ObjectId as _, telemetry::event};
 use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx, sealed_table::erase_statement};
-use crate::{
-    authz::{Action, Change, Permit},
-    crypto::{DataKey, RowKey},
-    db::{DbError, TracingExecutor},
-    model::ObjectId as _,
-};
 
 /// An object whose row is in a sealed table.
 pub trait SealedRow: Lockable {
@@ -45,6 +40,13 @@ impl Database {
     /// [`DbError::KeyDropped`] or [`DbError::KeyDestroyed`], or it cannot be unwrapped.
     pub async fn data_key(&self, permit: &Permit<impl Action>, version: i32) -> Result<Arc<DataKey>, DbError> {
         self.keyring.fetch(permit.tenant(), version).await
+    }
+
+    /// The error of a row of `T` without a row key: it does not open, and an event says so.
+    #[must_use]
+    pub fn missing_row_key<T: SealedTable>(permit: &Permit<impl Action>, row: Uuid) -> DbError {
+        event::row_key_missing(&permit.tenant().to_string(), T::TABLE, &row.to_string());
+        SealError.into()
     }
 
     /// The data key if it is cached, without waiting: for use while a row is locked.

@@ -47,7 +47,8 @@ impl Erasure {
     }
 }
 
-/// Erases a row and deletes its key: `$1` tenant, `$2` id, `$3` time. The row is locked.
+/// Erases a row and deletes its key, if it has one: `$1` tenant, `$2` id, `$3` time. The row is
+/// locked.
 pub(super) fn erase_statement<T: SealedTable>(Erasure { time, cleared }: Erasure) -> String {
     const { assert!(is_name(T::TABLE), "the name of a table has `a` to `z` and `_` only") };
     let table = T::TABLE;
@@ -56,8 +57,8 @@ pub(super) fn erase_statement<T: SealedTable>(Erasure { time, cleared }: Erasure
     let cleared = names.map(|name| format!(r#""{name}" = null"#)).collect::<Vec<_>>().join(", ");
     format!(
         r#"with k as (delete from palisade.row_keys
-                      where tenant_id = $1 and sealed_table = '{table}' and row_id = $2 returning row_id)
-           update public."{table}" r set {cleared}, "{time}" = $3 from k where r.tenant_id = $1 and r.id = k.row_id"#
+                      where tenant_id = $1 and sealed_table = '{table}' and row_id = $2)
+           update public."{table}" set {cleared}, "{time}" = $3 where tenant_id = $1 and id = $2"#
     )
 }
 

@@ -197,6 +197,11 @@ pub(crate) fn sealed_data_invalid((tenant, row, data_key): SealedRow, table: &st
     raise!(error, "sealed_data_invalid", %tenant, table, column, %row, data_key, "sealed field does not open");
 }
 
+/// A row has sealed fields, and no row key.
+pub(crate) fn row_key_missing(tenant: &str, table: &str, row: &str) {
+    raise!(error, "sealed_data_invalid", tenant, table, row, "row key is missing");
+}
+
 /// The key of a row cannot be unwrapped with the data key of its tenant.
 pub(crate) fn sealed_key_invalid(tenant: &str, table: &str, row: &str, data_key: i32) {
     raise!(error, "sealed_data_invalid", tenant, table, row, data_key, "row key cannot be unwrapped");

@@ -5,6 +5,7 @@
 
 use std::{io::BufRead, str::FromStr as _};
 
+use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use thiserror::Error;
@@ -27,6 +28,9 @@ pub enum RestoreError {
     /// The database rejected a statement.
     #[error("the database refused; nothing was restored")]
     Refused(#[source] sqlx::Error),
+    /// The first file of keys has row keys that do not decrypt the data.
+    #[error("rows were re-encrypted after this backup: name the file of keys that was written with it first")]
+    Reencrypted,
     /// The script could not be read.
     #[error("could not read the output of pg_restore; nothing was restored")]
     Script(#[source] std::io::Error),
@@ -42,6 +46,8 @@ async fn connect(url: &SecretString) -> Result<PgConnection, RestoreError> {
 pub struct Snapshot {
     /// The name, for the option `--snapshot` of `pg_dump`.
     pub name: String,
+    /// Its time.
+    pub at: DateTime<Utc>,
     _connection: PgConnection,
 }
 
@@ -52,8 +58,9 @@ impl Snapshot {
         let begin =
             "begin isolation level repeatable read read only; set local idle_in_transaction_session_timeout = 0";
         sqlx::raw_sql(begin).execute(&mut connection).await.map_err(RestoreError::Refused)?;
-        let name = sqlx::query_scalar("select pg_catalog.pg_export_snapshot()").fetch_one(&mut connection).await;
-        Ok(Self { name: name.map_err(RestoreError::Refused)?, _connection: connection })
+        let taken = sqlx::query_as("select pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp()");
+        let (name, at) = taken.fetch_one(&mut connection).await.map_err(RestoreError::Refused)?;
+        Ok(Self { name, at, _connection: connection })
     }
 }
 
@@ -155,14 +162,30 @@ impl RestoreTransaction {
         .await
     }
 
-    /// Adds a row that was erased, or all rows of a tenant.
-    pub async fn add_erased(&mut self, tenant: Uuid, row: Option<Uuid>) -> Result<(), RestoreError> {
+    /// Adds a row that was erased, or all rows of a tenant. Whether there is a key of it.
+    pub async fn add_erased(&mut self, tenant: Uuid, row: Option<Uuid>) -> Result<bool, RestoreError> {
         let erase = match row {
             Some(_) => "delete from pg_temp.kept_keys k where k.tenant_id = $1 and k.row_id = $2",
-            None => "insert into pg_temp.destroyed select $1 where $2::uuid is null",
+            None => {
+                "insert into pg_temp.destroyed select $1 where $2::uuid is null
+                     and exists (select from pg_temp.kept_data_keys k where k.of_tenant = $1)"
+            }
         };
         let erase = sqlx::query(erase).bind(tenant).bind(row);
-        erase.execute(&mut self.connection).await.map(drop).map_err(RestoreError::Refused)
+        let done = erase.execute(&mut self.connection).await.map_err(RestoreError::Refused)?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Checks that no row of the data has a key with a data key from after the backup: a rotation has
+    /// re-encrypted it. Runs after [`erase`](Self::erase), which deletes the keys of newer rows.
+    pub async fn check_not_reencrypted(&mut self, backup: DateTime<Utc>) -> Result<(), RestoreError> {
+        let newer = sqlx::query_scalar(
+            "select exists (select from palisade.row_keys k join palisade.data_keys d
+                                on d.of_tenant = k.tenant_id and d.version = k.data_key
+                            where d.created_at > $1)",
+        );
+        let newer = newer.bind(backup).fetch_one(&mut self.connection).await.map_err(RestoreError::Refused)?;
+        if newer { Err(RestoreError::Reencrypted) } else { Ok(()) }
     }
 
     /// Puts the keys in place, and erases every row that has none. Runs before the script that

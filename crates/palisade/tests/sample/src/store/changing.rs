@@ -49,7 +49,8 @@ impl Lockable for StoredNote {
 
     /// Locks the rows of the note and of its key, so that no rotation changes the key.
     async fn load(tx: &Loader<'_>, id: NoteId) -> Result<Option<Self>, DbError> {
-        let statement = notes!(select, tx, "tenant_id = $1 and id = $2 for no key update of notes, k", id.uuid());
+        let statement =
+            notes!(select, tx, "join", "tenant_id = $1 and id = $2 for no key update of notes, k", id.uuid());
         let Some(row) = tx.fetch_optional(statement).await? else { return Ok(None) };
         Ok(Some(Self { status: parse_stored(&row.status)?, tenant: tx.tenant(), row }))
     }
@@ -77,7 +78,7 @@ pub async fn update(
             let tx = database.write(permit).await?;
             let Some(stored) = tx.lock::<StoredNote>(id).await? else { return Ok(None) };
             let note_permit = permit.for_object(&stored)?;
-            let version = stored.row.data_key;
+            let version = stored.row.data_key_version(permit)?;
             let key = match fetched {
                 Some((fetched_version, key)) if fetched_version == version => Some(key.ok_or(DbError::KeyDropped)?),
                 _ => database.cached_data_key(permit, version),

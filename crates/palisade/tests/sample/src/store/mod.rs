@@ -29,18 +29,18 @@ pub static MIGRATIONS: palisade::store::Migrator = palisade::store::migrate!();
 /// The reviewed rights of each login on the table.
 pub const RIGHTS: &str = include_str!("../../rights.txt");
 
-/// One statement `$kind!` that reads notes with their row keys. `$where` is its text after `where`.
+/// One statement `$kind!` that reads notes with their row keys. `$join` is `left join`, so that a note
+/// without a key is listed as unreadable; `join` locks both rows. `$where` is its text after `where`.
 macro_rules! notes {
-    ($kind:ident, $source:expr, $where:literal, $($argument:expr),+ $(,)?) => {
+    ($kind:ident, $source:expr, $join:literal, $where:literal, $($argument:expr),+ $(,)?) => {
         palisade::$kind!(
             $source,
             NoteRow,
             r#"select id as "id!", status as "status!", items as "items!: Json<Vec<Item>>", priority as "priority!",
-                      remark, email, phone, email_index, index_key, data_key as "data_key!",
-                      wrapped_key as "wrapped_key!", created_by as "created_by!", created_at as "created_at!",
+                      remark, email, phone, email_index, index_key, data_key as "data_key?",
+                      wrapped_key as "wrapped_key?", created_by as "created_by!", created_at as "created_at!",
                       updated_at as "updated_at!"
-               from notes
-               join palisade.row_keys as k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
+               from notes "# + $join + r#" palisade.row_keys as k (of_tenant, sealed_table, row_id, data_key, wrapped_key, index_key)
                     on k.of_tenant = tenant_id and k.sealed_table = 'notes' and k.row_id = id
                where erased_at is null and "# + $where,
             $($argument),+
@@ -65,6 +65,7 @@ pub async fn page(
     let statement = notes!(
         read_one,
         permit,
+        "left join",
         "tenant_id = t.tenant and (created_at, id) < ($2, $3) order by created_at desc, id desc limit $4",
         from.time(),
         from.id,
@@ -93,6 +94,7 @@ pub async fn search(
         let statement = notes!(
             select,
             tx,
+            "left join",
             "tenant_id = $1 and (created_at, id) < ($2, $3) and email_index = $5
              order by created_at desc, id desc limit $4",
             from.time(),
@@ -109,19 +111,19 @@ pub async fn search(
     let mut notes = Vec::with_capacity(rows.len());
     for row in rows {
         let position = Position { at: row.created_at, id: row.id };
-        let note = Listed::new(position, row.open(database, permit).await)?;
-        // An error if the blind index found a note that does not have the value.
-        if let Some(note) = note.opened() {
+        // A note that does not have the value does not hide those that have it.
+        let checked = row.open(database, permit).await.and_then(|note| {
             note.email.as_ref().ok_or(SealError)?.check_equals(&note.key, email)?;
-        }
-        notes.push(note);
+            Ok(note)
+        });
+        notes.push(Listed::new(position, checked)?);
     }
     Ok(notes)
 }
 
 /// Reads a note in one message.
 pub async fn get(database: &Database, permit: &Permit<GetNote>, id: NoteId) -> Result<Option<Note>, DbError> {
-    let statement = notes!(read_one, permit, "tenant_id = t.tenant and id = $2", id.uuid());
+    let statement = notes!(read_one, permit, "left join", "tenant_id = t.tenant and id = $2", id.uuid());
     let Some(row) = database.read_one(permit, statement).await? else { return Ok(None) };
     // Opens it with the requested id and tenant: the row of another note does not decrypt.
     let row = NoteRow { id: id.uuid(), ..row };

@@ -140,8 +140,9 @@ pub(super) struct NoteRow {
     pub(super) email_index: Option<Vec<u8>>,
     /// `None` if the data keys of the tenant are destroyed.
     pub(super) index_key: Option<i32>,
-    pub(super) data_key: i32,
-    pub(super) wrapped_key: Vec<u8>,
+    /// `None`, as is `wrapped_key`, if the row key is missing.
+    pub(super) data_key: Option<i32>,
+    pub(super) wrapped_key: Option<Vec<u8>>,
     pub(super) created_by: String,
     pub(super) created_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
@@ -150,8 +151,13 @@ pub(super) struct NoteRow {
 impl NoteRow {
     /// Opens the row with the data key that wraps its key, which may have to be fetched.
     pub(super) async fn open(self, database: &Database, permit: &Permit<impl Action>) -> Result<Note, DbError> {
-        let data_key = database.data_key(permit, self.data_key).await?;
+        let data_key = database.data_key(permit, self.data_key_version(permit)?).await?;
         self.open_with(&data_key, permit)
+    }
+
+    /// The version of the data key that wraps its key.
+    pub(super) fn data_key_version(&self, permit: &Permit<impl Action>) -> Result<i32, DbError> {
+        self.data_key.ok_or_else(|| Database::missing_row_key::<NoteTable>(permit, self.id))
     }
 
     /// Opens the row with a data key at hand.
@@ -168,7 +174,7 @@ impl NoteRow {
             phone: self.phone.map(Sealed::from_stored),
             email_index: self.email_index.map(BlindIndex::from_stored),
             index_key: u16::try_from(index_key).map_err(DbError::broken)?,
-            key: data_key.unwrap_row_key(NoteTable::TABLE, self.id, self.wrapped_key)?,
+            key: data_key.unwrap_row_key(NoteTable::TABLE, self.id, self.wrapped_key.unwrap_or_default())?,
             created_by: self.created_by,
             created_at: self.created_at,
             updated_at: self.updated_at,

@@ -104,6 +104,16 @@ async fn crypto_09_restore_verifies_the_digest_of_the_backup() {
     ] {
         assert_fails(&restore(&digests[0], keys, file), message);
     }
+    // An older file of keys does not pass for a newer one, with the digest of each.
+    for (given, message) in [
+        (&[&digests[0], &digests[1], &digests[3]][..], "ours-keys has another SHA-256"),
+        (&[&digests[1], &digests[0], &digests[1]], "ours has another SHA-256"),
+        (&[&digests[0], &digests[1]], "give --sha256 once for each file"),
+    ] {
+        let given = given.iter().flat_map(|digest| ["--sha256", digest.as_str()]);
+        let arguments: Vec<_> = given.chain(["--keys", "ours-keys", "--keys", "ours-keys", "ours"]).collect();
+        assert_fails(&backups.restore(&target, &arguments), message);
+    }
     for wrong in ["ab", &"g".repeat(64)] {
         assert_fails(&restore(wrong, "ours-keys", "ours"), "expected 64 hexadecimal");
     }

@@ -198,6 +198,11 @@ async fn authz_08_excessive_login_rights_prevent_startup() {
         ),
         // No role inherits time-outs.
         ("in role app_writer", "session: without statement_timeout"),
+        // Nor does a setting for another database hold.
+        (
+            "in role app_writer; alter role ROLE in database postgres set statement_timeout = '5s'",
+            "session: without statement_timeout",
+        ),
     ] {
         let mut admin = superuser(&urls).await;
         let role = format!("strong_{}", uuid::Uuid::now_v7().simple());

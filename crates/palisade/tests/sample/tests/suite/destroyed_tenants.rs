@@ -7,11 +7,7 @@ use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::support::{
-    ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of,
-    keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, search, superuser,
-    wait_for_lock_wait,
-};
+use crate::support::{ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of, keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, search, superuser, wait_for_lock_wait};
 
 async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
     let acme = ACME.id.to_string();
@@ -59,6 +55,11 @@ async fn crypto_08_notes_of_a_destroyed_tenant_cannot_be_read_or_found() {
     let arguments = ["destroy", &unknown, "--reason", "they left", "--confirm", &unknown];
     let error = run_keys_binary(&app, &arguments).await.unwrap_err();
     assert!(error.contains("never a data key of this tenant"), "{error}");
+    for tenant in [&unknown, &ACME.id.to_string()] {
+        let delete = format!("select palisade.delete_stored_responses('{tenant}')");
+        let error = run(&app.database.operator, &delete).await.unwrap_err().to_string();
+        assert!(error.contains("the data keys of this tenant are not destroyed"), "{error}");
+    }
     let done = destroy(&app, "they left").await.unwrap();
     assert!(done.contains("1 data keys destroyed") && done.contains("removed 4 records"), "{done}");
     let again = destroy(&app, "once more").await.unwrap();

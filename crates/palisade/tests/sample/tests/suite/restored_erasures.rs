@@ -88,10 +88,16 @@ async fn crypto_08_restored_backup_lacks_what_was_erased_since() {
         erased.assert_erased(&target).await;
     }
     // A list of what was erased stands in for the keys of Friday.
-    let list = format!("# since Monday\n{} {}\n\n{}\n", ACME.id, id_of(&erased.paths[3]), GLOBEX.id);
+    let unknown = uuid::Uuid::from_u128(7);
+    let (note, globex) = (id_of(&erased.paths[3]), GLOBEX.id);
+    let list = format!("# since Monday\n{} {note}\n\n{globex}\n{unknown}\n{globex} {unknown}\n", ACME.id);
     fs::write(erased.backups.path("list"), list).unwrap();
     let (target, output) = erased.restore(&["--keys", "monday-keys", "--erased", "list"]).await;
     assert!(output.contains(AGAIN), "{output}");
+    // Lines that match nothing are named, and counted as nothing.
+    for line in [format!("for {unknown}\n"), format!("for {globex} {unknown}\n")] {
+        assert!(output.contains(&line), "{output}");
+    }
     erased.assert_erased(&target).await;
     fs::write(erased.backups.path("bad-list"), "the note of yesterday").unwrap();
     let refused =
@@ -111,6 +117,13 @@ async fn crypto_08_restored_backup_from_before_a_rotation_needs_its_own_keys() {
     let options = ResealOptions::new(None);
     run_keys(&erased.app, Keys::Rotate { options }, &SHORT_TIMEOUTS).await.unwrap();
     assert_succeeds(&erased.backups.backup_keys(&erased.app.database, "friday-keys"));
+    for (keys, message) in [
+        (&["--keys", "friday-keys"][..], "rows were re-encrypted after this backup"),
+        (&["--keys", "friday-keys", "--keys", "monday-keys"], "monday-keys is older"),
+    ] {
+        let refused = erased.backups.restore(&empty_database().await, &[keys, &["monday"]].concat());
+        assert_fails(&refused, message);
+    }
     let (target, output) = erased.restore(&["--keys", "monday-keys", "--keys", "friday-keys"]).await;
     assert!(output.contains(AGAIN), "{output}");
     erased.assert_erased(&target).await;
@@ -119,4 +132,7 @@ async fn crypto_08_restored_backup_from_before_a_rotation_needs_its_own_keys() {
     run_keys(&restored, Keys::Rotate { options }, &SHORT_TIMEOUTS).await.unwrap();
     assert_notes_readable(&restored, &erased.paths[..3]).await;
     assert_succeeds(&erased.backups.backup(&restored.database.backup, "saturday", "saturday-keys"));
+    // Keys from before the data: the newer rows would look erased.
+    let older = erased.backups.restore(&empty_database().await, &["--keys", "friday-keys", "saturday"]);
+    assert_fails(&older, "friday-keys is older");
 }
