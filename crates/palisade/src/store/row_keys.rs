@@ -10,8 +10,14 @@ use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
-use crate::{authz::{Action, Change, Permit}, crypto::{DataKey, RowKey, SealError}, db::{DbError, TracingExecutor}, model::ObjectId as _, telemetry::event};
 use super::{Database, Lockable, ObjectPermit, SealedTable, WriteTx, sealed_table::erase_statement};
+use crate::{
+    authz::{Action, Change, Permit},
+    crypto::{DataKey, RowKey, SealError},
+    db::{DbError, TracingExecutor},
+    model::ObjectId as _,
+    telemetry::event,
+};
 
 /// An object whose row is in a sealed table.
 pub trait SealedRow: Lockable {

@@ -7,7 +7,11 @@ use sample::access::roles;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::support::{ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of, keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, search, superuser, wait_for_lock_wait};
+use crate::support::{
+    ACME, COUNT_INDEXED, SERVICE, TestApp, add_notes, assert_notes_readable, copy_notes, during_transaction, id_of,
+    keyset, note, query, run, run_as_superuser, run_keys, run_keys_binary, run_keys_binary_with, search, superuser,
+    wait_for_lock_wait,
+};
 
 async fn destroy(app: &TestApp, reason: &str) -> Result<String, String> {
     let acme = ACME.id.to_string();

@@ -1,11 +1,22 @@
 //! Framing of bodies as gateways and attackers send it (INPUT-06): empty bodies, ambiguous lengths,
 //! trickled bodies (INPUT-04), and connections that fail before there is a request (LOG-01).
 
-use std::{net::Ipv4Addr, time::{Duration, Instant}};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
-use tokio::{io::{AsyncReadExt, AsyncWriteExt}, net::{TcpSocket, TcpStream}, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 
-use crate::support::{SERVICE, TestApp, assert_problem, events, eventually, h2::{frame, preface, self}, send_raw, status};
+use crate::support::{
+    SERVICE, TestApp, assert_problem, events, eventually,
+    h2::{self, frame, preface},
+    send_raw, status,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

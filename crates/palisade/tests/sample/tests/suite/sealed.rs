@@ -6,11 +6,18 @@
 
 use http::Method;
 use palisade::store::{SealedColumn, SealedTable as _};
-use sample::{access::{roles, scopes}, demo, store::NoteTable};
+use sample::{
+    access::{roles, scopes},
+    demo,
+    store::NoteTable,
+};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-use crate::support::{ACME, Actor, Fields, GLOBEX, Reply, SERVICE, assert_not_in_database, id, id_of, note_body, query, run, search, superuser};
+use crate::support::{
+    ACME, Actor, Fields, GLOBEX, Reply, SERVICE, assert_not_in_database, id, id_of, note_body, query, run, search,
+    superuser,
+};
 
 /// A note with unique texts, one for each sealed field.
 fn canaries() -> Value {

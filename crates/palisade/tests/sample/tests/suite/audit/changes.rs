@@ -1,12 +1,20 @@
 //! What an audit event says about changed rows (LOG-05), and events of changes that no request made.
 
 use http::Method;
-use palisade::{dev::database::Urls, model::Clock, ops::{Keys, ResealOptions}};
+use palisade::{
+    dev::database::Urls,
+    model::Clock,
+    ops::{Keys, ResealOptions},
+};
 use sample::access::{roles, scopes};
 use serde_json::{Value, json};
 
-use crate::support::{ACME, Actor, SERVICE, ServiceProcess, TestApp, audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify}, id, person, query, run, run_keys, start_error_after, start_issuer};
 use super::archive;
+use crate::support::{
+    ACME, Actor, SERVICE, ServiceProcess, TestApp,
+    audit_trail::{SEAL_OFTEN, read_trail, until_all_is_sealed, verify},
+    id, person, query, run, run_keys, start_error_after, start_issuer,
+};
 
 /// A note with personal data, by its id.
 async fn note(admin: &Actor) -> String {
