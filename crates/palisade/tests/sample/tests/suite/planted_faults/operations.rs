@@ -17,8 +17,8 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{
-    COPIES, DemoNotes, NO_ROW, PLAIN_CHANGE, PLAIN_LIST, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found, requests::Copies,
-    start, variant,
+    COPIES, DemoNotes, NO_ROW, PLAIN_CHANGE, PLAIN_LIST, UNCHECKED, UNFILTERED, UNMASKED, actions, assert_found,
+    requests::Copies, start, variant,
 };
 use crate::support::{SERVICE, TestApp, start_issuer};
 
