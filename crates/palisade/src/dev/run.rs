@@ -153,7 +153,7 @@ fn variables(
     internal: Vec<(String, String)>,
     environment: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let mut variables: BTreeMap<String, String> = urls.variables().into_iter().collect();
+    let mut variables = urls.variables();
     let mac_key = STANDARD.encode(cluster.derived("mac key"));
     let of_stack = [
         ("APP_PROFILE", "development"),
