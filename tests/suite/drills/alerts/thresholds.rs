@@ -12,7 +12,7 @@ type Threshold = (&'static str, &'static [(&'static str, u32)]);
 
 /// Every alert on counts of ten minutes, except `ReadsUnusual`, which
 /// [`synthetic`](super::synthetic) tests.
-const THRESHOLDS: [Threshold; 18] = [
+const THRESHOLDS: [Threshold; 19] = [
     (
         "TokenForgery",
         &[
