@@ -103,7 +103,7 @@ async fn input_06_ambiguous_body_lengths_close_the_connection() {
         ("APP_THROTTLE__ADDRESS_BURST", "20"),
     ];
     let limited = SERVICE.start_with(&variables).await;
-    let many_headers: String = (0..70).map(|n| format!("X-{n}: a\r\n")).collect();
+    let many_headers = "X: a\r\n".repeat(70);
     for (expected, target, header, times) in [
         (414, format!("/v1/notes?a={}", "a".repeat(9 * 1024)), "X-Forwarded-For: 192.0.2.1\r\n", 1),
         (431, "/v1/notes".to_owned(), &*many_headers, 1),
