@@ -110,7 +110,7 @@ impl Incident {
 
 /// A folder with a link to the binary, named `app` as in the runbooks.
 fn commands() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("commands");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!("commands-", env!("CARGO_PKG_NAME")));
     std::fs::create_dir_all(&folder).unwrap();
     // Fails if another test has created the link.
     let _ = std::os::unix::fs::symlink(env!(concat!("CARGO_BIN_EXE_", env!("CARGO_PKG_NAME"))), folder.join("app"));
