@@ -132,8 +132,7 @@ async fn call(actor: &Actor, document: &Value, row: &Row) -> Reply {
     if operation["x-access"]["idempotencyKey"].as_str().is_some_and(|key| key != "refused") {
         request = request.header("idempotency-key", uuid::Uuid::now_v7().to_string());
     }
-    let content = &operation["requestBody"]["content"];
-    let schema = content["application/json; charset=utf-8"]["schema"]["$ref"].as_str();
+    let schema = operation["requestBody"]["content"]["application/json; charset=utf-8"]["schema"]["$ref"].as_str();
     let name = schema.and_then(|schema| schema.rsplit('/').next());
     let example = name.map(|name| &document["components"]["schemas"][name]["examples"][0]);
     actor.send(if let Some(example) = example { request.json(example) } else { request }).await
