@@ -17,7 +17,8 @@ pgport=$(get pg_port) super=$(get super_password) iss=$(get issuer)
 A=0190a000-0000-7000-8000-00000000aaaa B=0190a000-0000-7000-8000-00000000bbbb
 db=product; u() { echo "postgres://$1:$2@127.0.0.1:$pgport/$3"; }
 q() { psql -q -X -v ON_ERROR_STOP=1 "$@"; }
-roles=$(ls "$src"/{crates/palisade,deploy}/roles.sql 2>/dev/null | head -n 1)
+roles=$src/deploy/roles.sql
+[ -f "$roles" ] || roles=$src/crates/palisade/roles.sql
 q -d "$(u postgres "$super" postgres)" -f "$roles"
 for r in $(grep -oE "'app_[a-z]+'" "$roles" | tr -d "'" | sort -u); do
   q -d "$(u postgres "$super" postgres)" -c "alter role $r with login password 'pw$super'"; done
@@ -29,7 +30,11 @@ export APP_PROFILE=development APP_DATABASE__OWNER_URL=$(u app_owner "$p" $db)
 unset APP_DATABASE__OWNER_URL
 if [ "$(q -At -d "$(u postgres "$super" $db)" -c 'select count(*) from orders')" = 0 ]; then
   q -d "$(u postgres "$super" $db)" -v tenant_a=$A -v tenant_b=$B -f "${SQL:-$here}/seed.sql"; fi
-k() { openssl rand -base64 32; }
+# The database knows its keys, so a second start takes the same ones.
+keys=$out/keys
+[ -f "$keys" ] || for name in SECRETS__MAC_KEY SECRETS__PEPPER KEYS__MASTER KEYS__INDEX; do
+  case $name in KEYS__*) version=1: ;; *) version= ;; esac
+  echo "APP_$name=$version$(openssl rand -base64 32)"; done > "$keys"
 pool=${POOL:-16}
 cat > "$out/env" <<V
 APP_PROFILE=development
@@ -38,10 +43,7 @@ APP_DATABASE__READER_URL=$(u app_reader "$p" $db)
 APP_DATABASE__AUTHN_URL=$(u app_authn "$p" $db)
 APP_DATABASE__KEYS_URL=$(u app_keys "$p" $db)
 APP_DATABASE__MAX_CONNECTIONS=$pool
-APP_SECRETS__MAC_KEY=$(k)
-APP_SECRETS__PEPPER=$(k)
-APP_KEYS__MASTER=1:$(k)
-APP_KEYS__INDEX=1:$(k)
+$(cat "$keys")
 APP_OIDC__ISSUER=$iss
 APP_OIDC__AUDIENCE=api://orders
 APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS=3600

@@ -193,7 +193,7 @@ pub async fn inputs(
 /// Stores a priced order with its audit event, and the response if the request has an idempotency
 /// key. One message, so all or nothing.
 pub async fn place(
-    statements: &mut SingleStatement<CreateOrder>,
+    statements: SingleStatement<CreateOrder>,
     permit: &Permit<CreateOrder>,
     order: &Order,
     keyed: Option<(&KeyedRequest, &StoredResponse)>,

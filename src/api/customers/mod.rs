@@ -78,7 +78,7 @@ impl Customers {
         // Stored for retries, so it is masked regardless of the caller's roles.
         let created = Created::new(&CustomerView::new(&customer, None)?, Some(location(customer.id)));
         let keyed = request.as_ref().map(|request| (request, created.stored()));
-        customers::create(&mut statements, permit, &customer, keyed).await?;
+        customers::create(statements, permit, &customer, keyed).await?;
         Ok(created)
     }
 

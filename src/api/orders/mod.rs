@@ -96,7 +96,7 @@ impl Orders {
         let location = format!("/v1/orders/{}", order.id);
         let created = Created::new(&OrderView::from(order.clone()), Some(location));
         let keyed = request.as_ref().map(|request| (request, created.stored()));
-        orders::place(&mut statements, permit, &order, keyed).await?;
+        orders::place(statements, permit, &order, keyed).await?;
         PLACED.increment(order.shipping_speed.as_str());
         Ok(created)
     }

@@ -152,7 +152,7 @@ pub async fn get(
 /// Stores a new customer with its audit event, and the response if the request had an idempotency
 /// key. One message, so all or nothing.
 pub async fn create(
-    statements: &mut SingleStatement<CreateCustomer>,
+    statements: SingleStatement<CreateCustomer>,
     permit: &Permit<CreateCustomer>,
     customer: &CustomerRecord,
     keyed: Option<(&KeyedRequest, &StoredResponse)>,

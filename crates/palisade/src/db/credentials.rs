@@ -88,11 +88,15 @@ impl Credentials {
     /// Reads all revocations in force. Drops the connection if a page takes more than two seconds.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, DbError> {
         let mut connection = with_timeout(self.revocations.connection()).await?;
-        read_revocations(&mut connection, &mut first_transaction()).await.inspect_err(|_| {
-            // The pool would test the connection before it accepts it back, and a silent one would
-            // keep its slot for as long as that test takes.
-            drop(connection.detach());
-        })
+        let revocations = read_revocations(&mut connection, &mut first_transaction()).await;
+        // The pool would test the connection before it accepts it back, and a silent one would keep
+        // its slot for as long as that test takes.
+        if revocations.is_err() {
+            connection.close()
+        } else {
+            connection.release()
+        }
+        revocations
     }
 
     /// Opens a connection that listens for notifications.
@@ -117,7 +121,13 @@ impl Credentials {
                select kind, target, null, per_minute, expires_at from palisade.overrides where expires_at > now()"#
         )
         .fetch_all(TracingExecutor(&mut connection));
-        let rows = with_timeout(rows).await.inspect_err(|_| drop(connection.detach()))?;
+        let rows = with_timeout(rows).await;
+        if rows.is_err() {
+            connection.close()
+        } else {
+            connection.release()
+        }
+        let rows = rows?;
         let count = rows.len();
         let overrides: Vec<_> = rows.into_iter().filter_map(OverrideRow::parse).collect();
         let unreadable = count - overrides.len();

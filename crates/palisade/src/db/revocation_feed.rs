@@ -4,12 +4,15 @@
 //! transactions that ended since the last read. [`crate::authn`] follows one feed per replica, and
 //! opens another when the connection is lost.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire as _, PgConnection, PgPool, postgres::PgListener};
+use sqlx::{Acquire as _, PgConnection, postgres::PgListener};
 use tokio::sync::watch;
 
 use super::{
-    DbError, credentials::with_timeout, parse_stored, rotating_pool::RotatingPool, tracing_executor::TracingExecutor,
+    DbError, credentials::with_timeout, parse_stored, pooled::Pool, rotating_pool::RotatingPool,
+    tracing_executor::TracingExecutor,
 };
 use crate::model::{Revocation, TenantId};
 
@@ -42,7 +45,7 @@ impl TryFrom<RevocationRow> for Revocation {
 #[derive(Debug)]
 pub struct RevocationFeed {
     listener: PgListener,
-    reloads: watch::Receiver<PgPool>,
+    reloads: watch::Receiver<Arc<Pool>>,
     /// All transactions before this one (`xid8`) had ended at the last read of revocations.
     horizon: String,
 }
@@ -61,6 +64,7 @@ impl RevocationFeed {
     pub(super) async fn open(revocations: &RotatingPool) -> Result<Self, DbError> {
         let (current, reloads) = revocations.pool_and_reloads();
         // A separate pool, since a silent listener is never given back.
+        let current = &current.sqlx;
         let pool = current.options().clone().connect_lazy_with(current.connect_options().as_ref().clone());
         let listen = async {
             let mut listener = PgListener::connect_with(&pool).await?;

@@ -8,16 +8,13 @@
 use std::{fmt, str::FromStr as _, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Transaction,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::watch;
 use url::Url;
 
 use super::{
     DbError, UnfitDatabase, migrate,
+    pooled::{Pool, PooledConnection, PooledTransaction},
     role_check::{self, DbRole},
 };
 use crate::{
@@ -37,14 +34,14 @@ pub(crate) struct RotatingPool {
     settings: Arc<settings::Database>,
     /// The URL without login and password. A reload must not change it.
     server: Url,
-    current: watch::Sender<PgPool>,
+    current: watch::Sender<Arc<Pool>>,
     sources: Sources,
 }
 
 /// Pools with the previous password.
 #[must_use = "their connections stay open until `close`"]
 #[derive(Debug)]
-pub struct RetiredPools(Vec<PgPool>);
+pub struct RetiredPools(Vec<Arc<Pool>>);
 
 impl RotatingPool {
     /// Creates the pool. It connects when it is first used.
@@ -66,8 +63,8 @@ impl RotatingPool {
     }
 
     /// The current pool. After a reload it closes, but no sooner than the acquire time-out.
-    pub(crate) fn pool(&self) -> PgPool {
-        self.current.borrow().clone()
+    fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.current.borrow())
     }
 
     /// Upper bound for one statement: the wait for a connection plus the statement time-out.
@@ -76,25 +73,23 @@ impl RotatingPool {
     }
 
     /// Takes a connection from the pool.
-    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    pub(crate) async fn connection(&self) -> Result<PooledConnection, sqlx::Error> {
         let (pool, reloads) = self.pool_and_reloads();
-        match pool.acquire().await {
-            Err(error) if is_login_refused(&error) => self.wait_for_newer(reloads).await.ok_or(error)?.acquire().await,
+        match pool.connection().await {
+            Err(error) if is_login_refused(&error) => {
+                self.wait_for_newer(reloads).await.ok_or(error)?.connection().await
+            }
             result => result,
         }
     }
 
     /// Begins a transaction that is confined to a tenant.
-    pub(crate) async fn begin(
-        &self,
-        begin: &'static str,
-        tenant: TenantId,
-    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    pub(crate) async fn begin(&self, begin: &'static str, tenant: TenantId) -> Result<PooledTransaction, sqlx::Error> {
         let (pool, reloads) = self.pool_and_reloads();
-        match pool.begin_with(begin_statement(begin, tenant)).await {
+        match pool.begin(begin_statement(begin, tenant)).await {
             Err(error) if is_login_refused(&error) => {
                 let newer = self.wait_for_newer(reloads).await.ok_or(error)?;
-                newer.begin_with(begin_statement(begin, tenant)).await
+                newer.begin(begin_statement(begin, tenant)).await
             }
             result => result,
         }
@@ -105,7 +100,7 @@ impl RotatingPool {
     /// The file of the secret may hold the new password already, so this reloads the secrets. The
     /// wait ends after the acquire time-out. `None`: nothing follows the files, or no new password
     /// came in time.
-    async fn wait_for_newer(&self, mut reloads: watch::Receiver<PgPool>) -> Option<PgPool> {
+    async fn wait_for_newer(&self, mut reloads: watch::Receiver<Arc<Pool>>) -> Option<Arc<Pool>> {
         if !self.sources.are_followed() {
             return None;
         }
@@ -115,9 +110,9 @@ impl RotatingPool {
     }
 
     /// The current pool, and its replacement when there is one.
-    pub(super) fn pool_and_reloads(&self) -> (PgPool, watch::Receiver<PgPool>) {
+    pub(super) fn pool_and_reloads(&self) -> (Arc<Pool>, watch::Receiver<Arc<Pool>>) {
         let mut reloads = self.current.subscribe();
-        let pool = reloads.borrow_and_update().clone();
+        let pool = Arc::clone(&reloads.borrow_and_update());
         (pool, reloads)
     }
 
@@ -140,7 +135,7 @@ impl RotatingPool {
         Ok(self.replace(open_pool(url, &self.settings)?))
     }
 
-    fn replace(&self, pool: PgPool) -> RetiredPools {
+    fn replace(&self, pool: Arc<Pool>) -> RetiredPools {
         RetiredPools(vec![self.current.send_replace(pool)])
     }
 
@@ -159,9 +154,9 @@ impl RotatingPool {
             DbRole::Keys => "keys",
             DbRole::Incidents => "incidents",
         };
-        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
-        let used = pool.size().saturating_sub(idle);
-        let max = pool.options().get_max_connections();
+        let idle = u32::try_from(pool.idle()).unwrap_or(u32::MAX);
+        let used = pool.sqlx.size().saturating_sub(idle);
+        let max = pool.sqlx.options().get_max_connections();
         metrics::record_connections(login, used.into(), idle.into(), max.into());
     }
 
@@ -184,7 +179,7 @@ impl RetiredPools {
     /// then waits for the work that its connections do.
     pub async fn close(self) {
         for pool in self.0 {
-            tokio::time::sleep(pool.options().get_acquire_timeout().max(LISTENER_GRACE)).await;
+            tokio::time::sleep(pool.sqlx.options().get_acquire_timeout().max(LISTENER_GRACE)).await;
             pool.close().await;
         }
     }
@@ -200,8 +195,8 @@ pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatab
 }
 
 /// Runs all checks on one connection: the pool would open one for nearly each check.
-async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
-    let mut connection = pool.acquire().await.map_err(DbError::from)?;
+async fn validate(pool: &Arc<Pool>, role: DbRole) -> Result<(), UnfitDatabase> {
+    let mut connection = Arc::clone(pool).connection().await.map_err(DbError::from)?;
     migrate::check_version(&mut connection, role).await?;
     role_check::check_rights(&mut connection, role).await?;
     role_check::check_row_security(&mut connection).await?;
@@ -213,13 +208,13 @@ async fn validate(pool: &PgPool, role: DbRole) -> Result<(), UnfitDatabase> {
 ///
 /// `set local` ends with the transaction, however that ends, so a pooled connection cannot carry
 /// one tenant into another's request. The only value in the text is a UUID in hexadecimal.
-fn begin_statement(begin: &str, tenant: TenantId) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("{begin}; set local app.tenant_id = '{tenant}'"))
+fn begin_statement(begin: &str, tenant: TenantId) -> String {
+    format!("{begin}; set local app.tenant_id = '{tenant}'")
 }
 
 /// Creates a pool that connects when it is first used. Each connection has time-outs for
 /// statements, locks and idle transactions.
-fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool, UnfitDatabase> {
+fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<Arc<Pool>, UnfitDatabase> {
     let statement_timeout = settings.statement_timeout.as_millis().to_string();
     let options = PgConnectOptions::from_str(url.expose_secret())
         .map_err(UnfitDatabase::Url)?
@@ -229,13 +224,14 @@ fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<PgPool
             ("lock_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
         ]);
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.acquire_timeout)
         // A ping before each use would cost every request a round trip. A dead connection fails at
         // `begin`.
         .test_before_acquire(false)
-        .connect_lazy_with(options))
+        .connect_lazy_with(options);
+    Ok(Pool::new(pool))
 }
 
 fn without_credentials(url: &SecretString) -> Result<Url, UnfitDatabase> {

@@ -8,7 +8,7 @@ use std::{fmt, marker::PhantomData};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{Postgres, pool::PoolConnection, postgres::PgRow, types::Json};
+use sqlx::{postgres::PgRow, types::Json};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use crate::{
     authn::Principal,
     authz::{Action, Change, Permit},
     crypto::{RowKey, hex},
-    db::DbError,
+    db::{DbError, PooledConnection},
     model::AuditObject,
 };
 
@@ -31,7 +31,7 @@ use crate::{
 /// It is kept for all statements of a request. The pool tests a returned connection, and the next
 /// statement would wait for that test.
 pub struct SingleStatement<A> {
-    pub(super) connection: PoolConnection<Postgres>,
+    pub(super) connection: PooledConnection,
     _slot: OwnedSemaphorePermit,
     action: PhantomData<fn() -> A>,
 }
@@ -138,7 +138,9 @@ impl Database {
     {
         statement.check(permit)?;
         let mut connection = self.reader.connection().await?;
-        Ok(statement.query.fetch_optional(executor(&mut connection, statement.text)).await?)
+        let row = statement.query.fetch_optional(executor(&mut connection, statement.text)).await?;
+        connection.release();
+        Ok(row)
     }
 
     /// Runs a whole read of many rows, with the reader's login.
@@ -150,7 +152,9 @@ impl Database {
     {
         statement.check(permit)?;
         let mut connection = self.reader.connection().await?;
-        Ok(statement.query.fetch_all(executor(&mut connection, statement.text)).await?)
+        let rows = statement.query.fetch_all(executor(&mut connection, statement.text)).await?;
+        connection.release();
+        Ok(rows)
     }
 
     /// Takes a connection for single statements of a changing action. Sends nothing.
@@ -173,7 +177,7 @@ impl<A: Change> SingleStatement<A> {
 
     /// Runs a whole creation: rows, audit event and stored response. All or nothing.
     pub async fn create(
-        &mut self,
+        mut self,
         permit: &Permit<A>,
         record: &CreateRecord<'_>,
         statement: Create,
@@ -182,6 +186,7 @@ impl<A: Change> SingleStatement<A> {
             return Err(DbError::Misuse("the statement is for another tenant"));
         }
         statement.query.execute(executor(&mut self.connection, statement.text)).await?;
+        self.connection.release();
         record.event.log(permit);
         Ok(())
     }

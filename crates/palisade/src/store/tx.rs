@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use sqlx::{Postgres, Transaction, postgres::PgRow};
+use sqlx::postgres::PgRow;
 use tokio::{
     runtime::Handle,
     sync::{MappedMutexGuard, Mutex, MutexGuard, OwnedSemaphorePermit},
@@ -30,14 +30,14 @@ use super::{
 };
 use crate::{
     authz::{Action, Change, OpenTransactions, Permit},
-    db::{CheckedExecutor, DbError, TracingExecutor},
+    db::{CheckedExecutor, DbError, PooledTransaction, TracingExecutor},
     model::TenantId,
 };
 
 /// What all transactions have in common.
 pub(super) struct OpenTransaction {
     /// `None` after the end.
-    transaction: Mutex<Option<Transaction<'static, Postgres>>>,
+    transaction: Mutex<Option<PooledTransaction>>,
     tenant: TenantId,
     /// Tells the locked objects of this transaction from those of others.
     pub(super) number: u64,
@@ -50,11 +50,7 @@ pub(super) struct OpenTransaction {
 }
 
 impl OpenTransaction {
-    fn new<A: Action>(
-        tx: Transaction<'static, Postgres>,
-        permit: &Permit<A>,
-        slot: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    fn new<A: Action>(tx: PooledTransaction, permit: &Permit<A>, slot: Option<OwnedSemaphorePermit>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             transaction: Mutex::new(Some(tx)),

@@ -6,6 +6,7 @@
 //! and writes the summaries of [`super::repeats`].
 
 use std::{
+    io::{self, BufWriter, Stderr, Write},
     sync::mpsc::{self, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
@@ -20,6 +21,25 @@ const QUEUE_LEN: usize = 16_384;
 /// Maximum time that process exit waits for the queue to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// Lines wait this long for others, so that a busy service writes many of them at once. Waking the
+/// thread and writing cost more than making a line.
+const BATCH_TIME: Duration = Duration::from_millis(2);
+
+/// Writes batches of lines. The thread flushes when its queue is empty.
+struct Batches(BufWriter<Stderr>);
+
+impl Write for Batches {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.write(lines)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        thread::sleep(BATCH_TIME);
+        Ok(())
+    }
+}
+
 /// Handles of the two threads.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -33,7 +53,7 @@ pub(super) fn start() -> (NonBlocking, Writer) {
         .lossy(true)
         .buffered_lines_limit(QUEUE_LEN)
         .thread_name("log")
-        .finish(std::io::stderr());
+        .finish(Batches(BufWriter::new(io::stderr())));
     repeats::start();
     let (stop, stopped) = mpsc::channel();
     let dropped = output.error_counter();

@@ -85,7 +85,7 @@ impl Notes {
         // Stored for retries, so it is masked regardless of the caller's roles.
         let created = Created::new(&NoteView::new(&note, None)?, Some(location(id)));
         let keyed = request.as_ref().map(|request| (request, created.stored()));
-        store::create(&mut statements, permit, &note, keyed).await?;
+        store::create(statements, permit, &note, keyed).await?;
         CREATED.increment(note.priority.as_str());
         Ok(created)
     }

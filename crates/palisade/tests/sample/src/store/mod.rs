@@ -175,7 +175,7 @@ pub async fn inputs(
 /// Stores a new note with its audit event, and the response if the request had an idempotency key.
 /// One message, so all or nothing.
 pub async fn create(
-    statements: &mut SingleStatement<CreateNote>,
+    statements: SingleStatement<CreateNote>,
     permit: &Permit<CreateNote>,
     note: &Note,
     keyed: Option<(&KeyedRequest, &StoredResponse)>,

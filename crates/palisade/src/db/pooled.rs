@@ -1,0 +1,159 @@
+//! Connections and transactions of a pool (RATE-09).
+//!
+//! `sqlx` tests each connection that is given back, by a message and its answer. A connection whose
+//! statement has finished outside of a transaction needs no test: [`PooledConnection::release`]
+//! keeps it for the next request. Every other connection goes through the test, also that of a
+//! request that was cancelled in the middle of a statement.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction, pool::PoolConnection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a connection is used without the checks of `sqlx`, which enforce its age.
+const MAX_KEPT: Duration = Duration::from_secs(10);
+/// How long a released connection may wait for its next use.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// The connections of one login and password.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) sqlx: PgPool,
+    /// One permit for each connection, so that a released one is never waited for in `sqlx`.
+    permits: Arc<Semaphore>,
+    released: Mutex<Vec<Kept>>,
+}
+
+/// A connection, and since when `sqlx` has not seen it.
+#[derive(Debug)]
+struct Kept {
+    connection: PoolConnection<Postgres>,
+    since: Instant,
+    released_at: Instant,
+}
+
+/// A connection in use. Dropped without [`release`](Self::release), it is tested first.
+#[derive(Debug)]
+pub(crate) struct PooledConnection {
+    kept: Kept,
+    pool: Arc<Pool>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// An open transaction. Rolls back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct PooledTransaction {
+    transaction: Transaction<'static, Postgres>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(super) fn new(sqlx: PgPool) -> Arc<Self> {
+        let permits = usize::try_from(sqlx.options().get_max_connections()).unwrap_or(Semaphore::MAX_PERMITS);
+        Arc::new(Self { sqlx, permits: Arc::new(Semaphore::new(permits)), released: Mutex::default() })
+    }
+
+    /// Takes a connection, within the acquire time-out.
+    pub(super) async fn connection(self: Arc<Self>) -> Result<PooledConnection, sqlx::Error> {
+        let limit = self.sqlx.options().get_acquire_timeout();
+        tokio::time::timeout(limit, self.take()).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+    }
+
+    async fn take(self: Arc<Self>) -> Result<PooledConnection, sqlx::Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let released = self.released().pop();
+        let kept =
+            match released.filter(|kept| kept.since.elapsed() < MAX_KEPT && kept.released_at.elapsed() < MAX_IDLE) {
+                Some(kept) => kept,
+                None => {
+                    let connection = self.sqlx.acquire().await?;
+                    Kept { connection, since: Instant::now(), released_at: Instant::now() }
+                }
+            };
+        Ok(PooledConnection { kept, pool: self, permit })
+    }
+
+    pub(super) async fn begin(self: Arc<Self>, begin: String) -> Result<PooledTransaction, sqlx::Error> {
+        let PooledConnection { kept, permit, .. } = self.connection().await?;
+        let transaction = Transaction::begin(kept.connection, Some(AssertSqlSafe(begin).into_sql_str())).await?;
+        Ok(PooledTransaction { transaction, _permit: permit })
+    }
+
+    /// Number of open connections that nobody uses.
+    pub(super) fn idle(&self) -> usize {
+        self.sqlx.num_idle() + self.released().len()
+    }
+
+    /// Closes the connections after the work that they do.
+    pub(super) async fn close(&self) {
+        let closed = self.sqlx.close();
+        self.released().clear();
+        closed.await;
+    }
+
+    fn released(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PooledConnection {
+    /// Gives the connection back without a test. Only after a statement outside of a transaction
+    /// that has finished.
+    pub(crate) fn release(self) {
+        let Self { mut kept, pool, permit } = self;
+        kept.released_at = Instant::now();
+        let mut released = pool.released();
+        // Under the lock: `close` marks the pool as closed before it clears the released ones.
+        if !pool.sqlx.is_closed() {
+            released.push(kept);
+        }
+        drop((released, permit));
+    }
+
+    /// Closes the connection instead of giving it back.
+    pub(crate) fn close(self) {
+        drop(self.kept.connection.detach());
+    }
+}
+
+impl PooledTransaction {
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.transaction.commit().await
+    }
+
+    pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+}
+
+impl Deref for PooledConnection {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.kept.connection
+    }
+}
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.kept.connection
+    }
+}
+
+impl Deref for PooledTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for PooledTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+}
