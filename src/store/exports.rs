@@ -6,12 +6,12 @@
 use chrono::{DateTime, Utc};
 use palisade::{
     authz::Permit,
-    store::{Database, DbError, Json, Period, Position, clamp_time},
+    store::{Database, DbError, Period, Position, clamp_time},
 };
 
 use super::{
     invoice_summaries::SummaryRow,
-    orders::{LineRow, OrderRow, orders},
+    orders::{OrderRow, collect, orders},
 };
 use crate::{
     access::actions::CreateExport,
@@ -72,14 +72,15 @@ pub async fn orders(
     let statement = orders!(
         read_one,
         permit,
-        ["order_documents where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4)
+        "t.tenant",
+        ["select * from orders where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4)
           order by created_at desc, id desc limit $5"],
         clamp_time(from),
         position.time(),
         position.id,
         limit
     );
-    database.read_page(permit, statement).await?.into_iter().map(Order::try_from).collect()
+    collect(database.read_page(permit, statement).await?)
 }
 
 /// Reads a page of at most `limit` invoices after `position`, issued at `from` or later, newest

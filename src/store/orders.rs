@@ -14,7 +14,6 @@ use palisade::{
         SingleStatement, StoredColumns, StoredOutcome, StoredResponse, WriteTx, clamp_time, parse_stored,
     },
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::products::ProductRow;
@@ -23,6 +22,8 @@ use crate::{
     domain::{Currency, CustomerId, Money, NewOrder, Order, OrderId, OrderLine, OrderStatus, Product, Quantity},
 };
 
+/// A line of an order with the columns of the order: a page of plain rows costs the database half of
+/// one with JSON.
 pub(super) struct OrderRow {
     pub(super) tenant_id: Uuid,
     pub(super) id: Uuid,
@@ -35,27 +36,27 @@ pub(super) struct OrderRow {
     pub(super) created_by: String,
     pub(super) created_at: DateTime<Utc>,
     pub(super) updated_at: DateTime<Utc>,
-    pub(super) lines: Json<Vec<LineRow>>,
+    /// `None`, as the rest of the line, in an order without lines.
+    pub(super) sku: Option<String>,
+    pub(super) quantity: Option<i32>,
+    pub(super) unit_price_amount: Option<i64>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct LineRow {
-    sku: String,
-    quantity: i32,
-    unit_price_amount: i64,
-}
-
-/// One statement `$kind!` that reads orders with their lines. `$from` is its text after `from`.
+/// One statement `$kind!` that reads orders with their lines, in the order of `$orders`, which
+/// selects rows of `orders`. The lines are looked up order by order: a join of both tables would sort
+/// all rows of the tenant.
 macro_rules! orders {
-    ($kind:ident, $source:expr, [$($from:tt)+], $($argument:expr),+ $(,)?) => {
+    ($kind:ident, $source:expr, $tenant:literal, [$($orders:tt)+], $($argument:expr),+ $(,)?) => {
         palisade::$kind!(
             $source,
             OrderRow,
-            r#"select tenant_id as "tenant_id!", id as "id!", customer_id, status as "status!",
-                      shipping_speed as "shipping_speed!", note, total_amount as "total_amount!",
-                      total_currency as "total_currency!", created_by as "created_by!", created_at as "created_at!",
-                      updated_at as "updated_at!", lines as "lines!: Json<Vec<LineRow>>"
-               from "# + $($from)+,
+            r#"select o.tenant_id, o.id, o.customer_id, o.status, o.shipping_speed, o.note, o.total_amount,
+                      o.total_currency, o.created_by, o.created_at, o.updated_at, l.sku as "sku?",
+                      l.quantity as "quantity?", l.unit_price_amount as "unit_price_amount?"
+               from ("# + $($orders)+ + ") o
+               left join lateral (
+                   select sku, quantity, unit_price_amount from order_lines
+                   where tenant_id = " + $tenant + " and order_id = o.id order by line_no offset 0) l on true",
             $($argument),+
         )
     };
@@ -63,18 +64,39 @@ macro_rules! orders {
 
 pub(super) use orders;
 
+/// The orders of these rows. Rows of an order follow each other.
+pub(super) fn collect(rows: Vec<OrderRow>) -> Result<Vec<Order>, DbError> {
+    let mut orders: Vec<Order> = Vec::new();
+    for row in rows {
+        let line = row.line()?;
+        match orders.last_mut().filter(|order| order.id.uuid() == row.id) {
+            Some(order) => order.lines.extend(line),
+            None => orders.push(Order { lines: line.into_iter().collect(), ..row.try_into()? }),
+        }
+    }
+    Ok(orders)
+}
+
+impl OrderRow {
+    fn line(&self) -> Result<Option<OrderLine>, DbError> {
+        let (Some(sku), Some(quantity), Some(unit_price)) = (&self.sku, self.quantity, self.unit_price_amount) else {
+            return Ok(None);
+        };
+        let currency = parse_stored(&self.total_currency)?;
+        Ok(Some(OrderLine {
+            sku: parse_stored(sku)?,
+            quantity: Quantity::try_from(quantity).map_err(DbError::broken)?,
+            unit_price: Money::new(unit_price, currency).map_err(DbError::broken)?,
+        }))
+    }
+}
+
+/// Without its lines.
 impl TryFrom<OrderRow> for Order {
     type Error = DbError;
 
     fn try_from(row: OrderRow) -> Result<Self, DbError> {
         let currency: Currency = parse_stored(&row.total_currency)?;
-        let line = |line: LineRow| -> Result<OrderLine, DbError> {
-            Ok(OrderLine {
-                sku: parse_stored(&line.sku)?,
-                quantity: Quantity::try_from(line.quantity).map_err(DbError::broken)?,
-                unit_price: Money::new(line.unit_price_amount, currency).map_err(DbError::broken)?,
-            })
-        };
         Ok(Self {
             id: OrderId::from_uuid(row.id),
             tenant: TenantId::from_uuid(row.tenant_id),
@@ -82,7 +104,7 @@ impl TryFrom<OrderRow> for Order {
             status: parse_stored(&row.status)?,
             shipping_speed: parse_stored(&row.shipping_speed)?,
             note: row.note,
-            lines: row.lines.0.into_iter().map(line).collect::<Result<_, _>>()?,
+            lines: Vec::new(),
             total: Money::new(row.total_amount, currency).map_err(DbError::broken)?,
             created_by: row.created_by,
             created_at: row.created_at,
@@ -116,8 +138,10 @@ pub async fn page(
             let statement = orders!(
                 read_one,
                 permit,
-                ["order_documents where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4) "
-                    + $filter + " order by created_at desc, id desc limit $5"],
+                "t.tenant",
+                ["select * from orders
+                  where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4) " + $filter
+                    + " order by created_at desc, id desc limit $5"],
                 clamp_time(filter.created_from.unwrap_or_default()),
                 from.time(),
                 from.id,
@@ -133,13 +157,19 @@ pub async fn page(
         (None, Some(customer)) => page!("and customer_id = $6", customer),
         (Some(status), Some(customer)) => page!("and customer_id = $6 and status = $7", customer, status.as_str()),
     };
-    rows.into_iter().map(Order::try_from).collect()
+    collect(rows)
 }
 
 /// Reads the order of this id.
 pub async fn get(database: &Database, permit: &Permit<GetOrder>, id: OrderId) -> Result<Option<Order>, DbError> {
-    let statement = orders!(read_one, permit, ["order_documents where tenant_id = t.tenant and id = $2"], id.uuid());
-    database.read_one(permit, statement).await?.map(Order::try_from).transpose()
+    let statement = orders!(
+        read_one,
+        permit,
+        "t.tenant",
+        ["select * from orders where tenant_id = t.tenant and id = $2"],
+        id.uuid()
+    );
+    Ok(collect(database.read_page(permit, statement).await?)?.pop())
 }
 
 /// What the service needs to price and place an order.
@@ -267,8 +297,8 @@ impl Lockable for Order {
             id.uuid()
         );
         tx.fetch_optional(lock).await?;
-        let read = orders!(select, tx, ["order_documents where tenant_id = $1 and id = $2"], id.uuid());
-        tx.fetch_optional(read).await?.map(Self::try_from).transpose()
+        let read = orders!(select, tx, "$1", ["select * from orders where tenant_id = $1 and id = $2"], id.uuid());
+        Ok(collect(tx.fetch_all(read).await?)?.pop())
     }
 }
 

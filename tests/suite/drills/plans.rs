@@ -233,7 +233,7 @@ async fn assert_page_costs(connection: &mut PgConnection, statements: &[(String,
         ("and customer_id = $6 and status = $7", format!(", '{customer}', 'placed'")),
     ];
     for (filter, arguments) in filters {
-        let is_list = |sql: &str| sql.contains("from order_documents") && sql.contains(" desc") && sql.contains(filter);
+        let is_list = |sql: &str| sql.contains("from order_lines") && sql.contains(" desc") && sql.contains(filter);
         let unfiltered = |sql: &str| !sql.contains("$6");
         let index = statements.iter().position(|(sql, _)| is_list(sql) && (filter != "order by" || unfiltered(sql)));
         let index = index.unwrap_or_else(|| panic!("no list of orders with {filter:?}"));

@@ -223,6 +223,9 @@ fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<Arc<Po
             ("statement_timeout", statement_timeout.as_str()),
             ("lock_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
+            // Planning a page anew for its arguments costs more than reading it. Each statement has
+            // one good plan; a test plans them all without arguments.
+            ("plan_cache_mode", "force_generic_plan"),
         ]);
     let pool = PgPoolOptions::new()
         .max_connections(settings.max_connections)

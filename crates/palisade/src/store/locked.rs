@@ -76,6 +76,15 @@ impl Loader<'_> {
         }
         self.open.fetch_optional(statement).await
     }
+
+    /// Reads all rows of a `select` that locks none.
+    pub async fn fetch_all<F, O>(&self, statement: Select<F>) -> Result<Vec<O>, DbError>
+    where
+        F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
+        O: Send + Unpin,
+    {
+        self.open.fetch_all(statement).await
+    }
 }
 
 /// An object that an open transaction has locked and loaded. [`WriteTx::lock`] makes it.
