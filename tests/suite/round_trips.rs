@@ -19,28 +19,28 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
     proxied
         .assert_messages(&admin, || {
             vec![
-                ("getOrder", get(format!("/v1/orders/{}", demo::FIRST_ORDER)), &["statement", "ping"]),
-                ("getCustomer", get(format!("/v1/customers/{}", demo::FIRST_CUSTOMER)), &["statement", "ping"]),
-                ("getInvoice", get(format!("/v1/invoices/{}", demo::OPEN_INVOICE)), &["statement", "ping"]),
-                ("getProduct", get("/v1/products/PAPER-A4".to_owned()), &["statement", "ping"]),
-                ("listOrders", get("/v1/orders?status=paid".to_owned()), &["statement", "ping"]),
-                ("listCustomers", get("/v1/customers".to_owned()), &["statement", "ping"]),
+                ("getOrder", get(format!("/v1/orders/{}", demo::FIRST_ORDER)), &["statement"]),
+                ("getCustomer", get(format!("/v1/customers/{}", demo::FIRST_CUSTOMER)), &["statement"]),
+                ("getInvoice", get(format!("/v1/invoices/{}", demo::OPEN_INVOICE)), &["statement"]),
+                ("getProduct", get("/v1/products/PAPER-A4".to_owned()), &["statement"]),
+                ("listOrders", get("/v1/orders?status=paid".to_owned()), &["statement"]),
+                ("listCustomers", get("/v1/customers".to_owned()), &["statement"]),
                 (
                     "searchCustomers",
                     post("/v1/customers/search", &json!({ "email": "ann@example.com" })),
                     &["begin", "statement", "rollback", "ping"],
                 ),
-                ("createOrder", post("/v1/orders", &order), &["statement", "statement", "ping"]),
+                ("createOrder", post("/v1/orders", &order), &["statement", "statement"]),
                 (
                     "createOrder with a key",
                     post("/v1/orders", &order).header("idempotency-key", key()),
-                    &["statement", "statement", "ping"],
+                    &["statement", "statement"],
                 ),
-                ("createCustomer", post("/v1/customers", &customer), &["statement", "ping"]),
+                ("createCustomer", post("/v1/customers", &customer), &["statement"]),
                 (
                     "createCustomer with a key",
                     post("/v1/customers", &customer).header("idempotency-key", key()),
-                    &["statement", "statement", "ping"],
+                    &["statement", "statement"],
                 ),
             ]
         })

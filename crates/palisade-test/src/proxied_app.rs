@@ -49,14 +49,18 @@ impl ProxiedApp {
         }
     }
 
-    /// The messages since the last call, once there are at least this many and all connections are
-    /// back in the pool.
+    /// The messages since the last call, once there are at least this many, and the connection of each
+    /// transaction is back in the pool, which tests it by a ping.
     async fn take_messages(&self, least: usize) -> Vec<String> {
-        let mut messages = Vec::new();
+        let mut messages: Vec<String> = Vec::new();
+        let is_back = |messages: &[String]| {
+            let last = |kind: &str| messages.iter().rposition(|message| message == kind);
+            last("begin").is_none_or(|begin| last("ping").is_some_and(|ping| ping > begin))
+        };
         for _ in 0..200 {
             messages.extend(self.writer.take_messages());
             messages.extend(self.reader.take_messages());
-            if messages.len() >= least && messages.last().is_none_or(|last| last == "ping") {
+            if messages.len() >= least && is_back(&messages) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
