@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use palisade::{
     authz::{Change, Permit},
     model::{Stateless, TenantId},
-    store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, WriteTx, parse_stored},
+    store::{Database, DbError, Json, Loader, Lockable, Locked, Next, ObjectPermit, PartOf, WriteTx, parse_stored},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -69,7 +69,7 @@ struct RefundRow {
 /// One statement `$kind!` that reads invoices with their lines and payments. `$from` is its text
 /// after `from`.
 macro_rules! invoices {
-    ($kind:ident, $source:expr, $from:tt, $($argument:expr),+ $(,)?) => {
+    ($kind:ident, $source:expr, [$($from:tt)+], $($argument:expr),+ $(,)?) => {
         palisade::$kind!(
             $source,
             InvoiceRow,
@@ -78,7 +78,7 @@ macro_rules! invoices {
                       paid_amount as "paid_amount!", refunded_amount as "refunded_amount!",
                       issued_by as "issued_by!", issued_at as "issued_at!", updated_at as "updated_at!",
                       lines as "lines!: Json<Vec<LineRow>>", payments as "payments!: Json<Vec<PaymentRow>>"
-               from "# + $from,
+               from "# + $($from)+,
             $($argument),+
         )
     };
@@ -155,12 +155,45 @@ pub(super) fn money(amount: i64, currency: Currency) -> Result<Money, DbError> {
 
 /// Reads the invoice of this id.
 pub async fn get(database: &Database, permit: &Permit<GetInvoice>, id: InvoiceId) -> Result<Option<Invoice>, DbError> {
-    let statement = invoices!(read_one, permit, "invoice_documents where tenant_id = t.tenant and id = $2", id.uuid());
+    let statement =
+        invoices!(read_one, permit, ["invoice_documents where tenant_id = t.tenant and id = $2"], id.uuid());
     database.read_one(permit, statement).await?.map(Invoice::try_from).transpose()
 }
 
 struct IdRow {
     id: Uuid,
+}
+
+/// Locks the rows of an invoice and of its order, which never changes, and reads the invoice. `$found`
+/// is the condition that finds the invoice `i`.
+///
+/// The load of an order (`orders.rs`) says why there are two attempts. A payment or a refund changes
+/// an amount of the invoice, so equal amounts mean that the payments are those of the locked row.
+macro_rules! lock_invoice {
+    ($tx:expr, $found:literal, $id:expr) => {{
+        let mut row = None;
+        for _ in 0..2 {
+            let read = invoices!(
+                select,
+                $tx,
+                ["invoice_documents,
+                  (select i.id as locked_id, i.status as locked_status, i.paid_amount as locked_paid,
+                          i.refunded_amount as locked_refunded
+                   from orders o join invoices i on i.tenant_id = o.tenant_id and i.order_id = o.id "
+                    + $found
+                    + ") locked
+                  where tenant_id = $1 and id = locked_id and status = locked_status and paid_amount = locked_paid
+                    and refunded_amount = locked_refunded
+                  for no key update of locked"],
+                $id.uuid()
+            );
+            row = $tx.fetch_optional(read).await?;
+            if row.is_some() {
+                break;
+            }
+        }
+        row.map(Invoice::try_from).transpose()
+    }};
 }
 
 impl Lockable for Invoice {
@@ -179,18 +212,8 @@ impl Lockable for Invoice {
         self.status
     }
 
-    /// Locks the row of the order, which never changes for an invoice.
     async fn load(tx: &Loader<'_>, id: InvoiceId) -> Result<Option<Self>, DbError> {
-        let lock = palisade::select!(
-            tx,
-            IdRow,
-            "select o.id from invoices i join orders o on o.tenant_id = i.tenant_id and o.id = i.order_id
-             where i.tenant_id = $1 and i.id = $2 for no key update of o",
-            id.uuid()
-        );
-        tx.fetch_optional(lock).await?;
-        let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", id.uuid());
-        tx.fetch_optional(read).await?.map(Self::try_from).transpose()
+        lock_invoice!(tx, "where i.tenant_id = $1 and i.id = $2", id)
     }
 }
 
@@ -210,22 +233,22 @@ impl Lockable for Payment {
         Stateless
     }
 
-    /// Locks the row of the order, which never changes for a payment.
     async fn load(tx: &Loader<'_>, id: PaymentId) -> Result<Option<Self>, DbError> {
-        let lock = palisade::select!(
+        Ok(Self::load_with(tx, id).await?.map(|(payment, _)| payment))
+    }
+}
+
+impl PartOf<Invoice> for Payment {
+    async fn load_with(tx: &Loader<'_>, id: PaymentId) -> Result<Option<(Self, Invoice)>, DbError> {
+        let invoice = lock_invoice!(
             tx,
-            IdRow,
-            "select i.id
-             from payments p
-             join invoices i on i.tenant_id = p.tenant_id and i.id = p.invoice_id
-             join orders o on o.tenant_id = i.tenant_id and o.id = i.order_id
-             where p.tenant_id = $1 and p.id = $2 for no key update of o",
-            id.uuid()
-        );
-        let Some(invoice) = tx.fetch_optional(lock).await? else { return Ok(None) };
-        let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", invoice.id);
-        let invoice = tx.fetch_optional(read).await?.map(Invoice::try_from).transpose()?;
-        Ok(invoice.and_then(|invoice| invoice.payments.into_iter().find(|payment| payment.id == id)))
+            "join payments p on p.tenant_id = i.tenant_id and p.invoice_id = i.id where p.tenant_id = $1 and p.id = $2",
+            id
+        )?;
+        Ok(invoice.and_then(|invoice| {
+            let payment = invoice.payments.iter().find(|payment| payment.id == id)?.clone();
+            Some((payment, invoice))
+        }))
     }
 }
 
@@ -299,6 +322,6 @@ pub async fn issue<K>(
     );
     tx.insert(statement).await?;
     // Read back, so that the response shows what is stored.
-    let read = invoices!(select, tx, "invoice_documents where tenant_id = $1 and id = $2", id.uuid());
+    let read = invoices!(select, tx, ["invoice_documents where tenant_id = $1 and id = $2"], id.uuid());
     tx.fetch_optional(read).await?.map(Invoice::try_from).transpose()?.ok_or(DbError::Inconsistent)
 }

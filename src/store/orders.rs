@@ -265,11 +265,6 @@ pub async fn place(
     statements.create(permit, &record, statement).await
 }
 
-struct IdRow {
-    #[expect(dead_code, reason = "the statement locks the row, whose columns are read after")]
-    id: Uuid,
-}
-
 impl Lockable for Order {
     type Id = OrderId;
     type State = OrderStatus;
@@ -287,18 +282,28 @@ impl Lockable for Order {
     }
 
     /// The lock covers the invoices, payments and refunds of the order too. A change of any of them
-    /// takes this lock first, so there is no deadlock. The read is a separate statement: its
-    /// snapshot (read committed) holds what the previous owner of the lock committed.
+    /// takes this lock first, so there is no deadlock.
+    ///
+    /// One statement locks the row and reads the order. Its snapshot is older than the lock (read
+    /// committed), so it compares what it read with the locked row. If another transaction changed
+    /// the row meanwhile, it returns nothing and keeps the lock; the second statement sees the change.
     async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
-        let lock = palisade::select!(
-            tx,
-            IdRow,
-            "select id from orders where tenant_id = $1 and id = $2 for no key update",
-            id.uuid()
-        );
-        tx.fetch_optional(lock).await?;
-        let read = orders!(select, tx, "$1", ["select * from orders where tenant_id = $1 and id = $2"], id.uuid());
-        Ok(collect(tx.fetch_all(read).await?)?.pop())
+        for _ in 0..2 {
+            let read = orders!(
+                select,
+                tx,
+                "$1",
+                ["select orders.* from orders, (select o.status as locked_status, o.updated_at as locked_at
+                                                from orders o where o.tenant_id = $1 and o.id = $2) locked
+                  where tenant_id = $1 and id = $2 and status = locked_status and updated_at = locked_at
+                  for no key update of locked"],
+                id.uuid()
+            );
+            if let Some(order) = collect(tx.fetch_all(read).await?)?.pop() {
+                return Ok(Some(order));
+            }
+        }
+        Ok(None)
     }
 }
 

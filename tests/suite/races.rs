@@ -2,11 +2,11 @@
 //! repeats its race.
 //!
 //! The isolation level is read committed. Every change of an order, its invoices or their payments
-//! first locks the row of the order (`src/store/orders.rs`).
+//! locks the row of the order in the statement that reads it (`src/store/orders.rs`).
 
 use std::collections::BTreeSet;
 
-use crate::support::{BillingFixture, Reply, SERVICE, count_successes, id, query};
+use crate::support::{ACME, BillingFixture, Reply, SERVICE, count_successes, during_transaction, id, query};
 
 const ROUNDS: usize = 15;
 
@@ -35,6 +35,38 @@ async fn input_11_concurrent_payments_succeed_once() {
         assert_eq!(after["payments"].as_array().unwrap().len(), 1);
         assert_eq!(fixture.order_status(&order).await, "paid");
     }
+}
+
+/// The statement that waits for the lock began before the other change was committed.
+#[tokio::test]
+async fn input_11_change_that_waited_sees_what_it_waited_for() {
+    let app = SERVICE.start().await;
+    let fixture = BillingFixture::new(&app);
+    let (order, invoice) = fixture.invoice("PEN-BLUE", 1).await;
+    let payment = id(&fixture.pay(&invoice, 100).await.ok(201));
+    let tenant = format!("set local app.tenant_id = '{}'", ACME.id);
+    let lock = format!("{tenant}; select from orders where id = '{order}' for no key update");
+    let pay = format!(
+        "insert into payments (tenant_id, id, invoice_id, amount, created_by, created_at)
+         select tenant_id, gen_random_uuid(), id, 20, 'x', now() from invoices where id = '{invoice}';
+         update invoices set paid_amount = 120 where id = '{invoice}'"
+    );
+    let refund = format!(
+        "insert into refunds (tenant_id, id, payment_id, amount, created_by, created_at)
+         select tenant_id, gen_random_uuid(), id, 90, 'x', now() from payments where id = '{payment}';
+         update payments set refunded_amount = 90 where id = '{payment}';
+         update invoices set refunded_amount = 90 where id = '{invoice}'"
+    );
+    let invoiced_again = format!("update orders set updated_at = '2031-01-01 00:00:00Z' where id = '{order}'");
+    let urls = &app.database;
+    // 9 of 129 are left.
+    let paid = during_transaction(urls, &lock, &pay, fixture.pay(&invoice, 29)).await;
+    assert_eq!(paid.problem(422), "unprocessable");
+    fixture.pay(&invoice, 9).await.ok(201);
+    let refunded = during_transaction(urls, &lock, &refund, fixture.refund(&payment, 11)).await;
+    assert_eq!(refunded.problem(422), "unprocessable");
+    let fulfilled = format!("/v1/orders/{order}/fulfil");
+    during_transaction(urls, &lock, &invoiced_again, fixture.change(&fulfilled)).await.ok(200);
 }
 
 #[tokio::test]

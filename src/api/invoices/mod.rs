@@ -218,15 +218,14 @@ impl Invoices {
             Claim::New(tx) => tx,
             Claim::Used(outcome) => return Ok(Created::replay(outcome)?),
         };
-        let payment = tx.lock::<Payment>(id.0).await?.ok_or_else(not_found)?;
+        let (payment, invoice) = tx.lock_with::<Payment, Invoice>(id.0).await?.ok_or_else(not_found)?;
         let payment_permit = permit.for_object(&payment)?;
-        let invoice = tx.lock::<Invoice>(payment.invoice).await?.ok_or_else(not_found)?;
         let now = self.context.clock.now();
         let (mut after, mut payment_after) = (Invoice::clone(&invoice), Payment::clone(&payment));
         let subject = permit.principal().subject();
         let refund = after.refund(&mut payment_after, amount, reason, subject, now).map_err(Problem::from)?;
         payments::record_refund(&tx, &payment_permit, &refund, &payment_after).await?;
-        payments::store_amounts(&tx, &permit.for_object(&invoice)?, &invoice, &after).await?;
+        payments::store_refunded(&tx, &permit.for_object(&invoice)?, &invoice, &after).await?;
         if after.status == InvoiceStatus::Refunded {
             let order = tx.lock::<Order>(invoice.order).await?.ok_or_else(not_found)?;
             // A fulfilled order stays fulfilled.

@@ -7,10 +7,11 @@
 use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset::clamp_time};
+use super::{CreateRecord, Database, Keyed, Position, StoredResponse, Unkeyed, WriteTx, keyset::clamp_time};
 use crate::{
     authz::{Action, Change, Permit, actions::ListAuditEvents},
     db::{DbError, TracingExecutor},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The audit event of a permitted change, before it is written (LOG-05).
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct AuditRecord {
     pub(super) id: Uuid,
     pub(super) action: &'static str,
@@ -74,46 +75,15 @@ impl<A: Change, K> WriteTx<'_, A, K> {
             return Err(DbError::Misuse("the permit is for another tenant, or a change was refused before"));
         }
         let Self { open, request, further, .. } = self;
+        let mut record = CreateRecord::new(permit, object, request.as_deref().zip(response));
         // The last event takes the changed rows that are of no further object.
-        let mut records = further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        records.push(AuditRecord::new(permit, permit.audit(), object.__object()));
-        let ids: Vec<Uuid> = records.iter().map(|record| record.id).collect();
-        let actions: Vec<String> = records.iter().map(|record| record.action.to_owned()).collect();
-        let objects: Vec<String> = records.iter().map(|record| record.object.clone()).collect();
-        let stored = request.as_ref().zip(response);
-        let (subject, client) = permit.principal().retry_owner();
-        sqlx::query!(
-            "with stored_response as (
-                 insert into palisade.idempotency_keys
-                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
-                      expires_at)
-                 select $1, $15, $16, $8, $9, $10, $17::integer, $11, $12, $13, $14 where $9::text is not null
-             )
-             select palisade.record_audit_event($1, e.id, $2, $3, e.action, e.object, $7, e.no < cardinality($4))
-             from unnest($4::uuid[], $5::text[], $6::text[]) with ordinality as e (id, action, object, no)",
-            permit.tenant().uuid(),
-            permit.principal().subject(),
-            permit.principal().client(),
-            &ids,
-            &actions,
-            &objects,
-            trace_id(),
-            A::ROW.operation,
-            stored.map(|(request, _)| request.key.as_str()),
-            stored.map(|(request, _)| request.fingerprint.as_slice()),
-            stored.map(|(_, response)| response.body.as_str()),
-            stored.and_then(|(_, response)| response.location.as_deref()),
-            stored.map(|(request, _)| request.at),
-            stored.map(|(request, _)| request.expires_at),
-            subject,
-            client,
-            stored.map(|(_, response)| i32::from(response.status))
-        )
-        .execute(TracingExecutor(&mut *open.connection().await?))
-        .await?;
+        record.further = further.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        sqlx::query!("select palisade.record_change($1, $2)", permit.tenant().uuid(), record.json() as _)
+            .execute(TracingExecutor(&mut *open.connection().await?))
+            .await?;
         open.commit().await?;
-        for record in &records {
-            record.log(permit);
+        for event in record.further.iter().chain([&record.event]) {
+            event.log(permit);
         }
         Ok(())
     }

@@ -46,6 +46,12 @@ pub trait Lockable: Sized + Send + Sync + 'static {
     fn load(tx: &Loader<'_>, id: Self::Id) -> impl Future<Output = Result<Option<Self>, DbError>> + Send;
 }
 
+/// An object that is loaded with the object that it is a part of, under one lock.
+pub trait PartOf<W: Lockable>: Lockable {
+    /// Locks the row, then reads both objects.
+    fn load_with(tx: &Loader<'_>, id: Self::Id) -> impl Future<Output = Result<Option<(Self, W)>, DbError>> + Send;
+}
+
 /// The transaction as a loader sees it: it can only `select`.
 pub struct Loader<'tx> {
     open: &'tx OpenTransaction,
@@ -77,12 +83,15 @@ impl Loader<'_> {
         self.open.fetch_optional(statement).await
     }
 
-    /// Reads all rows of a `select` that locks none.
+    /// Reads all rows of a `select`.
     pub async fn fetch_all<F, O>(&self, statement: Select<F>) -> Result<Vec<O>, DbError>
     where
         F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
         O: Send + Unpin,
     {
+        if statement.text.locks() {
+            self.has_locked.store(true, Ordering::Relaxed);
+        }
         self.open.fetch_all(statement).await
     }
 }
@@ -198,14 +207,32 @@ impl<A: Change, K> WriteTx<'_, A, K> {
     /// [`DbError::Misuse`] if its loader locks no row, or loads another object.
     pub async fn lock<T: Lockable>(&self, id: T::Id) -> Result<Option<Locked<'_, T>>, DbError> {
         let loader = Loader { open: &self.open, has_locked: AtomicBool::new(false) };
-        let Some(object) = T::load(&loader, id).await? else { return Ok(None) };
+        let object = T::load(&loader, id).await?;
+        object.map(|object| self.locked(&loader, object, id)).transpose()
+    }
+
+    /// Locks and loads an object, and the one that it is a part of.
+    ///
+    /// # Errors
+    /// As [`WriteTx::lock`].
+    pub async fn lock_with<T: PartOf<W>, W: Lockable>(
+        &self,
+        id: T::Id,
+    ) -> Result<Option<(Locked<'_, T>, Locked<'_, W>)>, DbError> {
+        let loader = Loader { open: &self.open, has_locked: AtomicBool::new(false) };
+        let Some((part, whole)) = T::load_with(&loader, id).await? else { return Ok(None) };
+        let id_of_whole = whole.id();
+        Ok(Some((self.locked(&loader, part, id)?, self.locked(&loader, whole, id_of_whole)?)))
+    }
+
+    fn locked<T: Lockable>(&self, loader: &Loader<'_>, object: T, id: T::Id) -> Result<Locked<'_, T>, DbError> {
         if !loader.has_locked.load(Ordering::Relaxed) {
             return Err(DbError::Misuse("the loader locked no row"));
         }
         if object.id().__uuid() != id.__uuid() || object.tenant() != self.tenant() {
             return Err(DbError::Misuse("the loader loaded another object"));
         }
-        Ok(Some(Locked { object, id, tenant: self.tenant(), transaction: self.open.number, open: PhantomData }))
+        Ok(Locked { object, id, tenant: self.tenant(), transaction: self.open.number, open: PhantomData })
     }
 
     /// Changes exactly one row: that of the permitted object, other than its state.

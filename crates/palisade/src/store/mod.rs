@@ -37,7 +37,7 @@ pub use audit::AuditFilter;
 pub use idempotency::{Claim, KeyLookup, KeyedRequest, StoredColumns, StoredOutcome, StoredResponse};
 pub use keyset::{Period, Position, clamp_time};
 pub use listed::Listed;
-pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit};
+pub use locked::{Loader, Lockable, Locked, Next, ObjectPermit, PartOf};
 pub use row_keys::SealedRow;
 pub use sealed_table::{Erasure, RegisteredTable, SealedColumn, SealedTable};
 pub use single::{CreateRecord, SingleStatement};

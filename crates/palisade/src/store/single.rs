@@ -36,13 +36,15 @@ pub struct SingleStatement<A> {
     action: PhantomData<fn() -> A>,
 }
 
-/// What `create!` adds to a creation: its audit event, and the stored response if the request has a
-/// key.
+/// What `palisade.record_change` adds to a change: its audit event, and the stored response if the
+/// request has a key.
 #[derive(Debug)]
 pub struct CreateRecord<'p> {
     principal: &'p Principal,
     operation: &'static str,
-    event: AuditRecord,
+    pub(super) event: AuditRecord,
+    /// The events of further changed objects. They precede the event.
+    pub(super) further: Vec<AuditRecord>,
     keyed: Option<(&'p KeyedRequest, &'p StoredResponse)>,
     row_key: Option<(&'static str, &'p RowKey, Option<u16>)>,
 }
@@ -58,6 +60,7 @@ impl<'p> CreateRecord<'p> {
             principal: permit.principal(),
             operation: A::ROW.operation,
             event: AuditRecord::new(permit, permit.audit(), object.__object()),
+            further: Vec::new(),
             keyed,
             row_key: None,
         }
@@ -70,7 +73,7 @@ impl<'p> CreateRecord<'p> {
         Self { row_key: Some((T::TABLE, key, index_key)), ..self }
     }
 
-    /// The record as the argument of `create!`.
+    /// The record as the argument of `palisade.record_change`.
     #[doc(hidden)]
     #[must_use]
     pub fn json(&self) -> Json<RecordColumns<'_>> {
@@ -85,6 +88,7 @@ impl<'p> CreateRecord<'p> {
             event: self.event.id,
             action: self.event.action,
             object: &self.event.object,
+            further: &self.further,
             trace_id: trace_id(),
             key: request.map(|request| request.key.as_str()),
             fingerprint: request.map(|request| hex(&request.fingerprint)),
@@ -113,6 +117,8 @@ pub struct RecordColumns<'p> {
     event: Uuid,
     action: &'p str,
     object: &'p str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    further: &'p [AuditRecord],
     trace_id: String,
     key: Option<&'p str>,
     fingerprint: Option<String>,

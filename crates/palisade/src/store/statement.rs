@@ -30,27 +30,7 @@ pub(super) const INPUTS_HEAD: &str =
              from t, lateral (";
 pub(super) const CREATE_HEAD: &str =
     "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), ";
-pub(super) const CREATE_TAIL: &str = ", stored_response as (
-                 insert into palisade.idempotency_keys
-                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
-                      expires_at)
-                 select t.tenant, r.key_subject, r.key_client, r.operation, r.key, decode(r.fingerprint, 'hex'),
-                        r.status, r.body, r.location, r.at, r.expires_at
-                 from t, jsonb_to_record($2) as r (key_subject text, key_client text, operation text, key text,
-                                                   fingerprint text, status smallint, body text, location text,
-                                                   at timestamptz, expires_at timestamptz)
-                 where r.key is not null
-             ), row_key as (
-                 insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
-                 select t.tenant, r.sealed_table, r.row_id, r.data_key, decode(r.wrapped, 'hex'), r.index_key
-                 from t, jsonb_to_record($2) as r (sealed_table text, row_id uuid, data_key integer, wrapped text,
-                                                   index_key integer)
-                 where r.sealed_table is not null
-             )
-             select palisade.record_audit_event(t.tenant, r.event, r.subject, r.client, r.action, r.object,
-                                                r.trace_id)
-             from t, jsonb_to_record($2) as r (event uuid, subject text, client text, action text, object text,
-                                               trace_id text)";
+pub(super) const CREATE_TAIL: &str = " select palisade.record_change(t.tenant, $2) from t";
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident $(<$f:ident>)? = $query:ty;)+) => {$(
@@ -258,27 +238,7 @@ macro_rules! create {
             $crate::store::__macro::sqlx::query!(
                 "with t as materialized (select set_config('app.tenant_id', $1::uuid::text, true)::uuid as tenant), "
                 + $first $(+ $rest)*
-                + ", stored_response as (
-                 insert into palisade.idempotency_keys
-                     (tenant_id, subject, client, operation, key, fingerprint, status, body, location, created_at,
-                      expires_at)
-                 select t.tenant, r.key_subject, r.key_client, r.operation, r.key, decode(r.fingerprint, 'hex'),
-                        r.status, r.body, r.location, r.at, r.expires_at
-                 from t, jsonb_to_record($2) as r (key_subject text, key_client text, operation text, key text,
-                                                   fingerprint text, status smallint, body text, location text,
-                                                   at timestamptz, expires_at timestamptz)
-                 where r.key is not null
-             ), row_key as (
-                 insert into palisade.row_keys (tenant_id, sealed_table, row_id, data_key, wrapped, index_key)
-                 select t.tenant, r.sealed_table, r.row_id, r.data_key, decode(r.wrapped, 'hex'), r.index_key
-                 from t, jsonb_to_record($2) as r (sealed_table text, row_id uuid, data_key integer, wrapped text,
-                                                   index_key integer)
-                 where r.sealed_table is not null
-             )
-             select palisade.record_audit_event(t.tenant, r.event, r.subject, r.client, r.action, r.object,
-                                                r.trace_id)
-             from t, jsonb_to_record($2) as r (event uuid, subject text, client text, action text, object text,
-                                               trace_id text)",
+                + " select palisade.record_change(t.tenant, $2) from t",
                 tenant.uuid(), record.json() as _, $($($args)*)?))
     }};
 }
