@@ -13,7 +13,7 @@ const FOLDERS: [&str; 2] = [".github/workflows", "template/project/.github/workf
 #[test]
 fn supply_01_every_package_forbids_unsafe_code() {
     let parts = ["", "-test", "/tests/sample"].map(|part| format!("{SOURCES}{part}"));
-    for folder in [".".to_owned(), "template".to_owned()].into_iter().chain(parts) {
+    for folder in ["./".to_owned(), "./template".to_owned()].into_iter().chain(parts) {
         let manifest = Path::new(&folder).join("Cargo.toml");
         if let Ok(text) = fs::read_to_string(&manifest) {
             assert!(text.contains("\n[lints.rust]\nunsafe_code = \"forbid\"\n"), "{}", manifest.display());
