@@ -26,7 +26,7 @@ struct Arguments {
     /// With --update: only report what would change
     #[arg(long, requires = "update", conflicts_with = "name")]
     check: bool,
-    /// Answer a question in advance: description, author, issuer, audience, license, kernel
+    /// Answer a question in advance: description, author, issuer, audience, license, owners, kernel
     #[arg(short, long = "define", value_name = "KEY=VALUE")]
     define: Vec<String>,
     /// Take the default for every question not answered by -d

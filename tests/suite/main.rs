@@ -31,5 +31,6 @@ mod races;
 mod round_trips;
 mod sealed;
 mod settings;
+mod supply;
 mod support;
 mod vault;

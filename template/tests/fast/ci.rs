@@ -13,8 +13,10 @@ use tempfile::TempDir;
 use crate::support::{Template, read, repository, write};
 
 /// Programs that the checks need and every machine has.
-const BASICS: [&str; 15] =
-    ["bash", "cat", "chmod", "cp", "dirname", "env", "head", "id", "ls", "mkdir", "rm", "sed", "sh", "tail", "tr"];
+const BASICS: [&str; 17] = [
+    "bash", "cat", "chmod", "cmp", "cp", "dirname", "env", "grep", "head", "id", "ls", "mkdir", "rm", "sed", "sh",
+    "tail", "tr",
+];
 
 /// Stands in for every other program: records name, arguments and settings, and what can be found.
 /// `apt-get` "installs" by copies of itself.
@@ -30,6 +32,7 @@ done ;;
 "apt-get download") : >prometheus_1.deb ;;
 "dpkg-deb --extract") mkdir -p usr/bin && cp "$0" usr/bin/promtool ;;
 "sudo "*) shift && exec "$@" ;;
+"python3 -m") mkdir -p "$3/bin" && cp "$0" "$3/bin/pip" ;;
 "docker "*) exit 1 ;;
 esac
 "#;
@@ -49,11 +52,11 @@ fn run_checks(folder: &Path) -> (Vec<String>, Vec<String>) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     };
     for name in
-        ["apt-get", "cargo", "docker", "dpkg-deb", "git", "initdb", "postgres", "psql", "rustup", "sudo", "cargo-deny"]
+        ["apt-get", "cargo", "docker", "dpkg-deb", "git", "initdb", "postgres", "psql", "python3", "rustup", "sudo"]
     {
         stub(&bin.join(name));
     }
-    for name in ["secret-scan", "prose", "prepare-queries", "check-release"] {
+    for name in ["secret-scan", "prose", "prepare-queries", "supply-chain", "check-release"] {
         stub(&folder.join(".ci").join(name));
     }
     let log = place.path().join("log");
@@ -81,6 +84,16 @@ fn checks_of_a_new_project_install_what_a_hosted_runner_lacks() {
     assert_called(&calls, "cargo test ", tested);
     assert_called(&calls, "cargo test --locked --package palisade --package palisade-sample", tested);
     assert!(!calls.iter().any(|call| call.contains("nodejs")), "{calls:#?}");
+    for (start, part) in [
+        ("cargo install ", " --locked cargo-deny@"),
+        ("cargo install ", " --locked cargo-cyclonedx@"),
+        ("pip install ", " --require-hashes -r .ci/python-tools.txt "),
+        ("apt-get install ", " shellcheck "),
+        ("supply-chain ", ""),
+    ] {
+        let is_call = |call: &String| call.starts_with(start) && call.contains(part);
+        assert!(calls.iter().any(is_call), "{start}{part}: {calls:#?}");
+    }
     let expected = [
         "tools",
         "secrets",
@@ -106,7 +119,7 @@ fn checks_of_a_new_project_install_what_a_hosted_runner_lacks() {
 #[test]
 fn checks_of_the_template_install_what_a_hosted_runner_lacks() {
     let place = TempDir::new().unwrap();
-    for file in [".ci/run", ".ci/tools", "crates/palisade/Cargo.toml"] {
+    for file in [".ci/run", ".ci/tools", ".ci/pinned-tools", ".ci/python-tools.txt", "crates/palisade/Cargo.toml"] {
         write(place.path(), file, &read(&repository(), file));
     }
     fs::set_permissions(place.path().join(".ci/run"), fs::Permissions::from_mode(0o755)).unwrap();

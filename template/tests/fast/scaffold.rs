@@ -43,6 +43,7 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
         "description=Billing for Example Ltd",
         "author=Example Ltd <dev@example.com>",
         "issuer=https://id.example.com/realms/main",
+        "owners=@example-ltd/security",
     ];
     let answers = answers.map(str::to_owned).to_vec();
     let project = scaffold(Scaffold { answers, ..of_repository(&place.path().join("new/folders")) }).unwrap().folder;
@@ -81,6 +82,12 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
     let example = read(&project, "deploy/example.env");
     assert!(example.contains("APP_OIDC__ISSUER=https://id.example.com/realms/main"), "{example}");
     assert!(example.contains("APP_OIDC__AUDIENCE=api://my-billing"), "{example}");
+    let owners = read(&project, ".github/CODEOWNERS");
+    assert!(owners.contains("/deny.toml                 @example-ltd/security\n"), "{owners}");
+    for file in ["dependabot.yml", "pull_request_template.md", "workflows/advisories.yml", "workflows/release.yml"] {
+        let path = format!(".github/{file}");
+        assert_eq!(read(&project, &path), read(&repository(), &path));
+    }
     let record = read(&project, ".palisade.toml");
     for line in
         ["name = \"my-billing\"", "description = \"Billing for Example Ltd\"", "audience = \"api://my-billing\""]

@@ -71,7 +71,9 @@ impl<'a> Walk<'a> {
                 return unchecked(at, format!("`format: {format}`"));
             }
         }
-        if let Some(pattern) = &schema.pattern {
+        if let Some(pattern) = &schema.pattern
+            && !self.patterns.contains_key(pattern)
+        {
             let Ok(regex) = Regex::new(pattern) else { return unchecked(at, "a `pattern` that does not compile") };
             self.patterns.insert(pattern.clone(), regex);
         }
