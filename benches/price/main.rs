@@ -1,0 +1,173 @@
+//! The price of security: this service beside one without any, side by side on this machine.
+//!
+//! `cargo bench --bench price -- --help` lists the options; `docs/price.md` explains the report.
+//! PostgreSQL, issuer, services and load run on loopback and end with this process. The load
+//! (`load`) is cheap, the rounds (`report`) are interleaved, and answers are checked first
+//! (`operations`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a failure ends the benchmark")]
+#![allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+
+mod bare;
+mod load;
+mod operations;
+mod options;
+mod process;
+mod report;
+mod stack;
+mod without;
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use operations::{Operation, create_customers};
+use options::{HELP, Options};
+use report::{Row, compare, table};
+use stack::{Size, Stack, Target, start_postgres};
+use tokio::signal::unix::{SignalKind, signal};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let text: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match text.as_slice() {
+        // The processes that `stack` starts.
+        ["serve-bare", database, address] => bare::serve(address.parse().unwrap(), database, 16).await,
+        ["serve-hello", address] => bare::hello(address.parse().unwrap()).await,
+        // Such as `cargo test --benches`: a benchmark is no test.
+        _ if !text.contains(&"--bench") => eprintln!("run it with: cargo bench --bench price"),
+        _ => match run(arguments).await {
+            Ok(()) => {}
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(arguments: Vec<String>) -> Result<(), Failure> {
+    let options = Options::parse(arguments.into_iter())?;
+    if options.help {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder in the target folder");
+    let folder = target.join("price");
+    std::fs::create_dir_all(&folder)?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let [interrupt, terminate] = &mut signals;
+    let measure = async {
+        let binary = without::build(root, target).await?;
+        // A later build replaces the original.
+        let product = folder.join("product");
+        std::fs::copy(binary, &product)?;
+        let server = start_postgres(&folder).await?;
+        Ok::<_, Failure>((product, server))
+    };
+    let stopped = || Failure::from("stopped by a signal");
+    let (product, server) = tokio::select! {
+        started = measure => started?,
+        _ = interrupt.recv() => return Err(stopped()),
+        _ = terminate.recv() => return Err(stopped()),
+    };
+    // Dropping the future stops every service; PostgreSQL ends last.
+    let outcome = tokio::select! {
+        outcome = measure_all(&options, &server, root, &folder, &product) => outcome,
+        _ = interrupt.recv() => Err(stopped()),
+        _ = terminate.recv() => Err(stopped()),
+    };
+    server.stop().await;
+    let _ = std::fs::remove_dir_all(folder.join("postgres"));
+    if let (Ok(rows), Some(file)) = (&outcome, &options.json) {
+        std::fs::write(file, serde_json::to_string_pretty(rows)?)?;
+    }
+    outcome.map(|_| ())
+}
+
+async fn measure_all(
+    options: &Options,
+    server: &palisade::dev::postgres::Server,
+    root: &Path,
+    folder: &Path,
+    binary: &Path,
+) -> Result<Vec<Row>, Failure> {
+    let stack = Arc::new(Stack::start(server, folder).await?);
+    if options.scale {
+        return scale(&stack, options, binary).await;
+    }
+    let size = Size { orders: options.orders * 2, tenants: 2 };
+    let mut product = stack.product("product", binary, size, &[]).await?;
+    create_customers(&mut product).await?;
+    let mut rows = compare_with_bare(&stack, options, &product).await?;
+    rows.extend(compare_refusals(&stack, options, binary, &product).await?);
+    for control in &options.controls {
+        let operations = without::CONTROLS.iter().find(|(name, _)| name == control).map(|(_, operations)| *operations);
+        let operations = options.select(operations.unwrap_or_default());
+        if operations.is_empty() {
+            continue;
+        }
+        let changed = without::build_without(control, root, folder).await?;
+        let mut changed = stack.product(&format!("without {control}"), &changed, size, &[]).await?;
+        create_customers(&mut changed).await?;
+        let without = compare(&stack, options, &operations, &[&product, &changed]).await?;
+        println!("{}", table(&format!("Without {control}, as a ratio to the product"), &without));
+        rows.extend(without);
+    }
+    Ok(rows)
+}
+
+async fn compare_with_bare(stack: &Stack, options: &Options, product: &Target) -> Result<Vec<Row>, Failure> {
+    let operations = options.select(&Operation::SERVED);
+    if operations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bare = stack.bare(product.size).await?;
+    let rows = compare(stack, options, &operations, &[&bare, product]).await?;
+    println!("{}", table("Operations, as a ratio to a service without security", &rows));
+    Ok(rows)
+}
+
+async fn compare_refusals(
+    stack: &Stack,
+    options: &Options,
+    binary: &Path,
+    product: &Target,
+) -> Result<Vec<Row>, Failure> {
+    let operations = options.select(&Operation::REFUSED);
+    if operations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let hello = stack.hello().await?;
+    let mut rows = Vec::new();
+    for operation in operations {
+        let limits = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.01"), ("APP_THROTTLE__ADDRESS_BURST", "1")];
+        let throttled = if operation == Operation::Throttled {
+            Some(stack.start_product("throttled", binary, &product.database, product.size, &limits).await?)
+        } else {
+            None
+        };
+        rows.extend(compare(stack, options, &[operation], &[&hello, throttled.as_ref().unwrap_or(product)]).await?);
+    }
+    println!("{}", table("Refusals, as a ratio to raw HTTP", &rows));
+    Ok(rows)
+}
+
+/// The same service with more and more data. The ratio is to the smallest.
+async fn scale(stack: &Stack, options: &Options, binary: &Path) -> Result<Vec<Row>, Failure> {
+    let mut targets = Vec::new();
+    for (orders, tenants) in [(10_000, 1), (100_000, 1), (1_000_000, 1), (1_000_000, 1000)] {
+        let name = format!("{orders} orders, {tenants} tenants");
+        eprintln!("· adding {name}");
+        // Four services share the connections of one PostgreSQL.
+        let connections = [("APP_DATABASE__MAX_CONNECTIONS", "12")];
+        targets.push(stack.product(&name, binary, Size { orders, tenants }, &connections).await?);
+    }
+    let targets: Vec<&Target> = targets.iter().collect();
+    let rows = compare(stack, options, &options.select(&Operation::SCALED), &targets).await?;
+    println!("{}", table("Scale, as a ratio to the smallest", &rows));
+    Ok(rows)
+}
