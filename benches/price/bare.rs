@@ -16,8 +16,9 @@ use axum::{
 use chrono::{DateTime, Utc};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use palisade::model::Clock;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{Connection as _, PgPool, postgres::PgPoolOptions};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -137,8 +138,7 @@ async fn read(State(db): State<PgPool>, headers: HeaderMap, Path(id): Path<Uuid>
 }
 
 async fn list(State(db): State<PgPool>, headers: HeaderMap) -> Result<Json<Page>, Failed> {
-    let query =
-        sqlx::query_as(orders!("where o.tenant_id = $1 order by o.created_at desc, o.id desc limit 21"));
+    let query = sqlx::query_as(orders!("where o.tenant_id = $1 order by o.created_at desc, o.id desc limit 21"));
     let mut items: Vec<Order> = query.bind(tenant(&headers)?).fetch_all(&db).await?;
     let next_cursor = items.get(20).map(|order| format!("{}|{}", order.created_at.timestamp_micros(), order.id));
     items.truncate(20);
@@ -151,10 +151,11 @@ async fn place(
     Json(new): Json<NewOrder>,
 ) -> Result<(StatusCode, Json<Order>), Failed> {
     let tenant = tenant(&headers)?;
-    let (id, now) = (Uuid::now_v7(), Utc::now());
+    let (id, now) = (Uuid::now_v7(), Clock::system().now());
     let skus: Vec<&str> = new.lines.iter().map(|line| line.sku.as_str()).collect();
     let quantities: Vec<i32> = new.lines.iter().map(|line| line.quantity).collect();
-    let mut tx = db.begin().await?;
+    let mut connection = db.acquire().await?;
+    let mut tx = connection.begin().await?;
     let prices: Vec<(String, i64, String)> = sqlx::query_as(
         "select sku, price_amount, price_currency from products where tenant_id = $1 and sku = any ($2)",
     )
@@ -212,8 +213,9 @@ async fn pay(
     Json(new): Json<NewPayment>,
 ) -> Result<(StatusCode, Json<Payment>), Failed> {
     let tenant = tenant(&headers)?;
-    let (id, now) = (Uuid::now_v7(), Utc::now());
-    let mut tx = db.begin().await?;
+    let (id, now) = (Uuid::now_v7(), Clock::system().now());
+    let mut connection = db.acquire().await?;
+    let mut tx = connection.begin().await?;
     let (order, total, paid, status): (Uuid, i64, i64, String) = sqlx::query_as(
         "select order_id, total_amount, paid_amount, status from invoices where tenant_id = $1 and id = $2 for update",
     )

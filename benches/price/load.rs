@@ -88,7 +88,9 @@ fn run_threads(address: SocketAddr, plan: &Arc<Plan>, connections: usize, time: 
     };
     let handles: Vec<_> = (0..threads).map(spawn).collect();
     let mut all = Samples::default();
-    handles.into_iter().for_each(|handle| all.add(handle.join().unwrap()));
+    for handle in handles {
+        all.add(handle.join().unwrap());
+    }
     let seconds = started.elapsed().as_secs_f64();
     all.micros.sort_unstable();
     let percentile = |share: usize| {
@@ -122,12 +124,7 @@ async fn run_connections(
     all
 }
 
-async fn run_connection(
-    address: SocketAddr,
-    plan: Arc<Plan>,
-    next: Arc<AtomicUsize>,
-    deadline: Instant,
-) -> Samples {
+async fn run_connection(address: SocketAddr, plan: Arc<Plan>, next: Arc<AtomicUsize>, deadline: Instant) -> Samples {
     let mut samples = Samples::default();
     let mut client = Client::new(address);
     while Instant::now() < deadline {

@@ -17,10 +17,11 @@ mod report;
 mod stack;
 mod without;
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode};
 
 use operations::{Operation, create_customers};
 use options::{HELP, Options};
+use palisade::dev::postgres::Server;
 use report::{Row, compare, table};
 use stack::{Size, Stack, Target, start_postgres};
 use tokio::signal::unix::{SignalKind, signal};
@@ -57,53 +58,51 @@ async fn run(arguments: Vec<String>) -> Result<(), Failure> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder in the target folder");
     let folder = target.join("price");
     std::fs::create_dir_all(&folder)?;
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
-    let [interrupt, terminate] = &mut signals;
-    let measure = async {
-        let binary = without::build(root, target).await?;
-        // A later build replaces the original.
-        let product = folder.join("product");
-        std::fs::copy(binary, &product)?;
-        let server = start_postgres(&folder).await?;
-        Ok::<_, Failure>((product, server))
-    };
-    let stopped = || Failure::from("stopped by a signal");
-    let (product, server) = tokio::select! {
-        started = measure => started?,
-        _ = interrupt.recv() => return Err(stopped()),
-        _ = terminate.recv() => return Err(stopped()),
-    };
-    // Dropping the future stops every service; PostgreSQL ends last.
+    let mut server = None;
+    // Dropping the future stops every service and build. PostgreSQL ends last.
     let outcome = tokio::select! {
-        outcome = measure_all(&options, &server, root, &folder, &product) => outcome,
-        _ = interrupt.recv() => Err(stopped()),
-        _ = terminate.recv() => Err(stopped()),
+        outcome = measure(&options, target, &folder, &mut server) => outcome,
+        () = stop_signal() => Err("stopped by a signal".into()),
     };
-    server.stop().await;
-    let _ = std::fs::remove_dir_all(folder.join("postgres"));
-    if let (Ok(rows), Some(file)) = (&outcome, &options.json) {
-        std::fs::write(file, serde_json::to_string_pretty(rows)?)?;
+    if let Some(server) = server {
+        server.stop().await;
+        let _ = std::fs::remove_dir_all(folder.join("postgres"));
     }
-    outcome.map(|_| ())
+    let rows = outcome?;
+    if let Some(file) = &options.json {
+        std::fs::write(file, serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(())
 }
 
-async fn measure_all(
+async fn stop_signal() {
+    let [mut interrupt, mut terminate] =
+        [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn measure(
     options: &Options,
-    server: &palisade::dev::postgres::Server,
-    root: &Path,
+    target: &Path,
     folder: &Path,
-    binary: &Path,
+    server: &mut Option<Server>,
 ) -> Result<Vec<Row>, Failure> {
-    let stack = Arc::new(Stack::start(server, folder).await?);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A copy: a build during the run would replace the original.
+    let binary = folder.join("product");
+    std::fs::copy(without::build(root, target).await?, &binary)?;
+    let stack = Stack::start(server.insert(start_postgres(folder).await?), folder).await?;
     if options.scale {
-        return scale(&stack, options, binary).await;
+        return scale(&stack, options, &binary).await;
     }
     let size = Size { orders: options.orders * 2, tenants: 2 };
-    let mut product = stack.product("product", binary, size, &[]).await?;
+    let mut product = stack.product("product", &binary, size, &[]).await?;
     create_customers(&mut product).await?;
     let mut rows = compare_with_bare(&stack, options, &product).await?;
-    rows.extend(compare_refusals(&stack, options, binary, &product).await?);
+    rows.extend(compare_refusals(&stack, options, &binary, &product).await?);
     for control in &options.controls {
         let operations = without::CONTROLS.iter().find(|(name, _)| name == control).map(|(_, operations)| *operations);
         let operations = options.select(operations.unwrap_or_default());
@@ -141,7 +140,7 @@ async fn compare_refusals(
     if operations.is_empty() {
         return Ok(Vec::new());
     }
-    let hello = stack.hello().await?;
+    let hello = stack.hello(product).await?;
     let mut rows = Vec::new();
     for operation in operations {
         let limits = [("APP_THROTTLE__ADDRESS_PER_SECOND", "0.01"), ("APP_THROTTLE__ADDRESS_BURST", "1")];

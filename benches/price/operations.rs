@@ -13,6 +13,7 @@ use crate::{Failure, load, load::Plan, stack::Target};
 const REQUESTS: usize = 20_000;
 
 /// A caller: the index of its tenant, and the header that names it.
+#[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) tenant: usize,
     pub(crate) header: String,
@@ -89,7 +90,9 @@ impl Operation {
     pub(crate) fn plan(self, target: &Target) -> Arc<Plan> {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let requests = if self == Self::Pay {
-            (5..=target.size.orders.min(100_000)).step_by(5).map(|number| pay(target, number)).collect()
+            let is_invoiced = |number: &usize| (number / target.size.tenants).is_multiple_of(5);
+            let numbers = (1..=target.size.orders.min(100_000)).filter(is_invoiced);
+            numbers.map(|number| pay(target, number)).collect()
         } else {
             (0..REQUESTS).map(|_| self.request(target, &mut random)).collect()
         };
@@ -125,7 +128,8 @@ impl Operation {
             Self::Create => post(header, "/v1/orders", &new_order(random)),
             Self::Pay => unreachable!("each invoice is paid once"),
             Self::Customer => {
-                let of_tenant: Vec<_> = target.customers.iter().filter(|(tenant, _)| *tenant == caller.tenant).collect();
+                let of_tenant: Vec<_> =
+                    target.customers.iter().filter(|(tenant, _)| *tenant == caller.tenant).collect();
                 get(header, &format!("/v1/customers/{}", of_tenant[random.below(of_tenant.len())].1))
             }
             Self::NoToken => get("authorization: Bearer not-a-token", "/v1/orders"),
@@ -138,8 +142,8 @@ impl Operation {
                 get(&forged, "/v1/orders")
             }
             Self::Forbidden => {
-                let viewer = target.viewers.get(random.below(target.viewers.len().max(1)));
-                post(viewer.map_or(header, |viewer| &viewer.header), "/v1/orders", &new_order(random))
+                let viewer = &target.viewers[random.below(target.viewers.len())];
+                post(&viewer.header, "/v1/orders", &new_order(random))
             }
             Self::NotFound => {
                 let other = order_of((caller.tenant + 1) % tenants, random);
@@ -195,7 +199,7 @@ pub(crate) async fn create_customers(target: &mut Target) -> Result<(), Failure>
 fn pay(target: &Target, number: usize) -> Vec<u8> {
     let callers: Vec<_> =
         target.callers.iter().filter(|caller| caller.tenant == number % target.size.tenants).collect();
-    let caller = callers[number / 5 % callers.len()];
+    let caller = callers[number % callers.len()];
     let unit_price = |line: usize| 100 + ((number * 7 + line * 61) % 200 + 1) * 37;
     let total: usize = (0..3).map(|line| (line + 1) * unit_price(line)).sum();
     let header = format!("{}\r\nidempotency-key: {}", caller.header, uuid::Uuid::now_v7());

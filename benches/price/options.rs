@@ -93,5 +93,8 @@ fn controls(named: Option<&str>) -> Result<Vec<&'static str>, Failure> {
     let all: Vec<_> = CONTROLS.iter().map(|(name, _)| *name).collect();
     let Some(named) = named else { return Ok(all) };
     let find = |name: &str| all.iter().copied().find(|known| *known == name);
-    named.split(',').map(|name| find(name).ok_or_else(|| format!("no control {name}: {}", all.join(",")).into())).collect()
+    named
+        .split(',')
+        .map(|name| find(name).ok_or_else(|| format!("no control {name}: {}", all.join(",")).into()))
+        .collect()
 }

@@ -32,7 +32,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A running program. Dropping it stops the program and waits for its end.
 pub(crate) struct Program {
-    shell: Child,
+    shell: Group,
     pid: u32,
 }
 
@@ -50,9 +50,9 @@ impl Program {
         // A group of its own: Ctrl-C reaches this process only, which then stops the program.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(log)?);
         without_settings(&mut command).envs(variables.iter().cloned());
-        let mut shell = command.spawn()?;
+        let mut shell = Group(command.spawn()?);
         let mut pid = String::new();
-        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut pid)?;
+        BufReader::new(shell.0.stdout.take().unwrap()).read_line(&mut pid)?;
         Ok(Self { shell, pid: pid.trim().parse()? })
     }
 
@@ -69,21 +69,20 @@ impl Program {
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        !matches!(self.shell.try_wait(), Ok(None))
+        !matches!(self.shell.0.try_wait(), Ok(None))
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        drop(self.shell.stdin.take());
+        drop(self.shell.0.stdin.take());
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.has_ended() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        // Its shell leads a group of its own, so this reaches the shell and the program only.
         if !self.has_ended() {
-            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.shell.id())]).status();
-            let _ = self.shell.wait();
+            self.shell.signal("-KILL");
+            let _ = self.shell.0.wait();
         }
     }
 }
@@ -94,12 +93,38 @@ pub(crate) fn without_settings(command: &mut Command) -> &mut Command {
     settings.fold(command, |command, name| command.env_remove(name))
 }
 
-/// Runs a command that must succeed within `limit`. It is killed when this future is dropped.
-pub(crate) async fn run(command: Command, limit: Duration) -> Result<(), Failure> {
+/// Runs a command that must succeed within `limit`. Dropping the future stops it, with all that it
+/// started.
+pub(crate) async fn run(mut command: Command, limit: Duration) -> Result<(), Failure> {
     let what = format!("{command:?}");
-    let mut child = tokio::process::Command::from(command).kill_on_drop(true).stdin(Stdio::null()).spawn()?;
-    let status = tokio::time::timeout(limit, child.wait()).await.map_err(|_| format!("too slow: {what}"))??;
-    if status.success() { Ok(()) } else { Err(format!("failed ({status}): {what}").into()) }
+    let mut group = Group(command.stdin(Stdio::null()).process_group(0).spawn()?);
+    let deadline = Instant::now() + limit;
+    loop {
+        match group.0.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(format!("failed ({status}): {what}").into()),
+            None if Instant::now() > deadline => return Err(format!("too slow: {what}").into()),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// The leader of a process group that this process started.
+struct Group(Child);
+
+impl Group {
+    fn signal(&self, signal: &str) {
+        let _ = Command::new("kill").args([signal, "--", &format!("-{}", self.0.id())]).status();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.signal("-TERM");
+            let _ = self.0.wait();
+        }
+    }
 }
 
 struct Stat {
@@ -115,7 +140,8 @@ fn stat(pid: u32) -> Option<Stat> {
     // The second field is a name in parentheses, which may contain spaces.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let seconds = |first: usize| -> Option<f64> {
-        let ticks: Result<Vec<f64>, _> = fields.get(first..first + 2)?.iter().map(|field| field.parse::<f64>()).collect();
+        let ticks: Result<Vec<f64>, _> =
+            fields.get(first..first + 2)?.iter().map(|field| field.parse::<f64>()).collect();
         Some(ticks.ok()?.iter().sum::<f64>() / TICKS_PER_SECOND)
     };
     Some(Stat { parent: fields.get(1)?.parse().ok()?, own: seconds(11)?, ended_children: seconds(13)? })

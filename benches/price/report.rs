@@ -87,8 +87,8 @@ async fn check(stack: &Stack, operation: Operation, targets: &[&Target]) -> Resu
         if operation.changes() {
             stack.reset(&target.database).await?;
         }
-        let (expected, orders) = first.get_or_insert_with(|| (answer.clone(), target.size.orders));
-        if *orders == target.size.orders && *expected != answer {
+        let (expected, size) = first.get_or_insert_with(|| (answer.clone(), target.size));
+        if *size == target.size && *expected != answer {
             return Err(format!("{} of {} answers {answer}, not {expected}", operation.name(), target.name).into());
         }
     }

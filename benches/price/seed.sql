@@ -12,7 +12,7 @@ insert into orders (tenant_id, id, customer_id, status, shipping_speed, total_am
                     created_at, updated_at)
 select t.id, ('0190a000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
        ('0190a000-0000-7000-8002-' || lpad(to_hex(n / {tenants} % ({orders} / {tenants} / 50 + 1)), 12, '0'))::uuid,
-       case when n % 5 = 0 and n <= 100000 then 'invoiced' when n % 5 = 1 then 'cancelled' else 'placed' end,
+       case when n / {tenants} % 5 = 0 and n <= 100000 then 'invoiced' when n / {tenants} % 5 = 1 then 'cancelled' else 'placed' end,
        'standard',
        (select sum((k + 1) * (100 + ((n * 7 + k * 61) % 200 + 1) * 37)) from generate_series(0, 2) k), 'EUR', 'seed',
        timestamptz '2025-01-01 00:00:00Z' + n * interval '1 second',
@@ -28,4 +28,5 @@ select t.id, ('0190a000-0000-7000-8003-' || lpad(to_hex(n), 12, '0'))::uuid,
        ('0190a000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, n, 'open',
        (select sum((k + 1) * (100 + ((n * 7 + k * 61) % 200 + 1) * 37)) from generate_series(0, 2) k), 'EUR', 'seed',
        now(), now()
-from generate_series(5, least({orders}, 100000), 5) n join tenant t on t.no = n % {tenants};
+from generate_series(1, least({orders}, 100000)) n join tenant t on t.no = n % {tenants}
+where n / {tenants} % 5 = 0;

@@ -44,7 +44,7 @@ pub(crate) struct Stack {
 }
 
 /// Number of orders of all tenants, and of tenants.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) orders: usize,
     pub(crate) tenants: usize,
@@ -71,7 +71,8 @@ pub(crate) async fn start_postgres(folder: &Path) -> Result<Server, Failure> {
     let server = Server::start(&data, &binaries, Data::Fresh).await?;
     // No vacuum or checkpoint in the middle of a round: both run between rounds.
     let mut admin = Cluster::new(server.url())?.connect().await?;
-    for setting in ["shared_buffers = '256MB'", "max_wal_size = '8GB'", "checkpoint_timeout = '1h'", "autovacuum = off"] {
+    for setting in ["shared_buffers = '256MB'", "max_wal_size = '8GB'", "checkpoint_timeout = '1h'", "autovacuum = off"]
+    {
         sqlx::query(AssertSqlSafe(format!("alter system set {setting}"))).execute(&mut admin).await?;
     }
     server.stop().await;
@@ -174,10 +175,11 @@ impl Stack {
         Ok(target)
     }
 
-    /// Starts the server that answers every request with the same text.
-    pub(crate) async fn hello(&self) -> Result<Target, Failure> {
-        let size = Size { orders: 1, tenants: 1 };
-        self.own_program("hello", &["serve-hello"], size).await
+    /// Starts the server that answers every request with the same text. It gets the requests of
+    /// the product.
+    pub(crate) async fn hello(&self, product: &Target) -> Result<Target, Failure> {
+        let hello = self.own_program("hello", &["serve-hello"], product.size).await?;
+        Ok(Target { callers: product.callers.clone(), viewers: product.viewers.clone(), ..hello })
     }
 
     async fn own_program(&self, name: &str, arguments: &[&str], size: Size) -> Result<Target, Failure> {
@@ -245,7 +247,7 @@ fn free_address() -> Result<SocketAddr, Failure> {
 /// Waits until the service answers. One that refuses everything for now is ready too.
 async fn wait_until_ready(program: &mut Program, address: SocketAddr, log: &Path) -> Result<(), Failure> {
     let request = format!("GET /health/ready HTTP/1.1\r\nhost: {address}\r\n\r\n");
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match load::fetch(address, request.as_bytes()).await {
             Ok((status, _)) if status != 503 => return Ok(()),

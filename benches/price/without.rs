@@ -12,8 +12,8 @@ use std::{
 
 use crate::{Failure, operations::Operation, process};
 
-/// The patches in `without/`, and the operations that show their cost.
-pub(crate) const CONTROLS: [(&str, &[Operation]); 8] = [
+/// The patches in `without/`, and the operations that show their cost. [`ALL`] is all of them.
+pub(crate) const CONTROLS: [(&str, &[Operation]); 9] = [
     ("token", &[Operation::Read]),
     ("token-cache", &[Operation::Read]),
     ("row-security", &[Operation::Read, Operation::List, Operation::Create]),
@@ -22,7 +22,10 @@ pub(crate) const CONTROLS: [(&str, &[Operation]); 8] = [
     ("quotas", &[Operation::Read, Operation::List, Operation::Create]),
     ("log", &[Operation::Read, Operation::List, Operation::Create]),
     ("traces", &[Operation::Read, Operation::List, Operation::Create]),
+    (ALL, &Operation::SERVED),
 ];
+/// The service without any of these controls: what remains is the cost of everything else.
+pub(crate) const ALL: &str = "all";
 
 const BUILD_LIMIT: Duration = Duration::from_mins(45);
 /// Folders of the project that a build does not need.
@@ -32,7 +35,9 @@ const SKIPPED: [&str; 4] = ["target", ".git", ".dev", "node_modules"];
 pub(crate) async fn build(root: &Path, target: &Path) -> Result<PathBuf, Failure> {
     eprintln!("· building the release binary in {}", target.display());
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked", "--quiet"]).current_dir(root).env("CARGO_TARGET_DIR", target);
+    cargo.args(["build", "--release", "--locked", "--quiet", "--package", env!("CARGO_PKG_NAME")]).current_dir(root);
+    // As shipped: incremental builds are less optimized.
+    cargo.env("CARGO_TARGET_DIR", target).env_remove("CARGO_INCREMENTAL");
     process::run(cargo, BUILD_LIMIT).await?;
     Ok(target.join("release").join(env!("CARGO_PKG_NAME")))
 }
@@ -44,10 +49,12 @@ pub(crate) async fn build_without(control: &str, root: &Path, folder: &Path) -> 
     }
     let copy = folder.join("source");
     copy_folder(root, &copy)?;
-    let patch = root.join("benches/price/without").join(control).with_extension("patch");
-    let mut apply = Command::new("git");
-    apply.args(["apply", "-C1"]).arg(patch).current_dir(&copy).env("GIT_CEILING_DIRECTORIES", folder);
-    process::run(apply, Duration::from_mins(1)).await?;
+    for (name, _) in CONTROLS.iter().filter(|(name, _)| *name != ALL && [*name, ALL].contains(&control)) {
+        let patch = root.join("benches/price/without").join(name).with_extension("patch");
+        let mut apply = Command::new("git");
+        apply.args(["apply", "-C1"]).arg(patch).current_dir(&copy).env("GIT_CEILING_DIRECTORIES", folder);
+        process::run(apply, Duration::from_mins(1)).await?;
+    }
     let built = build(&copy, &folder.join("target")).await?;
     let kept = folder.join(format!("without-{control}"));
     fs::copy(built, &kept)?;
@@ -70,7 +77,8 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
         let kind = entry.file_type()?;
         if SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) || kind.is_symlink() {
             continue;
-        } else if kind.is_dir() {
+        }
+        if kind.is_dir() {
             copy_folder(&source, &copy)?;
         } else if fs::read(&copy).ok().as_deref() != Some(&fs::read(&source)?) {
             fs::copy(&source, &copy)?;
