@@ -19,8 +19,9 @@ mod without;
 
 use std::{path::Path, process::ExitCode};
 
+use clap::Parser as _;
 use operations::{Operation, create_customers};
-use options::{HELP, Options};
+use options::Options;
 use palisade::dev::postgres::Server;
 use report::{Row, compare, table};
 use stack::{Size, Stack, Target, start_postgres};
@@ -38,7 +39,7 @@ async fn main() -> ExitCode {
         ["serve-hello", address] => bare::hello(address.parse().unwrap()).await,
         // Such as `cargo test --benches`: a benchmark is no test.
         _ if !text.contains(&"--bench") => eprintln!("run it with: cargo bench --bench price"),
-        _ => match run(arguments).await {
+        _ => match run(&Options::parse()).await {
             Ok(()) => {}
             Err(error) => {
                 eprintln!("error: {error}");
@@ -49,19 +50,14 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn run(arguments: Vec<String>) -> Result<(), Failure> {
-    let options = Options::parse(arguments.into_iter())?;
-    if options.help {
-        print!("{HELP}");
-        return Ok(());
-    }
+async fn run(options: &Options) -> Result<(), Failure> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder in the target folder");
     let folder = target.join("price");
     std::fs::create_dir_all(&folder)?;
     let mut server = None;
     // Dropping the future stops every service and build. PostgreSQL ends last.
     let outcome = tokio::select! {
-        outcome = measure(&options, target, &folder, &mut server) => outcome,
+        outcome = measure(options, target, &folder, &mut server) => outcome,
         () = stop_signal() => Err("stopped by a signal".into()),
     };
     if let Some(server) = server {
@@ -98,22 +94,21 @@ async fn measure(
     if options.scale {
         return scale(&stack, options, &binary).await;
     }
-    let size = Size { orders: options.orders * 2, tenants: 2 };
+    let size = Size { orders: usize::try_from(options.orders)? * 2, tenants: 2 };
     let mut product = stack.product("product", &binary, size, &[]).await?;
     create_customers(&mut product).await?;
     let mut rows = compare_with_bare(&stack, options, &product).await?;
     rows.extend(compare_refusals(&stack, options, &binary, &product).await?);
     for control in &options.controls {
-        let operations = without::CONTROLS.iter().find(|(name, _)| name == control).map(|(_, operations)| *operations);
-        let operations = options.select(operations.unwrap_or_default());
+        let (name, operations) = (control.name(), options.select(control.operations()));
         if operations.is_empty() {
             continue;
         }
-        let changed = without::build_without(control, root, folder).await?;
-        let mut changed = stack.product(&format!("without {control}"), &changed, size, &[]).await?;
+        let changed = without::build_without(*control, root, folder).await?;
+        let mut changed = stack.product(&format!("without {name}"), &changed, size, &[]).await?;
         create_customers(&mut changed).await?;
         let without = compare(&stack, options, &operations, &[&product, &changed]).await?;
-        println!("{}", table(&format!("Without {control}, as a ratio to the product"), &without));
+        println!("{}", table(&format!("Without {name}, as a ratio to the product"), &without));
         rows.extend(without);
     }
     Ok(rows)

@@ -5,6 +5,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
+use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::{Failure, load, load::Plan, stack::Target};
@@ -19,7 +20,7 @@ pub(crate) struct Caller {
     pub(crate) header: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Operation {
     Read,
     List,
@@ -29,17 +30,23 @@ pub(crate) enum Operation {
     Create,
     Pay,
     Customer,
-    /// 401: not a token at all.
+    /// Not a token at all.
+    #[value(name = "401")]
     NoToken,
-    /// 401: a token with a wrong signature, which must be verified to know.
+    /// A token with a wrong signature, which must be verified to know.
+    #[value(name = "401-forged")]
     ForgedToken,
-    /// 403: a viewer places an order.
+    /// A viewer places an order.
+    #[value(name = "403")]
     Forbidden,
-    /// 404: an order of another tenant.
+    /// An order of another tenant.
+    #[value(name = "404")]
     NotFound,
-    /// 413: the declared length is above the limit.
+    /// The declared length is above the limit.
+    #[value(name = "413")]
     TooLarge,
-    /// 429: the bucket of the address is empty.
+    /// The bucket of the address is empty.
+    #[value(name = "429")]
     Throttled,
 }
 
@@ -50,23 +57,8 @@ impl Operation {
     pub(crate) const SCALED: [Self; 6] =
         [Self::Read, Self::List, Self::ListByStatus, Self::ListByCustomer, Self::ListByTime, Self::Create];
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::List => "list",
-            Self::ListByStatus => "list-status",
-            Self::ListByCustomer => "list-customer",
-            Self::ListByTime => "list-time",
-            Self::Create => "create",
-            Self::Pay => "pay",
-            Self::Customer => "customer",
-            Self::NoToken => "401",
-            Self::ForgedToken => "401-forged",
-            Self::Forbidden => "403",
-            Self::NotFound => "404",
-            Self::TooLarge => "413",
-            Self::Throttled => "429",
-        }
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().expect("each operation has a name").get_name().to_owned()
     }
 
     /// Whether rows must be taken back after a round.

@@ -20,7 +20,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// One line of the report: an operation of a target.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    operation: &'static str,
+    operation: String,
     target: String,
     /// Rate of this target by that of the first.
     ratio: f64,
@@ -56,9 +56,9 @@ pub(crate) async fn compare(
         // The first round warms up.
         for round in 0..=options.rounds {
             for ((target, plan), measured) in targets.iter().zip(&plans).zip(&mut measured) {
-                let time = if round == 0 { WARM_UP } else { options.seconds };
+                let time = if round == 0 { WARM_UP } else { Duration::from_secs(options.seconds) };
                 let (service, postgres) = (target.program.cpu(), stack.postgres_cpu());
-                let outcome = load::run(target.address, plan, options.connections, time).await;
+                let outcome = load::run(target.address, plan, options.connections.into(), time).await;
                 let service_cpu = target.program.cpu() - service;
                 let postgres_cpu = stack.postgres_cpu() - postgres;
                 if operation.changes() {

@@ -10,22 +10,46 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
+
 use crate::{Failure, operations::Operation, process};
 
-/// The patches in `without/`, and the operations that show their cost. [`ALL`] is all of them.
-pub(crate) const CONTROLS: [(&str, &[Operation]); 9] = [
-    ("token", &[Operation::Read]),
-    ("token-cache", &[Operation::Read]),
-    ("row-security", &[Operation::Read, Operation::List, Operation::Create]),
-    ("sealing", &[Operation::Customer]),
-    ("audit", &[Operation::Create, Operation::Pay]),
-    ("quotas", &[Operation::Read, Operation::List, Operation::Create]),
-    ("log", &[Operation::Read, Operation::List, Operation::Create]),
-    ("traces", &[Operation::Read, Operation::List, Operation::Create]),
-    (ALL, &Operation::SERVED),
-];
-/// The service without any of these controls: what remains is the cost of everything else.
-pub(crate) const ALL: &str = "all";
+/// The patches in `without/`, by the names of their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Control {
+    Token,
+    TokenCache,
+    RowSecurity,
+    Sealing,
+    Audit,
+    Quotas,
+    Log,
+    Traces,
+    /// All of them. What remains is the cost of everything else.
+    All,
+}
+
+impl Control {
+    pub(crate) const NAMES: [&str; 9] =
+        ["token", "token-cache", "row-security", "sealing", "audit", "quotas", "log", "traces", "all"];
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().expect("each control has a name").get_name().to_owned()
+    }
+
+    /// The operations that show its cost.
+    pub(crate) fn operations(self) -> &'static [Operation] {
+        match self {
+            Self::Token | Self::TokenCache => &[Operation::Read],
+            Self::Sealing => &[Operation::Customer],
+            Self::Audit => &[Operation::Create, Operation::Pay],
+            Self::RowSecurity | Self::Quotas | Self::Log | Self::Traces => {
+                &[Operation::Read, Operation::List, Operation::Create]
+            }
+            Self::All => &Operation::SERVED,
+        }
+    }
+}
 
 const BUILD_LIMIT: Duration = Duration::from_mins(45);
 /// Folders of the project that a build does not need.
@@ -43,20 +67,21 @@ pub(crate) async fn build(root: &Path, target: &Path) -> Result<PathBuf, Failure
 }
 
 /// Builds the release binary without a control, in `folder`.
-pub(crate) async fn build_without(control: &str, root: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+pub(crate) async fn build_without(control: Control, root: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     if !root.join("crates/palisade").is_dir() {
         return Err("--controls needs the sources of the kernel in crates/palisade".into());
     }
     let copy = folder.join("source");
     copy_folder(root, &copy)?;
-    for (name, _) in CONTROLS.iter().filter(|(name, _)| *name != ALL && [*name, ALL].contains(&control)) {
-        let patch = root.join("benches/price/without").join(name).with_extension("patch");
+    let is_taken_out = |other: &&Control| **other != Control::All && [**other, Control::All].contains(&control);
+    for taken_out in Control::value_variants().iter().filter(is_taken_out) {
+        let patch = root.join("benches/price/without").join(taken_out.name()).with_extension("patch");
         let mut apply = Command::new("git");
         apply.args(["apply", "-C1"]).arg(patch).current_dir(&copy).env("GIT_CEILING_DIRECTORIES", folder);
         process::run(apply, Duration::from_mins(1)).await?;
     }
     let built = build(&copy, &folder.join("target")).await?;
-    let kept = folder.join(format!("without-{control}"));
+    let kept = folder.join(format!("without-{}", control.name()));
     fs::copy(built, &kept)?;
     Ok(kept)
 }
