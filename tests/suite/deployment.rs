@@ -40,27 +40,27 @@ fn of_kind<'m>(manifests: &'m [Value], kind: &str) -> Vec<&'m Value> {
 /// What a pod has that Pod Security "restricted", and this project, do not allow.
 fn faults(pod: &Value) -> Vec<String> {
     let mut faults = Vec::new();
-    let mut expect = |value: &Value, pointer: &str, expected: Value| {
+    let expect = |faults: &mut Vec<String>, value: &Value, pointer: &str, expected: Value| {
         if *value.pointer(pointer).unwrap_or(&Value::Null) != expected {
             faults.push(format!("{pointer} is not {expected}"));
         }
     };
-    expect(pod, "/automountServiceAccountToken", json!(false));
-    expect(pod, "/enableServiceLinks", json!(false));
-    expect(pod, "/securityContext/runAsNonRoot", json!(true));
-    expect(pod, "/securityContext/seccompProfile/type", json!("RuntimeDefault"));
+    expect(&mut faults, pod, "/automountServiceAccountToken", json!(false));
+    expect(&mut faults, pod, "/enableServiceLinks", json!(false));
+    expect(&mut faults, pod, "/securityContext/runAsNonRoot", json!(true));
+    expect(&mut faults, pod, "/securityContext/seccompProfile/type", json!("RuntimeDefault"));
     for absent in ["/hostNetwork", "/hostPID", "/hostIPC", "/initContainers", "/ephemeralContainers"] {
-        expect(pod, absent, Value::Null);
+        expect(&mut faults, pod, absent, Value::Null);
     }
     for container in pod["containers"].as_array().unwrap() {
-        expect(container, "/securityContext/allowPrivilegeEscalation", json!(false));
-        expect(container, "/securityContext/readOnlyRootFilesystem", json!(true));
-        expect(container, "/securityContext/capabilities", json!({ "drop": ["ALL"] }));
+        expect(&mut faults, container, "/securityContext/allowPrivilegeEscalation", json!(false));
+        expect(&mut faults, container, "/securityContext/readOnlyRootFilesystem", json!(true));
+        expect(&mut faults, container, "/securityContext/capabilities", json!({ "drop": ["ALL"] }));
         for absent in ["privileged", "runAsUser", "runAsNonRoot", "seccompProfile", "procMount"] {
-            expect(container, &format!("/securityContext/{absent}"), Value::Null);
+            expect(&mut faults, container, &format!("/securityContext/{absent}"), Value::Null);
         }
         // An overlay names it, by digest.
-        expect(container, "/image", json!("service"));
+        expect(&mut faults, container, "/image", json!("service"));
         for limit in ["/resources/limits/memory", "/resources/limits/cpu", "/resources/requests/memory"] {
             if container.pointer(limit).is_none() {
                 faults.push(format!("no {limit}"));
@@ -108,7 +108,9 @@ fn supply_03_kubernetes_pods_run_without_rights() {
     }
     let [namespace] = of_kind(&manifests, "Namespace")[..] else { panic!("one namespace") };
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
-    assert!(of_kind(&manifests, "ServiceAccount").iter().all(|account| account["automountServiceAccountToken"] == false));
+    assert!(
+        of_kind(&manifests, "ServiceAccount").iter().all(|account| account["automountServiceAccountToken"] == false)
+    );
     assert!(!of_kind(&manifests, "ServiceAccount").is_empty());
     assert!(of_kind(&manifests, "Secret").is_empty(), "secrets are not in the repository");
 }
@@ -155,7 +157,10 @@ fn supply_03_kubernetes_replicas_are_probed_and_replaced_one_by_one() {
 /// Names of variables whose value is a secret. With `_FILE` the value is a path.
 fn is_secret(variable: &str) -> bool {
     let is_file = variable.ends_with("_FILE") || variable.ends_with("_PATH");
-    !is_file && ["PASSWORD", "SECRET", "TOKEN", "MAC_KEY", "PEPPER", "KEYS__", "_URL"].iter().any(|word| variable.contains(word))
+    !is_file
+        && ["PASSWORD", "SECRET", "TOKEN", "MAC_KEY", "PEPPER", "KEYS__", "_URL"]
+            .iter()
+            .any(|word| variable.contains(word))
 }
 
 /// Fails on a variable that is no setting, or has a secret.
@@ -214,7 +219,10 @@ fn supply_03_compose_containers_have_no_rights_and_one_open_port() {
         // One container writes secrets; each other reads its own.
         if name != "secrets" {
             let secrets: Vec<_> = volumes.matches("-secrets:").collect();
-            assert!(secrets.len() <= 1 && volumes.matches("-secrets:/run/secrets:ro").count() == secrets.len(), "{name}");
+            assert!(
+                secrets.len() <= 1 && volumes.matches("-secrets:/run/secrets:ro").count() == secrets.len(),
+                "{name}"
+            );
         }
     }
     let api = &compose["services"]["api"];

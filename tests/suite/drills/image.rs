@@ -55,7 +55,7 @@ async fn supply_03_image_serves_read_only_without_rights_and_without_a_shell() {
     let name = format!("image-{}", Uuid::now_v7());
     let mut run = Command::new("docker");
     run.args(["run", "--rm", "--name", &name, "--network=host", "--read-only", "--cap-drop=ALL"]);
-    run.args(["--security-opt=no-new-privileges", "--memory=1g", "--ulimit=nofile=16384"]);
+    run.args(["--security-opt=no-new-privileges", "--ulimit=nofile=16384"]);
     for variable in variables.keys() {
         run.args(["--env", variable]);
     }

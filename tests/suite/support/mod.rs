@@ -39,7 +39,7 @@ pub async fn start_issuer(clock: Clock) -> DevIssuer {
 
 /// Whether there is a setting with this variable.
 pub fn is_setting(variable: &str) -> bool {
-    let mut rows = service::app().sections().all().flat_map(|section| section.rows);
+    let mut rows = app().sections().all().flat_map(|section| section.rows);
     let is_named = |name: &String| match name.split_once("<NAME>") {
         Some((start, end)) => variable.starts_with(start) && variable.ends_with(end),
         None => name == variable,
