@@ -24,9 +24,9 @@ fn manifests() -> Vec<Value> {
     let mut found = Vec::new();
     for folder in ["common", "migrate", "service"] {
         for entry in fs::read_dir(Path::new("deploy/kubernetes").join(folder)).unwrap() {
-            let path = entry.unwrap().path().display().to_string();
-            if path.ends_with(".yaml") {
-                found.extend(documents(&path));
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.extend(documents(&path.display().to_string()));
             }
         }
     }
