@@ -141,7 +141,7 @@ fn supply_03_kubernetes_replicas_are_probed_and_replaced_one_by_one() {
     let spec = &deployment["spec"];
     assert!(spec["replicas"].as_u64().unwrap() >= 2);
     assert_eq!(spec["strategy"]["rollingUpdate"], json!({ "maxUnavailable": 0, "maxSurge": 1 }));
-    let container = &spec["template"]["spec"]["containers"][0];
+    let container = spec.pointer("/template/spec/containers/0").unwrap();
     let live = json!(["/service", "health", "--live"]);
     for (probe, command) in
         [("startupProbe", &live), ("livenessProbe", &live), ("readinessProbe", &json!(["/service", "health"]))]
