@@ -19,6 +19,7 @@ mod catalog;
 mod controls;
 mod customers;
 mod database;
+mod deployment;
 mod documented_providers;
 mod documents;
 mod drills;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::PRODUCTION_SETTINGS;
+use crate::support::{PRODUCTION_SETTINGS, is_setting};
 
 const REFERENCE: &str = "docs/settings.md";
 
@@ -14,12 +14,6 @@ fn secret_03_the_reference_of_settings_is_current() {
         "{REFERENCE} is not current: run `cargo run --features dev -- settings --markdown > {REFERENCE}` and review \
          the difference"
     );
-}
-
-/// Whether there is a setting with this variable.
-fn is_setting(variable: &str) -> bool {
-    let mut rows = service::app().sections().all().flat_map(|section| section.rows);
-    rows.any(|row| row.variables().iter().any(|name| name.replace("<NAME>", "PARTNER") == variable))
 }
 
 #[test]
@@ -49,14 +43,16 @@ fn secret_03_example_environment_is_accepted_in_production_without_risks() {
 /// Only in the template: what it generates differs in the answers, and in nothing else.
 #[test]
 fn secret_03_example_environment_of_the_generated_project_is_the_same() {
-    let Ok(generated) = std::fs::read_to_string("template/project/deploy/example.env") else { return };
-    let mut expected = std::fs::read_to_string("deploy/example.env").unwrap();
-    for (value, answer) in [
-        ("https://login.example.com", "{{issuer}}"),
-        ("api://orders", "{{audience}}"),
-        ("crates/palisade/roles.sql", "{{roles}}"),
-    ] {
-        expected = expected.replace(value, answer);
+    for file in ["deploy/example.env", "deploy/kubernetes/service/settings.env"] {
+        let Ok(generated) = std::fs::read_to_string(format!("template/project/{file}")) else { return };
+        let mut expected = std::fs::read_to_string(file).unwrap();
+        for (value, answer) in [
+            ("https://login.example.com", "{{issuer}}"),
+            ("api://orders", "{{audience}}"),
+            ("crates/palisade/roles.sql", "{{roles}}"),
+        ] {
+            expected = expected.replace(value, answer);
+        }
+        assert_eq!(generated, expected);
     }
-    assert_eq!(generated, expected);
 }

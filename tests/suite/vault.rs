@@ -1,5 +1,5 @@
 //! Master keys in a real vault (CRYPTO-04): in CI, `OpenBao` with the key and the policy of
-//! deploy/compose.yaml.
+//! deploy/vault.yaml.
 
 use secrecy::ExposeSecret as _;
 use service::access::roles;

@@ -36,3 +36,13 @@ pub fn person(tenant: &Tenant, role: Role) -> Person {
 pub async fn start_issuer(clock: Clock) -> DevIssuer {
     issuer_of(ACCESS.rights, clock).await
 }
+
+/// Whether there is a setting with this variable.
+pub fn is_setting(variable: &str) -> bool {
+    let mut rows = app().sections().all().flat_map(|section| section.rows);
+    let is_named = |name: &String| match name.split_once("<NAME>") {
+        Some((start, end)) => variable.starts_with(start) && variable.ends_with(end),
+        None => name == variable,
+    };
+    rows.any(|row| row.variables().iter().any(is_named))
+}

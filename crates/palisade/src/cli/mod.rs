@@ -4,6 +4,8 @@
 //! commands ([`ops`]), checks, printed documents and, with the feature `dev`, the development
 //! stack.
 
+mod health;
+
 use std::{error::Error as StdError, process::ExitCode, sync::Arc};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -32,6 +34,8 @@ enum Command {
     /// Run the service until SIGTERM or SIGINT, then finish the requests in flight; SIGHUP reloads
     /// secrets and fetches issuer keys
     Serve,
+    /// Check that the service on this machine is ready, for probes of containers
+    Health(health::Health),
     /// Update the database schema, with the login of `APP_DATABASE__OWNER_URL`
     Migrate,
     /// Respond to an incident, with the login of `APP_DATABASE__OPERATOR_URL`
@@ -147,6 +151,7 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
             telemetry.finish().await;
             outcome?;
         }
+        Command::Health(health) => health.run().await?,
         Command::Migrate => {
             db::migrate(&with_logging("migrate", LoginSettings::owner()?).url).await?;
             println!("the schema is up to date");

@@ -9,6 +9,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -137,7 +138,7 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
         };
         let peer = connection.remote.ip();
         let network = ClientAddress(peer).network();
-        if only_proxies && !proxies.contains(peer) {
+        if only_proxies && !is_this_host(peer) && !proxies.contains(peer) {
             event::edge_budget_exceeded(network, "plain_http");
             continue;
         }
@@ -172,6 +173,11 @@ pub async fn serve<S: EdgeService>(listener: Listener, service: S, http: &Http, 
         _ = all_closed.recv() => {}
         () = tokio::time::sleep(http.shutdown_grace) => tracing::warn!("grace period over; requests aborted"),
     }
+}
+
+/// Whether the peer has the default loopback address, as the probe by the command `health` has.
+fn is_this_host(peer: IpAddr) -> bool {
+    [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&peer.to_canonical())
 }
 
 /// What all connections of a listener have in common.

@@ -1,17 +1,20 @@
-//! Settings of commands that need a PostgreSQL role and little else.
+//! Settings of commands that need a PostgreSQL role, or only the address of the service.
 //!
 //! The server's environment has none of these roles, except that of incidents if a service may
 //! send commands for them.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use secrecy::SecretString;
 
 use super::{
-    Faults, Internal, Reader, SecretRead, ServiceSections, environment,
+    Faults, Http, Internal, Reader, SecretRead, ServiceSections, environment,
     row::Setting,
     secrets,
-    table::{CommandLogins, IncidentLogin, KeyRows},
+    table::{CommandLogins, IncidentLogin, KeyRows, TlsFiles},
 };
 use crate::{crypto::IndexKeys, model::ServiceRight};
 
@@ -73,6 +76,31 @@ impl RetirementSettings {
         };
         let ((url, index), secrets_read) = load(read)?;
         Ok(Self { operator: LoginSettings { url, secrets_read }, index })
+    }
+}
+
+/// Where the command `health` finds the service.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeSettings {
+    /// The listen address, or the loopback address if the service listens on all.
+    pub address: SocketAddr,
+    /// Whether the service has a certificate.
+    pub is_tls: bool,
+}
+
+impl ProbeSettings {
+    /// Reads the process environment.
+    pub fn load() -> Result<Self, Faults> {
+        let read = |r: &mut Reader| {
+            let mut address = r.read(&Http::listen, None)?;
+            match address {
+                SocketAddr::V4(all) if all.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+                SocketAddr::V6(all) if all.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+            Some(Self { address, is_tls: r.has(&TlsFiles::certificate.name()) })
+        };
+        Ok(load(read)?.0)
     }
 }
 

@@ -47,7 +47,7 @@ internal! { pub use api_keys::ApiKeys; }
 internal! { pub use claim_matches::ClaimMatch; }
 internal! { pub use internal::{CertificateName, Internal, ScopeName}; }
 internal! { pub use keys::Keys; }
-internal! { pub use login::{LoginSettings, RetirementSettings}; }
+internal! { pub use login::{LoginSettings, ProbeSettings, RetirementSettings}; }
 internal! { pub use oidc::ClaimPath; }
 internal! { pub use reference::{markdown, plain}; }
 internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }

@@ -191,7 +191,7 @@ async fn rate_09_connections_over_the_limit_are_closed_at_once() {
 }
 
 #[tokio::test]
-async fn crypto_01_plain_http_is_served_to_trusted_proxies_only() {
+async fn crypto_01_plain_http_is_served_to_trusted_proxies_and_this_host_only() {
     let listen = ("APP_HTTP__LISTEN", "0.0.0.0:0");
     let variables = TestApp::variables(&SERVICE.database().await, "http://127.0.0.1:9");
     let faults = app().read_settings(variables.into_iter().chain([owned(listen)]).collect()).unwrap_err();
@@ -203,13 +203,16 @@ async fn crypto_01_plain_http_is_served_to_trusted_proxies_only() {
     let app = app::start(&app(), settings, Clock::system()).await.unwrap();
     let address = (Ipv4Addr::LOCALHOST, app.address().port());
     tokio::spawn(app.run(std::future::pending()));
-    let mut direct = tokio::net::TcpStream::connect(address).await.unwrap();
+    let direct = tokio::net::TcpSocket::new_v4().unwrap();
+    direct.bind((Ipv4Addr::new(127, 0, 0, 9), 0).into()).unwrap();
+    let mut direct = direct.connect(address.into()).await.unwrap();
     let _ = direct.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let mut response = Vec::new();
     let _ = tokio::time::timeout(Duration::from_secs(5), direct.read_to_end(&mut response)).await.expect("closed");
     assert!(response.is_empty(), "{}", String::from_utf8_lossy(&response));
     let proxied = Actor::new(address.into(), None).at_address(Ipv4Addr::new(127, 0, 0, 7).into());
     proxied.get("/health/live").await.ok(200);
+    Actor::new(address.into(), None).get("/health/live").await.ok(200);
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {

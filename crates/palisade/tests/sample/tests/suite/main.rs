@@ -33,6 +33,7 @@ mod master_keys;
 mod migrations;
 mod notes;
 mod planted_faults;
+mod probes;
 mod quota;
 mod races;
 mod restored_erasures;
