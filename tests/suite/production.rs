@@ -118,7 +118,10 @@ async fn retries_are_replayed_and_audited(production: &Production) {
 /// AUTHZ-06, CRYPTO-02: personal data is masked in responses and encrypted in the database.
 async fn personal_data_is_masked(production: &Production) {
     let sales = production.user(&person(&ACME, roles::SALES));
-    let customer = json!({ "name": "Ann Example", "email": "ann@example.com", "taxId": "US-98-7654321" });
+    let customer = json!({
+        "name": "Ann Example", "email": "ann@example.com", "phone": "+15550100200", "taxId": "US-98-7654321",
+        "bankAccount": "GB82WEST12345698765432", "address": "7 Side Street\nDublin",
+    });
     let created = sales.post("/v1/customers", &customer).await.ok(201);
     assert_eq!((&created["taxId"], &created["email"]), (&json!("****4321"), &json!("****.com")));
     let shown = sales.get(&format!("/v1/customers/{}", id(&created))).await.ok(200);
@@ -176,7 +179,8 @@ async fn metrics_are_internal(production: &Production) {
 async fn unsafe_settings_are_refused(production: &Production) {
     let plain_issuer = production.refusal(&[("APP_OIDC__ISSUER", "http://login.example.com")]).await;
     assert!(plain_issuer.contains("must be an https URL"), "{plain_issuer}");
-    let plain_listener = [("APP_TLS__CERTIFICATE_PATH", ""), ("APP_TLS__KEY_PATH", ""), ("APP_HTTP__TRUSTED_PROXIES", "")];
+    let plain_listener =
+        [("APP_TLS__CERTIFICATE_PATH", ""), ("APP_TLS__KEY_PATH", ""), ("APP_HTTP__TRUSTED_PROXIES", "")];
     let plain_listener = production.refusal(&plain_listener).await;
     assert!(plain_listener.contains("plain HTTP is only served on a loopback address"), "{plain_listener}");
     // The certificate of the database is of another authority.

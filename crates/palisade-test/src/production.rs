@@ -127,18 +127,8 @@ impl Production {
         variables.extend(further.into_iter().map(|(name, value)| (name.to_owned(), value)));
 
         let process = ServiceProcess::start(service, &variables).await;
-        let production = Self {
-            process,
-            authority,
-            variables,
-            service,
-            issuer,
-            key,
-            postgres,
-            files,
-            _front: front,
-            _redis: redis,
-        };
+        let production =
+            Self { process, authority, variables, service, issuer, key, postgres, files, _front: front, _redis: redis };
         let probe = production.actor(None);
         eventually("ready", async || probe.get("/health/ready").await.status == 200).await;
         production

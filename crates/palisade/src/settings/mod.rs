@@ -30,6 +30,7 @@ mod words;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    time::Duration,
 };
 
 use crate::telemetry::{Log, Otlp};
@@ -190,6 +191,9 @@ fn read_http(r: &mut Reader) -> Option<Http> {
     let mut http = Http::read_rows(r, None)?;
     if !r.has(&Http::docs.name()) {
         http.docs = r.profile == Profile::Development;
+    }
+    if r.profile == Profile::Development && !r.has(&Http::shutdown_delay.name()) {
+        http.shutdown_delay = Duration::ZERO;
     }
     Some(http)
 }
