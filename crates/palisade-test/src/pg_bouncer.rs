@@ -24,8 +24,8 @@ use crate::{eventually, optional_tool::OptionalTool};
 
 const TOOL: OptionalTool =
     OptionalTool { topic: "pooler", variable: "TEST_PGBOUNCER", tests: "the tests with PgBouncer" };
-/// The user `nobody`, since PgBouncer refuses root.
-const NOBODY: u32 = 65_534;
+/// A user without rights, since PgBouncer refuses root.
+const UNPRIVILEGED: u32 = 65_534;
 
 /// A running pooler with two connections to the server for each login; killed on drop.
 pub struct PgBouncer {
@@ -86,13 +86,13 @@ impl PgBouncer {
         for (name, text) in [("users", users.concat()), ("pgbouncer.ini", settings)] {
             fs::write(folder.join(name), text).unwrap();
             if is_root {
-                chown(folder.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+                chown(folder.join(name), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
             }
         }
         let mut command = Command::new(program);
         command.arg(folder.join("pgbouncer.ini")).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         if is_root {
-            command.uid(NOBODY).gid(NOBODY);
+            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
         let bouncer = Self { port, folder, child: command.spawn().unwrap() };
         let url = bouncer.url(&database.reader);
