@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Method;
@@ -65,16 +65,16 @@ impl Balancer {
 
     /// The next replica that is ready.
     async fn pick(&self) -> SocketAddr {
-        let mut picked = None;
-        eventually("a replica is ready", async || {
-            let replicas = self.replicas.lock().unwrap();
-            let ready: Vec<_> =
-                replicas.iter().filter(|(_, is_ready)| **is_ready).map(|(address, _)| *address).collect();
-            picked = ready.get(self.next.fetch_add(1, SeqCst) % ready.len().max(1)).copied();
-            picked.is_some()
-        })
-        .await;
-        picked.unwrap()
+        let started = Instant::now();
+        loop {
+            let replicas = self.replicas.lock().unwrap().clone();
+            let ready: Vec<_> = replicas.into_iter().filter(|(_, is_ready)| *is_ready).collect();
+            if let Some((address, _)) = ready.get(self.next.fetch_add(1, SeqCst) % ready.len().max(1)) {
+                return *address;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "no replica is ready");
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
     }
 
     /// Waits until this many further orders are acknowledged.
