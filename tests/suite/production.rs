@@ -112,7 +112,7 @@ async fn retries_are_replayed_and_audited(production: &Production) {
     assert_eq!(retry.header("idempotent-replayed"), Some("true"));
     assert_eq!(retry.ok(201), first);
     let events = format!("select action from palisade.audit_events where object like '%{}'", id(&first));
-    assert_eq!(query(&production.database().owner, &events).await, ["order_placed"]);
+    assert_eq!(query(&production.database().owner, &events).await, ["order_created"]);
 }
 
 /// AUTHZ-06, CRYPTO-02: personal data is masked in responses and encrypted in the database.

@@ -109,8 +109,13 @@ async fn place_orders(balancer: Arc<Balancer>, token: String) -> BTreeMap<String
                     assert!(reply.status().is_server_error(), "{reply:?}");
                     balancer.failed.fetch_add(1, SeqCst);
                 }
-                Err(error) if error.is_connect() => drop(balancer.replicas.lock().unwrap().insert(address, false)),
-                Err(_) => drop(balancer.broken.fetch_add(1, SeqCst)),
+                Err(error) => {
+                    if !error.is_connect() {
+                        balancer.broken.fetch_add(1, SeqCst);
+                    }
+                    // Until its next probe, as proxies do.
+                    balancer.replicas.lock().unwrap().insert(address, false);
+                }
             }
         };
         placed.insert(key, order);
