@@ -1,4 +1,4 @@
-//! PgBouncer in transaction mode before the database of a test ([`PgBouncer`]).
+//! `PgBouncer` in transaction mode before the database of a test ([`PgBouncer`]).
 //!
 //! The program is the one at `TEST_PGBOUNCER`, else `pgbouncer` of the search path. Without it its
 //! tests are skipped, as with `TEST_PGBOUNCER=off`; they fail with `required`, or if `CI` is set.
@@ -24,7 +24,7 @@ use crate::{eventually, optional_tool::OptionalTool};
 
 const TOOL: OptionalTool =
     OptionalTool { topic: "pooler", variable: "TEST_PGBOUNCER", tests: "the tests with PgBouncer" };
-/// A user without rights, since PgBouncer refuses root.
+/// A user without rights, since the pooler refuses root.
 const UNPRIVILEGED: u32 = 65_534;
 
 /// A running pooler with two connections to the server for each login; killed on drop.
@@ -69,7 +69,7 @@ impl PgBouncer {
         let logins = [&database.writer, &database.reader, &database.authn, &database.keys];
         let logins = logins.map(|url| Url::parse(url.expose_secret()).unwrap());
         let users = logins.map(|url| format!("\"{}\" \"{}\"\n", url.username(), url.password().unwrap()));
-        let prepared = if *version < 21 {
+        let statements = if *version < 21 {
             String::new()
         } else {
             format!("max_prepared_statements = {}\n", if prepares { 200 } else { 0 })
@@ -77,7 +77,7 @@ impl PgBouncer {
         let settings = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}/users\npool_mode = transaction\n\
-             default_pool_size = 2\nignore_startup_parameters = extra_float_digits,options\n{prepared}",
+             default_pool_size = 2\nignore_startup_parameters = extra_float_digits,options\n{statements}",
             server.host_str().unwrap(),
             server.port().unwrap_or(5432),
             folder.display()

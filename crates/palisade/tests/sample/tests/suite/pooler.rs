@@ -1,4 +1,4 @@
-//! PgBouncer in transaction mode: what works through it (AUTHZ-07, AUTHZ-08), and what the start
+//! A pooler in transaction mode: what works through it (AUTHZ-07, AUTHZ-08), and what the start
 //! refuses. docs/pgbouncer.md has the settings.
 
 use std::collections::BTreeMap;
