@@ -28,6 +28,7 @@ mod idempotency;
 mod input;
 mod matrix;
 mod orders;
+mod production;
 mod races;
 mod round_trips;
 mod sealed;

@@ -1,12 +1,16 @@
 //! A PostgreSQL server for a single test ([`RestartablePostgres`]), which it may crash and restart.
 //!
 //! It is a process of this machine even if the other tests' server runs in a container, and it is
-//! durable: committed data survives a crash. `drills/outages.rs` uses it.
+//! durable: committed data survives a crash. It can require TLS. `drills/outages.rs` and
+//! [`Production`](crate::Production) use it.
 
 use std::{
-    fs::{self, OpenOptions},
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
-    path::PathBuf,
+    fs::{self, OpenOptions, Permissions},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -14,7 +18,8 @@ use palisade::dev::{
     database::{Cluster, Urls},
     postgres::{Binaries, Data, Server},
 };
-use sqlx::Connection as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{TestService, eventually, eventually_recovered, scratch_folder};
@@ -60,6 +65,36 @@ impl RestartablePostgres {
         let mut postgres = Self { database, cluster, folder, data: data.into(), running: None };
         postgres.restart().await;
         postgres
+    }
+
+    /// Switches TLS on, with this certificate and key (PEM), and refuses connections without it.
+    /// The URLs then verify the server with the authorities of this file.
+    pub async fn require_tls(&mut self, (certificate, key): (String, String), authorities: &Path) {
+        let owner = fs::metadata(&self.data).unwrap();
+        let rules = "hostssl all all 127.0.0.1/32 scram-sha-256\n".to_owned();
+        for (name, text) in [("server.crt", certificate), ("server.key", key), ("pg_hba.conf", rules)] {
+            let file = self.data.join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
+        }
+        let mut admin = self.cluster.connect().await.unwrap();
+        for sql in ["alter system set ssl = on", "select pg_reload_conf()"] {
+            sqlx::raw_sql(sql).execute(&mut admin).await.unwrap();
+        }
+        let plain = SecretString::from(format!("{}?sslmode=disable", self.database.owner.expose_secret()));
+        let refuses_plain = async || PgConnection::connect(plain.expose_secret()).await.is_err();
+        eventually("PostgreSQL refuses connections without TLS", refuses_plain).await;
+        let query = format!("sslmode=verify-full&sslrootcert={}", authorities.display());
+        let verified = |url: &SecretString| SecretString::from(format!("{}?{query}", url.expose_secret()));
+        self.database = Urls {
+            owner: verified(&self.database.owner),
+            writer: verified(&self.database.writer),
+            reader: verified(&self.database.reader),
+            authn: verified(&self.database.authn),
+            keys: verified(&self.database.keys),
+            ..self.database.clone()
+        };
     }
 
     /// Stops the server with an immediate shutdown (SIGQUIT): it closes all connections without

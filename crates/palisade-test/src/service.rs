@@ -110,10 +110,11 @@ impl TestService {
     }
 
     /// States where its binary is, for tests of processes and commands:
-    /// `env!("CARGO_BIN_EXE_<name>")`.
+    /// `env!("CARGO_BIN_EXE_<name>")`. `TEST_BINARY` names another one, such as a release build.
     #[must_use]
     pub fn with_binary(self, path: &str) -> Self {
-        Self { binary: Some(path.into()), ..self }
+        let chosen = std::env::var_os("TEST_BINARY").map_or_else(|| path.into(), PathBuf::from);
+        Self { binary: Some(chosen), ..self }
     }
 
     /// A service that only one test knows. Its memory is freed when the process ends.

@@ -3,10 +3,19 @@
 //! [`super::start`] builds [`Components`] from the settings, wraps the routers into edge services,
 //! loads revocations and overrides, and starts the background tasks.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use http::{HeaderValue, header::CONNECTION};
 use poem::{Endpoint, Response};
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 
 use super::{App, StartError, secret_reload::SecretReload};
 use crate::{
@@ -66,6 +75,7 @@ impl Components {
             logged_parameters: app.logged_parameters,
             constraints: app.constraints,
             docs: settings.http.docs,
+            is_stopping: AtomicBool::new(false),
             issuer: settings.oidc.first.url.clone(),
             public_url: public_url(settings, address),
         };
@@ -93,7 +103,17 @@ impl Components {
     {
         let context = Arc::clone(&self.context);
         let lookup: CachedCallerLookup = Arc::new(move |credentials| context.authenticator.lookup_cached(credentials));
-        edge::stack(endpoint, kind, settings, lookup, &self.context.overrides).ok_or(StartError::Throttle)
+        let service = edge::stack(endpoint, kind, settings, lookup, &self.context.overrides);
+        let context = Arc::clone(&self.context);
+        // Otherwise a client sends its next request on a connection that ends. hyper leaves the
+        // header out of HTTP/2, which has GOAWAY for this.
+        let close_when_stopping = move |mut response: http::Response<_>| {
+            if context.is_stopping.load(Ordering::Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        };
+        Ok(service.ok_or(StartError::Throttle)?.map_response(close_when_stopping))
     }
 
     /// Connects to the quota store and loads revocations and overrides. Called before the first

@@ -13,7 +13,10 @@ pub use builder::App;
 #[cfg(feature = "dev")]
 pub use demo::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -167,7 +170,8 @@ impl<S: EdgeService, I: EdgeService> Running<S, I> {
         &self.served
     }
 
-    /// Serves until `stop` resolves, then finishes the requests in flight (FAIL-03).
+    /// Serves until `stop` resolves. Then it is not ready any more, serves for the shutdown delay,
+    /// and finishes the requests in flight (FAIL-03).
     ///
     /// # Errors
     /// [`BackgroundEnded`] if a background task ended. The service then stops in the same way,
@@ -175,10 +179,16 @@ impl<S: EdgeService, I: EdgeService> Running<S, I> {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), BackgroundEnded> {
         let internal = self.internal_address().map(|address| address.to_string());
         tracing::info!(address = %self.public.address, internal, "listening");
+        let context = Arc::clone(&self.components.context);
         let mut outcome = Ok(());
         let (stopping, is_stopping) = watch::channel(false);
         let stop = async {
             outcome = wait_for_stop(stop, &mut self.background).await;
+            if outcome.is_ok() && !self.http.shutdown_delay.is_zero() {
+                context.is_stopping.store(true, Ordering::Relaxed);
+                tracing::info!(delay_ms = self.http.shutdown_delay.as_millis(), "stopping; no longer ready");
+                outcome = wait_for_stop(tokio::time::sleep(self.http.shutdown_delay), &mut self.background).await;
+            }
             stopping.send_replace(true);
         };
         let until_stopping = |mut is_stopping: watch::Receiver<bool>| async move {

@@ -135,6 +135,14 @@ pub enum UnfitDatabase {
         /// The first rights that the login lacks.
         missing: String,
     },
+    /// A pooler does not keep what the login needs of a session.
+    #[error("login {login} connects through a pooler: {need}; see docs/pgbouncer.md")]
+    Pooler {
+        /// The name of the login.
+        login: String,
+        /// What the login needs.
+        need: &'static str,
+    },
     /// The settings name another provider of master keys than at startup.
     #[error("the provider of master keys changed; restart the service")]
     OtherProvider,
@@ -149,7 +157,7 @@ pub enum UnfitDatabase {
         /// Version of the first missing migration.
         missing: i64,
     },
-    /// A later version of the service has migrated the database.
+    /// A later version of the service has migrated the database, by more than expanding it.
     #[error("the schema {schema} is newer than this binary, which lacks migration {found}; start a newer version")]
     NewerSchema {
         /// The name of the schema.

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use super::{
     DbError, UnfitDatabase,
-    migrate::{Folder, KERNEL},
+    migrate::{Folder, KERNEL, may_contain},
 };
 use crate::package;
 
@@ -61,12 +61,17 @@ impl DbRole {
 
 /// Rejects a login that has other rights than those listed for its role, by grants, ownership,
 /// attributes or memberships, or that lacks the time-outs of roles.sql (AUTHZ-08). Needs the schema
-/// of this version.
+/// of this version. If the database is ahead, rights on tables, columns and functions that this
+/// version does not know are no excess.
 ///
 /// Rights of a feature that this build is without are not required. They are no excess either:
 /// another build may have created its tables, as [`check_version`](super::migrate::check_version)
 /// allows.
-pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
+pub(crate) async fn check_rights(
+    connection: &mut PgConnection,
+    role: DbRole,
+    is_ahead: bool,
+) -> Result<(), UnfitDatabase> {
     let rights = sqlx::query!(
         r#"with schemas as (
                select oid, nspname from pg_namespace where nspname in ('palisade', 'public')
@@ -132,13 +137,41 @@ pub(crate) async fn check_rights(connection: &mut PgConnection, role: DbRole) ->
     let login = rights.first().map(|right| right.login.clone()).unwrap_or_default();
     let granted: BTreeSet<String> = rights.into_iter().map(|right| right.granted).collect();
     let name = |rights: Vec<String>| rights.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join("; ");
-    let excess: Vec<_> = granted.difference(&role.listed_rights(KERNEL.iter())).cloned().collect();
+    let is_new = |right: &str| {
+        let object = right.rsplit_once(": ").map_or(right, |(object, _)| object);
+        ["table ", "function "].iter().any(|kind| object.starts_with(kind)) && !may_contain(object)
+    };
+    let listed = role.listed_rights(KERNEL.iter());
+    let excess = granted.difference(&listed).filter(|right| !(is_ahead && is_new(right)));
+    let excess: Vec<_> = excess.cloned().collect();
     if !excess.is_empty() {
         return Err(UnfitDatabase::Privileged { login, excess: name(excess) });
     }
     let required = role.listed_rights(KERNEL.iter().filter(|folder| folder.is_on));
     let missing: Vec<_> = required.difference(&granted).cloned().collect();
     if missing.is_empty() { Ok(()) } else { Err(UnfitDatabase::MissingPrivilege { login, missing: name(missing) }) }
+}
+
+/// Rejects a connection through a pooler that does not keep what this login needs of a session.
+///
+/// A pooler drops the connection's options, so the time-out then has another source than the client.
+/// `app_authn` listens for changes of credentials (AUTHN-11), which takes a session of its own. The
+/// others prepare statements: in transaction mode they work if the pooler gives them its own names.
+pub(crate) async fn check_session(connection: &mut PgConnection, role: DbRole) -> Result<(), UnfitDatabase> {
+    let session = "select current_user::text, source = 'client',
+                          exists (select from pg_prepared_statements where starts_with(name, 'sqlx_s_'))
+                   from pg_settings where name = 'statement_timeout'";
+    let (login, is_direct, keeps_names): (String, bool, bool) =
+        sqlx::query_as(session).fetch_one(connection).await.map_err(DbError::from)?;
+    match role {
+        _ if is_direct => Ok(()),
+        DbRole::Authn => Err(UnfitDatabase::Pooler { login, need: "give its URL the address of PostgreSQL itself" }),
+        _ if keeps_names => {
+            let need = "it must be PgBouncer 1.21 or later in transaction mode, with max_prepared_statements above 0";
+            Err(UnfitDatabase::Pooler { login, need })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Rejects a database with a tenant table that lacks forced row-level security, or that has

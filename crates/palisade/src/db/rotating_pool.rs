@@ -56,8 +56,8 @@ impl RotatingPool {
         Ok(Self { role, settings: Arc::new(settings.clone()), server, current, sources: sources.clone() })
     }
 
-    /// Checks that the login has exactly the privileges of its role, that the schema has the
-    /// expected version, and that row-level security and the audit trail are in force.
+    /// Checks that the login has exactly the privileges of its role, that this binary suits the
+    /// schema, and that row-level security and the audit trail are in force.
     pub(crate) async fn validate(&self) -> Result<(), UnfitDatabase> {
         validate(&self.pool(), self.role).await
     }
@@ -197,8 +197,9 @@ pub async fn check_incidents_login(settings: &Settings) -> Result<(), UnfitDatab
 /// Runs all checks on one connection: the pool would open one for nearly each check.
 async fn validate(pool: &Arc<Pool>, role: DbRole) -> Result<(), UnfitDatabase> {
     let mut connection = Arc::clone(pool).connection().await.map_err(DbError::from)?;
-    migrate::check_version(&mut connection, role).await?;
-    role_check::check_rights(&mut connection, role).await?;
+    role_check::check_session(&mut connection, role).await?;
+    let is_ahead = migrate::check_version(&mut connection, role).await?;
+    role_check::check_rights(&mut connection, role, is_ahead).await?;
     role_check::check_row_security(&mut connection).await?;
     role_check::check_append_only(&mut connection).await?;
     role_check::check_tracked_changes(&mut connection).await

@@ -26,7 +26,10 @@ pub use personal_data_monitor::PersonalDataMonitor;
 pub use route_check::RoutesError;
 pub use schema::UncheckedKeyword;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use http::HeaderValue;
 
@@ -71,6 +74,8 @@ pub struct Context {
     pub constraints: Constraints,
     /// Whether `/openapi.json` and `/docs` are served.
     pub docs: bool,
+    /// Whether the service got a stop signal: it serves, and is not ready.
+    pub(crate) is_stopping: AtomicBool,
     /// URL of the first issuer, for the OpenAPI document.
     pub issuer: String,
     /// URL at which callers reach the service, for the OpenAPI document.

@@ -1,11 +1,11 @@
 //! Liveness and readiness probes (FAIL-04).
 //!
 //! Liveness depends on nothing: restarting the process does not repair its database. Readiness
-//! checks the database and the authenticator. Both probes are public and have no quota, so the
-//! result of the database check is cached.
+//! checks the database and the authenticator, and ends with a stop signal. Both probes are public
+//! and have no quota, so the result of the database check is cached.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -78,10 +78,12 @@ impl Health {
     /// Check readiness
     ///
     /// Returns 200 if the database answers within 500 ms, the keys of at least one issuer are
-    /// loaded, and revocations can be read. Otherwise returns 503 (`unavailable`).
+    /// loaded, revocations can be read, and the service is not stopping. Otherwise returns 503
+    /// (`unavailable`).
     #[oai(path = "/health/ready", method = "get", operation_id = "getReadiness")]
     async fn ready(&self) -> Result<Json<Status>> {
-        if self.context.authenticator.is_ready() && self.database_is_ready().await {
+        let is_stopping = self.context.is_stopping.load(Ordering::Relaxed);
+        if !is_stopping && self.context.authenticator.is_ready() && self.database_is_ready().await {
             Ok(Json(Status { status: State::Ready }))
         } else {
             Err(Problem::new(Kind::Unavailable).into())

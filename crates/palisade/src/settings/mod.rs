@@ -30,10 +30,12 @@ mod words;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    time::Duration,
 };
 
-use crate::telemetry::{Log, Otlp};
 use table::General;
+
+use crate::telemetry::{Log, Otlp};
 
 pub use reader::{Fault, Faults, Reader};
 pub use row::{Bounds, Row, Section};
@@ -190,6 +192,9 @@ fn read_http(r: &mut Reader) -> Option<Http> {
     let mut http = Http::read_rows(r, None)?;
     if !r.has(&Http::docs.name()) {
         http.docs = r.profile == Profile::Development;
+    }
+    if r.profile == Profile::Development && !r.has(&Http::shutdown_delay.name()) {
+        http.shutdown_delay = Duration::ZERO;
     }
     Some(http)
 }

@@ -62,8 +62,10 @@ table! {
             "Time for a whole request.";
         max_connection_age: Duration = "max_connection_age_ms".default(600_000).within(1, 3_600_000, "ms"),
             "Age at which a connection ends after the requests in flight, at twice this age in any case. It bounds the use of a certificate that is no longer accepted.";
+        shutdown_delay: Duration = "shutdown_delay_ms".default(5_000).default_text("`5000`, in development `0`").within(0, 600_000, "ms"),
+            "Time from a stop signal to the end of the listener. Meanwhile the readiness probe gets 503 and requests are served, so that load balancers send the next ones elsewhere.";
         shutdown_grace: Duration = "shutdown_grace_ms".default(10_000).within(1, 3_600_000, "ms"),
-            "Time that requests in flight have to finish after a stop signal.";
+            "Time that requests in flight have to finish after the listener has ended.";
     }
 
     /// TLS files of the public listener, before `tls.rs` has checked that they belong together.
@@ -118,7 +120,7 @@ table! {
         keys_url: SecretString = "keys_url".reloaded() => checks::database,
             "`postgres://app_keys:…@host/db`.";
         max_connections: u32 = "max_connections".default(10).within(1, 1_000, ""),
-            "Connections of each of the four roles. A replica has three more, and up to twice as many while passwords change.";
+            "Connections of each of the four roles. A replica has five more, and up to twice as many while passwords change.";
         acquire_timeout: Duration = "acquire_timeout_ms".default(3_000).within(1, 3_600_000, "ms"),
             "Time that a request waits for a connection.";
         statement_timeout: Duration = "statement_timeout_ms".default(5_000).within(1, 3_600_000, "ms"),

@@ -60,6 +60,7 @@ pub mod __macro {
 use std::{sync::Arc, time::Duration};
 
 use tenant_share::TenantShares;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     crypto::IndexKeys,
@@ -73,6 +74,8 @@ pub struct Database {
     /// The share of the writer's connections that a tenant may hold.
     shares: TenantShares,
     reader: RotatingPool,
+    /// One connection of each of the two logins, for the readiness probe.
+    probes: [RotatingPool; 2],
     keyring: Arc<Keyring>,
     sealed_tables: Arc<[RegisteredTable]>,
 }
@@ -84,13 +87,25 @@ impl Database {
         self.keyring.indexes()
     }
 
-    /// Whether the reader's and the writer's login get an answer within `limit`.
+    /// Whether the reader's and the writer's login get an answer within `limit`. Requests that hold
+    /// all connections do not delay it (FAIL-04).
     pub async fn is_ready(&self, limit: Duration) -> bool {
-        let ping = async |pool: &RotatingPool| {
-            let mut connection = pool.connection().await?;
-            sqlx::query("select 1").execute(TracingExecutor(&mut connection)).await
-        };
-        let both = async { tokio::join!(ping(&self.writer), ping(&self.reader)) };
-        matches!(tokio::time::timeout(limit, both).await, Ok((Ok(_), Ok(_))))
+        let [writer, reader] = &self.probes;
+        tokio::join!(answers(writer, limit), answers(reader, limit)) == (true, true)
     }
+}
+
+/// Whether the database answers within `limit`. Drops a connection that is silent but open, since
+/// the pool has no other.
+async fn answers(pool: &RotatingPool, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    let Ok(Ok(mut connection)) = timeout_at(deadline, pool.connection()).await else { return false };
+    let ping = sqlx::query("select 1").execute(TracingExecutor(&mut connection));
+    let is_answered = matches!(timeout_at(deadline, ping).await, Ok(Ok(_)));
+    if is_answered {
+        connection.release();
+    } else {
+        connection.close();
+    }
+    is_answered
 }

@@ -32,7 +32,7 @@ use crate::{
     crypto::{IndexKeys, MasterKeySettings},
     db::{DbError, DbRole, Keyring, RetiredPools, RotatingPool, UnfitDatabase, check_sealed_columns},
     model::Clock,
-    settings::Settings,
+    settings::{self, Settings},
 };
 
 /// The database as operators and the composition root see it. Cheap to clone.
@@ -49,12 +49,16 @@ pub fn open(
     sealed: &[RegisteredTable],
     clock: Clock,
 ) -> Result<(Database, Maintenance), UnfitDatabase> {
+    let settings::Database { writer_url, reader_url, keys_url, .. } = &settings.database;
     let pool = |role, url| RotatingPool::new(role, url, &settings.database, &settings.sources);
-    let keys = pool(DbRole::Keys, &settings.database.keys_url)?;
+    let single = settings::Database { max_connections: 1, ..settings.database.clone() };
+    let probe = |role, url| RotatingPool::new(role, url, &single, &settings.sources);
+    let keys = pool(DbRole::Keys, keys_url)?;
     let database = Database {
-        writer: pool(DbRole::Writer, &settings.database.writer_url)?,
+        writer: pool(DbRole::Writer, writer_url)?,
         shares: TenantShares::new(settings.database.max_connections, settings.database.acquire_timeout),
-        reader: pool(DbRole::Reader, &settings.database.reader_url)?,
+        reader: pool(DbRole::Reader, reader_url)?,
+        probes: [probe(DbRole::Writer, writer_url)?, probe(DbRole::Reader, reader_url)?],
         keyring: Arc::new(Keyring::new(keys, &settings.keys, clock)?),
         sealed_tables: sealed.into(),
     };
@@ -83,12 +87,14 @@ impl Maintenance {
     /// # Errors
     /// The URL names another database, or its login fails a check; the old pool stays in use.
     pub async fn reload_writer(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.0.writer.reload(url).await
+        let [writer, _] = &self.0.probes;
+        Ok(self.0.writer.reload(url).await?.merge(writer.reload_unchecked(url)?))
     }
 
     /// Connects the reader with this URL; otherwise as [`reload_writer`](Self::reload_writer).
     pub async fn reload_reader(&self, url: &SecretString) -> Result<RetiredPools, UnfitDatabase> {
-        self.0.reader.reload(url).await
+        let [_, reader] = &self.0.probes;
+        Ok(self.0.reader.reload(url).await?.merge(reader.reload_unchecked(url)?))
     }
 
     /// Connects the login of data keys with this URL; otherwise as
@@ -135,6 +141,7 @@ impl Maintenance {
 
     /// Closes all connections after the work they are doing.
     pub async fn close(&self) {
-        tokio::join!(self.0.writer.close(), self.0.reader.close(), self.0.keyring.close());
+        let Database { writer, reader, probes: [of_writer, of_reader], keyring, .. } = &self.0;
+        tokio::join!(writer.close(), reader.close(), of_writer.close(), of_reader.close(), keyring.close());
     }
 }
