@@ -75,6 +75,7 @@ pub async fn orders(
         "t.tenant",
         ["select * from orders where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4)
           order by created_at desc, id desc limit $5"],
+        "",
         clamp_time(from),
         position.time(),
         position.id,

@@ -167,8 +167,10 @@ struct IdRow {
 /// Locks the rows of an invoice and of its order, which never changes, and reads the invoice. `$found`
 /// is the condition that finds the invoice `i`.
 ///
-/// The load of an order (`orders.rs`) says why there are two attempts. A payment or a refund changes
-/// an amount of the invoice, so equal amounts mean that the payments are those of the locked row.
+/// The snapshot of the statement is older than its lock (read committed), so it compares what it read
+/// with the locked row. If another transaction changed that row, it returns nothing and keeps the
+/// lock; the second attempt sees the change. A payment or a refund changes an amount of the invoice,
+/// so equal amounts mean that the payments are those of the locked row.
 macro_rules! lock_invoice {
     ($tx:expr, $found:literal, $id:expr) => {{
         let mut row = None;

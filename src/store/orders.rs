@@ -46,7 +46,7 @@ pub(super) struct OrderRow {
 /// selects rows of `orders`. The lines are looked up order by order: a join of both tables would sort
 /// all rows of the tenant.
 macro_rules! orders {
-    ($kind:ident, $source:expr, $tenant:literal, [$($orders:tt)+], $($argument:expr),+ $(,)?) => {
+    ($kind:ident, $source:expr, $tenant:literal, [$($orders:tt)+], $lock:literal, $($argument:expr),+ $(,)?) => {
         palisade::$kind!(
             $source,
             OrderRow,
@@ -56,7 +56,7 @@ macro_rules! orders {
                from ("# + $($orders)+ + ") o
                left join lateral (
                    select sku, quantity, unit_price_amount from order_lines
-                   where tenant_id = " + $tenant + " and order_id = o.id order by line_no offset 0) l on true",
+                   where tenant_id = " + $tenant + " and order_id = o.id order by line_no offset 0) l on true" + $lock,
             $($argument),+
         )
     };
@@ -142,6 +142,7 @@ pub async fn page(
                 ["select * from orders
                   where tenant_id = t.tenant and created_at >= $2 and (created_at, id) < ($3, $4) " + $filter
                     + " order by created_at desc, id desc limit $5"],
+                "",
                 clamp_time(filter.created_from.unwrap_or_default()),
                 from.time(),
                 from.id,
@@ -167,6 +168,7 @@ pub async fn get(database: &Database, permit: &Permit<GetOrder>, id: OrderId) ->
         permit,
         "t.tenant",
         ["select * from orders where tenant_id = t.tenant and id = $2"],
+        "",
         id.uuid()
     );
     Ok(collect(database.read_page(permit, statement).await?)?.pop())
@@ -284,26 +286,18 @@ impl Lockable for Order {
     /// The lock covers the invoices, payments and refunds of the order too. A change of any of them
     /// takes this lock first, so there is no deadlock.
     ///
-    /// One statement locks the row and reads the order. Its snapshot is older than the lock (read
-    /// committed), so it compares what it read with the locked row. If another transaction changed
-    /// the row meanwhile, it returns nothing and keeps the lock; the second statement sees the change.
+    /// One statement locks the row and reads the order. After a wait it returns the columns that the
+    /// other transaction committed (read committed); the lines of an order never change.
     async fn load(tx: &Loader<'_>, id: OrderId) -> Result<Option<Self>, DbError> {
-        for _ in 0..2 {
-            let read = orders!(
-                select,
-                tx,
-                "$1",
-                ["select orders.* from orders, (select o.status as locked_status, o.updated_at as locked_at
-                                                from orders o where o.tenant_id = $1 and o.id = $2) locked
-                  where tenant_id = $1 and id = $2 and status = locked_status and updated_at = locked_at
-                  for no key update of locked"],
-                id.uuid()
-            );
-            if let Some(order) = collect(tx.fetch_all(read).await?)?.pop() {
-                return Ok(Some(order));
-            }
-        }
-        Ok(None)
+        let read = orders!(
+            select,
+            tx,
+            "$1",
+            ["select * from orders where tenant_id = $1 and id = $2"],
+            " for no key update of o",
+            id.uuid()
+        );
+        Ok(collect(tx.fetch_all(read).await?)?.pop())
     }
 }
 
