@@ -54,8 +54,8 @@ impl ProxiedApp {
     async fn take_messages(&self, least: usize) -> Vec<String> {
         let mut messages: Vec<String> = Vec::new();
         let is_back = |messages: &[String]| {
-            let last = |kind: &str| messages.iter().rposition(|message| message == kind);
-            last("begin").is_none_or(|begin| last("ping").is_some_and(|ping| ping > begin))
+            let position = |kind: &str| messages.iter().rposition(|message| message == kind);
+            position("begin").is_none_or(|begin| position("ping").is_some_and(|ping| ping > begin))
         };
         for _ in 0..200 {
             messages.extend(self.writer.take_messages());

@@ -89,13 +89,7 @@ impl Credentials {
     pub async fn revocations(&self) -> Result<Vec<Revocation>, DbError> {
         let mut connection = with_timeout(self.revocations.connection()).await?;
         let revocations = read_revocations(&mut connection, &mut first_transaction()).await;
-        // The pool would test the connection before it accepts it back, and a silent one would keep
-        // its slot for as long as that test takes.
-        if revocations.is_err() {
-            connection.close()
-        } else {
-            connection.release()
-        }
+        connection.release_or_close(revocations.is_ok());
         revocations
     }
 
@@ -122,11 +116,7 @@ impl Credentials {
         )
         .fetch_all(TracingExecutor(&mut connection));
         let rows = with_timeout(rows).await;
-        if rows.is_err() {
-            connection.close()
-        } else {
-            connection.release()
-        }
+        connection.release_or_close(rows.is_ok());
         let rows = rows?;
         let count = rows.len();
         let overrides: Vec<_> = rows.into_iter().filter_map(OverrideRow::parse).collect();

@@ -66,14 +66,13 @@ impl Pool {
     async fn take(self: Arc<Self>) -> Result<PooledConnection, sqlx::Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let released = self.released().pop();
-        let kept =
-            match released.filter(|kept| kept.since.elapsed() < MAX_KEPT && kept.released_at.elapsed() < MAX_IDLE) {
-                Some(kept) => kept,
-                None => {
-                    let connection = self.sqlx.acquire().await?;
-                    Kept { connection, since: Instant::now(), released_at: Instant::now() }
-                }
-            };
+        let is_fresh = |kept: &Kept| kept.since.elapsed() < MAX_KEPT && kept.released_at.elapsed() < MAX_IDLE;
+        let kept = if let Some(kept) = released.filter(is_fresh) {
+            kept
+        } else {
+            let connection = self.sqlx.acquire().await?;
+            Kept { connection, since: Instant::now(), released_at: Instant::now() }
+        };
         Ok(PooledConnection { kept, pool: self, permit })
     }
 
@@ -83,7 +82,7 @@ impl Pool {
         Ok(PooledTransaction { transaction, _permit: permit })
     }
 
-    /// Number of open connections that nobody uses.
+    /// Number of open connections that are not in use.
     pub(super) fn idle(&self) -> usize {
         self.sqlx.num_idle() + self.released().len()
     }
@@ -114,9 +113,14 @@ impl PooledConnection {
         drop((released, permit));
     }
 
-    /// Closes the connection instead of giving it back.
-    pub(crate) fn close(self) {
-        drop(self.kept.connection.detach());
+    /// Releases the connection if its statement was answered, and closes it otherwise: the test of a
+    /// silent connection would keep its place in the pool.
+    pub(crate) fn release_or_close(self, is_answered: bool) {
+        if is_answered {
+            self.release();
+        } else {
+            drop(self.kept.connection.detach());
+        }
     }
 }
 

@@ -224,7 +224,7 @@ fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<Arc<Po
             ("statement_timeout", statement_timeout.as_str()),
             ("lock_timeout", statement_timeout.as_str()),
             ("idle_in_transaction_session_timeout", statement_timeout.as_str()),
-            // Planning a page anew for its arguments costs more than reading it. Each statement has
+            // Planning a page for each set of arguments costs more than reading it. Each statement has
             // one good plan; a test plans them all without arguments.
             ("plan_cache_mode", "force_generic_plan"),
         ]);

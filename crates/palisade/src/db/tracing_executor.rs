@@ -91,7 +91,7 @@ impl<'c> Executor<'c> for TracingExecutor<'c> {
     }
 }
 
-/// The verb of a statement and the first table or function it names: `select order_documents`.
+/// The verb of a statement and the first table or function it names: `select orders`.
 fn summarize(sql: &str) -> String {
     let mut words = sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|word| !word.is_empty());
     let verb = words.next().unwrap_or_default();

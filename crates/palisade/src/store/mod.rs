@@ -102,10 +102,6 @@ async fn answers(pool: &RotatingPool, limit: Duration) -> bool {
     let Ok(Ok(mut connection)) = timeout_at(deadline, pool.connection()).await else { return false };
     let ping = sqlx::query("select 1").execute(TracingExecutor(&mut connection));
     let is_answered = matches!(timeout_at(deadline, ping).await, Ok(Ok(_)));
-    if is_answered {
-        connection.release();
-    } else {
-        connection.close();
-    }
+    connection.release_or_close(is_answered);
     is_answered
 }
