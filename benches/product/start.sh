@@ -15,7 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 get() { python3 -c "import json,sys; print(json.load(open('$state'))['$1'])"; }
 pgport=$(get pg_port) super=$(get super_password) iss=$(get issuer)
 A=0190a000-0000-7000-8000-00000000aaaa B=0190a000-0000-7000-8000-00000000bbbb
-db=product; u() { echo "postgres://$1:$2@127.0.0.1:$pgport/$3"; }
+db=${DB:-product}; u() { echo "postgres://$1:$2@127.0.0.1:$pgport/$3"; }
 q() { psql -q -X -v ON_ERROR_STOP=1 "$@"; }
 roles=$src/deploy/roles.sql
 [ -f "$roles" ] || roles=$src/crates/palisade/roles.sql
