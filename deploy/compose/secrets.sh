@@ -9,7 +9,7 @@ random() { openssl rand -hex 24; }
 key() { openssl rand -base64 32; }
 put() { [ -s "$1" ] || cat >"$1"; } # FILE; the contents from standard input
 
-# An authority for this stack alone. Its key is in no other container.
+# A certificate authority (CA) for this stack alone. Its key is in no other container.
 if [ ! -s authority/ca.pem ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 825 -subj "/CN=Authority of this stack" \
         -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout authority/key.pem -out authority/ca.pem 2>/dev/null
@@ -18,6 +18,11 @@ certificate() { # FOLDER NAME...
     folder=$1
     shift
     cp authority/ca.pem "$folder/ca.pem"
+    # A certificate of another CA is the operator's: it stays.
+    if [ -s "$folder/certificate.pem" ] &&
+        ! openssl verify -no_check_time -CAfile authority/ca.pem "$folder/certificate.pem" >/dev/null 2>&1; then
+        return 0
+    fi
     # Renewed in its last month, when this runs again. Client certificates live for a year at most.
     ! openssl x509 -checkend 2592000 -noout -in "$folder/certificate.pem" >/dev/null 2>&1 || return 0
     names=$(printf ',DNS:%s' "$@")

@@ -241,6 +241,10 @@ impl Lockable for Payment {
 }
 
 impl PartOf<Invoice> for Payment {
+    fn whole(&self) -> InvoiceId {
+        self.invoice
+    }
+
     async fn load_with(tx: &Loader<'_>, id: PaymentId) -> Result<Option<(Self, Invoice)>, DbError> {
         let invoice = lock_invoice!(
             tx,

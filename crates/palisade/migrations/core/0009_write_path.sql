@@ -29,7 +29,8 @@ declare
     e palisade.audit_events;
     changes jsonb;
 begin
-    if by_subject ilike 'operator:%' or by_client = '' or tenant = '00000000-0000-0000-0000-000000000000' then
+    if by_subject ilike 'operator:%' or by_client = '' or tenant = '00000000-0000-0000-0000-000000000000'
+       or action in ('row_changed', 'audit_pruned', 'audit_restored') then
         raise exception 'a request cannot record an act of an operator' using errcode = 'insufficient_privilege';
     end if;
     if current_setting('palisade.has_changes', true) = 'on' then

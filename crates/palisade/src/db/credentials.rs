@@ -89,7 +89,7 @@ impl Credentials {
     pub async fn revocations(&self) -> Result<Vec<Revocation>, DbError> {
         let mut connection = with_timeout(self.revocations.connection()).await?;
         let revocations = read_revocations(&mut connection, &mut first_transaction()).await;
-        connection.release_or_close(revocations.is_ok());
+        connection.return_or_close(revocations.is_ok());
         revocations
     }
 
@@ -116,7 +116,7 @@ impl Credentials {
         )
         .fetch_all(TracingExecutor(&mut connection));
         let rows = with_timeout(rows).await;
-        connection.release_or_close(rows.is_ok());
+        connection.return_or_close(rows.is_ok());
         let rows = rows?;
         let count = rows.len();
         let overrides: Vec<_> = rows.into_iter().filter_map(OverrideRow::parse).collect();

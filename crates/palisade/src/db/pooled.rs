@@ -11,13 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction, pool::PoolConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction, pool::PoolConnection,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a connection is used without the checks of `sqlx`, which enforce its age.
 const MAX_KEPT: Duration = Duration::from_secs(10);
-/// How long a released connection may wait for its next use.
+/// How long a released connection may wait for its next use without a test.
 const MAX_IDLE: Duration = Duration::from_secs(1);
+/// Time-out of that test. A firewall can drop an idle connection without a word.
+const TEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The connections of one login and password.
 #[derive(Debug)]
@@ -65,15 +69,39 @@ impl Pool {
 
     async fn take(self: Arc<Self>) -> Result<PooledConnection, sqlx::Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        let released = self.released().pop();
-        let is_fresh = |kept: &Kept| kept.since.elapsed() < MAX_KEPT && kept.released_at.elapsed() < MAX_IDLE;
-        let kept = if let Some(kept) = released.filter(is_fresh) {
+        let kept = if let Some(kept) = self.take_released().await {
             kept
         } else {
             let connection = self.sqlx.acquire().await?;
             Kept { connection, since: Instant::now(), released_at: Instant::now() }
         };
         Ok(PooledConnection { kept, pool: self, permit })
+    }
+
+    /// The connection that was released last, if it is alive. One at its age limit goes to `sqlx`.
+    async fn take_released(&self) -> Option<Kept> {
+        while let Some(mut kept) = self.pop_released() {
+            if kept.is_idle() {
+                let test = tokio::time::timeout(TEST_TIMEOUT, kept.connection.ping()).await;
+                if !matches!(test, Ok(Ok(()))) {
+                    drop(kept.connection.detach());
+                    continue;
+                }
+            }
+            return (kept.since.elapsed() < MAX_KEPT).then_some(kept);
+        }
+        None
+    }
+
+    fn pop_released(&self) -> Option<Kept> {
+        self.released().pop()
+    }
+
+    /// Gives the connections that a burst of requests left to `sqlx`, which closes those that stay
+    /// idle or grow old. Runs every few seconds.
+    pub(super) fn trim(&self) {
+        let idle: Vec<Kept> = self.released().extract_if(.., |kept| kept.is_idle()).collect();
+        drop(idle); // Without the lock.
     }
 
     pub(super) async fn begin(self: Arc<Self>, begin: String) -> Result<PooledTransaction, sqlx::Error> {
@@ -99,6 +127,12 @@ impl Pool {
     }
 }
 
+impl Kept {
+    fn is_idle(&self) -> bool {
+        self.released_at.elapsed() >= MAX_IDLE
+    }
+}
+
 impl PooledConnection {
     /// Gives the connection back without a test. Only after a statement outside of a transaction
     /// that has finished.
@@ -113,12 +147,11 @@ impl PooledConnection {
         drop((released, permit));
     }
 
-    /// Releases the connection if its statement was answered, and closes it otherwise: the test of a
-    /// silent connection would keep its place in the pool.
-    pub(crate) fn release_or_close(self, is_answered: bool) {
-        if is_answered {
-            self.release();
-        } else {
+    /// For a pool of one connection, which is seldom used: gives it to the test at once if its
+    /// statement was answered, and closes it otherwise. The test of a silent connection would keep
+    /// its place in the pool.
+    pub(crate) fn return_or_close(self, is_answered: bool) {
+        if !is_answered {
             drop(self.kept.connection.detach());
         }
     }

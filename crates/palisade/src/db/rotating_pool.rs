@@ -144,9 +144,10 @@ impl RotatingPool {
         self.sources.reload_now();
     }
 
-    /// Records the used, idle and maximum numbers of connections as metrics.
+    /// Records the used, idle and maximum numbers of connections as metrics, and gives up idle ones.
     pub(crate) fn record_pool_metrics(&self) {
         let pool = self.pool();
+        pool.trim();
         let login = match self.role {
             DbRole::Writer => "writer",
             DbRole::Reader => "reader",
@@ -232,7 +233,7 @@ fn open_pool(url: &SecretString, settings: &settings::Database) -> Result<Arc<Po
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.acquire_timeout)
         // A ping before each use would cost every request a round trip. A dead connection fails at
-        // `begin`.
+        // its first statement.
         .test_before_acquire(false)
         .connect_lazy_with(options);
     Ok(Pool::new(pool))

@@ -30,8 +30,8 @@ pub struct TooFewDescriptors {
 /// [`TooFewDescriptors`] if the hard limit is too low in production.
 pub fn ensure_limit(settings: &mut Settings) -> Result<(), TooFewDescriptors> {
     let listeners = 1 + u64::from(settings.internal.is_some());
-    // Four pools and three single connections; twice as many while a password is replaced.
-    let fixed = OTHER_DESCRIPTORS + 2 * (4 * u64::from(settings.database.max_connections) + 3);
+    // Four pools and five single connections; twice as many while a password is replaced.
+    let fixed = OTHER_DESCRIPTORS + 2 * (4 * u64::from(settings.database.max_connections) + 5);
     let needed = fixed + listeners * settings.http.max_connections as u64;
     let granted = raise_soft_limit(needed);
     if granted >= needed {

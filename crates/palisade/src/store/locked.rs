@@ -48,6 +48,8 @@ pub trait Lockable: Sized + Send + Sync + 'static {
 
 /// An object that is loaded with the object that it is a part of, under one lock.
 pub trait PartOf<W: Lockable>: Lockable {
+    /// The identifier of the object that it is a part of.
+    fn whole(&self) -> W::Id;
     /// Locks the row, then reads both objects.
     fn load_with(tx: &Loader<'_>, id: Self::Id) -> impl Future<Output = Result<Option<(Self, W)>, DbError>> + Send;
 }
@@ -221,7 +223,7 @@ impl<A: Change, K> WriteTx<'_, A, K> {
     ) -> Result<Option<(Locked<'_, T>, Locked<'_, W>)>, DbError> {
         let loader = Loader { open: &self.open, has_locked: AtomicBool::new(false) };
         let Some((part, whole)) = T::load_with(&loader, id).await? else { return Ok(None) };
-        let id_of_whole = whole.id();
+        let id_of_whole = part.whole();
         Ok(Some((self.locked(&loader, part, id)?, self.locked(&loader, whole, id_of_whole)?)))
     }
 

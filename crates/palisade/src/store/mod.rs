@@ -102,6 +102,6 @@ async fn answers(pool: &RotatingPool, limit: Duration) -> bool {
     let Ok(Ok(mut connection)) = timeout_at(deadline, pool.connection()).await else { return false };
     let ping = sqlx::query("select 1").execute(TracingExecutor(&mut connection));
     let is_answered = matches!(timeout_at(deadline, ping).await, Ok(Ok(_)));
-    connection.release_or_close(is_answered);
+    connection.return_or_close(is_answered);
     is_answered
 }

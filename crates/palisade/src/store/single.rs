@@ -28,8 +28,7 @@ use crate::{
 
 /// A connection of the writer for autocommit: each statement is a transaction and one message.
 ///
-/// It is kept for all statements of a request. The pool tests a returned connection, and the next
-/// statement would wait for that test.
+/// It is kept for all statements of a request.
 pub struct SingleStatement<A> {
     pub(super) connection: PooledConnection,
     _slot: OwnedSemaphorePermit,

@@ -2,9 +2,12 @@
 //! apart (AUTHZ-07), and that no acknowledged change is lost or applied twice if the service stops
 //! or is killed (FAIL-03).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use http::Method;
@@ -236,4 +239,18 @@ async fn fail_03_acknowledged_notes_survive_kills_under_load_exactly_once() {
     let (key, note) = acknowledged.first_key_value().unwrap();
     let retry = actor.request(Method::POST, "/v1/notes").header("idempotency-key", key).json(&two_items());
     assert_eq!(&id(&actor.send(retry).await.ok(201)), note);
+}
+
+#[tokio::test]
+async fn fail_01_idle_connection_that_a_firewall_dropped_costs_no_request() {
+    let proxied = ProxiedApp::start(&SERVICE).await;
+    let admin = proxied.app.user(roles::ADMIN);
+    admin.get("/v1/notes").await.ok(200);
+    // Longer than a released connection is used without a test.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    proxied.reader.silence();
+    admin.get("/v1/notes").await.ok(200);
+    // The readiness probe has a connection of its own, which is as silent.
+    let anonymous = proxied.app.anonymous();
+    eventually("the service is ready", async || anonymous.get("/health/ready").await.status == 200).await;
 }
