@@ -20,6 +20,7 @@ use super::{
     WriteTx,
     audit::AuditRecord,
     statement::{Select, Transition, Update},
+    text_check::CheckedText,
     tx::{OpenTransaction, executor},
 };
 use crate::{
@@ -73,15 +74,19 @@ impl Loader<'_> {
         self.open.connection().await
     }
 
+    fn note_lock(&self, text: CheckedText) {
+        if text.locks() {
+            self.has_locked.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Reads the first row of a `select`.
     pub async fn fetch_optional<F, O>(&self, statement: Select<F>) -> Result<Option<O>, DbError>
     where
         F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
         O: Send + Unpin,
     {
-        if statement.text.locks() {
-            self.has_locked.store(true, Ordering::Relaxed);
-        }
+        self.note_lock(statement.text);
         self.open.fetch_optional(statement).await
     }
 
@@ -91,9 +96,7 @@ impl Loader<'_> {
         F: FnMut(PgRow) -> Result<O, sqlx::Error> + Send,
         O: Send + Unpin,
     {
-        if statement.text.locks() {
-            self.has_locked.store(true, Ordering::Relaxed);
-        }
+        self.note_lock(statement.text);
         self.open.fetch_all(statement).await
     }
 }
