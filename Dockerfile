@@ -3,8 +3,8 @@
 #
 #   docker build --build-arg BUILD_IMAGE=… --build-arg RUNTIME_IMAGE=… --tag service .
 #
-# BUILD_IMAGE has Rust, a C compiler and bash. RUNTIME_IMAGE has the same C library, certificates of
-# authorities and no shell (distroless). Name both by digest for a release: docs/deployment.md.
+# BUILD_IMAGE has Rust, a C compiler and bash. RUNTIME_IMAGE has the same C library, CA certificates
+# and no shell (distroless). Name both by digest for a release: docs/deployment.md.
 ARG BUILD_IMAGE
 ARG RUNTIME_IMAGE
 

@@ -1,6 +1,6 @@
 -- Creates the database of the service. `app_owner` owns it; only the logins of the service can
 -- connect. Run once by an administrator with `createdb` and `createrole` after roles.sql:
---   psql -v name=orders -f deploy/database.sql
+--   psql -v name=app -f deploy/database.sql
 
 -- An administrator that is no superuser must be a member of the owner while it creates the database.
 grant app_owner to current_user;

@@ -1,6 +1,7 @@
 -- The database logins of the service (control AUTHZ-08). Run once per cluster by an
 -- administrator, before the first `migrate`. Running it again sets the time-outs below again, and
--- changes nothing else. It needs `createrole`, as administrators of managed PostgreSQL have it, and no superuser.
+-- changes nothing else. It needs `createrole`, as administrators of managed PostgreSQL have it, and
+-- no superuser.
 --
 -- Then give each login a password and keep each password where only its user reads it:
 --   alter role app_writer with login password '…';

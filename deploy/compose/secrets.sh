@@ -7,20 +7,20 @@ cd /secrets
 
 random() { openssl rand -hex 24; }
 key() { openssl rand -base64 32; }
-put() { [ -s "$1" ] || cat >"$1"; } # FILE; the contents from standard input
+put() { if [ -s "$1" ]; then cat >/dev/null; else cat >"$1"; fi; } # FILE; the contents from standard input
 
-# A certificate authority (CA) for this stack alone. Its key is in no other container.
-if [ ! -s authority/ca.pem ]; then
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 825 -subj "/CN=Authority of this stack" \
-        -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout authority/key.pem -out authority/ca.pem 2>/dev/null
+# The certificate authority (CA) of this stack alone. Its key is in no other container.
+if [ ! -s ca/ca.pem ]; then
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 825 -subj "/CN=CA of this stack" \
+        -addext "keyUsage=critical,keyCertSign,cRLSign" -keyout ca/key.pem -out ca/ca.pem 2>/dev/null
 fi
 certificate() { # FOLDER NAME...
     folder=$1
     shift
-    cp authority/ca.pem "$folder/ca.pem"
+    cp ca/ca.pem "$folder/ca.pem"
     # A certificate of another CA is the operator's: it stays.
     if [ -s "$folder/certificate.pem" ] &&
-        ! openssl verify -no_check_time -CAfile authority/ca.pem "$folder/certificate.pem" >/dev/null 2>&1; then
+        ! openssl verify -no_check_time -CAfile ca/ca.pem "$folder/certificate.pem" >/dev/null 2>&1; then
         return 0
     fi
     # Renewed in its last month, when this runs again. Client certificates live for a year at most.
@@ -29,7 +29,7 @@ certificate() { # FOLDER NAME...
     printf 'subjectAltName=%s\nextendedKeyUsage=serverAuth,clientAuth\n' "${names#,}" >/tmp/extensions
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$1" \
         -keyout "$folder/key.pem" -out /tmp/request.pem 2>/dev/null
-    openssl x509 -req -in /tmp/request.pem -CA authority/ca.pem -CAkey authority/key.pem -days 360 \
+    openssl x509 -req -in /tmp/request.pem -CA ca/ca.pem -CAkey ca/key.pem -days 360 \
         -set_serial "0x$(openssl rand -hex 16)" -extfile /tmp/extensions -out "$folder/certificate.pem" 2>/dev/null
 }
 certificate postgres postgres
@@ -38,7 +38,7 @@ certificate api api
 certificate collector collector
 certificate prometheus prometheus
 certificate proxy api.localhost login.localhost grafana.localhost
-for folder in database migrate keycloak operator; do cp authority/ca.pem "$folder/ca.pem"; done
+for folder in database migrate keycloak operator; do cp ca/ca.pem "$folder/ca.pem"; done
 
 # A password for each login of the database, and the URL that has it.
 random | put postgres/password

@@ -14,7 +14,7 @@ async fn crypto_04_interop_real_vault_wraps_and_binds_data_keys() {
     let with_keyset = [
         ("APP_KEYS__PROVIDER", "vault"),
         ("APP_KEYS__VAULT__URL", &*url),
-        ("APP_KEYS__VAULT__KEY", "orders"),
+        ("APP_KEYS__VAULT__KEY", "api"),
         ("APP_KEYS__VAULT__TOKEN", &*token),
     ];
     let without_keyset = [&with_keyset[..], &[("APP_KEYS__MASTER", "")]].concat();
@@ -27,7 +27,7 @@ async fn crypto_04_interop_real_vault_wraps_and_binds_data_keys() {
     let output = tokio::task::spawn_blocking(move || rewrap.output().unwrap()).await.unwrap();
     assert!(output.status.success(), "{output:?}");
     let names = query(&app.database.owner, "select distinct wrapped_by from palisade.data_keys").await;
-    assert!(names.iter().all(|name| name.starts_with("vault:transit/orders:v")), "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("vault:transit/api:v")), "{names:?}");
     let replica = SERVICE.start_on(app.database.clone(), &without_keyset).await;
     replica.user(roles::ADMIN).get("/v1/customers").await.ok(200);
     let exchange = "update palisade.data_keys k set wrapped = o.wrapped from palisade.data_keys o

@@ -13,12 +13,27 @@ use crate::support::{Template, append, cargo, git, read, repository, write};
 
 /// Texts of this repository that no generated file may contain, in lower case.
 const TRACES: [&str; 5] = ["orders-api", "{%", "cargo scaffold", "\"template\"", "an old line"];
+/// Names of this repository's service. A project has another one, so its documents do not use them.
+const NAMES: [&str; 6] =
+    ["api://orders", "job_name: orders", "name=orders", "realms/orders", "keys/orders", "orders.example.com"];
+/// Operations and scopes of the example domain, which every project begins with.
+const DOMAIN: [&str; 3] = ["/v1/orders", "orders:read", "orders:write"];
 /// What a project says about its updates.
 const OF_UPDATES: &str = "cargo scaffold --update";
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Names of this repository's service in a file of deployment, of checks, or a document. Names in
+/// files of deployment are neutral, so none contains the name of any service.
+fn foreign_names(path: &str, text: &str) -> Vec<&'static str> {
+    let text = DOMAIN.iter().fold(text.to_owned(), |text, word| text.replace(word, ""));
+    let is_neutral = ["deploy/", ".ci/", ".github/", "Dockerfile"].iter().any(|start| path.starts_with(start));
+    let names: &[&str] = if is_neutral && path != "deploy/rights.txt" { &["orders"] } else { &NAMES };
+    let is_text = is_neutral || path.starts_with("docs/") || path.ends_with(".md");
+    names.iter().copied().filter(|name| is_text && text.contains(name)).collect()
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -54,6 +69,17 @@ fn a_new_project_has_its_answers_and_no_trace_of_this_repository() {
         for trace in TRACES {
             assert!(!text.contains(trace), "{} contains `{trace}`", file.display());
         }
+        let path = file.strip_prefix(&project).unwrap().to_str().unwrap();
+        assert_eq!(foreign_names(path, &text), Vec::<&str>::new(), "{path}");
+    }
+    for (path, text) in [
+        ("deploy/vault.yaml", "transit/keys/orders"),
+        ("deploy/compose/prometheus.yml", "job_name: orders"),
+        (".github/workflows/ci.yml", "docker run orders"),
+        ("docs/issuers.md", "audience = \"api://orders\""),
+        ("README.md", "psql -v name=orders"),
+    ] {
+        assert_eq!(foreign_names(path, text).len(), 1, "{path}: {text}");
     }
     for excluded in [
         "template",

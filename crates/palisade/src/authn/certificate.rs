@@ -1,7 +1,7 @@
 //! Client certificates: the service a certificate names, and certificate-bound tokens (AUTHN-18).
 //!
 //! `edge/listener.rs` makes a [`ConnectionInfo`] per connection. By then TLS has verified that a
-//! configured authority signed the certificate, and that the client has its private key.
+//! configured CA signed the certificate, and that the client has its private key.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -41,7 +41,7 @@ pub struct VaultSettings {
     pub mount: String,
     /// Vault namespace.
     pub namespace: Option<String>,
-    /// PEM file of certificate authorities; without one, those of the system.
+    /// PEM file of CA certificates; without one, those of the system.
     pub authorities: Option<PathBuf>,
     /// Limit for one response.
     pub timeout: Duration,

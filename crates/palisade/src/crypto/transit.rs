@@ -64,7 +64,7 @@ struct ResponseBody {
 }
 
 impl Transit {
-    /// Builds the client and reads the file of certificate authorities. Sends no request.
+    /// Builds the client and reads the file of CA certificates. Sends no request.
     pub(super) fn new(vault: &VaultSettings) -> Result<Self, MasterKeyError> {
         let invalid = |what: &str| MasterKeyError::Settings(what.to_owned());
         let endpoint = |action| {
@@ -238,7 +238,7 @@ fn client(vault: &VaultSettings) -> Result<ClientBuilder, MasterKeyError> {
     let invalid = |what: &str| MasterKeyError::Settings(format!("{} {what}", path.display()));
     let pem = std::fs::read(path).map_err(|error| invalid(&format!("cannot be read: {error}")))?;
     let roots = Certificate::from_pem_bundle(&pem).ok().filter(|roots| !roots.is_empty());
-    Ok(builder.tls_certs_only(roots.ok_or_else(|| invalid("holds no certificate of an authority"))?))
+    Ok(builder.tls_certs_only(roots.ok_or_else(|| invalid("holds no CA certificate"))?))
 }
 
 /// Reads the body up to the limit. It may hold a data key, so it is wiped from memory when dropped.

@@ -2,7 +2,7 @@
 //! reloaded while the service runs (CRYPTO-01).
 //!
 //! [`Tls::load`] reads the files at startup, [`Tls::reload_on_change`] afterwards. Listeners that
-//! request client certificates verify them against an authority from the settings (AUTHN-18).
+//! request client certificates verify them against CA certificates from the settings (AUTHN-18).
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -154,11 +154,11 @@ impl Loaded {
             Clients::Asked(path) | Clients::Required(path) => {
                 let pem = read(path)?;
                 digests.push(crypto::sha256(&pem));
-                let roots = roots(&pem).ok_or_else(|| missing(path, "certificate of an authority"))?;
+                let roots = roots(&pem).ok_or_else(|| missing(path, "CA certificate"))?;
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
                 let required = matches!(settings.clients, Clients::Required(_));
                 let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-                config.with_client_cert_verifier(verifier.build().map_err(|_| missing(path, "usable authority"))?)
+                config.with_client_cert_verifier(verifier.build().map_err(|_| missing(path, "usable CA certificate"))?)
             }
         };
         let mut config = config.with_single_cert(chain, key).map_err(unusable)?;
@@ -167,7 +167,7 @@ impl Loaded {
     }
 }
 
-/// The certificate authorities of a PEM file. `None` if there are none or one of them is invalid.
+/// The CA certificates of a PEM file. `None` if there are none or one of them is invalid.
 fn roots(pem: &[u8]) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

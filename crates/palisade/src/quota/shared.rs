@@ -52,10 +52,10 @@ struct Link {
 /// in use.
 #[derive(Debug, Error)]
 pub enum SharedQuotaError {
-    /// The file with the certificate authorities is not readable.
+    /// The file with the CA certificates is not readable.
     #[error("cannot read the file of APP_QUOTA__REDIS_CA_PATH")]
     Authorities(#[source] io::Error),
-    /// The client rejects the URL or the authorities. Its reason is dropped: it could quote the
+    /// The client rejects the URL or the CA certificates. Its reason is dropped: it could quote the
     /// password.
     #[error("APP_QUOTA__REDIS_URL or APP_QUOTA__REDIS_CA_PATH is invalid")]
     Client,

@@ -13,7 +13,7 @@ use super::{
 pub struct Internal {
     /// Its address.
     pub listen: SocketAddr,
-    /// Its certificate, and the authorities of client certificates.
+    /// Its certificate, and the CA certificates of clients.
     pub tls: Tls,
     /// The services that may call, by the name in their certificate.
     pub services: BTreeMap<CertificateName, Service>,

@@ -77,7 +77,7 @@ table! {
         min_version: TlsVersion = "min_version".default("1.3"),
             "Oldest version that is accepted (RFC 8446 or RFC 5246).";
         client_ca: Option<PathBuf> = "client_ca_path".reloaded(),
-            "PEM file of authorities for client certificates. With it, callers may present one, and tokens bound to it are accepted (RFC 8705).";
+            "PEM file of the CA certificates that sign client certificates. With it, callers may present one, and tokens bound to it are accepted (RFC 8705).";
     }
 
     /// The internal listener, before `internal.rs` has checked that it is complete.
@@ -89,7 +89,7 @@ table! {
         key: Option<PathBuf> = "key_path".reloaded().default_text("required"),
             "PEM file of the certificate's key.";
         client_ca: Option<PathBuf> = "client_ca_path".reloaded().default_text("required"),
-            "PEM file of authorities for client certificates. Connections without one are refused.";
+            "PEM file of the CA certificates that sign client certificates. Connections without one are refused.";
     }
 
     /// A service that may call the internal listener (AUTHN-18).
@@ -259,7 +259,7 @@ table! {
         url: SecretString = "redis_url".reloaded().default_text("none: each replica counts separately") => checks::quota_store,
             "`rediss://[user]:password@host[:port][/database]`, or `redis://…` without TLS: a Redis or Valkey (not a cluster) in which all replicas count.";
         authorities: Option<PathBuf> = "redis_ca_path".default_text("those of the system"),
-            "PEM file of authorities for its certificate.";
+            "PEM file of the CA certificates that sign its certificate.";
         prefix: String = "redis_prefix".default("<package>").default_text("the package's name") => checks::quota_prefix,
             "Prefix of the names of its keys: the same for all replicas, and different for other services in the same store.";
         timeout: Duration = "redis_timeout_ms".default(250).within(1, 5_000, "ms"),
@@ -298,7 +298,7 @@ table! {
         mount: String = "mount".default("transit") => checks::vault_mount, "Path at which the Transit engine is mounted.";
         namespace: Option<String> = "namespace", "Vault namespace.";
         authorities: Option<PathBuf> = "ca_path".default_text("those of the system"),
-            "PEM file of authorities for its certificate.";
+            "PEM file of the CA certificates that sign its certificate.";
         timeout: Duration = "timeout_ms".default(1_000).within(1, 10_000, "ms"),
             "Time for one answer, less than half of `APP_HTTP__REQUEST_TIMEOUT_MS`.";
     }
@@ -332,7 +332,7 @@ table! {
             "Base URL of a collector, such as `https://collector.example.com:4318`; `/v1/traces`, `/v1/metrics` and `/v1/logs` are added.";
         token: Option<SecretString> = "token" => checks::optional_token, "Bearer token.";
         authorities: Option<PathBuf> = "ca_path".default_text("those of the system"),
-            "PEM file of authorities for its certificate.";
+            "PEM file of the CA certificates that sign its certificate.";
         sample_ratio: f64 = "sample_ratio".default(0.1).within(0, 1, ""),
             "Share of requests that are traced, each at the cost of a fifth to a quarter of its time. Security events are never sampled.";
         metrics_interval: Duration = "metrics_interval_ms".default(15_000).within(1, 3_600_000, "ms"),

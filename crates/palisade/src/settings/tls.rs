@@ -19,7 +19,7 @@ pub struct Tls {
     pub guarded: bool,
 }
 
-/// Client certificates at a listener, signed by the authorities of a PEM file.
+/// Client certificates at a listener, signed by the CA certificates of a PEM file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Clients {
     /// Not requested.
@@ -45,7 +45,7 @@ impl Tls {
         let TlsFiles { certificate, key, min_version, client_ca } = TlsFiles::read_rows(r, None)?;
         let (has_certificate, has_key) = (r.has(&TlsFiles::certificate.name()), r.has(&TlsFiles::key.name()));
         if !has_certificate && (has_key || client_ca.is_some()) {
-            r.fault(&TlsFiles::certificate.name(), "is required, since a key or an authority is set");
+            r.fault(&TlsFiles::certificate.name(), "is required, since a key or a file of CA certificates is set");
         }
         if has_certificate && !has_key {
             r.fault(&TlsFiles::key.name(), "is required, since a certificate is set");

@@ -58,7 +58,7 @@ pub struct Otlp {
     pub endpoint: Url,
     /// Bearer token.
     pub token: Option<SecretString>,
-    /// PEM file of certificate authorities; without one, those of the system.
+    /// PEM file of CA certificates; without one, those of the system.
     pub authorities: Option<PathBuf>,
     /// Share of requests that are traced, 0 to 1. Security events are never sampled.
     pub sample_ratio: f64,
