@@ -32,7 +32,7 @@ fn foreign_names(path: &str, text: &str) -> Vec<&'static str> {
     let text = DOMAIN.iter().fold(text.to_owned(), |text, word| text.replace(word, ""));
     let is_neutral = ["deploy/", ".ci/", ".github/", "Dockerfile"].iter().any(|start| path.starts_with(start));
     let names: &[&str] = if is_neutral && path != "deploy/rights.txt" { &["orders"] } else { &NAMES };
-    let is_text = is_neutral || path.starts_with("docs/") || path.ends_with(".md");
+    let is_text = is_neutral || path.starts_with("docs/") || !path.contains('/');
     names.iter().copied().filter(|name| is_text && text.contains(name)).collect()
 }
 
