@@ -15,6 +15,7 @@ mod authz;
 mod benchmark;
 mod billing;
 mod books;
+mod browser;
 mod catalog;
 mod controls;
 mod customers;

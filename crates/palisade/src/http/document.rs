@@ -117,7 +117,7 @@ fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &
     });
     let security = [Some((OIDC, oidc)), Some((BEARER, bearer)), API_KEYS.then_some((API_KEY, api_key))];
     components.insert("securitySchemes".to_owned(), security.into_iter().flatten().collect());
-    let mut problem_headers = quota_headers();
+    let mut problem_headers = response_headers(true);
     problem_headers.insert("Retry-After".to_owned(), json!({ "$ref": "#/components/headers/RetryAfter" }));
     components.insert(
         "responses".to_owned(),
@@ -148,9 +148,16 @@ fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &
     }
 }
 
-/// The headers that [`crate::quota`] adds to responses to authenticated callers.
+/// The headers that [`crate::quota`] adds to responses to authenticated callers, and the one that
+/// the edge adds for pages of other origins.
 fn header_components() -> Value {
     json!({
+        "Access-Control-Allow-Origin": {
+            "description": "Origin of the page that sent the request, if the operator lists it (`APP_HTTP__CORS_ORIGINS`). \
+                            Absent for every other page.",
+            "schema": { "type": "string", "maxLength": 512, "pattern": "^https?://[^/ ]+$" },
+            "example": "https://app.example.com"
+        },
         "RateLimit": {
             "description": "Remaining requests (r) of each quota, and seconds (t) until the quota is full again \
                             (draft-ietf-httpapi-ratelimit-headers-10). On responses to authenticated callers.",
@@ -170,10 +177,13 @@ fn header_components() -> Value {
     })
 }
 
-fn quota_headers() -> Map<String, Value> {
-    let reference = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
-    let headers = [("RateLimit", reference("RateLimit")), ("RateLimit-Policy", reference("RateLimitPolicy"))];
-    headers.into_iter().map(|(name, header)| (name.to_owned(), header)).collect()
+/// The headers of a response, with those of quotas if its operation has callers to count.
+fn response_headers(has_quotas: bool) -> Map<String, Value> {
+    const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+    let quotas = [("RateLimit", "RateLimit"), ("RateLimit-Policy", "RateLimitPolicy")];
+    let headers = quotas.into_iter().filter(|_| has_quotas).chain([(ALLOW_ORIGIN, ALLOW_ORIGIN)]);
+    let reference = |component: &str| json!({ "$ref": format!("#/components/headers/{component}") });
+    headers.map(|(name, component)| (name.to_owned(), reference(component))).collect()
 }
 
 /// Schema of a problem (RFC 9457 section 3) with the extensions of this API.
@@ -204,7 +214,7 @@ fn problem_schema() -> Value {
     })
 }
 
-/// Adds security, `x-access`, error responses and quota headers to an operation.
+/// Adds security, `x-access`, error responses and headers to an operation.
 fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
     let public = row.callers == Callers::Public;
     let scope = row.scope.map(Scope::as_str);
@@ -273,15 +283,14 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         if response.get("description") == Some(&json!("")) {
             response["description"] = summary.clone();
         }
-        if !public
-            && let Some(response) = response.as_object_mut()
-            && let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut()
-        {
-            headers.extend(quota_headers());
-        }
     }
     if let (true, Some(responses)) = (["/docs", "/openapi.json"].contains(&row.path), responses.as_object_mut()) {
         responses.insert("304".to_owned(), json!({ "description": "The client's cached copy is current." }));
+    }
+    for response in responses.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        if let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() {
+            headers.extend(response_headers(!public));
+        }
     }
     for status in statuses {
         if let Some(responses) = responses.as_object_mut() {

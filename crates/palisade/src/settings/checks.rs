@@ -9,8 +9,8 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk, ScopeName,
-    Settings,
+    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Origin, Profile, Reader, Revocation, Risk,
+    ScopeName, Settings,
     row::SettingName,
     secrets,
     table::{General, IncidentLogin, InternalFiles, TlsFiles},
@@ -148,6 +148,15 @@ pub(super) fn public_url(setting: &SettingName, url: &Option<Url>, r: &mut Reade
         r.fault(setting, "must be an https URL");
     }
     check_bare(setting, url, r);
+}
+
+/// An attacker between browser and page could change a page that comes by plain HTTP, and use its
+/// permission (AUTHZ-10).
+pub(super) fn cors_origins(setting: &SettingName, origins: &impl AsRef<[Origin]>, r: &mut Reader) {
+    let is_exposed = |origin: &Origin| origin.url.scheme() == "http" && !is_loopback(&origin.url);
+    if r.is_production() && origins.as_ref().iter().any(is_exposed) {
+        r.fault(setting, "must be https origins in production, or http on a loopback address");
+    }
 }
 
 /// Rejects scopes that the service does not declare.

@@ -14,6 +14,7 @@ mod internal;
 mod keys;
 mod login;
 mod oidc;
+mod origin;
 mod quota;
 mod reader;
 mod reference;
@@ -51,6 +52,7 @@ internal! { pub use internal::{CertificateName, Internal, ScopeName}; }
 internal! { pub use keys::Keys; }
 internal! { pub use login::{LoginSettings, ProbeSettings, RetirementSettings}; }
 internal! { pub use oidc::ClaimPath; }
+internal! { pub use origin::Origin; }
 internal! { pub use reference::{markdown, plain}; }
 internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
 internal! { pub use sources::{ReloadTicker, Sources}; }

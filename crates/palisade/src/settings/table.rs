@@ -11,7 +11,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, ScopeName, TlsVersion,
+    checks,
     row::{Section, table},
 };
 use crate::{
@@ -38,6 +39,8 @@ table! {
             "Proxies in front of the service. The client address is taken from forwarding headers of these proxies only.";
         proxy_header: ProxyHeader = "proxy_header".default("x-forwarded-for"),
             "The forwarding header that the proxies write. The other one is ignored: the caller may have written it.";
+        cors_origins: Vec<Origin> = "cors_origins" => checks::cors_origins,
+            "Origins of pages that may call the API from a browser and read its responses, such as `https://app.example.com`. Without it, no page of another origin may.";
         docs: bool = "docs".default("false").default_text("`true` in development, else `false`"),
             "Whether `/docs` and `/openapi.json` are served.";
         max_body_bytes: usize = "max_body_bytes".default(65_536).within(1, 16_777_216, "bytes"),

@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, ScopeName, TlsVersion,
+    row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
@@ -211,6 +212,7 @@ texts! {
     of "claim or JSON pointer": ClaimPath = |text: &str| Ok::<_, Infallible>(text.into());
     of "claim=value": ClaimMatch = str::parse::<ClaimMatch>;
     of "subject alternative name": CertificateName = str::parse::<CertificateName>;
+    of "origin": Origin = str::parse::<Origin>;
     of "network or address": Network = str::parse::<Network>;
     of "address and port": SocketAddr = parse("an address and a port, such as `127.0.0.1:8080`");
     of "URL": Url = parse("a URL, such as `https://example.com`");

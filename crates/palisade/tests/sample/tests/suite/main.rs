@@ -14,6 +14,7 @@ mod backup;
 mod catalog;
 mod cli;
 mod controls;
+mod cors;
 mod database;
 mod destroyed_tenants;
 mod drills;
