@@ -135,6 +135,8 @@ pub(super) fn principal(
         scopes: rights.find_scopes(&service.scopes.iter().collect::<Vec<_>>()),
         creator: None,
         token_id: None,
+        session: None,
+        issuer_session: None,
         bound_certificate: None,
         issued_at: certificate.not_before,
     }

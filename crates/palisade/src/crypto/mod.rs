@@ -22,6 +22,8 @@ mod secret_hash;
 mod sha256_writer;
 #[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]
 mod transit;
+#[cfg(feature = "sessions")]
+mod token_key;
 
 pub use blind_index::{BlindIndex, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
@@ -37,6 +39,8 @@ internal! { pub use base62::{BASE62_CHARS, base62, from_base62}; }
 internal! { pub use blind_index::IndexKeyError; }
 internal! { pub use config::{KeyProvider, MasterKeySettings, VaultSettings}; }
 internal! { pub use mac::MacKey; }
+#[cfg(feature = "sessions")]
+pub(crate) use token_key::TokenKey;
 internal! { pub use master::{MasterKeyError, MasterKeys, WrappedDataKey}; }
 internal! { pub use master_keyset::MasterKeyset; }
 internal! { pub use secret_hash::{Pepper, SecretHashError}; }

@@ -47,6 +47,7 @@ mod round_trips;
 mod sealed;
 mod sealed_tables;
 mod secrets;
+mod sessions;
 mod settings;
 mod shared_quota;
 mod source_check;
