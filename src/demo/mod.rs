@@ -11,9 +11,13 @@ use uuid::{Uuid, uuid};
 pub const DEMO: Demo =
     Demo { seed, requests, scopes: "orders:read,orders:write", list: "/v1/orders?limit=2", files: &PAGE };
 
+const INDEX: &str = include_str!("page/index.html");
+
 /// A page that signs in and places orders: an example of a browser client, at `/demo`.
-const PAGE: [DemoFile; 3] = [
-    DemoFile { path: "/demo", media_type: "text/html; charset=utf-8", text: include_str!("page/index.html") },
+const PAGE: [DemoFile; 4] = [
+    DemoFile { path: "/demo", media_type: "text/html; charset=utf-8", text: INDEX },
+    // The issuer returns here after a sign-out.
+    DemoFile { path: "/", media_type: "text/html; charset=utf-8", text: INDEX },
     DemoFile { path: "/demo/demo.css", media_type: "text/css; charset=utf-8", text: include_str!("page/demo.css") },
     DemoFile {
         path: "/demo/demo.js",

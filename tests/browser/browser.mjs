@@ -110,6 +110,7 @@ const scenarios = {
     assert.equal(await sessionCookie(context), undefined);
     await signIn(page);
     const cookie = await sessionCookie(context);
+    assert.ok(cookie, 'a session cookie');
     const { httpOnly, secure, sameSite, path, domain } = cookie;
     assert.deepEqual(
       { httpOnly, secure, sameSite, path, domain },
@@ -240,6 +241,50 @@ const scenarios = {
     await assertNoToken(page);
   },
 };
+
+Object.assign(scenarios, {
+  // The test ends the session of the first person at the issuer once both are signed in.
+  async 'back-channel'() {
+    const first = await open();
+    const second = await open();
+    await signIn(first.page);
+    await signIn(second.page, 'viewer@acme.example');
+    let text = '';
+    for (let tries = 0; tries < 100 && !text.includes('Sign in again'); tries += 1) {
+      if (await first.page.isVisible('#refresh')) await first.page.click('#refresh');
+      await first.page.waitForTimeout(100);
+      text = await first.page.textContent('#message');
+    }
+    assert.match(text, /Sign in again/);
+    await picture(first.page, 'signed-out-by-the-issuer');
+    assert.equal(await send(first.page, '/v1/orders'), 401);
+    assert.equal(await send(second.page, '/v1/orders'), 200, 'another session goes on');
+  },
+
+  async docs() {
+    const { page } = await open();
+    await page.goto(`${app}/docs`);
+    await page.waitForSelector('.opblock');
+    await signIn(page, SALES, '/docs');
+    await page.waitForSelector('.opblock');
+    for (const [method, path, status] of [['get', '/v1/products', '200'], ['post', '/v1/orders', '201']]) {
+      const block = page.locator(`.opblock-${method}`, { has: page.locator(`[data-path="${path}"]`) });
+      await block.locator('.opblock-summary-control').click();
+      await block.locator('.try-out__btn').click();
+      await block.locator('.execute').click();
+      await block.locator('.live-responses-table .response-col_status', { hasText: status }).first().waitFor();
+      await block.scrollIntoViewIfNeeded();
+      await page.screenshot({ path: `${screenshots}/docs-${method}.png` });
+      await block.locator('.opblock-summary-control').click();
+    }
+    await page.click('.btn.authorize');
+    await page.waitForSelector('.auth-container');
+    assert.doesNotMatch(await page.locator('.dialog-ux').innerText(), /openIdConnect|__Host-session/);
+    await page.screenshot({ path: `${screenshots}/docs-authorize.png` });
+    assert.deepEqual(violations, []);
+    await assertNoToken(page);
+  },
+});
 
 try {
   await scenarios[scenario]();

@@ -12,9 +12,10 @@ use std::{
 };
 
 use http::Method;
+use palisade::dev::issuer::WEB_CLIENT;
 use serde_json::json;
 
-use crate::support::{NpmPackages, OptionalTool, SERVICE, UNTHROTTLED};
+use crate::support::{NpmPackages, OptionalTool, SERVICE, TestApp, UNTHROTTLED, eventually, superuser};
 
 const BROWSER: OptionalTool = OptionalTool { topic: "browser", variable: "TEST_BROWSER", tests: "the browser tests" };
 
@@ -51,11 +52,20 @@ fn find() -> Result<(String, Programs), String> {
 
 /// Runs a scenario of `browser.mjs` against a service of its own.
 async fn run(scenario: &str) {
+    run_beside(scenario, async |_| ()).await;
+}
+
+/// The same, and what the test does meanwhile.
+async fn run_beside(scenario: &str, test: impl AsyncFnOnce(&TestApp)) {
     let Some(Programs { chromium, packages }) = BROWSER.get(PROGRAMS.get_or_init(|| BROWSER.find(find))) else {
         return;
     };
-    let paths = ("APP_SESSIONS__RETURN_PATHS", "/,/demo,/docs");
-    let app = SERVICE.start_with(&[&UNTHROTTLED[..], &[paths]].concat()).await;
+    let sessions = [
+        ("APP_SESSIONS__CLIENT_ID", WEB_CLIENT),
+        ("APP_SESSIONS__RETURN_PATHS", "/,/demo,/docs"),
+        ("APP_SESSIONS__ATTEMPTS_PER_MINUTE", "1000"),
+    ];
+    let app = SERVICE.start_with(&[&UNTHROTTLED[..], &sessions].concat()).await;
     let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
     fs::create_dir_all(&screenshots).unwrap();
     let configuration = json!({
@@ -69,7 +79,9 @@ async fn run(scenario: &str) {
     let mut script = Command::new("node");
     script.args(["--input-type=module", "--eval", include_str!("../browser/browser.mjs"), "--"]);
     script.arg(configuration.to_string()).current_dir(packages).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || script.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || script.output().unwrap());
+    test(&app).await;
+    let output = output.await.unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{scenario}: {}; pictures are in {}", text.join("\n"), screenshots.display());
 }
@@ -101,7 +113,18 @@ async fn authn_16_browser_ends_sessions_at_once() {
 
 #[tokio::test]
 async fn authn_16_browser_loses_its_session_when_the_issuer_ends_it() {
-    run("back-channel").await;
+    run_beside("back-channel", async |app| {
+        let subjects = "select count(distinct subject) = 2 from palisade.sessions";
+        eventually("both people are signed in", async || {
+            sqlx::query_scalar(subjects).fetch_one(&mut superuser(&app.database).await).await.unwrap()
+        })
+        .await;
+        let hint = "select logout_hint from palisade.sessions where subject = 'sales@acme.example'";
+        let hint: String = sqlx::query_scalar(hint).fetch_one(&mut superuser(&app.database).await).await.unwrap();
+        let url = format!("{}/end-session?client_id={WEB_CLIENT}&logout_hint={hint}", app.issuer.url());
+        reqwest::Client::builder().tls_certs_only([]).build().unwrap().get(url).send().await.unwrap();
+    })
+    .await;
 }
 
 /// Files of the demo are for the command `dev`: its profile is `development`.

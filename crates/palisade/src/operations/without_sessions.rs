@@ -7,6 +7,9 @@ use crate::http::Context;
 /// There are no operations.
 pub(super) type Sessions = ();
 
+/// The documentation page has no sign-in.
+pub(super) const DOCS_PAGE: &[(&str, &str)] = &[];
+
 pub(super) fn new(_: &Arc<Context>) -> Sessions {}
 
 #[cfg(test)]

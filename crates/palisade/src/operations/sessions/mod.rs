@@ -4,12 +4,14 @@
 //! their own sessions, and administrators those of their tenant.
 
 mod browser;
+mod docs_page;
 mod form;
 mod schema;
 
 use std::sync::Arc;
 
 use browser::Browser;
+pub(super) use docs_page::DOCS_PAGE;
 use poem::Result;
 use poem_openapi::{
     ApiResponse, OpenApi, Tags,
