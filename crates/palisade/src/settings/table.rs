@@ -17,7 +17,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, SameSite, TlsVersion, checks,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion,
+    checks,
     row::{Section, table},
 };
 use crate::{

@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion,
+    row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
