@@ -3,8 +3,8 @@
 use palisade::authz::{
     Permission, Role, RoleTable,
     api_keys::MANAGE_KEYS,
-    sessions::MANAGE_SESSIONS,
     policy::{READ_AUDIT, SEE_PERSONAL},
+    sessions::MANAGE_SESSIONS,
 };
 
 /// Read products.

@@ -166,8 +166,10 @@ pub async fn assert_rights(url: &SecretString, service_file: &str) {
     let has_kernel = package.starts_with(SOURCES) || Path::new(SOURCES).starts_with(&package);
     assert_listed(service_file, &service, true);
     // Rights on what the migrations of a feature create are in its folder.
-    let features =
-        [("api_keys", "1001_api_keys.sql", api_keys::are_enabled()), ("sessions", "2001_sessions.sql", !SESSIONS.is_empty())];
+    let features = [
+        ("api_keys", "1001_api_keys.sql", api_keys::are_enabled()),
+        ("sessions", "2001_sessions.sql", !SESSIONS.is_empty()),
+    ];
     let mut of_core = kernel;
     for (folder, migration, is_on) in features {
         let folder = format!("{SOURCES}/migrations/{folder}");

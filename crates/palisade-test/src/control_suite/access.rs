@@ -26,7 +26,10 @@ pub async fn anonymous_is_rejected<F: Fixture>(app: &TestApp) {
         let request = anonymous.request(method.clone(), &segments.collect::<Vec<_>>().join("/"));
         if row.callers == Callers::Browser {
             let reply = anonymous.send(request).await;
-            assert!(!reply.status.is_success(), "{method} {path} must not serve a browser without a cookie: {reply:#?}");
+            assert!(
+                !reply.status.is_success(),
+                "{method} {path} must not serve a browser without a cookie: {reply:#?}"
+            );
             continue;
         }
         if row.callers == Callers::Public {

@@ -60,7 +60,13 @@ impl<F: Fixture> Objects<F> {
             page["items"].as_array().unwrap().iter().find(|key| key["id"] == object).cloned().unwrap_or_default()
         } else if is_session(path) {
             let page = self.admin.get("/v1/sessions?limit=100").await.ok(200);
-            page["items"].as_array().unwrap().iter().find(|session| session["id"] == object).cloned().unwrap_or_default()
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|session| session["id"] == object)
+                .cloned()
+                .unwrap_or_default()
         } else {
             self.fixture.read(path, object).await
         };

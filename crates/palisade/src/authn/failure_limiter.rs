@@ -96,9 +96,11 @@ impl FailureLimiter {
     /// The seconds until the lock-out of the source ends.
     #[cfg(feature = "sessions")]
     pub(super) fn check_sign_in_lockout(&self, source: SourceNetwork) -> Result<(), i64> {
-        let locked_until =
-            |(network, _)| self.counters.get(&Counter::Tokens(network)).map_or(0, |failures| lock(&failures).locked_until);
-        let remaining = networks(source).map(locked_until).max().unwrap_or_default().saturating_sub(self.clock.timestamp());
+        let locked_until = |(network, _)| {
+            self.counters.get(&Counter::Tokens(network)).map_or(0, |failures| lock(&failures).locked_until)
+        };
+        let remaining =
+            networks(source).map(locked_until).max().unwrap_or_default().saturating_sub(self.clock.timestamp());
         if remaining > 0 { Err(remaining) } else { Ok(()) }
     }
 

@@ -62,7 +62,7 @@ pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
 pub(crate) use sessions::ENABLED as SESSIONS;
 #[cfg(feature = "sessions")]
-pub(crate) use sessions::{LoginAnswer, SignedIn, SessionState};
+pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
 
 /// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
 /// Failed authentications are counted per source network.
@@ -144,8 +144,7 @@ impl Authenticator {
     ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
         let issuers = Arc::new(Issuers::new(&settings.oidc, settings.profile, rights, clock)?);
-        let api_keys =
-            Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
+        let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
         let revocations = Revocations::new(store.clone(), settings.revocation, clock.clone());
         let parts = sessions::Parts {
             issuers: Arc::clone(&issuers),

@@ -178,7 +178,12 @@ impl Verifier {
             creator: None,
             token_id: token_id.map(str::to_owned),
             session: None,
-            issuer_session: claims.0.get("sid").filter(|_| sessions::ENABLED).map(|sid| self.issuer_session(sid)).transpose()?,
+            issuer_session: claims
+                .0
+                .get("sid")
+                .filter(|_| sessions::ENABLED)
+                .map(|sid| self.issuer_session(sid))
+                .transpose()?,
             bound_certificate: None,
             issued_at,
         })

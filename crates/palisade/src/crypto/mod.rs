@@ -20,10 +20,10 @@ mod sealing;
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod secret_hash;
 mod sha256_writer;
-#[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]
-mod transit;
 #[cfg(feature = "sessions")]
 mod token_key;
+#[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]
+mod transit;
 
 pub use blind_index::{BlindIndex, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};

@@ -162,11 +162,7 @@ impl Credentials {
     }
 
     /// Ends a session. Returns whether it was still there.
-    pub(crate) async fn end_session(
-        &self,
-        (tenant, id): (Uuid, Uuid),
-        at: DateTime<Utc>,
-    ) -> Result<bool, DbError> {
+    pub(crate) async fn end_session(&self, (tenant, id): (Uuid, Uuid), at: DateTime<Utc>) -> Result<bool, DbError> {
         let has_ended =
             sqlx::query_scalar!(r#"select palisade.end_session($1, $2, $3) as "has_ended!""#, tenant, id, at)
                 .fetch_one(TracingExecutor(&mut *self.pool.connection().await?))

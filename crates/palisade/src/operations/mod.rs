@@ -41,8 +41,7 @@ enum Tag {
 }
 
 /// The operations that every service has.
-type KernelOperations =
-    (me::Me, api_keys::ApiKeys, sessions::Sessions, audit::AuditEvents, health::Health, meta::Meta);
+type KernelOperations = (me::Me, api_keys::ApiKeys, sessions::Sessions, audit::AuditEvents, health::Health, meta::Meta);
 
 type MakeRoutes<S> = dyn Fn(&Arc<Context>, &S, Title) -> Result<Served, RoutesError> + Send + Sync;
 

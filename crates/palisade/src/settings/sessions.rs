@@ -16,7 +16,10 @@ impl Sessions {
             let instance = name.as_deref();
             let client = SessionClient::read_rows(r, instance);
             if instance.is_some_and(|name| !issuers.contains(name)) {
-                r.fault(&SessionClient::id.resolve_name(instance), "is of no further issuer: set its APP_OIDC__FURTHER__…");
+                r.fault(
+                    &SessionClient::id.resolve_name(instance),
+                    "is of no further issuer: set its APP_OIDC__FURTHER__…",
+                );
             }
             match client {
                 Some(client) if client.id.is_some() => drop(clients.insert(name, client)),

@@ -123,11 +123,7 @@ impl Lockable for Session {
 
 impl<A: EndsSession> WriteTx<'_, A> {
     /// Ends the session now, and deletes its refresh token.
-    pub async fn end_session(
-        &self,
-        permit: &ObjectPermit<'_, A, Session>,
-        at: DateTime<Utc>,
-    ) -> Result<(), DbError> {
+    pub async fn end_session(&self, permit: &ObjectPermit<'_, A, Session>, at: DateTime<Utc>) -> Result<(), DbError> {
         self.check_object(permit)?;
         sqlx::query!(
             "update palisade.sessions set ended_at = $3, refresh_token = null, claimed_until = null

@@ -110,7 +110,13 @@ pub(crate) fn session_reused(subject: &str, tenant: &str, session: &str, source:
 
 /// A browser session is used from another network, or with another user agent.
 #[cfg(feature = "sessions")]
-pub(crate) fn session_client_changed(subject: &str, tenant: &str, session: &str, changed: &'static str, source: IpAddr) {
+pub(crate) fn session_client_changed(
+    subject: &str,
+    tenant: &str,
+    session: &str,
+    changed: &'static str,
+    source: IpAddr,
+) {
     raise!(warn, "session_client_changed", subject, tenant, session, changed, %source, "browser of a session changed");
 }
 

@@ -60,7 +60,8 @@ struct Attempt {
 impl Attempt {
     /// `<secret>.<end>.<issuer>.<path>`. Names of issuers have no dot, and the path is encoded.
     fn text(&self) -> String {
-        let [secret, path] = [self.secret.as_slice(), self.return_to.as_bytes()].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let [secret, path] =
+            [self.secret.as_slice(), self.return_to.as_bytes()].map(|part| URL_SAFE_NO_PAD.encode(part));
         format!("{secret}.{}.{}.{path}", self.expires_at, self.issuer.as_deref().unwrap_or_default())
     }
 
@@ -228,7 +229,8 @@ impl Sessions {
         let access_expires_at = DateTime::from_timestamp(access_expires_at, 0).unwrap_or(now);
         // Without a refresh token, the session cannot outlive its access token.
         let lifetime_end = now + self.settings.lifetime;
-        let expires_at = if tokens.refresh_token.is_some() { lifetime_end } else { lifetime_end.min(access_expires_at) };
+        let expires_at =
+            if tokens.refresh_token.is_some() { lifetime_end } else { lifetime_end.min(access_expires_at) };
         let seal = |token: &String| handle.token_key(&self.key)?.seal(token);
         let refresh_token = tokens.refresh_token.as_ref().map(seal).transpose();
         let SeenClient { network, user_agent } = super::seen_client(headers, source);

@@ -21,12 +21,18 @@ use quick_cache::sync::Cache;
 use url::Url;
 
 use super::{
-    Authenticator, AuthnError, CallerKind, Principal, RejectReason, SourceNetwork, api_keys::ApiKeys, claims,
-    issuers::{Issuers, TrustedIssuer}, revocation::Revocations,
+    Authenticator, AuthnError, CallerKind, Principal, RejectReason, SourceNetwork,
+    api_keys::ApiKeys,
+    claims,
+    issuers::{Issuers, TrustedIssuer},
+    revocation::Revocations,
 };
 use crate::{
     crypto::{MacKey, sha256},
-    db::{Credentials, DbError, sessions::{SeenClient, StoredSession}},
+    db::{
+        Credentials, DbError,
+        sessions::{SeenClient, StoredSession},
+    },
     model::{ClientNetwork, Clock, Rights, SessionId, TenantId},
     settings::{self, Profile, Settings},
     telemetry::{causes, event, repeats::coalesced},
@@ -112,7 +118,8 @@ fn unavailable(error: DbError) -> AuthnError {
 /// is kept.
 fn seen_client(headers: &HeaderMap, source: SourceNetwork) -> SeenClient {
     let user_agent = headers.get(header::USER_AGENT).map_or(&[][..], |value| value.as_bytes());
-    let visible = user_agent.iter().filter(|byte| (b' '..=b'~').contains(*byte)).take(200).map(|byte| char::from(*byte));
+    let visible =
+        user_agent.iter().filter(|byte| (b' '..=b'~').contains(*byte)).take(200).map(|byte| char::from(*byte));
     SeenClient { network: ClientNetwork::narrowest(source.0).to_string(), user_agent: visible.collect() }
 }
 
@@ -375,7 +382,11 @@ impl Authenticator {
     }
 
     /// Ends the session of a browser. Returns the URL of the sign-out at the issuer.
-    pub(crate) async fn logout(&self, headers: &HeaderMap, source: SourceNetwork) -> Result<Option<String>, AuthnError> {
+    pub(crate) async fn logout(
+        &self,
+        headers: &HeaderMap,
+        source: SourceNetwork,
+    ) -> Result<Option<String>, AuthnError> {
         let outcome = self.sessions.logout(headers, source).await;
         self.count_failure(outcome, source)
     }

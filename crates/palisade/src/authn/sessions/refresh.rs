@@ -54,7 +54,8 @@ impl Sessions {
             }
             sleep(POLL_INTERVAL).await;
             let before = session;
-            session = self.parts.store.session(tenant, id).await.map_err(unavailable)?.ok_or(RejectReason::SessionEnded)?;
+            session =
+                self.parts.store.session(tenant, id).await.map_err(unavailable)?.ok_or(RejectReason::SessionEnded)?;
             if session.ended_at.is_some() {
                 return Err(RejectReason::SessionEnded.into());
             }
@@ -167,7 +168,8 @@ impl Sessions {
             _ => handle,
         };
         session.handle_hash = newest.hash().to_vec();
-        session.refresh_token = Some(newest.token_key(&self.key).and_then(|key| key.seal(&refresh_token)).map_err(failed)?);
+        session.refresh_token =
+            Some(newest.token_key(&self.key).and_then(|key| key.seal(&refresh_token)).map_err(failed)?);
         if let Some((principal, access_expires_at)) = accepted {
             session.client.clone_from(&principal.client);
             session.roles = principal.roles.iter().map(|role| role.as_str().to_owned()).collect();

@@ -63,7 +63,9 @@ pub(super) async fn request(
         TokenError::Unavailable
     })?;
     if status.is_success() {
-        let tokens = serde_json::from_slice(&body).ok().filter(|tokens: &Tokens| tokens.token_type.eq_ignore_ascii_case("bearer"));
+        let tokens = serde_json::from_slice(&body)
+            .ok()
+            .filter(|tokens: &Tokens| tokens.token_type.eq_ignore_ascii_case("bearer"));
         return tokens.ok_or_else(|| {
             coalesced!(warn, "the issuer's token endpoint sent no bearer token");
             TokenError::Unavailable

@@ -103,8 +103,7 @@ impl Browser {
         let _ = (error_description, error_uri, session_state, scope);
         let caller = self.caller(request)?;
         let text = |value: Query<Option<Text<IssuerText>>>| value.0.map(|text| text.to_string());
-        let answer =
-            LoginAnswer { code: text(code), state: text(state), iss: text(iss), is_error: error.0.is_some() };
+        let answer = LoginAnswer { code: text(code), state: text(state), iss: text(iss), is_error: error.0.is_some() };
         let signed_in = self.context.authenticator.finish_login(&answer, caller.headers, caller.source).await;
         record_result("sign_in", &signed_in);
         let signed_in = signed_in.map_err(|error| {

@@ -127,7 +127,8 @@ impl ManagedSessions {
         let paging = Paging::new(&self.context.mac_key, "sessions", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let page = (start, paging.read_ahead());
-        let sessions = self.context.database.sessions(permit, user.0.as_deref(), self.context.clock.now(), page).await?;
+        let sessions =
+            self.context.database.sessions(permit, user.0.as_deref(), self.context.clock.now(), page).await?;
         Ok(self.page(&paging, sessions, permit.principal().session()))
     }
 

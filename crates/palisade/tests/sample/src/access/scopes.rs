@@ -11,5 +11,4 @@ pub const NOTES_WRITE: Scope = Scope::new("notes:write");
 pub const EXPORTS_CREATE: Scope = Scope::new("exports:create");
 
 /// All scopes.
-pub const ALL: [Scope; 6] =
-    [NOTES_READ, NOTES_WRITE, EXPORTS_CREATE, KEYS_MANAGE, SESSIONS_MANAGE, AUDIT_READ];
+pub const ALL: [Scope; 6] = [NOTES_READ, NOTES_WRITE, EXPORTS_CREATE, KEYS_MANAGE, SESSIONS_MANAGE, AUDIT_READ];

@@ -126,7 +126,8 @@ async fn authn_14_id_token_is_validated_in_full() {
         assert_eq!(reply.problem(401), "unauthenticated", "{claim} {value}: {reply:#?}");
         assert!(reply.headers.get_all("set-cookie").iter().all(|it| !it.to_str().unwrap().contains("session=")));
     }
-    for (name, value) in [("typ", "at+jwt"), ("typ", "logout+jwt"), ("alg", "none"), ("alg", "HS256"), ("kid", "other")] {
+    for (name, value) in [("typ", "at+jwt"), ("typ", "logout+jwt"), ("alg", "none"), ("alg", "HS256"), ("kid", "other")]
+    {
         let reply = sign_in.with_id_token(|header, _, _| header[name] = json!(value)).await;
         assert_eq!(reply.problem(401), "unauthenticated", "{name} {value}");
     }
@@ -138,9 +139,7 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
     let access_token = sign_in.access_token();
     let id_token = |nonce: &str| sign_in.sign(&sign_in.header(), &sign_in.id_claims(nonce));
     let stranger = TestKey::es256("signing");
-    let forged = |nonce: &str| {
-        stranger.sign_text(&sign_in.header().to_string(), &sign_in.id_claims(nonce).to_string())
-    };
+    let forged = |nonce: &str| stranger.sign_text(&sign_in.header().to_string(), &sign_in.id_claims(nonce).to_string());
     let mut service = sign_in.issuer.claims(sign_in.app.clock.timestamp());
     service["sub"] = json!("demo-service");
     service["client_id"] = json!("demo-service");
@@ -196,7 +195,8 @@ async fn authn_14_code_is_sent_with_the_verifier_and_the_client_s_secret() {
     let iss: String = url::form_urlencoded::byte_serialize(issuer.url.as_bytes()).collect();
     browser.get(&format!("/auth/callback?code=c&state={}&iss={iss}", parameter("state"))).await.problem(401);
     let form = &issuer.token_forms()[0];
-    let sent = |name: &str| url::form_urlencoded::parse(form.as_bytes()).find(|(n, _)| n == name).unwrap().1.into_owned();
+    let sent =
+        |name: &str| url::form_urlencoded::parse(form.as_bytes()).find(|(n, _)| n == name).unwrap().1.into_owned();
     assert_eq!(sent("client_secret"), secret.1);
     assert_eq!(sent("redirect_uri"), format!("http://{}/auth/callback", app.address));
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};

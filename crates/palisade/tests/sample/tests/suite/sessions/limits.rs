@@ -80,7 +80,8 @@ async fn authn_17_failed_sign_ins_block_their_source() {
         attacker.get("/auth/callback?code=x&state=y").await.problem(401);
     }
     attacker.get("/auth/callback?code=x&state=y").await.problem(429);
-    let token = attacker.post_raw("/auth/backchannel-logout", "application/x-www-form-urlencoded", "logout_token=a.b.c");
+    let token =
+        attacker.post_raw("/auth/backchannel-logout", "application/x-www-form-urlencoded", "logout_token=a.b.c");
     assert_eq!(token.await.body["limit"], "failed_authentications");
     let mut browser = Browser::new(&app);
     browser.sign_in(&admin()).await;

@@ -155,7 +155,8 @@ async fn authn_16_logout_token_is_validated_in_full() {
         assert_eq!(reply.problem(400), "invalid_input", "{claim} {value}");
         assert_eq!(reply.header("cache-control"), Some("no-store"));
     }
-    for (name, value) in [("typ", json!("JWT")), ("typ", json!("at+jwt")), ("alg", json!("none")), ("kid", json!("x"))] {
+    for (name, value) in [("typ", json!("JWT")), ("typ", json!("at+jwt")), ("alg", json!("none")), ("kid", json!("x"))]
+    {
         let (mut header, mut claims) = (header(&app), claims(&app));
         claims["sid"] = json!(sid);
         header[name] = value.clone();

@@ -56,5 +56,7 @@ async fn two_replicas() -> [TestApp; 2] {
 
 /// A browser of the replicas.
 fn browser_of(app: &TestApp) -> Browser {
-    Browser { origin: "http://localhost:9".to_owned(), ..Browser::new(app) }
+    let mut browser = Browser::new(app);
+    "http://localhost:9".clone_into(&mut browser.origin);
+    browser
 }

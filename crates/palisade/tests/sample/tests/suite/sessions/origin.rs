@@ -13,7 +13,7 @@ async fn authn_14_change_needs_the_csrf_token_and_the_same_origin() {
     let csrf = browser.csrf_token().await;
     let mut other = signed_in(&app).await;
     let foreign = other.csrf_token().await;
-    let note = note_body("ITEM-1", 1);
+    let note = note_body("PAPER-A4", 1);
     let plain = || browser.with_cookies(app.anonymous().request(Method::POST, "/v1/notes")).json(&note);
     let own = || plain().header("origin", &browser.origin);
     for (name, reason, request) in [

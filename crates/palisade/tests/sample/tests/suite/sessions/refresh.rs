@@ -19,7 +19,9 @@ async fn authn_15_parallel_refreshes_have_one_successor_and_no_lock_out() {
     browser.sign_in(&admin()).await;
     let csrf = browser.csrf_token().await;
     for round in 0..5 {
-        replicas.each_ref().map(|app| app.clock.advance(AFTER_WINDOW));
+        for app in &replicas {
+            app.clock.advance(AFTER_WINDOW);
+        }
         let before = browser.session_cookie().to_owned();
         let mut calls = tokio::task::JoinSet::new();
         for call in 0..50 {
@@ -125,7 +127,9 @@ async fn authn_15_issuer_that_is_away_never_signs_out() {
 
 /// The refresh token in a form.
 fn refresh_token(form: &str) -> Option<String> {
-    url::form_urlencoded::parse(form.as_bytes()).find(|(name, _)| name == "refresh_token").map(|(_, it)| it.into_owned())
+    url::form_urlencoded::parse(form.as_bytes())
+        .find(|(name, _)| name == "refresh_token")
+        .map(|(_, it)| it.into_owned())
 }
 
 #[tokio::test]
@@ -137,7 +141,11 @@ async fn authn_15_refusal_of_the_issuer_ends_the_session() {
         ("a token of another person", 200, answer(sign_in.access_token_with("sub", json!("another")))),
         ("a token of another tenant", 200, answer(sign_in.access_token_with("tenant_id", json!("x")))),
         ("a token for another API", 200, answer(sign_in.access_token_with("aud", json!("api://another")))),
-        ("a token bound to a certificate", 200, answer(sign_in.access_token_with("cnf", json!({ "x5t#S256": "A".repeat(43) })))),
+        (
+            "a token bound to a certificate",
+            200,
+            answer(sign_in.access_token_with("cnf", json!({ "x5t#S256": "A".repeat(43) }))),
+        ),
     ];
     for (name, status, body) in answers {
         let mut browser = sign_in.browser().await;

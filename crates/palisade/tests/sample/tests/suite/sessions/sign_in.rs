@@ -37,7 +37,10 @@ async fn authn_14_sign_in_opens_a_session_without_tokens_in_the_browser() {
     assert_eq!(session["tenantId"], ACME.id.to_string());
     assert_eq!(session["roles"], json!(["admin"]));
     let me = browser.get("/v1/me").await.ok(200);
-    assert_eq!((&me["subject"], &me["kind"], &me["clientId"]), (&json!(*admin().subject), &json!("user"), &json!("demo-web")));
+    assert_eq!(
+        (&me["subject"], &me["kind"], &me["clientId"]),
+        (&json!(*admin().subject), &json!("user"), &json!("demo-web"))
+    );
     browser.get("/v1/notes").await.ok(200);
 }
 
@@ -104,7 +107,9 @@ async fn authn_14_return_path_and_issuer_must_be_listed() {
     let listed = ("APP_SESSIONS__RETURN_PATHS", "/app,/docs");
     let app = SERVICE.start_with(&[&SESSIONS[..], &[listed]].concat()).await;
     let mut browser = Browser::new(&app);
-    for query in ["return_to=/other", "return_to=/app/", "return_to=//evil.example", "issuer=partner", "return_to=/app&issuer=x"] {
+    for query in
+        ["return_to=/other", "return_to=/app/", "return_to=//evil.example", "issuer=partner", "return_to=/app&issuer=x"]
+    {
         let reply = browser.get(&format!("/auth/login?{query}")).await;
         assert_eq!(reply.problem(400), "invalid_input", "{query}");
         assert!(browser.cookies.is_empty(), "{query}");
