@@ -38,7 +38,9 @@ impl Setup {
     }
 
     fn browser(&self) -> Browser {
-        Browser { origin: self.switch.url(), ..Browser::new(&self.app) }
+        let mut browser = Browser::new(&self.app);
+        browser.origin = self.switch.url();
+        browser
     }
 
     /// Signs a writer in, through these pages of the provider.
