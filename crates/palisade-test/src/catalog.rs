@@ -84,13 +84,13 @@ const NAMES: &str = "
     with user_tables as (
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
-          -- audit trail. No operation of the API reads them.
+          -- Tables without a tenant: migrations, settings of operators, key registers, the digests of the
+          -- audit trail, and those of sign-ins and logout tokens that were used. No operation of the API reads them.
           and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
           and not (n.nspname = 'palisade'
                    and c.relname in ('tenants', 'revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
                                      'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon',
-                                     'audit_pending'))
+                                     'audit_pending', 'used_once'))
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'

@@ -6,7 +6,7 @@
 //! verifier. A sign-in is used once.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use http::HeaderMap;
 use url::Url;
 use zeroize::Zeroizing;
@@ -281,7 +281,8 @@ impl Sessions {
 
     /// The `Set-Cookie` value of a session.
     pub(super) fn cookie(&self, handle: &Handle, expires_at: DateTime<chrono::Utc>) -> String {
-        let seconds = (expires_at - self.parts.clock.now()).num_seconds().max(0);
+        // Rounded up: the database decides when the session ends.
+        let seconds = (expires_at - self.parts.clock.now() + TimeDelta::milliseconds(999)).num_seconds().max(0);
         let same_site = match self.settings.same_site {
             SameSite::Lax => "Lax",
             SameSite::Strict => "Strict",

@@ -50,7 +50,12 @@ impl Sessions {
                 let sessions = Arc::clone(self);
                 let renewal = async move { sessions.renew_claimed(handle, session, claim, rotation).await };
                 // A task: a browser that disconnects must not lose the issuer's next refresh token.
-                return tokio::spawn(renewal).await.map_err(|_| AuthnError::Unavailable("refresh"))?;
+                let live: Live = tokio::spawn(renewal).await.map_err(|_| AuthnError::Unavailable("refresh"))??;
+                if rotation == Rotation::Replace {
+                    let Live { session, .. } = &live;
+                    event::session_renewed(&session.subject, &session.tenant_id.to_string(), &session.id.to_string());
+                }
+                return Ok(live);
             }
             sleep(POLL_INTERVAL).await;
             let before = session;
@@ -108,9 +113,6 @@ impl Sessions {
         accepted?;
         if !is_stored {
             return Err(RejectReason::SessionEnded.into());
-        }
-        if rotation == Rotation::Replace {
-            event::session_renewed(&session.subject, &session.tenant_id.to_string(), &session.id.to_string());
         }
         Ok(Live { handle, session })
     }

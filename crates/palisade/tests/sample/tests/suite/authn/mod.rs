@@ -36,8 +36,9 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
             .collect();
         let request = anonymous.request(method.clone(), &segments.join("/"));
         if row.callers == Callers::Browser {
-            // The settings have no client, so there is no sign-in.
-            anonymous.send(request).await.problem(404);
+            // The settings have no client, so there is no sign-in. One of them checks its body first.
+            let expected = if path.ends_with("backchannel-logout") { 415 } else { 404 };
+            anonymous.send(request).await.problem(expected);
         } else if row.callers == Callers::Public {
             let reply = anonymous.send(request).await;
             assert_eq!(reply.status, 200, "{method} {path}: {reply:#?}");

@@ -88,8 +88,8 @@ async fn authn_14_changed_cookie_is_refused() {
     for value in [
         String::new(),
         "x".to_owned(),
-        format!("A{}", &cookie[1..]),
-        format!("{}A", &cookie[..111]),
+        format!("_{}", &cookie[1..]),
+        format!("{}{}", &cookie[..111], if cookie.ends_with('A') { 'B' } else { 'A' }),
         format!("{cookie}AAAA"),
     ] {
         let mut other = Browser::new(&app);
