@@ -66,6 +66,8 @@ const configuration = {
   cookies: { keys: [randomUUID()] },
   pkce: { required: () => true },
   rotateRefreshToken: true,
+  // Logout tokens go to a loopback address, which its dispatcher would refuse.
+  fetch: (url, options) => globalThis.fetch(url, { ...options, dispatcher: undefined }),
   // By default, a client gets a refresh token only with `prompt=consent`.
   issueRefreshToken: (ctx, client, code) => client.clientId === 'bff' || code.scopes.has('offline_access'),
   features: {
