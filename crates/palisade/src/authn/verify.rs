@@ -79,7 +79,7 @@ impl Verifier {
         if !self.is_access_token_type(&header.typ) {
             return Err(RejectReason::TokenType);
         }
-        self.check_signed(token, header, keys, &self.issuer.audience, &REQUIRED_CLAIMS)?;
+        Self::check_signed(token, header, keys, &self.issuer.audience, &REQUIRED_CLAIMS)?;
         // The signature covers the parsed claims, so they can be trusted from here on.
         if !self.is_issuer_of(claims) {
             return Err(RejectReason::Issuer);
@@ -99,7 +99,6 @@ impl Verifier {
     /// Checks algorithm, signature, audience and the presence of claims. The issuer's tokens of other
     /// types have another audience.
     pub(super) fn check_signed(
-        &self,
         token: &str,
         header: &Header,
         keys: &KeySet,

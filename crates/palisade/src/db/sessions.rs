@@ -187,10 +187,10 @@ impl Credentials {
             value,
             at
         )
-        .fetch_one(TracingExecutor(&mut *connection))
+        .fetch_one(TracingExecutor(&mut connection))
         .await?;
         // A separate statement: it fails while the queue of notifications is full. Replicas poll.
-        let _ = sqlx::query("select pg_notify('revocations', '')").execute(TracingExecutor(&mut *connection)).await;
+        let _ = sqlx::query("select pg_notify('revocations', '')").execute(TracingExecutor(&mut connection)).await;
         Ok(is_first)
     }
 }

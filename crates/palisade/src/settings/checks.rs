@@ -245,13 +245,13 @@ pub(super) fn service_url(setting: &SettingName, url: &Url, r: &mut Reader) {
 }
 
 /// Checks the paths to which a sign-in may return: a path of another host would be an open redirect.
-pub(super) fn return_paths(setting: &SettingName, paths: &Vec<String>, r: &mut Reader) {
+pub(super) fn return_paths(setting: &SettingName, paths: &impl AsRef<[String]>, r: &mut Reader) {
     let is_local = |path: &String| {
         let rest = path.strip_prefix('/');
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.~/".contains(c);
         path.len() <= 200 && rest.is_some_and(|rest| !rest.starts_with('/') && rest.chars().all(allowed))
     };
-    if !paths.iter().all(is_local) {
+    if !paths.as_ref().iter().all(is_local) {
         r.fault(setting, "must be paths such as `/app`: one `/`, then letters, digits and any of `-_.~/`");
     }
 }

@@ -13,6 +13,7 @@ use super::super::{
     AuthnError, RejectReason,
     claims::{self, Claims, Header},
     issuers::TrustedIssuer,
+    verify::Verifier,
 };
 use crate::crypto::sha256;
 
@@ -122,7 +123,7 @@ async fn check(
         return Err(RejectReason::Issuer.into());
     }
     let keys = issuer.keys_for(header).await?;
-    issuer.verifier.check_signed(token, header, &keys, client, &["iss", "aud", "exp"])?;
+    Verifier::check_signed(token, header, &keys, client, &["iss", "aud", "exp"])?;
     let is_for_others = claims.0.get("aud").and_then(Value::as_array).is_some_and(|audience| audience.len() > 1);
     match claims.0.get("azp") {
         None if !is_for_others => {}

@@ -109,6 +109,7 @@ pub(crate) struct SessionState {
     pub(crate) cookie: String,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn unavailable(error: DbError) -> AuthnError {
     coalesced!(warn, "could not read or write a browser session", %error, cause = causes(&error));
     AuthnError::Unavailable("store")

@@ -119,7 +119,6 @@ impl Sessions {
 
     /// Redeems the refresh token. The inner result is an error if the new access token cannot be
     /// checked now.
-    #[expect(clippy::type_complexity, reason = "named once")]
     async fn call_issuer(
         &self,
         handle: &Handle,

@@ -82,9 +82,9 @@ impl ManagedSessions {
         let paging = Paging::new(&self.context.mac_key, "my-sessions", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
         let subject = Some(permit.principal().subject());
-        let page = (start, paging.read_ahead());
-        let sessions = self.context.database.sessions(permit, subject, self.context.clock.now(), page).await?;
-        Ok(self.page(&paging, sessions, permit.principal().session()))
+        let range = (start, paging.read_ahead());
+        let sessions = self.context.database.sessions(permit, subject, self.context.clock.now(), range).await?;
+        Ok(page(&paging, sessions, permit.principal().session()))
     }
 
     /// End a browser session of the caller
@@ -126,10 +126,10 @@ impl ManagedSessions {
     ) -> Result<Json<SessionPage>> {
         let paging = Paging::new(&self.context.mac_key, "sessions", permit.tenant(), limit.0);
         let start = paging.open(cursor.0.as_deref())?.unwrap_or_else(Position::start);
-        let page = (start, paging.read_ahead());
+        let range = (start, paging.read_ahead());
         let sessions =
-            self.context.database.sessions(permit, user.0.as_deref(), self.context.clock.now(), page).await?;
-        Ok(self.page(&paging, sessions, permit.principal().session()))
+            self.context.database.sessions(permit, user.0.as_deref(), self.context.clock.now(), range).await?;
+        Ok(page(&paging, sessions, permit.principal().session()))
     }
 
     /// End a browser session
@@ -151,10 +151,9 @@ impl ManagedSessions {
     }
 }
 
-impl ManagedSessions {
-    fn page(&self, paging: &Paging<'_>, mut sessions: Vec<Session>, current: Option<SessionId>) -> Json<SessionPage> {
-        let position = |session: &Session| Position { at: session.created_at, id: session.id.uuid() }.to_string();
-        let next_cursor = paging.cut(&mut sessions, position);
-        Json(SessionPage { items: sessions.into_iter().map(|it| SessionView::new(it, current)).collect(), next_cursor })
-    }
+/// The page of a list.
+fn page(paging: &Paging<'_>, mut sessions: Vec<Session>, current: Option<SessionId>) -> Json<SessionPage> {
+    let position = |session: &Session| Position { at: session.created_at, id: session.id.uuid() }.to_string();
+    let next_cursor = paging.cut(&mut sessions, position);
+    Json(SessionPage { items: sessions.into_iter().map(|it| SessionView::new(it, current)).collect(), next_cursor })
 }
