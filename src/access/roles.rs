@@ -4,6 +4,7 @@ use palisade::authz::{
     Permission, Role, RoleTable,
     api_keys::MANAGE_KEYS,
     policy::{READ_AUDIT, SEE_PERSONAL},
+    sessions::MANAGE_SESSIONS,
 };
 
 /// Read products.
@@ -55,6 +56,7 @@ pub const TABLE: RoleTable = RoleTable(&[
     (ADMIN, &[
         READ_CATALOG, READ_CUSTOMERS, READ_ORDERS, READ_BILLING, SEE_PERSONAL, EXPORT, READ_AUDIT,
         WRITE_CATALOG, WRITE_CUSTOMERS, ERASE_CUSTOMERS, WRITE_ORDERS, WRITE_BILLING, REFUND, MANAGE_KEYS,
+        MANAGE_SESSIONS,
     ]),
     // A program acting for itself: the daily work of any role within its scopes. No administration
     // and no refunds: they need an accountable person.

@@ -1,7 +1,7 @@
 //! The scopes of this API. A scope limits what a client may do for a principal.
 
 use palisade::authz::Scope;
-pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ};
+pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ, sessions::SESSIONS_MANAGE};
 
 /// Read products.
 pub const CATALOG_READ: Scope = Scope::new("catalog:read");
@@ -25,7 +25,7 @@ pub const BILLING_REFUND: Scope = Scope::new("billing:refund");
 pub const EXPORTS_CREATE: Scope = Scope::new("exports:create");
 
 /// All scopes.
-pub const ALL: [Scope; 12] = [
+pub const ALL: [Scope; 13] = [
     CATALOG_READ,
     CATALOG_WRITE,
     CUSTOMERS_READ,
@@ -36,6 +36,7 @@ pub const ALL: [Scope; 12] = [
     BILLING_WRITE,
     BILLING_REFUND,
     KEYS_MANAGE,
+    SESSIONS_MANAGE,
     EXPORTS_CREATE,
     AUDIT_READ,
 ];

@@ -1,14 +1,30 @@
-//! The demo data of the command `dev`: customers ([`customers`]), and products, orders and invoices
-//! (`demo.sql`). Tests use the same data.
+//! The demo of the command `dev`: customers ([`customers`]), products, orders and invoices
+//! (`demo.sql`), and a page that calls the API (`page`). Tests use the same data.
 
 mod customers;
 
-use palisade::{Demo, DemoKeys, Request, SeedFuture, Stack, model::TenantId};
+use palisade::{Demo, DemoFile, DemoKeys, Request, SeedFuture, Stack, model::TenantId};
 use sqlx::PgConnection;
 use uuid::{Uuid, uuid};
 
 /// The demo data of this service.
-pub const DEMO: Demo = Demo { seed, requests, scopes: "orders:read,orders:write", list: "/v1/orders?limit=2" };
+pub const DEMO: Demo =
+    Demo { seed, requests, scopes: "orders:read,orders:write", list: "/v1/orders?limit=2", files: &PAGE };
+
+const INDEX: &str = include_str!("page/index.html");
+
+/// A page that signs in and places orders: an example of a browser client, at `/demo`.
+const PAGE: [DemoFile; 4] = [
+    DemoFile { path: "/demo", media_type: "text/html; charset=utf-8", text: INDEX },
+    // The issuer returns here after a sign-out.
+    DemoFile { path: "/", media_type: "text/html; charset=utf-8", text: INDEX },
+    DemoFile { path: "/demo/demo.css", media_type: "text/css; charset=utf-8", text: include_str!("page/demo.css") },
+    DemoFile {
+        path: "/demo/demo.js",
+        media_type: "text/javascript; charset=utf-8",
+        text: include_str!("page/demo.js"),
+    },
+];
 
 /// An order of the first tenant. The printed commands use it, so it always exists.
 pub const FIRST_ORDER: Uuid = uuid!("0190a001-0000-7000-8000-000000000001");

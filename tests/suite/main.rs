@@ -16,6 +16,8 @@ mod benchmark;
 mod billing;
 mod books;
 mod build_context;
+||||||| base
+mod browser;
 mod catalog;
 mod controls;
 mod customers;

@@ -5,7 +5,7 @@
 
 use std::{env, fs, path::Path};
 
-use palisade::dev::SOURCES;
+use palisade::{authz::sessions::SESSIONS, dev::SOURCES};
 use secrecy::SecretString;
 
 use crate::{api_keys, query};
@@ -84,13 +84,13 @@ const NAMES: &str = "
     with user_tables as (
         select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-          -- Tables without a tenant: migrations, settings of operators, key registers, and the digests of the
-          -- audit trail. No operation of the API reads them.
+          -- Tables without a tenant: migrations, settings of operators, key registers, the digests of the
+          -- audit trail, and those of sign-ins and logout tokens that were used. No operation of the API reads them.
           and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
           and not (n.nspname = 'palisade'
                    and c.relname in ('tenants', 'revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
                                      'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon',
-                                     'audit_pending'))
+                                     'audit_pending', 'used_once'))
     ), user_functions as (
         select p.* from pg_proc p join pg_namespace n on n.oid = p.pronamespace
         where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
@@ -162,27 +162,30 @@ pub async fn assert_rights(url: &SecretString, service_file: &str) {
     let rights = query(url, EVERY_RIGHT).await;
     let (service, kernel): (Vec<&String>, Vec<&String>) =
         rights.iter().partition(|right| right.contains(" public.") || right.contains(" schema public:"));
-    // Rights on what the migrations of a feature create are in its folder.
-    let of_api_keys = format!("{SOURCES}/migrations/api_keys");
-    let created = fs::read_to_string(format!("{of_api_keys}/1001_api_keys.sql")).unwrap();
-    let is_of_api_keys = |right: &&String| {
-        let mut words = right.split([' ', ':']).filter(|word| !word.is_empty()).skip(1);
-        let create = format!("create {} {}", words.next().unwrap(), words.next().unwrap());
-        [" (", "("].iter().any(|end| created.contains(&format!("{create}{end}")))
-    };
-    let (optional, kernel): (Vec<&String>, Vec<&String>) = kernel.into_iter().partition(is_of_api_keys);
     let package = env::current_dir().unwrap();
     let has_kernel = package.starts_with(SOURCES) || Path::new(SOURCES).starts_with(&package);
-    for (file, rights) in [
-        (service_file, service),
-        (&*format!("{SOURCES}/rights.txt"), kernel),
-        (&*format!("{of_api_keys}/rights.txt"), optional),
-    ] {
-        if file.starts_with(&of_api_keys) && !api_keys::are_enabled() {
-            continue;
+    assert_listed(service_file, &service, true);
+    // Rights on what the migrations of a feature create are in its folder.
+    let features = [
+        ("api_keys", "1001_api_keys.sql", api_keys::are_enabled()),
+        ("sessions", "2001_sessions.sql", !SESSIONS.is_empty()),
+    ];
+    let mut of_core = kernel;
+    for (folder, migration, is_on) in features {
+        let folder = format!("{SOURCES}/migrations/{folder}");
+        let created = fs::read_to_string(format!("{folder}/{migration}")).unwrap();
+        let is_of_feature = |right: &&String| {
+            let mut words = right.split([' ', ':']).filter(|word| !word.is_empty()).skip(1);
+            let create = format!("create {} {}", words.next().unwrap(), words.next().unwrap());
+            [" (", "("].iter().any(|end| created.contains(&format!("{create}{end}")))
+        };
+        let (optional, rest): (Vec<&String>, Vec<&String>) = of_core.into_iter().partition(is_of_feature);
+        of_core = rest;
+        if is_on {
+            assert_listed(&format!("{folder}/rights.txt"), &optional, has_kernel);
         }
-        assert_listed(file, &rights, has_kernel || file == service_file);
     }
+    assert_listed(&format!("{SOURCES}/rights.txt"), &of_core, has_kernel);
 }
 
 /// Asserts that a file lists exactly these rights.

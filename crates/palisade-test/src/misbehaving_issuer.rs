@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use http::{StatusCode, header};
-use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, web::Data};
+use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, post, web::Data};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -33,6 +33,10 @@ struct State {
     down: AtomicBool,
     discoveries: AtomicU64,
     key_requests: AtomicU64,
+    /// Status and body of the next answers of the token endpoint.
+    tokens: Mutex<(u16, Value)>,
+    /// The forms that the token endpoint received.
+    token_forms: Mutex<Vec<String>>,
 }
 
 impl MisbehavingIssuer {
@@ -45,11 +49,15 @@ impl MisbehavingIssuer {
     pub async fn at(service: &'static TestService, address: &str, keys: &[&TestKey]) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let metadata = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        let metadata = json!({
+            "issuer": url, "jwks_uri": format!("{url}/keys"),
+            "authorization_endpoint": format!("{url}/authorize"), "token_endpoint": format!("{url}/token"),
+        });
         let state = Arc::new(State { metadata: Mutex::new(metadata), ..State::default() });
         let app = Route::new()
             .at("/.well-known/openid-configuration", get(discovery))
             .at("/keys", get(key_set))
+            .at("/token", post(token))
             .data(Arc::clone(&state));
         let acceptor = TcpAcceptor::from_tokio(listener).unwrap();
         let server = tokio::spawn(async move { Server::new_with_acceptor(acceptor).run(app).await.unwrap() });
@@ -88,6 +96,16 @@ impl MisbehavingIssuer {
     /// Responds with 503, or serves again.
     pub fn set_down(&self, down: bool) {
         self.state.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Answers token requests with this status and body from now on.
+    pub fn answer_token_requests(&self, status: u16, body: Value) {
+        *self.state.tokens.lock().unwrap() = (status, body);
+    }
+
+    /// The forms that the token endpoint received.
+    pub fn token_forms(&self) -> Vec<String> {
+        self.state.token_forms.lock().unwrap().clone()
     }
 
     /// The number of requests for the discovery document.
@@ -153,4 +171,15 @@ fn discovery(Data(state): Data<&Arc<State>>) -> Response {
 fn key_set(Data(state): Data<&Arc<State>>) -> Response {
     state.key_requests.fetch_add(1, Ordering::SeqCst);
     state.respond(&state.keys)
+}
+
+#[handler]
+fn token(Data(state): Data<&Arc<State>>, form: String) -> Response {
+    state.token_forms.lock().unwrap().push(form);
+    if state.down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into();
+    }
+    let (status, body) = state.tokens.lock().unwrap().clone();
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::NOT_IMPLEMENTED);
+    Response::builder().status(status).content_type("application/json").body(body.to_string())
 }

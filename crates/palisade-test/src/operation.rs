@@ -4,7 +4,7 @@
 use std::fmt;
 
 use http::Method;
-use palisade::authz::{Matrix, Row};
+use palisade::authz::{Callers, Matrix, Row};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -47,13 +47,18 @@ pub struct QueryParameter {
 }
 
 impl Operation {
-    /// Every operation, sorted by path and method.
+    /// Every operation, sorted by path and method, except those that a browser calls with a cookie.
     pub fn all(service: &TestService) -> Vec<Self> {
         let document = service.document("https://login.example.com", "https://api.example.com");
         let matrix = service.matrix();
         let mut all = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
             let methods = methods.as_object().unwrap().iter();
+            let is_of_browser = |method: &str| {
+                let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+                matrix.find(&method, path).unwrap().callers == Callers::Browser
+            };
+            let methods = methods.filter(|(method, _)| !is_of_browser(method));
             all.extend(methods.map(|(method, operation)| Self::parse(&document, &matrix, method, path, operation)));
         }
         all.sort_by_key(|operation| (operation.path.clone(), operation.method.to_string()));

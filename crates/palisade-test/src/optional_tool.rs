@@ -7,6 +7,7 @@
 use std::io::Write as _;
 
 /// A program and the tests that need it.
+#[derive(Clone, Copy)]
 pub struct OptionalTool {
     /// The word before the line that reports it.
     pub topic: &'static str,

@@ -91,8 +91,9 @@ async fn set_up() -> Fixture {
 
     let clock = Clock::system();
     let store = Credentials::new(&settings).unwrap();
-    let cached = Authenticator::new(&settings, service().rights(), &store, &clock).unwrap();
-    let uncached = Authenticator::new(&uncached_settings, service().rights(), &store, &clock).unwrap();
+    let cached = Authenticator::new(&settings, service().rights(), &store, "http://127.0.0.1", &clock).unwrap();
+    let uncached =
+        Authenticator::new(&uncached_settings, service().rights(), &store, "http://127.0.0.1", &clock).unwrap();
     for authenticator in [&cached, &uncached] {
         authenticator.load_revocations().await.unwrap();
     }

@@ -114,4 +114,4 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use app::App;
 #[cfg(feature = "dev")]
-pub use app::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};
+pub use app::{Demo, DemoError, DemoFile, DemoKeys, Request, SeedFuture, Stack};

@@ -1,5 +1,5 @@
 //! The checks of a new project (`.ci/run`) run on a machine that has PostgreSQL, and neither Redis
-//! nor `promtool` nor Node.js, as a hosted runner. Programs are stubs that record each call.
+//! nor `promtool` nor Node.js nor a browser, as a hosted runner. Programs are stubs that record each call.
 
 use std::{
     fs,
@@ -13,20 +13,20 @@ use tempfile::TempDir;
 use crate::support::{Template, read, repository, write};
 
 /// Programs that the checks need and every machine has.
-const BASICS: [&str; 17] = [
+const BASICS: [&str; 18] = [
     "bash", "cat", "chmod", "cmp", "cp", "dirname", "env", "grep", "head", "id", "ls", "mkdir", "rm", "sed", "sh",
-    "tail", "tr",
+    "tail", "timeout", "tr",
 ];
 
 /// Stands in for every other program: records name, arguments and settings, and what can be found.
 /// `apt-get` "installs" by copies of itself.
 const STUB: &str = r#"#!/bin/sh
 name=${0##*/}
-found=$(for tool in redis-server promtool node; do command -v "$tool" >/dev/null && printf ' %s' "$tool"; done)
-echo "$name $* [redis=$TEST_REDIS promtool=$TEST_PROMTOOL interop=$TEST_INTEROP]$found" >>"$LOG"
+found=$(for tool in redis-server promtool node chromium; do command -v "$tool" >/dev/null && printf ' %s' "$tool"; done)
+echo "$name $* [redis=$TEST_REDIS promtool=$TEST_PROMTOOL interop=$TEST_INTEROP browser=$TEST_BROWSER]$found" >>"$LOG"
 bin=${LOG%/*}/bin
 case "$name $1" in
-"apt-get install") for package in redis-server nodejs npm; do
+"apt-get install") for package in redis-server nodejs npm chromium; do
     case " $* " in *" $package "*) cp "$0" "$bin/$(echo "$package" | sed s/nodejs/node/)" ;; esac
 done ;;
 "apt-get download") : >prometheus_1.deb ;;
@@ -80,10 +80,11 @@ fn checks_of_a_new_project_install_what_a_hosted_runner_lacks() {
     let place = TempDir::new().unwrap();
     let project = template.scaffold(place.path(), &[]).folder;
     let (steps, calls) = run_checks(&project);
-    let tested = "[redis=required promtool=required interop=off] redis-server promtool";
+    let tested = "[redis=required promtool=required interop=off browser=off] redis-server promtool node chromium";
+    let browser = "[redis=required promtool=required interop=off browser=required] redis-server promtool node chromium";
     assert_called(&calls, "cargo test ", tested);
-    assert_called(&calls, "cargo test --locked --package palisade --package palisade-sample", tested);
-    assert!(!calls.iter().any(|call| call.contains("nodejs")), "{calls:#?}");
+    assert_called(&calls, "cargo test --locked --test suite -- browser::", browser);
+    assert_called(&calls, "cargo test --locked --package palisade --package palisade-sample", browser);
     for (start, part) in [
         ("cargo install ", " --locked cargo-deny@"),
         ("cargo install ", " --locked cargo-cyclonedx@"),
@@ -101,6 +102,7 @@ fn checks_of_a_new_project_install_what_a_hosted_runner_lacks() {
         "prose",
         "lint",
         "test, as the README says",
+        "browser",
         "test, the kernel's own suite",
         "queries",
         "supply chain",
@@ -124,8 +126,13 @@ fn checks_of_the_template_install_what_a_hosted_runner_lacks() {
     }
     fs::set_permissions(place.path().join(".ci/run"), fs::Permissions::from_mode(0o755)).unwrap();
     let (steps, calls) = run_checks(place.path());
-    let tools = "[redis=required promtool=required interop=required] redis-server promtool node";
-    assert_called(&calls, "cargo test ", tools);
-    assert_called(&calls, "cargo test --package template --locked", tools);
+    for (command, browser) in [
+        ("cargo test ", "off"),
+        ("cargo test --locked --test suite -- browser::", "required"),
+        ("cargo test --package template --locked", "required"),
+    ] {
+        let settings = format!("[redis=required promtool=required interop=required browser={browser}]");
+        assert_called(&calls, command, &format!("{settings} redis-server promtool node chromium"));
+    }
     assert_eq!(steps.last().map(String::as_str), Some("done"), "{steps:#?}");
 }

@@ -24,6 +24,14 @@ pub async fn anonymous_is_rejected<F: Fixture>(app: &TestApp) {
         let id = F::unused_id(row.path);
         let segments = path.split('/').map(|part| if part.starts_with(':') { &*id } else { part });
         let request = anonymous.request(method.clone(), &segments.collect::<Vec<_>>().join("/"));
+        if row.callers == Callers::Browser {
+            let reply = anonymous.send(request).await;
+            assert!(
+                !reply.status.is_success(),
+                "{method} {path} must not serve a browser without a cookie: {reply:#?}"
+            );
+            continue;
+        }
         if row.callers == Callers::Public {
             let reply = anonymous.send(request).await;
             assert_eq!(reply.status, 200, "{method} {path} is public and must respond: {reply:#?}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use http::Method;
-use palisade::authz::{Callers, Scope};
+use palisade::authz::{Callers, DataClass, Scope, sessions::SESSIONS};
 use serde_json::{Value, json};
 
 use crate::{TestApp, TestService};
@@ -52,12 +52,17 @@ pub fn document_says_the_same(service: &TestService) {
         assert_eq!(operation["operationId"], row.operation, "{}", row.path);
         assert_eq!(operation["x-access"]["audit"], row.audit, "{}", row.path);
         let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
-        let security = match row.callers {
-            Callers::Public => json!([]),
-            Callers::Authenticated => json!([{ "oidc": scopes }, { "bearer": [] }, { "apiKey": [] }]),
-            Callers::NoKeys => json!([{ "oidc": scopes }, { "bearer": [] }]),
+        let mut security = match row.callers {
+            Callers::Public | Callers::Browser => vec![],
+            Callers::Authenticated => vec![json!({ "oidc": scopes }), json!({ "bearer": [] }), json!({ "apiKey": [] })],
+            Callers::NoKeys => vec![json!({ "oidc": scopes }), json!({ "bearer": [] })],
         };
-        assert_eq!(operation["security"], security, "{}", row.path);
+        let is_of_session = match row.callers {
+            Callers::Browser => row.data == DataClass::Own,
+            callers => callers != Callers::Public && !SESSIONS.is_empty(),
+        };
+        security.extend(is_of_session.then(|| json!({ "session": [] })));
+        assert_eq!(operation["security"], Value::from(security), "{}", row.path);
     }
 }
 

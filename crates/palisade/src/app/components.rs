@@ -61,8 +61,9 @@ impl Components {
         let mac_key = settings.secrets.mac_key.clone();
         let overrides = Arc::new(Overrides::new(clock.clone()));
         let quotas = Quotas::new(settings.quota.clone(), &mac_key, clock.clone(), Arc::clone(&overrides))?;
+        let public_url = public_url(settings, address);
         let context = Context {
-            authenticator: Authenticator::new(settings, *matrix.rights(), &credentials, &clock)?,
+            authenticator: Authenticator::new(settings, *matrix.rights(), &credentials, &public_url, &clock)?,
             matrix,
             database,
             quotas: Arc::new(quotas),
@@ -77,7 +78,7 @@ impl Components {
             docs: settings.http.docs,
             is_stopping: AtomicBool::new(false),
             issuer: settings.oidc.first.url.clone(),
-            public_url: public_url(settings, address),
+            public_url,
         };
         Ok(Self { context: Arc::new(context), maintenance, credentials })
     }

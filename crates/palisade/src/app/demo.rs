@@ -1,11 +1,20 @@
-//! What a service adds to the development stack: demo data, and requests to try.
+//! What a service adds to the development stack: demo data, requests to try, and the files of a demo
+//! page.
+//!
+//! [`super::start`] serves the files beside the API, in the development profile only.
 
-use std::{error::Error, path::Path, pin::Pin};
+use std::{error::Error, path::Path, pin::Pin, sync::Arc};
 
+use http::{Method, header};
+use poem::Endpoint;
 use secrecy::SecretString;
 use sqlx::PgConnection;
 
-use crate::model::TenantId;
+use crate::{model::TenantId, settings::Profile};
+
+/// Policy of the demo page: only files of the service, and no code inside the page.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+                           form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 /// The future of [`Demo::seed`].
 pub type SeedFuture<'a> = Pin<Box<dyn Future<Output = Result<(), DemoError>> + Send + 'a>>;
@@ -34,12 +43,55 @@ pub struct Demo {
     pub scopes: &'static str,
     /// Path that the demo job may get.
     pub list: &'static str,
+    /// Files of a page that calls the API.
+    pub files: &'static [DemoFile],
+}
+
+/// A file that the command `dev` serves beside the API.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoFile {
+    /// Path of its URL.
+    pub path: &'static str,
+    /// Media type, with the charset.
+    pub media_type: &'static str,
+    /// Content.
+    pub text: &'static str,
+}
+
+/// The API, and the files of the demo beside it. They are no operations: the OpenAPI document does
+/// not list them, and a release build does not contain them.
+pub(super) struct WithFiles<E> {
+    routes: Arc<E>,
+    files: &'static [DemoFile],
+}
+
+impl<E> WithFiles<E> {
+    pub(super) fn new(routes: Arc<E>, demo: Demo, profile: Profile) -> Self {
+        Self { routes, files: if profile == Profile::Development { demo.files } else { &[] } }
+    }
+}
+
+impl<E: Endpoint<Output = poem::Response>> Endpoint for WithFiles<E> {
+    type Output = poem::Response;
+
+    async fn call(&self, request: poem::Request) -> poem::Result<Self::Output> {
+        let is_requested = |file: &&DemoFile| request.method() == Method::GET && request.uri().path() == file.path;
+        let Some(file) = self.files.iter().find(is_requested) else { return self.routes.call(request).await };
+        let response = poem::Response::builder().content_type(file.media_type);
+        Ok(response.header(header::CONTENT_SECURITY_POLICY, PAGE_POLICY).body(file.text))
+    }
 }
 
 /// A service without demo data.
 impl Default for Demo {
     fn default() -> Self {
-        Self { seed: |_, _, _, _| Box::pin(async { Ok(()) }), requests: |_| Vec::new(), scopes: "", list: "/v1/me" }
+        Self {
+            seed: |_, _, _, _| Box::pin(async { Ok(()) }),
+            requests: |_| Vec::new(),
+            scopes: "",
+            list: "/v1/me",
+            files: &[],
+        }
     }
 }
 

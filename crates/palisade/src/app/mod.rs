@@ -11,7 +11,7 @@ mod secret_reload;
 
 pub use builder::App;
 #[cfg(feature = "dev")]
-pub use demo::{Demo, DemoError, DemoKeys, Request, SeedFuture, Stack};
+pub use demo::{Demo, DemoError, DemoFile, DemoKeys, Request, SeedFuture, Stack};
 
 use std::{
     net::SocketAddr,
@@ -123,6 +123,8 @@ pub async fn start<S: ServiceSettings>(
         Ok::<_, StartError>(BoundService { service, listener, address })
     });
     let internal = internal.transpose()?;
+    #[cfg(feature = "dev")]
+    let routes = demo::WithFiles::new(routes, app.demo_data(), settings.profile);
     let service = components.edge_stack(routes, ListenerKind::Public, &settings)?;
     let public = BoundService { service, listener, address };
     components.load_initial_state().await?;

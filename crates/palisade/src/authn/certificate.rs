@@ -5,21 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use x509_cert::{
-    Certificate,
-    der::Decode as _,
-    ext::pkix::{SubjectAltName, name::GeneralName},
-};
+use x509_cert::{Certificate, der::Decode as _, ext::pkix::{SubjectAltName, name::GeneralName}};
 
-use super::{
-    RejectReason,
-    principal::{CallerKind, Principal, SERVICE_SUBJECT},
-};
-use crate::{
-    crypto,
-    model::{Rights, Role, TenantId},
-    settings::{CertificateName, Service},
-};
+use crate::{crypto, model::{Rights, Role, TenantId}, settings::{CertificateName, Service}};
+use super::{RejectReason, principal::{CallerKind, Principal, SERVICE_SUBJECT}};
 
 /// The facts of a connection that authentication needs. An extension of every request.
 #[derive(Clone, Debug, Default)]
@@ -135,6 +124,8 @@ pub(super) fn principal(
         scopes: rights.find_scopes(&service.scopes.iter().collect::<Vec<_>>()),
         creator: None,
         token_id: None,
+        session: None,
+        issuer_session: None,
         bound_certificate: None,
         issued_at: certificate.not_before,
     }

@@ -20,6 +20,7 @@ const FORBIDDEN_PARAMETERS: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b6
 pub(super) struct Header {
     pub(super) algorithm: Algorithm,
     pub(super) kid: String,
+    /// Empty if it is absent.
     pub(super) typ: String,
 }
 
@@ -52,7 +53,8 @@ impl Header {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         let algorithm = parse_algorithm(text("alg").ok_or(RejectReason::Algorithm)?)?;
         let kid = parse_key_id(text("kid").ok_or(RejectReason::UnknownKey)?)?;
-        let typ = text("typ").ok_or(RejectReason::TokenType)?.to_owned();
+        // Access tokens need one; ID tokens have none as a rule.
+        let typ = members.get("typ").map_or(Some(""), Value::as_str).ok_or(RejectReason::TokenType)?.to_owned();
         Ok(Self { algorithm, kid, typ })
     }
 }

@@ -1,13 +1,15 @@
 //! Extracts the one credential of a request from its headers (AUTHN-08).
 //!
-//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `X-API-Key`. Rejects requests with two
-//! credentials, or with a token in the query string. It is the authenticator's first step.
+//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1), `X-API-Key` or the cookie of a browser
+//! session. Rejects requests with two credentials, or with a token in the query string. It is the
+//! authenticator's first step.
 
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{
     RejectReason,
     api_keys::{Presented, presented},
+    sessions,
 };
 
 /// Longest token accepted, in bytes.
@@ -22,6 +24,8 @@ pub(super) enum Credential<'h> {
     Token(&'h str),
     /// An API key.
     ApiKey(Presented<'h>),
+    /// The cookie of a browser session.
+    Session(sessions::Presented<'h>),
 }
 
 /// Extracts the credential; `None` if the request has none.
@@ -39,7 +43,13 @@ pub(super) fn extract<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<
     let credential = match (tokens.iter().next(), presented(headers).next()) {
         (Some(value), _) => Credential::Token(parse_bearer(value)?),
         (None, Some(key)) => Credential::ApiKey(key),
-        (None, None) => return Ok(None),
+        (None, None) => {
+            let mut cookies = sessions::presented(headers);
+            return match (cookies.next(), cookies.next()) {
+                (cookie, None) => Ok(cookie.map(Credential::Session)),
+                _ => Err(RejectReason::TwoCredentials),
+            };
+        }
     };
     if has_credential_cookie(headers) {
         return Err(RejectReason::TwoCredentials);

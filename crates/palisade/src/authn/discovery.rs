@@ -64,6 +64,21 @@ pub(super) enum DiscoveryError {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+    #[cfg(feature = "sessions")]
+    #[serde(flatten)]
+    endpoints: Endpoints,
+}
+
+/// The endpoints for sign-ins of people (OpenID Connect Discovery 1.0 section 3).
+#[cfg(feature = "sessions")]
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Endpoints {
+    pub(super) authorization_endpoint: Option<String>,
+    pub(super) token_endpoint: Option<String>,
+    pub(super) end_session_endpoint: Option<String>,
+    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) authorization_response_iss_parameter_supported: bool,
 }
 
 /// The JWKS of one issuer, and the state of its refreshes.
@@ -75,6 +90,8 @@ pub(super) struct JwksCache {
     refresh_interval: Duration,
     max_staleness: i64,
     keys: ArcSwapOption<KeySet>,
+    #[cfg(feature = "sessions")]
+    endpoints: ArcSwapOption<Endpoints>,
     /// Time of the last successful refresh, in seconds since the epoch.
     confirmed_at: AtomicI64,
     fetching: Mutex<()>,
@@ -107,6 +124,8 @@ impl JwksCache {
             refresh_interval: oidc.refresh,
             max_staleness: oidc.max_staleness,
             keys: ArcSwapOption::empty(),
+            #[cfg(feature = "sessions")]
+            endpoints: ArcSwapOption::empty(),
             confirmed_at: AtomicI64::new(0),
             fetching: Mutex::new(()),
             last_on_demand: Mutex::new(None),
@@ -190,6 +209,8 @@ impl JwksCache {
         }
         let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
         let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
+        #[cfg(feature = "sessions")]
+        self.endpoints.store(Some(Arc::new(metadata.endpoints)));
         // Another set makes every cached token be verified again.
         if self.keys.load().as_ref().is_none_or(|previous| **previous != keys) {
             tracing::info!(issuer = self.issuer, keys = keys.ids(), "issuer keys loaded");
@@ -207,9 +228,43 @@ impl JwksCache {
             return Err(DiscoveryError::Fetch(url.to_owned(), None));
         }
         let max_age = max_age(response.headers());
-        let body = Limited::new(Body::from(response), MAX_DOCUMENT_BYTES).collect().await;
-        Ok((body.map_err(|error| DiscoveryError::Read(url.to_owned(), error))?.to_bytes(), max_age))
+        Ok((read_limited(url, response).await?, max_age))
     }
+
+    /// The endpoints of the last discovery; fetched now if there was none.
+    #[cfg(feature = "sessions")]
+    pub(super) async fn endpoints(self: &Arc<Self>) -> Option<Arc<Endpoints>> {
+        if self.endpoints.load().is_none() {
+            self.refresh_on_demand().await;
+        }
+        self.endpoints.load_full()
+    }
+
+    /// Posts a form to an endpoint of the issuer, within the limits of all fetches.
+    #[cfg(feature = "sessions")]
+    pub(super) async fn post_form(
+        &self,
+        url: &str,
+        basic: Option<(&str, &str)>,
+        form: String,
+    ) -> Result<(http::StatusCode, Bytes), DiscoveryError> {
+        let request = self.client.post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = request.header(header::ACCEPT, "application/json").body(form);
+        let request = match basic {
+            Some((id, secret)) => request.basic_auth(id, Some(secret)),
+            None => request,
+        };
+        // Without the URL: the error is logged, and has it already.
+        let response = request.send().await.map_err(|error| DiscoveryError::Fetch(url.to_owned(), Some(error)))?;
+        let status = response.status();
+        Ok((status, read_limited(url, response).await?))
+    }
+}
+
+/// Reads the body of a response, of limited size.
+async fn read_limited(url: &str, response: reqwest::Response) -> Result<Bytes, DiscoveryError> {
+    let body = Limited::new(Body::from(response), MAX_DOCUMENT_BYTES).collect().await;
+    Ok(body.map_err(|error| DiscoveryError::Read(url.to_owned(), error))?.to_bytes())
 }
 
 /// Time until the next refresh: the response's `max-age` within bounds, or the configured interval.

@@ -90,6 +90,20 @@ impl FailureLimiter {
         if remaining > 0 { Err(remaining) } else { Ok(()) }
     }
 
+    /// Checks that a source may sign in: each attempt costs a call of the issuer.
+    ///
+    /// # Errors
+    /// The seconds until the lock-out of the source ends.
+    #[cfg(feature = "sessions")]
+    pub(super) fn check_sign_in_lockout(&self, source: SourceNetwork) -> Result<(), i64> {
+        let locked_until = |(network, _)| {
+            self.counters.get(&Counter::Tokens(network)).map_or(0, |failures| lock(&failures).locked_until)
+        };
+        let remaining =
+            networks(source).map(locked_until).max().unwrap_or_default().saturating_sub(self.clock.timestamp());
+        if remaining > 0 { Err(remaining) } else { Ok(()) }
+    }
+
     /// Records a failure without an API key id: a token, or a malformed API key. Such failures cost
     /// little, so they never lock API keys out.
     pub(super) fn record_token_failure(&self, source: SourceNetwork) -> FailureOutcome {

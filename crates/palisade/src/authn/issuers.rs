@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{
     AuthnError, ConnectionInfo, RejectReason,
     api_keys::ApiKeys,
-    claims,
+    claims::{self, Claims, Header},
     discovery::JwksCache,
     keys::KeySet,
     principal::Principal,
@@ -35,10 +35,23 @@ pub(super) struct Issuers {
     clock: Clock,
 }
 
+/// An issuer with its keys and the rules for its tokens.
 #[derive(Debug)]
-struct TrustedIssuer {
-    jwks: Arc<JwksCache>,
-    verifier: Verifier,
+pub(super) struct TrustedIssuer {
+    pub(super) name: Option<String>,
+    pub(super) jwks: Arc<JwksCache>,
+    pub(super) verifier: Verifier,
+}
+
+impl TrustedIssuer {
+    /// The keys of the issuer, fetched again if they lack the key of the header.
+    pub(super) async fn keys_for(&self, header: &Header) -> Result<Arc<KeySet>, AuthnError> {
+        match self.jwks.current() {
+            Some(keys) if keys.contains(&header.kid) => Ok(keys),
+            // Key rollover (AUTHN-09), or the issuer is back. The JWKS cache limits the fetches.
+            _ => self.jwks.refresh_on_demand().await.ok_or(AuthnError::Unavailable("issuer_keys")),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -53,7 +66,8 @@ impl Issuers {
     pub(super) fn new(oidc: &Oidc, profile: Profile, rights: Rights, clock: &Clock) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
-            Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, rights, clock.clone()) })
+            let verifier = Verifier::new(issuer, oidc, rights, clock.clone());
+            Ok(TrustedIssuer { name: issuer.name.clone(), jwks, verifier })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
         Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
@@ -86,6 +100,17 @@ impl Issuers {
         None
     }
 
+    /// The trusted issuer that the claims name.
+    pub(super) fn issuer_of(&self, claims: &Claims) -> Result<&TrustedIssuer, RejectReason> {
+        self.trusted.iter().find(|issuer| issuer.verifier.is_issuer_of(claims)).ok_or(RejectReason::Issuer)
+    }
+
+    /// The trusted issuer of this name; `None` is the first.
+    #[cfg(feature = "sessions")]
+    pub(super) fn by_name(&self, name: Option<&str>) -> Option<&TrustedIssuer> {
+        self.trusted.iter().find(|issuer| issuer.name.as_deref() == name)
+    }
+
     /// Validates a token, or finds it in the cache, and returns its principal.
     ///
     /// For a cached token the caller still has to check the certificate binding and revocations.
@@ -102,13 +127,8 @@ impl Issuers {
             return Ok(principal);
         }
         let (header, claims) = claims::parse(token)?;
-        let issuer = self.trusted.iter().find(|issuer| issuer.verifier.is_issuer_of(&claims));
-        let issuer = issuer.ok_or(RejectReason::Issuer)?;
-        let keys = match issuer.jwks.current() {
-            Some(keys) if keys.contains(&header.kid) => keys,
-            // Key rollover (AUTHN-09), or the issuer is back. The JWKS cache limits the fetches.
-            _ => issuer.jwks.refresh_on_demand().await.ok_or(AuthnError::Unavailable("issuer_keys"))?,
-        };
+        let issuer = self.issuer_of(&claims)?;
+        let keys = issuer.keys_for(&header).await?;
         let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token, &header, &claims, &keys)?;
         principal.name_in_log();
         // Before anything is stored: a revoked token, or one without its certificate, must change

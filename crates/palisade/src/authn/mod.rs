@@ -8,6 +8,7 @@
 //!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
 //!   [`discovery`] fetches and refreshes.
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
+//! - Cookie of a browser session: [`sessions`] reads the session, which has the verified claims.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
 //! Every principal is then checked against the revocation list ([`revocation`]). Failures count
@@ -26,6 +27,8 @@ mod keys;
 mod principal;
 mod reject_reason;
 mod revocation;
+#[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
+mod sessions;
 mod verify;
 
 use std::{
@@ -41,6 +44,7 @@ use failure_limiter::{FailureLimiter, FailureOutcome};
 use http::HeaderMap;
 use issuers::Issuers;
 use revocation::Revocations;
+use sessions::Sessions;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -56,6 +60,9 @@ pub use error::{AuthnError, SetupError};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
+pub(crate) use sessions::ENABLED as SESSIONS;
+#[cfg(feature = "sessions")]
+pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
 
 /// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
 /// Failed authentications are counted per source network.
@@ -81,6 +88,8 @@ impl RequestCredentials<'_> {
             "token"
         } else if api_keys::presented(self.headers).next().is_some() {
             "api_key"
+        } else if sessions::presented(self.headers).next().is_some() {
+            "session"
         } else if self.connection.certificate.is_some() {
             "certificate"
         } else {
@@ -103,8 +112,9 @@ pub struct CachedCaller {
 /// Authenticates requests. Each replica has one.
 #[derive(Debug)]
 pub struct Authenticator {
-    issuers: Issuers,
+    issuers: Arc<Issuers>,
     api_keys: Arc<ApiKeys>,
+    sessions: Arc<Sessions>,
     revocations: Arc<Revocations>,
     failure_limiter: FailureLimiter,
     /// Services of the internal listener, by the names in their certificates.
@@ -123,12 +133,32 @@ pub struct Authenticator {
 impl Authenticator {
     /// Creates an authenticator that has no issuer keys and no revocations yet. Principals get only
     /// scopes and roles of `rights`.
-    pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
+    ///
+    /// `public_url` is where browsers reach the service: issuers redirect to it.
+    pub fn new(
+        settings: &Settings,
+        rights: Rights,
+        store: &Credentials,
+        public_url: &str,
+        clock: &Clock,
+    ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
+        let issuers = Arc::new(Issuers::new(&settings.oidc, settings.profile, rights, clock)?);
+        let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
+        let revocations = Revocations::new(store.clone(), settings.revocation, clock.clone());
+        let parts = sessions::Parts {
+            issuers: Arc::clone(&issuers),
+            api_keys: Arc::clone(&api_keys),
+            revocations: Arc::clone(&revocations),
+            store: store.clone(),
+            rights,
+            clock: clock.clone(),
+        };
         Ok(Self {
-            issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
-            api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?),
-            revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
+            sessions: Sessions::new(settings, public_url, parts),
+            issuers,
+            api_keys,
+            revocations,
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
             seen_certificates: Mutex::default(),
@@ -197,6 +227,11 @@ impl Authenticator {
                 let (tenant, subject) = self.api_keys.lookup_verified(presented)?;
                 Some(self.cached_caller(tenant, subject))
             }
+            Some(Credential::Session(_)) if connection.internal => None,
+            Some(Credential::Session(presented)) => {
+                let (tenant, subject) = self.sessions.lookup_recent(presented)?;
+                Some(self.cached_caller(tenant, subject))
+            }
         }
     }
 
@@ -215,6 +250,12 @@ impl Authenticator {
         source: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
         let outcome = self.identify(credentials, source).await;
+        self.count_failure(outcome, source)
+    }
+
+    /// Counts a rejected credential against its source. After many, the rejection carries a delay, or
+    /// becomes a lock-out.
+    fn count_failure<T>(&self, outcome: Result<T, AuthnError>, source: SourceNetwork) -> Result<T, AuthnError> {
         let Err(AuthnError::Rejected { reason, key, .. }) = outcome else { return outcome };
         if !reason.counts_as_failure(key) {
             return outcome;
@@ -250,6 +291,11 @@ impl Authenticator {
                 // It checks revocations itself, and an API key is bound to no certificate.
                 return self.api_keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await;
             }
+            (Some(Credential::Session(_)), Some(_)) => return Err(RejectReason::TwoCredentials.into()),
+            (Some(Credential::Session(presented)), None) => {
+                // It checks revocations itself, and a session is bound to no certificate.
+                return self.sessions.authenticate(presented, credentials.headers, source).await;
+            }
             (None, Some((service, caller))) => {
                 self.record_service(&caller, connection);
                 return if service.tenant.is_some() { Ok(Arc::new(caller)) } else { Err(RejectReason::Tenant.into()) };
@@ -259,6 +305,17 @@ impl Authenticator {
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         self.revocations.check(&principal)?;
         Ok(principal)
+    }
+
+    /// Tenant and name of the bucket in which credential operations of a browser session count.
+    pub(crate) fn session_bucket(&self, headers: &HeaderMap) -> Option<(TenantId, String)> {
+        self.sessions.bucket(headers)
+    }
+
+    /// Whether a request may use its session cookie: it comes from a page of this service and, if it
+    /// may change something, has the CSRF token of the session (AUTHN-14).
+    pub(crate) fn check_browser_request(&self, is_safe: bool, headers: &HeaderMap) -> Result<(), &'static str> {
+        self.sessions.check_request(is_safe, headers)
     }
 
     /// Finds the service that the connection's certificate names, and makes its principal.

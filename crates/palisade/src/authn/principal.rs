@@ -7,7 +7,7 @@
 
 use super::certificate::Thumbprint;
 use crate::{
-    model::{Role, Scope, TenantId},
+    model::{Role, Scope, SessionId, TenantId},
     telemetry::{Caller, RequestTelemetry},
 };
 
@@ -82,6 +82,10 @@ pub struct Principal {
     pub(super) creator: Option<String>,
     /// The `jti` of the token; for an API key, of the token that authorized its creation.
     pub(super) token_id: Option<String>,
+    /// The browser session, if its cookie is the credential.
+    pub(super) session: Option<SessionId>,
+    /// The session at the issuer, as revocations name it: `sid:` and the qualified `sid`.
+    pub(super) issuer_session: Option<String>,
     /// The certificate that the token is bound to (RFC 8705).
     pub(super) bound_certificate: Option<Thumbprint>,
     /// When the credential was issued, in seconds since the epoch.
@@ -101,6 +105,8 @@ impl Principal {
             scopes: Vec::new(),
             creator: None,
             token_id: None,
+            session: None,
+            issuer_session: None,
             bound_certificate: None,
             issued_at: 0,
         }
@@ -114,6 +120,7 @@ impl Principal {
         let credential = match key {
             Some(_) => "api_key",
             None if self.subject.starts_with(SERVICE_SUBJECT) => "certificate",
+            None if self.session.is_some() => "session",
             None => "token",
         };
         RequestTelemetry::set_caller(Caller {
@@ -121,7 +128,7 @@ impl Principal {
             // A service of the internal listener may have none.
             tenant: Some(self.tenant.uuid()).filter(|id| !id.is_nil()).map(|id| id.to_string()),
             credential,
-            client_id: (credential == "token").then(|| self.client.clone()),
+            client_id: matches!(credential, "token" | "session").then(|| self.client.clone()),
             key: key.map(str::to_owned),
         });
     }
@@ -162,7 +169,7 @@ impl Principal {
     /// When the credential was issued, in seconds since the epoch.
     ///
     /// An API key counts as issued with the credential that created it. A certificate counts as
-    /// issued at its `notBefore`.
+    /// issued at its `notBefore`, a browser session at its sign-in.
     #[must_use]
     pub fn issued_at(&self) -> i64 {
         self.issued_at
@@ -172,6 +179,12 @@ impl Principal {
     #[must_use]
     pub fn token_id(&self) -> Option<&str> {
         self.token_id.as_deref()
+    }
+
+    /// The browser session, if its cookie is the credential.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
     }
 
     /// The roles in the principal's tenant.

@@ -75,6 +75,13 @@ pub enum RejectReason {
     /// The credential is revoked (AUTHN-11).
     #[error("revoked")]
     Revoked,
+    /// A browser session has ended: by time, by a sign-out, or by the issuer.
+    #[error("session_ended")]
+    SessionEnded,
+    /// The answer of the issuer to a sign-in is not the one that this browser asked for, or the
+    /// sign-in was used before (AUTHN-14): the part that does not fit.
+    #[error("sign_in")]
+    SignIn(&'static str),
     /// The text is not an API key: its format or checksum is wrong.
     #[error("api_key_format")]
     ApiKeyFormat,
@@ -87,17 +94,20 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// The claim that is absent or invalid.
+    /// The claim that is absent or invalid, or the part of a sign-in.
     pub(crate) fn claim(self) -> Option<&'static str> {
-        if let Self::Claims(name) = self { Some(name).filter(|name| !name.is_empty()) } else { None }
+        match self {
+            Self::Claims(name) | Self::SignIn(name) => Some(name).filter(|name| !name.is_empty()),
+            _ => None,
+        }
     }
 
     /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
     ///
-    /// Revoked credentials and expired tokens do not: they were valid once, cost no hash, and
+    /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no hash, and
     /// well-behaved clients need the 401 to get a new token. Expired API keys do count, because
     /// their expiry is known to their creators.
     pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {
-        self != Self::Revoked && (self != Self::Expired || key.is_some())
+        !matches!(self, Self::Revoked | Self::SessionEnded) && (self != Self::Expired || key.is_some())
     }
 }

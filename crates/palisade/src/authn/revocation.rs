@@ -173,6 +173,7 @@ impl RevocationList {
         let is_listed = |id: &String| self.cutoff(RevocationKind::Token, id).is_some();
         !self.0.is_empty()
             && (principal.token_id.as_ref().is_some_and(is_listed)
+                || principal.issuer_session.as_ref().is_some_and(is_listed)
                 || is_cut_off(RevocationKind::Everything, "")
                 || is_cut_off(RevocationKind::Subject, &principal.subject)
                 // The subject of an API key is its own id, so ending a user's sessions spares keys.

@@ -17,6 +17,7 @@ use super::{
     claims::{Claims, Header, string_array, string_list},
     keys::KeySet,
     principal::{CallerKind, Principal, is_reserved, qualify},
+    sessions,
 };
 use crate::{
     model::Rights,
@@ -42,7 +43,7 @@ pub(super) struct ValidatedToken {
 #[derive(Debug)]
 pub(super) struct Verifier {
     clock: Clock,
-    leeway: i64,
+    pub(super) leeway: i64,
     issuer: Issuer,
     /// Tenants that other issuers list. An issuer without a list speaks for none of them.
     tenants_of_others: BTreeSet<TenantId>,
@@ -54,6 +55,12 @@ impl Verifier {
         let others = oidc.issuers().filter(|other| other.url != issuer.url);
         let tenants_of_others = others.filter_map(|other| other.tenants.clone()).flatten().collect();
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights }
+    }
+
+    /// The issuer exactly as tokens name it.
+    #[cfg(feature = "sessions")]
+    pub(super) fn issuer_url(&self) -> &str {
+        &self.issuer.url
     }
 
     /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).
@@ -72,17 +79,7 @@ impl Verifier {
         if !self.is_access_token_type(&header.typ) {
             return Err(RejectReason::TokenType);
         }
-        let key = keys.get(&header.kid).ok_or(RejectReason::UnknownKey)?;
-        // The key determines the algorithms; the token only selects one (RFC 8725 section 3.1).
-        if !key.allows(header.algorithm) {
-            return Err(RejectReason::Algorithm);
-        }
-        let mut validation = Validation::new(header.algorithm);
-        validation.set_required_spec_claims(&REQUIRED_CLAIMS);
-        validation.set_audience(&[&self.issuer.audience]);
-        // `check_times` checks the times below, against the clock that tests can set.
-        validation.validate_exp = false;
-        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reject_reason(e.kind()))?;
+        Self::check_signed(token, header, keys, &self.issuer.audience, &REQUIRED_CLAIMS)?;
         // The signature covers the parsed claims, so they can be trusted from here on.
         if !self.is_issuer_of(claims) {
             return Err(RejectReason::Issuer);
@@ -97,6 +94,29 @@ impl Verifier {
         }
         let principal = Arc::new(Principal { bound_certificate, ..self.principal(claims, issued_at)? });
         Ok(ValidatedToken { principal, valid_until: expires_at.saturating_add(self.leeway) })
+    }
+
+    /// Checks algorithm, signature, audience and the presence of claims. The issuer's tokens of other
+    /// types have another audience.
+    pub(super) fn check_signed(
+        token: &str,
+        header: &Header,
+        keys: &KeySet,
+        audience: &str,
+        required: &[&str],
+    ) -> Result<(), RejectReason> {
+        let key = keys.get(&header.kid).ok_or(RejectReason::UnknownKey)?;
+        // The key determines the algorithms; the token only selects one (RFC 8725 section 3.1).
+        if !key.allows(header.algorithm) {
+            return Err(RejectReason::Algorithm);
+        }
+        let mut validation = Validation::new(header.algorithm);
+        validation.set_required_spec_claims(required);
+        validation.set_audience(&[audience]);
+        // `check_times` checks the times below, against the clock that tests can set.
+        validation.validate_exp = false;
+        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reject_reason(e.kind()))?;
+        Ok(())
     }
 
     /// Whether `typ` is the issuer's access token type, normally `at+jwt` (RFC 9068 section 4).
@@ -156,6 +176,13 @@ impl Verifier {
             scopes: self.rights.find_scopes(&scopes),
             creator: None,
             token_id: token_id.map(str::to_owned),
+            session: None,
+            issuer_session: claims
+                .0
+                .get("sid")
+                .filter(|_| sessions::ENABLED)
+                .map(|sid| self.issuer_session(sid))
+                .transpose()?,
             bound_certificate: None,
             issued_at,
         })
@@ -195,8 +222,15 @@ impl Verifier {
         if is_own { Ok(id) } else { Err(RejectReason::Tenant) }
     }
 
+    /// A session at the issuer (`sid`) as revocations name it. No token id begins with the prefix, unless the
+    /// issuer wants that.
+    pub(super) fn issuer_session(&self, sid: &Value) -> Result<String, RejectReason> {
+        let name = sid.as_str().and_then(|sid| self.qualified_name(sid)).map(|name| format!("sid:{name}"));
+        name.filter(|name| name.len() <= MAX_NAME_BYTES).ok_or(RejectReason::Claims("sid"))
+    }
+
     /// A subject or client as this service records it, at most 255 bytes long.
-    fn qualified_name(&self, name: &str) -> Option<String> {
+    pub(super) fn qualified_name(&self, name: &str) -> Option<String> {
         if name.trim().is_empty() || name.chars().any(is_invisible) || is_reserved(name) {
             return None;
         }

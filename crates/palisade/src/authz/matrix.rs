@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL};
+use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL, sessions::SESSIONS};
 use crate::model::{Permission, Rights, Scope};
 
 pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};
@@ -69,7 +69,7 @@ impl Matrix {
     pub fn new(access: &Access) -> Result<Self, MatrixError> {
         let Access { actions, rights } = *access;
         let mut rows: Vec<&'static Row> = Vec::new();
-        for row in actions.iter().copied().chain([API_KEYS, KERNEL]).flatten().copied() {
+        for row in actions.iter().copied().chain([API_KEYS, SESSIONS, KERNEL]).flatten().copied() {
             let operation = row.operation;
             if let Some(other) = rows.iter().find(|other| other.operation == operation) {
                 let (first, second) = (other.action_name(), row.action_name());
@@ -146,6 +146,7 @@ impl Matrix {
                 row.path,
                 match row.callers {
                     Callers::NoKeys => "authenticated, no API key",
+                    Callers::Browser => "browser or issuer",
                     callers => callers.as_str(),
                 },
                 code(row.scope.map(Scope::as_str)),
@@ -204,12 +205,13 @@ mod tests {
         model::Permission,
     };
 
-    // By name, for builds with and without the feature `api_keys`.
+    // By name, for builds with and without the features `api_keys` and `sessions`.
     const KEYS: (Scope, Permission) = (Scope::new("keys:manage"), Permission::new("manage_keys"));
-    const ROLES: RoleTable = RoleTable(&[(Role::new("admin"), &[KEYS.1, READ_AUDIT])]);
+    const SESSIONS: (Scope, Permission) = (Scope::new("sessions:manage"), Permission::new("manage_sessions"));
+    const ROLES: RoleTable = RoleTable(&[(Role::new("admin"), &[KEYS.1, SESSIONS.1, READ_AUDIT])]);
 
     pub(super) const fn access(actions: &'static [&'static [&'static Row]]) -> Access {
-        Access { actions, rights: Rights { scopes: &[KEYS.0, AUDIT_READ], roles: ROLES } }
+        Access { actions, rights: Rights { scopes: &[KEYS.0, SESSIONS.0, AUDIT_READ], roles: ROLES } }
     }
 
     macro_rules! one_action {

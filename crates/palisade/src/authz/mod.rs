@@ -27,6 +27,8 @@ mod object_rules;
 mod permit;
 pub mod policy;
 mod row;
+#[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
+pub mod sessions;
 
 pub use actions::{Action, Change, kind};
 pub(crate) use decision::{Denied, Grant, OpenTransactions, authorize};

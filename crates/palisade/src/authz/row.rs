@@ -37,6 +37,8 @@ text_enum! {
         Authenticated = "authenticated",
         /// Users and services, but no API key, whatever its scopes (AUTHN-13).
         NoKeys = "noApiKeys",
+        /// Browsers and issuers, by a cookie or a signed token that the operation itself checks.
+        Browser = "browser",
     }
 }
 
@@ -53,6 +55,8 @@ text_enum! {
         Export = "export",
         /// Calls that move money, erase data or manage API keys.
         Sensitive = "sensitive",
+        /// Sign-ins, refreshes and sign-outs of browsers, counted before the credential is checked.
+        Credential = "credential",
     }
 }
 
@@ -70,7 +74,8 @@ impl QuotaClass {
     #[must_use]
     pub const fn on_store_down(self) -> OnStoreDown {
         match self {
-            Self::Health | Self::Read | Self::Write => OnStoreDown::Local,
+            // Without sign-ins, an outage of the quota store would be one of the service.
+            Self::Health | Self::Read | Self::Write | Self::Credential => OnStoreDown::Local,
             Self::Export | Self::Sensitive => OnStoreDown::Closed,
         }
     }
@@ -161,18 +166,23 @@ impl Row {
                 matches!(quota, QuotaClass::Write | QuotaClass::Sensitive),
                 "a change needs quota Write or Sensitive"
             );
-            assert!(!is_public, "a change needs an authenticated caller");
+            assert!(!is_public && !matches!(callers, Callers::Browser), "a change needs an authenticated caller");
         } else {
             assert!(!matches!(quota, QuotaClass::Write), "a read needs another quota than Write");
             assert!(matches!(columns.read_only, ReadOnly::Served), "a read is served in read-only mode");
         }
+        let is_of_browser = matches!(callers, Callers::Browser);
         assert!(
-            is_public == matches!(quota, QuotaClass::Health),
-            "public operations have quota Health, and no others: only authenticated callers are counted"
+            (is_public || is_of_browser) == matches!(quota, QuotaClass::Health | QuotaClass::Credential)
+                && (is_public == matches!(quota, QuotaClass::Health) || is_of_browser),
+            "public operations have quota Health, those of browsers Health or Credential, and no others have either"
         );
-        if is_public {
+        if is_public || is_of_browser {
             assert!(columns.scope.is_none() && columns.permission.is_none(), "a public operation has no access rule");
-            assert!(matches!(columns.data, DataClass::Public), "a public operation returns public data");
+            assert!(
+                matches!(columns.data, DataClass::Public) || is_of_browser && matches!(columns.data, DataClass::Own),
+                "a public operation returns public data"
+            );
         }
         Self { columns, action: TypeId::of::<A>(), action_name: std::any::type_name::<A> }
     }

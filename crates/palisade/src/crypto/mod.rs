@@ -20,6 +20,8 @@ mod sealing;
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod secret_hash;
 mod sha256_writer;
+#[cfg(feature = "sessions")]
+mod token_key;
 #[cfg_attr(not(feature = "vault"), path = "without_vault.rs")]
 mod transit;
 
@@ -37,6 +39,8 @@ internal! { pub use base62::{BASE62_CHARS, base62, from_base62}; }
 internal! { pub use blind_index::IndexKeyError; }
 internal! { pub use config::{KeyProvider, MasterKeySettings, VaultSettings}; }
 internal! { pub use mac::MacKey; }
+#[cfg(feature = "sessions")]
+pub(crate) use token_key::TokenKey;
 internal! { pub use master::{MasterKeyError, MasterKeys, WrappedDataKey}; }
 internal! { pub use master_keyset::MasterKeyset; }
 internal! { pub use secret_hash::{Pepper, SecretHashError}; }

@@ -33,12 +33,17 @@ pub(super) struct Folder {
 }
 
 /// The kernel's folders. Versions begin at 1, 1001, …, so that a feature can be switched on later.
-pub(super) static KERNEL: [Folder; 2] = [
+pub(super) static KERNEL: [Folder; 3] = [
     Folder { migrations: sqlx::migrate!("migrations/core"), rights: include_str!("../../rights.txt"), is_on: true },
     Folder {
         migrations: sqlx::migrate!("migrations/api_keys"),
         rights: include_str!("../../migrations/api_keys/rights.txt"),
         is_on: cfg!(feature = "api_keys"),
+    },
+    Folder {
+        migrations: sqlx::migrate!("migrations/sessions"),
+        rights: include_str!("../../migrations/sessions/rights.txt"),
+        is_on: cfg!(feature = "sessions"),
     },
 ];
 

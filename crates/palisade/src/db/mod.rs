@@ -15,6 +15,8 @@ mod pooled;
 mod revocation_feed;
 mod role_check;
 mod rotating_pool;
+#[cfg(feature = "sessions")]
+pub(crate) mod sessions;
 mod tracing_executor;
 
 pub(crate) use checked_executor::CheckedExecutor;

@@ -93,6 +93,9 @@ pub(super) fn print_ready(
     println!("\nReady in {:.1} s.\n", elapsed.as_secs_f64());
     println!("  API          {base}");
     println!("  docs         {base}/docs");
+    if let Some(page) = demo.files.first() {
+        println!("  demo page    {base}{}", page.path);
+    }
     println!("  internal     https://{internal}, by client certificate");
     println!("  issuer       {}", issuer.url());
     println!("  database     {database}");

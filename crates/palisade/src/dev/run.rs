@@ -21,12 +21,12 @@ use super::{
     certificates::Certificates,
     database::{Cluster, Urls},
     failed,
-    issuer::{DevIssuer, SERVICE_CLIENT},
+    issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
     postgres::{Binaries, Data, Server},
 };
 use crate::{
     app::{self, App, Running},
-    authn::API_KEYS,
+    authn::{API_KEYS, SESSIONS},
     edge::EdgeService,
     model::Clock,
     settings::{self, ServiceSettings},
@@ -166,6 +166,10 @@ fn variables(
     variables.extend(of_stack.map(|(name, value)| (name.to_owned(), value.to_owned())));
     if API_KEYS {
         variables.insert("APP_SECRETS__PEPPER".to_owned(), STANDARD.encode(cluster.derived("pepper")));
+    }
+    if SESSIONS {
+        let of_sessions = [("APP_SESSIONS__CLIENT_ID", WEB_CLIENT), ("APP_SESSIONS__RETURN_PATHS", "/,/demo,/docs")];
+        variables.extend(of_sessions.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
     variables.extend(internal);
     for (name, value) in environment.into_iter().filter(|(name, _)| name.starts_with("APP_")) {

@@ -19,6 +19,7 @@ use tower::Service;
 use super::{
     Body,
     client::{ClientAddress, Connection, LimitKey},
+    cors::Cors,
     proxies::TrustedProxies,
     request_validation,
     throttle::{self, CountedCaller, Level},
@@ -64,6 +65,7 @@ const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 pub(super) struct RequestContext<S> {
     inner: S,
     proxies: Arc<TrustedProxies>,
+    cors: Cors,
     /// Whether callers reach the service by TLS, directly or through a proxy.
     https: bool,
     /// Whether to continue the trace of a caller's `traceparent` header.
@@ -71,8 +73,14 @@ pub(super) struct RequestContext<S> {
 }
 
 impl<S> RequestContext<S> {
-    pub(super) fn new(inner: S, proxies: Arc<TrustedProxies>, https: bool, trusts_traceparent: bool) -> Self {
-        Self { inner, proxies, https, trusts_traceparent }
+    pub(super) fn new(
+        inner: S,
+        proxies: Arc<TrustedProxies>,
+        cors: Cors,
+        https: bool,
+        trusts_traceparent: bool,
+    ) -> Self {
+        Self { inner, proxies, cors, https, trusts_traceparent }
     }
 
     /// Adds the client address, or the invalid forwarding header, to the request's extensions.
@@ -115,6 +123,8 @@ where
         // The rest of the connection may be another request for another HTTP implementation.
         let closes = request.version() < Version::HTTP_2 && request_validation::has_ambiguous_length(request.headers());
         let https = self.https;
+        let cors = self.cors.clone();
+        let allowed_origin = cors.allowed_origin(request.headers());
         // Without the query, which can contain confidential values.
         let path = request.uri().path().to_owned();
         // At level error, so that no log filter removes the trace id from the lines of a request.
@@ -177,6 +187,7 @@ where
             // Only a panic in this layer, outside the panic handler, can fail the task.
             let failed = |_| complete(Problem::new(Kind::Internal).into_response(), "", &TraceId::generate());
             let mut response = task.await.unwrap_or_else(failed);
+            cors.add_headers(allowed_origin, response.headers_mut());
             if closes {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

@@ -5,7 +5,7 @@
 //! ([`activity`]). Each request passes the layers of [`stack`], outermost first:
 //!
 //! 1. [`context`]: client address behind trusted proxies ([`proxies`]), trace id, log line,
-//!    security headers, problem bodies (INPUT-08, LOG-04)
+//!    security headers, permissions of [`cors`], problem bodies (INPUT-08, LOG-04)
 //! 2. panic handler: a panic becomes a 500 problem, and the next request is served (FAIL-02)
 //! 3. [`network_limits`]: the limit of an operator's override (LOG-08), else the rate limit per
 //!    client address or cached caller ([`throttle`]), before parsing (RATE-01, RATE-06)
@@ -17,6 +17,7 @@ mod activity;
 mod budget;
 mod client;
 mod context;
+mod cors;
 mod descriptors;
 mod failures;
 mod listener;
@@ -79,12 +80,17 @@ where
     // Operators must keep access while they block a network, so the internal listener has none.
     let overrides = (kind == ListenerKind::Public).then(|| Arc::clone(overrides));
     let rules = network_limits::Rules { lookup_cached, proxies: Arc::clone(&proxies), overrides };
+    // Pages never call the internal listener.
+    let cors = cors::Cors::new(if kind == ListenerKind::Public { &http.cors_origins } else { &[] });
+    let poem = poem_adapter::PoemLayer::new(http, cors.clone());
     let stack = ServiceBuilder::new()
-        .layer_fn(move |inner| context::RequestContext::new(inner, Arc::clone(&proxies), https, trusts_traceparent))
+        .layer_fn(move |inner| {
+            context::RequestContext::new(inner, Arc::clone(&proxies), cors.clone(), https, trusts_traceparent)
+        })
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer_fn(move |inner| network_limits::NetworkLimits::new(inner, &throttle, rules.clone()))
-        .layer(poem_adapter::PoemLayer::new(http))
+        .layer(poem)
         .service(Arc::new(app));
     Some(stack)
 }

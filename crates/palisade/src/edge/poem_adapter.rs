@@ -1,7 +1,7 @@
 //! Converts hyper requests to poem requests and poem responses back; the innermost edge layer.
 //!
 //! Validates the request ([`request_validation`], INPUT-06), limits its body ([`request_body`],
-//! INPUT-04) and its time, and sheds load: concurrent requests and unread response bytes stay within
+//! INPUT-04) and its time, answers preflights ([`super::cors`]), and sheds load: concurrent requests and unread response bytes stay within
 //! budgets (RATE-09). It also holds back delayed rejections, which slow down an attacker.
 
 use std::{
@@ -28,6 +28,7 @@ use super::{
     Body,
     budget::{Budget, LimitKeys, Limits, Reservation},
     client::{ClientAddress, Connection, LimitKey},
+    cors::Cors,
     proxies::InvalidForwardedHeader,
     request_body::{BodyWait, RequestBody},
     request_validation,
@@ -54,10 +55,11 @@ pub(super) struct PoemLayer {
     /// Bytes of responses that clients have not taken yet.
     unread_bytes: Arc<Budget>,
     delayed: Arc<Semaphore>,
+    cors: Cors,
 }
 
 impl PoemLayer {
-    pub(super) fn new(http: &Http) -> Self {
+    pub(super) fn new(http: &Http, cors: Cors) -> Self {
         let limits = |total: usize, per_principal| Limits { total, per_network: total.div_ceil(4), per_principal };
         let requests = http.max_concurrent_requests;
         let bytes = http.max_unread_bytes;
@@ -68,6 +70,7 @@ impl PoemLayer {
             requests: Budget::new(limits(requests, requests.div_ceil(16))),
             unread_bytes: Budget::new(limits(bytes, bytes.div_ceil(8))),
             delayed: Arc::new(Semaphore::new(MAX_DELAYED)),
+            cors,
         }
     }
 }
@@ -132,6 +135,9 @@ impl PoemLayer {
     {
         let is_safe = request.method().is_safe();
         let (request, keys, reservation) = self.admit(request, waits)?;
+        if let Some(response) = self.cors.preflight(request.method(), request.headers()) {
+            return Ok(response);
+        }
         let response = endpoint.call(request).await.map_err(from_framework)?;
         drop(reservation);
         Ok(self.convert_response(response, keys, is_safe).await)

@@ -25,11 +25,27 @@ pub(super) async fn authenticate(authenticator: &Authenticator, request: &Reques
     let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
     let credentials = RequestCredentials { headers: request.headers(), query, connection };
     let kind = credentials.kind();
+    if kind == "session" {
+        check_browser_request(authenticator, request, source)?;
+    }
     let authenticated = authenticator.authenticate(credentials, source).await;
     let kind =
         if authenticated.is_err() && authenticator.rejects_certificate(connection) { "certificate" } else { kind };
     record_result(kind, &authenticated);
     authenticated.map_err(|error| unauthenticated(error, source))
+}
+
+/// Rejects a request of another site, whose cookie the browser added (AUTHN-14).
+pub(crate) fn check_browser_request(
+    authenticator: &Authenticator,
+    request: &Request,
+    source: SourceNetwork,
+) -> Result<(), Problem> {
+    authenticator.check_browser_request(request.method().is_safe(), request.headers()).map_err(|reason| {
+        event::malicious_csrf(reason, source.0);
+        let detail = "A session cookie needs a request of the same origin and, to change something, the X-CSRF-Token.";
+        Problem::new(Kind::Forbidden).detail(detail)
+    })
 }
 
 /// Counts an authentication with this kind of credential in the metric `authentications`.

@@ -13,8 +13,8 @@ use super::{
     values::{MAX_TIME_CHARS, declared_names},
 };
 use crate::{
-    authn::API_KEYS,
-    authz::{Callers, Matrix, Method, Permission, Row, Scope},
+    authn::{API_KEYS, SESSIONS},
+    authz::{Callers, DataClass, Matrix, Method, Permission, Row, Scope},
     problem::MAX_FIELD_ERRORS,
 };
 
@@ -23,6 +23,8 @@ const OIDC: &str = "oidc";
 /// Security scheme: the same access token, for tools that cannot run an OIDC flow.
 const BEARER: &str = "bearer";
 const API_KEY: &str = "apiKey";
+/// Security scheme: the cookie of a browser session.
+const SESSION: &str = "session";
 /// Media type of exports. With a recipient, the response is an encrypted file instead.
 const CSV: &str = "text/csv; charset=utf-8";
 /// Maximum length of the documentation page, which contains its scripts and this document.
@@ -115,9 +117,16 @@ fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &
         "name": "X-API-Key",
         "description": "API key from `POST /v1/api-keys`, limited to the scopes it was created with."
     });
-    let security = [Some((OIDC, oidc)), Some((BEARER, bearer)), API_KEYS.then_some((API_KEY, api_key))];
+    let session = json!({
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-session",
+        "description": "Cookie of a browser session from `GET /auth/login`. Other methods than GET also need the header `X-CSRF-Token`."
+    });
+    let session = SESSIONS.then_some((SESSION, session));
+    let security = [Some((OIDC, oidc)), Some((BEARER, bearer)), API_KEYS.then_some((API_KEY, api_key)), session];
     components.insert("securitySchemes".to_owned(), security.into_iter().flatten().collect());
-    let mut problem_headers = quota_headers();
+    let mut problem_headers = response_headers(true);
     problem_headers.insert("Retry-After".to_owned(), json!({ "$ref": "#/components/headers/RetryAfter" }));
     components.insert(
         "responses".to_owned(),
@@ -148,9 +157,16 @@ fn complete_components(root: &mut Map<String, Value>, matrix: &Matrix, issuer: &
     }
 }
 
-/// The headers that [`crate::quota`] adds to responses to authenticated callers.
+/// The headers that [`crate::quota`] adds to responses to authenticated callers, and the one that
+/// the edge adds for pages of other origins.
 fn header_components() -> Value {
     json!({
+        "Access-Control-Allow-Origin": {
+            "description": "Origin of the page that sent the request, if the operator lists it (`APP_HTTP__CORS_ORIGINS`). \
+                            Absent for every other page.",
+            "schema": { "type": "string", "maxLength": 512, "pattern": "^https?://[^/ ]+$" },
+            "example": "https://app.example.com"
+        },
         "RateLimit": {
             "description": "Remaining requests (r) of each quota, and seconds (t) until the quota is full again \
                             (draft-ietf-httpapi-ratelimit-headers-10). On responses to authenticated callers.",
@@ -170,10 +186,13 @@ fn header_components() -> Value {
     })
 }
 
-fn quota_headers() -> Map<String, Value> {
-    let reference = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
-    let headers = [("RateLimit", reference("RateLimit")), ("RateLimit-Policy", reference("RateLimitPolicy"))];
-    headers.into_iter().map(|(name, header)| (name.to_owned(), header)).collect()
+/// The headers of a response, with those of quotas if its operation has callers to count.
+fn response_headers(has_quotas: bool) -> Map<String, Value> {
+    const ALLOW_ORIGIN: &str = "Access-Control-Allow-Origin";
+    let quotas = [("RateLimit", "RateLimit"), ("RateLimit-Policy", "RateLimitPolicy")];
+    let headers = quotas.into_iter().filter(|_| has_quotas).chain([(ALLOW_ORIGIN, ALLOW_ORIGIN)]);
+    let reference = |component: &str| json!({ "$ref": format!("#/components/headers/{component}") });
+    headers.map(|(name, component)| (name.to_owned(), reference(component))).collect()
 }
 
 /// Schema of a problem (RFC 9457 section 3) with the extensions of this API.
@@ -204,17 +223,20 @@ fn problem_schema() -> Value {
     })
 }
 
-/// Adds security, `x-access`, error responses and quota headers to an operation.
+/// Adds security, `x-access`, error responses and headers to an operation.
 fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
-    let public = row.callers == Callers::Public;
+    let public = matches!(row.callers, Callers::Public | Callers::Browser);
     let scope = row.scope.map(Scope::as_str);
     let scopes: Vec<&str> = scope.into_iter().collect();
-    let security = match row.callers {
-        Callers::Public => json!([]),
-        Callers::Authenticated if API_KEYS => json!([{ OIDC: scopes }, { BEARER: [] }, { API_KEY: [] }]),
-        Callers::Authenticated | Callers::NoKeys => json!([{ OIDC: scopes }, { BEARER: [] }]),
+    let of_token = [json!({ OIDC: scopes }), json!({ BEARER: [] })];
+    let of_key = (API_KEYS && row.callers == Callers::Authenticated).then(|| json!({ API_KEY: [] }));
+    let of_session = SESSIONS.then(|| json!({ SESSION: [] }));
+    let security: Vec<Value> = match row.callers {
+        Callers::Browser if row.data == DataClass::Own => of_session.into_iter().collect(),
+        Callers::Public | Callers::Browser => Vec::new(),
+        Callers::Authenticated | Callers::NoKeys => of_token.into_iter().chain(of_key).chain(of_session).collect(),
     };
-    operation.insert("security".to_owned(), security);
+    operation.insert("security".to_owned(), security.into());
     operation.insert(
         "x-access".to_owned(),
         json!({
@@ -228,7 +250,7 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         }),
     );
     let mut statuses = vec!["400", "405", "406", "408", "413", "414", "415", "429", "431", "500", "503"];
-    if !public {
+    if row.callers != Callers::Public {
         statuses.extend(["401", "403"]);
     }
     if row.path.contains('{') || !row.path.starts_with("/v1/") {
@@ -273,15 +295,14 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
         if response.get("description") == Some(&json!("")) {
             response["description"] = summary.clone();
         }
-        if !public
-            && let Some(response) = response.as_object_mut()
-            && let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut()
-        {
-            headers.extend(quota_headers());
-        }
     }
     if let (true, Some(responses)) = (["/docs", "/openapi.json"].contains(&row.path), responses.as_object_mut()) {
         responses.insert("304".to_owned(), json!({ "description": "The client's cached copy is current." }));
+    }
+    for response in responses.as_object_mut().into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        if let Some(headers) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() {
+            headers.extend(response_headers(!public));
+        }
     }
     for status in statuses {
         if let Some(responses) = responses.as_object_mut() {

@@ -15,7 +15,8 @@
 //! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
 //! | 6. permit, extracted as the handler's first argument | none: the start checks its action |
 //!
-//! Public operations run step 5 only. After the permit, a handler's arguments parse the rest of the
+//! Public operations run step 5 only. Those of browsers are counted by session or network before it,
+//! and check their cookie or token themselves. After the permit, a handler's arguments parse the rest of the
 //! request, such as the body ([`StrictJson`](super::strict_json::StrictJson)).
 //!
 //! Home of AUTHN-01 and RATE-04. Step 1 is in [`super::authentication`].
@@ -40,13 +41,14 @@ use super::{
     values,
 };
 use crate::{
-    authn::Principal,
+    authn::{Principal, SourceNetwork},
     authz::{
         Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, ReadOnly, Row},
+        matrix::{Callers, QuotaClass, ReadOnly, Row},
     },
     db::DbError,
     http::from_framework,
+    model::{ClientNetwork, TenantId},
     problem::{Kind, Problem},
     telemetry::{event, trace::child_span},
 };
@@ -149,8 +151,10 @@ impl Endpoint for Guard {
 impl Guard {
     /// Runs the steps. Responses to authenticated callers carry the state of their quotas.
     async fn run(&self, request: Request) -> Result<poem::Response> {
-        if self.row.callers == Callers::Public {
-            return self.check_and_serve(request).await;
+        match self.row.callers {
+            Callers::Browser if self.row.quota == QuotaClass::Credential => return self.count_and_serve(request).await,
+            Callers::Public | Callers::Browser => return self.check_and_serve(request).await,
+            Callers::Authenticated | Callers::NoKeys => {}
         }
         let authenticate = authenticate(&self.context.authenticator, &request);
         let principal = authenticate.instrument(child_span!("authenticate")).await?;
@@ -170,6 +174,25 @@ impl Guard {
         if response.status() == StatusCode::NOT_FOUND && self.row.path.contains('{') {
             event::authz_fail(principal.subject(), &tenant, self.row.operation, "object");
         }
+        decision.add_headers(response.headers_mut());
+        Ok(response)
+    }
+
+    /// Counts a call without a principal: by its browser session, or by the network of the client.
+    async fn count_and_serve(&self, request: Request) -> Result<poem::Response> {
+        let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
+        let network = ClientNetwork::narrowest(source.0);
+        let of_network = || (TenantId::from_uuid(uuid::Uuid::nil()), format!("network:{network}"));
+        let (tenant, subject) = self.context.authenticator.session_bucket(request.headers()).unwrap_or_else(of_network);
+        let decision = self.context.quotas.take_unauthenticated((tenant, &subject)).await;
+        let outcome = match decision.rejection() {
+            Some((problem, limit)) => {
+                event::excess_rate_limit_exceeded(source.0, limit);
+                Err(problem.into())
+            }
+            None => self.check_and_serve(request).await,
+        };
+        let mut response = outcome.unwrap_or_else(|error| from_framework(error).into_poem());
         decision.add_headers(response.headers_mut());
         Ok(response)
     }

@@ -82,7 +82,7 @@ pub(super) fn check_route(
     if !declared.is_strict {
         return Err(RoutesError::Body { operation });
     }
-    let needed = (row.callers != Callers::Public).then(|| row.action_name());
+    let needed = (!matches!(row.callers, Callers::Public | Callers::Browser)).then(|| row.action_name());
     if declared.permits.iter().copied().eq(needed) {
         return Ok((row, declared));
     }

@@ -40,7 +40,7 @@ pub struct StrictJson<T> {
 
 /// Marks operations that take a [`StrictJson`]. Their media type and schema are those of the
 /// framework's `Json`, so the start tells the two apart by this name of a security scheme.
-pub(super) const MARK: &str = concat!(module_path!(), "::StrictJson");
+pub(crate) const MARK: &str = concat!(module_path!(), "::StrictJson");
 
 impl<'a, T: ParseFromJSON> ApiExtractor<'a> for StrictJson<T> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject, ApiExtractorType::SecurityScheme];

@@ -74,4 +74,6 @@ ids! {
     ApiKeyId,
     /// An event of the audit trail.
     AuditEventId,
+    /// A browser session.
+    SessionId,
 }

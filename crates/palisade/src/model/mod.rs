@@ -17,6 +17,8 @@ mod personal;
 mod quota;
 mod revocation;
 mod rights;
+#[cfg(feature = "sessions")]
+mod session;
 mod state;
 mod text;
 mod text_enum;
@@ -26,7 +28,7 @@ pub use api_key::ApiKey;
 pub use audit::{AuditEvent, AuditObject, AuditSeal, ChangedColumn, ObjectId};
 pub use clock::Clock;
 pub use code::{Code, CodeError};
-pub use ids::{ApiKeyId, AuditEventId, TenantId};
+pub use ids::{ApiKeyId, AuditEventId, SessionId, TenantId};
 pub use network::{ClientNetwork, Network};
 pub use overrides::{ActiveOverride, Override};
 pub use personal::{PersonalData, PersonalDataAccess, PersonalDataError, masked};
@@ -34,6 +36,8 @@ pub use quota::QuotaName;
 pub use revocation::{Revocation, RevocationKind};
 pub(crate) use rights::is_token;
 pub use rights::{Permission, Rights, Role, RoleTable, Scope, ServiceRight};
+#[cfg(feature = "sessions")]
+pub use session::Session;
 pub use state::{State, Stateless};
 pub use text::{Name, TextError, normalize};
 pub(crate) use text::{is_control_or_invisible, is_joiner_or_selector};

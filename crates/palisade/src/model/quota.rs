@@ -13,6 +13,8 @@ text_enum! {
         Sensitive = "sensitive",
         /// Exports of one principal.
         Export = "export",
+        /// Credential operations of one client network, or of one browser session.
+        Credential = "credential",
         /// Calls of all principals of a tenant together.
         Tenant = "tenant",
     }

@@ -23,7 +23,7 @@ use poem_openapi::{
 };
 use serde_json::Value;
 
-use super::{Tag, Title};
+use super::{Tag, Title, sessions::DOCS_PAGE};
 use crate::{
     authz::Matrix,
     crypto,
@@ -200,7 +200,9 @@ impl Meta {
     #[oai(path = "/docs", method = "get", operation_id = "getDocs")]
     async fn docs(&self, request: &Request) -> Result<RenderedResponse<Html<String>>> {
         self.check_enabled()?;
-        Ok(self.page.get_or_init(|| self.api.render_page(&self.document())).respond(request.headers()))
+        let additions = if self.context.authenticator.has_sessions() { DOCS_PAGE } else { &[] };
+        let page = self.page.get_or_init(|| self.api.render_page(self.document(), additions));
+        Ok(page.respond(request.headers()))
     }
 }
 
@@ -239,12 +241,19 @@ impl Document {
         complete(&(self.spec)(self.title), matrix, issuer, public_url)
     }
 
-    /// Swagger UI with the document in it. Its policy allows exactly the scripts of the page, by
-    /// hash.
-    fn render_page(&self, document: &Value) -> CachedText {
+    /// Swagger UI with the document in it, and these additions. Its policy allows exactly the scripts
+    /// of the page, by hash.
+    fn render_page(&self, mut document: Value, additions: &[(&str, &str)]) -> CachedText {
+        // A page can send tokens and API keys only. Of the other schemes, Swagger UI would fetch the
+        // discovery document, which the policy forbids, and offer to set a cookie.
+        if let Some(schemes) = document.pointer_mut("/components/securitySchemes").and_then(Value::as_object_mut) {
+            schemes.retain(|_, scheme| scheme["type"] != "openIdConnect" && scheme["in"] != "cookie");
+        }
         // `</` in the document could end the script element.
         let json = document.to_string().replace("</", "<\\/");
-        let html = (self.page)(self.title).replacen(&(self.spec)(self.title), &json, 1);
+        let html = (self.page)(self.title);
+        let html = additions.iter().fold(html, |html, (place, text)| html.replacen(place, text, 1));
+        let html = html.replacen(&(self.spec)(self.title), &json, 1);
         let hashes: Vec<String> = scripts(&html)
             .into_iter()
             .map(|script| format!("'sha256-{}'", STANDARD.encode(crypto::sha256(script.as_bytes()))))

@@ -14,6 +14,8 @@ mod exports;
 mod health;
 mod me;
 mod meta;
+#[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
+mod sessions;
 
 #[cfg(feature = "exports")]
 pub use exports::{Cell, ExportRow, ExportRows, Exports};
@@ -39,7 +41,7 @@ enum Tag {
 }
 
 /// The operations that every service has.
-type KernelOperations = (me::Me, api_keys::ApiKeys, audit::AuditEvents, health::Health, meta::Meta);
+type KernelOperations = (me::Me, api_keys::ApiKeys, sessions::Sessions, audit::AuditEvents, health::Health, meta::Meta);
 
 type MakeRoutes<S> = dyn Fn(&Arc<Context>, &S, Title) -> Result<Served, RoutesError> + Send + Sync;
 
@@ -63,6 +65,7 @@ impl<S> Api<S> {
             let kernel = (
                 me::Me,
                 api_keys::new(context),
+                sessions::new(context),
                 audit::AuditEvents { context: Arc::clone(context) },
                 health::Health::new(Arc::clone(context)),
                 meta::Meta::new(context, document(title)),

@@ -118,6 +118,18 @@ impl Quotas {
         }
     }
 
+    /// Takes one token of the class [`QuotaClass::Credential`] from the bucket of a client network, or
+    /// of a browser session: such a call has no principal yet (RATE-04).
+    pub async fn take_unauthenticated(&self, (tenant, subject): (TenantId, &str)) -> QuotaDecision {
+        let policy = self.policy(tenant, QuotaName::Credential);
+        let buckets = [Bucket { tenant, subject: Some(subject), policy }];
+        let Some(shared) = &self.shared else { return self.take_locally(&buckets) };
+        match shared.take(&buckets).instrument(child_span!("count")).await {
+            Ok(statuses) => QuotaDecision { statuses },
+            Err(_) => self.take_locally(&buckets),
+        }
+    }
+
     fn take_locally(&self, buckets: &[Bucket<'_>]) -> QuotaDecision {
         let mut statuses = Vec::with_capacity(buckets.len());
         for bucket in buckets {
@@ -172,16 +184,18 @@ impl Quotas {
             QuotaName::Write => self.settings.write,
             QuotaName::Sensitive => self.settings.sensitive,
             QuotaName::Export => self.settings.export,
+            QuotaName::Credential => self.settings.credential,
             QuotaName::Tenant => self.settings.tenant,
         };
         QuotaPolicy { name, quota: self.overrides.quota(tenant, name).unwrap_or(default) }
     }
 }
 
-/// The quota of a class. Health operations are public and have none.
+/// The quota of a principal for a class.
 fn quota_of_class(class: QuotaClass) -> Option<QuotaName> {
     match class {
-        QuotaClass::Health => None,
+        // Neither has a principal.
+        QuotaClass::Health | QuotaClass::Credential => None,
         QuotaClass::Read => Some(QuotaName::Read),
         QuotaClass::Write => Some(QuotaName::Write),
         QuotaClass::Sensitive => Some(QuotaName::Sensitive),

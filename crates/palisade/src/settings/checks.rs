@@ -9,8 +9,8 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Profile, Reader, Revocation, Risk, ScopeName,
-    Settings,
+    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Origin, Profile, Reader, Revocation, Risk,
+    ScopeName, Settings,
     row::SettingName,
     secrets,
     table::{General, IncidentLogin, InternalFiles, TlsFiles},
@@ -150,6 +150,15 @@ pub(super) fn public_url(setting: &SettingName, url: &Option<Url>, r: &mut Reade
     check_bare(setting, url, r);
 }
 
+/// An attacker between browser and page could change a page that comes by plain HTTP, and use its
+/// permission (AUTHZ-10).
+pub(super) fn cors_origins(setting: &SettingName, origins: &impl AsRef<[Origin]>, r: &mut Reader) {
+    let is_exposed = |origin: &Origin| origin.url.scheme() == "http" && !is_loopback(&origin.url);
+    if r.is_production() && origins.as_ref().iter().any(is_exposed) {
+        r.fault(setting, "must be https origins in production, or http on a loopback address");
+    }
+}
+
 /// Rejects scopes that the service does not declare.
 pub(super) fn scopes(setting: &SettingName, names: &BTreeSet<ScopeName>, r: &mut Reader) {
     if !names.iter().all(|name| r.scopes().iter().any(|scope| scope.as_str() == name.0)) {
@@ -233,6 +242,18 @@ pub(super) fn service_url(setting: &SettingName, url: &Url, r: &mut Reader) {
         r.fault(setting, "must be an https URL, or http on a loopback address");
     }
     check_bare(setting, url, r);
+}
+
+/// Checks the paths to which a sign-in may return: a path of another host would be an open redirect.
+pub(super) fn return_paths(setting: &SettingName, paths: &impl AsRef<[String]>, r: &mut Reader) {
+    let is_local = |path: &String| {
+        let rest = path.strip_prefix('/');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.~/".contains(c);
+        path.len() <= 200 && rest.is_some_and(|rest| !rest.starts_with('/') && rest.chars().all(allowed))
+    };
+    if !paths.as_ref().iter().all(is_local) {
+        r.fault(setting, "must be paths such as `/app`: one `/`, then letters, digits and any of `-_.~/`");
+    }
 }
 
 /// Checks the prefix of names in the quota store.

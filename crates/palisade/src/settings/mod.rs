@@ -14,6 +14,7 @@ mod internal;
 mod keys;
 mod login;
 mod oidc;
+mod origin;
 mod quota;
 mod reader;
 mod reference;
@@ -21,6 +22,8 @@ mod reference;
 pub mod row;
 mod secrets;
 mod service;
+#[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
+mod sessions;
 mod sources;
 mod table;
 mod tls;
@@ -51,8 +54,12 @@ internal! { pub use internal::{CertificateName, Internal, ScopeName}; }
 internal! { pub use keys::Keys; }
 internal! { pub use login::{LoginSettings, ProbeSettings, RetirementSettings}; }
 internal! { pub use oidc::ClaimPath; }
+internal! { pub use origin::Origin; }
 internal! { pub use reference::{markdown, plain}; }
 internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
+internal! { pub use sessions::Sessions; }
+#[cfg(feature = "sessions")]
+internal! { pub use table::SessionClient; }
 internal! { pub use sources::{ReloadTicker, Sources}; }
 internal! {
     pub use table::{
@@ -61,7 +68,7 @@ internal! {
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
-internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk}; }
+internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk, SameSite}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -82,6 +89,8 @@ pub struct Settings {
     pub oidc: Oidc,
     /// API keys.
     pub api_keys: ApiKeys,
+    /// Browser sessions.
+    pub sessions: Sessions,
     /// Revoked credentials.
     pub revocation: Revocation,
     /// Failed authentications.
@@ -148,11 +157,13 @@ impl Settings {
         let database = Database::read_rows(r, None);
         let oidc = Oidc::read(r);
         let api_keys = ApiKeys::read(r);
+        let sessions = Sessions::read(r);
         let revocation = Revocation::read_rows(r, None);
         let failure_limit = FailureLimit::read_rows(r, None);
         let throttle = Throttle::read_rows(r, None);
         let shared_quota = SharedQuota::read(r);
-        let quota = Quota::read_rows(r, None, Some(shared_quota));
+        let attempts = sessions.as_ref().map(Sessions::credential_quota);
+        let quota = Quota::read_rows(r, None, Some(shared_quota), attempts);
         let secrets = Secrets::read_rows(r, None);
         let keys = Keys::read(r);
         let exports = Exports::read_rows(r, None);
@@ -170,6 +181,7 @@ impl Settings {
             database: database?,
             oidc: oidc?,
             api_keys: api_keys?,
+            sessions: sessions?,
             revocation: revocation?,
             failure_limit: failure_limit?,
             throttle: throttle?,

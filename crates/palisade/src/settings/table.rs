@@ -5,20 +5,13 @@
 //! section and its own name; the variable of `http.listen` is `APP_HTTP__LISTEN`. Rules that
 //! involve several settings are in `checks.rs` and in the file of the section.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, checks,
-    row::{Section, table},
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{Log, LogFilter, LogFormat, Otlp},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
@@ -38,6 +31,8 @@ table! {
             "Proxies in front of the service. The client address is taken from forwarding headers of these proxies only.";
         proxy_header: ProxyHeader = "proxy_header".default("x-forwarded-for"),
             "The forwarding header that the proxies write. The other one is ignored: the caller may have written it.";
+        cors_origins: Vec<Origin> = "cors_origins" => checks::cors_origins,
+            "Origins of pages that may call the API from a browser and read its responses, such as `https://app.example.com`. Without it, no page of another origin may.";
         docs: bool = "docs".default("false").default_text("`true` in development, else `false`"),
             "Whether `/docs` and `/openapi.json` are served.";
         max_body_bytes: usize = "max_body_bytes".default(65_536).within(1, 16_777_216, "bytes"),
@@ -211,6 +206,36 @@ table! {
             "32 random bytes in base64 that no other setting has, the same on all replicas. Part of every hash of an API key, so that a stolen database does not suffice to guess keys. Changing it invalidates every API key.";
     }
 
+    /// Browser sessions (AUTHN-14), and what all their clients have in common.
+    pub struct Sessions("sessions"), "Browser sessions", feature "sessions" {
+        idle: Duration = "idle_minutes".default(30).within(1, 1_440, "minutes"),
+            "Time without a request after which a session ends.";
+        lifetime: Duration = "lifetime_minutes".default(720).within(1, 1_440, "minutes"),
+            "Time after the sign-in at which a session ends in any case.";
+        same_site: SameSite = "same_site".default("lax"),
+            "Attribute `SameSite` of the cookie. With `strict`, a link from another site opens the page as signed out.";
+        return_paths: Vec<String> = "return_paths".default("/") => checks::return_paths,
+            "Paths of this service to which a sign-in may return, compared as a whole. The first one is the default.";
+        attempts: u32 = "attempts_per_minute".default(20).within(1, 1_000_000, ""),
+            "Sign-ins, callbacks and logout tokens per minute of one client network, and refreshes and sign-outs of one session.";
+    }
+    + {
+        /// The client at each issuer, by the name of the issuer; `None` for the first.
+        clients: BTreeMap<Option<String>, SessionClient>,
+    }
+
+    /// The client with which people sign in at an issuer.
+    pub struct SessionClient("sessions", "sessions.further.<name>"), "Clients of browser sessions", feature "sessions" {
+        id: Option<String> = "client_id".default_text("none: no sign-in at this issuer"),
+            "Client id at the issuer. `<NAME>` is that of a further issuer. Register the redirect URI `<public URL>/auth/callback`.";
+        secret: Option<SecretString> = "client_secret".default_text("none: a public client") => checks::optional_token,
+            "Secret of the client.";
+        scopes: Option<String> = "scopes".default_text("`openid offline_access` and all scopes of the API"),
+            "Scopes that a sign-in asks for, separated by spaces.";
+        logout_token_type: String = "logout_token_type".default("logout+jwt"),
+            "Header `typ` of the issuer's logout tokens. For issuers that set none: `JWT`.";
+    }
+
     /// Revoked credentials (AUTHN-11).
     #[derive(Copy)]
     pub struct Revocation("revocation"), "Revocation" {
@@ -252,6 +277,8 @@ table! {
     + {
         /// The store in which replicas count together; without it, each counts separately.
         shared: Option<SharedQuota>,
+        /// Calls of credential operations: of a client network, or of a session.
+        credential: u32,
     }
 
     /// A Redis or Valkey in which all replicas count (RATE-08).

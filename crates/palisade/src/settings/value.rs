@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
+    TlsVersion, row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
@@ -135,6 +136,7 @@ impl Value for Duration {
         Ok(match row.bounds.map(|bounds| bounds.unit) {
             Some("days") => Self::from_hours(24 * count),
             Some("hours") => Self::from_hours(count),
+            Some("minutes") => Self::from_mins(count),
             Some("s") => Self::from_secs(count),
             _ => Self::from_millis(count),
         })
@@ -161,6 +163,7 @@ words! {
     Profile { "production" => Self::Production, "development" => Self::Development }
     TlsVersion { "1.3" => Self::V1_3, "1.2" => Self::V1_2 }
     OnStaleFeed { "refuse" => Self::Refuse, "serve" => Self::Serve }
+    SameSite { "lax" => Self::Lax, "strict" => Self::Strict }
     KeyProvider { "keyset" => Self::Keyset, "vault" => Self::Vault }
     LogFormat { "json" => Self::Json, "text" => Self::Text }
     ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents }
@@ -211,6 +214,7 @@ texts! {
     of "claim or JSON pointer": ClaimPath = |text: &str| Ok::<_, Infallible>(text.into());
     of "claim=value": ClaimMatch = str::parse::<ClaimMatch>;
     of "subject alternative name": CertificateName = str::parse::<CertificateName>;
+    of "origin": Origin = str::parse::<Origin>;
     of "network or address": Network = str::parse::<Network>;
     of "address and port": SocketAddr = parse("an address and a port, such as `127.0.0.1:8080`");
     of "URL": Url = parse("a URL, such as `https://example.com`");

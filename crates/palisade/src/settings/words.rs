@@ -42,6 +42,15 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+/// Attribute `SameSite` of the session cookie (RFC 6265bis section 4.1.2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// Sent with a link from another site, but not with its other requests.
+    Lax,
+    /// Never sent with a request from another site.
+    Strict,
+}
+
 /// The reaction to revocations that could not be loaded in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStaleFeed {

@@ -25,6 +25,8 @@ pub mod maintenance;
 pub(crate) mod maintenance;
 mod row_keys;
 mod sealed_table;
+#[cfg(feature = "sessions")]
+mod sessions;
 mod single;
 mod statement;
 mod tenant_share;

@@ -318,6 +318,8 @@ fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
         scopes: rights.find_scopes(&key.scopes),
         creator: Some(key.created_by),
         token_id: authorized_by,
+        session: None,
+        issuer_session: None,
         bound_certificate: None,
         issued_at: key.authorized_at.timestamp(),
     }

@@ -34,6 +34,15 @@ pub(super) struct Family {
     newest: String,
 }
 
+/// A sign-in, by its `sid`.
+#[derive(Clone, Debug)]
+pub(super) struct SignIn {
+    pub(super) client: String,
+    pub(super) subject: String,
+    pub(super) redirect_uri: String,
+    issued_at: i64,
+}
+
 /// Outstanding codes and refresh tokens. The digest of a code is also the name of its family, with
 /// which each refresh token begins.
 #[derive(Debug, Default)]
@@ -43,6 +52,7 @@ pub(super) struct Grants(Mutex<State>);
 struct State {
     codes: HashMap<String, Code>,
     families: HashMap<String, Family>,
+    sign_ins: HashMap<String, SignIn>,
 }
 
 impl Grants {
@@ -66,6 +76,26 @@ impl Grants {
         state.codes.remove(&family).filter(|grant| now - grant.issued_at <= CODE_SECONDS)
     }
 
+    /// Records the sign-in of a redeemed code. Returns its `sid`, which each token of it has.
+    pub(super) fn sign_in(&self, code: &str, grant: &Code, now: i64) -> String {
+        let sid = sid(&digest(code));
+        let AuthorizeRequest { client_id, redirect_uri, .. } = &grant.request;
+        let (client, redirect_uri) = (client_id.clone(), redirect_uri.clone());
+        let mut state = self.lock();
+        state.sign_ins.retain(|_, sign_in| now - sign_in.issued_at <= FAMILY_SECONDS);
+        let subject = grant.subject.clone();
+        state.sign_ins.insert(sid.clone(), SignIn { client, subject, redirect_uri, issued_at: now });
+        sid
+    }
+
+    /// Ends a sign-in of this client, and its refresh tokens.
+    pub(super) fn sign_out(&self, ended: &str, client: &str) -> Option<SignIn> {
+        let mut state = self.lock();
+        state.sign_ins.get(ended).filter(|sign_in| sign_in.client == client)?;
+        state.families.retain(|name, _| sid(name) != ended);
+        state.sign_ins.remove(ended)
+    }
+
     /// Starts the family of a redeemed code. Returns its first refresh token.
     pub(super) fn start_family(&self, code: &str, secret: &str, grant: Code, scope: String, now: i64) -> String {
         let mut state = self.lock();
@@ -81,6 +111,8 @@ impl Grants {
     ///
     /// A reused token was stolen, and the issuer cannot tell the thief from the client: so reuse
     /// ends the whole family (RFC 9700 section 4.14.2).
+    ///
+    /// The first part of the returned token is the name of the family.
     pub(super) fn rotate(&self, old: &str, secret: &str, client: &str, now: i64) -> Option<(String, Family)> {
         let mut state = self.lock();
         let (name, old_secret) = old.split_once('.')?;
@@ -98,6 +130,11 @@ impl Grants {
         let name = token.split('.').next().unwrap_or_default();
         self.lock().families.retain(|family, grant| family != name || grant.client != client);
     }
+}
+
+/// The `sid` of a family.
+pub(super) fn sid(family: &str) -> String {
+    family.chars().take(32).collect()
 }
 
 fn digest(text: &str) -> String {

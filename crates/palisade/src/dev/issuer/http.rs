@@ -14,7 +14,7 @@ use poem::{
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::{Provider, authorize, is_loopback_url, token};
+use super::{Provider, authorize, is_loopback_url, logout, token};
 use crate::dev::DevError;
 
 pub(super) fn spawn(listener: TcpListener, provider: Arc<Provider>) -> Result<JoinHandle<()>, DevError> {
@@ -34,6 +34,7 @@ fn routes(provider: Arc<Provider>) -> impl Endpoint {
         .at("/authorize", get(authorize::sign_in_page).post(authorize::choose_user))
         .at("/token", post(token::token))
         .at("/revoke", post(token::revoke))
+        .at("/end-session", get(logout::end_session))
         .with(
             SetHeader::new()
                 .overriding("cache-control", "no-store")
@@ -62,6 +63,9 @@ fn discovery(Data(provider): Data<&Arc<Provider>>) -> Json<Value> {
         "authorization_endpoint": format!("{url}/authorize"),
         "token_endpoint": format!("{url}/token"),
         "revocation_endpoint": format!("{url}/revoke"),
+        "end_session_endpoint": format!("{url}/end-session"),
+        "backchannel_logout_supported": true,
+        "backchannel_logout_session_supported": true,
         "jwks_uri": format!("{url}/jwks"),
         "scopes_supported": scopes,
         "response_types_supported": ["code"],

@@ -1,7 +1,7 @@
 //! The development issuer: an OpenID provider for one machine.
 //!
 //! It implements discovery, authorization code with PKCE, client credentials, refresh tokens with
-//! rotation and reuse detection, revocation, and RFC 9068 access tokens signed with an ES256 key
+//! rotation and reuse detection, revocation, sign-out with back-channel logout, and RFC 9068 access tokens signed with an ES256 key
 //! that is generated at each start. It does not authenticate users: a page offers every demo user
 //! without a password. State is in memory; a restart drops every grant. `dev` and the tests start
 //! it.
@@ -9,6 +9,7 @@
 mod authorize;
 mod grants;
 mod http;
+mod logout;
 mod signing;
 mod token;
 
@@ -165,7 +166,7 @@ impl Provider {
 
     /// Claims of an ID token (OpenID Connect Core section 2), which tells the client the signed-in
     /// user.
-    fn id_claims(&self, client: &str, person: &Person, nonce: Option<&str>) -> Value {
+    fn id_claims(&self, client: &str, person: &Person, nonce: Option<&str>, sid: &str) -> Value {
         let now = self.clock.timestamp();
         json!({
             "iss": self.url,
@@ -175,6 +176,7 @@ impl Provider {
             "iat": now,
             "exp": now + ACCESS_TOKEN_SECONDS,
             "nonce": nonce,
+            "sid": sid,
         })
     }
 

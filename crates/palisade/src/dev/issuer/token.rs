@@ -18,7 +18,7 @@ use poem::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ACCESS_TOKEN_SECONDS, Provider, SERVICE_CLIENT, WEB_CLIENT, random_text};
+use super::{ACCESS_TOKEN_SECONDS, Provider, SERVICE_CLIENT, WEB_CLIENT, grants, random_text};
 use crate::crypto;
 
 /// A token request of any supported grant type, or a revocation request (RFC 7009 section 2.1).
@@ -124,10 +124,11 @@ impl Provider {
             return Err("invalid_grant");
         }
         let scope = granted.granted_scope(self.scopes);
-        let mut tokens = self.tokens(client, Some(&grant.subject), &scope)?;
+        let sid = self.grants.sign_in(code, &grant, now);
+        let mut tokens = self.tokens(client, Some((&grant.subject, &sid)), &scope)?;
         if has_scope(&scope, "openid") {
             let person = self.person(&grant.subject).ok_or("invalid_grant")?;
-            let claims = self.id_claims(client, person, granted.nonce.as_deref());
+            let claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
             let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
             tokens.id_token = Some(self.key.sign(&header, &claims));
         }
@@ -143,7 +144,8 @@ impl Provider {
         let secret = random_text().map_err(|_| "server_error")?;
         let rotated = self.grants.rotate(old, &secret, client, self.clock.timestamp());
         let (refresh_token, family) = rotated.ok_or("invalid_grant")?;
-        let mut tokens = self.tokens(client, Some(&family.subject), &family.scope)?;
+        let sid = grants::sid(&refresh_token);
+        let mut tokens = self.tokens(client, Some((&family.subject, &sid)), &family.scope)?;
         tokens.refresh_token = Some(refresh_token);
         Ok(tokens)
     }
@@ -154,10 +156,15 @@ impl Provider {
         self.tokens(client, None, &scope.join(" "))
     }
 
-    fn tokens(&self, client: &str, subject: Option<&str>, scope: &str) -> Result<Tokens, OAuthError> {
-        let person = subject.map(|subject| self.person(subject).ok_or("invalid_grant")).transpose()?;
+    /// Tokens for a subject and its sign-in (`sid`), or for the client itself.
+    fn tokens(&self, client: &str, user: Option<(&str, &str)>, scope: &str) -> Result<Tokens, OAuthError> {
+        let person = user.map(|(subject, _)| self.person(subject).ok_or("invalid_grant")).transpose()?;
+        let mut claims = self.access_claims(client, person, scope);
+        if let (Some((_, sid)), Some(claims)) = (user, claims.as_object_mut()) {
+            claims.insert("sid".to_owned(), json!(sid));
+        }
         Ok(Tokens {
-            access_token: self.key.access_token(&self.access_claims(client, person, scope)),
+            access_token: self.key.access_token(&claims),
             token_type: "Bearer",
             expires_in: ACCESS_TOKEN_SECONDS,
             scope: scope.to_owned(),

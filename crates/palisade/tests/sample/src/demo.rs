@@ -22,6 +22,7 @@ pub const DEMO: Demo = Demo {
     requests,
     scopes: "notes:read,notes:write",
     list: "/v1/notes?limit=2",
+    files: &[],
 };
 
 /// A note of the first tenant; always exists.

@@ -4,6 +4,7 @@ use palisade::authz::{
     Permission, Role, RoleTable,
     api_keys::MANAGE_KEYS,
     policy::{READ_AUDIT, SEE_PERSONAL},
+    sessions::MANAGE_SESSIONS,
 };
 
 /// Read notes; personal fields are masked.
@@ -32,6 +33,6 @@ pub const TABLE: RoleTable = RoleTable(&[
     (VIEWER, &[READ_NOTES]),
     (WRITER, &[READ_NOTES, WRITE_NOTES]),
     (AUDITOR, &[READ_NOTES, SEE_PERSONAL, EXPORT, READ_AUDIT]),
-    (ADMIN, &[READ_NOTES, SEE_PERSONAL, EXPORT, READ_AUDIT, WRITE_NOTES, ERASE_NOTES, MANAGE_KEYS]),
+    (ADMIN, &[READ_NOTES, SEE_PERSONAL, EXPORT, READ_AUDIT, WRITE_NOTES, ERASE_NOTES, MANAGE_KEYS, MANAGE_SESSIONS]),
     (Role::SERVICE, &[READ_NOTES, WRITE_NOTES]),
 ]);

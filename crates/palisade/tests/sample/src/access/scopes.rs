@@ -1,7 +1,7 @@
 //! The scopes of the sample service.
 
 use palisade::authz::Scope;
-pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ};
+pub use palisade::authz::{api_keys::KEYS_MANAGE, policy::AUDIT_READ, sessions::SESSIONS_MANAGE};
 
 /// Read notes.
 pub const NOTES_READ: Scope = Scope::new("notes:read");
@@ -11,4 +11,4 @@ pub const NOTES_WRITE: Scope = Scope::new("notes:write");
 pub const EXPORTS_CREATE: Scope = Scope::new("exports:create");
 
 /// All scopes.
-pub const ALL: [Scope; 5] = [NOTES_READ, NOTES_WRITE, EXPORTS_CREATE, KEYS_MANAGE, AUDIT_READ];
+pub const ALL: [Scope; 6] = [NOTES_READ, NOTES_WRITE, EXPORTS_CREATE, KEYS_MANAGE, SESSIONS_MANAGE, AUDIT_READ];

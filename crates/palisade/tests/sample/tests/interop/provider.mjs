@@ -1,7 +1,7 @@
 // An OpenID provider for the interop tests: `oidc-provider` as it comes, on a free loopback port.
 //
-// Its one argument is JSON: `audience`, `scopes`, `tenant`, `algorithms`, `secret`, `redirect`. It says on
-// standard output, one line of JSON at a time, what it has become: when it is ready, and after each command.
+// Its one argument is JSON: `audience`, `scopes`, `tenant`, `algorithms`, `secret`, `redirect`, `service`. It
+// says on standard output, one line of JSON at a time, what it has become: when it is ready, and after each command.
 // Commands are lines of standard input: `rotate` signs with new keys and goes on publishing the old ones,
 // `withdraw` publishes the newest only. It ends when standard input does, so a test cannot leave it behind.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 
 import { Provider } from 'oidc-provider';
 
-const { audience, scopes, tenant, algorithms, secret, redirect } = JSON.parse(process.argv.at(-1));
+const { audience, scopes, tenant, algorithms, secret, redirect, service } = JSON.parse(process.argv.at(-1));
 
 const KINDS = {
   RS256: ['rsa', { modulusLength: 2048 }],
@@ -41,8 +41,21 @@ const web = {
   id_token_signed_response_alg: algorithms[0],
 };
 
+// The client of browser sessions.
+const bff = {
+  client_id: 'bff',
+  client_secret: secret,
+  grant_types: ['authorization_code', 'refresh_token'],
+  redirect_uris: [`${service}/auth/callback`],
+  post_logout_redirect_uris: [`${service}/`],
+  backchannel_logout_uri: `${service}/auth/backchannel-logout`,
+  backchannel_logout_session_required: true,
+  response_types: ['code'],
+  id_token_signed_response_alg: algorithms[0],
+};
+
 const configuration = {
-  clients: [web, ...algorithms.map(job)],
+  clients: [web, bff, ...algorithms.map(job)],
   scopes: ['openid', 'offline_access', ...scopes],
   findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   // `writer@acme.example` has the role writer.
@@ -53,10 +66,15 @@ const configuration = {
   cookies: { keys: [randomUUID()] },
   pkce: { required: () => true },
   rotateRefreshToken: true,
+  // Logout tokens go to a loopback address, which its dispatcher would refuse.
+  fetch: (url, options) => globalThis.fetch(url, { ...options, dispatcher: undefined }),
+  // By default, a client gets a refresh token only with `prompt=consent`.
+  issueRefreshToken: (ctx, client, code) => client.clientId === 'bff' || code.scopes.has('offline_access'),
   features: {
     // A login page that believes every name, and a page of consent.
     devInteractions: { enabled: true },
     clientCredentials: { enabled: true },
+    backchannelLogout: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => audience,

@@ -1,4 +1,4 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `bound_certificate` and `issued_at` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `session`, `issuer_session`, `bound_certificate` and `issued_at` of struct `Principal` are private
 //! A principal comes from a verified credential only.
 
 use palisade::{authn::{CallerKind, Principal}, model::TenantId};
@@ -13,6 +13,8 @@ fn forge(tenant: TenantId) -> Principal {
         scopes: Default::default(),
         creator: None,
         token_id: None,
+        session: None,
+        issuer_session: None,
         bound_certificate: None,
         issued_at: 0,
     }

@@ -1,4 +1,4 @@
-//! E0080: evaluation panicked: public operations have quota Health, and no others
+//! E0080: evaluation panicked: public operations have quota Health, those of browsers Health or Credential
 //! Calls of authenticated callers are always counted.
 
 palisade::actions! {

@@ -35,7 +35,11 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
             .map(|part| if part.starts_with(':') { demo::FIRST_NOTE.to_string() } else { part.to_owned() })
             .collect();
         let request = anonymous.request(method.clone(), &segments.join("/"));
-        if row.callers == Callers::Public {
+        if row.callers == Callers::Browser {
+            // The settings have no client, so there is no sign-in. One of them checks its body first.
+            let expected = if path.ends_with("backchannel-logout") { 415 } else { 404 };
+            anonymous.send(request).await.problem(expected);
+        } else if row.callers == Callers::Public {
             let reply = anonymous.send(request).await;
             assert_eq!(reply.status, 200, "{method} {path}: {reply:#?}");
         } else {

@@ -54,7 +54,7 @@ impl Client {
             ("code_challenge_method", "S256"),
         ];
         let url = Url::parse_with_params(&text(&self.metadata["authorization_endpoint"]), request).unwrap();
-        let callback = Browser { http: &self.http, cookies: BTreeMap::new() }.sign_in(url, username).await;
+        let callback = self.pages().sign_in(url, username, REDIRECT_URI).await;
         let parameters: BTreeMap<_, _> = callback.query_pairs().into_owned().collect();
         assert_eq!(parameters["state"], "the-state");
         assert_eq!(parameters["iss"], self.metadata["issuer"], "RFC 9207");
@@ -68,6 +68,11 @@ impl Client {
         let (status, tokens) = self.token(|request| request, &exchange).await;
         assert_eq!(status, 200, "{tokens}");
         tokens
+    }
+
+    /// A browser for the pages of the provider, without cookies.
+    pub fn pages(&self) -> ProviderPages {
+        ProviderPages { http: self.http.clone(), cookies: BTreeMap::new() }
     }
 
     pub async fn refresh(&self, token: &str) -> (u16, Value) {
@@ -86,21 +91,22 @@ impl Client {
     }
 }
 
-/// A browser for the two pages of the provider: redirects, cookies, and a form on each.
-struct Browser<'a> {
-    http: &'a reqwest::Client,
+/// A browser for the pages of the provider: redirects, cookies, and a form on each.
+pub struct ProviderPages {
+    http: reqwest::Client,
     cookies: BTreeMap<String, String>,
 }
 
-impl Browser<'_> {
-    /// Follows the pages until the redirect to the client; the target of that redirect.
-    async fn sign_in(mut self, start: Url, username: &str) -> Url {
+impl ProviderPages {
+    /// Follows the pages until a redirect to a URL that begins so; the target of that redirect. A user
+    /// who is signed in sees no page.
+    pub async fn sign_in(&mut self, start: Url, username: &str, until: &str) -> Url {
         let mut page = start.clone();
         let mut response = self.visit(self.http.get(start), &[]).await;
         for _ in 0..12 {
             if let Some(location) = response.headers().get("location") {
                 page = page.join(location.to_str().unwrap()).unwrap();
-                if page.as_str().starts_with(REDIRECT_URI) {
+                if page.as_str().starts_with(until) {
                     return page;
                 }
                 response = self.visit(self.http.get(page.clone()), &[]).await;
@@ -114,6 +120,16 @@ impl Browser<'_> {
             response = self.visit(self.http.post(page.clone()), &form).await;
         }
         panic!("no redirect to the client; the last page is {page}");
+    }
+
+    /// Confirms the page of a sign-out; the target of the redirect that follows.
+    pub async fn sign_out(&mut self, start: Url) -> String {
+        let html = self.visit(self.http.get(start.clone()), &[]).await.text().await.unwrap();
+        let between = |start: &str| html.split_once(start)?.1.split_once('"').map(|(value, _)| value.to_owned());
+        let (action, xsrf) = between("action=\"").zip(between("name=\"xsrf\" value=\"")).expect(&html);
+        let request = self.http.post(start.join(&action).unwrap());
+        let response = self.visit(request, &[("xsrf", &xsrf), ("logout", "yes")]).await;
+        response.headers()["location"].to_str().unwrap().to_owned()
     }
 
     async fn visit(&mut self, request: reqwest::RequestBuilder, form: &[(&str, &str)]) -> reqwest::Response {

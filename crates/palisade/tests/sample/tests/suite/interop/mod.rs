@@ -6,6 +6,7 @@
 
 mod client;
 mod provider;
+mod sessions;
 
 use std::{path::Path, sync::OnceLock};
 

@@ -35,6 +35,11 @@ impl Provider {
     /// Starts a provider with a key and a confidential client for each of these algorithms. The
     /// tokens of `job` are signed with the first.
     pub fn start(folder: &Path, algorithms: &[&str]) -> Self {
+        Self::start_for(folder, algorithms, "http://127.0.0.1:7777")
+    }
+
+    /// The same, with a client `bff` for browser sessions of the service at this URL.
+    pub fn start_for(folder: &Path, algorithms: &[&str], service: &str) -> Self {
         let secret = Uuid::now_v7().to_string();
         let configuration = json!({
             "audience": "api://under-test",
@@ -43,6 +48,7 @@ impl Provider {
             "algorithms": algorithms,
             "secret": secret,
             "redirect": REDIRECT_URI,
+            "service": service,
         });
         // Passed as text, the module finds its packages in the working directory.
         let mut child = Command::new("node")

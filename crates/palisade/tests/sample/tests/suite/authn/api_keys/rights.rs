@@ -139,7 +139,19 @@ async fn authn_13_closed_operations_reject_api_keys_with_any_scope() {
     let names: Vec<&str> = closed.iter().map(|row| row.operation).collect();
     assert_eq!(
         names,
-        ["searchNotes", "eraseNote", "createExport", "createApiKey", "listApiKeys", "rotateApiKey", "revokeApiKey"],
+        [
+            "searchNotes",
+            "eraseNote",
+            "createExport",
+            "createApiKey",
+            "listApiKeys",
+            "rotateApiKey",
+            "revokeApiKey",
+            "listMySessions",
+            "endMySession",
+            "listSessions",
+            "endSession"
+        ],
         "the operations closed to API keys have changed"
     );
     for row in closed {

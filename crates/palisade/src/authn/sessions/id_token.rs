@@ -1,0 +1,158 @@
+//! Validation of ID tokens (OpenID Connect Core 1.0 section 3.1.3.7) and of logout tokens (OpenID
+//! Connect Back-Channel Logout 1.0 section 2.6).
+//!
+//! In: a token and the client that it must be for. Out: the claims that sessions use. [`super::login`]
+//! and [`super::logout`] call this. Algorithms and keys follow the rules of access tokens.
+
+use aws_lc_rs::digest::{SHA512, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
+use serde_json::Value;
+
+use super::super::{
+    AuthnError, RejectReason,
+    claims::{self, Claims, Header},
+    issuers::TrustedIssuer,
+    verify::Verifier,
+};
+use crate::crypto::sha256;
+
+/// The event that makes a token a logout token.
+const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+/// Longest time between the issue of a logout token and its arrival, in seconds.
+const MAX_LOGOUT_AGE: i64 = 600;
+
+/// What an ID token says about the person and the session at the issuer.
+#[derive(Debug)]
+pub(super) struct IdToken {
+    /// The subject as this service records it.
+    pub(super) subject: String,
+    /// `sid` as the issuer has it, and as revocations name it.
+    pub(super) issuer_session: Option<(String, String)>,
+}
+
+/// A valid logout token.
+#[derive(Debug)]
+pub(super) struct LogoutToken {
+    /// The session at the issuer, as revocations name it.
+    pub(super) issuer_session: Option<String>,
+    /// The subject as this service records it.
+    pub(super) subject: Option<String>,
+    /// Names the token, for the check that it is used once.
+    pub(super) id: String,
+    pub(super) expires_at: i64,
+}
+
+/// Validates the ID token of a sign-in by this client.
+pub(super) async fn verify_id_token(
+    issuer: &TrustedIssuer,
+    token: &str,
+    (client, nonce, access_token): (&str, &str, &str),
+    now: i64,
+) -> Result<IdToken, AuthnError> {
+    let (header, claims) = claims::parse(token)?;
+    if !(header.typ.is_empty() || header.typ.eq_ignore_ascii_case("JWT")) {
+        return Err(RejectReason::TokenType.into());
+    }
+    check(issuer, token, (&header, &claims), client, now).await?;
+    if claims.text("nonce") != Some(nonce) {
+        return Err(RejectReason::SignIn("nonce").into());
+    }
+    if claims.0.get("at_hash").is_some_and(|hash| *hash != left_half(header.algorithm, access_token)) {
+        return Err(RejectReason::Claims("at_hash").into());
+    }
+    let subject = claims.text("sub").and_then(|subject| issuer.verifier.qualified_name(subject));
+    let issuer_session = match claims.0.get("sid") {
+        Some(sid) => {
+            let revoked_as = issuer.verifier.issuer_session(sid)?;
+            sid.as_str().map(|sid| (sid.to_owned(), revoked_as))
+        }
+        None => None,
+    };
+    Ok(IdToken { subject: subject.ok_or(RejectReason::Claims("sub"))?, issuer_session })
+}
+
+/// Validates a logout token, whose header `typ` is `token_type`; `JWT` stands for an absent one too.
+pub(super) async fn verify_logout_token(
+    issuer: &TrustedIssuer,
+    token: &str,
+    (client, token_type): (&str, &str),
+    now: i64,
+) -> Result<LogoutToken, AuthnError> {
+    let (header, claims) = claims::parse(token)?;
+    let may_be_absent = token_type.eq_ignore_ascii_case("JWT") && header.typ.is_empty();
+    if !(header.typ.eq_ignore_ascii_case(token_type) || may_be_absent) {
+        return Err(RejectReason::TokenType.into());
+    }
+    let (issued_at, expires_at) = check(issuer, token, (&header, &claims), client, now).await?;
+    if issued_at < now - MAX_LOGOUT_AGE {
+        return Err(RejectReason::Expired.into());
+    }
+    let has_event = claims.0.get("events").is_some_and(|events| events.get(LOGOUT_EVENT).is_some_and(Value::is_object));
+    if !has_event {
+        return Err(RejectReason::Claims("events").into());
+    }
+    // An ID token must not pass for a logout token.
+    if claims.0.contains_key("nonce") {
+        return Err(RejectReason::Claims("nonce").into());
+    }
+    let id = claims.text("jti").filter(|id| (1..=255).contains(&id.len())).ok_or(RejectReason::Claims("jti"))?;
+    let issuer_session = claims.0.get("sid").map(|sid| issuer.verifier.issuer_session(sid)).transpose()?;
+    let to_subject = |subject: &Value| {
+        let name = subject.as_str().and_then(|subject| issuer.verifier.qualified_name(subject));
+        name.ok_or(RejectReason::Claims("sub"))
+    };
+    let subject = claims.0.get("sub").map(to_subject).transpose()?;
+    if issuer_session.is_none() && subject.is_none() {
+        return Err(RejectReason::Claims("sid").into());
+    }
+    let id = format!("{} {id}", issuer.verifier.issuer_url());
+    Ok(LogoutToken { issuer_session, subject, id, expires_at })
+}
+
+/// Checks what both types have in common: algorithm, signature, issuer, audience and times. Returns
+/// `iat` and `exp`.
+async fn check(
+    issuer: &TrustedIssuer,
+    token: &str,
+    (header, claims): (&Header, &Claims),
+    client: &str,
+    now: i64,
+) -> Result<(i64, i64), AuthnError> {
+    if !issuer.verifier.is_issuer_of(claims) {
+        return Err(RejectReason::Issuer.into());
+    }
+    let keys = issuer.keys_for(header).await?;
+    Verifier::check_signed(token, header, &keys, client, &["iss", "aud", "exp"])?;
+    let is_for_others = claims.0.get("aud").and_then(Value::as_array).is_some_and(|audience| audience.len() > 1);
+    match claims.0.get("azp") {
+        None if !is_for_others => {}
+        Some(party) if *party == client => {}
+        _ => return Err(RejectReason::Claims("azp").into()),
+    }
+    let leeway = issuer.verifier.leeway;
+    let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims("iat"))?;
+    let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims("exp"))?;
+    if expires_at.saturating_add(leeway) <= now {
+        return Err(RejectReason::Expired.into());
+    }
+    if issued_at > now.saturating_add(leeway) || issued_at >= expires_at {
+        return Err(RejectReason::NotYetValid.into());
+    }
+    Ok((issued_at, expires_at))
+}
+
+/// `at_hash`: the left half of the access token's digest (OpenID Connect Core section 3.1.3.6). The
+/// digest is that of the signature; Ed25519 has SHA-512.
+fn left_half(algorithm: Algorithm, access_token: &str) -> String {
+    let long;
+    let short;
+    let digest: &[u8] = if algorithm == Algorithm::EdDSA {
+        long = digest(&SHA512, access_token.as_bytes());
+        long.as_ref()
+    } else {
+        short = sha256(access_token.as_bytes());
+        &short
+    };
+    URL_SAFE_NO_PAD.encode(digest.split_at(digest.len() / 2).0)
+}

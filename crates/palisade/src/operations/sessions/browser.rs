@@ -1,0 +1,221 @@
+//! Operations of a browser on its own session: sign in, read, refresh, sign out (AUTHN-14 to 16).
+//!
+//! They have no permit. [`Authenticator`](crate::authn::Authenticator) checks cookie and tokens, and
+//! [`check_browser_request`] the origin. Without a client in the settings, each is 404.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, header};
+use poem::{Request, Result};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::Query,
+    payload::{Json, Response},
+};
+
+use super::{
+    Tag,
+    form::LogoutTokenForm,
+    schema::{BrowserSession, IssuerName, IssuerText, LocalPath, SignedOut, Target},
+};
+use crate::{
+    authn::{Authenticator, AuthnError, ConnectionInfo, LoginAnswer, RejectReason, SignedIn, SourceNetwork},
+    http::{
+        Context,
+        authentication::{check_browser_request, record_result, unauthenticated},
+        text::Text,
+    },
+    problem::{Kind, Problem},
+};
+
+/// Operations of a browser.
+pub(in super::super) struct Browser {
+    pub(super) context: Arc<Context>,
+}
+
+#[derive(ApiResponse)]
+enum Redirected {
+    /// Follow `Location`. Sets the cookie of the sign-in, or of the session.
+    #[oai(status = 303)]
+    SeeOther(
+        /// URL of the issuer, or path of this service.
+        #[oai(header = "Location")]
+        Text<Target>,
+    ),
+}
+
+#[derive(ApiResponse)]
+enum Accepted {
+    /// The sign-ins are ended.
+    #[oai(status = 200)]
+    Ok,
+}
+
+#[OpenApi(tag = "Tag::Sessions")]
+impl Browser {
+    /// Begin a sign-in
+    ///
+    /// Redirects the browser to the issuer, and sets a cookie that only the callback of this sign-in
+    /// needs. Fails with 400 if the operator did not list the path, or if people cannot sign in at the
+    /// issuer.
+    #[oai(path = "/auth/login", method = "get", operation_id = "beginLogin")]
+    async fn login(
+        &self,
+        request: &Request,
+        /// Path to return to after the sign-in, one of those that the operator lists.
+        return_to: Query<Option<Text<LocalPath>>>,
+        /// Name of a further issuer. Omit it for the first one.
+        issuer: Query<Option<Text<IssuerName>>>,
+    ) -> Result<Response<Redirected>> {
+        let caller = self.caller(request)?;
+        let begun = self.context.authenticator.begin_login(return_to.0.as_deref(), issuer.0.as_deref()).await;
+        let begun = begun.map_err(|error| unauthenticated(error, caller.source))?;
+        let unknown = || Problem::new(Kind::InvalidInput).detail("Unknown issuer, or a path that is not listed.");
+        Ok(redirect(begun.ok_or_else(unknown)?))
+    }
+
+    /// Finish a sign-in
+    ///
+    /// The issuer sends the browser here. Opens a session, sets its cookie, and redirects to the path
+    /// of the sign-in. An answer that this browser did not ask for, or a second use, fails with 401.
+    #[oai(path = "/auth/callback", method = "get", operation_id = "finishLogin")]
+    #[expect(clippy::too_many_arguments, reason = "parameters of the standard")]
+    async fn callback(
+        &self,
+        request: &Request,
+        /// Authorization code (RFC 6749 section 4.1.2).
+        code: Query<Option<Text<IssuerText>>>,
+        /// State of the sign-in.
+        state: Query<Option<Text<IssuerText>>>,
+        /// Issuer (RFC 9207).
+        iss: Query<Option<Text<IssuerText>>>,
+        /// Error code of the issuer (RFC 6749 section 4.1.2.1).
+        error: Query<Option<Text<IssuerText>>>,
+        /// Explanation of the error. It is not used.
+        error_description: Query<Option<Text<IssuerText>>>,
+        /// Address of an explanation. It is not used.
+        error_uri: Query<Option<Text<IssuerText>>>,
+        /// State of the session at the issuer (OpenID Connect Session Management). It is not used.
+        session_state: Query<Option<Text<IssuerText>>>,
+        /// Granted scopes. They are not used: the access token has them.
+        scope: Query<Option<Text<IssuerText>>>,
+    ) -> Result<Response<Redirected>> {
+        let _ = (error_description, error_uri, session_state, scope);
+        let caller = self.caller(request)?;
+        let text = |value: Query<Option<Text<IssuerText>>>| value.0.map(|text| text.to_string());
+        let answer = LoginAnswer { code: text(code), state: text(state), iss: text(iss), is_error: error.0.is_some() };
+        let signed_in = self.context.authenticator.finish_login(&answer, caller.headers, caller.source).await;
+        record_result("sign_in", &signed_in);
+        let signed_in = signed_in.map_err(|error| {
+            // Whatever failed, this sign-in is over.
+            let [no_login, _] = Authenticator::NO_COOKIES;
+            unauthenticated(error, caller.source).header(header::SET_COOKIE, HeaderValue::from_static(no_login))
+        })?;
+        Ok(redirect(signed_in))
+    }
+
+    /// Get the browser's session
+    ///
+    /// Returns the person, the ends of the session, and the CSRF token.
+    #[oai(path = "/auth/session", method = "get", operation_id = "getSession")]
+    async fn session(&self, request: &Request) -> Result<Json<BrowserSession>> {
+        let caller = self.caller_with_cookie(request)?;
+        let state = self.context.authenticator.session_state(caller.headers, caller.source).await;
+        Ok(Json(BrowserSession::from(&caller.checked(state)?)))
+    }
+
+    /// Refresh the browser's session
+    ///
+    /// Renews the access token, and replaces the cookie. Parallel calls get the same new cookie. For
+    /// 10 seconds the replaced cookie still works; a later use ends the session. Fails with 503 while
+    /// the issuer is away; the session stays.
+    #[oai(path = "/auth/refresh", method = "post", operation_id = "refreshSession")]
+    async fn refresh(&self, request: &Request) -> Result<Response<Json<BrowserSession>>> {
+        let caller = self.caller_with_cookie(request)?;
+        let state = self.context.authenticator.refresh_session(caller.headers, caller.source).await;
+        let state = caller.checked(state)?;
+        let view = BrowserSession::from(&state);
+        Ok(Response::new(Json(view)).header(header::SET_COOKIE, state.cookie))
+    }
+
+    /// End the browser's session
+    ///
+    /// Ends the session on all replicas at once, and deletes the cookie. To end the session at the
+    /// issuer too, open `endSessionUrl`.
+    #[oai(path = "/auth/logout", method = "post", operation_id = "logout")]
+    async fn logout(&self, request: &Request) -> Result<Response<Json<SignedOut>>> {
+        let caller = self.caller_with_cookie(request)?;
+        let url = caller.checked(self.context.authenticator.logout(caller.headers, caller.source).await)?;
+        let [_, no_session] = Authenticator::NO_COOKIES;
+        let signed_out = SignedOut { end_session_url: url.map(Into::into) };
+        Ok(Response::new(Json(signed_out)).header(header::SET_COOKIE, no_session))
+    }
+
+    /// Sign out at the issuer
+    ///
+    /// The issuer calls this with a logout token. Ends the sessions that it names, and rejects the
+    /// bearer tokens of the same sign-in. A logout token is accepted once; an invalid one fails with
+    /// 400.
+    #[oai(path = "/auth/backchannel-logout", method = "post", operation_id = "backchannelLogout")]
+    async fn backchannel_logout(&self, request: &Request, body: LogoutTokenForm) -> Result<Accepted> {
+        let caller = self.caller(request)?;
+        let ended = self.context.authenticator.backchannel_logout(&body.0, caller.source).await;
+        record_result("logout_token", &ended);
+        let is_rejected = matches!(ended, Err(AuthnError::Rejected { .. }));
+        ended.map_err(|error| {
+            let problem = unauthenticated(error, caller.source);
+            // The specification asks for 400.
+            if is_rejected { Problem::new(Kind::InvalidInput).at("logout_token", "invalid") } else { problem }
+        })?;
+        Ok(Accepted::Ok)
+    }
+}
+
+/// What the operations need of a request.
+struct Caller<'r> {
+    headers: &'r HeaderMap,
+    source: SourceNetwork,
+}
+
+impl Caller<'_> {
+    /// The result, or the problem of a cookie that is not accepted.
+    fn checked<T>(&self, outcome: Result<T, AuthnError>) -> Result<T, Problem> {
+        record_result("session", &outcome);
+        let has_ended = matches!(
+            outcome,
+            Err(AuthnError::Rejected { reason: RejectReason::SessionEnded | RejectReason::Revoked, .. })
+        );
+        outcome.map_err(|error| {
+            let problem = unauthenticated(error, self.source);
+            let [_, no_session] = Authenticator::NO_COOKIES;
+            if has_ended { problem.header(header::SET_COOKIE, HeaderValue::from_static(no_session)) } else { problem }
+        })
+    }
+}
+
+impl Browser {
+    fn caller<'r>(&self, request: &'r Request) -> Result<Caller<'r>, Problem> {
+        let internal = || Problem::new(Kind::Internal);
+        let source = *request.extensions().get::<SourceNetwork>().ok_or_else(internal)?;
+        let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(internal)?;
+        if connection.internal || !self.context.authenticator.has_sessions() {
+            return Err(Problem::new(Kind::NotFound));
+        }
+        Ok(Caller { headers: request.headers(), source })
+    }
+
+    /// A caller with the cookie of a session, and no other credential, on a page of this service.
+    fn caller_with_cookie<'r>(&self, request: &'r Request) -> Result<Caller<'r>, Problem> {
+        let caller = self.caller(request)?;
+        if caller.headers.contains_key(header::AUTHORIZATION) || caller.headers.contains_key("x-api-key") {
+            return Err(unauthenticated(RejectReason::TwoCredentials.into(), caller.source));
+        }
+        check_browser_request(&self.context.authenticator, request, caller.source)?;
+        Ok(caller)
+    }
+}
+
+fn redirect(SignedIn { location, cookies }: SignedIn) -> Response<Redirected> {
+    let response = Response::new(Redirected::SeeOther(location.into()));
+    cookies.into_iter().fold(response, |response, cookie| response.header(header::SET_COOKIE, cookie))
+}
