@@ -78,6 +78,7 @@ async fn set_up() -> Fixture {
         ("APP_PROFILE", "development"),
         ("APP_OIDC__ISSUER", &issuer),
         ("APP_OIDC__AUDIENCE", AUDIENCE),
+        ("APP_OIDC__CREATE_TENANTS", "true"),
         ("APP_OIDC__SERVICE_CLIENTS", "program"),
         ("APP_SECRETS__MAC_KEY", &key()),
         ("APP_SECRETS__PEPPER", &key()),

@@ -61,8 +61,10 @@ impl Components {
         let mac_key = settings.secrets.mac_key.clone();
         let overrides = Arc::new(Overrides::new(clock.clone()));
         let quotas = Quotas::new(settings.quota.clone(), &mac_key, clock.clone(), Arc::clone(&overrides))?;
+        let authenticator = Authenticator::new(settings, *matrix.rights(), &credentials, &clock)?;
+        let quotas = quotas.with_registry(authenticator.tenants());
         let context = Context {
-            authenticator: Authenticator::new(settings, *matrix.rights(), &credentials, &clock)?,
+            authenticator,
             matrix,
             database,
             quotas: Arc::new(quotas),

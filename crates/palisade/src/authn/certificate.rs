@@ -14,6 +14,7 @@ use x509_cert::{
 use super::{
     RejectReason,
     principal::{CallerKind, Principal, SERVICE_SUBJECT},
+    sign_in::SignIn,
 };
 use crate::{
     crypto,
@@ -136,6 +137,7 @@ pub(super) fn principal(
         creator: None,
         token_id: None,
         bound_certificate: None,
+        sign_in: SignIn::default(),
         issued_at: certificate.not_before,
     }
 }

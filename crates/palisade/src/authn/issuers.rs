@@ -17,6 +17,7 @@ use super::{
     keys::KeySet,
     principal::Principal,
     revocation::Revocations,
+    tenants::Tenants,
     verify::{ValidatedToken, Verifier},
 };
 use crate::{
@@ -32,6 +33,7 @@ pub(super) struct Issuers {
     trusted: Vec<TrustedIssuer>,
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
+    tenants: Arc<Tenants>,
     clock: Clock,
 }
 
@@ -39,6 +41,9 @@ pub(super) struct Issuers {
 struct TrustedIssuer {
     jwks: Arc<JwksCache>,
     verifier: Verifier,
+    url: String,
+    /// Whether its tokens create tenants.
+    creates_tenants: bool,
 }
 
 #[derive(Clone)]
@@ -50,13 +55,20 @@ struct CachedToken {
 }
 
 impl Issuers {
-    pub(super) fn new(oidc: &Oidc, profile: Profile, rights: Rights, clock: &Clock) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(
+        oidc: &Oidc,
+        profile: Profile,
+        rights: Rights,
+        tenants: &Arc<Tenants>,
+        clock: &Clock,
+    ) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
-            Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, rights, clock.clone()) })
+            let verifier = Verifier::new(issuer, oidc, rights, Arc::clone(tenants), clock.clone());
+            Ok(TrustedIssuer { jwks, verifier, url: issuer.url.clone(), creates_tenants: issuer.create_tenants })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
+        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), tenants: Arc::clone(tenants), clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
@@ -88,7 +100,8 @@ impl Issuers {
 
     /// Validates a token, or finds it in the cache, and returns its principal.
     ///
-    /// For a cached token the caller still has to check the certificate binding and revocations.
+    /// For a cached token the caller still has to check the certificate binding, revocations and the
+    /// tenant.
     pub(super) async fn authenticate(
         &self,
         token: &str,
@@ -115,6 +128,10 @@ impl Issuers {
         // neither the cache nor the recorded roles.
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         revocations.check(&principal)?;
+        if issuer.creates_tenants {
+            self.tenants.admit(principal.tenant, &issuer.url).await?;
+        }
+        self.tenants.check(principal.tenant)?;
         api_keys.record_roles(&principal).await?;
         event::authn_login_success();
         self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });

@@ -10,8 +10,9 @@
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
-//! Every principal is then checked against the revocation list ([`revocation`]). Failures count
-//! towards the lock-out of their source ([`failure_limiter`]).
+//! Every principal is then checked against the revocation list ([`revocation`]) and the registry of
+//! tenants ([`tenants`]). Failures count towards the lock-out of their source
+//! ([`failure_limiter`]); a refused tenant is none.
 
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod api_keys;
@@ -26,6 +27,8 @@ mod keys;
 mod principal;
 mod reject_reason;
 mod revocation;
+mod sign_in;
+mod tenants;
 mod verify;
 
 use std::{
@@ -56,6 +59,8 @@ pub use error::{AuthnError, SetupError};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
+pub use sign_in::SignInFault;
+pub use tenants::{TenantRefusal, Tenants};
 
 /// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
 /// Failed authentications are counted per source network.
@@ -106,6 +111,7 @@ pub struct Authenticator {
     issuers: Issuers,
     api_keys: Arc<ApiKeys>,
     revocations: Arc<Revocations>,
+    tenants: Arc<Tenants>,
     failure_limiter: FailureLimiter,
     /// Services of the internal listener, by the names in their certificates.
     services: BTreeMap<CertificateName, Service>,
@@ -125,10 +131,12 @@ impl Authenticator {
     /// scopes and roles of `rights`.
     pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
+        let tenants = Arc::new(Tenants::new(store.clone()));
         Ok(Self {
-            issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
+            issuers: Issuers::new(&settings.oidc, settings.profile, rights, &tenants, clock)?,
             api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?),
-            revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
+            revocations: Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone()),
+            tenants,
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
             seen_certificates: Mutex::default(),
@@ -161,7 +169,13 @@ impl Authenticator {
         self.issuers.is_ready() && !self.revocations.is_stale()
     }
 
-    /// Loads all revocations. Called once, before the first request is served.
+    /// The registry of tenants, as this replica has loaded it.
+    #[must_use]
+    pub fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.tenants)
+    }
+
+    /// Loads all revocations and tenants. Called once, before the first request is served.
     pub async fn load_revocations(&self) -> Result<(), DbError> {
         self.revocations.load(None).await
     }
@@ -169,7 +183,13 @@ impl Authenticator {
     /// Whether an authenticated principal is still accepted. Long-running responses check it.
     #[must_use]
     pub fn still_accepts(&self, principal: &Principal) -> bool {
-        self.revocations.check(principal).is_ok()
+        self.check(principal).is_ok()
+    }
+
+    /// Rejects a revoked credential, and refuses a tenant that may not call.
+    fn check(&self, principal: &Principal) -> Result<(), AuthnError> {
+        self.revocations.check(principal)?;
+        self.tenants.check(principal.tenant)
     }
 
     /// The caller, if this replica accepted the credential recently (RATE-06).
@@ -188,7 +208,7 @@ impl Authenticator {
             }
             Some(Credential::Token(token)) => {
                 let principal = self.issuers.cached(token)?;
-                self.revocations.check(&principal).ok()?;
+                self.check(&principal).ok()?;
                 // A stolen certificate-bound token must not use up its holder's rate limit.
                 connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
                 Some(self.cached_caller(principal.tenant, principal.subject.clone()))
@@ -248,16 +268,23 @@ impl Authenticator {
             }
             (Some(Credential::ApiKey(presented)), _) => {
                 // It checks revocations itself, and an API key is bound to no certificate.
-                return self.api_keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await;
+                let keys = &self.api_keys;
+                let principal = keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await?;
+                self.tenants.check(principal.tenant)?;
+                return Ok(principal);
             }
             (None, Some((service, caller))) => {
                 self.record_service(&caller, connection);
-                return if service.tenant.is_some() { Ok(Arc::new(caller)) } else { Err(RejectReason::Tenant.into()) };
+                if service.tenant.is_none() {
+                    return Err(RejectReason::Tenant.into());
+                }
+                self.tenants.check(caller.tenant)?;
+                return Ok(Arc::new(caller));
             }
             (None, None) => return Err(AuthnError::Missing),
         };
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
-        self.revocations.check(&principal)?;
+        self.check(&principal)?;
         Ok(principal)
     }
 

@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{AuthnError, Principal, RejectReason, api_keys::KeyChanges};
+use super::{AuthnError, Principal, RejectReason, Tenants, api_keys::KeyChanges};
 use crate::{
     db::{Credentials, DbError, Notification, RevocationFeed},
     model::{Clock, Revocation, RevocationKind},
@@ -37,6 +37,8 @@ pub(super) struct Revocations {
     clock: Clock,
     settings: settings::Revocation,
     list: ArcSwap<RevocationList>,
+    /// The registry of tenants, which the same connection reads.
+    tenants: Arc<Tenants>,
     /// Changes of API keys, of which the same connection is notified.
     pub(super) key_changes: KeyChanges,
     /// Start of the last successful load.
@@ -57,12 +59,18 @@ struct Cutoff {
 }
 
 impl Revocations {
-    pub(super) fn new(store: Credentials, settings: settings::Revocation, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(
+        store: Credentials,
+        tenants: Arc<Tenants>,
+        settings: settings::Revocation,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             settings,
             list: ArcSwap::default(),
+            tenants,
             key_changes: KeyChanges::new(),
             loaded_at: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -109,14 +117,17 @@ impl Revocations {
         }
     }
 
-    /// Loads revocations: all of them, or with a feed those that are new to the feed.
+    /// Loads revocations and tenants: all of them, or with a feed those that are new to the feed.
     pub(super) async fn load(&self, feed: Option<&mut RevocationFeed>) -> Result<(), DbError> {
         let began = Instant::now();
-        let new = match feed {
-            Some(feed) => feed.new_revocations().await,
-            None => self.store.revocations().await,
+        let read = async {
+            Ok(match feed {
+                Some(feed) => (feed.new_revocations().await?, feed.changed_tenants().await?),
+                None => (self.store.revocations().await?, self.store.tenants().await?),
+            })
         };
-        let new = new.inspect_err(|error| self.report(error))?;
+        let (new, tenants) = read.await.inspect_err(|error| self.report(error))?;
+        self.tenants.update(tenants);
         let now = self.clock.timestamp();
         if !new.is_empty() || self.list.load().has_expired(now) {
             self.list.rcu(|list| list.updated(&new, now));

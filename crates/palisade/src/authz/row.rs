@@ -110,6 +110,30 @@ text_enum! {
     }
 }
 
+/// The sign-in that an operation demands of a person (RFC 9470): its age, and its strength if the
+/// issuer's settings name one. No actor and no API key may call such an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    max_age: u32,
+}
+
+impl StepUp {
+    /// A sign-in within the last 15 minutes.
+    pub const RECENT: Self = Self::within(900);
+
+    /// A sign-in within the last `seconds`.
+    #[must_use]
+    pub const fn within(seconds: u32) -> Self {
+        Self { max_age: seconds }
+    }
+
+    /// The largest age of the sign-in, in seconds.
+    #[must_use]
+    pub const fn max_age(self) -> u32 {
+        self.max_age
+    }
+}
+
 /// The columns of a row: all rules that apply to an operation before its handler runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
@@ -135,6 +159,8 @@ pub struct Columns {
     pub outage: Outage,
     /// Behaviour in read-only mode.
     pub read_only: ReadOnly,
+    /// The sign-in that it demands of a person, if any.
+    pub step_up: Option<StepUp>,
 }
 
 /// The row of one action. Only [`Row::new`] makes one; its [`Columns`] can be read, not changed.
@@ -169,6 +195,10 @@ impl Row {
         assert!(
             is_public == matches!(quota, QuotaClass::Health),
             "public operations have quota Health, and no others: only authenticated callers are counted"
+        );
+        assert!(
+            columns.step_up.is_none() || matches!(callers, Callers::NoKeys),
+            "an operation with a step-up is closed to API keys: they cannot sign in again"
         );
         if is_public {
             assert!(columns.scope.is_none() && columns.permission.is_none(), "a public operation has no access rule");

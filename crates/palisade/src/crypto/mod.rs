@@ -25,6 +25,8 @@ mod transit;
 
 pub use blind_index::{BlindIndex, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
+#[cfg(feature = "exports")]
+pub(crate) use sealed::open_column;
 pub(crate) use sealed::reseal;
 pub use sealed::{Sealable, Sealed};
 pub use sealing::SealError;
@@ -89,6 +91,13 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Decodes hexadecimal digits, two for each byte.
+#[cfg(feature = "exports")]
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
+    digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 /// The random generator of the operating system failed.

@@ -160,6 +160,7 @@ fn variables(
         ("APP_HTTP__LISTEN", &format!("127.0.0.1:{}", options.port)),
         ("APP_OIDC__ISSUER", issuer.url()),
         ("APP_OIDC__AUDIENCE", audience),
+        ("APP_OIDC__CREATE_TENANTS", "true"),
         ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
         ("APP_SECRETS__MAC_KEY", &mac_key),
     ];

@@ -159,6 +159,7 @@ where
                     credential = caller.map(|caller| caller.credential),
                     client_id = caller.and_then(|caller| caller.client_id.as_deref()),
                     key = caller.and_then(|caller| caller.key.as_deref()),
+                    actor = caller.and_then(|caller| caller.actor.as_deref()),
                     method,
                     path = operation.map(|operation| mask_path(&path, &operation, response.status())),
                     operation = name,

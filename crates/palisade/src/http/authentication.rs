@@ -8,7 +8,10 @@ use http::{HeaderValue, header};
 use poem::Request;
 
 use crate::{
-    authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
+    authn::{
+        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
+        TenantRefusal,
+    },
     model::ApiKeyId,
     problem::{Kind, Problem},
     telemetry::{event, metrics, repeats::coalesced},
@@ -39,6 +42,7 @@ pub(crate) fn record_result<T>(kind: &'static str, authenticated: &Result<T, Aut
         Err(AuthnError::Missing) => "missing",
         Err(AuthnError::Rejected { .. }) => "rejected",
         Err(AuthnError::LockedOut { .. }) => "locked_out",
+        Err(AuthnError::TenantRefused(_)) => "tenant_refused",
         Err(AuthnError::Unavailable(_)) => "unavailable",
     };
     metrics::record_authentication(kind, result);
@@ -65,6 +69,13 @@ pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Probl
                 .detail("Too many failed authentications from this address.")
                 .limit(FAILED_AUTHENTICATIONS)
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
+        AuthnError::TenantRefused(refusal) => {
+            event::tenant_refused(refusal.as_str());
+            Problem::new(match refusal {
+                TenantRefusal::Suspended => Kind::TenantSuspended,
+                TenantRefusal::Unknown => Kind::TenantUnknown,
+            })
         }
         AuthnError::Unavailable(dependency) => {
             coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     authn::API_KEYS,
-    authz::{Callers, Matrix, Method, Permission, Row, Scope},
+    authz::{Callers, Matrix, Method, Permission, Row, Scope, StepUp},
     problem::MAX_FIELD_ERRORS,
 };
 
@@ -225,6 +225,7 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
             "data": row.data.as_str(),
             "audit": row.audit,
             "whenDependencyIsDown": row.outage.as_str(),
+            "maxSignInAge": row.step_up.map(StepUp::max_age),
         }),
     );
     let mut statuses = vec!["400", "405", "406", "408", "413", "414", "415", "429", "431", "500", "503"];

@@ -8,9 +8,9 @@
 //!
 //! | step | problem |
 //! |---|---|
-//! | 1. authenticate the caller | 401; 429 after too many failures; 503 if it cannot decide |
+//! | 1. authenticate the caller | 401; 403 for its tenant; 429 after too many failures; 503 if it cannot decide |
 //! | 2. count against the quotas of principal and tenant | 429; 503 if the quota store is down |
-//! | 3. authorize: scope and role for the operation | 403 |
+//! | 3. authorize: scope, role and sign-in for the operation | 403; 401 for the sign-in |
 //! | 4. read-only mode | 503 |
 //! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
 //! | 6. permit, extracted as the handler's first argument | none: the start checks its action |
@@ -43,7 +43,7 @@ use crate::{
     authn::Principal,
     authz::{
         Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, ReadOnly, Row},
+        matrix::{Callers, ReadOnly, Row, StepUp},
     },
     db::DbError,
     http::from_framework,
@@ -199,11 +199,14 @@ impl Guard {
     /// Step 3: decides by the operation's row and the role policy, and records a denial.
     fn authorize(&self, principal: &Arc<Principal>, transactions: OpenTransactions) -> Result<Grant, Problem> {
         let rights = self.context.matrix.rights();
-        authorize(rights, self.row, Arc::clone(principal), transactions).map_err(|denied| {
+        let now = self.context.clock.timestamp();
+        authorize(rights, self.row, Arc::clone(principal), transactions, now).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),
                 Denied::ApiKey => (Kind::Forbidden, "api_key"),
+                Denied::Actor => (Kind::Forbidden, "actor"),
+                Denied::SignIn(_) => (Kind::SignInRequired, "sign_in"),
             };
             event::authz_fail(principal.subject(), &principal.tenant().to_string(), self.row.operation, reason);
             let problem = Problem::new(kind);
@@ -216,10 +219,29 @@ impl Guard {
                         Err(_) => problem,
                     }
                 }
-                Denied::MissingPermission | Denied::ApiKey => problem,
+                Denied::SignIn(fault) => {
+                    let max_age = self.row.step_up.map(StepUp::max_age).filter(|_| fault.age);
+                    let acr_values = fault.strength.then(|| principal.strong_acr_values());
+                    problem.header(header::WWW_AUTHENTICATE, sign_in_challenge(max_age, acr_values))
+                }
+                Denied::MissingPermission | Denied::ApiKey | Denied::Actor => problem,
             }
         })
     }
+}
+
+/// The challenge of RFC 9470 section 3. It says what the sign-in lacks.
+fn sign_in_challenge(max_age: Option<u32>, acr_values: Option<&[String]>) -> HeaderValue {
+    let mut challenge = "Bearer error=\"insufficient_user_authentication\"".to_owned();
+    if let Some(max_age) = max_age {
+        challenge += &format!(", max_age=\"{max_age}\"");
+    }
+    if let Some(values) = acr_values {
+        let values = values.join(" ").replace(['"', '\\'], "");
+        challenge += &format!(", acr_values=\"{values}\"");
+    }
+    HeaderValue::try_from(challenge)
+        .unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
 }
 
 /// Replaces the error of a violated constraint by the problem that the service declared for it.

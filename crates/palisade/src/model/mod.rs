@@ -18,6 +18,7 @@ mod quota;
 mod revocation;
 mod rights;
 mod state;
+mod tenant;
 mod text;
 mod text_enum;
 
@@ -35,6 +36,7 @@ pub use revocation::{Revocation, RevocationKind};
 pub(crate) use rights::is_token;
 pub use rights::{Permission, Rights, Role, RoleTable, Scope, ServiceRight};
 pub use state::{State, Stateless};
+pub use tenant::{RegisteredTenant, TenantState};
 pub use text::{Name, TextError, normalize};
 pub(crate) use text::{is_control_or_invisible, is_joiner_or_selector};
 pub use text_enum::UnknownValue;

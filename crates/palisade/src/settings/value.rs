@@ -163,7 +163,7 @@ words! {
     OnStaleFeed { "refuse" => Self::Refuse, "serve" => Self::Serve }
     KeyProvider { "keyset" => Self::Keyset, "vault" => Self::Vault }
     LogFormat { "json" => Self::Json, "text" => Self::Text }
-    ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents }
+    ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents, "tenants" => Self::Tenants }
 }
 
 impl Value for Risk {

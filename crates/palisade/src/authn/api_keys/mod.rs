@@ -26,7 +26,7 @@ use uses::KeyUses;
 
 use super::{
     AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
-    principal::API_KEY_SUBJECT, revocation::Revocations,
+    principal::API_KEY_SUBJECT, revocation::Revocations, sign_in::SignIn,
 };
 use crate::{
     crypto::MacKey,
@@ -319,6 +319,7 @@ fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
         creator: Some(key.created_by),
         token_id: authorized_by,
         bound_certificate: None,
+        sign_in: SignIn::default(),
         issued_at: key.authorized_at.timestamp(),
     }
 }

@@ -10,6 +10,7 @@ mod failure_limiter;
 mod issuers;
 mod keys;
 mod revocation;
+mod sign_in;
 
 use std::time::Duration;
 
