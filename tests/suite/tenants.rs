@@ -39,7 +39,7 @@ async fn crypto_08_deletion_of_a_tenant_keeps_issued_invoices_and_lists_them() {
     assert!(text.starts_with("age-encryption.org/v1") && !text.contains("Ann Example"));
 
     run_tenant(&app, &["suspend", &name]).await.unwrap();
-    suspended_long_ago(&app, tenant).await;
+    suspended_long_ago(&app.database, tenant).await;
     let done = run_tenant(&app, &["delete", &name, "--confirm", &name]).await.unwrap();
     let kept = done.split("What stays:").nth(1).unwrap();
     for line in [

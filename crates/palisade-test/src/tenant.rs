@@ -1,5 +1,6 @@
 //! The command `tenant`, run in a process as an operator does.
 
+use palisade::dev::database::Urls;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
@@ -25,9 +26,9 @@ pub fn admin_of(app: &TestApp, tenant: Uuid) -> Actor {
 }
 
 /// Lets a suspended tenant pass for suspended for longer than a day.
-pub async fn suspended_long_ago(app: &TestApp, tenant: Uuid) {
+pub async fn suspended_long_ago(database: &Urls, tenant: Uuid) {
     let backdate = "update palisade.tenants set suspended_at = suspended_at - interval '25 hours' where of_tenant = $1";
-    sqlx::query(backdate).bind(tenant).execute(&mut superuser(&app.database).await).await.unwrap();
+    sqlx::query(backdate).bind(tenant).execute(&mut superuser(database).await).await.unwrap();
 }
 
 /// Every table with rows of the tenant, as `table: rows`, whatever column names the tenant.

@@ -119,7 +119,7 @@ async fn crypto_08_tenant_lives_from_its_creation_to_its_deletion() {
     assert!(replicas.run(&delete).await.unwrap_err().contains("suspend the tenant first"));
     replicas.run(&["suspend", &tenant]).await.unwrap();
     assert!(replicas.run(&delete).await.unwrap_err().contains("wait a minute"));
-    suspended_long_ago(&replicas.apps[0], replicas.tenant).await;
+    suspended_long_ago(&replicas.apps[0].database, replicas.tenant).await;
     let plan = replicas.run(&["delete", &tenant, "--dry-run"]).await.unwrap();
     assert!(plan.contains("2 rows of public.notes would be deleted"), "{plan}");
     assert!(plan.contains("rows of palisade.audit_events stay: audit trail"), "{plan}");
@@ -162,7 +162,7 @@ async fn crypto_08_broken_off_deletion_of_a_tenant_is_resumed() {
         admins[0].post("/v1/notes", &note(n)).await.ok(201);
     }
     replicas.run(&["suspend", &tenant]).await.unwrap();
-    suspended_long_ago(&replicas.apps[0], replicas.tenant).await;
+    suspended_long_ago(&replicas.apps[0].database, replicas.tenant).await;
     // What a command did before it was killed.
     let begun = format!(
         "select palisade.begin_deletion('{tenant}', 'a test'); select palisade.delete_tenant_rows('{tenant}', 1)"
@@ -299,7 +299,7 @@ async fn authn_18_service_manages_tenants_and_the_trail_names_it() {
     let mut delete = command("delete");
     delete["confirm"] = json!(tenant.to_string());
     assert_eq!(registrar.post("/tenants", &delete).await.problem(409), "conflict");
-    suspended_long_ago(&setup.app, tenant).await;
+    suspended_long_ago(&database, tenant).await;
     assert_eq!(registrar.post("/tenants", &command("delete")).await.problem(400), "invalid_input");
     registrar.post("/tenants", &delete).await.ok(202);
     let list = json!({ "command": "list" });
