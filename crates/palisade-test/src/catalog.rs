@@ -88,7 +88,8 @@ const NAMES: &str = "
           -- audit trail. No operation of the API reads them.
           and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
           and not (n.nspname = 'palisade'
-                   and c.relname in ('tenants', 'revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
+                   and c.relname in ('tenants', 'tenant_ids', 'retained_rows', 'revocations', 'tenant_quotas', 'overrides',
+                                     'data_keys', 'index_keys',
                                      'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon',
                                      'audit_pending'))
     ), user_functions as (
