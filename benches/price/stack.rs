@@ -139,6 +139,7 @@ impl Stack {
             ("APP_SECRETS__PEPPER", &pepper),
             ("APP_OIDC__ISSUER", self.issuer.url()),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
+            ("APP_OIDC__CREATE_TENANTS", "true"),
             ("APP_OIDC__MAX_TOKEN_LIFETIME_SECONDS", &lifetime),
             // The limits count every request, but refuse none of these.
             ("APP_THROTTLE__ADDRESS_PER_SECOND", "1000000"),

@@ -5,7 +5,7 @@
 //! handler gets and what `store` demands. The actions of API keys, audit trail, health and
 //! documentation are in [`palisade::authz::actions`].
 
-use palisade::authz::policy::SEE_PERSONAL;
+use palisade::authz::{StepUp, policy::SEE_PERSONAL};
 
 use super::{
     roles::{
@@ -66,7 +66,7 @@ palisade::actions! {
     /// Erase a customer.
     Change EraseCustomer = Delete "/v1/customers/{id}" as "eraseCustomer" {
         NoKeys, scope Some(CUSTOMERS_WRITE), permission Some(ERASE_CUSTOMERS), quota Sensitive,
-        data Personal, audit "customer_erased", outage Closed, read_only Refused,
+        data Personal, audit "customer_erased", outage Closed, read_only Refused, step_up StepUp::RECENT,
     }
     /// Place an order.
     Change CreateOrder = Post "/v1/orders" as "createOrder" {
@@ -121,11 +121,11 @@ palisade::actions! {
     /// Refund a payment.
     Change CreateRefund = Post "/v1/payments/{id}/refunds" as "createRefund" {
         NoKeys, scope Some(BILLING_REFUND), permission Some(REFUND), quota Sensitive,
-        data Tenant, audit "payment_refunded", outage Closed, read_only Refused,
+        data Tenant, audit "payment_refunded", outage Closed, read_only Refused, step_up StepUp::RECENT,
     }
     /// Export the tenant's books as a file.
     Read CreateExport = Post "/v1/exports" as "createExport" {
         NoKeys, scope Some(EXPORTS_CREATE), permission Some(EXPORT), quota Export,
-        data Tenant, audit "books_exported", outage Closed, read_only Served,
+        data Tenant, audit "books_exported", outage Closed, read_only Served, step_up StepUp::RECENT,
     }
 }

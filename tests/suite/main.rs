@@ -38,4 +38,5 @@ mod sealed;
 mod settings;
 mod supply;
 mod support;
+mod tenants;
 mod vault;

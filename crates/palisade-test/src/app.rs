@@ -101,6 +101,7 @@ impl TestApp {
             ("APP_HTTP__LISTEN", "127.0.0.1:0"),
             ("APP_OIDC__ISSUER", issuer),
             ("APP_OIDC__AUDIENCE", AUDIENCE),
+            ("APP_OIDC__CREATE_TENANTS", "true"),
             ("APP_OIDC__SERVICE_CLIENTS", SERVICE_CLIENT),
             ("APP_QUOTA__READ_PER_MINUTE", "1000000"),
             ("APP_QUOTA__WRITE_PER_MINUTE", "1000000"),

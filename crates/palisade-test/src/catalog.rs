@@ -88,7 +88,8 @@ const NAMES: &str = "
           -- audit trail, and those of sign-ins and logout tokens that were used. No operation of the API reads them.
           and not (n.nspname in ('palisade', 'public') and c.relname = '_sqlx_migrations')
           and not (n.nspname = 'palisade'
-                   and c.relname in ('tenants', 'revocations', 'tenant_quotas', 'overrides', 'data_keys', 'index_keys',
+                   and c.relname in ('tenants', 'tenant_ids', 'retained_rows', 'revocations', 'tenant_quotas', 'overrides',
+                                     'data_keys', 'index_keys',
                                      'master_keys', 'audit_journal', 'audit_seals', 'audit_horizon',
                                      'audit_pending', 'used_once'))
     ), user_functions as (

@@ -316,6 +316,22 @@ async fn log_08_runbook_insider() {
     incident.wait_for_both("changes succeed again", &bob, async |actor| can_change(actor).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_08_runbook_abused_tenant() {
+    let page = "abused-tenant.md";
+    let incident = Incident::start(&[]).await;
+    let bob = incident.person("bob");
+    let tenant = ACME.id.to_string();
+    for actor in &bob {
+        actor.get("/v1/me").await.ok(200);
+    }
+    incident.run(page, 0, &[("TENANT", &tenant)]);
+    incident.wait_for_rejection("the tenant is suspended", &bob, 403).await;
+    assert_eq!(bob[0].get("/v1/me").await.problem(403), "tenant_suspended");
+    assert!(incident.run(page, 1, &[("TENANT", &tenant)]).contains(&format!("{tenant} active")));
+    incident.wait_for_rejection("the tenant is active", &bob, 200).await;
+}
+
 #[test]
 fn log_08_runbook_lists_callers_with_the_number_of_their_events() {
     let log = r#"{"event":"authz_fail","subject":"bob","tenant":"t"} {"event":"authz_fail","subject":"eve","tenant":"t"}
@@ -334,6 +350,7 @@ fn log_08_runbook_lists_callers_with_the_number_of_their_events() {
 fn log_08_runbook_pages_and_blocks_are_all_tested() {
     let tested = [
         ("README.md", 1),
+        ("abused-tenant.md", 2),
         ("credential-stuffing.md", 4),
         ("insider.md", 4),
         ("leaked-api-key.md", 2),

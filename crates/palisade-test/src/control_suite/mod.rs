@@ -17,6 +17,7 @@ pub mod properties;
 pub mod quotas;
 pub mod responses;
 pub mod routes;
+pub mod sign_in;
 pub mod tenants;
 pub mod token_attacks;
 
@@ -91,6 +92,9 @@ macro_rules! control_suite {
             }
             async fn authn_08_tokens_with_their_own_key_are_rejected = |service| {
                 $crate::control_suite::token_attacks::own_keys(service).await;
+            }
+            async fn authn_13_sensitive_operations_demand_a_recent_sign_in_and_no_actor = |service| {
+                $crate::control_suite::sign_in::step_ups_are_demanded::<$fixture>(service).await;
             }
             async fn authz_01_scope_of_an_operation_is_necessary_and_sufficient = |service| {
                 $crate::control_suite::access::scopes_are_exact::<$fixture>(service.shared()).await;

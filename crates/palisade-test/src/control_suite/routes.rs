@@ -51,6 +51,8 @@ pub fn document_says_the_same(service: &TestService) {
         let operation = &document["paths"][row.path][row.method.as_str().to_lowercase()];
         assert_eq!(operation["operationId"], row.operation, "{}", row.path);
         assert_eq!(operation["x-access"]["audit"], row.audit, "{}", row.path);
+        let max_age = row.step_up.map(palisade::authz::StepUp::max_age);
+        assert_eq!(operation["x-access"]["maxSignInAge"], json!(max_age), "{}", row.path);
         let scopes: Vec<&str> = row.scope.map(Scope::as_str).into_iter().collect();
         let mut security = match row.callers {
             Callers::Public | Callers::Browser => vec![],

@@ -3,32 +3,15 @@
 //! [`super::start`] builds [`Components`] from the settings, wraps the routers into edge services,
 //! loads revocations and overrides, and starts the background tasks.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::{Arc, atomic::{AtomicBool, Ordering}}, time::Duration};
 
 use http::{HeaderValue, header::CONNECTION};
 use poem::{Endpoint, Response};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use crate::{authn::Authenticator, db::{Credentials, UnfitDatabase, self}, edge::{CachedCallerLookup, EdgeService, ListenerKind, Tls, self}, http::{Context, PersonalDataMonitor}, internal::{IncidentCommands, Internal}, model::Clock, quota::{Overrides, Quotas}, settings::Settings, store::maintenance::{Maintenance, self}};
 use super::{App, StartError, secret_reload::SecretReload};
-use crate::{
-    authn::Authenticator,
-    db::{self, Credentials, UnfitDatabase},
-    edge::{self, CachedCallerLookup, EdgeService, ListenerKind, Tls},
-    http::{Context, PersonalDataMonitor},
-    internal::{IncidentCommands, Internal},
-    model::Clock,
-    quota::{Overrides, Quotas},
-    settings::Settings,
-    store::maintenance::{self, Maintenance},
-};
 
 /// Interval between two samples of the connection pools.
 const POOL_METRICS_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,8 +45,10 @@ impl Components {
         let overrides = Arc::new(Overrides::new(clock.clone()));
         let quotas = Quotas::new(settings.quota.clone(), &mac_key, clock.clone(), Arc::clone(&overrides))?;
         let public_url = public_url(settings, address);
+        let authenticator = Authenticator::new(settings, *matrix.rights(), &credentials, &public_url, &clock)?;
+        let quotas = quotas.with_registry(authenticator.tenants());
         let context = Context {
-            authenticator: Authenticator::new(settings, *matrix.rights(), &credentials, &public_url, &clock)?,
+            authenticator,
             matrix,
             database,
             quotas: Arc::new(quotas),

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use x509_cert::{Certificate, der::Decode as _, ext::pkix::{SubjectAltName, name::GeneralName}};
 
 use crate::{crypto, model::{Rights, Role, TenantId}, settings::{CertificateName, Service}};
-use super::{RejectReason, principal::{CallerKind, Principal, SERVICE_SUBJECT}};
+use super::{RejectReason, principal::{CallerKind, Principal, SERVICE_SUBJECT}, sign_in::SignIn};
 
 /// The facts of a connection that authentication needs. An extension of every request.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +127,7 @@ pub(super) fn principal(
         session: None,
         issuer_session: None,
         bound_certificate: None,
+        sign_in: SignIn::default(),
         issued_at: certificate.not_before,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::RejectReason;
+use super::{RejectReason, TenantRefusal};
 use crate::{crypto::RandomError, model::ApiKeyId};
 
 /// Why a request could not be authenticated.
@@ -33,6 +33,9 @@ pub enum AuthnError {
         /// The reject reason and the API key, if the credential was checked.
         rejected: Option<(RejectReason, Option<ApiKeyId>)>,
     },
+    /// The credential is valid, but its tenant may not call.
+    #[error("tenant refused: {}", .0.as_str())]
+    TenantRefused(TenantRefusal),
     /// A dependency of the decision is missing, so authentication fails closed.
     #[error("cannot authenticate without {0}")]
     Unavailable(&'static str),

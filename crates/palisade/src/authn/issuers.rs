@@ -9,22 +9,8 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{
-    AuthnError, ConnectionInfo, RejectReason,
-    api_keys::ApiKeys,
-    claims::{self, Claims, Header},
-    discovery::JwksCache,
-    keys::KeySet,
-    principal::Principal,
-    revocation::Revocations,
-    verify::{ValidatedToken, Verifier},
-};
-use crate::{
-    crypto::sha256,
-    model::{Clock, Rights},
-    settings::{Oidc, Profile},
-    telemetry::event,
-};
+use crate::{crypto::sha256, model::{Clock, Rights}, settings::{Oidc, Profile}, telemetry::event};
+use super::{AuthnError, ConnectionInfo, RejectReason, api_keys::ApiKeys, claims::{Claims, Header, self}, discovery::JwksCache, keys::KeySet, principal::Principal, revocation::Revocations, tenants::Tenants, verify::{ValidatedToken, Verifier}};
 
 /// All trusted issuers and the cache of their validated tokens.
 #[derive(Debug)]
@@ -32,6 +18,7 @@ pub(super) struct Issuers {
     trusted: Vec<TrustedIssuer>,
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
+    tenants: Arc<Tenants>,
     clock: Clock,
 }
 
@@ -41,6 +28,9 @@ pub(super) struct TrustedIssuer {
     pub(super) name: Option<String>,
     pub(super) jwks: Arc<JwksCache>,
     pub(super) verifier: Verifier,
+    url: String,
+    /// Whether its tokens create tenants.
+    creates_tenants: bool,
 }
 
 impl TrustedIssuer {
@@ -63,14 +53,21 @@ struct CachedToken {
 }
 
 impl Issuers {
-    pub(super) fn new(oidc: &Oidc, profile: Profile, rights: Rights, clock: &Clock) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(
+        oidc: &Oidc,
+        profile: Profile,
+        rights: Rights,
+        tenants: &Arc<Tenants>,
+        clock: &Clock,
+    ) -> Result<Self, reqwest::Error> {
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
-            let verifier = Verifier::new(issuer, oidc, rights, clock.clone());
-            Ok(TrustedIssuer { name: issuer.name.clone(), jwks, verifier })
+            let verifier = Verifier::new(issuer, oidc, rights, Arc::clone(tenants), clock.clone());
+            let (name, url) = (issuer.name.clone(), issuer.url.clone());
+            Ok(TrustedIssuer { name, jwks, verifier, url, creates_tenants: issuer.create_tenants })
         });
         let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
+        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), tenants: Arc::clone(tenants), clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
@@ -113,7 +110,8 @@ impl Issuers {
 
     /// Validates a token, or finds it in the cache, and returns its principal.
     ///
-    /// For a cached token the caller still has to check the certificate binding and revocations.
+    /// For a cached token the caller still has to check the certificate binding, revocations and the
+    /// tenant.
     pub(super) async fn authenticate(
         &self,
         token: &str,
@@ -135,6 +133,10 @@ impl Issuers {
         // neither the cache nor the recorded roles.
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         revocations.check(&principal)?;
+        if issuer.creates_tenants {
+            self.tenants.admit(principal.tenant, &issuer.url).await?;
+        }
+        self.tenants.check(principal.tenant)?;
         api_keys.record_roles(&principal).await?;
         event::authn_login_success();
         self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });

@@ -11,8 +11,9 @@
 //! - Cookie of a browser session: [`sessions`] reads the session, which has the verified claims.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
-//! Every principal is then checked against the revocation list ([`revocation`]). Failures count
-//! towards the lock-out of their source ([`failure_limiter`]).
+//! Every principal is then checked against the revocation list ([`revocation`]) and the registry of
+//! tenants ([`tenants`]). Failures count towards the lock-out of their source
+//! ([`failure_limiter`]); a refused tenant is none.
 
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod api_keys;
@@ -29,14 +30,11 @@ mod reject_reason;
 mod revocation;
 #[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
 mod sessions;
+mod sign_in;
+mod tenants;
 mod verify;
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, hash::{BuildHasher, RandomState}, net::IpAddr, sync::{Arc, Mutex, PoisonError}};
 
 use api_keys::ApiKeys;
 use credential::Credential;
@@ -47,12 +45,7 @@ use revocation::Revocations;
 use sessions::Sessions;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{
-    db::{Credentials, DbError},
-    model::{Clock, Rights, ServiceRight, TenantId},
-    settings::{CertificateName, Service, Settings},
-    telemetry::event,
-};
+use crate::{db::{Credentials, DbError}, model::{Clock, Rights, ServiceRight, TenantId}, settings::{CertificateName, Service, Settings}, telemetry::event};
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
@@ -63,6 +56,8 @@ pub use reject_reason::RejectReason;
 pub(crate) use sessions::ENABLED as SESSIONS;
 #[cfg(feature = "sessions")]
 pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
+pub use sign_in::SignInFault;
+pub use tenants::{TenantRefusal, Tenants};
 
 /// The network that a request comes from: an IPv4 address, or the /64 of an IPv6 address.
 /// Failed authentications are counted per source network.
@@ -116,6 +111,7 @@ pub struct Authenticator {
     api_keys: Arc<ApiKeys>,
     sessions: Arc<Sessions>,
     revocations: Arc<Revocations>,
+    tenants: Arc<Tenants>,
     failure_limiter: FailureLimiter,
     /// Services of the internal listener, by the names in their certificates.
     services: BTreeMap<CertificateName, Service>,
@@ -143,9 +139,10 @@ impl Authenticator {
         clock: &Clock,
     ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
-        let issuers = Arc::new(Issuers::new(&settings.oidc, settings.profile, rights, clock)?);
+        let tenants = Arc::new(Tenants::new(store.clone()));
+        let issuers = Arc::new(Issuers::new(&settings.oidc, settings.profile, rights, &tenants, clock)?);
         let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
-        let revocations = Revocations::new(store.clone(), settings.revocation, clock.clone());
+        let revocations = Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone());
         let parts = sessions::Parts {
             issuers: Arc::clone(&issuers),
             api_keys: Arc::clone(&api_keys),
@@ -159,6 +156,7 @@ impl Authenticator {
             issuers,
             api_keys,
             revocations,
+            tenants,
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
             seen_certificates: Mutex::default(),
@@ -191,7 +189,13 @@ impl Authenticator {
         self.issuers.is_ready() && !self.revocations.is_stale()
     }
 
-    /// Loads all revocations. Called once, before the first request is served.
+    /// The registry of tenants, as this replica has loaded it.
+    #[must_use]
+    pub fn tenants(&self) -> Arc<Tenants> {
+        Arc::clone(&self.tenants)
+    }
+
+    /// Loads all revocations and tenants. Called once, before the first request is served.
     pub async fn load_revocations(&self) -> Result<(), DbError> {
         self.revocations.load(None).await
     }
@@ -199,7 +203,13 @@ impl Authenticator {
     /// Whether an authenticated principal is still accepted. Long-running responses check it.
     #[must_use]
     pub fn still_accepts(&self, principal: &Principal) -> bool {
-        self.revocations.check(principal).is_ok()
+        self.check(principal).is_ok()
+    }
+
+    /// Rejects a revoked credential, and refuses a tenant that may not call.
+    fn check(&self, principal: &Principal) -> Result<(), AuthnError> {
+        self.revocations.check(principal)?;
+        self.tenants.check(principal.tenant)
     }
 
     /// The caller, if this replica accepted the credential recently (RATE-06).
@@ -218,7 +228,7 @@ impl Authenticator {
             }
             Some(Credential::Token(token)) => {
                 let principal = self.issuers.cached(token)?;
-                self.revocations.check(&principal).ok()?;
+                self.check(&principal).ok()?;
                 // A stolen certificate-bound token must not use up its holder's rate limit.
                 connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
                 Some(self.cached_caller(principal.tenant, principal.subject.clone()))
@@ -289,7 +299,10 @@ impl Authenticator {
             }
             (Some(Credential::ApiKey(presented)), _) => {
                 // It checks revocations itself, and an API key is bound to no certificate.
-                return self.api_keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await;
+                let keys = &self.api_keys;
+                let principal = keys.authenticate(presented, source, &self.revocations, &self.failure_limiter).await?;
+                self.tenants.check(principal.tenant)?;
+                return Ok(principal);
             }
             (Some(Credential::Session(_)), Some(_)) => return Err(RejectReason::TwoCredentials.into()),
             (Some(Credential::Session(presented)), None) => {
@@ -298,12 +311,16 @@ impl Authenticator {
             }
             (None, Some((service, caller))) => {
                 self.record_service(&caller, connection);
-                return if service.tenant.is_some() { Ok(Arc::new(caller)) } else { Err(RejectReason::Tenant.into()) };
+                if service.tenant.is_none() {
+                    return Err(RejectReason::Tenant.into());
+                }
+                self.tenants.check(caller.tenant)?;
+                return Ok(Arc::new(caller));
             }
             (None, None) => return Err(AuthnError::Missing),
         };
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
-        self.revocations.check(&principal)?;
+        self.check(&principal)?;
         Ok(principal)
     }
 

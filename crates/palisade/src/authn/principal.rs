@@ -5,11 +5,8 @@
 //!
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
-use super::certificate::Thumbprint;
-use crate::{
-    model::{Role, Scope, SessionId, TenantId},
-    telemetry::{Caller, RequestTelemetry},
-};
+use crate::{model::{Role, Scope, SessionId, TenantId}, telemetry::{Caller, RequestTelemetry}};
+use super::{SignInFault, certificate::Thumbprint, sign_in::SignIn};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";
@@ -88,6 +85,8 @@ pub struct Principal {
     pub(super) issuer_session: Option<String>,
     /// The certificate that the token is bound to (RFC 8705).
     pub(super) bound_certificate: Option<Thumbprint>,
+    /// The sign-in behind the token; that of programs demands nothing.
+    pub(super) sign_in: SignIn,
     /// When the credential was issued, in seconds since the epoch.
     pub(super) issued_at: i64,
 }
@@ -108,6 +107,7 @@ impl Principal {
             session: None,
             issuer_session: None,
             bound_certificate: None,
+            sign_in: SignIn::default(),
             issued_at: 0,
         }
     }
@@ -130,6 +130,7 @@ impl Principal {
             credential,
             client_id: matches!(credential, "token" | "session").then(|| self.client.clone()),
             key: key.map(str::to_owned),
+            actor: self.sign_in.actor().map(str::to_owned),
         });
     }
 
@@ -157,7 +158,28 @@ impl Principal {
     /// All API keys of one creator share them, so that a retry may come with the key that replaced
     /// the first one. No token has this client id: its prefix is reserved.
     pub(crate) fn retry_owner(&self) -> (&str, &str) {
-        self.creator.as_deref().map_or((&self.subject, &self.client), |creator| (creator, API_KEY_SUBJECT))
+        self.creator.as_deref().map_or((&self.subject, self.recorded_client()), |creator| (creator, API_KEY_SUBJECT))
+    }
+
+    /// The client for the audit trail; with an actor `<client> actor:<actor>`.
+    pub(crate) fn recorded_client(&self) -> &str {
+        self.sign_in.recorded_client().unwrap_or(&self.client)
+    }
+
+    /// The subject of the actor that uses the token for its subject (RFC 8693), if there is one.
+    #[must_use]
+    pub fn actor(&self) -> Option<&str> {
+        self.sign_in.actor()
+    }
+
+    /// What the sign-in of a person lacks if it may be `max_age` seconds old at `now`.
+    pub(crate) fn sign_in_fault(&self, max_age: u32, now: i64) -> Option<SignInFault> {
+        if self.kind == CallerKind::User { self.sign_in.fault(max_age, now) } else { None }
+    }
+
+    /// Values of `acr` that the issuer's settings call strong enough.
+    pub(crate) fn strong_acr_values(&self) -> &[String] {
+        self.sign_in.strong()
     }
 
     /// The tenant that all calls are confined to.

@@ -72,6 +72,9 @@ pub enum RejectReason {
     /// The token's marks do not prove whether the caller is a user or a service (AUTHN-07).
     #[error("caller_kind")]
     CallerKind,
+    /// An actor uses the token for its subject (RFC 8693), and the issuer's settings accept no actors.
+    #[error("actor")]
+    Actor,
     /// The credential is revoked (AUTHN-11).
     #[error("revoked")]
     Revoked,

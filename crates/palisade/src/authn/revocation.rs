@@ -5,25 +5,13 @@
 //! principal here, without a database query. If the list is older than
 //! `APP_REVOCATION__MAX_FEED_AGE_SECONDS`, authentication fails closed (unless set to `serve`).
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}}, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::{AuthnError, Principal, RejectReason, api_keys::KeyChanges};
-use crate::{
-    db::{Credentials, DbError, Notification, RevocationFeed},
-    model::{Clock, Revocation, RevocationKind},
-    settings::{self, OnStaleFeed},
-    telemetry::causes,
-};
+use crate::{db::{Credentials, DbError, Notification, RevocationFeed}, model::{Clock, Revocation, RevocationKind}, settings::{OnStaleFeed, self}, telemetry::causes};
+use super::{AuthnError, Principal, RejectReason, Tenants, api_keys::KeyChanges};
 
 /// Interval between reads of new revocations, even without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +25,8 @@ pub(super) struct Revocations {
     clock: Clock,
     settings: settings::Revocation,
     list: ArcSwap<RevocationList>,
+    /// The registry of tenants, which the same connection reads.
+    tenants: Arc<Tenants>,
     /// Changes of API keys, of which the same connection is notified.
     pub(super) key_changes: KeyChanges,
     /// Start of the last successful load.
@@ -57,12 +47,18 @@ struct Cutoff {
 }
 
 impl Revocations {
-    pub(super) fn new(store: Credentials, settings: settings::Revocation, clock: Clock) -> Arc<Self> {
+    pub(super) fn new(
+        store: Credentials,
+        tenants: Arc<Tenants>,
+        settings: settings::Revocation,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             clock,
             settings,
             list: ArcSwap::default(),
+            tenants,
             key_changes: KeyChanges::new(),
             loaded_at: Mutex::default(),
             failing: AtomicBool::new(false),
@@ -109,14 +105,17 @@ impl Revocations {
         }
     }
 
-    /// Loads revocations: all of them, or with a feed those that are new to the feed.
+    /// Loads revocations and tenants: all of them, or with a feed those that are new to the feed.
     pub(super) async fn load(&self, feed: Option<&mut RevocationFeed>) -> Result<(), DbError> {
         let began = Instant::now();
-        let new = match feed {
-            Some(feed) => feed.new_revocations().await,
-            None => self.store.revocations().await,
+        let read = async {
+            Ok(match feed {
+                Some(feed) => (feed.new_revocations().await?, feed.changed_tenants().await?),
+                None => (self.store.revocations().await?, self.store.tenants().await?),
+            })
         };
-        let new = new.inspect_err(|error| self.report(error))?;
+        let (new, tenants) = read.await.inspect_err(|error| self.report(error))?;
+        self.tenants.update(tenants);
         let now = self.clock.timestamp();
         if !new.is_empty() || self.list.load().has_expired(now) {
             self.list.rcu(|list| list.updated(&new, now));

@@ -11,19 +11,8 @@ use jsonwebtoken::Validation;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::{
-    RejectReason,
-    certificate::Thumbprint,
-    claims::{Claims, Header, string_array, string_list},
-    keys::KeySet,
-    principal::{CallerKind, Principal, is_reserved, qualify},
-    sessions,
-};
-use crate::{
-    model::Rights,
-    model::{Clock, Role, TenantId, is_control_or_invisible, is_joiner_or_selector},
-    settings::{Issuer, Oidc},
-};
+use crate::{model::{Clock, Rights, Role, TenantId, is_control_or_invisible, is_joiner_or_selector}, settings::{Issuer, Oidc}};
+use super::{RejectReason, certificate::Thumbprint, claims::{Claims, Header, string_array, string_list}, keys::KeySet, principal::{CallerKind, Principal, is_reserved, qualify}, sessions, sign_in::SignIn, tenants::Tenants};
 
 /// Maximum length of subjects, client ids and token ids, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -48,13 +37,14 @@ pub(super) struct Verifier {
     /// Tenants that other issuers list. An issuer without a list speaks for none of them.
     tenants_of_others: BTreeSet<TenantId>,
     rights: Rights,
+    registered: Arc<Tenants>,
 }
 
 impl Verifier {
-    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, rights: Rights, clock: Clock) -> Self {
+    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, rights: Rights, registered: Arc<Tenants>, clock: Clock) -> Self {
         let others = oidc.issuers().filter(|other| other.url != issuer.url);
         let tenants_of_others = others.filter_map(|other| other.tenants.clone()).flatten().collect();
-        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights }
+        Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights, registered }
     }
 
     /// The issuer exactly as tokens name it.
@@ -161,6 +151,7 @@ impl Verifier {
             let names = string_array(issuer.roles_claim.find(&claims.0)).ok_or(RejectReason::Claims("roles"))?;
             (CallerKind::User, self.rights.find_roles(&names), &issuer.scope_claim)
         };
+        let recorded_client = self.qualified_name(client).ok_or(RejectReason::Claims("client"))?;
         let scopes = string_list(scope_claim.find(&claims.0)).ok_or(RejectReason::Claims("scope"))?;
         // A `jti` that a revocation could not name is rejected.
         let is_revocable = |id: &&str| (1..=MAX_NAME_BYTES).contains(&id.len()) && !id.contains(char::is_control);
@@ -170,7 +161,8 @@ impl Verifier {
         Ok(Principal {
             kind,
             subject: self.qualified_name(subject).ok_or(RejectReason::Claims("sub"))?,
-            client: self.qualified_name(client).ok_or(RejectReason::Claims("client"))?,
+            sign_in: SignIn::from_claims(claims, issuer, &recorded_client)?,
+            client: recorded_client,
             tenant: self.tenant(claims)?,
             roles,
             scopes: self.rights.find_scopes(&scopes),
@@ -209,10 +201,11 @@ impl Verifier {
     fn tenant(&self, claims: &Claims) -> Result<TenantId, RejectReason> {
         let invalid = RejectReason::Claims("tenant");
         let tenant = self.issuer.tenant_claim.find(&claims.0).and_then(|id| id.as_str()).ok_or(invalid)?;
-        let id = TenantId::from_str(tenant).map_err(|_| invalid)?;
+        let registered = self.registered.find(&self.issuer.url, tenant);
+        let id = registered.map_or_else(|| TenantId::from_str(tenant), Ok).map_err(|_| invalid)?;
         // Only the hyphenated form, and not nil: the audit trail records operator acts on all
         // tenants under the nil UUID.
-        if !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
+        if registered.is_none() && !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
             return Err(invalid);
         }
         let is_own = match &self.issuer.tenants {

@@ -59,16 +59,24 @@ pub trait Action: Sized + Send + Sync + 'static {
 pub trait Change: Action {}
 impl<A: Action> Change for A where A::Kind: sealed::MayWrite {}
 
-/// Declares actions together with their rows of the route matrix, and the list of the rows.
+/// Declares actions together with their rows of the route matrix, and the list of the rows. A row
+/// without `step_up` demands no recent sign-in.
 #[macro_export]
 macro_rules! actions {
+    (@step_up) => {
+        ::core::option::Option::None
+    };
+    (@step_up $step_up:expr) => {
+        ::core::option::Option::Some($step_up)
+    };
     (
         $(#[$list_doc:meta])* $vis:vis static $list:ident;
         $(
             $(#[$doc:meta])*
             $kind:ident $name:ident = $method:ident $path:literal as $operation:literal {
                 $callers:ident, scope $scope:expr, permission $permission:expr, quota $quota:ident,
-                data $data:ident, audit $audit:literal, outage $outage:ident, read_only $read_only:ident $(,)?
+                data $data:ident, audit $audit:literal, outage $outage:ident, read_only $read_only:ident
+                $(, step_up $step_up:expr)? $(,)?
             }
         )+
     ) => {
@@ -93,6 +101,7 @@ macro_rules! actions {
                         audit: $audit,
                         outage: $crate::authz::Outage::$outage,
                         read_only: $crate::authz::ReadOnly::$read_only,
+                        step_up: $crate::actions!(@step_up $($step_up)?),
                     });
                     &ROW
                 };

@@ -16,7 +16,7 @@ use super::{
     matrix::{Callers, Row},
     policy::{Rights, SEE_PERSONAL, Scope},
 };
-use crate::authn::{CallerKind, Principal};
+use crate::authn::{CallerKind, Principal, SignInFault};
 
 /// The decision that a principal may call an operation. Only [`authorize`] makes it.
 #[derive(Debug)]
@@ -52,13 +52,19 @@ pub(crate) enum Denied {
     MissingScope(Scope),
     /// The operation is closed to API keys (AUTHN-13).
     ApiKey,
+    /// An actor calls an operation with a step-up (AUTHN-13).
+    Actor,
+    /// The sign-in is too old or too weak for the operation (AUTHN-13).
+    SignIn(SignInFault),
     /// None of the principal's roles allows the operation's permission (AUTHZ-02).
     MissingPermission,
 }
 
 /// Decides whether a principal may call the operation of `row`, by the declared `rights`.
 ///
-/// The scope *and* the permission are required, so neither widens the other (AUTHZ-02).
+/// The scope *and* the permission are required, so neither widens the other (AUTHZ-02). The sign-in
+/// comes last: a caller without the rights need not sign in again. `now` is in seconds since the
+/// epoch.
 ///
 /// # Errors
 /// [`Denied`] names the first check that failed.
@@ -67,6 +73,7 @@ pub(crate) fn authorize(
     row: &'static Row,
     principal: Arc<Principal>,
     transactions: OpenTransactions,
+    now: i64,
 ) -> Result<Grant, Denied> {
     if row.callers == Callers::NoKeys && principal.kind() == CallerKind::ApiKey {
         return Err(Denied::ApiKey);
@@ -80,6 +87,14 @@ pub(crate) fn authorize(
         && !rights.allow(principal.roles(), permission)
     {
         return Err(Denied::MissingPermission);
+    }
+    if let Some(step_up) = row.step_up {
+        if principal.actor().is_some() {
+            return Err(Denied::Actor);
+        }
+        if let Some(fault) = principal.sign_in_fault(step_up.max_age(), now) {
+            return Err(Denied::SignIn(fault));
+        }
     }
     let sees_personal = rights.allow(principal.roles(), SEE_PERSONAL);
     Ok(Grant::new(row, principal, sees_personal, transactions))

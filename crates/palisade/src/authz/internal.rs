@@ -10,7 +10,7 @@ use super::matrix::Method;
 /// `internal_listener`.
 pub static INTERNAL: &[InternalRow] = if cfg!(feature = "internal_listener") { &ROWS } else { &[] };
 
-const ROWS: [InternalRow; 2] = [
+const ROWS: [InternalRow; 3] = [
     InternalRow { method: Method::Get, path: "/metrics", operation: "getMetrics", right: ServiceRight::Metrics },
     InternalRow {
         method: Method::Post,
@@ -18,6 +18,7 @@ const ROWS: [InternalRow; 2] = [
         operation: "handleIncident",
         right: ServiceRight::Incidents,
     },
+    InternalRow { method: Method::Post, path: "/tenants", operation: "manageTenant", right: ServiceRight::Tenants },
 ];
 
 /// One internal operation and the right it requires.

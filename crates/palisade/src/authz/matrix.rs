@@ -9,10 +9,10 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL, sessions::SESSIONS};
 use crate::model::{Permission, Rights, Scope};
+use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL, sessions::SESSIONS};
 
-pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};
+pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row, StepUp};
 
 /// Everything that a service declares about access.
 #[derive(Clone, Copy, Debug)]
@@ -133,15 +133,15 @@ impl Matrix {
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut table = String::from(
-            "| operation | callers | scope | permission | quota | data | audit event | dependency down | quota store down | read-only |\n\
-             |---|---|---|---|---|---|---|---|---|---|\n",
+            "| operation | callers | scope | permission | quota | data | audit event | dependency down | quota store down | read-only | step-up |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|\n",
         );
         let code = |name: Option<&str>| name.map_or_else(|| "–".to_owned(), |name| format!("`{name}`"));
         for row in self.iter() {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 table,
-                "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} | {} | {} |",
+                "| `{} {}` | {} | {} | {} | {} | {} | `{}` | fails {} | {} | {} | {} |",
                 row.method,
                 row.path,
                 match row.callers {
@@ -163,6 +163,7 @@ impl Matrix {
                     },
                 },
                 row.read_only,
+                row.step_up.map_or_else(|| "–".to_owned(), |step_up| format!("sign-in within {} s", step_up.max_age())),
             );
         }
         table.push_str("\nOnly on the internal listener, for services with the right:\n\n");

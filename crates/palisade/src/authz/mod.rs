@@ -39,4 +39,4 @@ pub(crate) use permit::RequestGrant;
 #[cfg(feature = "internals")]
 pub use permit::kept;
 pub use policy::{Permission, Rights, Role, RoleTable, Scope};
-pub use row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row};
+pub use row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row, StepUp};

@@ -6,11 +6,8 @@
 
 use std::{any::TypeId, fmt, ops::Deref};
 
+use crate::{model::{Permission, Scope, is_token}, text_enum};
 use super::{Action, actions::sealed::ActionKind};
-use crate::{
-    model::{Permission, Scope, is_token},
-    text_enum,
-};
 
 text_enum! {
     /// An HTTP method of an operation.
@@ -115,6 +112,30 @@ text_enum! {
     }
 }
 
+/// The sign-in that an operation demands of a person (RFC 9470): its age, and its strength if the
+/// issuer's settings name one. No actor and no API key may call such an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    max_age: u32,
+}
+
+impl StepUp {
+    /// A sign-in within the last 15 minutes.
+    pub const RECENT: Self = Self::within(900);
+
+    /// A sign-in within the last `seconds`.
+    #[must_use]
+    pub const fn within(seconds: u32) -> Self {
+        Self { max_age: seconds }
+    }
+
+    /// The largest age of the sign-in, in seconds.
+    #[must_use]
+    pub const fn max_age(self) -> u32 {
+        self.max_age
+    }
+}
+
 /// The columns of a row: all rules that apply to an operation before its handler runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
@@ -140,6 +161,8 @@ pub struct Columns {
     pub outage: Outage,
     /// Behaviour in read-only mode.
     pub read_only: ReadOnly,
+    /// The sign-in that it demands of a person, if any.
+    pub step_up: Option<StepUp>,
 }
 
 /// The row of one action. Only [`Row::new`] makes one; its [`Columns`] can be read, not changed.
@@ -176,6 +199,10 @@ impl Row {
             (is_public || is_of_browser) == matches!(quota, QuotaClass::Health | QuotaClass::Credential)
                 && (is_public == matches!(quota, QuotaClass::Health) || is_of_browser),
             "public operations have quota Health, those of browsers Health or Credential, and no others have either"
+        );
+        assert!(
+            columns.step_up.is_none() || matches!(callers, Callers::NoKeys),
+            "an operation with a step-up is closed to API keys: they cannot sign in again"
         );
         if is_public || is_of_browser {
             assert!(columns.scope.is_none() && columns.permission.is_none(), "a public operation has no access rule");

@@ -41,6 +41,10 @@ enum Command {
     /// Respond to an incident, with the login of `APP_DATABASE__OPERATOR_URL`
     #[command(subcommand)]
     Incident(ops::Incident),
+    /// Register, list, suspend, export or delete tenants, with the login of
+    /// `APP_DATABASE__OPERATOR_URL`
+    #[command(subcommand)]
+    Tenant(ops::TenantCommand),
     /// Verify, prune or explain the audit trail
     #[command(subcommand)]
     Audit(Audit),
@@ -157,6 +161,7 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
             println!("the schema is up to date");
         }
         Command::Incident(incident) => run_incident(app, &incident).await?,
+        Command::Tenant(command) => run_tenant(app, &command).await?,
         Command::Audit(audit) => {
             let report = |line| println!("{line}");
             match audit {
@@ -258,6 +263,26 @@ async fn run_incident<S: ServiceSettings>(app: &App<S>, incident: &ops::Incident
     Ok(())
 }
 
+/// Runs a command on the registry of tenants.
+async fn run_tenant<S: ServiceSettings>(app: &App<S>, command: &ops::TenantCommand) -> Result<(), Box<dyn StdError>> {
+    #[cfg(feature = "exports")]
+    if let ops::TenantCommand::Export(export) = command {
+        let settings = load_settings(app, "tenant")?;
+        let login = with_logging("tenant", LoginSettings::operator()?);
+        println!("{}", export.write(&settings, app.sealed_tables(), &login.url, &Clock::system()).await?);
+        return Ok(());
+    }
+    #[cfg(not(feature = "exports"))]
+    let _ = app;
+    let login = with_logging("tenant", LoginSettings::operator()?);
+    let outcome = command.run(&login.url, "").await?;
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+    match outcome.deletion {
+        Some(deletion) => Ok(deletion.complete(|line| println!("{line}")).await?),
+        None => Ok(()),
+    }
+}
+
 async fn serve<S: ServiceSettings>(app: &App<S>, mut settings: Settings) -> Result<(), Box<dyn StdError>> {
     let stop = stop_signal()?;
     edge::ensure_descriptor_limit(&mut settings)?;
@@ -313,7 +338,7 @@ fn routes(matrix: &Matrix) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "{:<6} {:<27} {:<13} {:<15} {:<14} {:<9} {:<8} {:<17} fails {}",
+            "{:<6} {:<27} {:<13} {:<15} {:<14} {:<9} {:<8} {:<17} fails {}{}",
             row.method.as_str(),
             row.path,
             row.callers.as_str(),
@@ -323,6 +348,7 @@ fn routes(matrix: &Matrix) -> String {
             row.data.as_str(),
             row.audit,
             row.outage,
+            row.step_up.map_or_else(String::new, |step_up| format!(", sign-in within {} s", step_up.max_age())),
         );
     }
     for row in internal::INTERNAL {

@@ -27,6 +27,8 @@ mod transit;
 
 pub use blind_index::{BlindIndex, IndexKeys, Indexed};
 pub use data_key::{DataKey, RowKey};
+#[cfg(feature = "exports")]
+pub(crate) use sealed::open_column;
 pub(crate) use sealed::reseal;
 pub use sealed::{Sealable, Sealed};
 pub use sealing::SealError;
@@ -48,10 +50,7 @@ internal! { pub use sha256_writer::Sha256Writer; }
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand,
-};
+use aws_lc_rs::{digest::{SHA256, digest}, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
@@ -93,6 +92,13 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Decodes hexadecimal digits, two for each byte.
+#[cfg(feature = "exports")]
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2));
+    digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 /// The random generator of the operating system failed.

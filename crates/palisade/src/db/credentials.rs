@@ -16,10 +16,11 @@ use super::{
     revocation_feed::{RevocationFeed, first_transaction, read_revocations},
     role_check::DbRole,
     rotating_pool::RotatingPool,
+    tenants::read_tenants,
     tracing_executor::TracingExecutor,
 };
 use crate::{
-    model::{ActiveOverride, Override, Revocation, TenantId},
+    model::{ActiveOverride, Override, RegisteredTenant, Revocation, TenantId},
     settings::{self, Settings},
 };
 
@@ -91,6 +92,14 @@ impl Credentials {
         let revocations = read_revocations(&mut connection, &mut first_transaction()).await;
         connection.return_or_close(revocations.is_ok());
         revocations
+    }
+
+    /// Reads all tenants, as [`revocations`](Self::revocations) does.
+    pub async fn tenants(&self) -> Result<Vec<RegisteredTenant>, DbError> {
+        let mut connection = with_timeout(self.revocations.connection()).await?;
+        let tenants = read_tenants(&mut connection, &mut first_transaction()).await;
+        connection.return_or_close(tenants.is_ok());
+        tenants
     }
 
     /// Opens a connection that listens for notifications.

@@ -17,6 +17,7 @@ mod role_check;
 mod rotating_pool;
 #[cfg(feature = "sessions")]
 pub(crate) mod sessions;
+mod tenants;
 mod tracing_executor;
 
 pub(crate) use checked_executor::CheckedExecutor;
@@ -29,6 +30,7 @@ pub use revocation_feed::{Notification, RevocationFeed};
 pub(crate) use role_check::{DbRole, check_sealed_columns};
 pub(crate) use rotating_pool::RotatingPool;
 pub use rotating_pool::{RetiredPools, check_incidents_login};
+pub(crate) use tenants::parse_limits;
 pub(crate) use tracing_executor::TracingExecutor;
 
 use std::{str::FromStr, sync::Arc};

@@ -1,4 +1,4 @@
-//! New revocations, as LISTEN/NOTIFY announces them (AUTHN-11).
+//! New revocations and changed tenants, as LISTEN/NOTIFY announces them (AUTHN-11).
 //!
 //! In: the pool of revocations of `credentials`. Out: notifications, and the revocations of the
 //! transactions that ended since the last read. [`crate::authn`] follows one feed per replica, and
@@ -11,10 +11,10 @@ use sqlx::{Acquire as _, PgConnection, postgres::PgListener};
 use tokio::sync::watch;
 
 use super::{
-    DbError, credentials::with_timeout, parse_stored, pooled::Pool, rotating_pool::RotatingPool,
+    DbError, credentials::with_timeout, parse_stored, pooled::Pool, rotating_pool::RotatingPool, tenants::read_tenants,
     tracing_executor::TracingExecutor,
 };
-use crate::model::{Revocation, TenantId};
+use crate::model::{RegisteredTenant, Revocation, TenantId};
 
 /// LISTEN/NOTIFY channel. A notification has no payload for new revocations, and the tenant as its
 /// payload for changes of API keys.
@@ -48,12 +48,14 @@ pub struct RevocationFeed {
     reloads: watch::Receiver<Arc<Pool>>,
     /// All transactions before this one (`xid8`) had ended at the last read of revocations.
     horizon: String,
+    /// The same for tenants.
+    tenant_horizon: String,
 }
 
 /// A notification of a change of credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// There are new revocations.
+    /// There are new revocations, or changed tenants.
     Revoked,
     /// An API key of this tenant changed, or the roles of its creator.
     KeysChanged(TenantId),
@@ -71,7 +73,7 @@ impl RevocationFeed {
             // A lost connection is an error, since notifications may have been missed.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
-            Ok(Self { listener, reloads, horizon: first_transaction() })
+            Ok(Self { listener, reloads, horizon: first_transaction(), tenant_horizon: first_transaction() })
         };
         with_timeout(listen).await
     }
@@ -94,6 +96,12 @@ impl RevocationFeed {
     pub async fn new_revocations(&mut self) -> Result<Vec<Revocation>, DbError> {
         let connection = with_timeout(self.listener.acquire()).await?;
         read_revocations(connection, &mut self.horizon).await
+    }
+
+    /// Reads the tenants that changed since the last call; the first call reads all.
+    pub async fn changed_tenants(&mut self) -> Result<Vec<RegisteredTenant>, DbError> {
+        let connection = with_timeout(self.listener.acquire()).await?;
+        read_tenants(connection, &mut self.tenant_horizon).await
     }
 }
 

@@ -21,6 +21,13 @@ use crate::{
 /// Runs as `app_owner`. Row-level security applies to the owner too, hence one transaction per
 /// tenant.
 pub async fn seed(demo: &Demo, owner: &mut PgConnection, urls: &Urls) -> Result<(), DatabaseError> {
+    for tenant in TENANTS {
+        sqlx::query("insert into palisade.tenants (of_tenant, name) values ($1, $2) on conflict do nothing")
+            .bind(tenant.id.uuid())
+            .bind(tenant.name)
+            .execute(&mut *owner)
+            .await?;
+    }
     let keys = DemoKeys { master: urls.master_keys.clone(), index: urls.index_keys.clone() };
     for (tenant, number) in TENANTS.iter().zip(1..) {
         let begin = format!("begin; set local app.tenant_id = '{}'; set local demo.tenant = '{number}'", tenant.id);

@@ -7,12 +7,7 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 use poem::Request;
 
-use crate::{
-    authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork},
-    model::ApiKeyId,
-    problem::{Kind, Problem},
-    telemetry::{event, metrics, repeats::coalesced},
-};
+use crate::{authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork, TenantRefusal}, model::ApiKeyId, problem::{Kind, Problem}, telemetry::{event, metrics, repeats::coalesced}};
 
 /// Name of the limit on failed authentications, in problems and events.
 const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
@@ -55,6 +50,7 @@ pub(crate) fn record_result<T>(kind: &'static str, authenticated: &Result<T, Aut
         Err(AuthnError::Missing) => "missing",
         Err(AuthnError::Rejected { .. }) => "rejected",
         Err(AuthnError::LockedOut { .. }) => "locked_out",
+        Err(AuthnError::TenantRefused(_)) => "tenant_refused",
         Err(AuthnError::Unavailable(_)) => "unavailable",
     };
     metrics::record_authentication(kind, result);
@@ -81,6 +77,13 @@ pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Probl
                 .detail("Too many failed authentications from this address.")
                 .limit(FAILED_AUTHENTICATIONS)
                 .header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        }
+        AuthnError::TenantRefused(refusal) => {
+            event::tenant_refused(refusal.as_str());
+            Problem::new(match refusal {
+                TenantRefusal::Suspended => Kind::TenantSuspended,
+                TenantRefusal::Unknown => Kind::TenantUnknown,
+            })
         }
         AuthnError::Unavailable(dependency) => {
             coalesced!(warn, "cannot authenticate: a dependency is unavailable", dependency);

@@ -8,15 +8,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    strict_json::MERGE_PATCH,
-    values::{MAX_TIME_CHARS, declared_names},
-};
-use crate::{
-    authn::{API_KEYS, SESSIONS},
-    authz::{Callers, DataClass, Matrix, Method, Permission, Row, Scope},
-    problem::MAX_FIELD_ERRORS,
-};
+use crate::{authn::{API_KEYS, SESSIONS}, authz::{Callers, DataClass, Matrix, Method, Permission, Row, Scope, StepUp}, problem::MAX_FIELD_ERRORS};
+use super::{strict_json::MERGE_PATCH, values::{MAX_TIME_CHARS, declared_names}};
 
 /// Security scheme: access token of the OIDC issuer, with the required scopes.
 const OIDC: &str = "oidc";
@@ -247,6 +240,7 @@ fn complete_operation(operation: &mut Map<String, Value>, row: &Row) {
             "data": row.data.as_str(),
             "audit": row.audit,
             "whenDependencyIsDown": row.outage.as_str(),
+            "maxSignInAge": row.step_up.map(StepUp::max_age),
         }),
     );
     let mut statuses = vec!["400", "405", "406", "408", "413", "414", "415", "429", "431", "500", "503"];

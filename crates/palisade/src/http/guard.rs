@@ -8,9 +8,9 @@
 //!
 //! | step | problem |
 //! |---|---|
-//! | 1. authenticate the caller | 401; 429 after too many failures; 503 if it cannot decide |
+//! | 1. authenticate the caller | 401; 403 for its tenant; 429 after too many failures; 503 if it cannot decide |
 //! | 2. count against the quotas of principal and tenant | 429; 503 if the quota store is down |
-//! | 3. authorize: scope and role for the operation | 403 |
+//! | 3. authorize: scope, role and sign-in for the operation | 403; 401 for the sign-in |
 //! | 4. read-only mode | 503 |
 //! | 5. [request strictness](super::strictness): INPUT-01, INPUT-06 | 400, 406 |
 //! | 6. permit, extracted as the handler's first argument | none: the start checks its action |
@@ -25,33 +25,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
-    registry::{MetaApi, Registry},
-};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi, registry::{MetaApi, Registry}};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument as _;
 
-use super::{
-    Constraints, Context, Operation, ServedRoute,
-    authentication::authenticate,
-    route_check::{RoutesError, check_route},
-    schema::Schemas,
-    strictness::{Declared, declarations},
-    values,
-};
-use crate::{
-    authn::{Principal, SourceNetwork},
-    authz::{
-        Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, QuotaClass, ReadOnly, Row},
-    },
-    db::DbError,
-    http::from_framework,
-    model::{ClientNetwork, TenantId},
-    problem::{Kind, Problem},
-    telemetry::{event, trace::child_span},
-};
+use crate::{authn::{Principal, SourceNetwork}, authz::{Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize, matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp}}, db::DbError, http::from_framework, model::{ClientNetwork, TenantId}, problem::{Kind, Problem}, telemetry::{event, trace::child_span}};
+use super::{Constraints, Context, Operation, ServedRoute, authentication::authenticate, route_check::{RoutesError, check_route}, schema::Schemas, strictness::{Declared, declarations}, values};
 
 /// How long a response waits for the rollback of its transaction.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -222,11 +201,14 @@ impl Guard {
     /// Step 3: decides by the operation's row and the role policy, and records a denial.
     fn authorize(&self, principal: &Arc<Principal>, transactions: OpenTransactions) -> Result<Grant, Problem> {
         let rights = self.context.matrix.rights();
-        authorize(rights, self.row, Arc::clone(principal), transactions).map_err(|denied| {
+        let now = self.context.clock.timestamp();
+        authorize(rights, self.row, Arc::clone(principal), transactions, now).map_err(|denied| {
             let (kind, reason) = match denied {
                 Denied::MissingScope(scope) => (Kind::InsufficientScope, scope.as_str()),
                 Denied::MissingPermission => (Kind::Forbidden, "role"),
                 Denied::ApiKey => (Kind::Forbidden, "api_key"),
+                Denied::Actor => (Kind::Forbidden, "actor"),
+                Denied::SignIn(_) => (Kind::SignInRequired, "sign_in"),
             };
             event::authz_fail(principal.subject(), &principal.tenant().to_string(), self.row.operation, reason);
             let problem = Problem::new(kind);
@@ -239,10 +221,29 @@ impl Guard {
                         Err(_) => problem,
                     }
                 }
-                Denied::MissingPermission | Denied::ApiKey => problem,
+                Denied::SignIn(fault) => {
+                    let max_age = self.row.step_up.map(StepUp::max_age).filter(|_| fault.age);
+                    let acr_values = fault.strength.then(|| principal.strong_acr_values());
+                    problem.header(header::WWW_AUTHENTICATE, sign_in_challenge(max_age, acr_values))
+                }
+                Denied::MissingPermission | Denied::ApiKey | Denied::Actor => problem,
             }
         })
     }
+}
+
+/// The challenge of RFC 9470 section 3. It says what the sign-in lacks.
+fn sign_in_challenge(max_age: Option<u32>, acr_values: Option<&[String]>) -> HeaderValue {
+    let mut challenge = "Bearer error=\"insufficient_user_authentication\"".to_owned();
+    if let Some(max_age) = max_age {
+        challenge += &format!(", max_age=\"{max_age}\"");
+    }
+    if let Some(values) = acr_values {
+        let values = values.join(" ").replace(['"', '\\'], "");
+        challenge += &format!(", acr_values=\"{values}\"");
+    }
+    HeaderValue::try_from(challenge)
+        .unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
 }
 
 /// Replaces the error of a violated constraint by the problem that the service declared for it.

@@ -29,7 +29,7 @@ pub struct IncidentCommands {
     sources: Sources,
     /// Locked while a key rotation runs.
     rotation_lock: Arc<Mutex<()>>,
-    maintenance: Maintenance,
+    pub(super) maintenance: Maintenance,
 }
 
 impl IncidentCommands {
@@ -43,7 +43,7 @@ impl IncidentCommands {
     ///
     /// Falls back to the startup URL: in an incident, an unrelated fault in the settings must not
     /// block the command.
-    async fn database_url(&self) -> SecretString {
+    pub(super) async fn database_url(&self) -> SecretString {
         let sources = self.sources.clone();
         let settings = tokio::task::spawn_blocking(move || sources.read()).await;
         let login = settings.ok().and_then(Result::ok).and_then(|settings| settings.incidents);

@@ -1,10 +1,12 @@
-//! The internal listener (AUTHN-18): `/metrics` and `/incidents`, in front of the public API.
+//! The internal listener (AUTHN-18): `/metrics`, `/incidents` and `/tenants`, in front of the public
+//! API.
 //!
 //! A service authenticates with a client certificate and needs the right of the operation, which
 //! the settings grant by name. Requests for other paths go to the API with its usual checks.
 //! [`crate::app`] puts [`Internal`] behind the internal listener.
 
 mod incidents;
+mod tenants;
 
 pub use incidents::IncidentCommands;
 
@@ -31,7 +33,7 @@ use crate::{
 /// The operations of the internal listener, and the API behind them.
 pub(crate) struct Internal<E> {
     context: Arc<Context>,
-    /// `None` if the settings have no login for incident commands.
+    /// `None` if the settings have no login for commands.
     incidents: Option<IncidentCommands>,
     api: E,
 }
@@ -75,6 +77,9 @@ impl<E> Internal<E> {
         match row.right {
             ServiceRight::Incidents => {
                 incidents::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await
+            }
+            ServiceRight::Tenants => {
+                tenants::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await
             }
             ServiceRight::Metrics => {
                 check_no_body(&mut request).await?;

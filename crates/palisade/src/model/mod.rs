@@ -20,6 +20,7 @@ mod rights;
 #[cfg(feature = "sessions")]
 mod session;
 mod state;
+mod tenant;
 mod text;
 mod text_enum;
 
@@ -39,6 +40,7 @@ pub use rights::{Permission, Rights, Role, RoleTable, Scope, ServiceRight};
 #[cfg(feature = "sessions")]
 pub use session::Session;
 pub use state::{State, Stateless};
+pub use tenant::{RegisteredTenant, TenantState};
 pub use text::{Name, TextError, normalize};
 pub(crate) use text::{is_control_or_invisible, is_joiner_or_selector};
 pub use text_enum::UnknownValue;

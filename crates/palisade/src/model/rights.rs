@@ -103,6 +103,8 @@ pub enum ServiceRight {
     Incidents,
     /// `metrics`: GET `/metrics`.
     Metrics,
+    /// `tenants`: POST `/tenants`, with which a service also exports and deletes tenants.
+    Tenants,
 }
 
 impl ServiceRight {
@@ -112,6 +114,7 @@ impl ServiceRight {
         match self {
             Self::Incidents => "incidents",
             Self::Metrics => "metrics",
+            Self::Tenants => "tenants",
         }
     }
 }
@@ -123,7 +126,8 @@ impl FromStr for ServiceRight {
         match s {
             "incidents" => Ok(Self::Incidents),
             "metrics" => Ok(Self::Metrics),
-            _ => Err("expected `metrics` or `incidents`"),
+            "tenants" => Ok(Self::Tenants),
+            _ => Err("expected `metrics`, `incidents` or `tenants`"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Operator commands: incidents, keys of sealed fields, backups, verification and upkeep of the
-//! audit trail.
+//! Operator commands: incidents, tenants, keys of sealed fields, backups, verification and upkeep of
+//! the audit trail.
 //!
 //! `main` parses each command from arguments and runs it with the database login it needs; the
-//! internal listener parses [`Incident`] from JSON. Commands report progress line by line through a
+//! internal listener parses [`Incident`] and [`TenantCommand`] from JSON. Commands report progress line by line through a
 //! callback, so that both callers decide where it goes.
 
 mod audit;
@@ -18,6 +18,9 @@ mod pg_program;
 mod restore;
 mod retired_keys;
 mod revocation;
+#[cfg(feature = "exports")]
+mod tenant_export;
+mod tenants;
 mod throttle;
 
 pub use audit::{AuditError, Checkpoint, Verify};
@@ -30,6 +33,12 @@ pub use keys::{Keys, KeysError, ResealOptions, rotate};
 pub use restore::Restore;
 pub use retired_keys::RetireKeys;
 pub use revocation::{Revocation, RevokeKind};
+#[cfg(feature = "exports")]
+pub use tenant_export::{ExportTenant, StartedExport};
+pub use tenants::{
+    CreateTenant, DeleteTenant, Deletion, ExternalId, ListTenants, NamedTenant, TenantCommand, TenantError,
+    TenantLimit, TenantOutcome, UpdateTenant,
+};
 pub use throttle::{LimitName, Throttle, ThrottleTarget};
 
 use std::io::BufRead;

@@ -41,10 +41,16 @@ kinds! {
     InvalidInput = BAD_REQUEST, "invalid_input", "The input is invalid";
     /// The credential is missing or invalid. The response does not say which.
     Unauthenticated = UNAUTHORIZED, "unauthenticated", "Authentication is required";
+    /// The sign-in is too old, or too weak, for a sensitive operation (RFC 9470 section 3).
+    SignInRequired = UNAUTHORIZED, "insufficient_user_authentication", "A recent or stronger sign-in is required";
     /// The caller's role does not allow the operation.
     Forbidden = FORBIDDEN, "forbidden", "Access denied";
     /// The credential lacks the scope of the operation (RFC 6750 section 3.1).
     InsufficientScope = FORBIDDEN, "insufficient_scope", "The scope is insufficient";
+    /// An operator suspended the tenant of the caller.
+    TenantSuspended = FORBIDDEN, "tenant_suspended", "The tenant is suspended";
+    /// The tenant of the caller is not registered, or was deleted.
+    TenantUnknown = FORBIDDEN, "tenant_unknown", "The tenant is unknown";
     /// No such route, or no such object *for this caller*: deliberately indistinguishable.
     NotFound = NOT_FOUND, "not_found", "Not found";
     /// The path exists, but not with this method.

@@ -17,15 +17,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, header};
 use tracing::Instrument as _;
 
-use crate::{
-    authn::Principal,
-    authz::matrix::{OnStoreDown, QuotaClass},
-    crypto::MacKey,
-    model::{Clock, QuotaName, TenantId},
-    problem::{Kind, Problem},
-    settings,
-    telemetry::trace::child_span,
-};
+use crate::{authn::{Principal, Tenants}, authz::matrix::{OnStoreDown, QuotaClass}, crypto::MacKey, model::{Clock, QuotaName, TenantId}, problem::{Kind, Problem}, settings, telemetry::trace::child_span};
 pub use local::LocalBuckets;
 pub use overrides::Overrides;
 pub use shared::{SharedBuckets, SharedQuotaError};
@@ -40,6 +32,8 @@ pub struct Quotas {
     settings: settings::Quota,
     /// Operator overrides, which replace the quotas of the settings.
     overrides: Arc<Overrides>,
+    /// The registry, whose quotas replace those of the settings. None at the check of a configuration.
+    tenants: Option<Arc<Tenants>>,
     /// Buckets in this process: the only ones, or the fallback while the quota store is down.
     local: LocalBuckets,
     shared: Option<SharedBuckets>,
@@ -96,7 +90,13 @@ impl Quotas {
         overrides: Arc<Overrides>,
     ) -> Result<Self, SharedQuotaError> {
         let shared = settings.shared.as_ref().map(|shared| SharedBuckets::new(shared, mac_key.clone())).transpose()?;
-        Ok(Self { settings, overrides, local: LocalBuckets::new(clock), shared })
+        Ok(Self { settings, overrides, tenants: None, local: LocalBuckets::new(clock), shared })
+    }
+
+    /// Takes the quotas of tenants from the registry too.
+    #[must_use]
+    pub fn with_registry(self, tenants: Arc<Tenants>) -> Self {
+        Self { tenants: Some(tenants), ..self }
     }
 
     /// Takes one token from the principal's bucket for the class, then one from the tenant's
@@ -187,7 +187,8 @@ impl Quotas {
             QuotaName::Credential => self.settings.credential,
             QuotaName::Tenant => self.settings.tenant,
         };
-        QuotaPolicy { name, quota: self.overrides.quota(tenant, name).unwrap_or(default) }
+        let registered = || self.tenants.as_ref()?.limit(tenant, name);
+        QuotaPolicy { name, quota: self.overrides.quota(tenant, name).or_else(registered).unwrap_or(default) }
     }
 }
 

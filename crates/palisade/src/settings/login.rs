@@ -33,7 +33,7 @@ impl LoginSettings {
         Self::load(&CommandLogins::owner_url)
     }
 
-    /// Reads `APP_DATABASE__OPERATOR_URL`, for `incident` and `keys rewrap`.
+    /// Reads `APP_DATABASE__OPERATOR_URL`, for `incident`, `tenant` and `keys rewrap`.
     pub fn operator() -> Result<Self, Faults> {
         Self::load(&CommandLogins::operator_url)
     }
@@ -43,10 +43,12 @@ impl LoginSettings {
         Self::load(&CommandLogins::backup_url)
     }
 
-    /// The role for incidents; `None` if no service has the right to send commands for them.
+    /// The role for incidents and tenants; `None` if no service may send commands for them.
     pub(super) fn for_incidents(r: &mut Reader, internal: Option<&Internal>) -> Option<Self> {
         let mut services = internal?.services.values();
-        let needed = services.any(|service| service.rights.contains(&ServiceRight::Incidents));
+        let needed = services.any(|service| {
+            [ServiceRight::Incidents, ServiceRight::Tenants].iter().any(|right| service.rights.contains(right))
+        });
         let url = needed.then(|| r.read(&IncidentLogin::incidents_url, None)).flatten()?;
         Some(Self { url, secrets_read: Vec::new() })
     }

@@ -123,7 +123,7 @@ table! {
     }
 
     pub(super) rows IncidentLogin("database"), "Database login of the internal listener", feature "internal_listener" {
-        incidents_url: SecretString = "incidents_url".reloaded().default_text("required if a service has the right `incidents`") => checks::database,
+        incidents_url: SecretString = "incidents_url".reloaded().default_text("required if a service has the right `incidents` or `tenants`") => checks::database,
             "`postgres://app_incidents:…@host/db`, for commands of the internal listener. Not read otherwise.";
     }
 
@@ -131,7 +131,7 @@ table! {
         owner_url: SecretString = "owner_url".default_text("required by the command") => checks::database,
             "For `migrate` and `restore`.";
         operator_url: SecretString = "operator_url".default_text("required by the command") => checks::database,
-            "For `incident`, and for `keys rewrap`, `keys drop`, `keys forget-index` and `keys destroy`.";
+            "For `incident` and `tenant`, and for `keys rewrap`, `keys drop`, `keys forget-index` and `keys destroy`.";
         backup_url: SecretString = "backup_url".default_text("required by the command") => checks::database,
             "For `backup` and `audit verify`.";
     }
@@ -160,8 +160,16 @@ table! {
             "Claims that only tokens of users have; one of them is enough. Tokens with claims of both lists, or of neither, are rejected.";
         service_clients: BTreeSet<String> = "service_clients",
             "Client ids of programs that may act for themselves.";
+        acr_values: Vec<String> = "acr_values".default_text("none: the strength of a sign-in is not checked"),
+            "Values of `acr` that are strong enough for the operations with a step-up in the route matrix. The challenge names them (RFC 9470).";
+        require_auth_time: bool = "require_auth_time".default("false"),
+            "Whether those operations refuse people's tokens without `auth_time`. Otherwise the age of a sign-in is checked for tokens that have it.";
+        accept_actors: bool = "accept_actors".default("false"),
+            "Whether tokens with the claim `act` are accepted (RFC 8693): an actor calls for the subject. Never for the operations with a step-up.";
         tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants that no further issuer lists; required for a further issuer"),
             "Tenants for which it may issue tokens.";
+        create_tenants: bool = "create_tenants".default("false"),
+            "Whether a token of an unknown tenant registers the tenant. Otherwise an operator does (docs/tenants.md), and other tenants get 403.";
     }
     + {
         /// `None` for the first issuer, `<NAME>` in lower case for a further one: 1 to 32 of `a-z`,

@@ -1,22 +1,12 @@
 //! Types that a setting can have, and how each is parsed and described.
 
-use std::{
-    collections::BTreeSet, convert::Infallible, fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, convert::Infallible, fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
-    TlsVersion, row::Row,
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{LogFilter, LogFormat},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper}, model::{Network, ServiceRight, TenantId}, telemetry::{LogFilter, LogFormat}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, row::Row};
 
 /// What the table says about a type.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +156,7 @@ words! {
     SameSite { "lax" => Self::Lax, "strict" => Self::Strict }
     KeyProvider { "keyset" => Self::Keyset, "vault" => Self::Vault }
     LogFormat { "json" => Self::Json, "text" => Self::Text }
-    ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents }
+    ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents, "tenants" => Self::Tenants }
 }
 
 impl Value for Risk {

@@ -178,7 +178,7 @@ impl Database {
             permit.tenant().uuid(),
             record.id,
             permit.principal().subject(),
-            permit.principal().client(),
+            permit.principal().recorded_client(),
             record.action,
             record.object,
             trace_id()

@@ -80,7 +80,7 @@ impl<'p> CreateRecord<'p> {
         let (key_subject, key_client) = self.principal.retry_owner();
         Json(RecordColumns {
             subject: self.principal.subject(),
-            client: self.principal.client(),
+            client: self.principal.recorded_client(),
             key_subject,
             key_client,
             operation: self.operation,

@@ -3,15 +3,15 @@
 //! One function per event, so that an event has the same fields wherever it is raised. Each event
 //! is counted in the metric `security.events` and logged under the target `security`; time and
 //! trace id come with every log line. After authentication each event also has the kind of the
-//! credential and the OAuth client. Events that callers can cause with each request are coalesced by
+//! credential, the OAuth client and the actor. Events that callers can cause with each request are coalesced by
 //! origin (see [`repeats`]). Callers of these functions pass identifiers and reasons, never secrets.
 
 use std::{error::Error, fmt, net::IpAddr};
 
 use uuid::Uuid;
 
-use super::{RequestTelemetry, causes, metrics, repeats};
 use crate::model::ClientNetwork;
+use super::{RequestTelemetry, causes, metrics, repeats};
 
 /// Counts an event and logs it. With `of source, reason`, further events from the same source with
 /// the same reason share one summary line every ten seconds.
@@ -27,7 +27,8 @@ macro_rules! raise {
         let caller = request.as_ref().and_then(|request| request.caller.get());
         let credential = caller.map(|caller| caller.credential);
         let client_id = caller.and_then(|caller| caller.client_id.as_deref());
-        tracing::$level!(target: "security", event = $event, credential, client_id, $($rest)+);
+        let actor = caller.and_then(|caller| caller.actor.as_deref());
+        tracing::$level!(target: "security", event = $event, credential, client_id, actor, $($rest)+);
     }};
     ($level:ident, $event:literal, $($rest:tt)+) => {{
         metrics::record_event($event);
@@ -128,11 +129,27 @@ pub(crate) fn issuer_logout(kind: &str, value: &str, source: IpAddr) {
 
 /// An authenticated caller was denied an operation. `reason` is a scope, `role`, `api_key`, `right`,
 /// or `object`: no such object for this caller.
+/// An authenticated caller was denied an operation. `reason` is a scope, `role`, `api_key`, `actor`,
+/// `sign_in`, `right`, or `object`: no such object for this caller.
 pub(crate) fn authz_fail(subject: &str, tenant: &str, operation: &str, reason: &str) {
     raise!(
         warn, "authz_fail" of format_args!("{tenant} {subject}"), &format!("{operation} {reason}");
         subject, tenant, operation, reason, "access denied"
     );
+}
+
+/// The credential of a caller is valid, and its tenant may not call: `reason` is `tenant_suspended` or
+/// `tenant_unknown`.
+pub(crate) fn tenant_refused(reason: &str) {
+    let (subject, tenant, source) = origin();
+    let caller = [tenant.as_deref(), subject.as_deref()].map(Option::unwrap_or_default).join(" ");
+    raise!(warn, "authz_fail" of caller, reason; subject, tenant, source, reason, "access denied");
+}
+
+/// An operator created, changed, exported or deleted a tenant. `service` is the one that sent the
+/// command; empty at the command line.
+pub(crate) fn tenant_changed(command: &str, tenant: &str, service: &str, reason: &str) {
+    raise!(warn, "tenant_changed", command, tenant, service, reason, "registry of tenants changed");
 }
 
 /// A client or network exceeded the limit named `limit`.
@@ -329,10 +346,10 @@ pub(crate) fn data_exported(subject: &str, tenant: &str, what: &str, rows: usize
     raise!(info, "data_exported", subject, tenant, what, rows, complete, "export ended");
 }
 
-/// An incident command was carried out. `actor` is the service that sent it; empty at the command
+/// An incident command was carried out. `service` is the one that sent it; empty at the command
 /// line.
-pub(crate) fn incident_handled(command: &str, actor: &str, outcome: &str, reason: &str) {
-    raise!(warn, "incident_handled", command, actor, outcome, reason, "incident command carried out");
+pub(crate) fn incident_handled(command: &str, service: &str, outcome: &str, reason: &str) {
+    raise!(warn, "incident_handled", command, service, outcome, reason, "incident command carried out");
 }
 
 /// This many operator overrides cannot be parsed by this version and are ignored.

@@ -53,6 +53,8 @@ pub(crate) struct Caller {
     pub(crate) client_id: Option<String>,
     /// The id of an API key.
     pub(crate) key: Option<String>,
+    /// The actor that uses a token for its subject.
+    pub(crate) actor: Option<String>,
 }
 
 impl RequestTelemetry {

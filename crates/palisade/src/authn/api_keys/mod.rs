@@ -24,17 +24,8 @@ use quick_cache::sync::Cache;
 use tokio::{sync::Semaphore, task::JoinSet};
 use uses::KeyUses;
 
-use super::{
-    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
-    principal::API_KEY_SUBJECT, revocation::Revocations,
-};
-use crate::{
-    crypto::MacKey,
-    db::{Credentials, api_keys::StoredApiKey},
-    model::{ApiKeyId, Clock, Rights, TenantId},
-    settings,
-    telemetry::{causes, event, repeats::coalesced},
-};
+use crate::{crypto::MacKey, db::{Credentials, api_keys::StoredApiKey}, model::{ApiKeyId, Clock, Rights, TenantId}, settings, telemetry::{causes, event, repeats::coalesced}};
+use super::{AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter, principal::API_KEY_SUBJECT, revocation::Revocations, sign_in::SignIn};
 
 pub(super) use changes::KeyChanges;
 
@@ -321,6 +312,7 @@ fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
         session: None,
         issuer_session: None,
         bound_certificate: None,
+        sign_in: SignIn::default(),
         issued_at: key.authorized_at.timestamp(),
     }
 }

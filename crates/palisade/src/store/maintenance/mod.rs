@@ -9,19 +9,25 @@ mod audit_owner;
 mod audit_reader;
 mod operator;
 mod operator_keys;
+mod operator_tenants;
 #[cfg(feature = "backup")]
 mod restore;
 mod retention;
 mod rotation;
 mod sealing;
+#[cfg(feature = "exports")]
+mod tenant_export;
 
 pub use audit_owner::{AuditOwner, Pruning};
 pub use audit_reader::{AuditReader, AuditSnapshot, JournaledEvent, StoredSeal};
 pub use operator::{Operator, OperatorError};
 pub use operator_keys::{Rewrapped, TenantItem};
+pub use operator_tenants::{DeletedRows, DeletionItem, TenantChange, TenantEntry};
 #[cfg(feature = "backup")]
 pub use restore::{ErasedAgain, RestoreError, RestoreTransaction, Snapshot};
 pub use rotation::{KeyUse, ResealPosition, ResealedBatch};
+#[cfg(feature = "exports")]
+pub use tenant_export::{ExportSubject, TenantExport};
 
 use std::sync::Arc;
 

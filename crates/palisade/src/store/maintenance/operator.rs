@@ -53,6 +53,17 @@ pub enum OperatorError {
     /// The version was never in use, or was forgotten before.
     #[error("there is no index key of this version, or it was forgotten already; `keys status` lists all")]
     UnknownIndexKey,
+    /// The registry has a state that this version does not know.
+    #[error("the registry has a tenant in a state that this version does not know; use the newer version")]
+    UnknownState,
+    /// Another tenant has the external id.
+    #[error("another tenant has this external id of this issuer")]
+    ExternalIdTaken,
+    /// A tenant is deleted when every replica has refused it for a while.
+    #[error(
+        "suspend the tenant first, and wait a minute until its last requests have ended; a day at the internal listener"
+    )]
+    TenantNotSuspended,
     /// The tenant never had a data key. The id is most likely wrong.
     #[error("there was never a data key of this tenant, and nothing was destroyed; check its id")]
     NoDataKeys,
@@ -101,10 +112,7 @@ impl Operator {
             reason
         );
         let position = position.fetch_one(&mut self.0).await.map_err(OperatorError::Refused)?;
-        // After the commit, since it may fail: any login can fill the notification queue.
-        if let Err(error) = sqlx::query("select pg_notify('revocations', '')").execute(&mut self.0).await {
-            tracing::warn!(%error, "could not notify replicas; they find the revocation within two seconds");
-        }
+        notify(&mut self.0).await;
         Ok(position)
     }
 
@@ -162,6 +170,14 @@ impl Operator {
     pub async fn record_rotation(&mut self, tenant: Option<TenantId>, reason: &str) -> Result<(), OperatorError> {
         let recorded = record_act(&mut self.0, tenant, "key_rotation_ordered", "data keys", reason).await;
         recorded.map_err(OperatorError::Refused)
+    }
+}
+
+/// Makes replicas read revocations and tenants now. After the commit, since it may fail: any login can
+/// fill the notification queue.
+pub(super) async fn notify(connection: &mut PgConnection) {
+    if let Err(error) = sqlx::query("select pg_notify('revocations', '')").execute(connection).await {
+        tracing::warn!(%error, "could not notify replicas; they find the change within two seconds");
     }
 }
 

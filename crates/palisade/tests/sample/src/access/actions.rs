@@ -1,6 +1,6 @@
 //! Actions of the sample service: one type per operation, with its row of the route matrix.
 
-use palisade::authz::policy::SEE_PERSONAL;
+use palisade::authz::{StepUp, policy::SEE_PERSONAL};
 
 use super::{
     roles::{ERASE_NOTES, EXPORT, READ_NOTES, WRITE_NOTES},
@@ -44,7 +44,7 @@ palisade::actions! {
     /// Erase a note.
     Change EraseNote = Delete "/v1/notes/{id}" as "eraseNote" {
         NoKeys, scope Some(NOTES_WRITE), permission Some(ERASE_NOTES), quota Sensitive,
-        data Personal, audit "note_erased", outage Closed, read_only Refused,
+        data Personal, audit "note_erased", outage Closed, read_only Refused, step_up StepUp::RECENT,
     }
     /// Count the notes that list an item.
     Read GetItem = Get "/v1/items/{code}" as "getItem" {
@@ -54,6 +54,6 @@ palisade::actions! {
     /// Export notes as a file.
     Read CreateExport = Post "/v1/exports" as "createExport" {
         NoKeys, scope Some(EXPORTS_CREATE), permission Some(EXPORT), quota Export,
-        data Tenant, audit "notes_exported", outage Closed, read_only Served,
+        data Tenant, audit "notes_exported", outage Closed, read_only Served, step_up StepUp::RECENT,
     }
 }

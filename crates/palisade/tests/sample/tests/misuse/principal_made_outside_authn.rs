@@ -1,4 +1,4 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `session`, `issuer_session`, `bound_certificate` and `issued_at` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `session`, `issuer_session`, `bound_certificate`, `sign_in` and `issued_at` of struct `Principal` are private
 //! A principal comes from a verified credential only.
 
 use palisade::{authn::{CallerKind, Principal}, model::TenantId};
@@ -16,6 +16,7 @@ fn forge(tenant: TenantId) -> Principal {
         session: None,
         issuer_session: None,
         bound_certificate: None,
+        sign_in: Default::default(),
         issued_at: 0,
     }
 }

@@ -56,5 +56,6 @@ mod start;
 mod store_misuse;
 mod support;
 mod telemetry;
+mod tenants;
 mod tls;
 mod vault;
