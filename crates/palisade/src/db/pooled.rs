@@ -2,8 +2,8 @@
 //!
 //! `sqlx` tests each connection that is given back, by a message and its answer. A connection whose
 //! statement has finished outside of a transaction needs no test: [`PooledConnection::release`]
-//! keeps it for the next request. Every other connection goes through the test, also that of a
-//! request that was cancelled in the middle of a statement.
+//! keeps it for the next request, and so does the end of a transaction. Every other connection goes
+//! through the test, also that of a request that was cancelled in the middle of a statement.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, SqlSafeStr as _, Transaction, pool::PoolConnection,
-};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection, raw_sql};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a connection is used without the checks of `sqlx`, which enforce its age.
@@ -48,12 +46,10 @@ pub(crate) struct PooledConnection {
     permit: OwnedSemaphorePermit,
 }
 
-/// An open transaction. Rolls back when it is dropped.
+/// An open transaction. Dropped before its end, it closes its connection, so the server rolls back.
+/// `None` after its end.
 #[derive(Debug)]
-pub(crate) struct PooledTransaction {
-    transaction: Transaction<'static, Postgres>,
-    _permit: OwnedSemaphorePermit,
-}
+pub(crate) struct PooledTransaction(Option<PooledConnection>);
 
 impl Pool {
     pub(super) fn new(sqlx: PgPool) -> Arc<Self> {
@@ -105,9 +101,9 @@ impl Pool {
     }
 
     pub(super) async fn begin(self: Arc<Self>, begin: String) -> Result<PooledTransaction, sqlx::Error> {
-        let PooledConnection { kept, permit, .. } = self.connection().await?;
-        let transaction = Transaction::begin(kept.connection, Some(AssertSqlSafe(begin).into_sql_str())).await?;
-        Ok(PooledTransaction { transaction, _permit: permit })
+        let mut transaction = PooledTransaction(Some(self.connection().await?));
+        raw_sql(AssertSqlSafe(begin)).execute(transaction.connection()?).await?;
+        Ok(transaction)
     }
 
     /// Number of open connections that are not in use.
@@ -158,12 +154,33 @@ impl PooledConnection {
 }
 
 impl PooledTransaction {
+    /// The connection, for a statement of the transaction.
+    pub(crate) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.transaction.commit().await
+        self.end("commit").await
     }
 
     pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.transaction.rollback().await
+        self.end("rollback").await
+    }
+
+    async fn end(mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        raw_sql(statement).execute(self.connection()?).await?;
+        if let Some(connection) = self.0.take() {
+            connection.release();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PooledTransaction {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.kept.connection.detach());
+        }
     }
 }
 
@@ -178,19 +195,5 @@ impl Deref for PooledConnection {
 impl DerefMut for PooledConnection {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.kept.connection
-    }
-}
-
-impl Deref for PooledTransaction {
-    type Target = PgConnection;
-
-    fn deref(&self) -> &PgConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for PooledTransaction {
-    fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.transaction
     }
 }

@@ -69,7 +69,8 @@ impl OpenTransaction {
     /// The connection, for the statements of the kernel.
     pub(super) async fn connection(&self) -> Result<MappedMutexGuard<'_, sqlx::PgConnection>, DbError> {
         let transaction = self.transaction.lock().await;
-        MutexGuard::try_map(transaction, Option::as_deref_mut).map_err(|_| DbError::Misuse("the transaction has ended"))
+        MutexGuard::try_map(transaction, |open| open.as_mut()?.connection().ok())
+            .map_err(|_| DbError::Misuse("the transaction has ended"))
     }
 
     /// The connection, for a statement of a service.

@@ -100,14 +100,14 @@ impl Maintenance {
     pub async fn key_uses(&self, tenant: TenantId) -> Result<(Vec<KeyUse>, Vec<KeyUse>), DbError> {
         let mut tx = self.0.reader.begin("begin read only", tenant).await?;
         // Counting millions of rows takes long, and blocks nothing.
-        sqlx::query("set local statement_timeout = '1min'").execute(&mut *tx).await?;
+        sqlx::query("set local statement_timeout = '1min'").execute(tx.connection()?).await?;
         let data_keys = sqlx::query_as!(
             KeyUse,
             r#"select data_key as version, count(*) as "records!" from palisade.row_keys where tenant_id = $1
                group by data_key order by data_key"#,
             tenant.uuid()
         )
-        .fetch_all(&mut *tx)
+        .fetch_all(tx.connection()?)
         .await?;
         let index_keys = sqlx::query_as!(
             KeyUse,
@@ -118,8 +118,9 @@ impl Maintenance {
             tenant.uuid(),
             &self.0.keyring.index_versions().await?
         )
-        .fetch_all(&mut *tx)
+        .fetch_all(tx.connection()?)
         .await?;
+        tx.rollback().await?;
         Ok((data_keys, index_keys))
     }
 
@@ -154,7 +155,7 @@ impl Maintenance {
             .bind(&ids)
             .bind(newest.version())
             .bind(index_key)
-            .fetch_all(&mut *tx)
+            .fetch_all(tx.connection()?)
             .await?;
         for row in rows {
             let row = SealedRow::read(&row, table)?;
@@ -166,7 +167,7 @@ impl Maintenance {
                 batch.unreadable += 1;
                 continue;
             };
-            resealed.store(&mut tx, tenant, index_key).await?;
+            resealed.store(tx.connection()?, tenant, index_key).await?;
             batch.resealed += 1;
             batch.had_older_key += usize::from(had_older_key);
         }
@@ -215,7 +216,9 @@ impl Maintenance {
             table.name,
             index_key.is_some()
         );
-        Ok(found.fetch_all(&mut *tx).await?)
+        let found = found.fetch_all(tx.connection()?).await?;
+        tx.rollback().await?;
+        Ok(found)
     }
 
     /// Unwraps the data keys of a batch. `None` stands for a data key that cannot be unwrapped.
