@@ -16,7 +16,6 @@ mod benchmark;
 mod billing;
 mod books;
 mod build_context;
-||||||| base
 mod browser;
 mod catalog;
 mod controls;

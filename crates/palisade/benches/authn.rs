@@ -10,13 +10,26 @@
 #[path = "../../palisade-test/src/keys.rs"]
 mod keys;
 
-use std::{net::{IpAddr, Ipv4Addr}, path::Path, sync::LazyLock};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::LazyLock,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use divan::Bencher;
 use http::HeaderMap;
 use keys::TestKey;
-use palisade::{authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork}, db::Credentials, dev::{database::Cluster, people::TENANTS, postgres::{Binaries, Data, Server as Postgres}}, model::{ApiKeyId, Clock, TenantId}};
+use palisade::{
+    authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork},
+    db::Credentials,
+    dev::{
+        database::Cluster,
+        people::TENANTS,
+        postgres::{Binaries, Data, Server as Postgres},
+    },
+    model::{ApiKeyId, Clock, TenantId},
+};
 use poem::{Route, Server, endpoint::make_sync, listener::TcpAcceptor};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};

@@ -21,6 +21,9 @@ create table palisade.sessions (
     scopes text[] not null,
     token_id text check (length(token_id) between 1 and 255),
     access_expires_at timestamptz not null,
+    -- When and how the person signed in, as the issuer says it (RFC 9470).
+    auth_time timestamptz,
+    acr text check (length(acr) <= 255),
     -- SHA-256 of the secret in the cookie, and how often the cookie was replaced.
     handle_hash bytea not null check (length(handle_hash) = 32),
     generation integer not null check (generation >= 0),
@@ -145,8 +148,8 @@ begin
     s := jsonb_populate_record(s, changes);
     update palisade.sessions x
     set claimed_until = null, client = s.client, roles = s.roles, scopes = s.scopes, token_id = s.token_id,
-        access_expires_at = s.access_expires_at, handle_hash = s.handle_hash, generation = s.generation,
-        rotated_at = s.rotated_at, refresh_token = s.refresh_token
+        access_expires_at = s.access_expires_at, auth_time = s.auth_time, acr = s.acr, handle_hash = s.handle_hash,
+        generation = s.generation, rotated_at = s.rotated_at, refresh_token = s.refresh_token
     where x.tenant_id = tenant and x.id = wanted;
     return true;
 end

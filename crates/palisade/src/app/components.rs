@@ -3,15 +3,32 @@
 //! [`super::start`] builds [`Components`] from the settings, wraps the routers into edge services,
 //! loads revocations and overrides, and starts the background tasks.
 
-use std::{net::SocketAddr, sync::{Arc, atomic::{AtomicBool, Ordering}}, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, header::CONNECTION};
 use poem::{Endpoint, Response};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::{authn::Authenticator, db::{Credentials, UnfitDatabase, self}, edge::{CachedCallerLookup, EdgeService, ListenerKind, Tls, self}, http::{Context, PersonalDataMonitor}, internal::{IncidentCommands, Internal}, model::Clock, quota::{Overrides, Quotas}, settings::Settings, store::maintenance::{Maintenance, self}};
 use super::{App, StartError, secret_reload::SecretReload};
+use crate::{
+    authn::Authenticator,
+    db::{self, Credentials, UnfitDatabase},
+    edge::{self, CachedCallerLookup, EdgeService, ListenerKind, Tls},
+    http::{Context, PersonalDataMonitor},
+    internal::{IncidentCommands, Internal},
+    model::Clock,
+    quota::{Overrides, Quotas},
+    settings::Settings,
+    store::maintenance::{self, Maintenance},
+};
 
 /// Interval between two samples of the connection pools.
 const POOL_METRICS_INTERVAL: Duration = Duration::from_secs(5);

@@ -5,10 +5,22 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use x509_cert::{Certificate, der::Decode as _, ext::pkix::{SubjectAltName, name::GeneralName}};
+use x509_cert::{
+    Certificate,
+    der::Decode as _,
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
 
-use crate::{crypto, model::{Rights, Role, TenantId}, settings::{CertificateName, Service}};
-use super::{RejectReason, principal::{CallerKind, Principal, SERVICE_SUBJECT}, sign_in::SignIn};
+use super::{
+    RejectReason,
+    principal::{CallerKind, Principal, SERVICE_SUBJECT},
+    sign_in::SignIn,
+};
+use crate::{
+    crypto,
+    model::{Rights, Role, TenantId},
+    settings::{CertificateName, Service},
+};
 
 /// The facts of a connection that authentication needs. An extension of every request.
 #[derive(Clone, Debug, Default)]

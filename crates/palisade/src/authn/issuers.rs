@@ -9,8 +9,23 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{crypto::sha256, model::{Clock, Rights}, settings::{Oidc, Profile}, telemetry::event};
-use super::{AuthnError, ConnectionInfo, RejectReason, api_keys::ApiKeys, claims::{Claims, Header, self}, discovery::JwksCache, keys::KeySet, principal::Principal, revocation::Revocations, tenants::Tenants, verify::{ValidatedToken, Verifier}};
+use super::{
+    AuthnError, ConnectionInfo, RejectReason,
+    api_keys::ApiKeys,
+    claims::{self, Claims, Header},
+    discovery::JwksCache,
+    keys::KeySet,
+    principal::Principal,
+    revocation::Revocations,
+    tenants::Tenants,
+    verify::{ValidatedToken, Verifier},
+};
+use crate::{
+    crypto::sha256,
+    model::{Clock, Rights},
+    settings::{Oidc, Profile},
+    telemetry::event,
+};
 
 /// All trusted issuers and the cache of their validated tokens.
 #[derive(Debug)]

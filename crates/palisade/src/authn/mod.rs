@@ -34,7 +34,12 @@ mod sign_in;
 mod tenants;
 mod verify;
 
-use std::{collections::BTreeMap, hash::{BuildHasher, RandomState}, net::IpAddr, sync::{Arc, Mutex, PoisonError}};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use api_keys::ApiKeys;
 use credential::Credential;
@@ -44,7 +49,12 @@ use revocation::Revocations;
 use sessions::Sessions;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::{db::{Credentials, DbError}, model::{Clock, Rights, ServiceRight, TenantId}, settings::{CertificateName, Service, Settings}, telemetry::event};
+use crate::{
+    db::{Credentials, DbError},
+    model::{Clock, Rights, ServiceRight, TenantId},
+    settings::{CertificateName, Service, Settings},
+    telemetry::event,
+};
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};

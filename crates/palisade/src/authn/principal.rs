@@ -5,8 +5,11 @@
 //!
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
-use crate::{model::{Role, Scope, SessionId, TenantId}, telemetry::{Caller, RequestTelemetry}};
 use super::{SignInFault, certificate::Thumbprint, sign_in::SignIn};
+use crate::{
+    model::{Role, Scope, SessionId, TenantId},
+    telemetry::{Caller, RequestTelemetry},
+};
 
 /// Subject prefix of API keys.
 pub(crate) const API_KEY_SUBJECT: &str = "api-key:";

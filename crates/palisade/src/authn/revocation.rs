@@ -5,13 +5,25 @@
 //! principal here, without a database query. If the list is older than
 //! `APP_REVOCATION__MAX_FEED_AGE_SECONDS`, authentication fails closed (unless set to `serve`).
 
-use std::{collections::HashMap, sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::{AtomicBool, Ordering}}, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use crate::{db::{Credentials, DbError, Notification, RevocationFeed}, model::{Clock, Revocation, RevocationKind}, settings::{OnStaleFeed, self}, telemetry::causes};
 use super::{AuthnError, Principal, RejectReason, Tenants, api_keys::KeyChanges};
+use crate::{
+    db::{Credentials, DbError, Notification, RevocationFeed},
+    model::{Clock, Revocation, RevocationKind},
+    settings::{self, OnStaleFeed},
+    telemetry::causes,
+};
 
 /// Interval between reads of new revocations, even without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -75,6 +75,26 @@ impl SignIn {
         })
     }
 
+    /// The sign-in of a browser session, from what [`Self::of_session`] said when it began.
+    #[cfg(feature = "sessions")]
+    pub(super) fn restore((at, acr): (Option<i64>, Option<String>), issuer: Option<&Issuer>) -> Self {
+        Self {
+            at,
+            acr,
+            strong: issuer.map(|issuer| issuer.acr_values.clone()).unwrap_or_default().into(),
+            // Of an issuer that left the settings, nothing is known.
+            requires_time: issuer.is_none_or(|issuer| issuer.require_auth_time),
+            ..Self::default()
+        }
+    }
+
+    /// What a browser session keeps: `auth_time` and `acr`, of `other` if they are absent here.
+    #[cfg(feature = "sessions")]
+    pub(super) fn of_session(&self, other: Option<&Self>) -> (Option<i64>, Option<String>) {
+        let acr = self.acr.as_ref().or_else(|| other?.acr.as_ref());
+        (self.at.or_else(|| other?.at), acr.cloned())
+    }
+
     /// What the sign-in lacks if it may be `max_age` seconds old at `now`. `None`: nothing.
     pub(super) fn fault(&self, max_age: u32, now: i64) -> Option<SignInFault> {
         let is_recent = |at: i64| at <= now.saturating_add(LEEWAY) && now.saturating_sub(at) <= i64::from(max_age);

@@ -11,8 +11,20 @@ use jsonwebtoken::Validation;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::{model::{Clock, Rights, Role, TenantId, is_control_or_invisible, is_joiner_or_selector}, settings::{Issuer, Oidc}};
-use super::{RejectReason, certificate::Thumbprint, claims::{Claims, Header, string_array, string_list}, keys::KeySet, principal::{CallerKind, Principal, is_reserved, qualify}, sessions, sign_in::SignIn, tenants::Tenants};
+use super::{
+    RejectReason,
+    certificate::Thumbprint,
+    claims::{Claims, Header, string_array, string_list},
+    keys::KeySet,
+    principal::{CallerKind, Principal, is_reserved, qualify},
+    sessions,
+    sign_in::SignIn,
+    tenants::Tenants,
+};
+use crate::{
+    model::{Clock, Rights, Role, TenantId, is_control_or_invisible, is_joiner_or_selector},
+    settings::{Issuer, Oidc},
+};
 
 /// Maximum length of subjects, client ids and token ids, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -49,8 +61,8 @@ impl Verifier {
 
     /// The issuer exactly as tokens name it.
     #[cfg(feature = "sessions")]
-    pub(super) fn issuer_url(&self) -> &str {
-        &self.issuer.url
+    pub(super) fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).

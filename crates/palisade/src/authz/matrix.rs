@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use thiserror::Error;
 
-use crate::model::{Permission, Rights, Scope};
 use super::{actions::KERNEL, api_keys::API_KEYS, internal::INTERNAL, sessions::SESSIONS};
+use crate::model::{Permission, Rights, Scope};
 
 pub use super::row::{Callers, Columns, DataClass, Method, OnStoreDown, Outage, QuotaClass, ReadOnly, Row, StepUp};
 

@@ -6,8 +6,11 @@
 
 use std::{any::TypeId, fmt, ops::Deref};
 
-use crate::{model::{Permission, Scope, is_token}, text_enum};
 use super::{Action, actions::sealed::ActionKind};
+use crate::{
+    model::{Permission, Scope, is_token},
+    text_enum,
+};
 
 text_enum! {
     /// An HTTP method of an operation.

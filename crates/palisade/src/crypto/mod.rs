@@ -50,7 +50,10 @@ internal! { pub use sha256_writer::Sha256Writer; }
 
 use std::fmt::Write as _;
 
-use aws_lc_rs::{digest::{SHA256, digest}, rand};
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 

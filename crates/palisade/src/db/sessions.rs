@@ -28,6 +28,8 @@ pub(crate) struct StoredSession {
     pub(crate) scopes: Vec<String>,
     pub(crate) token_id: Option<String>,
     pub(crate) access_expires_at: DateTime<Utc>,
+    pub(crate) auth_time: Option<DateTime<Utc>>,
+    pub(crate) acr: Option<String>,
     #[serde(serialize_with = "as_bytea")]
     pub(crate) handle_hash: Vec<u8>,
     pub(crate) generation: i32,
@@ -70,7 +72,7 @@ macro_rules! read_row {
             StoredSession,
             r#"select tenant_id as "tenant_id!", id as "id!", issuer as "issuer!", issuer_session, logout_hint,
                       subject as "subject!", client as "client!", roles as "roles!", scopes as "scopes!", token_id,
-                      access_expires_at as "access_expires_at!", handle_hash as "handle_hash!",
+                      access_expires_at as "access_expires_at!", auth_time, acr, handle_hash as "handle_hash!",
                       generation as "generation!", rotated_at as "rotated_at!", refresh_token, claimed_until,
                       network as "network!", user_agent as "user_agent!", created_at as "created_at!",
                       last_used_at as "last_used_at!", idle_expires_at as "idle_expires_at!",

@@ -3,15 +3,35 @@
 //! `cargo dev` calls [`run`]. Data is kept between runs in one folder (`.dev` by default); Ctrl-C
 //! stops the API first and PostgreSQL last.
 
-use std::{collections::BTreeMap, fs, io, net::{Ipv4Addr, SocketAddr}, path::{Path, PathBuf}, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{app::{App, Running, self}, authn::{API_KEYS, SESSIONS}, edge::EdgeService, model::Clock, settings::{ServiceSettings, self}, telemetry::{Telemetry, self}};
-use super::{DevError, banner, certificates::Certificates, database::{Cluster, Urls}, failed, issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT}, postgres::{Binaries, Data, Server}};
+use super::{
+    DevError, banner,
+    certificates::Certificates,
+    database::{Cluster, Urls},
+    failed,
+    issuer::{DevIssuer, SERVICE_CLIENT, WEB_CLIENT},
+    postgres::{Binaries, Data, Server},
+};
+use crate::{
+    app::{self, App, Running},
+    authn::{API_KEYS, SESSIONS},
+    edge::EdgeService,
+    model::Clock,
+    settings::{self, ServiceSettings},
+    telemetry::{self, Telemetry},
+};
 
 const DATABASE_NAME: &str = "app";
 /// Content of `CACHEDIR.TAG`, which makes backup programs and template engines skip the folder

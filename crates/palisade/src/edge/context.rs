@@ -5,13 +5,34 @@
 //! adds security headers. The log line names known methods and masked paths of operations only, so
 //! callers cannot write into it (LOG-02, LOG-06).
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, task::{Context, Poll}, time::Instant};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version, header};
 use tower::Service;
 
-use crate::{authn::CachedCaller, http::Operation, problem::{Kind, Problem, self}, telemetry::{RemoteParent, RequestTelemetry, TraceId, event, metrics, trace::{RequestTrace, self}}};
-use super::{Body, client::{ClientAddress, Connection, LimitKey}, cors::Cors, proxies::TrustedProxies, request_validation, throttle::{CountedCaller, Level, self}};
+use super::{
+    Body,
+    client::{ClientAddress, Connection, LimitKey},
+    cors::Cors,
+    proxies::TrustedProxies,
+    request_validation,
+    throttle::{self, CountedCaller, Level},
+};
+use crate::{
+    authn::CachedCaller,
+    http::Operation,
+    problem::{self, Kind, Problem},
+    telemetry::{
+        RemoteParent, RequestTelemetry, TraceId, event, metrics,
+        trace::{self, RequestTrace},
+    },
+};
 
 /// Carries the trace id, so that a caller can refer to a successful request too.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -7,7 +7,15 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 use poem::Request;
 
-use crate::{authn::{Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork, TenantRefusal}, model::ApiKeyId, problem::{Kind, Problem}, telemetry::{event, metrics, repeats::coalesced}};
+use crate::{
+    authn::{
+        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
+        TenantRefusal,
+    },
+    model::ApiKeyId,
+    problem::{Kind, Problem},
+    telemetry::{event, metrics, repeats::coalesced},
+};
 
 /// Name of the limit on failed authentications, in problems and events.
 const FAILED_AUTHENTICATIONS: &str = "failed_authentications";

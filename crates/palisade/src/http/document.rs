@@ -8,8 +8,15 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{authn::{API_KEYS, SESSIONS}, authz::{Callers, DataClass, Matrix, Method, Permission, Row, Scope, StepUp}, problem::MAX_FIELD_ERRORS};
-use super::{strict_json::MERGE_PATCH, values::{MAX_TIME_CHARS, declared_names}};
+use super::{
+    strict_json::MERGE_PATCH,
+    values::{MAX_TIME_CHARS, declared_names},
+};
+use crate::{
+    authn::{API_KEYS, SESSIONS},
+    authz::{Callers, DataClass, Matrix, Method, Permission, Row, Scope, StepUp},
+    problem::MAX_FIELD_ERRORS,
+};
 
 /// Security scheme: access token of the OIDC issuer, with the required scopes.
 const OIDC: &str = "oidc";

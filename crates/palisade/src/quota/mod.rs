@@ -17,7 +17,15 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, header};
 use tracing::Instrument as _;
 
-use crate::{authn::{Principal, Tenants}, authz::matrix::{OnStoreDown, QuotaClass}, crypto::MacKey, model::{Clock, QuotaName, TenantId}, problem::{Kind, Problem}, settings, telemetry::trace::child_span};
+use crate::{
+    authn::{Principal, Tenants},
+    authz::matrix::{OnStoreDown, QuotaClass},
+    crypto::MacKey,
+    model::{Clock, QuotaName, TenantId},
+    problem::{Kind, Problem},
+    settings,
+    telemetry::trace::child_span,
+};
 pub use local::LocalBuckets;
 pub use overrides::Overrides;
 pub use shared::{SharedBuckets, SharedQuotaError};

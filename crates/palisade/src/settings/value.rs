@@ -1,12 +1,22 @@
 //! Types that a setting can have, and how each is parsed and described.
 
-use std::{collections::BTreeSet, convert::Infallible, fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet, convert::Infallible, fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper}, model::{Network, ServiceRight, TenantId}, telemetry::{LogFilter, LogFormat}};
-use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, row::Row};
+use super::{
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
+    TlsVersion, row::Row,
+};
+use crate::{
+    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
+    model::{Network, ServiceRight, TenantId},
+    telemetry::{LogFilter, LogFormat},
+};
 
 /// What the table says about a type.
 #[derive(Clone, Copy, Debug)]

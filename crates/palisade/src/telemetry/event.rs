@@ -10,8 +10,8 @@ use std::{error::Error, fmt, net::IpAddr};
 
 use uuid::Uuid;
 
-use crate::model::ClientNetwork;
 use super::{RequestTelemetry, causes, metrics, repeats};
+use crate::model::ClientNetwork;
 
 /// Counts an event and logs it. With `of source, reason`, further events from the same source with
 /// the same reason share one summary line every ten seconds.

@@ -24,8 +24,17 @@ use quick_cache::sync::Cache;
 use tokio::{sync::Semaphore, task::JoinSet};
 use uses::KeyUses;
 
-use crate::{crypto::MacKey, db::{Credentials, api_keys::StoredApiKey}, model::{ApiKeyId, Clock, Rights, TenantId}, settings, telemetry::{causes, event, repeats::coalesced}};
-use super::{AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter, principal::API_KEY_SUBJECT, revocation::Revocations, sign_in::SignIn};
+use super::{
+    AuthnError, CallerKind, Principal, RejectReason, SetupError, SourceNetwork, failure_limiter::FailureLimiter,
+    principal::API_KEY_SUBJECT, revocation::Revocations, sign_in::SignIn,
+};
+use crate::{
+    crypto::MacKey,
+    db::{Credentials, api_keys::StoredApiKey},
+    model::{ApiKeyId, Clock, Rights, TenantId},
+    settings,
+    telemetry::{causes, event, repeats::coalesced},
+};
 
 pub(super) use changes::KeyChanges;
 

@@ -13,6 +13,7 @@ use super::super::{
     AuthnError, RejectReason,
     claims::{self, Claims, Header},
     issuers::TrustedIssuer,
+    sign_in::SignIn,
     verify::Verifier,
 };
 use crate::crypto::sha256;
@@ -29,6 +30,7 @@ pub(super) struct IdToken {
     pub(super) subject: String,
     /// `sid` as the issuer has it, and as revocations name it.
     pub(super) issuer_session: Option<(String, String)>,
+    pub(super) sign_in: SignIn,
 }
 
 /// A valid logout token.
@@ -69,7 +71,8 @@ pub(super) async fn verify_id_token(
         }
         None => None,
     };
-    Ok(IdToken { subject: subject.ok_or(RejectReason::Claims("sub"))?, issuer_session })
+    let sign_in = SignIn::from_claims(&claims, issuer.verifier.issuer(), client)?;
+    Ok(IdToken { subject: subject.ok_or(RejectReason::Claims("sub"))?, issuer_session, sign_in })
 }
 
 /// Validates a logout token, whose header `typ` is `token_type`; `JWT` stands for an absent one too.
@@ -106,7 +109,7 @@ pub(super) async fn verify_logout_token(
     if issuer_session.is_none() && subject.is_none() {
         return Err(RejectReason::Claims("sid").into());
     }
-    let id = format!("{} {id}", issuer.verifier.issuer_url());
+    let id = format!("{} {id}", issuer.verifier.issuer().url);
     Ok(LogoutToken { issuer_session, subject, id, expires_at })
 }
 

@@ -208,7 +208,7 @@ impl Sessions {
         let endpoints = issuer.jwks.endpoints().await.ok_or(AuthnError::Unavailable("issuer"))?;
         let is_required = endpoints.authorization_response_iss_parameter_supported || self.settings.clients.len() > 1;
         match iss {
-            Some(iss) if iss == issuer.verifier.issuer_url() => Ok(()),
+            Some(iss) if iss == issuer.verifier.issuer().url => Ok(()),
             None if !is_required => Ok(()),
             _ => Err(RejectReason::SignIn("iss").into()),
         }
@@ -234,6 +234,7 @@ impl Sessions {
         let seal = |token: &String| handle.token_key(&self.key)?.seal(token);
         let refresh_token = tokens.refresh_token.as_ref().map(seal).transpose();
         let SeenClient { network, user_agent } = super::seen_client(headers, source);
+        let (auth_time, acr) = principal.sign_in.of_session(Some(&id_token.sign_in));
         let (logout_hint, issuer_session) = id_token.issuer_session.unzip();
         let session = StoredSession {
             tenant_id: principal.tenant.uuid(),
@@ -247,6 +248,8 @@ impl Sessions {
             scopes: principal.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
             token_id: principal.token_id.clone(),
             access_expires_at,
+            auth_time: auth_time.and_then(|time| DateTime::from_timestamp(time, 0)),
+            acr,
             handle_hash: handle.hash().to_vec(),
             generation: 0,
             rotated_at: now,

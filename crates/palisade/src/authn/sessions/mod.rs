@@ -27,6 +27,7 @@ use super::{
     claims,
     issuers::{Issuers, TrustedIssuer},
     revocation::Revocations,
+    sign_in::SignIn,
 };
 use crate::{
     crypto::{MacKey, sha256},
@@ -257,8 +258,15 @@ impl Sessions {
             session: Some(SessionId::from_uuid(session.id)),
             issuer_session: session.issuer_session.clone(),
             bound_certificate: None,
+            sign_in: self.sign_in(session),
             issued_at: session.created_at.timestamp(),
         }
+    }
+
+    fn sign_in(&self, session: &StoredSession) -> SignIn {
+        let name = Some(&*session.issuer).filter(|name| !name.is_empty());
+        let issuer = self.parts.issuers.by_name(name).map(|issuer| issuer.verifier.issuer());
+        SignIn::restore((session.auth_time.map(|time| time.timestamp()), session.acr.clone()), issuer)
     }
 
     /// Verifies an access token from the token endpoint, by the rules of bearer tokens, and records the
@@ -280,6 +288,10 @@ impl Sessions {
         }
         if principal.bound_certificate.is_some() {
             return Err(RejectReason::Binding.into());
+        }
+        // A session is a person's own: it would lose the actor.
+        if principal.sign_in.actor().is_some() {
+            return Err(RejectReason::Actor.into());
         }
         self.parts.revocations.check(&principal)?;
         self.parts.api_keys.record_roles(&principal).await?;

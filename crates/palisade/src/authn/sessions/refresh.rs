@@ -176,6 +176,11 @@ impl Sessions {
             session.roles = principal.roles.iter().map(|role| role.as_str().to_owned()).collect();
             session.scopes = principal.scopes.iter().map(|scope| scope.as_str().to_owned()).collect();
             session.token_id.clone_from(&principal.token_id);
+            // A refresh is no sign-in: what its token does not say stays as it was.
+            let (auth_time, acr) = principal.sign_in.of_session(None);
+            let auth_time = auth_time.and_then(|time| DateTime::from_timestamp(time, 0));
+            session.auth_time = auth_time.or(session.auth_time);
+            session.acr = acr.or_else(|| session.acr.take());
             session.access_expires_at = DateTime::from_timestamp(*access_expires_at, 0).unwrap_or(now);
         }
         session.claimed_until = None;

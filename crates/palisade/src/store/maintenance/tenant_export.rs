@@ -95,7 +95,7 @@ impl Maintenance {
         for timeout in
             ["set local statement_timeout = '1min'", "set local idle_in_transaction_session_timeout = '5min'"]
         {
-            sqlx::query(timeout).execute(&mut *tx).await?;
+            sqlx::query(timeout).execute(tx.connection()?).await?;
         }
         let conditions = match subject {
             Some(subject) => Some(subject_conditions(&mut tx, subject).await?),
@@ -112,7 +112,7 @@ impl Maintenance {
                  and has_column_privilege(c.oid, a.attnum, 'select')
                group by c.oid, c.relnamespace, c.relname having bool_or(a.attname = 'tenant_id') order by 1"#
         );
-        let readable = readable.fetch_all(&mut *tx).await?;
+        let readable = readable.fetch_all(tx.connection()?).await?;
         let statement = |(name, columns): (String, String)| {
             let condition = match &conditions {
                 Some(conditions) => conditions.get(&name)?.as_str(),
@@ -169,7 +169,7 @@ async fn subject_conditions(
            from pg_constraint f join pg_class c on c.oid = f.conrelid
            where f.contype = 'f' and c.relnamespace = 'public'::regnamespace and f.conrelid <> f.confrelid"#
     );
-    let references = references.fetch_all(&mut **tx).await?;
+    let references = references.fetch_all(tx.connection()?).await?;
     let id = subject.id;
     let mut found = BTreeMap::from([(format!("public.{}", subject.table), format!("r.id = '{id}'"))]);
     found.insert("palisade.audit_events".to_owned(), format!("r.object = '{id}'"));
@@ -196,14 +196,14 @@ impl TenantExport {
         loop {
             let Some(table) = self.current.clone() else {
                 let Some((table, declare)) = self.tables.next() else { return Ok(self.finish()) };
-                sqlx::query(AssertSqlSafe(declare)).execute(&mut *self.tx).await?;
+                sqlx::query(AssertSqlSafe(declare)).execute(self.tx.connection()?).await?;
                 self.current = Some(table);
                 continue;
             };
             let fetch = sqlx::query(AssertSqlSafe(format!("fetch {PAGE_ROWS} from export")));
-            let rows = fetch.fetch_all(&mut *self.tx).await?;
+            let rows = fetch.fetch_all(self.tx.connection()?).await?;
             if rows.len() < PAGE_ROWS {
-                sqlx::query("close export").execute(&mut *self.tx).await?;
+                sqlx::query("close export").execute(self.tx.connection()?).await?;
                 self.current = None;
             }
             if !rows.is_empty() {

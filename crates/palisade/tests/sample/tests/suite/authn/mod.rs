@@ -15,7 +15,10 @@ mod sign_in;
 use std::time::Duration;
 
 use palisade::authz::Callers;
-use sample::{access::{roles, scopes}, demo};
+use sample::{
+    access::{roles, scopes},
+    demo,
+};
 use serde_json::{Value, json};
 
 use crate::support::{ACME, MATRIX, SERVICE, authn::assert_rejected};
