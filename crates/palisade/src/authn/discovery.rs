@@ -6,7 +6,6 @@
 //! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
 use std::{
-    error::Error,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -17,17 +16,15 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Bytes;
-use reqwest::{Body, Client, redirect};
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
+use url::{Origin, Url};
 
 use super::keys::KeySet;
 use crate::{
     model::Clock,
-    package,
-    settings::{Issuer, Oidc, Profile},
+    outbound::{GuardedClient, Limits, OutboundError},
+    settings::{Issuer, Settings, Template},
     telemetry::causes,
 };
 
@@ -49,15 +46,12 @@ const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(500)..=Durat
 /// Why the issuer's keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiscoveryError {
-    /// The issuer did not respond, or responded with an error.
-    #[error("could not fetch {0}")]
-    Fetch(String, #[source] Option<reqwest::Error>),
-    /// The connection was lost, or the document is too long.
-    #[error("could not read {0}, which may have 256 KiB at most")]
-    Read(String, #[source] Box<dyn Error + Send + Sync>),
+    /// A document could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] OutboundError),
     /// The discovery document or the JWKS is not acceptable.
     #[error("{0}")]
-    Document(&'static str),
+    Document(String),
 }
 
 #[derive(Deserialize)]
@@ -69,8 +63,8 @@ struct Metadata {
 /// The JWKS of one issuer, and the state of its refreshes.
 #[derive(Debug)]
 pub(super) struct JwksCache {
-    issuer: String,
-    client: Client,
+    issuer: Issuer,
+    client: GuardedClient,
     clock: Clock,
     refresh_interval: Duration,
     max_staleness: i64,
@@ -84,28 +78,15 @@ pub(super) struct JwksCache {
 
 impl JwksCache {
     /// Creates a cache without keys.
-    ///
-    /// Redirects are not followed: each document has one address. The issuer's metadata may name
-    /// any `jwks_uri`, even in the private network; the response is only parsed as a JWKS.
-    pub(super) fn new(
-        issuer: &Issuer,
-        oidc: &Oidc,
-        profile: Profile,
-        clock: Clock,
-    ) -> Result<Arc<Self>, reqwest::Error> {
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(FETCH_TIMEOUT)
-            // Applies to `jwks_uri` as well.
-            .https_only(profile == Profile::Production)
-            .user_agent(package::user_agent())
-            .build()?;
+    pub(super) fn new(issuer: &Issuer, settings: &Settings, clock: Clock) -> Result<Arc<Self>, OutboundError> {
+        let authorities = issuer.authorities.as_deref();
+        let limits = Limits { authorities, timeout: FETCH_TIMEOUT, max_bytes: MAX_DOCUMENT_BYTES };
         Ok(Arc::new(Self {
-            issuer: issuer.url.clone(),
-            client,
+            issuer: issuer.clone(),
+            client: GuardedClient::new(&settings.outbound, settings.profile, limits)?,
             clock,
-            refresh_interval: oidc.refresh,
-            max_staleness: oidc.max_staleness,
+            refresh_interval: settings.oidc.refresh,
+            max_staleness: settings.oidc.max_staleness,
             keys: ArcSwapOption::empty(),
             confirmed_at: AtomicI64::new(0),
             fetching: Mutex::new(()),
@@ -143,7 +124,7 @@ impl JwksCache {
 
     fn report(&self, error: &DiscoveryError) {
         tracing::error!(
-            issuer = self.issuer,
+            issuer = self.issuer.url,
             %error,
             cause = causes(error),
             "could not refresh issuer keys"
@@ -178,37 +159,69 @@ impl JwksCache {
         self.current()
     }
 
-    /// Fetches the metadata, then the JWKS. Returns the time until the next refresh.
-    async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
-        let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let metadata: Metadata = serde_json::from_slice(&self.fetch(&url).await?.0)
-            .map_err(|_| DiscoveryError::Document("the discovery document is malformed"))?;
-        // OpenID Connect Discovery section 4.3
-        if metadata.issuer != self.issuer {
-            let reason = "`issuer` in the discovery document differs from the configured issuer";
-            return Err(DiscoveryError::Document(reason));
-        }
-        let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
-        let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
+    /// Fetches the JWKS, after the metadata unless the settings have its address. Returns the time
+    /// until the next refresh.
+    pub(super) async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
+        let address = match &self.issuer.jwks_url {
+            Some(url) => url.to_string(),
+            None => self.discover().await?,
+        };
+        let response = self.client.get(&address).await?;
+        let max_age = max_age(response.headers());
+        let keys = KeySet::parse(response.body())
+            .map_err(|fault| DiscoveryError::Document(format!("the document at {address} is refused: {fault}")))?;
         // Another set makes every cached token be verified again.
         if self.keys.load().as_ref().is_none_or(|previous| **previous != keys) {
-            tracing::info!(issuer = self.issuer, keys = keys.ids(), "issuer keys loaded");
+            tracing::info!(issuer = self.issuer.url, keys = keys.ids(), "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
         self.confirmed_at.store(self.clock.timestamp(), Ordering::Release);
         Ok(next_refresh(max_age, self.refresh_interval))
     }
 
-    /// Fetches a document of limited size. Returns its body and its cache lifetime.
-    async fn fetch(&self, url: &str) -> Result<(Bytes, Option<Duration>), DiscoveryError> {
-        let to_error = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
-        let response = self.client.get(url).send().await.map_err(to_error)?.error_for_status().map_err(to_error)?;
-        if !response.status().is_success() {
-            return Err(DiscoveryError::Fetch(url.to_owned(), None));
+    /// The address of the JWKS, from the issuer's metadata (OpenID Connect Discovery section 4.3).
+    async fn discover(&self) -> Result<String, DiscoveryError> {
+        let address = self.issuer.discovery_address();
+        let response = self.client.get(&address).await?;
+        let metadata: Metadata = serde_json::from_slice::<Metadata>(response.body())
+            .map_err(|_| DiscoveryError::Document(format!("{address} is no discovery document")))?;
+        self.check_issuer(&metadata.issuer)?;
+        self.check_keys_address(&address, &metadata.jwks_uri)?;
+        Ok(metadata.jwks_uri)
+    }
+
+    /// The document must name this issuer. One with a part in braces has the same form here.
+    fn check_issuer(&self, named: &str) -> Result<(), DiscoveryError> {
+        let is_own = match (&self.issuer.template, Template::parse(named)) {
+            (Some(own), Ok(Some(template))) => template.is_like(own),
+            (Some(_), _) => false,
+            (None, _) => named == self.issuer.url,
+        };
+        if is_own {
+            return Ok(());
         }
-        let max_age = max_age(response.headers());
-        let body = Limited::new(Body::from(response), MAX_DOCUMENT_BYTES).collect().await;
-        Ok((body.map_err(|error| DiscoveryError::Read(url.to_owned(), error))?.to_bytes(), max_age))
+        let advice = if named.contains('{') {
+            "docs/issuers.md says how to accept an issuer of several directories"
+        } else {
+            "set the issuer to what its tokens have in `iss`, and the address of this document apart"
+        };
+        let (own, variable) = (&self.issuer.url, self.issuer.variable("issuer"));
+        let message = format!("the discovery document is of the issuer `{named}`, {variable} is `{own}`: {advice}");
+        Err(DiscoveryError::Document(message))
+    }
+
+    /// The keys must be at the host of the document or of the issuer, so that a document cannot make
+    /// this service call any other host.
+    fn check_keys_address(&self, document: &str, keys: &str) -> Result<(), DiscoveryError> {
+        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+        let named = origin(keys);
+        if named.is_some() && (named == origin(document) || named == origin(&self.issuer.url)) {
+            return Ok(());
+        }
+        let variable = self.issuer.variable("jwks_url");
+        let message =
+            format!("the discovery document has its keys at another host: if they are right, set {variable} to {keys}");
+        Err(DiscoveryError::Document(message))
     }
 }
 
@@ -232,6 +245,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Oidc, Outbound, Profile};
 
     #[test]
     fn max_age_is_read_from_cache_control() {
@@ -266,9 +280,12 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let variables = [("APP_OIDC__ISSUER", url.as_str()), ("APP_OIDC__AUDIENCE", "api://x")];
-        let oidc = Oidc::from_variables(&variables);
-        let jwks = JwksCache::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
-        assert!(matches!(jwks.fetch_keys().await, Err(DiscoveryError::Fetch(..))));
+        let issuer = Oidc::from_variables(&variables).first;
+        let limits = Limits { authorities: None, timeout: FETCH_TIMEOUT, max_bytes: MAX_DOCUMENT_BYTES };
+        let outbound = Outbound { allowed_networks: vec!["127.0.0.1".parse().unwrap()], use_proxy: false };
+        let client = GuardedClient::new(&outbound, Profile::Production, limits).unwrap();
+        let refused = client.get(&issuer.discovery_address()).await;
+        assert!(matches!(refused, Err(OutboundError::Refused(..))), "{refused:?}");
         let connection = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(connection.is_err(), "a plain HTTP address was contacted");
     }

@@ -22,7 +22,8 @@ use super::{
 use crate::{
     crypto::sha256,
     model::{Clock, Rights},
-    settings::{Oidc, Profile},
+    outbound::OutboundError,
+    settings::Settings,
     telemetry::event,
 };
 
@@ -32,6 +33,8 @@ pub(super) struct Issuers {
     trusted: Vec<TrustedIssuer>,
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
+    /// Most entries of a list or an object in a token.
+    max_claim_items: usize,
     clock: Clock,
 }
 
@@ -50,13 +53,15 @@ struct CachedToken {
 }
 
 impl Issuers {
-    pub(super) fn new(oidc: &Oidc, profile: Profile, rights: Rights, clock: &Clock) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(settings: &Settings, rights: Rights, clock: &Clock) -> Result<Self, OutboundError> {
+        let oidc = &settings.oidc;
         let trusted = oidc.issuers().map(|issuer| {
-            let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
+            let jwks = JwksCache::new(issuer, settings, clock.clone())?;
             Ok(TrustedIssuer { jwks, verifier: Verifier::new(issuer, oidc, rights, clock.clone()) })
         });
-        let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), clock: clock.clone() })
+        let trusted = trusted.collect::<Result<_, OutboundError>>()?;
+        let tokens = Cache::new(oidc.cached_tokens);
+        Ok(Self { trusted, tokens, max_claim_items: oidc.max_claim_items, clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
@@ -101,9 +106,10 @@ impl Issuers {
             principal.name_in_log();
             return Ok(principal);
         }
-        let (header, claims) = claims::parse(token)?;
+        let (header, claims) = claims::parse(token, self.max_claim_items)?;
         let issuer = self.trusted.iter().find(|issuer| issuer.verifier.is_issuer_of(&claims));
         let issuer = issuer.ok_or(RejectReason::Issuer)?;
+        issuer.verifier.check_header(&header)?;
         let keys = match issuer.jwks.current() {
             Some(keys) if keys.contains(&header.kid) => keys,
             // Key rollover (AUTHN-09), or the issuer is back. The JWKS cache limits the fetches.

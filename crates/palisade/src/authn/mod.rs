@@ -5,8 +5,8 @@
 //!
 //! - [`credential`] extracts the one credential of a request.
 //! - Access token (RFC 9068): [`issuers`] looks in its cache. On a miss, [`claims`] parses the
-//!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
-//!   [`discovery`] fetches and refreshes.
+//!   token, [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which [`discovery`]
+//!   fetches and refreshes, and [`identity`] reads the principal from its claims.
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
 //!
@@ -20,7 +20,9 @@ mod claims;
 mod credential;
 mod discovery;
 mod error;
+mod explain;
 mod failure_limiter;
+mod identity;
 mod issuers;
 mod keys;
 mod principal;
@@ -53,6 +55,7 @@ use crate::{
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
 pub use error::{AuthnError, SetupError};
+pub(crate) use explain::{check_issuers, explain};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
@@ -112,6 +115,7 @@ pub struct Authenticator {
     /// The certificate that each service used last, by its subject.
     seen_certificates: Mutex<BTreeMap<String, certificate::Thumbprint>>,
     rights: Rights,
+    max_token_bytes: usize,
     clock: Clock,
     /// Changes at SIGHUP.
     hangups: watch::Receiver<()>,
@@ -126,13 +130,14 @@ impl Authenticator {
     pub fn new(settings: &Settings, rights: Rights, store: &Credentials, clock: &Clock) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
         Ok(Self {
-            issuers: Issuers::new(&settings.oidc, settings.profile, rights, clock)?,
+            issuers: Issuers::new(settings, rights, clock)?,
             api_keys: Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?),
             revocations: Revocations::new(store.clone(), settings.revocation, clock.clone()),
             failure_limiter: FailureLimiter::new(settings.failure_limit, clock.clone()),
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
             seen_certificates: Mutex::default(),
             rights,
+            max_token_bytes: settings.oidc.max_token_bytes,
             clock: clock.clone(),
             hangups: settings.sources.hangups(),
             caller_hasher: RandomState::new(),
@@ -180,7 +185,7 @@ impl Authenticator {
     #[must_use]
     pub fn lookup_cached(&self, credentials: RequestCredentials<'_>) -> Option<CachedCaller> {
         let connection = credentials.connection;
-        match credential::extract(credentials.headers, credentials.query).ok()? {
+        match self.extract(credentials).ok()? {
             None if !connection.internal => None,
             None => {
                 let (_, caller) = self.identify_service(connection).ok()?;
@@ -198,6 +203,11 @@ impl Authenticator {
                 Some(self.cached_caller(tenant, subject))
             }
         }
+    }
+
+    /// The one credential of a request.
+    fn extract<'r>(&self, credentials: RequestCredentials<'r>) -> Result<Option<Credential<'r>>, RejectReason> {
+        credential::extract(credentials.headers, credentials.query, self.max_token_bytes)
     }
 
     fn cached_caller(&self, tenant: TenantId, subject: String) -> CachedCaller {
@@ -234,7 +244,7 @@ impl Authenticator {
         credentials: RequestCredentials<'_>,
         source: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let credential = credential::extract(credentials.headers, credentials.query)?;
+        let credential = self.extract(credentials)?;
         let connection = credentials.connection;
         // The internal listener requires the certificate of a configured service that is not
         // revoked, whatever other credential the request has.
@@ -303,7 +313,7 @@ impl Authenticator {
             return Err(AuthnError::Missing);
         }
         // The certificate is the credential here; a second one would make the caller ambiguous.
-        if credential::extract(credentials.headers, credentials.query)?.is_some() {
+        if self.extract(credentials)?.is_some() {
             return Err(RejectReason::TwoCredentials.into());
         }
         let (service, caller) = self.identify_service(credentials.connection)?;

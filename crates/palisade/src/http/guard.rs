@@ -34,6 +34,7 @@ use tracing::Instrument as _;
 use super::{
     Constraints, Context, Operation, ServedRoute,
     authentication::authenticate,
+    challenge::{ChallengeError, challenge},
     route_check::{RoutesError, check_route},
     schema::Schemas,
     strictness::{Declared, declarations},
@@ -152,7 +153,7 @@ impl Guard {
         if self.row.callers == Callers::Public {
             return self.check_and_serve(request).await;
         }
-        let authenticate = authenticate(&self.context.authenticator, &request);
+        let authenticate = authenticate(&self.context, self.row.scope, &request);
         let principal = authenticate.instrument(child_span!("authenticate")).await?;
         let tenant = principal.tenant().to_string();
         let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
@@ -210,11 +211,9 @@ impl Guard {
             match denied {
                 // RFC 6750 section 3.1: `scope` names the scope that the operation requires.
                 Denied::MissingScope(scope) => {
-                    let value = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.as_str());
-                    match HeaderValue::try_from(value) {
-                        Ok(value) => problem.header(header::WWW_AUTHENTICATE, value),
-                        Err(_) => problem,
-                    }
+                    let error = Some(ChallengeError::InsufficientScope);
+                    let value = challenge(&self.context.public_url, error, Some(scope));
+                    problem.header(header::WWW_AUTHENTICATE, value)
                 }
                 Denied::MissingPermission | Denied::ApiKey => problem,
             }

@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Risk, ScopeName, TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Profile, ProxyHeader, Rename, Risk, ScopeName,
+    SignatureAlgorithm, Template, TlsVersion, row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
@@ -175,6 +176,14 @@ impl Value for Risk {
     }
 }
 
+impl Value for SignatureAlgorithm {
+    const SHAPE: Shape = Shape::words(&Self::WORDS);
+
+    fn parse(text: &str, _: &Row) -> Result<Self, String> {
+        Self::find(text).ok_or_else(|| format!("`{text}`: {}", Self::SHAPE.expected()))
+    }
+}
+
 impl Value for ProxyHeader {
     const SHAPE: Shape = Shape::words(&["x-forwarded-for", "forwarded"]);
 
@@ -208,7 +217,10 @@ fn parse<T: FromStr<Err: Display>>(expected: &'static str) -> impl Fn(&str) -> R
 texts! {
     of "text": String = |text: &str| Ok::<_, Infallible>(text.into());
     of "file": PathBuf = |text: &str| Ok::<_, Infallible>(text.into());
-    of "claim or JSON pointer": ClaimPath = |text: &str| Ok::<_, Infallible>(text.into());
+    of "claim or JSON pointer": ClaimPath = str::parse::<ClaimPath>;
+    of "name=name": Rename<String> = str::parse::<Rename<String>>;
+    of "name=UUID": Rename<TenantId> = str::parse::<Rename<TenantId>>;
+    of "text with `{…}`": Template = str::parse::<Template>;
     of "claim=value": ClaimMatch = str::parse::<ClaimMatch>;
     of "subject alternative name": CertificateName = str::parse::<CertificateName>;
     of "network or address": Network = str::parse::<Network>;

@@ -203,8 +203,6 @@ async fn authn_09_invalid_key_set_is_rejected_and_the_previous_one_kept() {
     let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&good]).await;
     let app = issuer.app(&REFRESH_EVERY_SECOND).await;
     app.wait_until_ready().await;
-    let mut unknown_use = evil.jwk();
-    unknown_use["use"] = json!("everything");
     let mut private = evil.jwk();
     private["d"] = json!("AAAA");
     let mut same_id = evil.jwk();
@@ -213,7 +211,6 @@ async fn authn_09_invalid_key_set_is_rejected_and_the_previous_one_kept() {
         ("two keys with one id", json!({ "keys": [good.jwk(), evil.jwk(), same_id] })),
         ("a symmetric key", json!({ "keys": [evil.jwk(), { "kty": "oct", "kid": "s", "k": "AAAA" }] })),
         ("a private key", json!({ "keys": [evil.jwk(), private] })),
-        ("an unknown use", json!({ "keys": [evil.jwk(), unknown_use] })),
         ("no keys", json!({ "keys": [] })),
         ("not a key set", json!(["keys"])),
     ] {
@@ -224,6 +221,62 @@ async fn authn_09_invalid_key_set_is_rejected_and_the_previous_one_kept() {
     }
     issuer.publish(&[&evil]);
     until_status(&holder(&app, &issuer, &evil), 200).await;
+}
+
+/// Issuers publish keys for encryption, TLS or new algorithms in the same set, also under an id that
+/// a signing key has (RFC 7517 sections 4.5 and 5).
+#[tokio::test]
+async fn authn_09_keys_that_cannot_be_used_are_left_out() {
+    let key = TestKey::rs256("key/a");
+    let mut same_id = TestKey::rs256("key/a").jwk();
+    (same_id["use"], same_id["alg"]) = (json!("enc"), json!("RSA-OAEP"));
+    let mut unknown_use = TestKey::es256("t").jwk();
+    unknown_use["use"] = json!("tls");
+    let also = ["RS512", "RS384"].map(|alg| {
+        let mut jwk = key.jwk();
+        jwk["alg"] = json!(alg);
+        jwk
+    });
+    let unknown_type = json!({ "kty": "AKP", "alg": "ML-DSA-44", "kid": "p", "pub": "AAAA" });
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
+    let [first, second] = also;
+    issuer.publish_raw(json!({ "keys": [same_id, first, key.jwk(), second, unknown_use, unknown_type] }));
+    let app = issuer.app(&[]).await;
+    app.wait_until_ready().await;
+    holder(&app, &issuer, &key).get("/v1/me").await.ok(200);
+}
+
+/// A document of the issuer must not make the service call any other host.
+#[tokio::test]
+async fn input_12_keys_at_another_host_need_a_setting() {
+    let key = TestKey::es256("a");
+    let elsewhere = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
+    let keys = format!("{}/keys", elsewhere.url);
+    issuer.set_metadata("jwks_uri", keys.as_str());
+    let app = issuer.app(&[]).await;
+    until_refreshed(&issuer).await;
+    assert_eq!(holder(&app, &issuer, &key).get("/v1/me").await.problem(503), "unavailable");
+    assert_eq!(elsewhere.key_requests(), 0, "the service called a host that the document names");
+    let app = issuer.app(&[("APP_OIDC__JWKS_URL", &keys)]).await;
+    app.wait_until_ready().await;
+    holder(&app, &issuer, &key).get("/v1/me").await.ok(200);
+}
+
+/// In production no network is allowed by default; in development, loopback is.
+#[tokio::test]
+async fn input_12_addresses_that_are_not_public_need_a_setting() {
+    let key = TestKey::es256("a");
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
+    let port = issuer.url.rsplit(':').next().unwrap();
+    let by_name = format!("http://localhost:{port}/.well-known/openid-configuration");
+    for url in [by_name, format!("{}/.well-known/openid-configuration", issuer.url)] {
+        let variables = [("APP_OIDC__DISCOVERY_URL", url.as_str()), ("APP_OUTBOUND__ALLOWED_NETWORKS", "192.0.2.0/24")];
+        let app = issuer.app(&variables).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!(holder(&app, &issuer, &key).get("/v1/me").await.problem(503), "unavailable", "{url}");
+        assert_eq!(issuer.discoveries(), 0, "{url}: the service called a private address");
+    }
 }
 
 /// A token with an unknown key id is rejected before the fetch of the keys times out.
