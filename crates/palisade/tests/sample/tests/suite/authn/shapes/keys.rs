@@ -135,3 +135,40 @@ async fn authn_02_issuer_behind_a_private_authority_needs_its_certificate() {
         }
     }
 }
+
+/// A document of the issuer must not make the service call any other host.
+#[tokio::test]
+async fn input_12_keys_at_another_host_need_a_setting() {
+    let key = TestKey::es256("a");
+    let elsewhere = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
+    let keys = format!("{}/keys", elsewhere.url);
+    issuer.set_metadata("jwks_uri", keys.as_str());
+    let app = issuer.app(&[]).await;
+    eventually("the document is read", async || issuer.discoveries() >= 2).await;
+    assert_eq!(app.bearer(issuer.token(&key, app.clock.timestamp())).get("/v1/me").await.problem(503), "unavailable");
+    assert_eq!(elsewhere.key_requests(), 0, "the service called a host that the document names");
+    let app = issuer.app(&[("APP_OIDC__JWKS_URL", &keys)]).await;
+    app.wait_until_ready().await;
+    app.bearer(issuer.token(&key, app.clock.timestamp())).get("/v1/me").await.ok(200);
+}
+
+/// In production no network is allowed by default; in development, loopback is.
+#[tokio::test]
+async fn input_12_addresses_that_are_not_public_need_a_setting() {
+    let key = TestKey::es256("a");
+    let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
+    let port = issuer.url.rsplit(':').next().unwrap();
+    let by_name = format!("http://localhost:{port}/.well-known/openid-configuration");
+    for url in [by_name, format!("{}/.well-known/openid-configuration", issuer.url)] {
+        let variables = [("APP_OIDC__DISCOVERY_URL", url.as_str()), ("APP_OUTBOUND__ALLOWED_NETWORKS", "192.0.2.0/24")];
+        let app = issuer.app(&variables).await;
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        assert_eq!(
+            app.bearer(issuer.token(&key, app.clock.timestamp())).get("/v1/me").await.problem(503),
+            "unavailable",
+            "{url}"
+        );
+        assert_eq!(issuer.discoveries(), 0, "{url}: the service called a private address");
+    }
+}
