@@ -19,8 +19,8 @@ pub(super) fn check_name(name: Option<&str>, r: &mut Reader) {
 /// Adds a fault for each combination that accepts too much, or has no effect.
 pub(super) fn check(issuer: &Issuer, r: &mut Reader) {
     let name = issuer.name.as_deref();
-    if name.is_some() && issuer.tenants.is_none() {
-        let tenants = Issuer::tenants.resolve_name(name);
+    let tenants = Issuer::tenants.resolve_name(name);
+    if name.is_some() && issuer.tenants.is_none() && !r.has(&tenants) {
         r.fault(&tenants, "is required: a further issuer is accepted for the tenants that it lists only");
     }
     let audience = Issuer::audience.resolve_name(name);

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::support::{
     ACME, Actor, Credential, GLOBEX, SERVICE, ServiceProcess, TestApp, UNTHROTTLED,
     api_keys::{key_text, with_checksum, with_secret},
-    authn::assert_rejected,
+    authn::{assert_ambiguous, assert_rejected},
     eventually, person, query, run, start_issuer,
 };
 
