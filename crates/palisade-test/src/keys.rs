@@ -8,7 +8,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::{self, KeySize},
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
         RsaEncoding,
     },
 };
@@ -37,6 +38,12 @@ impl TestKey {
         Self { id: id.to_owned(), alg: "ES256", pair }
     }
 
+    /// An ECDSA key on the curve P-384.
+    pub fn es384(id: &str) -> Self {
+        let pair = Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap());
+        Self { id: id.to_owned(), alg: "ES384", pair }
+    }
+
     /// An Ed25519 key.
     pub fn eddsa(id: &str) -> Self {
         Self { id: id.to_owned(), alg: "EdDSA", pair: Pair::Ed(Ed25519KeyPair::generate().unwrap()) }
@@ -54,13 +61,27 @@ impl TestKey {
         Self { id: id.to_owned(), alg: "PS256", pair }
     }
 
+    /// An RSA key that signs with one of the longer hashes.
+    pub fn rsa(id: &str, alg: &'static str) -> Self {
+        let encoding: &'static dyn RsaEncoding = match alg {
+            "RS384" => &RSA_PKCS1_SHA384,
+            "RS512" => &RSA_PKCS1_SHA512,
+            "PS384" => &RSA_PSS_SHA384,
+            _ => &RSA_PSS_SHA512,
+        };
+        let pair = Pair::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).unwrap()), encoding);
+        Self { id: id.to_owned(), alg, pair }
+    }
+
     /// The public key as a JWK (RFC 7517).
     pub fn jwk(&self) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let mut jwk = match &self.pair {
             Pair::Ec(pair) => {
                 let point = pair.public_key().as_ref();
-                json!({ "kty": "EC", "crv": "P-256", "x": text(&point[1..33]), "y": text(&point[33..]) })
+                let (x, y) = point[1..].split_at(point.len() / 2);
+                let crv = if x.len() == 32 { "P-256" } else { "P-384" };
+                json!({ "kty": "EC", "crv": crv, "x": text(x), "y": text(y) })
             }
             Pair::Ed(pair) => json!({ "kty": "OKP", "crv": "Ed25519", "x": text(pair.public_key().as_ref()) }),
             Pair::Rsa(pair, _) => {

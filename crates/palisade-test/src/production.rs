@@ -109,8 +109,8 @@ impl Production {
             ("APP_TLS__KEY_PATH", tls_key),
         ];
         let mut further = vec![
-            // Where the system's authorities are: the client of the issuer trusts them.
-            ("SSL_CERT_FILE", root.clone()),
+            ("APP_OIDC__CA_PATH", root.clone()),
+            ("APP_OUTBOUND__ALLOWED_NETWORKS", "127.0.0.0/8".to_owned()),
             ("APP_INTERNAL__LISTEN", "127.0.0.1:0".to_owned()),
             ("APP_INTERNAL__CERTIFICATE_PATH", internal_certificate),
             ("APP_INTERNAL__KEY_PATH", internal_key),

@@ -2,9 +2,9 @@
 //!
 //! RFC 8259 section 4 leaves duplicate names to the parser, so two parsers could read one body
 //! differently. This one rejects them, and bounds depth and breadth against resource exhaustion.
-//! [`crate::http`] and [`crate::authn`] call [`parse`].
+//! [`crate::http`] calls [`parse`] for bodies, [`crate::authn`] [`parse_within`] for tokens.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -15,31 +15,56 @@ const MAX_DEPTH: usize = 16;
 /// Most members of an object, and most items of an array.
 const MAX_BREADTH: usize = 256;
 
+/// Why a text is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is no JSON, an object has duplicate names, or the depth exceeds 16.
+    Malformed,
+    /// An object or an array is broader than allowed.
+    TooBroad,
+}
+
 /// Parses bytes that contain exactly one JSON value in UTF-8.
 ///
 /// `None` if an object has duplicate names, the depth exceeds 16, or the breadth exceeds 256.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
+    parse_within(bytes, MAX_BREADTH).ok()
+}
+
+/// The same with this breadth.
+pub(crate) fn parse_within(bytes: &[u8], max_breadth: usize) -> Result<Value, Fault> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = StrictVisitor { depth: MAX_DEPTH }.deserialize(&mut deserializer).ok()?;
-    deserializer.end().ok()?;
-    Some(value)
+    let is_too_broad = Cell::new(false);
+    let visitor = StrictVisitor { depth: MAX_DEPTH, max_breadth, is_too_broad: &is_too_broad };
+    let value = visitor.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|_| if is_too_broad.get() { Fault::TooBroad } else { Fault::Malformed })
 }
 
 /// Builds a [`Value`], but rejects duplicate names, of which `serde_json` would keep the last.
 #[derive(Clone, Copy)]
-struct StrictVisitor {
+struct StrictVisitor<'c> {
     /// Levels of nesting that are still allowed.
     depth: usize,
+    max_breadth: usize,
+    is_too_broad: &'c Cell<bool>,
 }
 
-impl StrictVisitor {
+impl StrictVisitor<'_> {
     fn descend<E: serde::de::Error>(self) -> Result<Self, E> {
         let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nesting too deep"))?;
-        Ok(Self { depth })
+        Ok(Self { depth, ..self })
+    }
+
+    fn check_breadth<E: serde::de::Error>(self, length: usize) -> Result<(), E> {
+        if length < self.max_breadth {
+            return Ok(());
+        }
+        self.is_too_broad.set(true);
+        Err(E::custom("too many members or items"))
     }
 }
 
-impl<'de> DeserializeSeed<'de> for StrictVisitor {
+impl<'de> DeserializeSeed<'de> for StrictVisitor<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -55,7 +80,7 @@ macro_rules! visit_scalars {
     };
 }
 
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> Visitor<'de> for StrictVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,9 +97,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let inner = self.descend()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
-            if items.len() == MAX_BREADTH {
-                return Err(A::Error::custom("too many members or items"));
-            }
+            self.check_breadth::<A::Error>(items.len())?;
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -84,9 +107,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let inner = self.descend()?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            if members.len() == MAX_BREADTH {
-                return Err(A::Error::custom("too many members or items"));
-            }
+            self.check_breadth::<A::Error>(members.len())?;
             let value = map.next_value_seed(inner)?;
             if members.insert(name, value).is_some() {
                 return Err(A::Error::custom("duplicate name"));

@@ -21,6 +21,7 @@
 //! | [`telemetry`] | log, metrics, traces, security events |
 //! | [`crypto`] | keys, sealed fields, blind indexes |
 //! | [`settings`](mod@settings) | typed configuration, all faults reported at once |
+//! | [`outbound`] | guarded HTTP client for calls to other services |
 //! | [`db`] | connection pools, role checks, credentials, data keys; no tenant data |
 //! | [`authn`] | credential → [`Principal`](authn::Principal) |
 //! | [`authz`] | principal + operation → [`Permit`](authz::Permit), by route matrix and roles |
@@ -96,6 +97,10 @@ pub mod operations;
 pub mod ops;
 #[cfg(not(feature = "internals"))]
 mod ops;
+#[cfg(feature = "internals")]
+pub mod outbound;
+#[cfg(not(feature = "internals"))]
+mod outbound;
 #[cfg(feature = "internals")]
 pub mod package;
 #[cfg(not(feature = "internals"))]

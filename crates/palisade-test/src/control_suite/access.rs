@@ -11,7 +11,7 @@ use palisade::{
 use serde_json::Value;
 
 use super::{Fixture, Objects};
-use crate::{ACME, Actor, GLOBEX, Operation, TestApp};
+use crate::{ACME, Actor, GLOBEX, Operation, TestApp, authn::challenge};
 
 /// Every operation that is not public rejects anonymous callers with the same 401, before it reads
 /// the body. Public ones respond.
@@ -41,7 +41,7 @@ pub async fn anonymous_is_rejected<F: Fixture>(app: &TestApp) {
         let reply = anonymous.send(request).await;
         assert_eq!(reply.status, 401, "{method} {path} must reject anonymous callers: {reply:#?}");
         assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
-        assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+        assert_eq!(challenge(&reply).get("error"), None, "{method} {path}");
         assert_eq!(reply.body["errors"], Value::Null, "{method} {path} reports faults of the body");
     }
 }
@@ -57,8 +57,9 @@ pub async fn scopes_are_exact<F: Fixture>(app: &TestApp) {
         let reply = operation.call(&app.user_of(&ACME, admin, &others), &object).await;
         assert_eq!(reply.status, 403, "{operation} must need the scope {}: {reply:#?}", needed.as_str());
         assert_eq!(reply.problem(403), "insufficient_scope", "{operation}");
-        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", needed.as_str());
-        assert_eq!(reply.header("www-authenticate"), Some(challenge.as_str()), "{operation}");
+        let challenge = challenge(&reply);
+        assert_eq!(challenge["error"], "insufficient_scope", "{operation}");
+        assert_eq!(challenge["scope"], needed.as_str(), "{operation}");
         // An API key gets scopes that its creator has.
         let of_the_key = operation.row.path.starts_with("/v1/api-keys").then_some(AUDIT_READ);
         let sufficient: Vec<Scope> = [needed].into_iter().chain(of_the_key).collect();

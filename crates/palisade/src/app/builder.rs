@@ -135,7 +135,7 @@ impl<S: ServiceSettings> App<S> {
         /// The settings of the service, for [`Settings::load`] and the reference.
         #[must_use]
         pub fn sections(&self) -> ServiceSections {
-            ServiceSections::of::<S>(self.access.rights.scopes)
+            ServiceSections::of::<S>(self.access.rights)
         }
     }
 

@@ -79,7 +79,7 @@ impl Components {
             constraints: app.constraints,
             docs: settings.http.docs,
             is_stopping: AtomicBool::new(false),
-            issuer: settings.oidc.first.url.clone(),
+            issuer: settings.oidc.first.public_address(),
             public_url,
         };
         Ok(Self { context: Arc::new(context), maintenance, credentials })

@@ -12,8 +12,6 @@ use super::{
     sessions,
 };
 
-/// Longest token accepted, in bytes.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Cookies that could hold a credential. Beside a header credential they count as a second one.
 const CREDENTIAL_COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 
@@ -61,16 +59,21 @@ pub(super) enum Credential<'h> {
 ///
 /// A token in the query string is rejected: every log on the way has it already (RFC 9700
 /// section 4.3.2). Two credentials are rejected: two components could each act on a different one.
-pub(super) fn extract<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<Credential<'h>>, RejectReason> {
-    if url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token") {
-        return Err(RejectReason::InQuery);
-    }
+pub(super) fn extract<'h>(
+    headers: &'h HeaderMap,
+    query: &str,
+    max_token_bytes: usize,
+) -> Result<Option<Credential<'h>>, RejectReason> {
     let tokens = headers.get_all(header::AUTHORIZATION);
-    if tokens.iter().count() + presented(headers).count() > 1 {
-        return Err(RejectReason::TwoCredentials);
+    let in_query = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "access_token").count();
+    let in_headers = tokens.iter().count() + presented(headers).count();
+    match (in_query, in_headers) {
+        (0, 0 | 1) => {}
+        (1, 0) => return Err(RejectReason::InQuery),
+        _ => return Err(RejectReason::TwoCredentials),
     }
     let credential = match (tokens.iter().next(), presented(headers).next()) {
-        (Some(value), _) => Credential::Token(parse_bearer(value)?),
+        (Some(value), _) => Credential::Token(parse_bearer(value, max_token_bytes)?),
         (None, Some(key)) => Credential::ApiKey(key),
         (None, None) => {
             let mut cookies = sessions::presented(headers);
@@ -87,13 +90,13 @@ pub(super) fn extract<'h>(headers: &'h HeaderMap, query: &str) -> Result<Option<
 }
 
 /// Parses the value of an `Authorization` field. The scheme is compared in any letter case.
-fn parse_bearer(value: &HeaderValue) -> Result<&str, RejectReason> {
+fn parse_bearer(value: &HeaderValue, max_token_bytes: usize) -> Result<&str, RejectReason> {
     let value = value.to_str().map_err(|_| RejectReason::Malformed)?;
     let (scheme, token) = value.split_once(' ').ok_or(RejectReason::Malformed)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(RejectReason::Malformed);
     }
-    if token.len() > MAX_TOKEN_BYTES {
+    if token.len() > max_token_bytes {
         return Err(RejectReason::TooLong);
     }
     Ok(token)

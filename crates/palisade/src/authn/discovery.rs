@@ -6,7 +6,6 @@
 //! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
 
 use std::{
-    error::Error,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -16,18 +15,18 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+#[cfg(feature = "sessions")]
+use bytes::Bytes;
 use http::{HeaderMap, header};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Bytes;
-use reqwest::{Body, Client, redirect};
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
+use url::{Origin, Url};
 
 use super::keys::KeySet;
 use crate::{
     model::Clock,
-    package,
-    settings::{Issuer, Oidc, Profile},
+    outbound::{GuardedClient, Limits, OutboundError},
+    settings::{Issuer, Settings, Template},
     telemetry::causes,
 };
 
@@ -49,15 +48,12 @@ const RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(500)..=Durat
 /// Why the issuer's keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiscoveryError {
-    /// The issuer did not respond, or responded with an error.
-    #[error("could not fetch {0}")]
-    Fetch(String, #[source] Option<reqwest::Error>),
-    /// The connection was lost, or the document is too long.
-    #[error("could not read {0}, which may have 256 KiB at most")]
-    Read(String, #[source] Box<dyn Error + Send + Sync>),
+    /// A document could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] OutboundError),
     /// The discovery document or the JWKS is not acceptable.
     #[error("{0}")]
-    Document(&'static str),
+    Document(String),
 }
 
 #[derive(Deserialize)]
@@ -84,12 +80,13 @@ pub(super) struct Endpoints {
 /// The JWKS of one issuer, and the state of its refreshes.
 #[derive(Debug)]
 pub(super) struct JwksCache {
-    issuer: String,
-    client: Client,
+    issuer: Issuer,
+    client: GuardedClient,
     clock: Clock,
     refresh_interval: Duration,
     max_staleness: i64,
     keys: ArcSwapOption<KeySet>,
+    has_sign_in: bool,
     #[cfg(feature = "sessions")]
     endpoints: ArcSwapOption<Endpoints>,
     /// Time of the last successful refresh, in seconds since the epoch.
@@ -101,29 +98,17 @@ pub(super) struct JwksCache {
 
 impl JwksCache {
     /// Creates a cache without keys.
-    ///
-    /// Redirects are not followed: each document has one address. The issuer's metadata may name
-    /// any `jwks_uri`, even in the private network; the response is only parsed as a JWKS.
-    pub(super) fn new(
-        issuer: &Issuer,
-        oidc: &Oidc,
-        profile: Profile,
-        clock: Clock,
-    ) -> Result<Arc<Self>, reqwest::Error> {
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(FETCH_TIMEOUT)
-            // Applies to `jwks_uri` as well.
-            .https_only(profile == Profile::Production)
-            .user_agent(package::user_agent())
-            .build()?;
+    pub(super) fn new(issuer: &Issuer, settings: &Settings, clock: Clock) -> Result<Arc<Self>, OutboundError> {
+        let authorities = issuer.authorities.as_deref();
+        let limits = Limits { authorities, timeout: FETCH_TIMEOUT, max_bytes: MAX_DOCUMENT_BYTES };
         Ok(Arc::new(Self {
-            issuer: issuer.url.clone(),
-            client,
+            issuer: issuer.clone(),
+            client: GuardedClient::new(&settings.outbound, settings.profile, limits)?,
             clock,
-            refresh_interval: oidc.refresh,
-            max_staleness: oidc.max_staleness,
+            refresh_interval: settings.oidc.refresh,
+            max_staleness: settings.oidc.max_staleness,
             keys: ArcSwapOption::empty(),
+            has_sign_in: settings.sessions.clients.contains_key(&issuer.name),
             #[cfg(feature = "sessions")]
             endpoints: ArcSwapOption::empty(),
             confirmed_at: AtomicI64::new(0),
@@ -162,7 +147,7 @@ impl JwksCache {
 
     fn report(&self, error: &DiscoveryError) {
         tracing::error!(
-            issuer = self.issuer,
+            issuer = self.issuer.url,
             %error,
             cause = causes(error),
             "could not refresh issuer keys"
@@ -197,38 +182,83 @@ impl JwksCache {
         self.current()
     }
 
-    /// Fetches the metadata, then the JWKS. Returns the time until the next refresh.
-    async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
-        let url = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let metadata: Metadata = serde_json::from_slice(&self.fetch(&url).await?.0)
-            .map_err(|_| DiscoveryError::Document("the discovery document is malformed"))?;
-        // OpenID Connect Discovery section 4.3
-        if metadata.issuer != self.issuer {
-            let reason = "`issuer` in the discovery document differs from the configured issuer";
-            return Err(DiscoveryError::Document(reason));
-        }
-        let (document, max_age) = self.fetch(&metadata.jwks_uri).await?;
-        let keys = KeySet::parse(&document).map_err(DiscoveryError::Document)?;
-        #[cfg(feature = "sessions")]
-        self.endpoints.store(Some(Arc::new(metadata.endpoints)));
+    /// Fetches the JWKS, after the metadata unless the settings have its address. Returns the time
+    /// until the next refresh.
+    pub(super) async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
+        let address = match &self.issuer.jwks_url {
+            Some(url) => {
+                // Sign-ins need its other endpoints; tokens do not.
+                if self.has_sign_in
+                    && let Err(error) = self.discover().await
+                {
+                    self.report(&error);
+                }
+                url.to_string()
+            }
+            None => {
+                let jwks_uri = self.discover().await?;
+                self.check_keys_address(&jwks_uri)?;
+                jwks_uri
+            }
+        };
+        let response = self.client.get(&address).await?;
+        let max_age = max_age(response.headers());
+        let keys = KeySet::parse(response.body())
+            .map_err(|fault| DiscoveryError::Document(format!("the document at {address} is refused: {fault}")))?;
         // Another set makes every cached token be verified again.
         if self.keys.load().as_ref().is_none_or(|previous| **previous != keys) {
-            tracing::info!(issuer = self.issuer, keys = keys.ids(), "issuer keys loaded");
+            tracing::info!(issuer = self.issuer.url, keys = keys.ids(), "issuer keys loaded");
             self.keys.store(Some(Arc::new(keys)));
         }
         self.confirmed_at.store(self.clock.timestamp(), Ordering::Release);
         Ok(next_refresh(max_age, self.refresh_interval))
     }
 
-    /// Fetches a document of limited size. Returns its body and its cache lifetime.
-    async fn fetch(&self, url: &str) -> Result<(Bytes, Option<Duration>), DiscoveryError> {
-        let to_error = |error| DiscoveryError::Fetch(url.to_owned(), Some(error));
-        let response = self.client.get(url).send().await.map_err(to_error)?.error_for_status().map_err(to_error)?;
-        if !response.status().is_success() {
-            return Err(DiscoveryError::Fetch(url.to_owned(), None));
+    /// The address of the JWKS, from the issuer's metadata (OpenID Connect Discovery section 4.3).
+    async fn discover(&self) -> Result<String, DiscoveryError> {
+        let address = self.issuer.discovery_address();
+        let response = self.client.get(&address).await?;
+        let metadata: Metadata = serde_json::from_slice::<Metadata>(response.body())
+            .map_err(|_| DiscoveryError::Document(format!("{address} is no discovery document")))?;
+        self.check_issuer(&metadata.issuer)?;
+        #[cfg(feature = "sessions")]
+        self.endpoints.store(Some(Arc::new(metadata.endpoints)));
+        Ok(metadata.jwks_uri)
+    }
+
+    /// The document must name this issuer. One with a part in braces has the same form here.
+    fn check_issuer(&self, named: &str) -> Result<(), DiscoveryError> {
+        let is_own = match (&self.issuer.template, Template::parse(named)) {
+            (Some(own), Ok(Some(template))) => template.is_like(own),
+            (Some(_), _) => false,
+            (None, _) => named == self.issuer.url,
+        };
+        if is_own {
+            return Ok(());
         }
-        let max_age = max_age(response.headers());
-        Ok((read_limited(url, response).await?, max_age))
+        let advice = if named.contains('{') {
+            "docs/issuers.md says how to accept an issuer of several directories"
+        } else {
+            "set the issuer to what its tokens have in `iss`, and the address of this document apart"
+        };
+        let (own, variable) = (&self.issuer.url, self.issuer.variable("issuer"));
+        let message = format!("the discovery document is of the issuer `{named}`, {variable} is `{own}`: {advice}");
+        Err(DiscoveryError::Document(message))
+    }
+
+    /// The keys must be at the host of the document or of the issuer, so that a document cannot make
+    /// this service call any other host.
+    fn check_keys_address(&self, keys: &str) -> Result<(), DiscoveryError> {
+        let document = self.issuer.discovery_address();
+        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+        let named = origin(keys);
+        if named.is_some() && (named == origin(&document) || named == origin(&self.issuer.url)) {
+            return Ok(());
+        }
+        let variable = self.issuer.variable("jwks_url");
+        let message =
+            format!("the discovery document has its keys at another host: if they are right, set {variable} to {keys}");
+        Err(DiscoveryError::Document(message))
     }
 
     /// The endpoints of the last discovery; fetched now if there was none.
@@ -248,23 +278,17 @@ impl JwksCache {
         basic: Option<(&str, &str)>,
         form: String,
     ) -> Result<(http::StatusCode, Bytes), DiscoveryError> {
-        let request = self.client.post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let request = request.header(header::ACCEPT, "application/json").body(form);
-        let request = match basic {
-            Some((id, secret)) => request.basic_auth(id, Some(secret)),
-            None => request,
-        };
-        // Without the URL: the error is logged, and has it already.
-        let response = request.send().await.map_err(|error| DiscoveryError::Fetch(url.to_owned(), Some(error)))?;
-        let status = response.status();
-        Ok((status, read_limited(url, response).await?))
+        let mut request = Request::new(Method::POST, Url::parse(url).map_err(|_| OutboundError::Url(url.to_owned()))?);
+        let headers = request.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some((id, secret)) = basic {
+            headers.typed_insert(Authorization::basic(id, secret));
+        }
+        *request.body_mut() = Some(form.into());
+        let (head, body) = self.client.exchange(request).await?.into_parts();
+        Ok((head.status, body))
     }
-}
-
-/// Reads the body of a response, of limited size.
-async fn read_limited(url: &str, response: reqwest::Response) -> Result<Bytes, DiscoveryError> {
-    let body = Limited::new(Body::from(response), MAX_DOCUMENT_BYTES).collect().await;
-    Ok(body.map_err(|error| DiscoveryError::Read(url.to_owned(), error))?.to_bytes())
 }
 
 /// Time until the next refresh: the response's `max-age` within bounds, or the configured interval.
@@ -287,6 +311,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Oidc, Outbound, Profile};
 
     #[test]
     fn max_age_is_read_from_cache_control() {
@@ -321,9 +346,12 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let variables = [("APP_OIDC__ISSUER", url.as_str()), ("APP_OIDC__AUDIENCE", "api://x")];
-        let oidc = Oidc::from_variables(&variables);
-        let jwks = JwksCache::new(&oidc.first, &oidc, Profile::Production, Clock::system()).unwrap();
-        assert!(matches!(jwks.fetch_keys().await, Err(DiscoveryError::Fetch(..))));
+        let issuer = Oidc::from_variables(&variables).first;
+        let limits = Limits { authorities: None, timeout: FETCH_TIMEOUT, max_bytes: MAX_DOCUMENT_BYTES };
+        let outbound = Outbound { allowed_networks: vec!["127.0.0.1".parse().unwrap()], use_proxy: false };
+        let client = GuardedClient::new(&outbound, Profile::Production, limits).unwrap();
+        let refused = client.get(&issuer.discovery_address()).await;
+        assert!(matches!(refused, Err(OutboundError::Refused(..))), "{refused:?}");
         let connection = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(connection.is_err(), "a plain HTTP address was contacted");
     }

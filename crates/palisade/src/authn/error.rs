@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{RejectReason, TenantRefusal};
-use crate::{crypto::RandomError, model::ApiKeyId};
+use crate::{crypto::RandomError, model::ApiKeyId, outbound::OutboundError};
 
 /// Why a request could not be authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -58,8 +58,8 @@ impl From<RejectReason> for AuthnError {
 #[derive(Debug, Error)]
 pub enum SetupError {
     /// The HTTP client for the issuers' documents could not be created.
-    #[error("could not create the HTTP client for token issuers")]
-    HttpClient(#[from] reqwest::Error),
+    #[error("could not prepare the calls of token issuers; check …CA_PATH of the issuer")]
+    HttpClient(#[from] OutboundError),
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),

@@ -23,7 +23,8 @@ use super::{
 use crate::{
     crypto::sha256,
     model::{Clock, Rights},
-    settings::{Oidc, Profile},
+    outbound::OutboundError,
+    settings::Settings,
     telemetry::event,
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Issuers {
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
     tenants: Arc<Tenants>,
+    /// Most entries of a list or an object in a token.
+    max_claim_items: usize,
     clock: Clock,
 }
 
@@ -46,6 +49,9 @@ pub(super) struct TrustedIssuer {
     url: String,
     /// Whether its tokens create tenants.
     creates_tenants: bool,
+    /// Most entries of a list or an object in a token.
+    #[cfg_attr(not(feature = "sessions"), expect(dead_code, reason = "ID tokens need it"))]
+    pub(super) max_claim_items: usize,
 }
 
 impl TrustedIssuer {
@@ -69,20 +75,28 @@ struct CachedToken {
 
 impl Issuers {
     pub(super) fn new(
-        oidc: &Oidc,
-        profile: Profile,
+        settings: &Settings,
         rights: Rights,
         tenants: &Arc<Tenants>,
         clock: &Clock,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<Self, OutboundError> {
+        let oidc = &settings.oidc;
         let trusted = oidc.issuers().map(|issuer| {
-            let jwks = JwksCache::new(issuer, oidc, profile, clock.clone())?;
+            let jwks = JwksCache::new(issuer, settings, clock.clone())?;
             let verifier = Verifier::new(issuer, oidc, rights, Arc::clone(tenants), clock.clone());
             let (name, url) = (issuer.name.clone(), issuer.url.clone());
-            Ok(TrustedIssuer { name, jwks, verifier, url, creates_tenants: issuer.create_tenants })
+            Ok(TrustedIssuer {
+                name,
+                jwks,
+                verifier,
+                url,
+                creates_tenants: issuer.create_tenants,
+                max_claim_items: oidc.max_claim_items,
+            })
         });
-        let trusted = trusted.collect::<Result<_, reqwest::Error>>()?;
-        Ok(Self { trusted, tokens: Cache::new(oidc.cached_tokens), tenants: Arc::clone(tenants), clock: clock.clone() })
+        let trusted = trusted.collect::<Result<_, OutboundError>>()?;
+        let (tokens, tenants) = (Cache::new(oidc.cached_tokens), Arc::clone(tenants));
+        Ok(Self { trusted, tokens, tenants, max_claim_items: oidc.max_claim_items, clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
@@ -112,6 +126,11 @@ impl Issuers {
         None
     }
 
+    /// Parses a token. Nothing of it is verified.
+    pub(super) fn parse(&self, token: &str) -> Result<(Header, Claims), RejectReason> {
+        claims::parse(token, self.max_claim_items)
+    }
+
     /// The trusted issuer that the claims name.
     pub(super) fn issuer_of(&self, claims: &Claims) -> Result<&TrustedIssuer, RejectReason> {
         self.trusted.iter().find(|issuer| issuer.verifier.is_issuer_of(claims)).ok_or(RejectReason::Issuer)
@@ -139,8 +158,9 @@ impl Issuers {
             principal.name_in_log();
             return Ok(principal);
         }
-        let (header, claims) = claims::parse(token)?;
+        let (header, claims) = self.parse(token)?;
         let issuer = self.issuer_of(&claims)?;
+        issuer.verifier.check_header(&header)?;
         let keys = issuer.keys_for(&header).await?;
         let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token, &header, &claims, &keys)?;
         principal.name_in_log();

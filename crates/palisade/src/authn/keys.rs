@@ -1,17 +1,24 @@
 //! JSON Web Key Set (JWKS, RFC 7517): parsing, and the algorithms of each key (AUTHN-03, AUTHN-09).
 //!
-//! [`super::discovery`] parses what it fetched. [`super::verify`] looks a key up by its `kid`.
+//! [`super::discovery`] parses what it fetched. [`super::verify`] looks a key up by `kid` and `alg`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{RejectReason, claims::MAX_KEY_ID_BYTES};
+use crate::{json, settings::SignatureAlgorithm};
 
 /// Minimum size of an RSA modulus, in bits (RFC 7518 section 3.3).
 const MIN_RSA_BITS: usize = 2048;
 /// Maximum number of keys in a set.
 const MAX_KEYS: usize = 64;
+/// Algorithms of an RSA key that names none.
+const RSA: [Algorithm; 6] =
+    [Algorithm::RS256, Algorithm::PS256, Algorithm::RS384, Algorithm::PS384, Algorithm::RS512, Algorithm::PS512];
 
 /// One public key for signature verification.
 pub(super) struct Key {
@@ -19,23 +26,25 @@ pub(super) struct Key {
     algorithms: Vec<Algorithm>,
     /// The members of the JWK that determine the key (RFC 7638 section 3.2).
     members: [Option<String>; 4],
+    /// The issuer whose tokens the key signs, as keys of Entra ID name it.
+    pub(super) issuer: Option<String>,
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        (&self.algorithms, &self.members) == (&other.algorithms, &other.members)
+        (&self.algorithms, &self.members, &self.issuer) == (&other.algorithms, &other.members, &other.issuer)
     }
 }
 
 impl Key {
-    /// Whether the key's type fits the algorithm: an RSA key never verifies `ES256`, an EC key
-    /// never `HS256`.
-    pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm)
-    }
-
     pub(super) fn decoding(&self) -> &DecodingKey {
         &self.decoding
+    }
+
+    /// Whether a token could be verified with either key, and they differ.
+    fn conflicts_with(&self, other: &Self) -> bool {
+        let share = self.algorithms.iter().any(|algorithm| other.algorithms.contains(algorithm));
+        share && (&self.members, &self.issuer) != (&other.members, &other.issuer)
     }
 }
 
@@ -43,18 +52,13 @@ impl Key {
 /// same ids for the same algorithms: documents may differ in order and format.
 #[derive(PartialEq)]
 pub(super) struct KeySet {
-    keys: HashMap<String, Key>,
-}
-
-#[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<Jwk>,
+    keys: HashMap<String, Vec<Key>>,
 }
 
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
-    kid: Option<String>,
+    kid: String,
     r#use: Option<String>,
     alg: Option<String>,
     crv: Option<String>,
@@ -62,39 +66,53 @@ struct Jwk {
     y: Option<String>,
     n: Option<String>,
     e: Option<String>,
-    d: Option<IgnoredAny>,
-    k: Option<IgnoredAny>,
     key_ops: Option<Vec<String>>,
+    issuer: Option<String>,
 }
 
 impl KeySet {
     /// Parses a JWKS document.
     ///
-    /// Skips keys without an id, encryption keys, short keys and keys of unsupported types. Rejects
-    /// the whole set if it has a key that no public set may have. The error is the reason.
-    pub(super) fn parse(json: &[u8]) -> Result<Self, &'static str> {
-        let set: JwkSet = serde_json::from_slice(json).map_err(|_| "not a JSON Web Key Set")?;
-        if set.keys.len() > MAX_KEYS {
+    /// Leaves out keys that this service cannot use (RFC 7517 section 5): keys without an id, keys
+    /// for another use, short keys, and keys of unknown types. Rejects the whole set if it has a key
+    /// that no public set may have, or two usable keys for the same id and algorithm.
+    pub(super) fn parse(document: &[u8]) -> Result<Self, &'static str> {
+        let Some(Value::Object(mut set)) = json::parse(document) else { return Err("not a JSON Web Key Set") };
+        let Some(Value::Array(entries)) = set.remove("keys") else { return Err("not a JSON Web Key Set") };
+        if entries.len() > MAX_KEYS {
             return Err("the key set has more than 64 keys");
         }
-        let mut keys = HashMap::new();
-        let mut ids = HashSet::new();
-        for jwk in set.keys {
-            jwk.check_public()?;
-            // The signing key would be ambiguous. Unusable keys count too.
-            if jwk.kid.as_ref().is_some_and(|kid| !ids.insert(kid.clone())) {
-                return Err("two keys have the same id");
+        let mut keys: HashMap<String, Vec<Key>> = HashMap::new();
+        for entry in entries {
+            let has = |name| entry.get(name).is_some_and(|value| !value.is_null());
+            if entry["kty"] == "oct" || has("d") || has("k") {
+                return Err("the key set contains a symmetric or private key; the issuer must revoke it");
             }
-            keys.extend(jwk.into_verification_key());
+            let jwk = serde_json::from_value::<Jwk>(entry).ok();
+            let Some((id, key)) = jwk.and_then(Jwk::into_verification_key) else { continue };
+            let same_id = keys.entry(id).or_default();
+            if same_id.iter().any(|other| other.conflicts_with(&key)) {
+                return Err("two usable keys have the same id and algorithm");
+            }
+            if !same_id.contains(&key) {
+                same_id.push(key);
+            }
         }
         if keys.is_empty() {
             return Err("the key set has no usable key");
         }
+        // Documents may list the entries of one id in any order.
+        keys.values_mut().for_each(|keys| keys.sort_by_cached_key(|key| format!("{:?}", key.algorithms)));
         Ok(Self { keys })
     }
 
-    pub(super) fn get(&self, kid: &str) -> Option<&Key> {
-        self.keys.get(kid)
+    /// The key of this id for this algorithm. The key determines the algorithms, and the token only
+    /// selects one (RFC 8725 section 3.1): an RSA key never verifies `ES256`.
+    pub(super) fn get(&self, id: &str, algorithm: SignatureAlgorithm) -> Result<&Key, RejectReason> {
+        let same_id = self.keys.get(id).ok_or(RejectReason::UnknownKey)?;
+        let algorithm = jws_algorithm(algorithm.as_str());
+        let key = same_id.iter().find(|key| key.algorithms.iter().any(|allowed| Some(*allowed) == algorithm));
+        key.ok_or(RejectReason::Algorithm)
     }
 
     /// The ids of the keys, for the log.
@@ -107,29 +125,24 @@ impl KeySet {
     }
 }
 
-impl Jwk {
-    /// Rejects keys that a public set must not contain.
-    fn check_public(&self) -> Result<(), &'static str> {
-        if self.kty == "oct" || self.d.is_some() || self.k.is_some() {
-            return Err("the key set contains a symmetric or private key; the issuer must revoke it");
-        }
-        match self.r#use.as_deref() {
-            // RFC 7517 section 4.2
-            None | Some("sig" | "enc") => Ok(()),
-            Some(_) => Err("a key has an unknown `use`"),
-        }
-    }
+/// The algorithm of this registered name. RFC 9864 calls `EdDSA` with an Ed25519 key `Ed25519`.
+pub(super) fn jws_algorithm(name: &str) -> Option<Algorithm> {
+    if name == "Ed25519" { Some(Algorithm::EdDSA) } else { name.parse().ok() }
+}
 
-    /// The key and its id, if it can verify signatures with an allowed algorithm.
+impl Jwk {
+    /// The key and its id, if it can verify signatures with a known algorithm.
     fn into_verification_key(self) -> Option<(String, Key)> {
         let can_verify = self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if self.r#use.as_deref() == Some("enc") || !can_verify {
+        let is_for_signatures = self.r#use.as_ref().is_none_or(|purpose| purpose == "sig");
+        if !can_verify || !is_for_signatures || !(1..=MAX_KEY_ID_BYTES).contains(&self.kid.len()) {
             return None;
         }
         let (decoding, mut algorithms) = match (self.kty.as_str(), self.crv.as_deref()) {
-            ("EC", Some("P-256")) => {
+            ("EC", Some(curve @ ("P-256" | "P-384"))) => {
                 let (x, y) = (self.x.as_deref()?, self.y.as_deref()?);
-                (DecodingKey::from_ec_components(x, y).ok()?, vec![Algorithm::ES256])
+                let algorithm = if curve == "P-256" { Algorithm::ES256 } else { Algorithm::ES384 };
+                (DecodingKey::from_ec_components(x, y).ok()?, vec![algorithm])
             }
             ("OKP", Some("Ed25519")) => {
                 (DecodingKey::from_ed_components(self.x.as_deref()?).ok()?, vec![Algorithm::EdDSA])
@@ -140,17 +153,16 @@ impl Jwk {
                 if bit_length(&modulus) < MIN_RSA_BITS {
                     return None;
                 }
-                (DecodingKey::from_rsa_components(n, e).ok()?, vec![Algorithm::RS256, Algorithm::PS256])
+                (DecodingKey::from_rsa_components(n, e).ok()?, RSA.to_vec())
             }
-            // Not on the allowlist of algorithms.
             _ => return None,
         };
         if let Some(alg) = &self.alg {
-            algorithms.retain(|allowed| alg.parse() == Ok(*allowed));
+            algorithms.retain(|allowed| jws_algorithm(alg) == Some(*allowed));
         }
         // The algorithms determine the key type and the curve.
         let members = [self.x, self.y, self.n, self.e];
-        (!algorithms.is_empty()).then_some((self.kid?, Key { decoding, algorithms, members }))
+        (!algorithms.is_empty()).then_some((self.kid, Key { decoding, algorithms, members, issuer: self.issuer }))
     }
 }
 
@@ -180,6 +192,11 @@ mod tests {
         KeySet::parse(format!(r#"{{"keys":[{keys}]}}"#).as_bytes())
     }
 
+    fn rsa(kid: &str, fill: u8, more: &str) -> String {
+        let n = URL_SAFE_NO_PAD.encode([fill; 256]);
+        format!(r#"{{"kty":"RSA","kid":"{kid}","n":"{n}","e":"AQAB"{more}}}"#)
+    }
+
     #[test]
     fn authn_03_short_rsa_key_is_skipped() {
         let parse_rsa = |modulus: &[u8]| {
@@ -195,14 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn keys_for_other_purposes_are_skipped() {
+    fn authn_09_keys_for_other_purposes_are_skipped() {
         for key in [
-            format!(r#"{{{EC},"kid":"e","use":"enc"}}"#),
+            format!(r#"{{{EC},"kid":"good","use":"enc"}}"#),
+            format!(r#"{{{EC},"kid":"t","use":"tls"}}"#),
             format!(r#"{{{EC},"kid":"h","alg":"HS256"}}"#),
             format!(r#"{{{EC},"kid":"d","key_ops":["deriveKey"]}}"#),
-            r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA","kid":"p"}"#.to_owned(),
+            format!(r#"{{{EC},"kid":"{}"}}"#, "k".repeat(257)),
+            format!(r#"{{{EC},"kid":1}}"#),
+            r#"{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA","kid":"p"}"#.to_owned(),
             r#"{"kty":"OKP","crv":"X25519","x":"AA","kid":"x"}"#.to_owned(),
+            r#"{"kty":"AKP","alg":"ML-DSA-44","pub":"AA","kid":"x"}"#.to_owned(),
+            rsa("good", 0xff, r#","alg":"RSA-OAEP","use":"enc""#),
             format!("{{{EC}}}"),
+            "1".to_owned(),
         ] {
             assert_eq!(parse(&key).map(|_| ()), Err(UNUSABLE), "{key}");
             let set = parse(&format!(r#"{key},{{{EC},"kid":"good"}}"#)).unwrap();
@@ -221,6 +244,23 @@ mod tests {
         for changed in [a.clone(), format!(r#"{a},{{{EC},"kid":"c"}}"#), format!("{other_key},{b}")] {
             assert!(set != parse(&changed).unwrap(), "{changed}");
         }
+        let [first, second] = ["RS256", "RS512"].map(|alg| rsa("r", 0xff, &format!(r#","alg":"{alg}""#)));
+        assert!(parse(&format!("{first},{second}")).unwrap() == parse(&format!("{second},{first}")).unwrap());
+    }
+
+    #[test]
+    fn authn_03_keys_under_one_id_are_chosen_by_algorithm() {
+        let entries = ["RS256", "RS512", "RS384"].map(|alg| rsa("RId+oQm2=", 0xff, &format!(r#","alg":"{alg}""#)));
+        let set = parse(&entries.join(",")).unwrap();
+        for (alg, expected) in [("RS256", Ok(())), ("RS384", Ok(())), ("PS256", Err(RejectReason::Algorithm))] {
+            let algorithm = SignatureAlgorithm::find(alg).unwrap();
+            assert_eq!(set.get("RId+oQm2=", algorithm).map(|_| ()), expected, "{alg}");
+        }
+        let conflict = Err("two usable keys have the same id and algorithm");
+        let other = rsa("RId+oQm2=", 0xfe, r#","alg":"RS256""#);
+        assert_eq!(parse(&format!("{},{other}", entries.join(","))).map(|_| ()), conflict);
+        assert_eq!(parse(&[rsa("r", 0xff, ""), rsa("r", 0xfe, "")].join(",")).map(|_| ()), conflict);
+        assert!(parse(&[rsa("r", 0xff, ""), rsa("r", 0xff, "")].join(",")).is_ok());
     }
 
     #[test]
@@ -231,7 +271,10 @@ mod tests {
                 format!(r#"{{{EC},"kid":"k","k":"AAAA"}}"#),
                 "the key set contains a symmetric or private key; the issuer must revoke it",
             ),
-            (format!(r#"{{{EC},"kid":"good","use":"enc"}}"#), "two keys have the same id"),
+            (
+                r#"{"kty":"oct","kid":1}"#.to_owned(),
+                "the key set contains a symmetric or private key; the issuer must revoke it",
+            ),
             (format!(r#"{{{EC},"kid":"a","kid":"b"}}"#), "not a JSON Web Key Set"),
         ] {
             assert_eq!(parse(&format!("{good},{key}")).map(|_| ()), Err(error), "{key}");

@@ -5,8 +5,8 @@
 //!
 //! - [`credential`] extracts the one credential of a request.
 //! - Access token (RFC 9068): [`issuers`] looks in its cache. On a miss, [`claims`] parses the
-//!   token and [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which
-//!   [`discovery`] fetches and refreshes.
+//!   token, [`verify`] validates it with a key of the issuer's JWKS ([`keys`]), which [`discovery`]
+//!   fetches and refreshes, and [`identity`] reads the principal from its claims.
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Cookie of a browser session: [`sessions`] reads the session, which has the verified claims.
 //! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
@@ -22,7 +22,9 @@ mod claims;
 mod credential;
 mod discovery;
 mod error;
+mod explain;
 mod failure_limiter;
+mod identity;
 mod issuers;
 mod keys;
 mod principal;
@@ -60,6 +62,7 @@ pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject}
 pub use certificate::{ClientCertificate, ConnectionInfo};
 pub use credential::RequestCredentials;
 pub use error::{AuthnError, SetupError};
+pub(crate) use explain::{check_issuers, explain};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
@@ -99,6 +102,7 @@ pub struct Authenticator {
     /// The certificate that each service used last, by its subject.
     seen_certificates: Mutex<BTreeMap<String, certificate::Thumbprint>>,
     rights: Rights,
+    max_token_bytes: usize,
     clock: Clock,
     /// Changes at SIGHUP.
     hangups: watch::Receiver<()>,
@@ -121,7 +125,7 @@ impl Authenticator {
     ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
         let tenants = Arc::new(Tenants::new(store.clone()));
-        let issuers = Arc::new(Issuers::new(&settings.oidc, settings.profile, rights, &tenants, clock)?);
+        let issuers = Arc::new(Issuers::new(settings, rights, &tenants, clock)?);
         let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
         let revocations = Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone());
         let parts = sessions::Parts {
@@ -142,6 +146,7 @@ impl Authenticator {
             services: settings.internal.clone().map(|internal| internal.services).unwrap_or_default(),
             seen_certificates: Mutex::default(),
             rights,
+            max_token_bytes: settings.oidc.max_token_bytes,
             clock: clock.clone(),
             hangups: settings.sources.hangups(),
             caller_hasher: RandomState::new(),
@@ -201,7 +206,7 @@ impl Authenticator {
     #[must_use]
     pub fn lookup_cached(&self, credentials: RequestCredentials<'_>) -> Option<CachedCaller> {
         let connection = credentials.connection;
-        match credential::extract(credentials.headers, credentials.query).ok()? {
+        match self.extract(credentials).ok()? {
             None if !connection.internal => None,
             None => {
                 let (_, caller) = self.identify_service(connection).ok()?;
@@ -224,6 +229,11 @@ impl Authenticator {
                 Some(self.cached_caller(tenant, subject))
             }
         }
+    }
+
+    /// The one credential of a request.
+    fn extract<'r>(&self, credentials: RequestCredentials<'r>) -> Result<Option<Credential<'r>>, RejectReason> {
+        credential::extract(credentials.headers, credentials.query, self.max_token_bytes)
     }
 
     fn cached_caller(&self, tenant: TenantId, subject: String) -> CachedCaller {
@@ -266,7 +276,7 @@ impl Authenticator {
         credentials: RequestCredentials<'_>,
         source: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let credential = credential::extract(credentials.headers, credentials.query)?;
+        let credential = self.extract(credentials)?;
         let connection = credentials.connection;
         // The internal listener requires the certificate of a configured service that is not
         // revoked, whatever other credential the request has.
@@ -347,7 +357,7 @@ impl Authenticator {
             return Err(AuthnError::Missing);
         }
         // The certificate is the credential here; a second one would make the caller ambiguous.
-        if credential::extract(credentials.headers, credentials.query)?.is_some() {
+        if self.extract(credentials)?.is_some() {
             return Err(RejectReason::TwoCredentials.into());
         }
         let (service, caller) = self.identify_service(credentials.connection)?;

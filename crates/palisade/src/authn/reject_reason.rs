@@ -13,9 +13,12 @@ pub enum RejectReason {
     /// The `Authorization` field is not a bearer token, or the token is not a well-formed JWS.
     #[error("malformed")]
     Malformed,
-    /// The token is longer than 8 KiB.
+    /// The token is longer than the settings allow.
     #[error("too_long")]
     TooLong,
+    /// A list or an object in the token has more entries than the settings allow.
+    #[error("too_broad")]
+    TooBroad,
     /// The request has more than one credential (AUTHN-08).
     #[error("two_credentials")]
     TwoCredentials,
@@ -28,9 +31,9 @@ pub enum RejectReason {
     /// A header parameter supplies a key, or requires an unsupported extension (AUTHN-08).
     #[error("forbidden_header")]
     ForbiddenHeader,
-    /// The token is not an access token (AUTHN-07).
+    /// The token is not an access token (AUTHN-07): the claim that shows it; empty for the header.
     #[error("token_type")]
-    TokenType,
+    TokenType(&'static str),
     /// The token has no acceptable `kid`, or the issuer's JWKS has no key with that id.
     #[error("unknown_key")]
     UnknownKey,
@@ -66,6 +69,9 @@ pub enum RejectReason {
     /// The issuer may not authenticate callers of this tenant, or the service has no tenant.
     #[error("tenant")]
     Tenant,
+    /// The settings list clients, and this one is not among them (AUTHN-05).
+    #[error("client")]
+    Client,
     /// The client is not listed as a service that may act for itself (AUTHN-07).
     #[error("service_client")]
     ServiceClient,
@@ -97,20 +103,25 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    /// The claim that is absent or invalid, or the part of a sign-in.
+    /// The claim that is absent or invalid or that shows the wrong type of token, or the part of a sign-in.
     pub(crate) fn claim(self) -> Option<&'static str> {
-        match self {
-            Self::Claims(name) | Self::SignIn(name) => Some(name).filter(|name| !name.is_empty()),
-            _ => None,
-        }
+        let (Self::Claims(name) | Self::TokenType(name) | Self::SignIn(name)) = self else { return None };
+        Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// Whether the token is too large, which the response says.
+    pub(crate) const fn is_size(self) -> bool {
+        matches!(self, Self::TooLong | Self::TooBroad)
     }
 
     /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
     ///
     /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no hash, and
     /// well-behaved clients need the 401 to get a new token. Expired API keys do count, because
-    /// their expiry is known to their creators.
+    /// their expiry is known to their creators. Large tokens do not count either: no guess becomes
+    /// better by its size, and an address with many users would be locked out.
     pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {
-        !matches!(self, Self::Revoked | Self::SessionEnded) && (self != Self::Expired || key.is_some())
+        let is_no_attack = matches!(self, Self::Revoked | Self::SessionEnded) || self.is_size();
+        !is_no_attack && (self != Self::Expired || key.is_some())
     }
 }

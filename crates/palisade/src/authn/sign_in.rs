@@ -66,7 +66,7 @@ impl SignIn {
             return Err(RejectReason::Claims("act"));
         }
         Ok(Self {
-            at: claims.time("auth_time")?,
+            at: claims.time("auth_time", issuer.fractional_times)?.map(|time| time.floor),
             acr: acr.map(str::to_owned),
             strong: issuer.acr_values.clone().into(),
             requires_time: issuer.require_auth_time,

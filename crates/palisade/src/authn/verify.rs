@@ -1,36 +1,28 @@
-//! Token validation: signature, issuer, audience, times, token type and claims → [`Principal`].
+//! Token validation: signature, issuer, audience, times and token type (AUTHN-02, AUTHN-04 to
+//! AUTHN-07).
 //!
-//! Controls: AUTHN-02, AUTHN-04, AUTHN-05, AUTHN-06, AUTHN-07. [`super::issuers`] calls
-//! [`Verifier::verify`] with a parsed token and the issuer's current JWKS. The rules follow
-//! RFC 8725 and RFC 9068 section 4; certificate binding follows RFC 8705.
+//! [`super::issuers`] calls [`Verifier::verify`] with a parsed token and the issuer's current JWKS.
+//! [`super::identity`] then makes the principal. The rules follow RFC 8725 and RFC 9068 section 4;
+//! certificate binding follows RFC 8705. Each rule that an issuer's settings relax is one function.
 
-use std::{collections::BTreeSet, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Validation;
-use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
     RejectReason,
     certificate::Thumbprint,
-    claims::{Claims, Header, string_array, string_list},
-    keys::KeySet,
-    principal::{CallerKind, Principal, is_reserved, qualify},
-    sessions,
-    sign_in::SignIn,
+    claims::{Claims, Header},
+    identity,
+    keys::{Key, KeySet, jws_algorithm},
+    principal::Principal,
     tenants::Tenants,
 };
 use crate::{
-    model::{Clock, Rights, Role, TenantId, is_control_or_invisible, is_joiner_or_selector},
-    settings::{Issuer, Oidc},
+    model::{Clock, Rights, TenantId},
+    settings::{ACCESS_TOKEN_TYPE, Issuer, NO_TYPE, Oidc, Template},
 };
-
-/// Maximum length of subjects, client ids and token ids, in bytes.
-const MAX_NAME_BYTES: usize = 255;
-
-/// Claims without which a token is rejected before any other check of its claims.
-const REQUIRED_CLAIMS: [&str; 4] = ["iss", "aud", "exp", "sub"];
 
 /// The result of a successful token validation.
 #[derive(Debug)]
@@ -45,7 +37,7 @@ pub(super) struct ValidatedToken {
 pub(super) struct Verifier {
     clock: Clock,
     pub(super) leeway: i64,
-    issuer: Issuer,
+    pub(super) issuer: Issuer,
     /// Tenants that other issuers list. An issuer without a list speaks for none of them.
     tenants_of_others: BTreeSet<TenantId>,
     rights: Rights,
@@ -59,18 +51,20 @@ impl Verifier {
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights, registered }
     }
 
-    /// The issuer exactly as tokens name it.
-    #[cfg(feature = "sessions")]
-    pub(super) fn issuer(&self) -> &Issuer {
-        &self.issuer
-    }
-
-    /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04).
+    /// Whether `iss` equals the configured issuer, byte for byte (AUTHN-04). A part in braces must
+    /// be the token's value of the tenant claim.
     pub(super) fn is_issuer_of(&self, claims: &Claims) -> bool {
-        claims.text("iss") == Some(self.issuer.url.as_str())
+        let Some(iss) = claims.text("iss") else { return false };
+        match &self.issuer.template {
+            None => iss == self.issuer.url,
+            Some(template) => {
+                let named = template.extract(iss);
+                named.is_some() && named == self.issuer.tenant_claim.text(&claims.0)
+            }
+        }
     }
 
-    /// Validates type, algorithm, signature, audience, issuer and times, then the caller's claims.
+    /// Validates the header, the signature and the claims.
     pub(super) fn verify(
         &self,
         token: &str,
@@ -78,176 +72,159 @@ impl Verifier {
         claims: &Claims,
         keys: &KeySet,
     ) -> Result<ValidatedToken, RejectReason> {
-        if !self.is_access_token_type(&header.typ) {
-            return Err(RejectReason::TokenType);
-        }
-        Self::check_signed(token, header, keys, &self.issuer.audience, &REQUIRED_CLAIMS)?;
+        self.check_header(header)?;
+        self.check_signature(token, header, claims, keys)?;
         // The signature covers the parsed claims, so they can be trusted from here on.
+        self.check_claims(header, claims)
+    }
+
+    /// Checks type and algorithm, which need no key.
+    pub(super) fn check_header(&self, header: &Header) -> Result<(), RejectReason> {
+        if !self.is_access_token_type(header.typ.as_deref()) {
+            return Err(RejectReason::TokenType(""));
+        }
+        if self.issuer.algorithms.contains(&header.algorithm) { Ok(()) } else { Err(RejectReason::Algorithm) }
+    }
+
+    /// Checks the signature with the issuer's key (AUTHN-02, AUTHN-03).
+    pub(super) fn check_signature(
+        &self,
+        token: &str,
+        header: &Header,
+        claims: &Claims,
+        keys: &KeySet,
+    ) -> Result<(), RejectReason> {
+        let key = keys.get(&header.kid, header.algorithm)?;
+        let algorithm = jws_algorithm(header.algorithm.as_str()).ok_or(RejectReason::Algorithm)?;
+        let (message, signature) = token.rsplit_once('.').ok_or(RejectReason::Malformed)?;
+        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), key.decoding(), algorithm) {
+            Ok(true) if self.is_key_of_issuer(key, claims) => Ok(()),
+            Ok(true) => Err(RejectReason::UnknownKey),
+            Ok(false) => Err(RejectReason::Signature),
+            Err(_) => Err(RejectReason::Malformed),
+        }
+    }
+
+    /// Whether the key signs for the token's issuer. A set for many directories may have keys of
+    /// single ones, which name their issuer.
+    fn is_key_of_issuer(&self, key: &Key, claims: &Claims) -> bool {
+        let (Some(own), Some(named)) = (&self.issuer.template, &key.issuer) else { return true };
+        match Template::parse(named) {
+            Ok(Some(template)) => template.is_like(own),
+            _ => claims.text("iss") == Some(named),
+        }
+    }
+
+    /// Checks the claims, whose signature is verified.
+    pub(super) fn check_claims(&self, header: &Header, claims: &Claims) -> Result<ValidatedToken, RejectReason> {
         if !self.is_issuer_of(claims) {
             return Err(RejectReason::Issuer);
         }
+        self.check_audience(claims)?;
         let (issued_at, expires_at) = self.check_times(claims)?;
-        if claims.is_other_token() {
-            return Err(RejectReason::TokenType);
-        }
+        self.check_kind(header, claims)?;
         let bound_certificate = claims.0.get("cnf").map(parse_confirmation).transpose()?;
         if bound_certificate.is_none() && self.issuer.require_bound_tokens {
             return Err(RejectReason::Binding);
         }
-        let principal = Arc::new(Principal { bound_certificate, ..self.principal(claims, issued_at)? });
+        let principal =
+            identity::principal(&self.issuer, &self.rights, (&self.registered, &self.tenants_of_others), claims)?;
+        let principal = Arc::new(Principal { bound_certificate, issued_at, ..principal });
         Ok(ValidatedToken { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }
 
-    /// Checks algorithm, signature, audience and the presence of claims. The issuer's tokens of other
-    /// types have another audience.
-    pub(super) fn check_signed(
-        token: &str,
-        header: &Header,
-        keys: &KeySet,
-        audience: &str,
-        required: &[&str],
-    ) -> Result<(), RejectReason> {
-        let key = keys.get(&header.kid).ok_or(RejectReason::UnknownKey)?;
-        // The key determines the algorithms; the token only selects one (RFC 8725 section 3.1).
-        if !key.allows(header.algorithm) {
-            return Err(RejectReason::Algorithm);
+    /// Whether `typ` is one of the issuer's access token types, normally `at+jwt` (RFC 9068 section
+    /// 4). The prefix `application/` is optional, and letter case is ignored (RFC 7515 section
+    /// 4.1.9).
+    fn is_access_token_type(&self, typ: Option<&str>) -> bool {
+        let mut types = self.issuer.token_types.iter();
+        match typ {
+            None => types.any(|accepted| accepted == NO_TYPE),
+            Some(typ) => {
+                let name = type_name(typ);
+                types.any(|accepted| accepted != NO_TYPE && name.eq_ignore_ascii_case(accepted))
+            }
         }
-        let mut validation = Validation::new(header.algorithm);
-        validation.set_required_spec_claims(required);
-        validation.set_audience(&[audience]);
-        // `check_times` checks the times below, against the clock that tests can set.
-        validation.validate_exp = false;
-        jsonwebtoken::decode::<IgnoredAny>(token, key.decoding(), &validation).map_err(|e| reject_reason(e.kind()))?;
-        Ok(())
     }
 
-    /// Whether `typ` is the issuer's access token type, normally `at+jwt` (RFC 9068 section 4).
-    /// The prefix `application/` is optional, and letter case is ignored (RFC 7515 section 4.1.9).
-    fn is_access_token_type(&self, typ: &str) -> bool {
-        let name = match typ.split_at_checked("application/".len()) {
-            Some((prefix, name)) if prefix.eq_ignore_ascii_case("application/") => name,
-            _ => typ,
+    /// Rejects ID tokens and others that are not for APIs (AUTHN-07).
+    ///
+    /// A header type that only access tokens have proves the kind, and so do the claims that the
+    /// settings name. Without proof, `nonce` and an audience that is the client are marks of an ID
+    /// token (OpenID Connect Core section 2).
+    fn check_kind(&self, header: &Header, claims: &Claims) -> Result<(), RejectReason> {
+        if let Some(mark) = claims.mark_of_other_token() {
+            return Err(RejectReason::TokenType(mark));
+        }
+        let proofs = &self.issuer.access_token_claims;
+        let is_proven = proofs.iter().any(|proof| proof.is_in(&claims.0));
+        if is_proven {
+            return Ok(());
+        }
+        if !proofs.is_empty() {
+            return Err(RejectReason::TokenType("access_token_claims"));
+        }
+        if claims.0.contains_key("nonce") {
+            return Err(RejectReason::TokenType("nonce"));
+        }
+        let has_access_token_type =
+            header.typ.as_deref().is_some_and(|typ| type_name(typ).eq_ignore_ascii_case(ACCESS_TOKEN_TYPE));
+        let is_for_client = || {
+            let client = identity::client(&self.issuer, claims).ok();
+            let audience = strings(claims.0.get("aud")).unwrap_or_default();
+            !audience.is_empty() && audience.iter().all(|name| Some(*name) == client)
         };
-        name.eq_ignore_ascii_case(&self.issuer.token_type)
+        if !has_access_token_type && is_for_client() { Err(RejectReason::TokenType("aud")) } else { Ok(()) }
     }
 
-    /// Checks `iat`, `exp` and `nbf`, and returns `iat` and `exp` (AUTHN-06).
+    /// Checks that the token is for this API (AUTHN-05).
+    fn check_audience(&self, claims: &Claims) -> Result<(), RejectReason> {
+        let value = self.issuer.audience_claim.find(&claims.0);
+        let named = strings(value).ok_or(RejectReason::Claims("aud"))?;
+        let is_ours = named.iter().any(|name| self.issuer.audience.iter().any(|ours| ours == name));
+        if is_ours { Ok(()) } else { Err(RejectReason::Audience) }
+    }
+
+    /// Checks `iat`, `exp` and `nbf`, and returns `iat` and `exp` (AUTHN-06). Fractions are rounded
+    /// so that they shorten the validity.
     fn check_times(&self, claims: &Claims) -> Result<(i64, i64), RejectReason> {
         let now = self.clock.timestamp();
-        let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims("iat"))?;
-        let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims("exp"))?;
-        if expires_at.saturating_add(self.leeway) <= now {
+        let time = |name| claims.time(name, self.issuer.fractional_times);
+        let issued_at = time("iat")?.ok_or(RejectReason::Claims("iat"))?;
+        let expires_at = time("exp")?.filter(|exp| exp.floor >= 0).ok_or(RejectReason::Claims("exp"))?;
+        if expires_at.floor.saturating_add(self.leeway) <= now {
             return Err(RejectReason::Expired);
         }
         let latest = now.saturating_add(self.leeway);
-        if issued_at > latest || claims.time("nbf")?.is_some_and(|nbf| nbf > latest) {
+        if issued_at.ceiling > latest || time("nbf")?.is_some_and(|nbf| nbf.ceiling > latest) {
             return Err(RejectReason::NotYetValid);
         }
-        let lifetime = expires_at.saturating_sub(issued_at);
-        if lifetime <= 0 || lifetime > self.issuer.max_token_lifetime {
+        if expires_at.floor <= issued_at.floor {
             return Err(RejectReason::Lifetime);
         }
-        Ok((issued_at, expires_at))
-    }
-
-    /// Makes the principal from the claims, without its certificate binding.
-    fn principal(&self, claims: &Claims, issued_at: i64) -> Result<Principal, RejectReason> {
-        let issuer = &self.issuer;
-        let subject = claims.text("sub").ok_or(RejectReason::Claims("sub"))?;
-        let client = issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"));
-        let client = client.and_then(|id| id.as_str()).ok_or(RejectReason::Claims("client"))?;
-        let (kind, roles, scope_claim) = if self.is_service(claims, subject, client)? {
-            (CallerKind::Service, vec![Role::SERVICE], &issuer.service_scope_claim)
-        } else {
-            // A role that this API does not define grants nothing, so it is skipped, not rejected.
-            let names = string_array(issuer.roles_claim.find(&claims.0)).ok_or(RejectReason::Claims("roles"))?;
-            (CallerKind::User, self.rights.find_roles(&names), &issuer.scope_claim)
-        };
-        let recorded_client = self.qualified_name(client).ok_or(RejectReason::Claims("client"))?;
-        let scopes = string_list(scope_claim.find(&claims.0)).ok_or(RejectReason::Claims("scope"))?;
-        // A `jti` that a revocation could not name is rejected.
-        let is_revocable = |id: &&str| (1..=MAX_NAME_BYTES).contains(&id.len()) && !id.contains(char::is_control);
-        let token_id =
-            claims.0.get("jti").map(|id| id.as_str().filter(is_revocable).ok_or(RejectReason::Claims("jti")));
-        let token_id = token_id.transpose()?;
-        Ok(Principal {
-            kind,
-            subject: self.qualified_name(subject).ok_or(RejectReason::Claims("sub"))?,
-            sign_in: SignIn::from_claims(claims, issuer, &recorded_client)?,
-            client: recorded_client,
-            tenant: self.tenant(claims)?,
-            roles,
-            scopes: self.rights.find_scopes(&scopes),
-            creator: None,
-            token_id: token_id.map(str::to_owned),
-            session: None,
-            issuer_session: claims
-                .0
-                .get("sid")
-                .filter(|_| sessions::ENABLED)
-                .map(|sid| self.issuer_session(sid))
-                .transpose()?,
-            bound_certificate: None,
-            issued_at,
-        })
-    }
-
-    /// Whether the token is a service's (client credentials) or a user's (AUTHN-07).
-    ///
-    /// A service must be listed in the settings. If the issuer has user marks, a token with marks
-    /// of both kinds or of neither is rejected: a service must not pass for a user and get its
-    /// roles from the token.
-    fn is_service(&self, claims: &Claims, subject: &str, client: &str) -> Result<bool, RejectReason> {
-        let issuer = &self.issuer;
-        let is_service = client == subject || issuer.service_claims.iter().any(|mark| mark.is_in(&claims.0));
-        let is_user = issuer.user_claims.iter().any(|mark| mark.is_in(&claims.0));
-        match (is_service, is_user) {
-            (true, _) if !issuer.service_clients.contains(client) => Err(RejectReason::ServiceClient),
-            (true, true) => Err(RejectReason::CallerKind),
-            (false, false) if !issuer.user_claims.is_empty() => Err(RejectReason::CallerKind),
-            _ => Ok(is_service),
+        let lifetime = expires_at.ceiling.saturating_sub(issued_at.floor);
+        if lifetime > self.issuer.max_token_lifetime {
+            return Err(RejectReason::Lifetime);
         }
-    }
-
-    /// The tenant, if the settings let this issuer authenticate its callers (AUTHN-04).
-    fn tenant(&self, claims: &Claims) -> Result<TenantId, RejectReason> {
-        let invalid = RejectReason::Claims("tenant");
-        let tenant = self.issuer.tenant_claim.find(&claims.0).and_then(|id| id.as_str()).ok_or(invalid)?;
-        let registered = self.registered.find(&self.issuer.url, tenant);
-        let id = registered.map_or_else(|| TenantId::from_str(tenant), Ok).map_err(|_| invalid)?;
-        // Only the hyphenated form, and not nil: the audit trail records operator acts on all
-        // tenants under the nil UUID.
-        if registered.is_none() && !id.to_string().eq_ignore_ascii_case(tenant) || id.uuid().is_nil() {
-            return Err(invalid);
-        }
-        let is_own = match &self.issuer.tenants {
-            Some(own) => own.contains(&id),
-            None => !self.tenants_of_others.contains(&id),
-        };
-        if is_own { Ok(id) } else { Err(RejectReason::Tenant) }
-    }
-
-    /// A session at the issuer (`sid`) as revocations name it. No token id begins with the prefix, unless the
-    /// issuer wants that.
-    pub(super) fn issuer_session(&self, sid: &Value) -> Result<String, RejectReason> {
-        let name = sid.as_str().and_then(|sid| self.qualified_name(sid)).map(|name| format!("sid:{name}"));
-        name.filter(|name| name.len() <= MAX_NAME_BYTES).ok_or(RejectReason::Claims("sid"))
-    }
-
-    /// A subject or client as this service records it, at most 255 bytes long.
-    pub(super) fn qualified_name(&self, name: &str) -> Option<String> {
-        if name.trim().is_empty() || name.chars().any(is_invisible) || is_reserved(name) {
-            return None;
-        }
-        let name = qualify(self.issuer.name.as_deref(), name);
-        (name.len() <= MAX_NAME_BYTES).then_some(name)
+        Ok((issued_at.floor, expires_at.floor))
     }
 }
 
-/// Whether a character could make one name look like another in a log. Names are no prose, so
-/// characters that only shape their neighbours are not allowed either.
-fn is_invisible(c: char) -> bool {
-    is_control_or_invisible(c) || is_joiner_or_selector(c)
+/// A header type without the prefix `application/`.
+fn type_name(typ: &str) -> &str {
+    match typ.split_at_checked("application/".len()) {
+        Some((prefix, name)) if prefix.eq_ignore_ascii_case("application/") => name,
+        _ => typ,
+    }
+}
+
+/// One text, or an array of texts; `None` if it is absent or of another type.
+pub(super) fn strings(value: Option<&Value>) -> Option<Vec<&str>> {
+    match value? {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(items) => items.iter().map(Value::as_str).collect(),
+        _ => None,
+    }
 }
 
 /// Parses `cnf`: the thumbprint of the bound certificate (RFC 8705 section 3.1).
@@ -259,17 +236,4 @@ fn parse_confirmation(cnf: &Value) -> Result<Thumbprint, RejectReason> {
     let text = members.and_then(|members| members.get("x5t#S256")?.as_str()).ok_or(RejectReason::Binding)?;
     let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| RejectReason::Binding)?;
     digest.try_into().map_err(|_| RejectReason::Binding)
-}
-
-fn reject_reason(kind: &jsonwebtoken::errors::ErrorKind) -> RejectReason {
-    use jsonwebtoken::errors::ErrorKind;
-    match kind {
-        ErrorKind::InvalidSignature => RejectReason::Signature,
-        ErrorKind::InvalidAudience => RejectReason::Audience,
-        ErrorKind::MissingRequiredClaim(name) => {
-            RejectReason::Claims(REQUIRED_CLAIMS.into_iter().find(|claim| claim == name).unwrap_or_default())
-        }
-        ErrorKind::Json(_) => RejectReason::Claims(""),
-        _ => RejectReason::Malformed,
-    }
 }

@@ -136,6 +136,11 @@ crate::actions! {
         Public, scope None, permission None, quota Health,
         data Public, audit "readiness_read", outage Closed, read_only Served,
     }
+    /// Read which issuers and scopes the API has.
+    Read GetProtectedResource = Get "/.well-known/oauth-protected-resource" as "getProtectedResource" {
+        Public, scope None, permission None, quota Health,
+        data Public, audit "protected_resource_read", outage Open, read_only Served,
+    }
     /// Read the OpenAPI document.
     Read GetOpenApi = Get "/openapi.json" as "getOpenApi" {
         Public, scope None, permission None, quota Health,

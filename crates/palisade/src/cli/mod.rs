@@ -4,9 +4,10 @@
 //! commands ([`ops`]), checks, printed documents and, with the feature `dev`, the development
 //! stack.
 
+mod checks;
 mod health;
 
-use std::{error::Error as StdError, process::ExitCode, sync::Arc};
+use std::{error::Error as StdError, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,11 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     app::{self, App},
     authz::{Matrix, internal},
-    crypto::MasterKeys,
     db, edge,
     model::Clock,
     ops, package,
-    quota::{Overrides, Quotas},
     settings::{self, LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources},
     telemetry::{self, LogFilter, LogFormat},
 };
@@ -55,8 +54,13 @@ enum Command {
     #[cfg(feature = "backup")]
     #[command(flatten)]
     Backup(ops::BackupCommand),
-    /// Check the configuration and list every fault
+    /// Check the configuration, list every fault, and name what it accepts beyond the defaults
     CheckConfig,
+    /// Try issuers, database, quota store, master keys and collector with the settings of `serve`
+    Doctor,
+    /// Examine access tokens
+    #[command(subcommand)]
+    Token(checks::Token),
     /// Print every setting: its variable, values and default
     Settings {
         /// Print docs/settings.md
@@ -186,10 +190,9 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
         }
         #[cfg(feature = "backup")]
         Command::Backup(command) => run_backup(app, &command).await?,
-        Command::CheckConfig => {
-            check_config(Settings::load(app.sections())?)?;
-            println!("the configuration is valid");
-        }
+        Command::CheckConfig => checks::check_config(app)?,
+        Command::Doctor => checks::doctor(app).await?,
+        Command::Token(checks::Token::Explain) => checks::explain_token(app).await?,
         Command::Settings { markdown: true } => print!("{}", app.settings_reference()),
         Command::Settings { markdown: false } => print!("{}", settings::plain(app.sections())),
         Command::Routes { markdown: true } => print!("{}", app.matrix()?.markdown()),
@@ -230,19 +233,6 @@ async fn run_backup<S: ServiceSettings>(app: &App<S>, command: &ops::BackupComma
         let file = summary.file.display();
         eprintln!("{file}: {} bytes, encrypted; SHA-256 of the file: {}", summary.bytes, summary.sha256);
     }
-    Ok(())
-}
-
-/// Checks what needs more than parsing: certificates, the quota store's URL and master keys.
-fn check_config(settings: Settings) -> Result<(), Box<dyn StdError>> {
-    let clock = Clock::system();
-    let internal = settings.internal.map(|internal| internal.tls);
-    for tls in settings.tls.into_iter().chain(internal) {
-        edge::Tls::load(tls, clock.clone())?;
-    }
-    let overrides = Arc::new(Overrides::new(clock.clone()));
-    Quotas::new(settings.quota, &settings.secrets.mac_key, clock, overrides)?;
-    MasterKeys::new(&settings.keys.master)?;
     Ok(())
 }
 

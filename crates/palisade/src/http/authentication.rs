@@ -7,11 +7,13 @@ use std::sync::Arc;
 use http::{HeaderValue, header};
 use poem::Request;
 
+use super::{
+    Context,
+    challenge::{ChallengeError, challenge},
+};
 use crate::{
-    authn::{
-        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
-        TenantRefusal,
-    },
+    authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork, TenantRefusal},
+    authz::Scope,
     model::ApiKeyId,
     problem::{Kind, Problem},
     telemetry::{event, metrics, repeats::coalesced},
@@ -21,7 +23,12 @@ use crate::{
 const FAILED_AUTHENTICATIONS: &str = "failed_authentications";
 
 /// Authenticates the caller. Reads the credentials only; the rest of the request stays unread.
-pub(super) async fn authenticate(authenticator: &Authenticator, request: &Request) -> Result<Arc<Principal>, Problem> {
+pub(super) async fn authenticate(
+    context: &Context,
+    scope: Option<Scope>,
+    request: &Request,
+) -> Result<Arc<Principal>, Problem> {
+    let authenticator = &context.authenticator;
     // The edge sets both. Without a source, failed authentications could not be counted.
     let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
     let query = request.uri().query().unwrap_or_default();
@@ -35,7 +42,7 @@ pub(super) async fn authenticate(authenticator: &Authenticator, request: &Reques
     let kind =
         if authenticated.is_err() && authenticator.rejects_certificate(connection) { "certificate" } else { kind };
     record_result(kind, &authenticated);
-    authenticated.map_err(|error| unauthenticated(error, source))
+    authenticated.map_err(|error| unauthenticated(error, source, &context.public_url, scope))
 }
 
 /// Rejects a request of another site, whose cookie the browser added (AUTHN-14).
@@ -65,16 +72,28 @@ pub(crate) fn record_result<T>(kind: &'static str, authenticated: &Result<T, Aut
 }
 
 /// The problem of a failed authentication. Every rejected credential gets the same 401: only the
-/// log has the reason.
-pub(crate) fn unauthenticated(error: AuthnError, source: SourceNetwork) -> Problem {
-    // RFC 6750 section 3
-    let challenge =
-        |value| Problem::new(Kind::Unauthenticated).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(value));
+/// log has the reason. What the client must know to be accepted is apart: two credentials get 400
+/// (RFC 6750 section 3.1), a token that is too large 431. `scope` is what the operation requires.
+pub(crate) fn unauthenticated(
+    error: AuthnError,
+    source: SourceNetwork,
+    public_url: &str,
+    scope: Option<Scope>,
+) -> Problem {
+    let challenged =
+        |kind, error| Problem::new(kind).header(header::WWW_AUTHENTICATE, challenge(public_url, error, scope));
     match error {
-        AuthnError::Missing => challenge("Bearer"),
+        AuthnError::Missing => challenged(Kind::Unauthenticated, None),
         AuthnError::Rejected { reason, key, delay } => {
             record_rejection(reason, key, source);
-            challenge("Bearer error=\"invalid_token\"").delayed_by(delay)
+            match reason {
+                RejectReason::TwoCredentials => challenged(Kind::Malformed, Some(ChallengeError::InvalidRequest))
+                    .detail("Send one credential, in one header field."),
+                reason if reason.is_size() => Problem::new(Kind::HeadersTooLarge)
+                    .detail("The access token is too large, or a list in it is too long."),
+                _ => challenged(Kind::Unauthenticated, Some(ChallengeError::InvalidToken)),
+            }
+            .delayed_by(delay)
         }
         AuthnError::LockedOut { seconds, rejected } => {
             if let Some((reason, key)) = rejected {

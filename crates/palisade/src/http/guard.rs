@@ -35,6 +35,7 @@ use tracing::Instrument as _;
 use super::{
     Constraints, Context, Operation, ServedRoute,
     authentication::authenticate,
+    challenge::{ChallengeError, challenge},
     route_check::{RoutesError, check_route},
     schema::Schemas,
     strictness::{Declared, declarations},
@@ -156,7 +157,7 @@ impl Guard {
             Callers::Public | Callers::Browser => return self.check_and_serve(request).await,
             Callers::Authenticated | Callers::NoKeys => {}
         }
-        let authenticate = authenticate(&self.context.authenticator, &request);
+        let authenticate = authenticate(&self.context, self.row.scope, &request);
         let principal = authenticate.instrument(child_span!("authenticate")).await?;
         let tenant = principal.tenant().to_string();
         let Ok(decision) = self.context.quotas.take(&principal, self.row.quota).await else {
@@ -236,11 +237,9 @@ impl Guard {
             match denied {
                 // RFC 6750 section 3.1: `scope` names the scope that the operation requires.
                 Denied::MissingScope(scope) => {
-                    let value = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scope.as_str());
-                    match HeaderValue::try_from(value) {
-                        Ok(value) => problem.header(header::WWW_AUTHENTICATE, value),
-                        Err(_) => problem,
-                    }
+                    let error = Some(ChallengeError::InsufficientScope);
+                    let value = challenge(&self.context.public_url, error, Some(scope));
+                    problem.header(header::WWW_AUTHENTICATE, value)
                 }
                 Denied::SignIn(fault) => {
                     let max_age = self.row.step_up.map(StepUp::max_age).filter(|_| fault.age);

@@ -6,6 +6,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod authentication;
+pub(crate) mod challenge;
 pub(crate) mod document;
 pub mod field_errors;
 mod framework_errors;

@@ -63,7 +63,8 @@ impl<E> Internal<E> {
         let credentials = RequestCredentials { headers: request.headers(), query, connection };
         let authenticated = self.context.authenticator.authenticate_service(credentials, row.right);
         record_result("certificate", &authenticated);
-        let (service, has_right) = authenticated.map_err(|error| unauthenticated(error, source))?;
+        let (service, has_right) =
+            authenticated.map_err(|error| unauthenticated(error, source, &self.context.public_url, None))?;
         if !has_right {
             event::authz_fail(&service, "", row.operation, "right");
             return Err(Problem::new(Kind::Forbidden));

@@ -1,6 +1,7 @@
-//! `GET /openapi.json` and `GET /docs`: the OpenAPI document, and a Swagger UI page that shows it.
+//! What the API says about itself: the OpenAPI document, a Swagger UI page that shows it, and the
+//! metadata of RFC 9728.
 //!
-//! Both are rendered at the first request, compressed once, and shared by all responses. Clients
+//! The document and the page are rendered at the first request, compressed once, and shared by all responses. Clients
 //! may cache them for five minutes and then revalidate by `ETag` (RFC 9110 section 13.1.2). So a
 //! small request seldom costs a large response (RATE-09).
 
@@ -16,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::body::Bytes;
 use poem::{IntoResponse, Request, Result};
 use poem_openapi::{
-    ApiResponse, OpenApi, OpenApiService,
+    ApiResponse, Object, OpenApi, OpenApiService,
     payload::{Html, Json, Payload},
     registry::{MetaResponses, Registry},
     types::Any,
@@ -61,6 +62,22 @@ pub(super) struct Meta {
     api: Document,
     document: OnceLock<CachedText>,
     page: OnceLock<CachedText>,
+}
+
+/// Metadata of the API (RFC 9728 section 2).
+#[derive(Debug, Object)]
+#[oai(rename = "ProtectedResource")]
+struct ProtectedResource {
+    /// The URL at which callers reach the API.
+    resource: String,
+    /// The name of the API.
+    resource_name: String,
+    /// The issuer of access tokens. Empty if the issuer depends on the tenant.
+    authorization_servers: Vec<String>,
+    /// The scopes of the API.
+    scopes_supported: Vec<String>,
+    /// How a request carries its access token.
+    bearer_methods_supported: Vec<String>,
 }
 
 /// A text that all responses share: it is in memory once, even if many clients read it slowly.
@@ -180,6 +197,31 @@ impl Meta {
 
 #[OpenApi(tag = "Tag::Operations")]
 impl Meta {
+    /// Get the metadata of the API
+    ///
+    /// Returns the document of RFC 9728: the issuer whose access tokens the API accepts, and its
+    /// scopes. Responses with 401 name its address in `WWW-Authenticate`.
+    #[oai(path = "/.well-known/oauth-protected-resource", method = "get", operation_id = "getProtectedResource")]
+    async fn protected_resource(&self) -> Json<ProtectedResource> {
+        Json(ProtectedResource {
+            resource: self.context.public_url.trim_end_matches('/').to_owned(),
+            resource_name: self.api.title.title.to_owned(),
+            authorization_servers: Some(self.context.issuer.clone())
+                .filter(|url| !url.contains('{'))
+                .into_iter()
+                .collect(),
+            scopes_supported: self
+                .context
+                .matrix
+                .rights()
+                .scopes
+                .iter()
+                .map(|scope| scope.as_str().to_owned())
+                .collect(),
+            bearer_methods_supported: vec!["header".to_owned()],
+        })
+    }
+
     /// Get the OpenAPI document
     ///
     /// Returns this document (OpenAPI 3.1). Requests are checked against its schemas. Clients may

@@ -1,5 +1,5 @@
 //! Operator commands: incidents, tenants, keys of sealed fields, backups, verification and upkeep of
-//! the audit trail.
+//! the audit trail, and checks of what the service depends on.
 //!
 //! `main` parses each command from arguments and runs it with the database login it needs; the
 //! internal listener parses [`Incident`] and [`TenantCommand`] from JSON. Commands report progress line by line through a
@@ -10,6 +10,7 @@ mod audit_anchors;
 mod audit_upkeep;
 #[cfg(feature = "backup")]
 mod backup;
+mod doctor;
 mod incident;
 mod keys;
 #[cfg(feature = "backup")]
@@ -27,6 +28,7 @@ pub use audit::{AuditError, Checkpoint, Verify};
 pub use audit_upkeep::{Prune, Restored};
 #[cfg(feature = "backup")]
 pub use backup::{Backup, BackupCommand, BackupError, BackupKeys, BackupSummary};
+pub use doctor::{ChecksFailed, doctor};
 pub use incident::{Incident, IncidentError, IncidentOutcome, ReadOnly, Rotation, Sessions};
 pub use keys::{Keys, KeysError, ResealOptions, rotate};
 #[cfg(feature = "backup")]

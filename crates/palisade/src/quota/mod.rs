@@ -161,6 +161,14 @@ impl Quotas {
         }
     }
 
+    /// Counts a call of a test in the quota store, if there is one. The error is in words.
+    pub(crate) async fn check_store(&self) -> Result<(), String> {
+        match &self.shared {
+            Some(shared) => shared.connect().await.map_err(|error| shared::describe(&error).to_owned()),
+            None => Ok(()),
+        }
+    }
+
     /// Replaces the password of the quota store, after a test with the new one (SECRET-04).
     pub async fn reload(&self, settings: &settings::Quota) -> Result<(), SharedQuotaError> {
         match (&self.shared, &settings.shared) {

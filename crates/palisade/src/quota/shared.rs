@@ -230,7 +230,7 @@ const TEST_BUCKET: Bucket<'static> = Bucket {
 const SERVER_ERROR_CODES: [&str; 7] = ["MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "WRONGPASS", "LOADING"];
 
 /// The kind of an error, without the server's text, which could quote any data.
-fn describe(error: &RedisError) -> &'static str {
+pub(super) fn describe(error: &RedisError) -> &'static str {
     if let Some(code) = error.code().and_then(|code| SERVER_ERROR_CODES.into_iter().find(|known| *known == code)) {
         code
     } else if error.is_timeout() {

@@ -36,3 +36,8 @@ impl SharedBuckets {
         match *self {}
     }
 }
+
+/// Says why the store failed.
+pub(super) fn describe(_: &SharedQuotaError) -> &'static str {
+    "it needs the feature `redis` of palisade"
+}

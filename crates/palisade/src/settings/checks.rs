@@ -133,6 +133,25 @@ pub(super) fn issuer(setting: &SettingName, issuer: &impl AsRef<str>, r: &mut Re
     check_bare(setting, &url, r);
 }
 
+/// Checks an address of an issuer's documents. It may have a query, which some issuers require.
+#[expect(clippy::ref_option, reason = "the signature of each check")]
+pub(super) fn issuer_address(setting: &SettingName, url: &Option<Url>, r: &mut Reader) {
+    let Some(url) = url else { return };
+    if url.scheme() != "https" && (r.is_production() || url.scheme() != "http") {
+        r.fault(setting, "must be an https URL (http only in development)");
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        r.fault(setting, "must have no user and no fragment");
+    }
+}
+
+/// Rejects lists without an entry, and empty entries, which an empty claim would match.
+pub(super) fn audience(setting: &SettingName, names: &impl AsRef<[String]>, r: &mut Reader) {
+    if names.as_ref().iter().any(String::is_empty) {
+        r.fault(setting, "has an empty entry");
+    }
+}
+
 /// Credentials in a URL would be logged with it; queries and fragments have no meaning here.
 fn check_bare(setting: &SettingName, url: &Url, r: &mut Reader) {
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
@@ -161,7 +180,7 @@ pub(super) fn cors_origins(setting: &SettingName, origins: &impl AsRef<[Origin]>
 
 /// Rejects scopes that the service does not declare.
 pub(super) fn scopes(setting: &SettingName, names: &BTreeSet<ScopeName>, r: &mut Reader) {
-    if !names.iter().all(|name| r.scopes().iter().any(|scope| scope.as_str() == name.0)) {
+    if !names.iter().all(|name| r.rights().scopes.iter().any(|scope| scope.as_str() == name.0)) {
         r.fault(setting, "unknown scope; expected scopes of this API");
     }
 }

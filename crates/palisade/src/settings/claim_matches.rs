@@ -28,20 +28,12 @@ impl ClaimMatch {
     /// Whether the claims contain it, as a text or as an item of a list.
     #[must_use]
     pub fn is_in(&self, claims: &Map<String, Value>) -> bool {
-        match self.claim.find(claims) {
-            Some(Value::Array(items)) => items.iter().any(|item| self.matches(item)),
-            value => value.is_some_and(|value| self.matches(value)),
-        }
-    }
-
-    fn matches(&self, value: &Value) -> bool {
-        let Some(text) = value.as_str() else { return false };
-        match &self.value {
+        self.claim.texts(claims).into_iter().any(|text| match &self.value {
             Pattern::Any => !text.trim().is_empty(),
             Pattern::Exact(whole) => text == whole,
             Pattern::Prefix(begin) => text.starts_with(begin),
             Pattern::Suffix(end) => text.ends_with(end),
-        }
+        })
     }
 }
 
@@ -55,13 +47,18 @@ impl FromStr for ClaimMatch {
             let plain = !text.is_empty() && text.trim() == text && !text.contains('*');
             if plain { Ok(text.to_owned()) } else { Err(expected) }
         };
+        let claim_path = |claim: &str| {
+            let is_plain =
+                !claim.is_empty() && claim.trim() == claim && (claim.starts_with('/') || !claim.contains('*'));
+            if is_plain { claim.parse() } else { Err(expected) }
+        };
         let value = match (value, value.strip_suffix('*'), value.strip_prefix('*')) {
             ("*", _, _) => Pattern::Any,
             (_, Some(begin), _) => Pattern::Prefix(text(begin)?),
             (_, _, Some(end)) => Pattern::Suffix(text(end)?),
             _ => Pattern::Exact(text(value)?),
         };
-        Ok(Self { claim: ClaimPath::from(text(claim)?.as_str()), value })
+        Ok(Self { claim: claim_path(claim)?, value })
     }
 }
 
@@ -79,13 +76,13 @@ pub(super) fn check(issuer: &Issuer, r: &mut Reader) {
     if issuer.user_claims.iter().any(|mark| issuer.service_claims.contains(mark)) {
         r.fault(&users, "has a mark that service_claims has too");
     }
-    let path = ClaimPath::from;
-    // Every token has these; the first four are the same in every token of the issuer.
-    let constant = ["iss", "aud", "exp", "iat"].map(path);
-    let always = [path("sub"), path("azp"), issuer.client_claim.clone(), issuer.tenant_claim.clone()];
+    // Every token has these; the first ones are the same in every token of the issuer.
+    let has_name = |mark: &ClaimMatch, names: &[&str]| names.contains(&mark.claim.to_string().as_str());
+    let always = [&issuer.subject_claim, &issuer.client_claim, &issuer.tenant_claim];
     for (setting, marks) in [(&services, &issuer.service_claims), (&users, &issuer.user_claims)] {
         let is_everywhere = |mark: &ClaimMatch| {
-            constant.contains(&mark.claim) || mark.value == Pattern::Any && always.contains(&mark.claim)
+            let is_required = has_name(mark, &["sub", "azp"]) || always.contains(&&mark.claim);
+            has_name(mark, &["iss", "aud", "exp", "iat"]) || mark.value == Pattern::Any && is_required
         };
         if marks.iter().any(is_everywhere) {
             r.fault(setting, "has a mark that every token of the issuer has; choose another claim");

@@ -109,7 +109,7 @@ impl ProbeSettings {
 /// Reads the process environment for a command. It may also hold the server's settings, which are
 /// not checked.
 fn load<T>(read: impl FnOnce(&mut Reader) -> Option<T>) -> Result<(T, Vec<SecretRead>), Faults> {
-    let mut reader = Reader::new(environment(), ServiceSections::of::<()>(&[]));
+    let mut reader = Reader::new(environment(), ServiceSections::NONE);
     let settings = read(&mut reader);
     if reader.is_production() {
         secrets::check(&mut reader);

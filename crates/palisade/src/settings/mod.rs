@@ -9,8 +9,10 @@
 mod api_keys;
 mod checks;
 mod claim_matches;
+mod claim_path;
 mod files;
 mod internal;
+mod issuer_checks;
 mod keys;
 mod login;
 mod oidc;
@@ -53,7 +55,9 @@ internal! { pub use claim_matches::ClaimMatch; }
 internal! { pub use internal::{CertificateName, Internal, ScopeName}; }
 internal! { pub use keys::Keys; }
 internal! { pub use login::{LoginSettings, ProbeSettings, RetirementSettings}; }
-internal! { pub use oidc::ClaimPath; }
+internal! { pub use claim_path::{ClaimPath, Rename, Template, rename}; }
+internal! { pub use issuer_checks::relaxations; }
+internal! { pub use oidc::{ACCESS_TOKEN_TYPE, Issuer, NO_TYPE, Oidc}; }
 internal! { pub use origin::Origin; }
 internal! { pub use reference::{markdown, plain}; }
 internal! { pub use secrets::{SecretRead, SecretSource, log_secrets_read}; }
@@ -63,12 +67,12 @@ internal! { pub use table::SessionClient; }
 internal! { pub use sources::{ReloadTicker, Sources}; }
 internal! {
     pub use table::{
-        Audit, Database, Exports, FailureLimit, Http, Idempotency, Issuer, Oidc, Quota, Revocation, Secrets,
+        Audit, Database, Exports, FailureLimit, Http, Idempotency, Outbound, Quota, Revocation, Secrets,
         Service, SharedQuota, TABLE, Throttle,
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
-internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk, SameSite}; }
+internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, SignatureAlgorithm}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -87,6 +91,8 @@ pub struct Settings {
     pub database: Database,
     /// The issuers of accepted tokens.
     pub oidc: Oidc,
+    /// Calls to addresses that other services name.
+    pub outbound: Outbound,
     /// API keys.
     pub api_keys: ApiKeys,
     /// Browser sessions.
@@ -156,6 +162,7 @@ impl Settings {
         let internal = Internal::read(r);
         let database = Database::read_rows(r, None);
         let oidc = Oidc::read(r);
+        let outbound = read_outbound(r);
         let api_keys = ApiKeys::read(r);
         let sessions = Sessions::read(r);
         let revocation = Revocation::read_rows(r, None);
@@ -180,6 +187,7 @@ impl Settings {
             internal,
             database: database?,
             oidc: oidc?,
+            outbound: outbound?,
             api_keys: api_keys?,
             sessions: sessions?,
             revocation: revocation?,
@@ -209,6 +217,14 @@ fn read_http(r: &mut Reader) -> Option<Http> {
         http.shutdown_delay = Duration::ZERO;
     }
     Some(http)
+}
+
+fn read_outbound(r: &mut Reader) -> Option<Outbound> {
+    let mut outbound = Outbound::read_rows(r, None)?;
+    if r.profile == Profile::Development && outbound.allowed_networks.is_empty() {
+        outbound.allowed_networks = ["127.0.0.0/8", "::1"].iter().filter_map(|text| text.parse().ok()).collect();
+    }
+    Some(outbound)
 }
 
 /// The process environment. Variables that are not UTF-8 belong to other programs.

@@ -22,7 +22,7 @@ use super::{
     table::{self, General},
     value::Value,
 };
-use crate::model::Scope;
+use crate::model::Rights;
 
 /// Variables that the PostgreSQL driver reads for what a URL does not say.
 const DRIVER_VARIABLES: [&str; 6] = ["PGPORT", "PGOPTIONS", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
@@ -118,9 +118,9 @@ impl Reader {
         reader
     }
 
-    /// The scopes that the service declares.
-    pub(super) fn scopes(&self) -> &'static [Scope] {
-        self.service.scopes
+    /// The scopes and roles that the service declares.
+    pub(super) fn rights(&self) -> Rights {
+        self.service.rights
     }
 
     /// The value of a setting; `instance` names the further issuer or the service.

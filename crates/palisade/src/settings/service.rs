@@ -3,8 +3,8 @@
 //! They are read like those of the kernel: the same sources, the same precedence, and all faults at
 //! once. The reference lists them last.
 
-use super::{Reader, Section, TABLE};
-use crate::model::Scope;
+use super::{Reader, Section, TABLE, oidc};
+use crate::model::{Rights, RoleTable};
 
 /// The settings of a service. [`settings!`](crate::settings!) implements it.
 pub trait ServiceSettings: Sized + Send + Sync + 'static {
@@ -25,29 +25,34 @@ impl ServiceSettings for () {
     }
 }
 
+impl ServiceSections {
+    /// Without a service: no settings, scopes or roles.
+    pub(super) const NONE: Self = Self::of::<()>(Rights { scopes: &[], roles: RoleTable(&[]) });
+}
+
 /// The settings of a service as the kernel sees them: names and faults, no values.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceSections {
     sections: &'static [Section],
-    /// The scopes that settings may name.
-    pub(super) scopes: &'static [Scope],
+    /// The scopes and roles that settings may name.
+    pub(super) rights: Rights,
     pub(super) check: fn(&mut Reader),
 }
 
 impl ServiceSections {
-    /// Those of the type `S`, and the scopes that settings may name.
+    /// Those of the type `S`, and the scopes and roles that settings may name.
     #[must_use]
-    pub const fn of<S: ServiceSettings>(scopes: &'static [Scope]) -> Self {
+    pub const fn of<S: ServiceSettings>(rights: Rights) -> Self {
         let check = |reader: &mut Reader| {
             // The reader has the faults.
             let _ = S::read(reader);
         };
-        Self { sections: S::SECTIONS, scopes, check }
+        Self { sections: S::SECTIONS, rights, check }
     }
 
     /// The sections of the kernel, then those of the service.
     pub fn all(self) -> impl Iterator<Item = &'static Section> {
-        TABLE.iter().chain(self.sections)
+        TABLE.iter().chain(oidc::TABLE).chain(self.sections)
     }
 }
 

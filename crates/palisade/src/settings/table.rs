@@ -17,8 +17,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
-    TlsVersion, checks,
+    CertificateName, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, checks,
     row::{Section, table},
 };
 use crate::{
@@ -150,63 +149,12 @@ table! {
             "For `backup` and `audit verify`.";
     }
 
-    /// An accepted issuer of tokens, and how its claims are read.
-    pub struct Issuer("oidc", "oidc.further.<name>"), "Issuers" {
-        url: String = "issuer" => checks::issuer, "The issuer exactly as its tokens spell it in `iss`.";
-        audience: String = "audience".inherited(), "Audience that `aud` must contain.";
-        token_type: String = "token_type".default("at+jwt").inherited(),
-            "Header `typ` of its tokens (RFC 9068). For issuers that cannot set it: `JWT`.";
-        max_token_lifetime: i64 = "max_token_lifetime_seconds".default(900).within(1, 86_400, "s").inherited(),
-            "Longest lifetime of a token. Tokens that are valid for longer are rejected.";
-        require_bound_tokens: bool = "require_bound_tokens".default("false"),
-            "Whether tokens must be bound to a client certificate (RFC 8705). A bound token is only accepted with its certificate.";
-        tenant_claim: ClaimPath = "tenant_claim".default("tenant_id"), "Claim with the tenant's UUID.";
-        roles_claim: ClaimPath = "roles_claim".default("roles"), "Claim with the array of role names.";
-        scope_claim: ClaimPath = "scope_claim".default("scope"),
-            "Claim with the scopes, as an array or separated by spaces.";
-        service_scope_claim: ClaimPath = "service_scope_claim".default("scope").default_text("as `…SCOPE_CLAIM`"),
-            "The same for a program that acts for itself.";
-        client_claim: ClaimPath = "client_claim".default("client_id"),
-            "Claim with the client's id; `azp` if it is absent.";
-        service_claims: Vec<ClaimMatch> = "service_claims",
-            "Claims that only tokens of programs acting for themselves have; one of them is enough. A token whose subject is its client id is a program's in any case (RFC 9068 section 2.2).";
-        user_claims: Vec<ClaimMatch> = "user_claims".default_text("required with `…SERVICE_CLAIMS`"),
-            "Claims that only tokens of users have; one of them is enough. Tokens with claims of both lists, or of neither, are rejected.";
-        service_clients: BTreeSet<String> = "service_clients",
-            "Client ids of programs that may act for themselves.";
-        acr_values: Vec<String> = "acr_values".default_text("none: the strength of a sign-in is not checked"),
-            "Values of `acr` that are strong enough for the operations with a step-up in the route matrix. The challenge names them (RFC 9470).";
-        require_auth_time: bool = "require_auth_time".default("false"),
-            "Whether those operations refuse people's tokens without `auth_time`. Otherwise the age of a sign-in is checked for tokens that have it.";
-        accept_actors: bool = "accept_actors".default("false"),
-            "Whether tokens with the claim `act` are accepted (RFC 8693): an actor calls for the subject. Never for the operations with a step-up.";
-        tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants that no further issuer lists; required for a further issuer"),
-            "Tenants for which it may issue tokens.";
-        create_tenants: bool = "create_tenants".default("false"),
-            "Whether a token of an unknown tenant registers the tenant. Otherwise an operator does (docs/tenants.md), and other tenants get 403.";
-    }
-    + {
-        /// `None` for the first issuer, `<NAME>` in lower case for a further one: 1 to 32 of `a-z`,
-        /// `0-9`, `-` and `_`. Subjects and clients of a further one are recorded as
-        /// `issuer:<name>:<sub>`.
-        name: Option<String>,
-    }
-
-    /// The accepted issuers, and how their keys are kept.
-    pub struct Oidc("oidc"), "Verification of tokens" {
-        leeway: i64 = "leeway_seconds".default(30).within(0, 30, "s"), "Tolerated difference between clocks.";
-        refresh: Duration = "refresh_seconds".default(300).default_text("300, or half of `…MAX_STALENESS_SECONDS` if that is less").within(1, 43_200, "s"),
-            "Longest time between fetches of an issuer's keys, at most half of the next setting. A shorter `Cache-Control` is respected down to 30 s, or this setting if it is shorter.";
-        max_staleness: i64 = "max_staleness_seconds".default(3_600).within(60, 86_400, "s"),
-            "Time for which keys stay valid after the issuer last confirmed them. Then its tokens get 503.";
-        cached_tokens: usize = "cached_tokens".default(10_000).within(0, 10_000_000, ""),
-            "Verified tokens that are cached. Others cost a signature check and, for tokens with a person's roles, a database query.";
-    }
-    + {
-        /// The issuer of `APP_OIDC__…`.
-        first: Issuer,
-        /// The issuers of `APP_OIDC__FURTHER__<NAME>__…`.
-        further: Vec<Issuer>,
+    /// Calls of this service to addresses that other services name (INPUT-12).
+    pub struct Outbound("outbound"), "Outbound calls" {
+        allowed_networks: Vec<Network> = "allowed_networks".default_text("none; in development loopback"),
+            "Networks that are not public, such as `10.0.0.0/8`, in which issuers may be called. Addresses are checked after each name resolution.";
+        use_proxy: bool = "use_proxy".default("false"),
+            "Whether `HTTPS_PROXY` and `NO_PROXY` apply to calls of issuers. The proxy then chooses the addresses; its own must be allowed.";
     }
 
     /// API keys (AUTHN-12).

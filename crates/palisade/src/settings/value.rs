@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
-    TlsVersion, row::Row,
+    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Rename, Risk, SameSite,
+    ScopeName, SignatureAlgorithm, Template, TlsVersion, row::Row,
 };
 use crate::{
     crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper},
@@ -178,6 +178,14 @@ impl Value for Risk {
     }
 }
 
+impl Value for SignatureAlgorithm {
+    const SHAPE: Shape = Shape::words(&Self::WORDS);
+
+    fn parse(text: &str, _: &Row) -> Result<Self, String> {
+        Self::find(text).ok_or_else(|| format!("`{text}`: {}", Self::SHAPE.expected()))
+    }
+}
+
 impl Value for ProxyHeader {
     const SHAPE: Shape = Shape::words(&["x-forwarded-for", "forwarded"]);
 
@@ -211,7 +219,10 @@ fn parse<T: FromStr<Err: Display>>(expected: &'static str) -> impl Fn(&str) -> R
 texts! {
     of "text": String = |text: &str| Ok::<_, Infallible>(text.into());
     of "file": PathBuf = |text: &str| Ok::<_, Infallible>(text.into());
-    of "claim or JSON pointer": ClaimPath = |text: &str| Ok::<_, Infallible>(text.into());
+    of "claim or JSON pointer": ClaimPath = str::parse::<ClaimPath>;
+    of "name=name": Rename<String> = str::parse::<Rename<String>>;
+    of "name=UUID": Rename<TenantId> = str::parse::<Rename<TenantId>>;
+    of "text with `{…}`": Template = str::parse::<Template>;
     of "claim=value": ClaimMatch = str::parse::<ClaimMatch>;
     of "subject alternative name": CertificateName = str::parse::<CertificateName>;
     of "origin": Origin = str::parse::<Origin>;

@@ -21,7 +21,7 @@ mod tests {
     fn secret_03_settings_of_api_keys_are_unknown_without_the_feature() {
         let names = ["APP_API_KEYS__CACHE_SECONDS", "APP_SECRETS__PEPPER"];
         let variables = names.map(|name| (name.to_owned(), "1".to_owned())).into();
-        let faults = Settings::from_variables(variables, ServiceSections::of::<()>(&[])).unwrap_err().0;
+        let faults = Settings::from_variables(variables, ServiceSections::NONE).unwrap_err().0;
         let of_feature =
             faults.iter().filter(|fault| fault.message.contains("needs the feature `api_keys` of palisade"));
         assert_eq!(of_feature.map(|fault| fault.variable.as_str()).collect::<Vec<_>>(), names);

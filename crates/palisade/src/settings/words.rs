@@ -59,3 +59,25 @@ pub enum OnStaleFeed {
     /// The last loaded revocations apply; a credential that was revoked since is accepted.
     Serve,
 }
+
+/// A signature algorithm (RFC 7518, RFC 8037, RFC 9864) by its registered name. There is no
+/// symmetric one, and no `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SignatureAlgorithm(pub(super) &'static str);
+
+impl SignatureAlgorithm {
+    pub(super) const WORDS: [&str; 10] =
+        ["ES256", "ES384", "EdDSA", "Ed25519", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
+
+    /// The algorithm of this name, in this spelling.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::WORDS.into_iter().find(|word| *word == name).map(Self)
+    }
+
+    /// The registered name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}

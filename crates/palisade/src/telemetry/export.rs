@@ -161,6 +161,16 @@ pub(super) fn start(otlp: &Otlp) -> Result<Providers, ExportError> {
     Ok(Providers { tracers, loggers, meters })
 }
 
+/// Sends an empty batch of spans. The error is in words.
+pub(crate) async fn check_collector(otlp: &Otlp) -> Result<(), String> {
+    let collector = Collector::new(otlp).map_err(|error| error.to_string())?;
+    let url = format!("{}/v1/traces", otlp.endpoint.as_str().trim_end_matches('/'));
+    let request = Request::post(url).header(header::CONTENT_TYPE, "application/x-protobuf").body(Bytes::new());
+    let response = collector.send_bytes(request.map_err(|error| error.to_string())?).await;
+    let status = response.map_err(|error| super::with_causes(&*error))?.status();
+    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+}
+
 /// Decides which requests are sampled. `None` if no collector is configured.
 pub(super) fn sampler() -> Option<&'static Sampler> {
     SAMPLER.get()

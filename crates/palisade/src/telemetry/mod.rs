@@ -42,6 +42,7 @@ use tracing_subscriber::{
 
 internal! { pub use config::{Log, LogFilter, LogFormat, Otlp}; }
 internal! { pub use export::ExportError; }
+pub(crate) use export::check_collector;
 internal! { pub use trace_id::TraceId; }
 
 /// Installs logging to standard error for a command. A second call changes nothing.
@@ -129,6 +130,11 @@ pub(crate) fn causes(error: &dyn Error) -> Option<String> {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let texts: Vec<_> = causes.map(ToString::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(": "))
+}
+
+/// An error and its causes, for an operator.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ pub(super) fn start(_: &Otlp) -> Result<Providers, ExportError> {
     Err(ExportError::WithoutFeature)
 }
 
+pub(crate) async fn check_collector(_: &Otlp) -> Result<(), String> {
+    Err(ExportError::WithoutFeature.to_string())
+}
+
 pub(super) fn sampler() -> Option<&'static Sampler> {
     None
 }

@@ -4,19 +4,19 @@
 //! In: a token and the client that it must be for. Out: the claims that sessions use. [`super::login`]
 //! and [`super::logout`] call this. Algorithms and keys follow the rules of access tokens.
 
-use aws_lc_rs::digest::{SHA512, digest};
+use aws_lc_rs::digest::{self, SHA256, SHA384, SHA512};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use super::super::{
     AuthnError, RejectReason,
     claims::{self, Claims, Header},
+    identity::{issuer_session, qualified_name},
     issuers::TrustedIssuer,
     sign_in::SignIn,
-    verify::Verifier,
+    verify::strings,
 };
-use crate::crypto::sha256;
+use crate::settings::SignatureAlgorithm;
 
 /// The event that makes a token a logout token.
 const LOGOUT_EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -52,9 +52,9 @@ pub(super) async fn verify_id_token(
     (client, nonce, access_token): (&str, &str, &str),
     now: i64,
 ) -> Result<IdToken, AuthnError> {
-    let (header, claims) = claims::parse(token)?;
-    if !(header.typ.is_empty() || header.typ.eq_ignore_ascii_case("JWT")) {
-        return Err(RejectReason::TokenType.into());
+    let (header, claims) = claims::parse(token, issuer.max_claim_items)?;
+    if !header.typ.as_deref().is_none_or(|typ| typ.eq_ignore_ascii_case("JWT")) {
+        return Err(RejectReason::TokenType("").into());
     }
     check(issuer, token, (&header, &claims), client, now).await?;
     if claims.text("nonce") != Some(nonce) {
@@ -63,15 +63,17 @@ pub(super) async fn verify_id_token(
     if claims.0.get("at_hash").is_some_and(|hash| *hash != left_half(header.algorithm, access_token)) {
         return Err(RejectReason::Claims("at_hash").into());
     }
-    let subject = claims.text("sub").and_then(|subject| issuer.verifier.qualified_name(subject));
+    let of = &issuer.verifier.issuer;
+    let subject = of.subject_claim.text(&claims.0).or_else(|| claims.text("sub"));
+    let subject = subject.and_then(|subject| qualified_name(of, subject));
     let issuer_session = match claims.0.get("sid") {
         Some(sid) => {
-            let revoked_as = issuer.verifier.issuer_session(sid)?;
+            let revoked_as = issuer_session(of, sid)?;
             sid.as_str().map(|sid| (sid.to_owned(), revoked_as))
         }
         None => None,
     };
-    let sign_in = SignIn::from_claims(&claims, issuer.verifier.issuer(), client)?;
+    let sign_in = SignIn::from_claims(&claims, &issuer.verifier.issuer, client)?;
     Ok(IdToken { subject: subject.ok_or(RejectReason::Claims("sub"))?, issuer_session, sign_in })
 }
 
@@ -82,10 +84,9 @@ pub(super) async fn verify_logout_token(
     (client, token_type): (&str, &str),
     now: i64,
 ) -> Result<LogoutToken, AuthnError> {
-    let (header, claims) = claims::parse(token)?;
-    let may_be_absent = token_type.eq_ignore_ascii_case("JWT") && header.typ.is_empty();
-    if !(header.typ.eq_ignore_ascii_case(token_type) || may_be_absent) {
-        return Err(RejectReason::TokenType.into());
+    let (header, claims) = claims::parse(token, issuer.max_claim_items)?;
+    if !header.typ.as_deref().unwrap_or("JWT").eq_ignore_ascii_case(token_type) {
+        return Err(RejectReason::TokenType("").into());
     }
     let (issued_at, expires_at) = check(issuer, token, (&header, &claims), client, now).await?;
     if issued_at < now - MAX_LOGOUT_AGE {
@@ -100,16 +101,16 @@ pub(super) async fn verify_logout_token(
         return Err(RejectReason::Claims("nonce").into());
     }
     let id = claims.text("jti").filter(|id| (1..=255).contains(&id.len())).ok_or(RejectReason::Claims("jti"))?;
-    let issuer_session = claims.0.get("sid").map(|sid| issuer.verifier.issuer_session(sid)).transpose()?;
+    let issuer_session = claims.0.get("sid").map(|sid| issuer_session(&issuer.verifier.issuer, sid)).transpose()?;
     let to_subject = |subject: &Value| {
-        let name = subject.as_str().and_then(|subject| issuer.verifier.qualified_name(subject));
+        let name = subject.as_str().and_then(|subject| qualified_name(&issuer.verifier.issuer, subject));
         name.ok_or(RejectReason::Claims("sub"))
     };
     let subject = claims.0.get("sub").map(to_subject).transpose()?;
     if issuer_session.is_none() && subject.is_none() {
         return Err(RejectReason::Claims("sid").into());
     }
-    let id = format!("{} {id}", issuer.verifier.issuer().url);
+    let id = format!("{} {id}", issuer.verifier.issuer.url);
     Ok(LogoutToken { issuer_session, subject, id, expires_at })
 }
 
@@ -126,7 +127,13 @@ async fn check(
         return Err(RejectReason::Issuer.into());
     }
     let keys = issuer.keys_for(header).await?;
-    Verifier::check_signed(token, header, &keys, client, &["iss", "aud", "exp"])?;
+    if !issuer.verifier.issuer.algorithms.contains(&header.algorithm) {
+        return Err(RejectReason::Algorithm.into());
+    }
+    issuer.verifier.check_signature(token, header, claims, &keys)?;
+    if !strings(claims.0.get("aud")).is_some_and(|audience| audience.contains(&client)) {
+        return Err(RejectReason::Audience.into());
+    }
     let is_for_others = claims.0.get("aud").and_then(Value::as_array).is_some_and(|audience| audience.len() > 1);
     match claims.0.get("azp") {
         None if !is_for_others => {}
@@ -134,8 +141,9 @@ async fn check(
         _ => return Err(RejectReason::Claims("azp").into()),
     }
     let leeway = issuer.verifier.leeway;
-    let issued_at = claims.time("iat")?.ok_or(RejectReason::Claims("iat"))?;
-    let expires_at = claims.time("exp")?.ok_or(RejectReason::Claims("exp"))?;
+    let time = |name| claims.time(name, issuer.verifier.issuer.fractional_times);
+    let issued_at = time("iat")?.ok_or(RejectReason::Claims("iat"))?.ceiling;
+    let expires_at = time("exp")?.ok_or(RejectReason::Claims("exp"))?.floor;
     if expires_at.saturating_add(leeway) <= now {
         return Err(RejectReason::Expired.into());
     }
@@ -147,15 +155,13 @@ async fn check(
 
 /// `at_hash`: the left half of the access token's digest (OpenID Connect Core section 3.1.3.6). The
 /// digest is that of the signature; Ed25519 has SHA-512.
-fn left_half(algorithm: Algorithm, access_token: &str) -> String {
-    let long;
-    let short;
-    let digest: &[u8] = if algorithm == Algorithm::EdDSA {
-        long = digest(&SHA512, access_token.as_bytes());
-        long.as_ref()
-    } else {
-        short = sha256(access_token.as_bytes());
-        &short
+fn left_half(algorithm: SignatureAlgorithm, access_token: &str) -> String {
+    let name = algorithm.as_str();
+    let digest = match name {
+        _ if name.ends_with("256") => &SHA256,
+        _ if name.ends_with("384") => &SHA384,
+        _ => &SHA512,
     };
-    URL_SAFE_NO_PAD.encode(digest.split_at(digest.len() / 2).0)
+    let digest = digest::digest(digest, access_token.as_bytes());
+    URL_SAFE_NO_PAD.encode(digest.as_ref().split_at(digest.as_ref().len() / 2).0)
 }

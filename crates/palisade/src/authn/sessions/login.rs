@@ -208,7 +208,7 @@ impl Sessions {
         let endpoints = issuer.jwks.endpoints().await.ok_or(AuthnError::Unavailable("issuer"))?;
         let is_required = endpoints.authorization_response_iss_parameter_supported || self.settings.clients.len() > 1;
         match iss {
-            Some(iss) if iss == issuer.verifier.issuer().url => Ok(()),
+            Some(iss) if iss == issuer.verifier.issuer.url => Ok(()),
             None if !is_required => Ok(()),
             _ => Err(RejectReason::SignIn("iss").into()),
         }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use url::Url;
 
 use super::{
-    super::{AuthnError, RejectReason, SourceNetwork, claims},
+    super::{AuthnError, RejectReason, SourceNetwork},
     Sessions,
     id_token::verify_logout_token,
     unavailable,
@@ -52,7 +52,7 @@ impl Sessions {
     /// Takes a logout token. With `sid`, ends that session at the issuer and its tokens; otherwise all
     /// sign-ins of the person.
     pub(super) async fn backchannel_logout(&self, token: &str, source: SourceNetwork) -> Result<(), AuthnError> {
-        let (_, claims) = claims::parse(token)?;
+        let (_, claims) = self.parts.issuers.parse(token)?;
         let issuer = self.parts.issuers.issuer_of(&claims)?;
         let (client, issuer) = self.client_of(issuer.name.as_deref()).ok_or(RejectReason::Issuer)?;
         let expected = (client.id.as_deref().unwrap_or_default(), client.logout_token_type.as_str());

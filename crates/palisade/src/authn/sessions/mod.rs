@@ -265,7 +265,7 @@ impl Sessions {
 
     fn sign_in(&self, session: &StoredSession) -> SignIn {
         let name = Some(&*session.issuer).filter(|name| !name.is_empty());
-        let issuer = self.parts.issuers.by_name(name).map(|issuer| issuer.verifier.issuer());
+        let issuer = self.parts.issuers.by_name(name).map(|issuer| &issuer.verifier.issuer);
         SignIn::restore((session.auth_time.map(|time| time.timestamp()), session.acr.clone()), issuer)
     }
 
@@ -276,7 +276,7 @@ impl Sessions {
         issuer: &TrustedIssuer,
         token: &str,
     ) -> Result<(Arc<Principal>, i64), AuthnError> {
-        let (header, claims) = claims::parse(token)?;
+        let (header, claims) = self.parts.issuers.parse(token)?;
         if !issuer.verifier.is_issuer_of(&claims) {
             return Err(RejectReason::Issuer.into());
         }

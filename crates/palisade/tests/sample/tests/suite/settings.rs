@@ -93,7 +93,7 @@ fn secret_03_defaults_are_safe() {
     let settings = sample::app().read_settings(valid()).unwrap();
     assert_eq!(settings.profile, Profile::Production);
     assert_eq!(settings.revocation.on_stale_feed, OnStaleFeed::Refuse);
-    assert_eq!(settings.oidc.first.token_type, "at+jwt");
+    assert_eq!(settings.oidc.first.token_types, ["at+jwt"]);
     assert_eq!(settings.oidc.first.max_token_lifetime, 900);
     assert!(settings.http.listen.ip().is_loopback());
     let processors = std::thread::available_parallelism().unwrap().get();

@@ -10,18 +10,22 @@ mod failure_limiter;
 mod issuers;
 mod keys;
 mod revocation;
+mod shapes;
 mod sign_in;
 
 use std::time::Duration;
 
-use palisade::authz::Callers;
+use palisade::authz::{Callers, Scope};
 use sample::{
     access::{roles, scopes},
     demo,
 };
 use serde_json::{Value, json};
 
-use crate::support::{ACME, MATRIX, SERVICE, authn::assert_rejected};
+use crate::support::{
+    ACME, MATRIX, SERVICE,
+    authn::{assert_rejected, challenge},
+};
 
 #[tokio::test]
 async fn authn_01_protected_operations_reject_anonymous_callers() {
@@ -47,7 +51,9 @@ async fn authn_01_protected_operations_reject_anonymous_callers() {
             let request = request.header("content-type", "text/plain").body("not even JSON");
             let reply = anonymous.send(request).await;
             assert_eq!(reply.problem(401), "unauthenticated", "{method} {path}");
-            assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+            let challenge = challenge(&reply);
+            assert_eq!(challenge.get("error"), None, "{method} {path}");
+            assert_eq!(challenge.get("scope").map(String::as_str), row.scope.map(Scope::as_str), "{method} {path}");
             assert_eq!(reply.body["errors"], Value::Null, "{method} {path} reports faults of the body");
             rejected += 1;
         }

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::support::{
     ACME, Actor, Credential, GLOBEX, SERVICE, ServiceProcess, TestApp, UNTHROTTLED,
     api_keys::{key_text, with_checksum, with_secret},
-    authn::assert_rejected,
+    authn::{assert_ambiguous, assert_rejected},
     eventually, person, query, run, start_issuer,
 };
 
@@ -129,7 +129,7 @@ async fn authn_12_invalid_api_keys_are_rejected_like_any_credential() {
         ("with a session cookie", request().header("cookie", "__Host-session=s")),
     ] {
         let reply = anonymous.send(request).await;
-        assert_rejected(&reply, case);
+        assert_ambiguous(&reply, case);
         assert_eq!(reply.events()[0]["reason"], "two_credentials", "{case}");
     }
 }

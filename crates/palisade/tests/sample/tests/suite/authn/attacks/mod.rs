@@ -1,5 +1,5 @@
 //! Attacks on tokens: each row is a request, and the reason in the event of its rejection. The
-//! response is the same 401 for all.
+//! response is the same 401 for all, except for two credentials (400) and too large tokens (431).
 
 mod claims;
 mod malformed;
@@ -9,7 +9,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
-use crate::support::{Actor, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey, UNTHROTTLED, authn::assert_rejected};
+use crate::support::{
+    Actor, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey, UNTHROTTLED,
+    authn::{assert_ambiguous, assert_rejected},
+};
 
 /// A service, its issuer, and the keys that attackers sign with.
 struct AttackSetup {
@@ -24,7 +27,7 @@ struct AttackSetup {
     stranger: TestKey,
 }
 
-/// Name, request and the reason in the event.
+/// Name, request and the reason in the event. The reason determines the response.
 type Attack = (String, RequestParts, &'static str);
 
 #[derive(Default)]
@@ -97,8 +100,14 @@ impl AttackSetup {
         let plain = self.get(&bearer("e30.e30.e30")).await;
         for (name, parts, reason) in attacks {
             let reply = self.get(&parts).await;
-            assert_rejected(&reply, &name);
-            assert_eq!(reply.comparable(), plain.comparable(), "{name}");
+            match reason {
+                "two_credentials" => assert_ambiguous(&reply, &name),
+                "too_long" | "too_broad" => assert_eq!(reply.problem(431), "headers_too_large", "{name}"),
+                _ => {
+                    assert_rejected(&reply, &name);
+                    assert_eq!(reply.comparable(), plain.comparable(), "{name}");
+                }
+            }
             let events = reply.events();
             let logged: Vec<(&str, &str)> =
                 events.iter().map(|event| (event["event"].as_str(), event["reason"].as_str())).collect();
