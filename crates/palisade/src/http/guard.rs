@@ -232,14 +232,10 @@ impl Guard {
 
 /// The challenge of RFC 9470 section 3. It says what the sign-in lacks.
 fn sign_in_challenge(max_age: Option<u32>, acr_values: Option<&[String]>) -> HeaderValue {
-    let mut challenge = "Bearer error=\"insufficient_user_authentication\"".to_owned();
-    if let Some(max_age) = max_age {
-        challenge += &format!(", max_age=\"{max_age}\"");
-    }
-    if let Some(values) = acr_values {
-        let values = values.join(" ").replace(['"', '\\'], "");
-        challenge += &format!(", acr_values=\"{values}\"");
-    }
+    let max_age = max_age.map(|max_age| format!(", max_age=\"{max_age}\"")).unwrap_or_default();
+    let quoted = |values: &[String]| format!(", acr_values=\"{}\"", values.join(" ").replace(['"', '\\'], ""));
+    let acr_values = acr_values.map(quoted).unwrap_or_default();
+    let challenge = format!("Bearer error=\"insufficient_user_authentication\"{max_age}{acr_values}");
     HeaderValue::try_from(challenge)
         .unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
 }
