@@ -5,27 +5,13 @@
 //! section and its own name; the variable of `http.listen` is `APP_HTTP__LISTEN`. Rules that
 //! involve several settings are in `checks.rs` and in the file of the section.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::{BTreeMap, BTreeSet}, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
 
-use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName,
-    TlsVersion, checks,
-    row::{Section, table},
-};
-use crate::{
-    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
-    model::{Network, ServiceRight, TenantId},
-    telemetry::{Log, LogFilter, LogFormat, Otlp},
-};
+use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
+use super::{CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, checks, row::{Section, table}};
 
 table! {
     pub(super) rows General(""), "Profile" {
@@ -176,10 +162,8 @@ table! {
             "Client ids of programs that may act for themselves.";
         acr_values: Vec<String> = "acr_values".default_text("none: the strength of a sign-in is not checked"),
             "Values of `acr` that are strong enough for the operations with a step-up in the route matrix. The challenge names them (RFC 9470).";
-        require_auth_time: bool = "require_auth_time".default("false"),
-            "Whether those operations refuse people's tokens without `auth_time`. Otherwise the age of a sign-in is checked for tokens that have it.";
-        accept_actors: bool = "accept_actors".default("false"),
-            "Whether tokens with the claim `act` are accepted (RFC 8693): an actor calls for the subject. Never for the operations with a step-up.";
+        require_auth_time: bool = "require_auth_time".default("false"), "Whether those operations refuse people's tokens without `auth_time`. Otherwise the age of a sign-in is checked for tokens that have it.";
+        accept_actors: bool = "accept_actors".default("false"), "Whether tokens with the claim `act` are accepted (RFC 8693): an actor calls for the subject. Never for the operations with a step-up.";
         tenants: Option<BTreeSet<TenantId>> = "tenants".default_text("all tenants that no further issuer lists; required for a further issuer"),
             "Tenants for which it may issue tokens.";
         create_tenants: bool = "create_tenants".default("false"),
