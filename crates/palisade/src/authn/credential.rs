@@ -7,7 +7,7 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{
-    RejectReason,
+    ConnectionInfo, RejectReason,
     api_keys::{Presented, presented},
     sessions,
 };
@@ -16,6 +16,35 @@ use super::{
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Cookies that could hold a credential. Beside a header credential they count as a second one.
 const CREDENTIAL_COOKIES: [&str; 2] = ["__Host-session", "access_token"];
+
+/// The parts of a request that can hold a credential.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestCredentials<'r> {
+    /// The request's header fields.
+    pub headers: &'r HeaderMap,
+    /// The request's query string. A credential in it is rejected.
+    pub query: &'r str,
+    /// The connection, with its client certificate.
+    pub connection: &'r ConnectionInfo,
+}
+
+impl RequestCredentials<'_> {
+    /// The kind of credential, as a metric label.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.headers.contains_key(http::header::AUTHORIZATION) {
+            "token"
+        } else if presented(self.headers).next().is_some() {
+            "api_key"
+        } else if sessions::presented(self.headers).next().is_some() {
+            "session"
+        } else if self.connection.certificate.is_some() {
+            "certificate"
+        } else {
+            "none"
+        }
+    }
+}
 
 /// A credential as it was received. Nothing of it is verified.
 #[derive(Clone, Copy)]

@@ -41,7 +41,6 @@ use std::{
 use api_keys::ApiKeys;
 use credential::Credential;
 use failure_limiter::{FailureLimiter, FailureOutcome};
-use http::HeaderMap;
 use issuers::Issuers;
 use revocation::Revocations;
 use sessions::Sessions;
@@ -56,6 +55,7 @@ use crate::{
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
+pub use credential::RequestCredentials;
 pub use error::{AuthnError, SetupError};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
 pub use principal::{CallerKind, Principal};
@@ -68,35 +68,6 @@ pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
 /// Failed authentications are counted per source network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceNetwork(pub IpAddr);
-
-/// The parts of a request that can hold a credential.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestCredentials<'r> {
-    /// The request's header fields.
-    pub headers: &'r HeaderMap,
-    /// The request's query string. A credential in it is rejected.
-    pub query: &'r str,
-    /// The connection, with its client certificate.
-    pub connection: &'r ConnectionInfo,
-}
-
-impl RequestCredentials<'_> {
-    /// The kind of credential, as a metric label.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        if self.headers.contains_key(http::header::AUTHORIZATION) {
-            "token"
-        } else if api_keys::presented(self.headers).next().is_some() {
-            "api_key"
-        } else if sessions::presented(self.headers).next().is_some() {
-            "session"
-        } else if self.connection.certificate.is_some() {
-            "certificate"
-        } else {
-            "none"
-        }
-    }
-}
 
 /// A caller whose credential this replica accepted recently.
 #[derive(Clone, Debug)]
@@ -305,17 +276,6 @@ impl Authenticator {
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         self.revocations.check(&principal)?;
         Ok(principal)
-    }
-
-    /// Tenant and name of the bucket in which credential operations of a browser session count.
-    pub(crate) fn session_bucket(&self, headers: &HeaderMap) -> Option<(TenantId, String)> {
-        self.sessions.bucket(headers)
-    }
-
-    /// Whether a request may use its session cookie: it comes from a page of this service and, if it
-    /// may change something, has the CSRF token of the session (AUTHN-14).
-    pub(crate) fn check_browser_request(&self, is_safe: bool, headers: &HeaderMap) -> Result<(), &'static str> {
-        self.sessions.check_request(is_safe, headers)
     }
 
     /// Finds the service that the connection's certificate names, and makes its principal.

@@ -41,14 +41,6 @@ impl Sessions {
         Arc::new(Self)
     }
 
-    pub(super) fn bucket(&self, _: &HeaderMap) -> Option<(TenantId, String)> {
-        None
-    }
-
-    pub(super) fn check_request(&self, _: bool, _: &HeaderMap) -> Result<(), &'static str> {
-        Ok(())
-    }
-
     pub(super) fn lookup_recent(&self, presented: Presented<'_>) -> Option<(TenantId, String)> {
         match presented {}
     }
@@ -60,5 +52,15 @@ impl Sessions {
         _: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
         match presented {}
+    }
+}
+
+impl Authenticator {
+    pub(crate) fn session_bucket(&self, _: &HeaderMap) -> Option<(TenantId, String)> {
+        None
+    }
+
+    pub(crate) fn check_browser_request(&self, _: bool, _: &HeaderMap) -> Result<(), &'static str> {
+        Ok(())
     }
 }

@@ -3,9 +3,11 @@
 //! [`login`] signs a person in at the issuer and stores a session with the verified claims of the
 //! access token. [`super::Authenticator`] passes the value of the cookie ([`handle`]) and gets a
 //! principal; each request reads the session from the database, so a sign-out holds at once on every
-//! replica. [`refresh`] renews tokens and cookie, [`logout`] ends sessions. Without the feature
+//! replica. [`refresh`] renews tokens and cookie, [`logout`] ends sessions, and [`browser`] has what
+//! the operations of browsers call. Without the feature
 //! `sessions`, `without_sessions.rs` stands in for this module.
 
+mod browser;
 mod handle;
 mod id_token;
 mod login;
@@ -15,13 +17,12 @@ mod token_endpoint;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
 use quick_cache::sync::Cache;
 use url::Url;
 
 use super::{
-    Authenticator, AuthnError, CallerKind, Principal, RejectReason, SourceNetwork,
+    AuthnError, CallerKind, Principal, RejectReason, SourceNetwork,
     api_keys::ApiKeys,
     claims,
     issuers::{Issuers, TrustedIssuer},
@@ -37,6 +38,7 @@ use crate::{
     settings::{self, Profile, Settings},
     telemetry::{causes, event, repeats::coalesced},
 };
+pub(crate) use browser::SessionState;
 use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 pub(crate) use login::{LoginAnswer, SignedIn};
 use refresh::Rotation;
@@ -46,8 +48,6 @@ pub(crate) const ENABLED: bool = true;
 
 /// The header with the CSRF token.
 const CSRF_HEADER: &str = "x-csrf-token";
-/// Deletes the cookie of a session.
-const NO_SESSION: &str = "__Host-session=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
 /// Sessions of which this replica remembers the caller, for the rate limit.
 const MAX_RECENT: usize = 10_000;
 
@@ -91,22 +91,6 @@ pub(super) struct Sessions {
 struct Live {
     handle: Handle,
     session: StoredSession,
-}
-
-/// A browser's own session, for its page.
-#[derive(Debug)]
-pub(crate) struct SessionState {
-    pub(crate) user: String,
-    pub(crate) tenant: TenantId,
-    pub(crate) roles: Vec<String>,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) created_at: DateTime<Utc>,
-    pub(crate) idle_expires_at: DateTime<Utc>,
-    pub(crate) expires_at: DateTime<Utc>,
-    pub(crate) access_expires_at: DateTime<Utc>,
-    pub(crate) csrf_token: String,
-    /// Value of `Set-Cookie`.
-    pub(crate) cookie: String,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -315,95 +299,5 @@ impl Sessions {
     async fn refresh(self: &Arc<Self>, headers: &HeaderMap, source: SourceNetwork) -> Result<Live, AuthnError> {
         let live = self.identify_cookie(headers, source).await?;
         if self.is_recent(&live.session) { Ok(live) } else { self.renew(live, Rotation::Replace).await }
-    }
-
-    fn state(&self, Live { handle, session }: Live) -> SessionState {
-        let principal = self.principal(&session);
-        SessionState {
-            csrf_token: handle.csrf_token(&self.key),
-            cookie: self.cookie(&handle, session.expires_at),
-            user: session.subject,
-            tenant: handle.tenant,
-            roles: principal.roles.iter().map(|role| role.as_str().to_owned()).collect(),
-            scopes: principal.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
-            created_at: session.created_at,
-            idle_expires_at: (self.parts.clock.now() + self.settings.idle).min(session.expires_at),
-            expires_at: session.expires_at,
-            access_expires_at: session.access_expires_at,
-        }
-    }
-}
-
-/// The operations of browsers. Each rejection counts against its source.
-impl Authenticator {
-    /// Whether people can sign in at any issuer.
-    pub(crate) fn has_sessions(&self) -> bool {
-        !self.sessions.settings.clients.is_empty()
-    }
-
-    /// Begins a sign-in; `None` if the path is not listed or the issuer has no client.
-    pub(crate) async fn begin_login(
-        &self,
-        return_to: Option<&str>,
-        issuer: Option<&str>,
-    ) -> Result<Option<SignedIn>, AuthnError> {
-        self.sessions.begin_login(return_to, issuer).await
-    }
-
-    /// Finishes a sign-in.
-    pub(crate) async fn finish_login(
-        &self,
-        answer: &LoginAnswer,
-        headers: &HeaderMap,
-        source: SourceNetwork,
-    ) -> Result<SignedIn, AuthnError> {
-        self.check_sign_in(source)?;
-        let outcome = self.sessions.finish_login(answer, headers, source).await;
-        self.count_failure(outcome, source)
-    }
-
-    /// Reads the session of a browser.
-    pub(crate) async fn session_state(
-        &self,
-        headers: &HeaderMap,
-        source: SourceNetwork,
-    ) -> Result<SessionState, AuthnError> {
-        let outcome = self.sessions.identify_cookie(headers, source).await;
-        self.count_failure(outcome, source).map(|live| self.sessions.state(live))
-    }
-
-    /// Refreshes the session of a browser.
-    pub(crate) async fn refresh_session(
-        &self,
-        headers: &HeaderMap,
-        source: SourceNetwork,
-    ) -> Result<SessionState, AuthnError> {
-        let outcome = self.sessions.refresh(headers, source).await;
-        self.count_failure(outcome, source).map(|live| self.sessions.state(live))
-    }
-
-    /// Ends the session of a browser. Returns the URL of the sign-out at the issuer.
-    pub(crate) async fn logout(
-        &self,
-        headers: &HeaderMap,
-        source: SourceNetwork,
-    ) -> Result<Option<String>, AuthnError> {
-        let outcome = self.sessions.logout(headers, source).await;
-        self.count_failure(outcome, source)
-    }
-
-    /// Takes a logout token of an issuer.
-    pub(crate) async fn backchannel_logout(&self, token: &str, source: SourceNetwork) -> Result<(), AuthnError> {
-        self.check_sign_in(source)?;
-        let outcome = self.sessions.backchannel_logout(token, source).await;
-        self.count_failure(outcome, source)
-    }
-
-    /// Values of `Set-Cookie` that delete the cookies of a sign-in and of a session.
-    pub(crate) const NO_COOKIES: [&'static str; 2] = [login::NO_LOGIN, NO_SESSION];
-
-    fn check_sign_in(&self, source: SourceNetwork) -> Result<(), AuthnError> {
-        let lockout = self.failure_limiter.check_sign_in_lockout(source);
-        lockout.map_err(|seconds| AuthnError::LockedOut { seconds, rejected: None })
     }
 }
