@@ -32,7 +32,7 @@ impl RequestCredentials<'_> {
     /// The kind of credential, as a metric label.
     #[must_use]
     pub fn kind(&self) -> &'static str {
-        if self.headers.contains_key(http::header::AUTHORIZATION) {
+        if self.headers.contains_key(header::AUTHORIZATION) {
             "token"
         } else if presented(self.headers).next().is_some() {
             "api_key"

@@ -4,8 +4,8 @@
 //! access token. [`super::Authenticator`] passes the value of the cookie ([`handle`]) and gets a
 //! principal; each request reads the session from the database, so a sign-out holds at once on every
 //! replica. [`refresh`] renews tokens and cookie, [`logout`] ends sessions, and [`browser`] has what
-//! the operations of browsers call. Without the feature
-//! `sessions`, `without_sessions.rs` stands in for this module.
+//! the operations of browsers call. Without the feature `sessions`, `without_sessions.rs` stands in
+//! for this module.
 
 mod browser;
 mod handle;
