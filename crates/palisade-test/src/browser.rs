@@ -42,8 +42,9 @@ impl Browser {
 
     /// A request with its cookies, as a page of the same origin sends it.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.actor.request(method.clone(), path).header("sec-fetch-site", "same-origin");
-        let request = if method.is_safe() { request } else { request.header(header::ORIGIN, &self.origin) };
+        let is_safe = method.is_safe();
+        let request = self.actor.request(method, path).header("sec-fetch-site", "same-origin");
+        let request = if is_safe { request } else { request.header(header::ORIGIN, &self.origin) };
         self.with_cookies(request)
     }
 

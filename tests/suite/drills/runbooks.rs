@@ -2,6 +2,9 @@
 //!
 //! The tests run the pages block by block and assert the effect of each block on both replicas.
 
+mod abused_tenant;
+mod callers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -314,35 +317,6 @@ async fn log_08_runbook_insider() {
     assert!(incident.run(page, 2, &[("ANCHORS", anchors.to_str().unwrap())]).contains("nothing was changed"));
     incident.run(page, 3, &[]);
     incident.wait_for_both("changes succeed again", &bob, async |actor| can_change(actor).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn log_08_runbook_abused_tenant() {
-    let page = "abused-tenant.md";
-    let incident = Incident::start(&[]).await;
-    let bob = incident.person("bob");
-    let tenant = ACME.id.to_string();
-    for actor in &bob {
-        actor.get("/v1/me").await.ok(200);
-    }
-    incident.run(page, 0, &[("TENANT", &tenant)]);
-    incident.wait_for_rejection("the tenant is suspended", &bob, 403).await;
-    assert_eq!(bob[0].get("/v1/me").await.problem(403), "tenant_suspended");
-    assert!(incident.run(page, 1, &[("TENANT", &tenant)]).contains(&format!("{tenant} active")));
-    incident.wait_for_rejection("the tenant is active", &bob, 200).await;
-}
-
-#[test]
-fn log_08_runbook_lists_callers_with_the_number_of_their_events() {
-    let log = r#"{"event":"authz_fail","subject":"bob","tenant":"t"} {"event":"authz_fail","subject":"eve","tenant":"t"}
-        {"event":"authz_fail","source":"t eve","repeated":149} {"event":"data_changed","subject":"eve","tenant":"t"}
-        {"event":"authz_fail","source":"2001:db8::/64","repeated":7} {"event":"authz_fail","repeated":3}"#;
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("log-{}", uuid::Uuid::now_v7()));
-    std::fs::write(&file, log).unwrap();
-    let mut shell = Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", &blocks("README.md")[0]]).env("EVENT", "authz_fail").env("LOG", file);
-    let listed = shell.output().unwrap().stdout;
-    assert_eq!(String::from_utf8_lossy(&listed), "150 t eve\n7 2001:db8::/64\n3 further callers\n1 t bob\n");
 }
 
 /// Every block of every page is run by a test above.

@@ -6,7 +6,9 @@ use std::{convert::Infallible, sync::Arc};
 
 use http::HeaderMap;
 
-use super::{AuthnError, Principal, SourceNetwork, api_keys::ApiKeys, issuers::Issuers, revocation::Revocations};
+use super::{
+    Authenticator, AuthnError, Principal, SourceNetwork, api_keys::ApiKeys, issuers::Issuers, revocation::Revocations,
+};
 use crate::{
     db::Credentials,
     model::{Clock, Rights, TenantId},

@@ -6,21 +6,14 @@
 
 mod checks;
 mod health;
+mod tenant;
 
 use std::{error::Error as StdError, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    app::{self, App},
-    authz::{Matrix, internal},
-    db, edge,
-    model::Clock,
-    ops, package,
-    settings::{self, LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources},
-    telemetry::{self, LogFilter, LogFormat},
-};
+use crate::{app::{App, self}, authz::{Matrix, internal}, db, edge, model::Clock, ops, package, settings::{LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources, self}, telemetry::{LogFilter, LogFormat, self}};
 
 #[derive(Parser)]
 struct Arguments {
@@ -165,7 +158,7 @@ async fn run_command<S: ServiceSettings>(app: &App<S>, command: Command) -> Resu
             println!("the schema is up to date");
         }
         Command::Incident(incident) => run_incident(app, &incident).await?,
-        Command::Tenant(command) => run_tenant(app, &command).await?,
+        Command::Tenant(command) => tenant::run(app, &command).await?,
         Command::Audit(audit) => {
             let report = |line| println!("{line}");
             match audit {
@@ -251,26 +244,6 @@ async fn run_incident<S: ServiceSettings>(app: &App<S>, incident: &ops::Incident
             .await?;
     }
     Ok(())
-}
-
-/// Runs a command on the registry of tenants.
-async fn run_tenant<S: ServiceSettings>(app: &App<S>, command: &ops::TenantCommand) -> Result<(), Box<dyn StdError>> {
-    #[cfg(feature = "exports")]
-    if let ops::TenantCommand::Export(export) = command {
-        let settings = load_settings(app, "tenant")?;
-        let login = with_logging("tenant", LoginSettings::operator()?);
-        println!("{}", export.write(&settings, app.sealed_tables(), &login.url, &Clock::system()).await?);
-        return Ok(());
-    }
-    #[cfg(not(feature = "exports"))]
-    let _ = app;
-    let login = with_logging("tenant", LoginSettings::operator()?);
-    let outcome = command.run(&login.url, "").await?;
-    outcome.lines.iter().for_each(|line| println!("{line}"));
-    match outcome.deletion {
-        Some(deletion) => Ok(deletion.complete(|line| println!("{line}")).await?),
-        None => Ok(()),
-    }
 }
 
 async fn serve<S: ServiceSettings>(app: &App<S>, mut settings: Settings) -> Result<(), Box<dyn StdError>> {

@@ -25,34 +25,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
-    registry::{MetaApi, Registry},
-};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi, registry::{MetaApi, Registry}};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument as _;
 
-use super::{
-    Constraints, Context, Operation, ServedRoute,
-    authentication::authenticate,
-    challenge::{ChallengeError, challenge},
-    route_check::{RoutesError, check_route},
-    schema::Schemas,
-    strictness::{Declared, declarations},
-    values,
-};
-use crate::{
-    authn::{Principal, SourceNetwork},
-    authz::{
-        Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp},
-    },
-    db::DbError,
-    http::from_framework,
-    model::{ClientNetwork, TenantId},
-    problem::{Kind, Problem},
-    telemetry::{event, trace::child_span},
-};
+use crate::{authn::{Principal, SourceNetwork}, authz::{Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize, matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp}}, db::DbError, http::from_framework, model::{ClientNetwork, TenantId}, problem::{Kind, Problem}, telemetry::{event, trace::child_span}};
+use super::{Constraints, Context, Operation, ServedRoute, authentication::authenticate, challenge::{ChallengeError, challenge}, route_check::{RoutesError, check_route}, schema::Schemas, strictness::{Declared, declarations}, values};
 
 /// How long a response waits for the rollback of its transaction.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -254,14 +232,10 @@ impl Guard {
 
 /// The challenge of RFC 9470 section 3. It says what the sign-in lacks.
 fn sign_in_challenge(max_age: Option<u32>, acr_values: Option<&[String]>) -> HeaderValue {
-    let mut challenge = "Bearer error=\"insufficient_user_authentication\"".to_owned();
-    if let Some(max_age) = max_age {
-        challenge += &format!(", max_age=\"{max_age}\"");
-    }
-    if let Some(values) = acr_values {
-        let values = values.join(" ").replace(['"', '\\'], "");
-        challenge += &format!(", acr_values=\"{values}\"");
-    }
+    let max_age = max_age.map(|max_age| format!(", max_age=\"{max_age}\"")).unwrap_or_default();
+    let quoted = |values: &[String]| format!(", acr_values=\"{}\"", values.join(" ").replace(['"', '\\'], ""));
+    let acr_values = acr_values.map(quoted).unwrap_or_default();
+    let challenge = format!("Bearer error=\"insufficient_user_authentication\"{max_age}{acr_values}");
     HeaderValue::try_from(challenge)
         .unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
 }

@@ -19,6 +19,7 @@ mod pg_program;
 mod restore;
 mod retired_keys;
 mod revocation;
+mod tenant_deletion;
 #[cfg(feature = "exports")]
 mod tenant_export;
 mod tenants;
@@ -35,11 +36,12 @@ pub use keys::{Keys, KeysError, ResealOptions, rotate};
 pub use restore::Restore;
 pub use retired_keys::RetireKeys;
 pub use revocation::{Revocation, RevokeKind};
+pub use tenant_deletion::{DeleteTenant, Deletion};
 #[cfg(feature = "exports")]
 pub use tenant_export::{ExportTenant, StartedExport};
 pub use tenants::{
-    CreateTenant, DeleteTenant, Deletion, ExternalId, ListTenants, NamedTenant, TenantCommand, TenantError,
-    TenantLimit, TenantOutcome, UpdateTenant,
+    CreateTenant, ExternalId, ListTenants, NamedTenant, TenantCommand, TenantError, TenantLimit, TenantOutcome,
+    UpdateTenant,
 };
 pub use throttle::{LimitName, Throttle, ThrottleTarget};
 

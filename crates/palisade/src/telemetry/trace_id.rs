@@ -61,7 +61,7 @@ impl RequestTelemetry {
     /// Names the caller in what is logged about the current request from now on. The first of two
     /// calls counts.
     pub(crate) fn set_caller(caller: Caller) {
-        let _ = CURRENT.try_with(|request| request.caller.set(caller));
+        let _ = CURRENT.try_with(|request| drop(request.caller.set(caller)));
     }
 
     /// The context of the current task, if it serves a request.

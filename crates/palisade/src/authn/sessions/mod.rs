@@ -4,8 +4,8 @@
 //! access token. [`super::Authenticator`] passes the value of the cookie ([`handle`]) and gets a
 //! principal; each request reads the session from the database, so a sign-out holds at once on every
 //! replica. [`refresh`] renews tokens and cookie, [`logout`] ends sessions, and [`browser`] has what
-//! the operations of browsers call. Without the feature
-//! `sessions`, `without_sessions.rs` stands in for this module.
+//! the operations of browsers call. Without the feature `sessions`, `without_sessions.rs` stands in
+//! for this module.
 
 mod browser;
 mod handle;
@@ -17,32 +17,16 @@ mod token_endpoint;
 
 use std::sync::Arc;
 
+use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 use http::{HeaderMap, header};
 use quick_cache::sync::Cache;
+use refresh::Rotation;
 use url::Url;
 
-use super::{
-    AuthnError, CallerKind, Principal, RejectReason, SourceNetwork,
-    api_keys::ApiKeys,
-    claims,
-    issuers::{Issuers, TrustedIssuer},
-    revocation::Revocations,
-    sign_in::SignIn,
-};
-use crate::{
-    crypto::{MacKey, sha256},
-    db::{
-        Credentials, DbError,
-        sessions::{SeenClient, StoredSession},
-    },
-    model::{ClientNetwork, Clock, Rights, SessionId, TenantId},
-    settings::{self, Profile, Settings},
-    telemetry::{causes, event, repeats::coalesced},
-};
+use crate::{crypto::{MacKey, sha256}, db::{Credentials, DbError, sessions::{SeenClient, StoredSession}}, model::{ClientNetwork, Clock, Rights, SessionId, TenantId}, settings::{Profile, Settings, self}, telemetry::{causes, event, repeats::coalesced}};
+use super::{AuthnError, CallerKind, Principal, RejectReason, SourceNetwork, api_keys::ApiKeys, claims, issuers::{Issuers, TrustedIssuer}, revocation::Revocations, sign_in::SignIn};
 pub(crate) use browser::SessionState;
-use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 pub(crate) use login::{LoginAnswer, SignedIn};
-use refresh::Rotation;
 
 /// Whether this build has browser sessions.
 pub(crate) const ENABLED: bool = true;
