@@ -16,7 +16,7 @@ struct Provider {
     name: String,
     configuration: String,
     examples: Vec<(Value, Value)>,
-    issuer: MisbehavingIssuer,
+    _issuer: MisbehavingIssuer,
     key: TestKey,
     app: TestApp,
 }
@@ -60,7 +60,7 @@ impl Provider {
             let [claims, answer] = pair else { panic!("{name}: a token has no response") };
             (claims.clone(), answer.clone())
         });
-        Self { examples: pairs.collect(), name, configuration, issuer, key, app }
+        Self { examples: pairs.collect(), name, configuration, _issuer: issuer, key, app }
     }
 
     /// Calls the service with a token of these claims.

@@ -16,16 +16,10 @@ mod sign_in;
 use std::time::Duration;
 
 use palisade::authz::{Callers, Scope};
-use sample::{
-    access::{roles, scopes},
-    demo,
-};
+use sample::{access::{roles, scopes}, demo};
 use serde_json::{Value, json};
 
-use crate::support::{
-    ACME, MATRIX, SERVICE,
-    authn::{assert_rejected, challenge},
-};
+use crate::support::{ACME, MATRIX, SERVICE, authn::{assert_rejected, challenge}};
 
 #[tokio::test]
 async fn authn_01_protected_operations_reject_anonymous_callers() {
@@ -80,4 +74,21 @@ async fn authn_06_cached_token_expires() {
     user.get("/v1/me").await.ok(200);
     app.clock.advance(Duration::from_secs(900 + 31));
     assert_rejected(&user.get("/v1/me").await, "after exp");
+}
+
+/// The document of RFC 9728, which challenges name: a client learns the issuer from it.
+#[tokio::test]
+async fn authn_01_challenges_name_the_metadata_of_the_api() {
+    let app = SERVICE.shared();
+    let reply = app.anonymous().get("/v1/notes").await;
+    let metadata = challenge(&reply)["resource_metadata"].clone();
+    let (resource, path) = metadata.split_at(metadata.find("/.well-known").unwrap());
+    let document = app.anonymous().get(path).await.ok(200);
+    let scopes: Vec<&str> = scopes::ALL.iter().map(|scope| scope.as_str()).collect();
+    assert_eq!(document["resource"], resource);
+    assert_eq!(document["authorization_servers"], json!([app.issuer.url()]));
+    assert_eq!(document["bearer_methods_supported"], json!(["header"]));
+    for scope in scopes {
+        assert!(document["scopes_supported"].as_array().unwrap().contains(&json!(scope)), "{scope}");
+    }
 }
