@@ -89,7 +89,23 @@ async fn measure(
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     // A copy: a build during the run would replace the original.
     let binary = folder.join("product");
-    std::fs::copy(without::build(root, target).await?, &binary)?;
+    if !options.built {
+        std::fs::copy(without::build(root, target).await?, &binary)?;
+    }
+    let mut changed = Vec::new();
+    for control in &options.controls {
+        let operations = options.select(control.operations());
+        if operations.is_empty() {
+            continue;
+        }
+        if !options.built {
+            without::build_without(*control, root, folder).await?;
+        }
+        changed.push((control.name(), operations, without::binary(*control, folder)));
+    }
+    if options.build {
+        return Ok(Vec::new());
+    }
     let stack = Stack::start(server.insert(start_postgres(folder).await?), folder).await?;
     if options.scale {
         return scale(&stack, options, &binary).await;
@@ -97,15 +113,13 @@ async fn measure(
     let size = Size { orders: usize::try_from(options.orders)? * 2, tenants: 2 };
     let mut product = stack.product("product", &binary, size, &[]).await?;
     create_customers(&mut product).await?;
-    let mut rows = compare_with_bare(&stack, options, &product).await?;
-    rows.extend(compare_refusals(&stack, options, &binary, &product).await?);
-    for control in &options.controls {
-        let (name, operations) = (control.name(), options.select(control.operations()));
-        if operations.is_empty() {
-            continue;
-        }
-        let changed = without::build_without(*control, root, folder).await?;
-        let mut changed = stack.product(&format!("without {name}"), &changed, size, &[]).await?;
+    let mut rows = Vec::new();
+    if changed.is_empty() {
+        rows.extend(compare_with_bare(&stack, options, &product).await?);
+        rows.extend(compare_refusals(&stack, options, &binary, &product).await?);
+    }
+    for (name, operations, binary) in changed {
+        let mut changed = stack.product(&format!("without {name}"), &binary, size, &[]).await?;
         create_customers(&mut changed).await?;
         let without = compare(&stack, options, &operations, &[&product, &changed]).await?;
         println!("{}", table(&format!("Without {name}, as a ratio to the product"), &without));

@@ -27,12 +27,18 @@ pub(crate) struct Options {
     /// Only these operations.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<Operation>,
-    /// Also the service without one control at a time, all or these. Builds each one.
+    /// Instead: the service without one control at a time, all or these. Builds each one.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_values = Control::NAMES)]
     pub(crate) controls: Vec<Control>,
     /// Instead: the service with more and more orders and tenants.
     #[arg(long)]
     pub(crate) scale: bool,
+    /// Only builds. Measure with --built, when the machine is otherwise idle.
+    #[arg(long, conflicts_with = "built")]
+    pub(crate) build: bool,
+    /// Measures what an earlier run with --build has built.
+    #[arg(long)]
+    pub(crate) built: bool,
     /// Also writes the rows of the report to this file.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,

@@ -27,9 +27,9 @@ pub(crate) struct Row {
     requests_per_second: f64,
     p50_ms: f64,
     p99_ms: f64,
-    /// Processor seconds for 1,000 requests.
-    service_cpu_s: f64,
-    postgres_cpu_s: f64,
+    /// Processor time of a request.
+    service_cpu_us: f64,
+    postgres_cpu_us: f64,
     peak_memory_mib: f64,
     unexpected: usize,
     errors: usize,
@@ -99,8 +99,8 @@ fn row(operation: Operation, target: &Target, measured: &[Measured], reference: 
     let rate = |measured: &Measured| measured.outcome.expected as f64 / measured.outcome.seconds;
     let each = |value: &dyn Fn(&Measured) -> f64| median(measured.iter().map(value).collect());
     let ratio = measured.iter().zip(reference).map(|(own, first)| rate(own) / rate(first)).collect();
-    let thousands = measured.iter().map(|round| round.outcome.expected).sum::<usize>() as f64 / 1000.0;
-    let total = |value: &dyn Fn(&Measured) -> f64| measured.iter().map(value).sum::<f64>() / thousands;
+    let requests = measured.iter().map(|round| round.outcome.expected).sum::<usize>() as f64;
+    let total = |value: &dyn Fn(&Measured) -> f64| measured.iter().map(value).sum::<f64>() * 1e6 / requests;
     Row {
         operation: operation.name(),
         target: target.name.clone(),
@@ -108,8 +108,8 @@ fn row(operation: Operation, target: &Target, measured: &[Measured], reference: 
         requests_per_second: each(&rate),
         p50_ms: each(&|round| round.outcome.p50),
         p99_ms: each(&|round| round.outcome.p99),
-        service_cpu_s: total(&|round| round.service_cpu),
-        postgres_cpu_s: total(&|round| round.postgres_cpu),
+        service_cpu_us: total(&|round| round.service_cpu),
+        postgres_cpu_us: total(&|round| round.postgres_cpu),
         peak_memory_mib: target.program.peak_memory(),
         unexpected: measured.iter().map(|round| round.outcome.unexpected).sum(),
         errors: measured.iter().map(|round| round.outcome.errors).sum(),
@@ -129,7 +129,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// The rows as a Markdown table.
 pub(crate) fn table(title: &str, rows: &[Row]) -> String {
     let mut text = format!(
-        "\n{title}\n\n| operation | target | ratio | req/s | p50 ms | p99 ms | service CPU s/1k | PostgreSQL CPU s/1k | \
+        "\n{title}\n\n| operation | target | ratio | req/s | p50 ms | p99 ms | service CPU µs | PostgreSQL CPU µs | \
          peak MiB | other status | errors |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     );
     for row in rows {
@@ -138,10 +138,10 @@ pub(crate) fn table(title: &str, rows: &[Row]) -> String {
             text,
             "| {operation} | {target} | {ratio:.2} | {requests_per_second:.0} | {p50_ms:.2} | {p99_ms:.2} "
         );
-        let Row { service_cpu_s, postgres_cpu_s, peak_memory_mib, unexpected, errors, .. } = row;
+        let Row { service_cpu_us, postgres_cpu_us, peak_memory_mib, unexpected, errors, .. } = row;
         let _ = writeln!(
             text,
-            "| {service_cpu_s:.3} | {postgres_cpu_s:.3} | {peak_memory_mib:.0} | {unexpected} | {errors} |"
+            "| {service_cpu_us:.0} | {postgres_cpu_us:.0} | {peak_memory_mib:.0} | {unexpected} | {errors} |"
         );
     }
     text

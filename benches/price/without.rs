@@ -66,8 +66,13 @@ pub(crate) async fn build(root: &Path, target: &Path) -> Result<PathBuf, Failure
     Ok(target.join("release").join(env!("CARGO_PKG_NAME")))
 }
 
-/// Builds the release binary without a control, in `folder`.
-pub(crate) async fn build_without(control: Control, root: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+/// The release binary without a control.
+pub(crate) fn binary(control: Control, folder: &Path) -> PathBuf {
+    folder.join(format!("without-{}", control.name()))
+}
+
+/// Builds the [`binary`] without a control.
+pub(crate) async fn build_without(control: Control, root: &Path, folder: &Path) -> Result<(), Failure> {
     if !root.join("crates/palisade").is_dir() {
         return Err("--controls needs the sources of the kernel in crates/palisade".into());
     }
@@ -87,9 +92,8 @@ pub(crate) async fn build_without(control: Control, root: &Path, folder: &Path) 
         process::run(apply, Duration::from_mins(1)).await?;
     }
     let built = build(&copy, &folder.join("target")).await?;
-    let kept = folder.join(format!("without-{}", control.name()));
-    fs::copy(built, &kept)?;
-    Ok(kept)
+    fs::copy(built, binary(control, folder))?;
+    Ok(())
 }
 
 /// Makes `to` equal to `from`. A file that is equal keeps its time, so that it is not built again.
