@@ -16,8 +16,14 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 #[cfg(feature = "sessions")]
-use bytes::Bytes;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
+#[cfg(feature = "sessions")]
+use http::{HeaderValue, Method};
+#[cfg(feature = "sessions")]
+use hyper::body::Bytes;
+#[cfg(feature = "sessions")]
+use reqwest::Request;
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 use url::{Origin, Url};
@@ -283,7 +289,9 @@ impl JwksCache {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some((id, secret)) = basic {
-            headers.typed_insert(Authorization::basic(id, secret));
+            let credentials = STANDARD.encode(format!("{id}:{secret}"));
+            let value = HeaderValue::try_from(format!("Basic {credentials}"));
+            headers.extend(value.ok().map(|value| (header::AUTHORIZATION, value)));
         }
         *request.body_mut() = Some(form.into());
         let (head, body) = self.client.exchange(request).await?.into_parts();

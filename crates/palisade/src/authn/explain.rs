@@ -70,7 +70,7 @@ async fn examine(
     let (header, claims) = claims::parse(token, oidc.max_claim_items).map_err(|reason| (reason, None))?;
     let typ = header.typ.as_deref().unwrap_or("none");
     report(format!("header: type {typ}, algorithm {}, key {}", header.algorithm.as_str(), header.kid));
-    let verifiers = oidc.issuers().map(|issuer| Verifier::new(issuer, oidc, rights, clock.clone()));
+    let verifiers = oidc.issuers().map(|issuer| Verifier::new(issuer, oidc, rights, None, clock.clone()));
     let verifier = verifiers.into_iter().find(|verifier| verifier.is_issuer_of(&claims));
     let Some(verifier) = verifier else {
         report(format!("issuer: {}", claims.text("iss").unwrap_or("none")));

@@ -28,7 +28,7 @@ const MAX_NAME_BYTES: usize = 255;
 pub(super) fn principal(
     issuer: &Issuer,
     rights: &Rights,
-    (registered, tenants_of_others): (&Tenants, &BTreeSet<TenantId>),
+    (registered, tenants_of_others): (Option<&Tenants>, &BTreeSet<TenantId>),
     claims: &Claims,
 ) -> Result<Principal, RejectReason> {
     let subject = issuer.subject_claim.text(&claims.0).ok_or(RejectReason::Claims("sub"))?;
@@ -113,14 +113,14 @@ fn token_id(claims: &Claims) -> Result<Option<String>, RejectReason> {
 /// The tenant, if the settings let this issuer authenticate its callers (AUTHN-04).
 fn tenant(
     issuer: &Issuer,
-    registered: &Tenants,
+    registered: Option<&Tenants>,
     tenants_of_others: &BTreeSet<TenantId>,
     claims: &Claims,
 ) -> Result<TenantId, RejectReason> {
     let name = tenant_name(issuer, claims).ok_or(RejectReason::Claims("tenant"))?;
     let tenant = match issuer.tenant_map.as_slice() {
         [] => {
-            let tenant = registered.find(&issuer.url, name).or_else(|| parse_tenant(name));
+            let tenant = registered.and_then(|known| known.find(&issuer.url, name)).or_else(|| parse_tenant(name));
             tenant.ok_or(RejectReason::Claims("tenant"))?
         }
         map => map.iter().find(|entry| entry.theirs == name).map(|entry| entry.ours).ok_or(RejectReason::Tenant)?,

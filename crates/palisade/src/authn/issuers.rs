@@ -83,7 +83,7 @@ impl Issuers {
         let oidc = &settings.oidc;
         let trusted = oidc.issuers().map(|issuer| {
             let jwks = JwksCache::new(issuer, settings, clock.clone())?;
-            let verifier = Verifier::new(issuer, oidc, rights, Arc::clone(tenants), clock.clone());
+            let verifier = Verifier::new(issuer, oidc, rights, Some(Arc::clone(tenants)), clock.clone());
             let (name, url) = (issuer.name.clone(), issuer.url.clone());
             Ok(TrustedIssuer {
                 name,

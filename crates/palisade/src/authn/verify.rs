@@ -41,11 +41,18 @@ pub(super) struct Verifier {
     /// Tenants that other issuers list. An issuer without a list speaks for none of them.
     tenants_of_others: BTreeSet<TenantId>,
     rights: Rights,
-    registered: Arc<Tenants>,
+    /// Knows the external ids of tenants.
+    registered: Option<Arc<Tenants>>,
 }
 
 impl Verifier {
-    pub(super) fn new(issuer: &Issuer, oidc: &Oidc, rights: Rights, registered: Arc<Tenants>, clock: Clock) -> Self {
+    pub(super) fn new(
+        issuer: &Issuer,
+        oidc: &Oidc,
+        rights: Rights,
+        registered: Option<Arc<Tenants>>,
+        clock: Clock,
+    ) -> Self {
         let others = oidc.issuers().filter(|other| other.url != issuer.url);
         let tenants_of_others = others.filter_map(|other| other.tenants.clone()).flatten().collect();
         Self { clock, leeway: oidc.leeway, issuer: issuer.clone(), tenants_of_others, rights, registered }
@@ -127,8 +134,12 @@ impl Verifier {
         if bound_certificate.is_none() && self.issuer.require_bound_tokens {
             return Err(RejectReason::Binding);
         }
-        let principal =
-            identity::principal(&self.issuer, &self.rights, (&self.registered, &self.tenants_of_others), claims)?;
+        let principal = identity::principal(
+            &self.issuer,
+            &self.rights,
+            (self.registered.as_deref(), &self.tenants_of_others),
+            claims,
+        )?;
         let principal = Arc::new(Principal { bound_certificate, issued_at, ..principal });
         Ok(ValidatedToken { principal, valid_until: expires_at.saturating_add(self.leeway) })
     }

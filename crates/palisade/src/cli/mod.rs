@@ -13,7 +13,15 @@ use std::{error::Error as StdError, process::ExitCode};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{app::{App, self}, authz::{Matrix, internal}, db, edge, model::Clock, ops, package, settings::{LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources, self}, telemetry::{LogFilter, LogFormat, self}};
+use crate::{
+    app::{self, App},
+    authz::{Matrix, internal},
+    db, edge,
+    model::Clock,
+    ops, package,
+    settings::{self, LoginSettings, RetirementSettings, ServiceSettings, Settings, Sources},
+    telemetry::{self, LogFilter, LogFormat},
+};
 
 #[derive(Parser)]
 struct Arguments {

@@ -12,7 +12,10 @@ use super::{
     challenge::{ChallengeError, challenge},
 };
 use crate::{
-    authn::{AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork, TenantRefusal},
+    authn::{
+        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
+        TenantRefusal,
+    },
     authz::Scope,
     model::ApiKeyId,
     problem::{Kind, Problem},

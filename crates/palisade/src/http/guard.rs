@@ -25,12 +25,34 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, EndpointExt, Request, RequestBody, Result, endpoint::BoxEndpoint};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi, registry::{MetaApi, Registry}};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
+    registry::{MetaApi, Registry},
+};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument as _;
 
-use crate::{authn::{Principal, SourceNetwork}, authz::{Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize, matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp}}, db::DbError, http::from_framework, model::{ClientNetwork, TenantId}, problem::{Kind, Problem}, telemetry::{event, trace::child_span}};
-use super::{Constraints, Context, Operation, ServedRoute, authentication::authenticate, challenge::{ChallengeError, challenge}, route_check::{RoutesError, check_route}, schema::Schemas, strictness::{Declared, declarations}, values};
+use super::{
+    Constraints, Context, Operation, ServedRoute,
+    authentication::authenticate,
+    challenge::{ChallengeError, challenge},
+    route_check::{RoutesError, check_route},
+    schema::Schemas,
+    strictness::{Declared, declarations},
+    values,
+};
+use crate::{
+    authn::{Principal, SourceNetwork},
+    authz::{
+        Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
+        matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp},
+    },
+    db::DbError,
+    http::from_framework,
+    model::{ClientNetwork, TenantId},
+    problem::{Kind, Problem},
+    telemetry::{event, trace::child_span},
+};
 
 /// How long a response waits for the rollback of its transaction.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);

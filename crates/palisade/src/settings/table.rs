@@ -5,13 +5,26 @@
 //! section and its own name; the variable of `http.listen` is `APP_HTTP__LISTEN`. Rules that
 //! involve several settings are in `checks.rs` and in the file of the section.
 
-use std::{collections::{BTreeMap, BTreeSet}, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings}, model::{Network, ServiceRight, TenantId}, telemetry::{Log, LogFilter, LogFormat, Otlp}};
-use super::{CertificateName, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, checks, row::{Section, table}};
+use super::{
+    CertificateName, OnStaleFeed, Origin, Profile, ProxyHeader, Risk, SameSite, ScopeName, TlsVersion, checks,
+    row::{Section, table},
+};
+use crate::{
+    crypto::{IndexKeys, KeyProvider, MacKey, MasterKeyset, Pepper, VaultSettings},
+    model::{Network, ServiceRight, TenantId},
+    telemetry::{Log, LogFilter, LogFormat, Otlp},
+};
 
 table! {
     pub(super) rows General(""), "Profile" {

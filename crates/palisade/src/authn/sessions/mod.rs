@@ -23,8 +23,23 @@ use quick_cache::sync::Cache;
 use refresh::Rotation;
 use url::Url;
 
-use crate::{crypto::{MacKey, sha256}, db::{Credentials, DbError, sessions::{SeenClient, StoredSession}}, model::{ClientNetwork, Clock, Rights, SessionId, TenantId}, settings::{Profile, Settings, self}, telemetry::{causes, event, repeats::coalesced}};
-use super::{AuthnError, CallerKind, Principal, RejectReason, SourceNetwork, api_keys::ApiKeys, claims, issuers::{Issuers, TrustedIssuer}, revocation::Revocations, sign_in::SignIn};
+use super::{
+    AuthnError, CallerKind, Principal, RejectReason, SourceNetwork,
+    api_keys::ApiKeys,
+    issuers::{Issuers, TrustedIssuer},
+    revocation::Revocations,
+    sign_in::SignIn,
+};
+use crate::{
+    crypto::{MacKey, sha256},
+    db::{
+        Credentials, DbError,
+        sessions::{SeenClient, StoredSession},
+    },
+    model::{ClientNetwork, Clock, Rights, SessionId, TenantId},
+    settings::{self, Profile, Settings},
+    telemetry::{causes, event, repeats::coalesced},
+};
 pub(crate) use browser::SessionState;
 pub(crate) use login::{LoginAnswer, SignedIn};
 

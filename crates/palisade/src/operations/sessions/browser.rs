@@ -69,7 +69,7 @@ impl Browser {
     ) -> Result<Response<Redirected>> {
         let caller = self.caller(request)?;
         let begun = self.context.authenticator.begin_login(return_to.0.as_deref(), issuer.0.as_deref()).await;
-        let begun = begun.map_err(|error| unauthenticated(error, caller.source))?;
+        let begun = begun.map_err(|error| caller.problem(error))?;
         let unknown = || Problem::new(Kind::InvalidInput).detail("Unknown issuer, or a path that is not listed.");
         Ok(redirect(begun.ok_or_else(unknown)?))
     }
@@ -109,7 +109,7 @@ impl Browser {
         let signed_in = signed_in.map_err(|error| {
             // Whatever failed, this sign-in is over.
             let [no_login, _] = Authenticator::NO_COOKIES;
-            unauthenticated(error, caller.source).header(header::SET_COOKIE, HeaderValue::from_static(no_login))
+            caller.problem(error).header(header::SET_COOKIE, HeaderValue::from_static(no_login))
         })?;
         Ok(redirect(signed_in))
     }
@@ -163,7 +163,7 @@ impl Browser {
         record_result("logout_token", &ended);
         let is_rejected = matches!(ended, Err(AuthnError::Rejected { .. }));
         ended.map_err(|error| {
-            let problem = unauthenticated(error, caller.source);
+            let problem = caller.problem(error);
             // The specification asks for 400.
             if is_rejected { Problem::new(Kind::InvalidInput).at("logout_token", "invalid") } else { problem }
         })?;
@@ -175,9 +175,14 @@ impl Browser {
 struct Caller<'r> {
     headers: &'r HeaderMap,
     source: SourceNetwork,
+    public_url: &'r str,
 }
 
 impl Caller<'_> {
+    fn problem(&self, error: AuthnError) -> Problem {
+        unauthenticated(error, self.source, self.public_url, None)
+    }
+
     /// The result, or the problem of a cookie that is not accepted.
     fn checked<T>(&self, outcome: Result<T, AuthnError>) -> Result<T, Problem> {
         record_result("session", &outcome);
@@ -186,7 +191,7 @@ impl Caller<'_> {
             Err(AuthnError::Rejected { reason: RejectReason::SessionEnded | RejectReason::Revoked, .. })
         );
         outcome.map_err(|error| {
-            let problem = unauthenticated(error, self.source);
+            let problem = self.problem(error);
             let [_, no_session] = Authenticator::NO_COOKIES;
             if has_ended { problem.header(header::SET_COOKIE, HeaderValue::from_static(no_session)) } else { problem }
         })
@@ -194,21 +199,21 @@ impl Caller<'_> {
 }
 
 impl Browser {
-    fn caller<'r>(&self, request: &'r Request) -> Result<Caller<'r>, Problem> {
+    fn caller<'r>(&'r self, request: &'r Request) -> Result<Caller<'r>, Problem> {
         let internal = || Problem::new(Kind::Internal);
         let source = *request.extensions().get::<SourceNetwork>().ok_or_else(internal)?;
         let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(internal)?;
         if connection.internal || !self.context.authenticator.has_sessions() {
             return Err(Problem::new(Kind::NotFound));
         }
-        Ok(Caller { headers: request.headers(), source })
+        Ok(Caller { headers: request.headers(), source, public_url: &self.context.public_url })
     }
 
     /// A caller with the cookie of a session, and no other credential, on a page of this service.
-    fn caller_with_cookie<'r>(&self, request: &'r Request) -> Result<Caller<'r>, Problem> {
+    fn caller_with_cookie<'r>(&'r self, request: &'r Request) -> Result<Caller<'r>, Problem> {
         let caller = self.caller(request)?;
         if caller.headers.contains_key(header::AUTHORIZATION) || caller.headers.contains_key("x-api-key") {
-            return Err(unauthenticated(RejectReason::TwoCredentials.into(), caller.source));
+            return Err(caller.problem(RejectReason::TwoCredentials.into()));
         }
         check_browser_request(&self.context.authenticator, request, caller.source)?;
         Ok(caller)

@@ -16,10 +16,16 @@ mod sign_in;
 use std::time::Duration;
 
 use palisade::authz::{Callers, Scope};
-use sample::{access::{roles, scopes}, demo};
+use sample::{
+    access::{roles, scopes},
+    demo,
+};
 use serde_json::{Value, json};
 
-use crate::support::{ACME, MATRIX, SERVICE, authn::{assert_rejected, challenge}};
+use crate::support::{
+    ACME, MATRIX, SERVICE,
+    authn::{assert_rejected, challenge},
+};
 
 #[tokio::test]
 async fn authn_01_protected_operations_reject_anonymous_callers() {
