@@ -145,7 +145,7 @@ async fn responses_are_hardened(production: &Production) {
         assert_eq!(reply.header(name), Some(value), "{name}");
     }
     assert_eq!(reply.header("server"), None);
-    for page in ["/docs", "/openapi.json", "/metrics", "/demo", "/demo/demo.js"] {
+    for page in ["/", "/docs", "/openapi.json", "/metrics", "/demo", "/demo/demo.js"] {
         anonymous.get(page).await.problem(404);
     }
 }

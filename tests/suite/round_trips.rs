@@ -28,7 +28,7 @@ async fn reads_and_lists_take_one_round_trip_and_creates_two() {
                 (
                     "searchCustomers",
                     post("/v1/customers/search", &json!({ "email": "ann@example.com" })),
-                    &["begin", "statement", "rollback", "ping"],
+                    &["begin", "statement", "rollback"],
                 ),
                 ("createOrder", post("/v1/orders", &order), &["statement", "statement"]),
                 (
@@ -82,7 +82,7 @@ async fn changes_take_six_to_eight_messages() {
                 let amount = json!({ "amount": { "amount": 1, "currency": "EUR" } });
                 let has_body = path.ends_with("payments") || path.ends_with("refunds");
                 let request = if has_body { request.json(&amount) } else { request };
-                let messages = [vec!["begin"], vec!["statement"; statements], vec!["commit", "ping"]].concat();
+                let messages = [vec!["begin"], vec!["statement"; statements], vec!["commit"]].concat();
                 (what, request, &*messages.leak())
             });
             counted.collect()

@@ -50,16 +50,18 @@ impl ProxiedApp {
     }
 
     /// The messages since the last call, once there are at least this many, and the connection of each
-    /// transaction is back in the pool, which tests it by a ping.
+    /// transaction is back in the pool.
     async fn take_messages(&self, least: usize) -> Vec<String> {
         let mut messages: Vec<String> = Vec::new();
         let is_back = |messages: &[String]| {
-            let position = |kind: &str| messages.iter().rposition(|message| message == kind);
-            position("begin").is_none_or(|begin| position("ping").is_some_and(|ping| ping > begin))
+            let last = |kinds: &[&str]| messages.iter().rposition(|message| kinds.contains(&message.as_str()));
+            last(&["begin"]) < last(&["commit", "rollback"]) || last(&["begin"]).is_none()
         };
         for _ in 0..200 {
             messages.extend(self.writer.take_messages());
             messages.extend(self.reader.take_messages());
+            // Connections that are idle are tested now and then, whatever the requests are.
+            messages.retain(|message| message != "ping");
             if messages.len() >= least && is_back(&messages) {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Strict parsing of a token's JOSE header and claims (AUTHN-03, AUTHN-07, AUTHN-08).
+//! Strict parsing of a token's JOSE header and claims (AUTHN-03, AUTHN-08).
 //!
 //! The input is a compact JWS (RFC 7515). The output is not trustworthy until [`super::verify`] has
 //! checked the signature. A value of a wrong type is an error, never a default.

@@ -1,4 +1,5 @@
-//! Discovery and refresh of an issuer's JWKS (AUTHN-02, AUTHN-09, AUTHN-10, FAIL-01).
+//! Discovery and refresh of an issuer's JWKS (AUTHN-02, AUTHN-09, AUTHN-10, INPUT-12,
+//! FAIL-01).
 //!
 //! Fetches the issuer's metadata (OpenID Connect Discovery 1.0), then the JWKS at its `jwks_uri`:
 //! periodically, at SIGHUP, and on demand when a token names an unknown key (key rollover).
@@ -191,21 +192,16 @@ impl JwksCache {
     /// Fetches the JWKS, after the metadata unless the settings have its address. Returns the time
     /// until the next refresh.
     pub(super) async fn fetch_keys(&self) -> Result<Duration, DiscoveryError> {
-        let address = match &self.issuer.jwks_url {
-            Some(url) => {
-                // Sign-ins need its other endpoints; tokens do not.
-                if self.has_sign_in
-                    && let Err(error) = self.discover().await
-                {
-                    self.report(&error);
-                }
-                url.to_string()
+        let address = if let Some(url) = &self.issuer.jwks_url {
+            // Sign-ins need the other endpoints of the document; tokens do not.
+            if self.has_sign_in {
+                let _ = self.discover().await.inspect_err(|error| self.report(error));
             }
-            None => {
-                let jwks_uri = self.discover().await?;
-                self.check_keys_address(&jwks_uri)?;
-                jwks_uri
-            }
+            url.to_string()
+        } else {
+            let jwks_uri = self.discover().await?;
+            self.check_keys_address(&jwks_uri)?;
+            jwks_uri
         };
         let response = self.client.get(&address).await?;
         let max_age = max_age(response.headers());

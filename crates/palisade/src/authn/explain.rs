@@ -10,6 +10,7 @@ use super::{
     verify::{ValidatedToken, Verifier},
 };
 use crate::{
+    authz::Scope,
     model::{Clock, Rights},
     settings::{Issuer, Settings},
     telemetry::with_causes,
@@ -98,7 +99,7 @@ fn describe(principal: &Principal, report: &mut impl FnMut(String)) {
     report(format!("  client: {}", principal.client()));
     report(format!("  tenant: {}", principal.tenant()));
     report(format!("  roles: {}", names(principal.roles().iter().map(|role| role.as_str()).collect())));
-    report(format!("  scopes: {}", names(principal.scopes().map(|scope| scope.as_str()).collect())));
+    report(format!("  scopes: {}", names(principal.scopes().map(Scope::as_str).collect())));
     if principal.bound_certificate.is_some() {
         report("  bound: a request needs the client certificate of the token".to_owned());
     }

@@ -85,7 +85,7 @@ impl KeySet {
         let mut keys: HashMap<String, Vec<Key>> = HashMap::new();
         for entry in entries {
             let has = |name| entry.get(name).is_some_and(|value| !value.is_null());
-            if entry["kty"] == "oct" || has("d") || has("k") {
+            if entry.get("kty").is_some_and(|kty| kty == "oct") || has("d") || has("k") {
                 return Err("the key set contains a symmetric or private key; the issuer must revoke it");
             }
             let jwk = serde_json::from_value::<Jwk>(entry).ok();
@@ -102,7 +102,9 @@ impl KeySet {
             return Err("the key set has no usable key");
         }
         // Documents may list the entries of one id in any order.
-        keys.values_mut().for_each(|keys| keys.sort_by_cached_key(|key| format!("{:?}", key.algorithms)));
+        for same_id in keys.values_mut() {
+            same_id.sort_by_cached_key(|key| format!("{:?}", key.algorithms));
+        }
         Ok(Self { keys })
     }
 

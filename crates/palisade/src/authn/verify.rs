@@ -1,5 +1,5 @@
-//! Token validation: signature, issuer, audience, times and token type (AUTHN-02, AUTHN-04 to
-//! AUTHN-07).
+//! Token validation: signature, issuer, audience, times and token type (AUTHN-02, AUTHN-04,
+//! AUTHN-05, AUTHN-06, AUTHN-07).
 //!
 //! [`super::issuers`] calls [`Verifier::verify`] with a parsed token and the issuer's current JWKS.
 //! [`super::identity`] then makes the principal. The rules follow RFC 8725 and RFC 9068 section 4;

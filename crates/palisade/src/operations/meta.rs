@@ -29,7 +29,12 @@ use crate::{
     authz::Matrix,
     crypto,
     http::{
-        Context, UncheckedKeyword, document::complete, guard::GuardedRoutes, schema::Schemas, values::declared_names,
+        Context, UncheckedKeyword,
+        document::complete,
+        guard::GuardedRoutes,
+        schema::Schemas,
+        text::{Text, formats},
+        values::{ScopeName, declared_names},
     },
     package,
     problem::{Kind, Problem},
@@ -69,15 +74,18 @@ pub(super) struct Meta {
 #[oai(rename = "ProtectedResource")]
 struct ProtectedResource {
     /// The URL at which callers reach the API.
-    resource: String,
+    resource: Text<formats::Url>,
     /// The name of the API.
-    resource_name: String,
+    resource_name: Text<formats::Name>,
     /// The issuer of access tokens. Empty if the issuer depends on the tenant.
-    authorization_servers: Vec<String>,
-    /// The scopes of the API.
-    scopes_supported: Vec<String>,
+    #[oai(validator(max_items = 1))]
+    authorization_servers: Vec<Text<formats::Url>>,
+    /// The scopes of the API, at most 64.
+    #[oai(validator(max_items = 64))]
+    scopes_supported: Vec<ScopeName>,
     /// How a request carries its access token.
-    bearer_methods_supported: Vec<String>,
+    #[oai(validator(max_items = 1))]
+    bearer_methods_supported: Vec<Text<formats::Action>>,
 }
 
 /// A text that all responses share: it is in memory once, even if many clients read it slowly.
@@ -203,22 +211,20 @@ impl Meta {
     /// scopes. Responses with 401 name its address in `WWW-Authenticate`.
     #[oai(path = "/.well-known/oauth-protected-resource", method = "get", operation_id = "getProtectedResource")]
     async fn protected_resource(&self) -> Json<ProtectedResource> {
+        let issuer = Some(&*self.context.issuer).filter(|url| !url.contains('{'));
         Json(ProtectedResource {
-            resource: self.context.public_url.trim_end_matches('/').to_owned(),
-            resource_name: self.api.title.title.to_owned(),
-            authorization_servers: Some(self.context.issuer.clone())
-                .filter(|url| !url.contains('{'))
-                .into_iter()
-                .collect(),
+            resource: self.context.public_url.trim_end_matches('/').into(),
+            resource_name: self.api.title.title.into(),
+            authorization_servers: issuer.into_iter().map(Text::from).collect(),
             scopes_supported: self
                 .context
                 .matrix
                 .rights()
                 .scopes
                 .iter()
-                .map(|scope| scope.as_str().to_owned())
+                .map(|scope| ScopeName(scope.as_str().to_owned()))
                 .collect(),
-            bearer_methods_supported: vec!["header".to_owned()],
+            bearer_methods_supported: vec!["header".into()],
         })
     }
 

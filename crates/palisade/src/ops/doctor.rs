@@ -79,7 +79,7 @@ async fn check_database(settings: &Settings, sealed: &[RegisteredTable], clock: 
         };
         let outcome = outcome.await;
         tokio::join!(maintenance.close(), credentials.close());
-        Ok::<_, UnfitDatabase>(outcome?)
+        outcome
     };
     let describe = |error: UnfitDatabase| with_causes(&error);
     check.await.map(|()| "every login connects and has its rights; the schema is current".to_owned()).map_err(describe)

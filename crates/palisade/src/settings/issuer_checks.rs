@@ -23,10 +23,6 @@ pub(super) fn check(issuer: &Issuer, r: &mut Reader) {
     if name.is_some() && issuer.tenants.is_none() && !r.has(&tenants) {
         r.fault(&tenants, "is required: a further issuer is accepted for the tenants that it lists only");
     }
-    let audience = Issuer::audience.resolve_name(name);
-    if issuer.audience.is_empty() && !r.has(&audience) {
-        r.fault(&audience, "is required");
-    }
     if issuer.jwks_url.is_some() && issuer.discovery_url.is_some() {
         let discovery = Issuer::discovery_url.resolve_name(name);
         r.fault(&discovery, "has no effect with the address of the keys; remove one of them");

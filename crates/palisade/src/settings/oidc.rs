@@ -1,4 +1,4 @@
-//! The issuers of accepted tokens, and how their claims are read (AUTHN-04). docs/issuers.md has
+//! The issuers of accepted tokens, and how their claims are read. docs/issuers.md has
 //! worked examples.
 //!
 //! The table of an issuer has four parts: where its keys are, which tokens are its access tokens for
@@ -168,6 +168,11 @@ impl Issuer {
     /// The first issuer, or the further one of this name.
     fn read(r: &mut Reader, name: Option<&str>) -> Option<Self> {
         issuer_checks::check_name(name, r);
+        // A further issuer has that of the first.
+        let audience = Self::audience.name();
+        if !r.has(&audience) {
+            r.fault(&audience, "is required");
+        }
         let url = Self::url.resolve_name(name);
         let template = r.read(&Self::url, name).map(|text| Template::parse(&text));
         if let Some(Err(expected)) = &template {

@@ -45,6 +45,8 @@ formats! {
     pub Action, 1..=64, "^[a-z_]+$";
     /// The object of an audit event.
     pub AuditObject, 1..=300, format!("^[^{}]+$", class(char::is_control));
+    /// An absolute URL.
+    pub Url, 8..=2_048, "^https?://[!-~]+$";
     /// The name of a table or column.
     pub SqlName, 1..=63, "^[a-z0-9_]+$";
     /// A value that an audit event has: a number, boolean, UUID, state, currency code or digest.

@@ -187,7 +187,7 @@ async fn authn_12_changes_during_a_lost_connection_are_loaded_after_it() {
     // Each replica has two: one that listens, and one that read all revocations at startup.
     let sessions = "select count(*)::text from pg_stat_activity
                     where datname = current_database() and pid <> pg_backend_pid()
-                    and query like '%from palisade.revocations%'";
+                    and (query like '%from palisade.revocations%' or query like '%from palisade.tenants%')";
     let are_open = async |count: &str| query(&database.authn, sessions).await == [count];
     let admin = first.user(roles::ADMIN);
     let (text, path) = create_key(&admin).await;

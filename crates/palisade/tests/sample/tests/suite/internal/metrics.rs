@@ -39,7 +39,7 @@ async fn authn_18_metrics_need_the_right_and_the_internal_listener() {
     assert_eq!(reply.problem(403), "forbidden");
     assert_eq!(reply.event("authz_fail")["subject"], "service:job");
     let certificate = setup.authority.sign_for([uri(JOB)]);
-    setup.client(&certificate, Some(setup.app.forge().token())).get("/metrics").await.problem(401);
+    setup.client(&certificate, Some(setup.app.forge().token())).get("/metrics").await.problem(400);
     assert_eq!(prometheus.get("/metrics?a=b").await.problem(400), "invalid_input");
     let body = prometheus.request(Method::GET, "/metrics").body("a body");
     assert_eq!(prometheus.send(body).await.problem(400), "malformed_request");

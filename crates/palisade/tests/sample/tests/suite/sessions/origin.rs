@@ -69,7 +69,7 @@ async fn authn_08_cookie_beside_another_credential_is_refused() {
         for (header, value) in [("authorization", format!("Bearer {token}")), ("x-api-key", "a_key".to_owned())] {
             let request = browser.request(Method::GET, path).header(header, value);
             let reply = browser.clone().send(request).await;
-            assert_eq!(reply.problem(401), "unauthenticated", "{path} {header}");
+            assert_eq!(reply.problem(400), "malformed_request", "{path} {header}");
             assert_eq!(reply.event("authn_token_invalid")["reason"], "two_credentials", "{path} {header}");
         }
     }
@@ -77,7 +77,7 @@ async fn authn_08_cookie_beside_another_credential_is_refused() {
     let cookie = format!("__Host-session={0}; __Host-session={0}", browser.session_cookie());
     let reply = browser.clone().send(twice.header("cookie", cookie)).await;
     assert_eq!(reply.event("authn_token_invalid")["reason"], "two_credentials");
-    assert_eq!(reply.problem(401), "unauthenticated");
+    assert_eq!(reply.problem(400), "malformed_request");
 }
 
 #[tokio::test]
