@@ -11,6 +11,7 @@ use crate::{operations::Operation, without::Control};
 /// docs/price.md explains the report.
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo bench --bench price --")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Options {
     /// Rounds of each comparison.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

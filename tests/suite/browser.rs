@@ -76,10 +76,10 @@ async fn run_beside(scenario: &str, test: impl AsyncFnOnce(&TestApp)) {
         "screenshots": screenshots,
     });
     // Passed as text, the module finds its packages in the working directory.
-    let mut script = Command::new("node");
-    script.args(["--input-type=module", "--eval", include_str!("../browser/browser.mjs"), "--"]);
-    script.arg(configuration.to_string()).current_dir(packages).stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || script.output().unwrap());
+    let mut node = Command::new("node");
+    node.args(["--input-type=module", "--eval", include_str!("../browser/browser.mjs"), "--"]);
+    node.arg(configuration.to_string()).current_dir(packages).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || node.output().unwrap());
     test(&app).await;
     let output = output.await.unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

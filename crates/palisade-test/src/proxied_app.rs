@@ -54,8 +54,8 @@ impl ProxiedApp {
     async fn take_messages(&self, least: usize) -> Vec<String> {
         let mut messages: Vec<String> = Vec::new();
         let is_back = |messages: &[String]| {
-            let last = |kinds: &[&str]| messages.iter().rposition(|message| kinds.contains(&message.as_str()));
-            last(&["begin"]) < last(&["commit", "rollback"]) || last(&["begin"]).is_none()
+            let position = |kinds: &[&str]| messages.iter().rposition(|message| kinds.contains(&message.as_str()));
+            position(&["begin"]) < position(&["commit", "rollback"]) || position(&["begin"]).is_none()
         };
         for _ in 0..200 {
             messages.extend(self.writer.take_messages());

@@ -204,7 +204,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     !(is_special || is_shared || is_protocol_or_benchmark || a == 0 || a >= 240)
 }
 
-/// Only global unicast addresses (2000::/3), without those that carry another address: Teredo, `6to4`
+/// Only global unicast addresses (`2000::/3`), without those that carry another address: Teredo, `6to4`
 /// and `NAT64` could lead to a private IPv4 address.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();

@@ -18,9 +18,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 #[cfg(feature = "sessions")]
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header};
+#[cfg(any(feature = "sessions", test))]
+use http::HeaderValue;
 #[cfg(feature = "sessions")]
-use http::{HeaderValue, Method};
+use http::Method;
+use http::{HeaderMap, header};
 #[cfg(feature = "sessions")]
 use hyper::body::Bytes;
 #[cfg(feature = "sessions")]
@@ -320,7 +322,7 @@ mod tests {
     #[test]
     fn max_age_is_read_from_cache_control() {
         let max_age_of = |values: &[&'static str]| {
-            let values = values.iter().map(|value| (header::CACHE_CONTROL, http::HeaderValue::from_static(value)));
+            let values = values.iter().map(|value| (header::CACHE_CONTROL, HeaderValue::from_static(value)));
             max_age(&values.collect()).map(|age| age.as_secs())
         };
         assert_eq!(max_age_of(&[]), None);

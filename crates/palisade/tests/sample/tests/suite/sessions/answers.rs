@@ -1,5 +1,6 @@
 //! ID tokens and token responses that an issuer should not send (AUTHN-14).
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -29,7 +30,7 @@ impl SignIn {
     /// A browser with a session.
     pub(super) async fn browser(&self) -> Browser {
         let access_token = self.access_token();
-        let answer = |nonce: &str| self.response(&access_token, &self.sign(&self.header(), &self.id_claims(nonce)));
+        let answer = |nonce: &str| Self::response(&access_token, &self.sign(&self.header(), &self.id_claims(nonce)));
         self.run(answer).await.0
     }
 
@@ -73,19 +74,21 @@ impl SignIn {
         let answer = |nonce: &str| {
             let (mut header, mut claims) = (self.header(), self.id_claims(nonce));
             change(&mut header, &mut claims, &access_token);
-            self.response(&access_token, &self.sign(&header, &claims))
+            Self::response(&access_token, &self.sign(&header, &claims))
         };
         self.run(answer).await.1
     }
 
-    fn response(&self, access_token: &str, id_token: &str) -> Value {
+    fn response(access_token: &str, id_token: &str) -> Value {
         json!({ "access_token": access_token, "token_type": "Bearer", "id_token": id_token, "refresh_token": "r-1" })
     }
 }
 
+/// Makes the response of the token endpoint for a nonce.
+type Answer<'a> = Box<dyn Fn(&str) -> Value + 'a>;
+
 /// The left half of the SHA-256 of a text, in base64url.
 fn left_half(text: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     URL_SAFE_NO_PAD.encode(&palisade::crypto::sha256(text.as_bytes())[..16])
 }
 
@@ -144,14 +147,13 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
     service["sub"] = json!("demo-service");
     service["client_id"] = json!("demo-service");
     let service = sign_in.sign(&json!({ "alg": "ES256", "typ": "at+jwt", "kid": "signing" }), &service);
-    type Answer<'a> = Box<dyn Fn(&str) -> Value + 'a>;
     let answers: [(&str, Answer<'_>); 6] = [
         ("no ID token", Box::new(|_| json!({ "access_token": access_token, "token_type": "Bearer" }))),
-        ("a forged ID token", Box::new(|nonce| sign_in.response(&access_token, &forged(nonce)))),
-        ("the access token as ID token", Box::new(|_| sign_in.response(&access_token, &access_token))),
-        ("the ID token as access token", Box::new(|nonce| sign_in.response(&id_token(nonce), &id_token(nonce)))),
-        ("a token of a service", Box::new(|nonce| sign_in.response(&service, &id_token(nonce)))),
-        ("no JSON Web Token", Box::new(|nonce| sign_in.response("opaque", &id_token(nonce)))),
+        ("a forged ID token", Box::new(|nonce| SignIn::response(&access_token, &forged(nonce)))),
+        ("the access token as ID token", Box::new(|_| SignIn::response(&access_token, &access_token))),
+        ("the ID token as access token", Box::new(|nonce| SignIn::response(&id_token(nonce), &id_token(nonce)))),
+        ("a token of a service", Box::new(|nonce| SignIn::response(&service, &id_token(nonce)))),
+        ("no JSON Web Token", Box::new(|nonce| SignIn::response("opaque", &id_token(nonce)))),
     ];
     for (name, answer) in answers {
         let (browser, reply) = sign_in.run(answer).await;
@@ -199,7 +201,6 @@ async fn authn_14_code_is_sent_with_the_verifier_and_the_client_s_secret() {
         |name: &str| url::form_urlencoded::parse(form.as_bytes()).find(|(n, _)| n == name).unwrap().1.into_owned();
     assert_eq!(sent("client_secret"), secret.1);
     assert_eq!(sent("redirect_uri"), format!("http://{}/auth/callback", app.address));
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     let challenge = URL_SAFE_NO_PAD.encode(palisade::crypto::sha256(sent("code_verifier").as_bytes()));
     assert_eq!(challenge, parameter("code_challenge"));
 }

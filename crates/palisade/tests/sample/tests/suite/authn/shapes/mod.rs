@@ -132,6 +132,9 @@ async fn authn_05_audience_is_one_of_a_list_in_a_claim() {
     assert_reason(&by_client.me(without_aud(Value::Null)).await, "claims", "aud");
 }
 
+/// Claims with times, from the time and the function that adds a fraction to one.
+type Times = fn(i64, fn(i64) -> Value) -> Value;
+
 #[tokio::test]
 async fn authn_06_fractions_shorten_the_validity() {
     let fraction: fn(i64) -> Value = |seconds| json!(f64::from(u32::try_from(seconds).unwrap()) + 0.5);
@@ -139,7 +142,7 @@ async fn authn_06_fractions_shorten_the_validity() {
     assert_reason(&strict.me(json!({ "exp": fraction(strict.now() + 600) })).await, "claims", "exp");
     let shape = Shape::new(&[("FRACTIONAL_TIMES", "true"), ("LEEWAY_SECONDS", "0")]).await;
     // Again if a second ends in between.
-    let at_one_second = async |claims: fn(i64, fn(i64) -> Value) -> Value| loop {
+    let at_one_second = async |claims: Times| loop {
         let now = shape.now();
         let reply = shape.me(claims(now, fraction)).await;
         if shape.now() == now {
@@ -148,7 +151,7 @@ async fn authn_06_fractions_shorten_the_validity() {
     };
     let valid = at_one_second(|now, at| json!({ "iat": at(now - 60), "exp": at(now + 600), "nbf": at(now - 1) })).await;
     valid.ok(200);
-    let cases: [(fn(i64, fn(i64) -> Value) -> Value, &str); 5] = [
+    let cases: [(Times, &str); 5] = [
         (|now, at| json!({ "iat": now - 60, "exp": at(now) }), "expired"),
         (|now, at| json!({ "iat": at(now), "exp": now + 600 }), "not_yet_valid"),
         (|now, at| json!({ "nbf": at(now) }), "not_yet_valid"),
