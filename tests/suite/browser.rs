@@ -82,8 +82,8 @@ async fn run_beside(scenario: &str, test: impl AsyncFnOnce(&TestApp)) {
     let output = tokio::task::spawn_blocking(move || node.output().unwrap());
     test(&app).await;
     let output = output.await.unwrap();
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{scenario}: {}; pictures are in {}", text.join("\n"), screenshots.display());
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{scenario}: {}; pictures are in {}", printed.join("\n"), screenshots.display());
 }
 
 #[tokio::test]

@@ -10,8 +10,7 @@ use super::{
     verify::{ValidatedToken, Verifier},
 };
 use crate::{
-    authz::Scope,
-    model::{Clock, Rights},
+    model::{Clock, Rights, Scope},
     settings::{Issuer, Settings},
     telemetry::with_causes,
 };
