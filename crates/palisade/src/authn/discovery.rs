@@ -117,7 +117,7 @@ impl JwksCache {
             refresh_interval: settings.oidc.refresh,
             max_staleness: settings.oidc.max_staleness,
             keys: ArcSwapOption::empty(),
-            has_sign_in: settings.sessions.clients.contains_key(&issuer.name),
+            has_sign_in: settings.sessions.has_client_of(issuer),
             #[cfg(feature = "sessions")]
             endpoints: ArcSwapOption::empty(),
             confirmed_at: AtomicI64::new(0),

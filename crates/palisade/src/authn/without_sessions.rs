@@ -58,6 +58,10 @@ impl Sessions {
 }
 
 impl Authenticator {
+    pub(crate) fn has_sessions(&self) -> bool {
+        false
+    }
+
     pub(crate) fn session_bucket(&self, _: &HeaderMap) -> Option<(TenantId, String)> {
         None
     }

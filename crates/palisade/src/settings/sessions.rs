@@ -6,6 +6,11 @@ pub use super::table::Sessions;
 use super::{Issuer, Reader, table::SessionClient};
 
 impl Sessions {
+    /// Whether people can sign in at this issuer.
+    pub(crate) fn has_client_of(&self, issuer: &Issuer) -> bool {
+        self.clients.contains_key(&issuer.name)
+    }
+
     /// `None` if a value is invalid.
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         let mut clients = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Stands in for `sessions.rs` without the feature `sessions`: there is nothing to set.
 
-use super::Reader;
+use super::{Issuer, Reader};
 
 /// There are no browser sessions.
 #[derive(Clone, Debug)]
@@ -10,6 +10,11 @@ impl Sessions {
     #[allow(clippy::unnecessary_wraps, reason = "the signature of the real module")]
     pub(super) fn read(_: &mut Reader) -> Option<Self> {
         Some(Self)
+    }
+
+    #[allow(clippy::unused_self, reason = "the signature of the real module")]
+    pub(crate) fn has_client_of(&self, _: &Issuer) -> bool {
+        false
     }
 
     #[allow(clippy::unused_self, reason = "the signature of the real module")]
