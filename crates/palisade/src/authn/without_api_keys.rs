@@ -85,8 +85,8 @@ mod tests {
     fn authn_08_header_of_an_api_key_is_no_credential_without_the_feature() {
         let mut headers = HeaderMap::new();
         headers.insert("x-api-key", http::HeaderValue::from_static("a key"));
-        assert!(matches!(extract(&headers, ""), Ok(None)));
+        assert!(matches!(extract(&headers, "", 8_192), Ok(None)));
         headers.insert(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer a.b.c"));
-        assert!(matches!(extract(&headers, ""), Ok(Some(Credential::Token("a.b.c")))));
+        assert!(matches!(extract(&headers, "", 8_192), Ok(Some(Credential::Token("a.b.c")))));
     }
 }

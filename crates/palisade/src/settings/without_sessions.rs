@@ -25,13 +25,17 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use crate::settings::{ServiceSections, Settings};
+    use crate::{
+        model::{Rights, RoleTable},
+        settings::{ServiceSections, Settings},
+    };
 
     #[test]
     fn secret_03_settings_of_sessions_are_unknown_without_the_feature() {
         let names = ["APP_SESSIONS__CLIENT_ID", "APP_SESSIONS__IDLE_MINUTES"];
         let variables = names.map(|name| (name.to_owned(), "1".to_owned())).into();
-        let faults = Settings::from_variables(variables, ServiceSections::of::<()>(&[])).unwrap_err().0;
+        let sections = ServiceSections::of::<()>(Rights { scopes: &[], roles: RoleTable(&[]) });
+        let faults = Settings::from_variables(variables, sections).unwrap_err().0;
         let of_feature =
             faults.iter().filter(|fault| fault.message.contains("needs the feature `sessions` of palisade"));
         assert_eq!(of_feature.map(|fault| fault.variable.as_str()).collect::<Vec<_>>(), names);
