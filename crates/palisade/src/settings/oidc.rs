@@ -83,7 +83,7 @@ crate::settings_section! {
         service_scope_claim: ClaimPath = "service_scope_claim".default("scope").default_text("as `…SCOPE_CLAIM`"),
             "The same for a program that acts for itself.";
         scope_prefix: Option<String> = "scope_prefix",
-            "Text before each scope of this API, such as `orders-api/`. With it, scopes without the prefix count for nothing.";
+            "Text before each scope of this API, such as `shop/`. With it, scopes without the prefix count for nothing.";
         scope_map: Vec<Rename<String>> = "scope_map".default_text("none: scopes have the names of this API"),
             "The issuer's names of scopes without the prefix, such as `Orders.Read=orders:read`. With it, other names count for nothing.";
         acr_values: Vec<String> = "acr_values".default_text("none: the strength of a sign-in is not checked"),

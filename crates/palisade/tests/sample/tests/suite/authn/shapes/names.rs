@@ -9,7 +9,7 @@ use crate::support::{ACME, GLOBEX, authn::reject_reason};
 async fn authn_04_scopes_and_roles_have_the_issuers_names() {
     let acme = ACME.id.to_string();
     let shape = Shape::new(&[
-        ("SCOPE_PREFIX", "orders-api/"),
+        ("SCOPE_PREFIX", "shop/"),
         ("SCOPE_MAP", "Notes.Read=notes:read, Notes.Write=notes:write"),
         ("ROLES_CLAIM", "/urn:zitadel:roles/*~"),
         ("ROLE_MAP", "Notes-Admins=admin, Notes-Admins=viewer, CN=Writers=writer"),
@@ -19,10 +19,10 @@ async fn authn_04_scopes_and_roles_have_the_issuers_names() {
         let me = shape.me(json!({ "scope": scope, "urn:zitadel:roles": roles })).await.ok(200);
         (me["scopes"].clone(), me["roles"].clone())
     };
-    let (scopes, roles) = me("orders-api/Notes.Read openid", json!({ "Notes-Admins": { "1": acme } })).await;
+    let (scopes, roles) = me("shop/Notes.Read openid", json!({ "Notes-Admins": { "1": acme } })).await;
     assert_eq!((scopes, roles), (json!(["notes:read"]), json!(["viewer", "admin"])));
     // Names that the maps do not list count for nothing, those of this API among them.
-    let unlisted = "Notes.Read notes:read orders-api/notes:read orders-api/orders-api/Notes.Read";
+    let unlisted = "Notes.Read notes:read shop/notes:read shop/shop/Notes.Read";
     assert_eq!(me(unlisted, json!({ "admin": {}, "writer": {}, "notes-admins": {} })).await, (json!([]), json!([])));
     for roles in [json!(["Notes-Admins"]), json!("Notes-Admins"), json!(1)] {
         let reply = shape.me(json!({ "urn:zitadel:roles": roles })).await;
