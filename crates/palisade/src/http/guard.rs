@@ -90,8 +90,8 @@ fn guard_routes<P: OpenApi>(
     for (path, methods) in routes {
         for (method, endpoint) in methods {
             let (row, declared) = check_route(&context.matrix, &method, &path, &mut declared)?;
-            let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
-            guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(schemas)).boxed());
+            let guard = Guard { row, declared, context: Arc::clone(context), schemas: Arc::clone(schemas), endpoint };
+            guarded.entry(path.clone()).or_default().insert(method, guard.boxed());
         }
     }
     Ok(())
@@ -131,6 +131,7 @@ struct Guard {
     row: &'static Row,
     declared: Declared,
     context: Arc<Context>,
+    schemas: Arc<Schemas>,
     endpoint: BoxEndpoint<'static>,
 }
 
@@ -217,6 +218,9 @@ impl Guard {
     /// Step 5, then the operation.
     async fn check_and_serve(&self, mut request: Request) -> Result<poem::Response> {
         self.declared.check(&mut request, self.row.quota).await?;
+        if self.declared.takes_body {
+            request.extensions_mut().insert(Arc::clone(&self.schemas));
+        }
         self.endpoint.call(request).await.map_err(|error| name_violation(error, self.context.constraints))
     }
 

@@ -32,7 +32,7 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 pub(super) struct Declared {
     /// Names of query parameters.
     query: HashSet<String>,
-    takes_body: bool,
+    pub(super) takes_body: bool,
     takes_idempotency_key: bool,
     /// Whether a body can reach the handler as one `StrictJson` only.
     pub(super) is_strict: bool,
