@@ -21,6 +21,7 @@ mod certificate;
 mod claims;
 mod credential;
 mod discovery;
+mod dpop;
 mod error;
 mod explain;
 mod failure_limiter;
@@ -45,6 +46,7 @@ use std::{
 
 use api_keys::ApiKeys;
 use credential::Credential;
+use dpop::{Binding, Bindings};
 use failure_limiter::{FailureLimiter, FailureOutcome};
 use issuers::Issuers;
 use revocation::Revocations;
@@ -61,6 +63,7 @@ use crate::{
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
 pub use credential::RequestCredentials;
+pub(crate) use dpop::PROOF_ALGORITHMS;
 pub use error::{AuthnError, SetupError};
 pub(crate) use explain::{check_issuers, explain};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
@@ -125,7 +128,9 @@ impl Authenticator {
     ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
         let tenants = Arc::new(Tenants::new(store.clone()));
-        let issuers = Arc::new(Issuers::new(settings, rights, &tenants, clock)?);
+        let key = settings.secrets.mac_key.clone();
+        let bindings = Bindings::new(public_url, key, store.clone(), clock.clone());
+        let issuers = Arc::new(Issuers::new(settings, rights, &tenants, bindings, clock)?);
         let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
         let revocations = Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone());
         let parts = sessions::Parts {
@@ -213,10 +218,17 @@ impl Authenticator {
                 Some(self.cached_caller(caller.tenant, caller.subject))
             }
             Some(Credential::Token(token)) => {
-                let principal = self.issuers.cached(token)?;
+                let principal = self.issuers.cached(token.text)?;
                 self.check(&principal).ok()?;
-                // A stolen certificate-bound token must not use up its holder's rate limit.
-                connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
+                // A stolen bound token must not use up its holder's rate limit. A proof is checked
+                // later, since that uses it.
+                match &principal.binding {
+                    None => {}
+                    Some(Binding::Key(_)) => return None,
+                    Some(Binding::Certificate(bound)) => {
+                        connection.check_binding(Some(bound), self.clock.timestamp()).ok()?;
+                    }
+                }
                 Some(self.cached_caller(principal.tenant, principal.subject.clone()))
             }
             Some(Credential::ApiKey(presented)) => {
@@ -229,6 +241,20 @@ impl Authenticator {
                 Some(self.cached_caller(tenant, subject))
             }
         }
+    }
+
+    /// Whether tokens of all issuers must be bound to a key (DPoP, RFC 9449); `None` if those of no
+    /// issuer may.
+    #[must_use]
+    pub fn requires_dpop(&self) -> Option<bool> {
+        self.issuers.requires_dpop()
+    }
+
+    /// A nonce for the next DPoP proofs of a client (RFC 9449 section 8). `None` if no issuer has
+    /// tokens that need one.
+    #[must_use]
+    pub fn new_proof_nonce(&self) -> Option<String> {
+        self.issuers.new_nonce()
     }
 
     /// The one credential of a request.
@@ -286,7 +312,7 @@ impl Authenticator {
         }
         let principal = match (credential, service) {
             (Some(Credential::Token(token)), _) => {
-                self.issuers.authenticate(token, connection, &self.revocations, &self.api_keys).await?
+                self.issuers.authenticate(token, credentials, &self.revocations, &self.api_keys).await?
             }
             (Some(Credential::ApiKey(presented)), _) => {
                 // It checks revocations itself, and an API key is bound to no certificate.
@@ -310,7 +336,6 @@ impl Authenticator {
             }
             (None, None) => return Err(AuthnError::Missing),
         };
-        connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         self.check(&principal)?;
         Ok(principal)
     }

@@ -84,14 +84,6 @@ macro_rules! read_row {
 }
 
 impl Credentials {
-    /// Whether this is the first use of the thing with this digest. It is remembered until `until`.
-    pub(crate) async fn use_once(&self, digest: &[u8], until: DateTime<Utc>) -> Result<bool, DbError> {
-        let is_first = sqlx::query_scalar!(r#"select palisade.use_once($1, $2) as "is_first!""#, digest, until)
-            .fetch_one(TracingExecutor(&mut *self.pool.connection().await?))
-            .await?;
-        Ok(is_first)
-    }
-
     /// Stores a new session.
     pub(crate) async fn open_session(&self, session: &StoredSession) -> Result<(), DbError> {
         let record = serde_json::to_value(session).map_err(DbError::broken)?;

@@ -256,7 +256,7 @@ impl Sessions {
             token_id: session.token_id.clone(),
             session: Some(SessionId::from_uuid(session.id)),
             issuer_session: session.issuer_session.clone(),
-            bound_certificate: None,
+            binding: None,
             sign_in: self.sign_in(session),
             issued_at: session.created_at.timestamp(),
         }
@@ -285,7 +285,7 @@ impl Sessions {
         if principal.kind != CallerKind::User {
             return Err(RejectReason::CallerKind.into());
         }
-        if principal.bound_certificate.is_some() {
+        if principal.binding.is_some() {
             return Err(RejectReason::Binding.into());
         }
         // A session is a person's own: it would lose the actor.
