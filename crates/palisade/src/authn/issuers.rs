@@ -167,14 +167,26 @@ impl Issuers {
         // Before anything is stored: a revoked token, or one without its certificate, must change
         // neither the cache nor the recorded roles.
         connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
-        revocations.check(&principal)?;
+        self.admit(issuer, &principal, revocations, api_keys).await?;
+        event::authn_login_success();
+        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
+        Ok(principal)
+    }
+
+    /// Checks that the principal of a new token may call: neither it nor its tenant is refused. Registers
+    /// a tenant that is new, if the issuer may, and records the roles of a user.
+    pub(super) async fn admit(
+        &self,
+        issuer: &TrustedIssuer,
+        principal: &Principal,
+        revocations: &Revocations,
+        api_keys: &ApiKeys,
+    ) -> Result<(), AuthnError> {
+        revocations.check(principal)?;
         if issuer.creates_tenants {
             self.tenants.admit(principal.tenant, &issuer.url).await?;
         }
         self.tenants.check(principal.tenant)?;
-        api_keys.record_roles(&principal).await?;
-        event::authn_login_success();
-        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
-        Ok(principal)
+        api_keys.record_roles(principal).await
     }
 }

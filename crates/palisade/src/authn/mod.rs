@@ -68,7 +68,7 @@ pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
 pub(crate) use sessions::ENABLED as SESSIONS;
 #[cfg(feature = "sessions")]
-pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
+pub(crate) use sessions::{LoginAnswer, LoginRequest, SessionState, SignedIn};
 pub use sign_in::SignInFault;
 pub use tenants::{TenantRefusal, Tenants};
 
@@ -132,6 +132,7 @@ impl Authenticator {
             issuers: Arc::clone(&issuers),
             api_keys: Arc::clone(&api_keys),
             revocations: Arc::clone(&revocations),
+            tenants: Arc::clone(&tenants),
             store: store.clone(),
             rights,
             clock: clock.clone(),
@@ -297,7 +298,7 @@ impl Authenticator {
             }
             (Some(Credential::Session(_)), Some(_)) => return Err(RejectReason::TwoCredentials.into()),
             (Some(Credential::Session(presented)), None) => {
-                // It checks revocations itself, and a session is bound to no certificate.
+                // It checks revocations and the tenant itself, and a session is bound to no certificate.
                 return self.sessions.authenticate(presented, credentials.headers, source).await;
             }
             (None, Some((service, caller))) => {

@@ -14,8 +14,11 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
 use hyper::body::Bytes;
-use poem::Request;
-use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
+use poem::{Request, RequestBody, Result};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaApi, MetaOperationParam, MetaParamIn},
+};
 
 use super::{accept, framework_errors, strict_json};
 use crate::{
@@ -23,6 +26,29 @@ use crate::{
     problem::{Kind, Problem},
     telemetry::event,
 };
+
+/// Marks an operation that ignores query parameters which it does not declare, as the standard that
+/// it follows demands. To the framework the mark is a security scheme; see
+/// [`IgnoresParameters`].
+const OPEN_QUERY: &str = "open query";
+
+/// Argument of a handler whose caller chooses further query parameters (RFC 6749 section 4.1.2).
+pub(crate) struct IgnoresParameters;
+
+impl<'a> ApiExtractor<'a> for IgnoresParameters {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![OPEN_QUERY]
+    }
+
+    async fn from_request(_: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self)
+    }
+}
 
 /// The header with the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
@@ -32,6 +58,8 @@ const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 pub(super) struct Declared {
     /// Names of query parameters.
     query: HashSet<String>,
+    /// Whether further query parameters are ignored.
+    has_open_query: bool,
     takes_body: bool,
     takes_idempotency_key: bool,
     /// Whether a body can reach the handler as one `StrictJson` only.
@@ -47,7 +75,8 @@ impl Declared {
     ///
     /// Health checks and documents answer without regard to `Accept`.
     pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
-        check_query(&self.query, request.uri().query().unwrap_or_default())?;
+        let query = request.uri().query().unwrap_or_default();
+        check_query(&self.query, self.has_open_query, query)?;
         if request.method() != Method::GET {
             check_idempotency_key(request.headers())?;
             check_unsupported_headers(request.headers(), self.takes_idempotency_key)?;
@@ -69,10 +98,12 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
     operations
         .filter_map(|operation| {
             let schemes = operation.security.iter().flat_map(HashMap::keys).copied();
-            let (marks, permits): (Vec<_>, Vec<_>) = schemes.partition(|name| *name == strict_json::MARK);
+            let (open, schemes): (Vec<_>, Vec<_>) = schemes.partition(|name| *name == OPEN_QUERY);
+            let (marks, permits): (Vec<_>, Vec<_>) = schemes.into_iter().partition(|name| *name == strict_json::MARK);
             let media_types = operation.request.as_ref().map_or(0, |request| request.content.len());
             let declared = Declared {
                 query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
+                has_open_query: !open.is_empty(),
                 takes_body: operation.request.is_some(),
                 takes_idempotency_key: operation.params.iter().any(is_idempotency_key),
                 is_strict: operation.request.is_none() || (marks.len() == 1 && media_types == 1),
@@ -93,10 +124,15 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
 /// Rejects query parameters that the operation does not declare, and repeated ones (INPUT-01).
 ///
 /// A misspelt filter would otherwise be ignored, and the response would contain too much.
-pub(crate) fn check_query(declared: &HashSet<String>, query: &str) -> Result<(), Problem> {
+///
+/// With `is_open`, names that are not declared are ignored.
+pub(crate) fn check_query(declared: &HashSet<String>, is_open: bool, query: &str) -> Result<(), Problem> {
     let mut seen = HashSet::new();
     for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
         let code = if !declared.contains(name.as_ref()) {
+            if is_open {
+                continue;
+            }
             "unknown_parameter"
         } else if seen.insert(name.clone()) {
             continue;

@@ -74,7 +74,7 @@ impl<E> Internal<E> {
             let allow = if row.method == Method::Get { "GET, HEAD" } else { row.method.as_str() };
             return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, HeaderValue::from_static(allow)));
         }
-        check_query(&HashSet::new(), query)?;
+        check_query(&HashSet::new(), false, query)?;
         match row.right {
             ServiceRight::Incidents => {
                 incidents::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await

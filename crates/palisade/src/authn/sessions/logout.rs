@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use http::HeaderMap;
-use url::Url;
 
 use super::{
     super::{AuthnError, RejectReason, SourceNetwork},
@@ -36,7 +35,7 @@ impl Sessions {
         let issuer = Some(session.issuer.as_str()).filter(|name| !name.is_empty());
         let Some((client, issuer)) = self.client_of(issuer) else { return Ok(None) };
         let endpoints = issuer.jwks.endpoints().await;
-        let url = endpoints.and_then(|endpoints| Url::parse(endpoints.end_session_endpoint.as_deref()?).ok());
+        let url = endpoints.and_then(|endpoints| self.web_url(endpoints.end_session_endpoint.as_deref()?));
         Ok(url.map(|mut url| {
             // No ID token as a hint: the page would see it.
             url.query_pairs_mut()
@@ -63,8 +62,7 @@ impl Sessions {
             (None, Some(subject)) => ("sessions", subject),
             (None, None) => return Err(RejectReason::Claims("sid").into()),
         };
-        let leeway = issuer.verifier.leeway;
-        let until = DateTime::from_timestamp(token.expires_at.saturating_add(leeway), 0).unwrap_or(now);
+        let until = DateTime::from_timestamp(token.accepted_until, 0).unwrap_or(now);
         let digest = sha256(token.id.as_bytes());
         let recorded = self.parts.store.record_logout((&digest, until), (kind, &value), now).await;
         if !recorded.map_err(unavailable)? {

@@ -7,6 +7,7 @@
 //! the operations of browsers call. Without the feature `sessions`, `without_sessions.rs` stands in
 //! for this module.
 
+mod attempt;
 mod browser;
 mod handle;
 mod id_token;
@@ -15,8 +16,9 @@ mod logout;
 mod refresh;
 mod token_endpoint;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 use http::{HeaderMap, header};
 use quick_cache::sync::Cache;
@@ -29,6 +31,7 @@ use super::{
     issuers::{Issuers, TrustedIssuer},
     revocation::Revocations,
     sign_in::SignIn,
+    tenants::Tenants,
 };
 use crate::{
     crypto::{MacKey, sha256},
@@ -37,11 +40,11 @@ use crate::{
         sessions::{SeenClient, StoredSession},
     },
     model::{ClientNetwork, Clock, Rights, SessionId, TenantId},
-    settings::{self, Profile, Settings},
+    settings::{self, Profile, SessionClient, Settings},
     telemetry::{causes, event, repeats::coalesced},
 };
 pub(crate) use browser::SessionState;
-pub(crate) use login::{LoginAnswer, SignedIn};
+pub(crate) use login::{LoginAnswer, LoginRequest, SignedIn};
 
 /// Whether this build has browser sessions.
 pub(crate) const ENABLED: bool = true;
@@ -65,6 +68,7 @@ pub(super) struct Parts {
     pub(super) issuers: Arc<Issuers>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) tenants: Arc<Tenants>,
     pub(super) store: Credentials,
     pub(super) rights: Rights,
     pub(super) clock: Clock,
@@ -75,6 +79,8 @@ pub(super) struct Parts {
 pub(super) struct Sessions {
     parts: Parts,
     settings: settings::Sessions,
+    /// The client at each issuer. Its secret can change.
+    clients: ArcSwap<BTreeMap<Option<String>, Arc<SessionClient>>>,
     /// Makes handles, CSRF tokens and the values of sign-ins. A change ends all sessions.
     key: MacKey,
     /// The public URL, without a slash at the end.
@@ -91,6 +97,10 @@ pub(super) struct Sessions {
 struct Live {
     handle: Handle,
     session: StoredSession,
+}
+
+fn shared_clients(settings: &settings::Sessions) -> BTreeMap<Option<String>, Arc<SessionClient>> {
+    settings.clients.iter().map(|(issuer, client)| (issuer.clone(), Arc::new(client.clone()))).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -115,6 +125,7 @@ impl Sessions {
         Arc::new(Self {
             parts,
             settings: settings.sessions.clone(),
+            clients: ArcSwap::from_pointee(shared_clients(&settings.sessions)),
             key: settings.secrets.mac_key.clone(),
             base: public_url.trim_end_matches('/').to_owned(),
             origin: Url::parse(public_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default(),
@@ -122,6 +133,23 @@ impl Sessions {
             default_scopes,
             recent: Cache::new(MAX_RECENT),
         })
+    }
+
+    /// Takes changed secrets of clients into use (SECRET-04).
+    fn reload_secrets(&self, settings: &settings::Sessions) {
+        let mut clients = BTreeMap::clone(&self.clients.load());
+        for (issuer, client) in &mut clients {
+            let secret = settings.clients.get(issuer).and_then(|changed| changed.secret.clone());
+            *client = Arc::new(SessionClient { secret, ..SessionClient::clone(client) });
+        }
+        self.clients.store(Arc::new(clients));
+    }
+
+    /// A URL of the issuer's metadata to which a browser may go. A page opens it, so it must not be a
+    /// script (`javascript:`).
+    fn web_url(&self, text: &str) -> Option<Url> {
+        let is_safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && !self.is_production;
+        Url::parse(text).ok().filter(is_safe)
     }
 
     /// Tenant and name of the bucket of a request with the cookie of a session, whatever its state.
@@ -173,6 +201,7 @@ impl Sessions {
         source: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
         let mut live = self.identify(presented, headers, source).await?;
+        self.parts.tenants.check(live.handle.tenant)?;
         if live.session.access_expires_at <= self.parts.clock.now() {
             live = self.renew(live, Rotation::Keep).await?;
         }
@@ -189,7 +218,7 @@ impl Sessions {
         headers: &HeaderMap,
         source: SourceNetwork,
     ) -> Result<Live, AuthnError> {
-        let handle = Handle::parse(presented, &self.key).ok_or(RejectReason::Malformed)?;
+        let handle = Handle::parse(presented, &self.key).ok_or(RejectReason::SessionUnknown)?;
         let now = self.parts.clock.now();
         let seen = seen_client(headers, source);
         let used = self.parts.store.use_session(handle.tenant, handle.session, now, now + self.settings.idle, &seen);
@@ -231,7 +260,7 @@ impl Sessions {
             return Ok(Live { handle, session });
         }
         if handle.generation >= newest {
-            return Err(RejectReason::Malformed.into());
+            return Err(RejectReason::SessionUnknown.into());
         }
         if handle.generation + 1 == newest && self.is_recent(&session) {
             return self.follow(&handle, session);
@@ -292,8 +321,7 @@ impl Sessions {
         if principal.sign_in.actor().is_some() {
             return Err(RejectReason::Actor.into());
         }
-        self.parts.revocations.check(&principal)?;
-        self.parts.api_keys.record_roles(&principal).await?;
+        self.parts.issuers.admit(issuer, &principal, &self.parts.revocations, &self.parts.api_keys).await?;
         Ok((principal, validated.valid_until.saturating_sub(issuer.verifier.leeway)))
     }
 
@@ -309,6 +337,7 @@ impl Sessions {
 
     async fn refresh(self: &Arc<Self>, headers: &HeaderMap, source: SourceNetwork) -> Result<Live, AuthnError> {
         let live = self.identify_cookie(headers, source).await?;
+        self.parts.tenants.check(live.handle.tenant)?;
         if self.is_recent(&live.session) { Ok(live) } else { self.renew(live, Rotation::Replace).await }
     }
 }

@@ -1,6 +1,6 @@
 //! Refresh of a browser session: one at a time over all replicas (AUTHN-15).
 //!
-//! One request claims the session in the database and calls the issuer, without a transaction
+//! One request claims the refresh token in the database and calls the issuer, without a transaction
 //! meanwhile; the others wait for its result. Each of them computes the same next handle. A claim ends
 //! by itself, in case its replica stops.
 
@@ -130,13 +130,17 @@ impl Sessions {
         let refresh_token = handle.token_key(&self.key).and_then(|key| key.open(sealed));
         let refresh_token = refresh_token.map_err(|_| RejectReason::SessionEnded)?;
         let grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.as_str())];
-        let tokens = token_endpoint::request(issuer, client, &grant).await.map_err(|error| match error {
+        let tokens = token_endpoint::request(issuer, &client, &grant).await.map_err(|error| match error {
             TokenError::InvalidGrant => AuthnError::from(RejectReason::SessionEnded),
             TokenError::Unavailable => AuthnError::Unavailable("issuer"),
         })?;
         match self.accept_access_token(issuer, &tokens.access_token).await {
             Ok((principal, _)) if principal.subject != session.subject || principal.tenant != handle.tenant => {
                 Err(RejectReason::Claims("sub").into())
+            }
+            // The keys of the issuer, as fetched last, may lack its newest one.
+            Err(AuthnError::Rejected { reason: RejectReason::UnknownKey, .. }) => {
+                Ok((tokens, Err(AuthnError::Unavailable("issuer_keys"))))
             }
             Err(error @ AuthnError::Rejected { .. }) => Err(error),
             accepted => Ok((tokens, accepted)),

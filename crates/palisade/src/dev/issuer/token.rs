@@ -128,7 +128,13 @@ impl Provider {
         let mut tokens = self.tokens(client, Some((&grant.subject, &sid)), &scope)?;
         if has_scope(&scope, "openid") {
             let person = self.person(&grant.subject).ok_or("invalid_grant")?;
-            let claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
+            let mut claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
+            if granted.max_age.is_some() {
+                claims["auth_time"] = json!(grant.issued_at);
+            }
+            if let Some(acr) = granted.acr_values.as_deref().and_then(|values| values.split(' ').next()) {
+                claims["acr"] = json!(acr);
+            }
             let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
             tokens.id_token = Some(self.key.sign(&header, &claims));
         }

@@ -92,6 +92,21 @@ async fn authn_14_sign_in_is_bound_to_its_browser_and_used_once() {
     assert_eq!(changed.get(&callback).await.event("authn_token_invalid")["claim"], "cookie");
 }
 
+/// RFC 6749 section 4.1.2: unknown parameters are ignored, and none is repeated.
+#[tokio::test]
+async fn authn_14_further_parameters_of_the_issuer_are_ignored() {
+    let app = start().await;
+    let mut browser = Browser::new(&app);
+    let authorization = browser.begin("/auth/login").await;
+    let callback = browser.choose(&authorization, &admin()).await;
+    let code = callback.split(['?', '&']).find(|it| it.starts_with("code=")).unwrap();
+    browser.clone().get(&format!("{callback}&{code}")).await.problem(400);
+    let further = "session_state=x&scope=openid+email&authuser=0&hd=example.com&prompt=consent";
+    let reply = browser.get(&format!("{callback}&{further}")).await;
+    assert_eq!(reply.status, 303, "{reply:#?}");
+    browser.get("/auth/login?prompt=none").await.problem(400);
+}
+
 #[tokio::test]
 async fn authn_14_sign_in_expires_after_ten_minutes() {
     let app = start().await;
