@@ -14,11 +14,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::{BodyExt as _, combinators::BoxBody};
 use hyper::body::Bytes;
-use poem::{Request, RequestBody, Result};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
-    registry::{MetaApi, MetaOperationParam, MetaParamIn},
-};
+use poem::Request;
+use poem_openapi::registry::{MetaApi, MetaOperationParam, MetaParamIn};
 
 use super::{accept, framework_errors, strict_json};
 use crate::{
@@ -27,29 +24,9 @@ use crate::{
     telemetry::event,
 };
 
-/// Marks an operation that ignores query parameters which it does not declare, as the standard that
-/// it follows demands. To the framework the mark is a security scheme; see
-/// [`IgnoresParameters`].
-const OPEN_QUERY: &str = "open query";
-
-/// Argument of a handler whose caller chooses further query parameters (RFC 6749 section 4.1.2).
-pub(crate) struct IgnoresParameters;
-
-impl<'a> ApiExtractor<'a> for IgnoresParameters {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
-
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn security_schemes() -> Vec<&'static str> {
-        vec![OPEN_QUERY]
-    }
-
-    async fn from_request(_: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self)
-    }
-}
-
+/// Marks an operation that ignores query parameters which it does not declare, as its standard
+/// demands. To the framework the mark is a security scheme of the extractor that has it.
+pub(crate) const OPEN_QUERY: &str = "open query";
 /// The header with the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 

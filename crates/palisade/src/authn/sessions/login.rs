@@ -3,8 +3,6 @@
 //! [`super::browser`] begins a sign-in here, and passes the issuer's answer. Out: a redirect, and a
 //! stored session. A sign-in ([`Attempt`]) is used once.
 
-use std::sync::Arc;
-
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta};
 use http::HeaderMap;
@@ -21,7 +19,7 @@ use super::{
 use crate::{
     crypto::{random, sha256},
     db::sessions::StoredSession,
-    settings::{SameSite, SessionClient},
+    settings::SameSite,
     telemetry::event,
 };
 
@@ -225,12 +223,6 @@ impl Sessions {
         for handle in previous.collect::<Vec<_>>() {
             self.end(handle.tenant, handle.session, "new_sign_in").await;
         }
-    }
-
-    /// The client and the issuer of this name; `None` if people cannot sign in there.
-    pub(super) fn client_of(&self, issuer: Option<&str>) -> Option<(Arc<SessionClient>, &TrustedIssuer)> {
-        let client = self.clients.load().get(&issuer.map(str::to_owned)).map(Arc::clone)?;
-        Some((client, self.parts.issuers.by_name(issuer)?))
     }
 
     /// The `Set-Cookie` value of a session.

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use super::{
     super::{AuthnError, RejectReason, SourceNetwork},
     Sessions,
+    clients::issuer_name,
     id_token::verify_logout_token,
     unavailable,
 };
@@ -32,8 +33,7 @@ impl Sessions {
         let has_ended = self.parts.store.end_session((session.tenant_id, session.id), self.parts.clock.now()).await;
         has_ended.map_err(unavailable)?;
         event::session_ended(&session.subject, &session.tenant_id.to_string(), &session.id.to_string(), "logout");
-        let issuer = Some(session.issuer.as_str()).filter(|name| !name.is_empty());
-        let Some((client, issuer)) = self.client_of(issuer) else { return Ok(None) };
+        let Some((client, issuer)) = self.client_of(issuer_name(&session)) else { return Ok(None) };
         let endpoints = issuer.jwks.endpoints().await;
         let url = endpoints.and_then(|endpoints| self.web_url(endpoints.end_session_endpoint.as_deref()?));
         Ok(url.map(|mut url| {

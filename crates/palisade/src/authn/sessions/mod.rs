@@ -9,6 +9,7 @@
 
 mod attempt;
 mod browser;
+mod clients;
 mod handle;
 mod id_token;
 mod login;
@@ -16,9 +17,10 @@ mod logout;
 mod refresh;
 mod token_endpoint;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use clients::{Clients, issuer_name, shared_clients};
 use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 use http::{HeaderMap, header};
 use quick_cache::sync::Cache;
@@ -40,7 +42,7 @@ use crate::{
         sessions::{SeenClient, StoredSession},
     },
     model::{ClientNetwork, Clock, Rights, SessionId, TenantId},
-    settings::{self, Profile, SessionClient, Settings},
+    settings::{self, Profile, Settings},
     telemetry::{causes, event, repeats::coalesced},
 };
 pub(crate) use browser::SessionState;
@@ -80,7 +82,7 @@ pub(super) struct Sessions {
     parts: Parts,
     settings: settings::Sessions,
     /// The client at each issuer. Its secret can change.
-    clients: ArcSwap<BTreeMap<Option<String>, Arc<SessionClient>>>,
+    clients: ArcSwap<Clients>,
     /// Makes handles, CSRF tokens and the values of sign-ins. A change ends all sessions.
     key: MacKey,
     /// The public URL, without a slash at the end.
@@ -97,10 +99,6 @@ pub(super) struct Sessions {
 struct Live {
     handle: Handle,
     session: StoredSession,
-}
-
-fn shared_clients(settings: &settings::Sessions) -> BTreeMap<Option<String>, Arc<SessionClient>> {
-    settings.clients.iter().map(|(issuer, client)| (issuer.clone(), Arc::new(client.clone()))).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
@@ -133,23 +131,6 @@ impl Sessions {
             default_scopes,
             recent: Cache::new(MAX_RECENT),
         })
-    }
-
-    /// Takes changed secrets of clients into use (SECRET-04).
-    fn reload_secrets(&self, settings: &settings::Sessions) {
-        let mut clients = BTreeMap::clone(&self.clients.load());
-        for (issuer, client) in &mut clients {
-            let secret = settings.clients.get(issuer).and_then(|changed| changed.secret.clone());
-            *client = Arc::new(SessionClient { secret, ..SessionClient::clone(client) });
-        }
-        self.clients.store(Arc::new(clients));
-    }
-
-    /// A URL of the issuer's metadata to which a browser may go. A page opens it, so it must not be a
-    /// script (`javascript:`).
-    fn web_url(&self, text: &str) -> Option<Url> {
-        let is_safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && !self.is_production;
-        Url::parse(text).ok().filter(is_safe)
     }
 
     /// Tenant and name of the bucket of a request with the cookie of a session, whatever its state.
@@ -228,6 +209,10 @@ impl Sessions {
         if session.ended_at.is_some() || now >= session.expires_at.min(session.idle_expires_at) {
             return Err(RejectReason::SessionEnded.into());
         }
+        // The operator removed the issuer, or its client. Tokens of such an issuer are refused too.
+        if self.client_of(issuer_name(&session)).is_none() {
+            return Err(RejectReason::SessionEnded.into());
+        }
         let live = self.check_handle(handle, session, source).await?;
         if let Err(error) = self.parts.revocations.check(&principal) {
             if matches!(error, AuthnError::Rejected { .. }) {
@@ -292,8 +277,7 @@ impl Sessions {
     }
 
     fn sign_in(&self, session: &StoredSession) -> SignIn {
-        let name = Some(&*session.issuer).filter(|name| !name.is_empty());
-        let issuer = self.parts.issuers.by_name(name).map(|issuer| &issuer.verifier.issuer);
+        let issuer = self.parts.issuers.by_name(issuer_name(session)).map(|issuer| &issuer.verifier.issuer);
         SignIn::restore((session.auth_time.map(|time| time.timestamp()), session.acr.clone()), issuer)
     }
 

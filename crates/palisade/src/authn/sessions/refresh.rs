@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     super::{AuthnError, RejectReason, principal::Principal},
     Live, Sessions,
+    clients::issuer_name,
     handle::Handle,
     token_endpoint::{self, TokenError, Tokens},
     unavailable,
@@ -124,8 +125,7 @@ impl Sessions {
         handle: &Handle,
         session: &StoredSession,
     ) -> Result<(Tokens, Result<(Arc<Principal>, i64), AuthnError>), AuthnError> {
-        let issuer = Some(session.issuer.as_str()).filter(|name| !name.is_empty());
-        let (client, issuer) = self.client_of(issuer).ok_or(RejectReason::SessionEnded)?;
+        let (client, issuer) = self.client_of(issuer_name(session)).ok_or(RejectReason::SessionEnded)?;
         let sealed = session.refresh_token.as_deref().unwrap_or_default();
         let refresh_token = handle.token_key(&self.key).and_then(|key| key.open(sealed));
         let refresh_token = refresh_token.map_err(|_| RejectReason::SessionEnded)?;

@@ -15,7 +15,7 @@ use poem_openapi::{
 
 use super::{
     Tag,
-    form::LogoutTokenForm,
+    form::{IgnoresParameters, LogoutTokenForm},
     schema::{AcrValues, BrowserSession, IssuerName, IssuerText, LocalPath, SignedOut, Target},
 };
 use crate::{
@@ -25,7 +25,6 @@ use crate::{
     http::{
         Context,
         authentication::{check_browser_request, record_result, unauthenticated},
-        strictness::IgnoresParameters,
         text::Text,
     },
     problem::{Kind, Problem},

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::SESSIONS;
-use crate::support::{Browser, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey};
+use crate::support::{Browser, GLOBEX, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey};
 
 /// A sign-in at an issuer whose answers the test chooses.
 pub(super) struct SignIn {
@@ -238,9 +238,11 @@ async fn authn_14_issuer_parameter_is_required_with_two_issuers() {
     let key = TestKey::es256("signing");
     let [first, second] =
         [MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await, MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await];
+    let globex = GLOBEX.id.to_string();
     let further = [
         ("APP_OIDC__FURTHER__PARTNER__ISSUER", &*second.url),
         ("APP_OIDC__FURTHER__PARTNER__AUDIENCE", "api://partner"),
+        ("APP_OIDC__FURTHER__PARTNER__TENANTS", &globex),
         ("APP_SESSIONS__FURTHER__PARTNER__CLIENT_ID", "partner-web"),
     ];
     let app = first.app(&[&SESSIONS[..], &further].concat()).await;

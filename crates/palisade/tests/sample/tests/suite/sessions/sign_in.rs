@@ -83,6 +83,13 @@ async fn authn_14_sign_in_is_bound_to_its_browser_and_used_once() {
     replay.cookies = login;
     assert_eq!(replay.get(&callback).await.event("authn_token_invalid")["claim"], "replay");
     assert!(!replay.cookies.contains_key("__Host-session"));
+    // Two cookies of the name: one may be from another page of the host.
+    let mut twice = Browser::new(&app);
+    let authorization = twice.begin("/auth/login").await;
+    let callback = twice.choose(&authorization, &admin()).await;
+    let cookie = format!("__Host-login={0}; __Host-login={0}", twice.cookies["__Host-login"]);
+    let request = app.anonymous().request(Method::GET, &callback).header("cookie", cookie);
+    assert_eq!(twice.send(request).await.event("authn_token_invalid")["claim"], "cookie");
     // The same with a changed cookie: the path to return to is under the tag.
     let mut changed = Browser::new(&app);
     let authorization = changed.begin("/auth/login").await;

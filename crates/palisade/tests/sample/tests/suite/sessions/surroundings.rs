@@ -8,9 +8,11 @@ use serde_json::json;
 
 use super::{SESSIONS, admin, answers::SignIn, signed_in, start};
 use crate::support::{
-    ACME, BackupFolder, Browser, SERVICE, TestApp, assert_succeeds, empty_database, eventually, query, run_tenant,
-    scratch_folder,
+    ACME, BackupFolder, Browser, SERVICE, TestApp, UNTHROTTLED, assert_succeeds, empty_database, eventually, query,
+    run_tenant, scratch_folder,
 };
+
+const MAC_KEY: (&str, &str) = ("APP_SECRETS__MAC_KEY", "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=");
 
 /// A browser with the same cookies at another service.
 fn at(app: &TestApp, browser: &Browser) -> Browser {
@@ -66,6 +68,16 @@ async fn authn_04_sign_in_registers_a_tenant_only_for_an_issuer_that_may() {
     }
 }
 
+/// An operator who removes an issuer, or its client, wants its people out.
+#[tokio::test]
+async fn authn_14_session_of_an_issuer_without_a_client_is_refused() {
+    let app = SERVICE.start_with(&[&SESSIONS[..], &[MAC_KEY]].concat()).await;
+    let browser = signed_in(&app).await;
+    let restarted = SERVICE.start_on(app.database.clone(), &[&UNTHROTTLED[..], &[MAC_KEY]].concat()).await;
+    assert_eq!(at(&restarted, &browser).get("/v1/me").await.problem(401), "unauthenticated");
+    at(&app, &browser).get("/v1/me").await.ok(200);
+}
+
 /// With another MAC key, every browser has a cookie that cannot be parsed.
 #[tokio::test]
 async fn authn_17_cookie_of_another_mac_key_ends_and_locks_no_network_out() {
@@ -108,8 +120,7 @@ async fn secret_04_changed_client_secret_is_used_without_a_restart() {
 /// What ended after the backup must not live again.
 #[tokio::test]
 async fn crypto_09_restore_brings_back_no_session() {
-    let mac_key = ("APP_SECRETS__MAC_KEY", "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY=");
-    let settings = [&SESSIONS[..], &[mac_key]].concat();
+    let settings = [&SESSIONS[..], &[MAC_KEY]].concat();
     let app = SERVICE.start_with(&settings).await;
     let mut signed_out = signed_in(&app).await;
     let live = signed_in(&app).await;
