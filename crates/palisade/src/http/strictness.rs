@@ -30,13 +30,18 @@ pub(crate) const OPEN_QUERY: &str = "open query";
 /// The header with the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
+/// The query parameters that an operation takes.
+#[derive(Default)]
+pub(crate) struct DeclaredQuery {
+    names: HashSet<String>,
+    /// Whether further parameters are ignored.
+    is_open: bool,
+}
+
 /// The parts of an operation's declaration that step 5 checks requests against.
 #[derive(Default)]
 pub(super) struct Declared {
-    /// Names of query parameters.
-    query: HashSet<String>,
-    /// Whether further query parameters are ignored.
-    has_open_query: bool,
+    query: DeclaredQuery,
     takes_body: bool,
     takes_idempotency_key: bool,
     /// Whether a body can reach the handler as one `StrictJson` only.
@@ -53,7 +58,7 @@ impl Declared {
     /// Health checks and documents answer without regard to `Accept`.
     pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
         let query = request.uri().query().unwrap_or_default();
-        check_query(&self.query, self.has_open_query, query)?;
+        check_query(&self.query, query)?;
         if request.method() != Method::GET {
             check_idempotency_key(request.headers())?;
             check_unsupported_headers(request.headers(), self.takes_idempotency_key)?;
@@ -79,8 +84,10 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
             let (marks, permits): (Vec<_>, Vec<_>) = schemes.into_iter().partition(|name| *name == strict_json::MARK);
             let media_types = operation.request.as_ref().map_or(0, |request| request.content.len());
             let declared = Declared {
-                query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
-                has_open_query: !open.is_empty(),
+                query: DeclaredQuery {
+                    names: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
+                    is_open: !open.is_empty(),
+                },
                 takes_body: operation.request.is_some(),
                 takes_idempotency_key: operation.params.iter().any(is_idempotency_key),
                 is_strict: operation.request.is_none() || (marks.len() == 1 && media_types == 1),
@@ -101,13 +108,11 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
 /// Rejects query parameters that the operation does not declare, and repeated ones (INPUT-01).
 ///
 /// A misspelt filter would otherwise be ignored, and the response would contain too much.
-///
-/// With `is_open`, names that are not declared are ignored.
-pub(crate) fn check_query(declared: &HashSet<String>, is_open: bool, query: &str) -> Result<(), Problem> {
+pub(crate) fn check_query(declared: &DeclaredQuery, query: &str) -> Result<(), Problem> {
     let mut seen = HashSet::new();
     for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
-        let code = if !declared.contains(name.as_ref()) {
-            if is_open {
+        let code = if !declared.names.contains(name.as_ref()) {
+            if declared.is_open {
                 continue;
             }
             "unknown_parameter"

@@ -129,11 +129,10 @@ impl Provider {
         if has_scope(&scope, "openid") {
             let person = self.person(&grant.subject).ok_or("invalid_grant")?;
             let mut claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
-            if granted.max_age.is_some() {
-                claims["auth_time"] = json!(grant.issued_at);
-            }
-            if let Some(acr) = granted.acr_values.as_deref().and_then(|values| values.split(' ').next()) {
-                claims["acr"] = json!(acr);
+            if let Some(claims) = claims.as_object_mut() {
+                let auth_time = granted.max_age.map(|_| ("auth_time".to_owned(), json!(grant.issued_at)));
+                let acr = granted.acr_values.as_deref().and_then(|values| values.split(' ').next());
+                claims.extend(auth_time.into_iter().chain(acr.map(|acr| ("acr".to_owned(), json!(acr)))));
             }
             let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
             tokens.id_token = Some(self.key.sign(&header, &claims));

@@ -95,7 +95,6 @@ impl Browser {
     /// of the sign-in. An answer that this browser did not ask for, a sign-in older or weaker than it
     /// asked for, or a second use fails with 401. Further parameters are ignored.
     #[oai(path = "/auth/callback", method = "get", operation_id = "finishLogin")]
-    #[expect(clippy::too_many_arguments, reason = "parameters of the standard")]
     async fn callback(
         &self,
         request: &Request,
