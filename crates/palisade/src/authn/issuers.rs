@@ -183,15 +183,27 @@ impl Issuers {
         principal.name_in_log();
         // Before anything is stored: a revoked token, or one without its certificate or proof, must
         // change neither the cache nor the recorded roles.
-        revocations.check(&principal)?;
         self.bindings.check(principal.binding, token, request).await?;
+        self.admit(issuer, &principal, revocations, api_keys).await?;
+        event::authn_login_success();
+        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
+        Ok(principal)
+    }
+
+    /// Checks that the principal of a new token may call: neither it nor its tenant is refused. Registers
+    /// a tenant that is new, if the issuer may, and records the roles of a user.
+    pub(super) async fn admit(
+        &self,
+        issuer: &TrustedIssuer,
+        principal: &Principal,
+        revocations: &Revocations,
+        api_keys: &ApiKeys,
+    ) -> Result<(), AuthnError> {
+        revocations.check(principal)?;
         if issuer.creates_tenants {
             self.tenants.admit(principal.tenant, &issuer.url).await?;
         }
         self.tenants.check(principal.tenant)?;
-        api_keys.record_roles(&principal).await?;
-        event::authn_login_success();
-        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
-        Ok(principal)
+        api_keys.record_roles(principal).await
     }
 }

@@ -9,7 +9,7 @@
 //!   fetches and refreshes, and [`identity`] reads the principal from its claims.
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Cookie of a browser session: [`sessions`] reads the session, which has the verified claims.
-//! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
+//! - Client certificate, on the internal listener only: [`services`] finds the service it names.
 //!
 //! Every principal is then checked against the revocation list ([`revocation`]) and the registry of
 //! tenants ([`tenants`]). Failures count towards the lock-out of their source
@@ -31,6 +31,7 @@ mod keys;
 mod principal;
 mod reject_reason;
 mod revocation;
+mod services;
 #[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
 mod sessions;
 mod sign_in;
@@ -41,7 +42,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use api_keys::ApiKeys;
@@ -55,9 +56,8 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     db::{Credentials, DbError},
-    model::{Clock, Rights, ServiceRight, TenantId},
+    model::{Clock, Rights, TenantId},
     settings::{CertificateName, Service, Settings},
-    telemetry::event,
 };
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
@@ -71,7 +71,7 @@ pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
 pub(crate) use sessions::ENABLED as SESSIONS;
 #[cfg(feature = "sessions")]
-pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
+pub(crate) use sessions::{LoginAnswer, LoginRequest, SessionState, SignedIn};
 pub use sign_in::SignInFault;
 pub use tenants::{TenantRefusal, Tenants};
 
@@ -137,6 +137,7 @@ impl Authenticator {
             issuers: Arc::clone(&issuers),
             api_keys: Arc::clone(&api_keys),
             revocations: Arc::clone(&revocations),
+            tenants: Arc::clone(&tenants),
             store: store.clone(),
             rights,
             clock: clock.clone(),
@@ -323,7 +324,7 @@ impl Authenticator {
             }
             (Some(Credential::Session(_)), Some(_)) => return Err(RejectReason::TwoCredentials.into()),
             (Some(Credential::Session(presented)), None) => {
-                // It checks revocations itself, and a session is bound to no certificate.
+                // It checks revocations and the tenant itself, and a session is bound to no certificate.
                 return self.sessions.authenticate(presented, credentials.headers, source).await;
             }
             (None, Some((service, caller))) => {
@@ -338,59 +339,5 @@ impl Authenticator {
         };
         self.check(&principal)?;
         Ok(principal)
-    }
-
-    /// Finds the service that the connection's certificate names, and makes its principal.
-    ///
-    /// A service without a tenant gets the nil tenant; it can call no operation of the API.
-    fn identify_service<'s>(
-        &'s self,
-        connection: &'s ConnectionInfo,
-    ) -> Result<(&'s Service, Principal), RejectReason> {
-        let (service, certificate) = certificate::find_service(&self.services, connection, self.clock.timestamp())?;
-        let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
-        Ok((service, certificate::principal(service, certificate, tenant, &self.rights)))
-    }
-
-    /// Whether the connection's certificate is of no service that the internal listener accepts.
-    pub(crate) fn rejects_certificate(&self, connection: &ConnectionInfo) -> bool {
-        let is_accepted = |(_, caller): (&Service, Principal)| !self.revocations.is_subject_revoked(&caller);
-        connection.internal && !self.identify_service(connection).is_ok_and(is_accepted)
-    }
-
-    /// Names a service that its certificate authenticated in the log, and records the first use of
-    /// the certificate.
-    fn record_service(&self, caller: &Principal, connection: &ConnectionInfo) {
-        caller.name_in_log();
-        let Some(certificate) = &connection.certificate else { return };
-        let mut seen = self.seen_certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.insert(caller.subject.clone(), certificate.thumbprint) != Some(certificate.thumbprint) {
-            event::authn_login_success();
-        }
-    }
-
-    /// Authenticates the service that calls an operation of the internal listener.
-    ///
-    /// Returns its subject, and whether the settings give it `right`. A stale revocation list does
-    /// not block it: monitoring must work while the database is down.
-    pub fn authenticate_service(
-        &self,
-        credentials: RequestCredentials<'_>,
-        right: ServiceRight,
-    ) -> Result<(String, bool), AuthnError> {
-        if !credentials.connection.internal {
-            return Err(AuthnError::Missing);
-        }
-        // The certificate is the credential here; a second one would make the caller ambiguous.
-        if self.extract(credentials)?.is_some() {
-            return Err(RejectReason::TwoCredentials.into());
-        }
-        let (service, caller) = self.identify_service(credentials.connection)?;
-        if self.revocations.is_subject_revoked(&caller) {
-            caller.name_in_log();
-            return Err(RejectReason::Revoked.into());
-        }
-        self.record_service(&caller, credentials.connection);
-        Ok((caller.subject, service.rights.contains(&right)))
     }
 }

@@ -94,6 +94,9 @@ pub enum RejectReason {
     /// A browser session has ended: by time, by a sign-out, or by the issuer.
     #[error("session_ended")]
     SessionEnded,
+    /// The cookie is none of this service: of another MAC key or database, or forged.
+    #[error("session_unknown")]
+    SessionUnknown,
     /// The answer of the issuer to a sign-in is not the one that this browser asked for, or the
     /// sign-in was used before (AUTHN-14): the part that does not fit.
     #[error("sign_in")]
@@ -125,12 +128,14 @@ impl RejectReason {
 
     /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
     ///
-    /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no hash, and
-    /// well-behaved clients need the 401 to get a new token. Expired API keys do count, because
+    /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no
+    /// hash, and well-behaved clients need the 401 to get a new token. After a change of the MAC key,
+    /// each browser has a cookie that is unknown; no guess at a tag of 128 bits succeeds. Expired API keys do count, because
     /// their expiry is known to their creators. Large tokens do not count either: no guess becomes
     /// better by its size, and an address with many users would be locked out.
     pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {
-        let is_no_attack = matches!(self, Self::Revoked | Self::SessionEnded | Self::ProofNonce) || self.is_size();
+        let is_no_attack = matches!(self, Self::Revoked | Self::SessionEnded | Self::SessionUnknown | Self::ProofNonce)
+            || self.is_size();
         !is_no_attack && (self != Self::Expired || key.is_some())
     }
 }

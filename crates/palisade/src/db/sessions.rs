@@ -120,14 +120,14 @@ impl Credentials {
         Ok(row.fetch_optional(TracingExecutor(&mut *self.pool.connection().await?)).await?)
     }
 
-    /// Claims the refresh of a session of this generation for one request; `None` if another one has
-    /// it. A claim ends by itself.
+    /// Claims the refresh of a session for one request; `None` if another one has it, or if the refresh
+    /// token is no longer the one that was read. A claim ends by itself.
     pub(crate) async fn claim_refresh(&self, session: &StoredSession) -> Result<Option<DateTime<Utc>>, DbError> {
         let claim = sqlx::query_scalar!(
             "select palisade.claim_refresh($1, $2, $3)",
             session.tenant_id,
             session.id,
-            session.generation
+            session.refresh_token.as_deref()
         )
         .fetch_one(TracingExecutor(&mut *self.pool.connection().await?))
         .await?;

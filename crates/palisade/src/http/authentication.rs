@@ -91,6 +91,18 @@ pub(crate) fn check_browser_request(
     })
 }
 
+/// Rejects a sign-in that a page of any site embeds, as an image or a frame (Fetch Metadata): it would
+/// use up the sign-ins of the client's network. A sign-in is a navigation of the whole page.
+pub(super) fn check_navigation(request: &Request, source: SourceNetwork) -> Result<(), Problem> {
+    let is_absent_or = |name: &str, expected: &str| request.headers().get_all(name).iter().all(|it| it == expected);
+    let is_navigation = is_absent_or("sec-fetch-mode", "navigate") && is_absent_or("sec-fetch-dest", "document");
+    if !request.method().is_safe() || is_navigation {
+        return Ok(());
+    }
+    event::malicious_csrf("embedded", source.0);
+    Err(Problem::new(Kind::Forbidden).detail("A sign-in is a navigation of the whole page."))
+}
+
 /// Counts an authentication with this kind of credential in the metric `authentications`.
 pub(crate) fn record_result<T>(kind: &'static str, authenticated: &Result<T, AuthnError>) {
     let result = match authenticated {

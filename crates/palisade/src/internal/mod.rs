@@ -10,7 +10,7 @@ mod tenants;
 
 pub use incidents::IncidentCommands;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
@@ -24,7 +24,7 @@ use crate::{
     http::{
         Context,
         authentication::{record_result, unauthenticated},
-        strictness::{check_no_body, check_query},
+        strictness::{DeclaredQuery, check_no_body, check_query},
     },
     problem::{Kind, Problem},
     telemetry::{event, metrics_page},
@@ -80,7 +80,7 @@ impl<E> Internal<E> {
             let allow = if row.method == Method::Get { "GET, HEAD" } else { row.method.as_str() };
             return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, HeaderValue::from_static(allow)));
         }
-        check_query(&HashSet::new(), query)?;
+        check_query(&DeclaredQuery::default(), query)?;
         match row.right {
             ServiceRight::Incidents => {
                 incidents::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await
