@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::support::{
     ACME, Actor, Authority, Collector, Forge, PemFiles, Record, SERVICE, ServiceProcess, Span, TestApp, UNTHROTTLED,
-    eventually, note_body, parse_log, person, start_issuer,
+    eventually, free_address, note_body, parse_log, person, start_issuer,
 };
 
 const TOKEN: &str = "a-token-for-the-collector";
@@ -58,7 +58,7 @@ impl Observed {
         let collector = Collector::start().await;
         let issuer = start_issuer(Clock::system()).await;
         let mut all = TestApp::variables(&SERVICE.database().await, issuer.url());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = free_address();
         all.insert("APP_HTTP__LISTEN".to_owned(), port.to_string());
         all.insert("APP_LOG__FILTER".to_owned(), filter.to_owned());
         let process = ServiceProcess::start_at(&SERVICE, &all, port).await;
@@ -278,7 +278,7 @@ async fn log_04_internal_callers_traces_continue_without_tracestate() {
     let roots = PemFiles::new((authority.root.clone(), String::new()));
     let [certificate, key, root] =
         [files.certificate(), files.key(), roots.certificate()].map(|p| p.display().to_string());
-    let internal = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let internal = free_address();
     let observed = Observed::start(&[
         ("APP_INTERNAL__LISTEN", &internal.to_string()),
         ("APP_INTERNAL__CERTIFICATE_PATH", &certificate),
