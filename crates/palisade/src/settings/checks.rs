@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::{
-    Clients, Database, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Origin, Profile, Reader, Revocation, Risk,
+    Clients, Database, Dpop, FailureLimit, Http, Issuer, Oidc, OnStaleFeed, Origin, Profile, Reader, Revocation, Risk,
     ScopeName, Settings,
     row::SettingName,
     secrets,
@@ -28,6 +28,7 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
         }
     }
     check_roles(settings, r);
+    check_dpop(settings, r);
     if production {
         let internal = settings.internal.as_ref().map(|internal| &internal.tls);
         for (setting, tls) in [(TlsFiles::key.name(), settings.tls.as_ref()), (InternalFiles::key.name(), internal)] {
@@ -62,6 +63,19 @@ pub(super) fn check(settings: &Settings, r: &mut Reader) {
     }
     if production {
         check_risks(settings, r);
+    }
+}
+
+/// Proofs name the public URL, and issuers bind no token of a browser session (AUTHN-19).
+fn check_dpop(settings: &Settings, r: &mut Reader) {
+    for issuer in settings.oidc.issuers().filter(|issuer| issuer.dpop != Dpop::Off) {
+        if r.is_production() && settings.http.public_url.is_none() {
+            r.fault(&Http::public_url.name(), "is required with APP_OIDC__DPOP: proofs name it");
+        }
+        if issuer.dpop == Dpop::Required && settings.sessions.has_client_of(issuer) {
+            let setting = Issuer::dpop.resolve_name(issuer.name.as_deref());
+            r.fault(&setting, "must not be `required` for an issuer with browser sessions, which use no bound tokens");
+        }
     }
 }
 

@@ -257,3 +257,22 @@ async fn authn_19_no_proof_is_accepted_without_the_record_of_used_ones() {
     run_as_superuser(&setup.app, "drop function palisade.use_once(bytea, timestamptz)".to_owned()).await;
     assert_eq!(setup.get_with(&setup.proof()).await.problem(503), "unavailable");
 }
+
+#[test]
+fn authn_19_settings_that_cannot_work_prevent_startup() {
+    let faults = |added: &[(&str, &str)]| {
+        let variables = PRODUCTION_SETTINGS.iter().chain(added);
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let faults = sample::app().read_settings(variables).err().map(|faults| faults.0).unwrap_or_default();
+        faults.into_iter().map(|fault| fault.variable).collect::<Vec<_>>()
+    };
+    let optional = ("APP_OIDC__DPOP", "optional");
+    let required = ("APP_OIDC__DPOP", "required");
+    let public_url = ("APP_HTTP__PUBLIC_URL", "https://api.example.com");
+    let proxy = ("APP_HTTP__TRUSTED_PROXIES", "10.0.0.0/24");
+    let sessions = ("APP_SESSIONS__CLIENT_ID", "web");
+    assert_eq!(faults(&[optional]), ["APP_HTTP__PUBLIC_URL"]);
+    assert_eq!(faults(&[public_url, proxy, sessions, optional]), [""; 0]);
+    assert_eq!(faults(&[public_url, proxy, required]), [""; 0]);
+    assert_eq!(faults(&[public_url, proxy, sessions, required]), ["APP_OIDC__DPOP"]);
+}
