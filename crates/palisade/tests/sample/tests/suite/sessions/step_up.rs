@@ -43,7 +43,7 @@ async fn authn_13_page_answers_the_challenge_by_a_new_sign_in() {
     sign_in.issuer.answer_token_requests(200, renewed);
     browser.change(Method::POST, "/auth/refresh").await.ok(200);
     assert_eq!(export(&mut browser).await.status, 200);
-    sign_in.app.clock.advance(Duration::from_secs(900));
+    sign_in.app.clock.advance(Duration::from_mins(15));
     let renewed = json!({ "access_token": sign_in.access_token(), "token_type": "Bearer" });
     sign_in.issuer.answer_token_requests(200, renewed);
     assert_eq!(export(&mut browser).await.problem(401), "insufficient_user_authentication");
