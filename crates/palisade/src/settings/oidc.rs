@@ -53,7 +53,7 @@ crate::settings_section! {
             "Whether tokens must be bound to a client certificate (RFC 8705). A bound token is only accepted with its certificate.";
 
         subject_claim: ClaimPath = "subject_claim".default("sub"),
-            "Claim with the subject. No user may choose its value, and the issuer must never assign it again.";
+            "Claim with the subject. No user may choose its value, and the issuer must never assign it again. A program without the claim has the subject in `sub`.";
         client_claim: ClaimPath = "client_claim".default("client_id"),
             "Claim with the client's id; `azp` if it is absent.";
         fixed_client: Option<String> = "fixed_client".default_text("none: the client claim is required"),
