@@ -9,16 +9,15 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
+use palisade::telemetry::TraceId;
 use tracing::{
-    Event, Id, Subscriber,
+    Event, Subscriber,
     field::{Field, Visit},
-    span::Attributes,
 };
 use tracing_subscriber::{
     Layer,
     filter::LevelFilter,
     layer::{Context, SubscriberExt as _},
-    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
@@ -32,8 +31,6 @@ static EVENTS: LazyLock<Mutex<HashMap<String, Vec<Fields>>>> = LazyLock::new(Mut
 pub fn record() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // One filter for all layers: with a per-layer filter, the recorder loses the span of a
-        // request that follows an event it filtered out.
         tracing_subscriber::registry().with(LevelFilter::INFO).with(Recorder).init();
     });
 }
@@ -45,26 +42,15 @@ pub fn for_trace_id(trace_id: &str) -> Vec<Fields> {
 
 struct Recorder;
 
-struct TraceId(String);
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Collected::default();
-        attributes.record(&mut fields);
-        if let (Some(trace_id), Some(span)) = (fields.0.remove("trace_id"), context.span(id)) {
-            span.extensions_mut().insert(TraceId(trace_id));
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+impl<S: Subscriber> Layer<S> for Recorder {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() != "security" {
             return;
         }
-        let mut scope = context.event_scope(event).into_iter().flatten();
-        let trace_id = scope.find_map(|span| span.extensions().get::<TraceId>().map(|id| id.0.clone()));
+        let trace_id = TraceId::current().map(|id| id.to_string()).unwrap_or_default();
         let mut fields = Collected::default();
         event.record(&mut fields);
-        EVENTS.lock().unwrap().entry(trace_id.unwrap_or_default()).or_default().push(fields.0);
+        EVENTS.lock().unwrap().entry(trace_id).or_default().push(fields.0);
     }
 }
 

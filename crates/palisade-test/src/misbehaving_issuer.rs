@@ -8,8 +8,9 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{StatusCode, header};
-use poem::{EndpointExt as _, Response, Route, Server, get, handler, listener::TcpAcceptor, post, web::Data};
+use poem::{EndpointExt as _, Request, Response, Route, Server, get, handler, listener::TcpAcceptor, post, web::Data};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -35,8 +36,12 @@ struct State {
     key_requests: AtomicU64,
     /// Status and body of the next answers of the token endpoint.
     tokens: Mutex<(u16, Value)>,
+    /// While it is locked, the token endpoint does not answer.
+    token_answers: Arc<tokio::sync::Mutex<()>>,
     /// The forms that the token endpoint received.
     token_forms: Mutex<Vec<String>>,
+    /// The passwords that it received (`client_secret_basic`).
+    token_credentials: Mutex<Vec<String>>,
 }
 
 impl MisbehavingIssuer {
@@ -103,9 +108,19 @@ impl MisbehavingIssuer {
         *self.state.tokens.lock().unwrap() = (status, body);
     }
 
+    /// Lets token requests wait for their answers, until the result is dropped.
+    pub async fn hold_token_requests(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.state.token_answers).lock_owned().await
+    }
+
     /// The forms that the token endpoint received.
     pub fn token_forms(&self) -> Vec<String> {
         self.state.token_forms.lock().unwrap().clone()
+    }
+
+    /// The secrets of clients that the token endpoint received, as RFC 6749 section 2.3.1 encodes them.
+    pub fn token_credentials(&self) -> Vec<String> {
+        self.state.token_credentials.lock().unwrap().clone()
     }
 
     /// The number of requests for the discovery document.
@@ -174,8 +189,13 @@ fn key_set(Data(state): Data<&Arc<State>>) -> Response {
 }
 
 #[handler]
-fn token(Data(state): Data<&Arc<State>>, form: String) -> Response {
+async fn token(Data(state): Data<&Arc<State>>, request: &Request, form: String) -> Response {
     state.token_forms.lock().unwrap().push(form);
+    let basic = request.header(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Basic "));
+    let decoded = basic.and_then(|basic| STANDARD.decode(basic).ok()).and_then(|text| String::from_utf8(text).ok());
+    let secret = decoded.and_then(|text| text.split_once(':').map(|(_, secret)| secret.to_owned()));
+    state.token_credentials.lock().unwrap().extend(secret);
+    drop(state.token_answers.lock().await);
     if state.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into();
     }

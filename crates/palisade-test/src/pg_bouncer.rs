@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, chown},
         process::CommandExt as _,
@@ -20,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{Connection as _, PgConnection};
 use url::Url;
 
-use crate::{eventually, optional_tool::OptionalTool};
+use crate::{eventually, free_address, optional_tool::OptionalTool};
 
 const TOOL: OptionalTool =
     OptionalTool { topic: "pooler", variable: "TEST_PGBOUNCER", tests: "the tests with PgBouncer" };
@@ -63,7 +62,7 @@ impl PgBouncer {
     pub async fn start(database: &Urls, prepares: bool) -> Option<Self> {
         let (program, version) = program()?;
         let server = Url::parse(database.owner.expose_secret()).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_address().port();
         let folder = std::env::temp_dir().join(format!("pgbouncer-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).unwrap();
         let logins = [&database.writer, &database.reader, &database.authn, &database.keys];

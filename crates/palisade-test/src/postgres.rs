@@ -231,7 +231,7 @@ async fn start_container() -> Result<Provider, String> {
             "-c",
             "synchronous_commit=off",
             "-c",
-            "max_connections=300",
+            "max_connections=1000",
             "-c",
             "autovacuum=off",
         ])

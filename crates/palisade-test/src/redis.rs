@@ -7,7 +7,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener},
+    net::Ipv4Addr,
     os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -18,7 +18,7 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt, core::IntoContainer
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::{eventually, optional_tool::OptionalTool, postgres::remove_at_exit};
+use crate::{eventually, free_address, optional_tool::OptionalTool, postgres::remove_at_exit};
 
 const TOOL: OptionalTool =
     OptionalTool { topic: "quotas", variable: "TEST_REDIS", tests: "the tests of shared quotas" };
@@ -59,7 +59,7 @@ impl Redis {
     /// Starts with these files and options; `{files}` in an option stands for the files' folder and
     /// `{port}` for the port.
     pub async fn start_with(files: &[(&str, String)], options: &[&str]) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_address().port();
         let files: Vec<_> = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let process = match kind().await {

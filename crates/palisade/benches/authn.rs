@@ -18,7 +18,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use divan::Bencher;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use keys::TestKey;
 use palisade::{
     authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork},
@@ -108,7 +108,13 @@ async fn set_up() -> Fixture {
         (key.alg, headers("authorization", &format!("Bearer {token}")))
     };
     let tokens: Vec<_> = keys.iter().map(token).collect();
-    let credentials = RequestCredentials { headers: &tokens[0].1, query: "", connection: &ConnectionInfo::default() };
+    let credentials = RequestCredentials {
+        headers: &tokens[0].1,
+        query: "",
+        method: &Method::GET,
+        path: "/v1/me",
+        connection: &ConnectionInfo::default(),
+    };
     let creator = cached.authenticate(credentials, SOURCE).await.unwrap();
     let (text, hash) = cached.issue_api_key(&creator, api_key).await.unwrap();
     let insert = format!(
@@ -155,7 +161,13 @@ async fn serve_issuer(keys: &[TestKey]) -> String {
 }
 
 fn bench_authenticate(bencher: Bencher<'_, '_>, authenticator: &Authenticator, headers: &HeaderMap) {
-    let credentials = RequestCredentials { headers, query: "", connection: &ConnectionInfo::default() };
+    let credentials = RequestCredentials {
+        headers,
+        query: "",
+        method: &Method::GET,
+        path: "/v1/me",
+        connection: &ConnectionInfo::default(),
+    };
     let authenticate = || RUNTIME.block_on(authenticator.authenticate(credentials, SOURCE)).unwrap();
     // The first call fetches the issuer's keys.
     authenticate();

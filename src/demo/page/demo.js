@@ -8,8 +8,6 @@
 
 /** @type {{user: string, csrfToken: string, accessExpiresAt: string} | null} */
 let session = null;
-/** Timer of the next refresh. */
-let refreshTimer;
 
 const $ = (selector) => document.querySelector(selector);
 
@@ -68,16 +66,17 @@ async function refresh() {
   await loadSession();
 }
 
-/** Refreshes a minute before the access token ends, or in half of its time if that is sooner. */
-function scheduleRefresh() {
-  clearTimeout(refreshTimer);
-  if (!session) return;
-  const left = Date.parse(session.accessExpiresAt) - Date.now();
-  refreshTimer = setTimeout(run(refresh), Math.max(1000, Math.min(Math.max(left - 60_000, left / 2), 2 ** 31 - 1)));
+/**
+ * Refreshes if the access token ends within a minute. Called when the person does something, and by no
+ * timer: that would keep the session of a person who left.
+ */
+async function refreshIfDue() {
+  if (!session || Date.parse(session.accessExpiresAt) - Date.now() > 60_000) return;
+  // While the issuer is away, the session goes on until the token ends.
+  await refresh().catch((error) => { if (error.status === 401) throw error; });
 }
 
 async function placeOrder(event) {
-  event.preventDefault();
   const form = event.target;
   const order = {
     lines: [{ sku: form.sku.value, quantity: form.quantity.valueAsNumber }],
@@ -137,7 +136,6 @@ function showSession() {
   $('#sign-in').hidden = Boolean(session);
   $('#sign-out').hidden = !session;
   $('#who').textContent = session ? `Signed in as ${session.user}` : '';
-  scheduleRefresh();
   if (!session) return;
   const facts = {
     Tenant: session.tenantId,
@@ -166,7 +164,10 @@ function say(text, isBad = false) {
 /** An event handler that shows what goes wrong. After the end of the session it shows the sign-in. */
 function run(action) {
   return async (event) => {
+    // The browser would send the form itself.
+    event?.preventDefault();
     try {
+      await refreshIfDue();
       await action(event);
     } catch (error) {
       say(error.status === 401 ? 'The session has ended. Sign in again.' : error.message, true);

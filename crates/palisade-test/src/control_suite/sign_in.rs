@@ -26,8 +26,15 @@ pub async fn step_ups_are_demanded<F: Fixture>(service: &'static TestService) {
         };
         assert_eq!(old.status, 401, "{operation} must demand a recent sign-in: {old:#?}");
         assert_eq!(old.problem(401), "insufficient_user_authentication", "{operation}");
-        let challenge = format!("Bearer error=\"insufficient_user_authentication\", max_age=\"{max_age}\"");
-        assert_eq!(old.header("www-authenticate"), Some(&*challenge), "{operation}");
+        let challenge = old.header("www-authenticate").unwrap();
+        for part in [
+            "Bearer realm=\"",
+            ", error=\"insufficient_user_authentication\"",
+            &format!(", max_age=\"{max_age}\""),
+            ", resource_metadata=\"http",
+        ] {
+            assert!(challenge.contains(part), "{operation}: {challenge}");
+        }
         assert_eq!(by_actor.status, 403, "{operation} must refuse actors: {by_actor:#?}");
         assert_eq!(by_actor.event("authz_fail")["reason"], "actor", "{operation}");
         let recent = operation.call(&signed_in(now), &object).await;

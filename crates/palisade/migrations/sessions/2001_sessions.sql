@@ -47,26 +47,6 @@ select palisade.isolate_tenants('palisade.sessions');
 create trigger register_tenant after insert on palisade.sessions
     for each row execute function palisade.register_tenant();
 
--- SHA-256 of the sign-ins and logout tokens that were used. Each is accepted once.
-create table palisade.used_once (
-    digest bytea primary key check (length(digest) = 32),
-    expires_at timestamptz not null check (isfinite(expires_at))
-);
-create index used_once_by_end on palisade.used_once (expires_at);
-
--- Whether this call is the first with this digest.
-create function palisade.use_once(wanted bytea, until timestamptz) returns boolean
-    language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    delete from palisade.used_once u where u.digest = any (array(
-        select e.digest from palisade.used_once e where e.expires_at < now() - interval '1 hour'
-        order by e.expires_at limit 20 for update skip locked));
-    insert into palisade.used_once (digest, expires_at) values (wanted, until) on conflict do nothing;
-    return found;
-end
-$$;
-
 -- Stores a new session. The names of the members are those of the columns.
 create function palisade.open_session(tenant uuid, session jsonb) returns void
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -243,14 +223,14 @@ end
 $$;
 
 revoke all on function
-    palisade.use_once(bytea, timestamptz), palisade.open_session(uuid, jsonb),
+    palisade.open_session(uuid, jsonb),
     palisade.use_session(uuid, uuid, timestamptz, timestamptz, text, text), palisade.read_session(uuid, uuid),
     palisade.claim_refresh(uuid, uuid, integer), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
     palisade.end_session(uuid, uuid, timestamptz),
     palisade.record_logout(bytea, timestamptz, text, text, timestamptz), palisade.sweep_sessions(uuid)
     from public;
 grant execute on function
-    palisade.use_once(bytea, timestamptz), palisade.open_session(uuid, jsonb),
+    palisade.open_session(uuid, jsonb),
     palisade.use_session(uuid, uuid, timestamptz, timestamptz, text, text), palisade.read_session(uuid, uuid),
     palisade.claim_refresh(uuid, uuid, integer), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
     palisade.end_session(uuid, uuid, timestamptz),

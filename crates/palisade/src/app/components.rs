@@ -132,8 +132,8 @@ impl Components {
     pub(super) fn start_tasks(&self, settings: &Settings, certificates: impl Iterator<Item = Arc<Tls>>) -> JoinSet<()> {
         let reload_ticker = || settings.sources.reload_ticker(settings.secrets.reload_interval);
         let seal_interval = settings.audit.seal_interval;
-        let quotas = Arc::clone(&self.context.quotas);
-        let secrets = SecretReload::new(settings, self.maintenance.clone(), quotas, self.credentials.clone());
+        let context = Arc::clone(&self.context);
+        let secrets = SecretReload::new(settings, self.maintenance.clone(), context, self.credentials.clone());
 
         // Issuer keys, revocations, and the last use of API keys.
         let mut tasks = self.context.authenticator.start_background_tasks();

@@ -1,6 +1,7 @@
 //! Secret reload (SECRET-04): takes changed secrets into use while the service runs.
 //!
-//! Covers the passwords of the database and of Redis, master keys, index keys and the vault token.
+//! Covers the passwords of the database and of Redis, master keys, index keys, the vault token and the
+//! secrets of session clients.
 //! A background task of [`super::components`] calls this whenever the reload ticker fires: at an
 //! interval, at SIGHUP, and when a database login is refused. Each secret is validated before use
 //! and changes independently of the others. TLS certificates reload themselves (`edge::Tls`).
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     db::{Credentials, RetiredPools},
-    quota::Quotas,
+    http::Context,
     settings::{Profile, ReloadTicker, SecretRead, Settings, Sources},
     store::maintenance::Maintenance,
     telemetry::event,
@@ -28,7 +29,7 @@ pub(crate) struct SecretReload {
     /// The secrets in use.
     used: Vec<SecretRead>,
     maintenance: Maintenance,
-    quotas: Arc<Quotas>,
+    context: Arc<Context>,
     credentials: Credentials,
     /// By setting, why its changed value is not in use. Each reason is reported once.
     failures: BTreeMap<String, String>,
@@ -45,7 +46,7 @@ impl SecretReload {
     pub(crate) fn new(
         settings: &Settings,
         maintenance: Maintenance,
-        quotas: Arc<Quotas>,
+        context: Arc<Context>,
         credentials: Credentials,
     ) -> Self {
         Self {
@@ -54,7 +55,7 @@ impl SecretReload {
             seen: None,
             used: settings.secrets_read.clone(),
             maintenance,
-            quotas,
+            context,
             credentials,
             failures: BTreeMap::new(),
             retiring: JoinSet::new(),
@@ -121,9 +122,14 @@ impl SecretReload {
             "APP_KEYS__INDEX" => {
                 maintenance.reload_index_keys(Arc::clone(&settings.keys.index)).await.map(|()| None)?
             }
-            "APP_QUOTA__REDIS_URL" => self.quotas.reload(&settings.quota).await.map(|()| None)?,
+            "APP_QUOTA__REDIS_URL" => self.context.quotas.reload(&settings.quota).await.map(|()| None)?,
             // Each incident command reads it again.
             "APP_DATABASE__INCIDENTS_URL" => None,
+            #[cfg(feature = "sessions")]
+            _ if is_client_secret(setting) => {
+                self.context.authenticator.reload_client_secrets(&settings.sessions);
+                None
+            }
             _ => return Err("needs a restart".into()),
         })
     }
@@ -149,6 +155,12 @@ impl SecretReload {
             self.failures.insert(setting.to_owned(), reason);
         }
     }
+}
+
+/// Whether a setting is the secret of a client with which people sign in, at whichever issuer.
+#[cfg(feature = "sessions")]
+fn is_client_secret(setting: &str) -> bool {
+    setting.starts_with("APP_SESSIONS__") && setting.ends_with("__CLIENT_SECRET")
 }
 
 /// An error and its sources in one line. None of them contains a secret.

@@ -138,7 +138,7 @@ pub(super) fn principal(
         token_id: None,
         session: None,
         issuer_session: None,
-        bound_certificate: None,
+        binding: None,
         sign_in: SignIn::default(),
         issued_at: certificate.not_before,
     }

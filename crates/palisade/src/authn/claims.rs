@@ -48,7 +48,7 @@ pub(super) fn parse(token: &str, max_items: usize) -> Result<(Header, Claims), R
     Ok((header, Claims(decode_object(claims, max_items)?)))
 }
 
-fn decode_object(part: &str, max_items: usize) -> Result<Map<String, Value>, RejectReason> {
+pub(super) fn decode_object(part: &str, max_items: usize) -> Result<Map<String, Value>, RejectReason> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| RejectReason::Malformed)?;
     match json::parse_within(&bytes, max_items) {
         Ok(Value::Object(members)) => Ok(members),

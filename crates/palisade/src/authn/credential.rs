@@ -1,10 +1,10 @@
 //! Extracts the one credential of a request from its headers (AUTHN-08).
 //!
-//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1), `X-API-Key` or the cookie of a browser
-//! session. Rejects requests with two credentials, or with a token in the query string. It is the
+//! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `DPoP` (RFC 9449 section 7.1),
+//! `X-API-Key` or the cookie of a browser session. Rejects requests with two credentials, or with a token in the query string. It is the
 //! authenticator's first step.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{
     ConnectionInfo, RejectReason,
@@ -22,6 +22,10 @@ pub struct RequestCredentials<'r> {
     pub headers: &'r HeaderMap,
     /// The request's query string. A credential in it is rejected.
     pub query: &'r str,
+    /// The method.
+    pub method: &'r Method,
+    /// The path of the target, without the query.
+    pub path: &'r str,
     /// The connection, with its client certificate.
     pub connection: &'r ConnectionInfo,
 }
@@ -47,12 +51,28 @@ impl RequestCredentials<'_> {
 /// A credential as it was received. Nothing of it is verified.
 #[derive(Clone, Copy)]
 pub(super) enum Credential<'h> {
-    /// A bearer token.
-    Token(&'h str),
+    /// An access token.
+    Token(Token<'h>),
     /// An API key.
     ApiKey(Presented<'h>),
     /// The cookie of a browser session.
     Session(sessions::Presented<'h>),
+}
+
+/// An access token, and the scheme under which it came.
+#[derive(Clone, Copy)]
+pub(super) struct Token<'h> {
+    pub(super) text: &'h str,
+    pub(super) scheme: Scheme,
+}
+
+/// The scheme of an `Authorization` field. Letter case does not count (RFC 9110 section 11.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// Whoever has the token may use it.
+    Bearer,
+    /// The caller proves that it has the key of the token.
+    Dpop,
 }
 
 /// Extracts the credential; `None` if the request has none.
@@ -73,7 +93,7 @@ pub(super) fn extract<'h>(
         _ => return Err(RejectReason::TwoCredentials),
     }
     let credential = match (tokens.iter().next(), presented(headers).next()) {
-        (Some(value), _) => Credential::Token(parse_bearer(value, max_token_bytes)?),
+        (Some(value), _) => Credential::Token(parse_token(value, max_token_bytes)?),
         (None, Some(key)) => Credential::ApiKey(key),
         (None, None) => {
             let mut cookies = sessions::presented(headers);
@@ -89,17 +109,14 @@ pub(super) fn extract<'h>(
     Ok(Some(credential))
 }
 
-/// Parses the value of an `Authorization` field. The scheme is compared in any letter case.
-fn parse_bearer(value: &HeaderValue, max_token_bytes: usize) -> Result<&str, RejectReason> {
+/// Parses the value of an `Authorization` field.
+fn parse_token(value: &HeaderValue, max_token_bytes: usize) -> Result<Token<'_>, RejectReason> {
     let value = value.to_str().map_err(|_| RejectReason::Malformed)?;
-    let (scheme, token) = value.split_once(' ').ok_or(RejectReason::Malformed)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(RejectReason::Malformed);
-    }
-    if token.len() > max_token_bytes {
-        return Err(RejectReason::TooLong);
-    }
-    Ok(token)
+    let (scheme, text) = value.split_once(' ').ok_or(RejectReason::Malformed)?;
+    let schemes = [("bearer", Scheme::Bearer), ("dpop", Scheme::Dpop)];
+    let scheme = schemes.into_iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
+    let (_, scheme) = scheme.ok_or(RejectReason::Malformed)?;
+    if text.len() > max_token_bytes { Err(RejectReason::TooLong) } else { Ok(Token { text, scheme }) }
 }
 
 fn has_credential_cookie(headers: &HeaderMap) -> bool {

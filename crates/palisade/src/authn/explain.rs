@@ -6,6 +6,7 @@
 use super::{
     RejectReason, claims,
     discovery::JwksCache,
+    dpop::Binding,
     principal::Principal,
     verify::{ValidatedToken, Verifier},
 };
@@ -99,8 +100,12 @@ fn describe(principal: &Principal, report: &mut impl FnMut(String)) {
     report(format!("  tenant: {}", principal.tenant()));
     report(format!("  roles: {}", names(principal.roles().iter().map(|role| role.as_str()).collect())));
     report(format!("  scopes: {}", names(principal.scopes().map(Scope::as_str).collect())));
-    if principal.bound_certificate.is_some() {
-        report("  bound: a request needs the client certificate of the token".to_owned());
+    let needed = principal.binding.map(|binding| match binding {
+        Binding::Certificate(_) => "the client certificate of the token",
+        Binding::Key(_) => "a DPoP proof with the key of the token",
+    });
+    if let Some(needed) = needed {
+        report(format!("  bound: a request needs {needed}"));
     }
 }
 
@@ -141,7 +146,7 @@ fn rule(reason: RejectReason) -> &'static str {
         RejectReason::Lifetime => "`exp` is after `iat`, by at most …MAX_TOKEN_LIFETIME_SECONDS",
         RejectReason::Claims(_) => "the claim is absent, of another type, or has a value that is not allowed",
         RejectReason::Binding => {
-            "`cnf` must be the thumbprint of a client certificate; it is required by …REQUIRE_BOUND_TOKENS"
+            "`cnf` must be the thumbprint of a client certificate, or with …DPOP of a key; …REQUIRE_BOUND_TOKENS or …DPOP requires it"
         }
         RejectReason::Tenant => "the tenant must be one that …TENANTS or …TENANT_MAP lists for this issuer",
         RejectReason::Client => "the client must be one of …CLIENTS",

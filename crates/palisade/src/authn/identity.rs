@@ -48,7 +48,7 @@ pub(super) fn principal(
         creator: None,
         session: None,
         issuer_session: issuer_session.map(|sid| self::issuer_session(issuer, sid)).transpose()?,
-        bound_certificate: None,
+        binding: None,
         issued_at: 0,
     })
 }

@@ -10,10 +10,12 @@ use quick_cache::sync::Cache;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    AuthnError, ConnectionInfo, RejectReason,
+    AuthnError, RejectReason, RequestCredentials,
     api_keys::ApiKeys,
     claims::{self, Claims, Header},
+    credential::Token,
     discovery::JwksCache,
+    dpop::Bindings,
     keys::KeySet,
     principal::Principal,
     revocation::Revocations,
@@ -24,7 +26,7 @@ use crate::{
     crypto::sha256,
     model::{Clock, Rights},
     outbound::OutboundError,
-    settings::Settings,
+    settings::{Dpop, Settings},
     telemetry::event,
 };
 
@@ -35,6 +37,7 @@ pub(super) struct Issuers {
     /// Validated tokens by their SHA-256. The cache holds no token, so a memory dump reveals none.
     tokens: Cache<[u8; 32], CachedToken>,
     tenants: Arc<Tenants>,
+    bindings: Bindings,
     /// Most entries of a list or an object in a token.
     max_claim_items: usize,
     clock: Clock,
@@ -80,6 +83,7 @@ impl Issuers {
         settings: &Settings,
         rights: Rights,
         tenants: &Arc<Tenants>,
+        bindings: Bindings,
         clock: &Clock,
     ) -> Result<Self, OutboundError> {
         let oidc = &settings.oidc;
@@ -98,7 +102,7 @@ impl Issuers {
         });
         let trusted = trusted.collect::<Result<_, OutboundError>>()?;
         let (tokens, tenants) = (Cache::new(oidc.cached_tokens), Arc::clone(tenants));
-        Ok(Self { trusted, tokens, tenants, max_claim_items: oidc.max_claim_items, clock: clock.clone() })
+        Ok(Self { trusted, tokens, tenants, bindings, max_claim_items: oidc.max_claim_items, clock: clock.clone() })
     }
 
     /// Starts one task per issuer that refreshes its JWKS periodically and at SIGHUP.
@@ -129,6 +133,18 @@ impl Issuers {
         None
     }
 
+    /// Whether tokens of all issuers must be bound to a key; `None` if those of no issuer may.
+    pub(super) fn requires_dpop(&self) -> Option<bool> {
+        let mut modes = self.trusted.iter().map(|issuer| issuer.verifier.issuer.dpop);
+        let is_used = modes.clone().any(|mode| mode != Dpop::Off);
+        is_used.then(|| modes.all(|mode| mode == Dpop::Required))
+    }
+
+    /// A nonce for the next proofs of a client, if an issuer's tokens may be bound to a key.
+    pub(super) fn new_nonce(&self) -> Option<String> {
+        self.requires_dpop().map(|_| self.bindings.new_nonce())
+    }
+
     /// Parses a token. Nothing of it is verified.
     pub(super) fn parse(&self, token: &str) -> Result<(Header, Claims), RejectReason> {
         claims::parse(token, self.max_claim_items)
@@ -147,38 +163,51 @@ impl Issuers {
 
     /// Validates a token, or finds it in the cache, and returns its principal.
     ///
-    /// For a cached token the caller still has to check the certificate binding, revocations and the
+    /// Checks its binding too. For a cached token the caller still has to check revocations and the
     /// tenant.
     pub(super) async fn authenticate(
         &self,
-        token: &str,
-        connection: &ConnectionInfo,
+        token: Token<'_>,
+        request: RequestCredentials<'_>,
         revocations: &Revocations,
         api_keys: &ApiKeys,
     ) -> Result<Arc<Principal>, AuthnError> {
-        let digest = sha256(token.as_bytes());
+        let digest = sha256(token.text.as_bytes());
         if let Some(principal) = self.find(&digest) {
             principal.name_in_log();
+            self.bindings.check(principal.binding, token, request).await?;
             return Ok(principal);
         }
-        let (header, claims) = self.parse(token)?;
+        let (header, claims) = self.parse(token.text)?;
         let issuer = self.issuer_of(&claims)?;
         issuer.verifier.check_header(&header)?;
         let keys = issuer.keys_for(&header).await?;
         let names_version = self.tenants.names_version();
-        let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token, &header, &claims, &keys)?;
+        let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token.text, &header, &claims, &keys)?;
         principal.name_in_log();
-        // Before anything is stored: a revoked token, or one without its certificate, must change
-        // neither the cache nor the recorded roles.
-        connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
-        revocations.check(&principal)?;
+        // Before anything is stored: a revoked token, or one without its certificate or proof, must
+        // change neither the cache nor the recorded roles.
+        self.bindings.check(principal.binding, token, request).await?;
+        self.admit(issuer, &principal, revocations, api_keys).await?;
+        event::authn_login_success();
+        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys, names_version });
+        Ok(principal)
+    }
+
+    /// Checks that the principal of a new token may call: neither it nor its tenant is refused. Registers
+    /// a tenant that is new, if the issuer may, and records the roles of a user.
+    pub(super) async fn admit(
+        &self,
+        issuer: &TrustedIssuer,
+        principal: &Principal,
+        revocations: &Revocations,
+        api_keys: &ApiKeys,
+    ) -> Result<(), AuthnError> {
+        revocations.check(principal)?;
         if issuer.creates_tenants {
             self.tenants.admit(principal.tenant, &issuer.url).await?;
         }
         self.tenants.check(principal.tenant)?;
-        api_keys.record_roles(&principal).await?;
-        event::authn_login_success();
-        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys, names_version });
-        Ok(principal)
+        api_keys.record_roles(principal).await
     }
 }

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{RejectReason, claims::MAX_KEY_ID_BYTES};
-use crate::{json, settings::SignatureAlgorithm};
+use crate::{crypto::sha256, json, settings::SignatureAlgorithm};
 
 /// Minimum size of an RSA modulus, in bits (RFC 7518 section 3.3).
 const MIN_RSA_BITS: usize = 2048;
@@ -39,6 +39,35 @@ impl PartialEq for Key {
 impl Key {
     pub(super) fn decoding(&self) -> &DecodingKey {
         &self.decoding
+    }
+
+    /// The public key in the header of a proof (RFC 9449 section 4.2); `None` if it is private,
+    /// symmetric, or of no use for signatures.
+    pub(super) fn of_proof(jwk: &Map<String, Value>) -> Option<Self> {
+        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
+            return None;
+        }
+        let mut jwk = jwk.clone();
+        // An id is required of keys in sets only.
+        jwk.insert("kid".to_owned(), Value::from("proof"));
+        Some(serde_json::from_value::<Jwk>(Value::Object(jwk)).ok()?.into_verification_key()?.1)
+    }
+
+    pub(super) fn is_for(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// SHA-256 of the members that determine the key, in their order and form (RFC 7638 section 3).
+    pub(super) fn thumbprint(&self) -> [u8; 32] {
+        // In base64url, or the key would not have been parsed. So JSON escapes none of them.
+        let [x, y, n, e] = self.members.each_ref().map(|member| member.as_deref().unwrap_or_default());
+        let text = match self.algorithms.first() {
+            Some(Algorithm::ES256) => format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#),
+            Some(Algorithm::ES384) => format!(r#"{{"crv":"P-384","kty":"EC","x":"{x}","y":"{y}"}}"#),
+            Some(Algorithm::EdDSA) => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
+            _ => format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
+        };
+        sha256(text.as_bytes())
     }
 
     /// Whether a token could be verified with either key, and they differ.

@@ -9,7 +9,7 @@
 //!   fetches and refreshes, and [`identity`] reads the principal from its claims.
 //! - API key: [`api_keys`] looks in its cache, or verifies the secret against the stored hash.
 //! - Cookie of a browser session: [`sessions`] reads the session, which has the verified claims.
-//! - Client certificate, on the internal listener only: [`certificate`] finds the service it names.
+//! - Client certificate, on the internal listener only: [`services`] finds the service it names.
 //!
 //! Every principal is then checked against the revocation list ([`revocation`]) and the registry of
 //! tenants ([`tenants`]). Failures count towards the lock-out of their source
@@ -21,6 +21,7 @@ mod certificate;
 mod claims;
 mod credential;
 mod discovery;
+mod dpop;
 mod error;
 mod explain;
 mod failure_limiter;
@@ -30,6 +31,7 @@ mod keys;
 mod principal;
 mod reject_reason;
 mod revocation;
+mod services;
 #[cfg_attr(not(feature = "sessions"), path = "without_sessions.rs")]
 mod sessions;
 mod sign_in;
@@ -40,11 +42,12 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use api_keys::ApiKeys;
 use credential::Credential;
+use dpop::{Binding, Bindings};
 use failure_limiter::{FailureLimiter, FailureOutcome};
 use issuers::Issuers;
 use revocation::Revocations;
@@ -53,14 +56,14 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     db::{Credentials, DbError},
-    model::{Clock, Rights, ServiceRight, TenantId},
+    model::{Clock, Rights, TenantId},
     settings::{CertificateName, Service, Settings},
-    telemetry::event,
 };
 
 pub(crate) use api_keys::{ENABLED as API_KEYS, subject_of_id as api_key_subject};
 pub use certificate::{ClientCertificate, ConnectionInfo};
 pub use credential::RequestCredentials;
+pub(crate) use dpop::PROOF_ALGORITHMS;
 pub use error::{AuthnError, SetupError};
 pub(crate) use explain::{check_issuers, explain};
 pub(crate) use principal::{API_KEY_SUBJECT, SERVICE_SUBJECT, strip_subject_prefix};
@@ -68,7 +71,7 @@ pub use principal::{CallerKind, Principal};
 pub use reject_reason::RejectReason;
 pub(crate) use sessions::ENABLED as SESSIONS;
 #[cfg(feature = "sessions")]
-pub(crate) use sessions::{LoginAnswer, SessionState, SignedIn};
+pub(crate) use sessions::{LoginAnswer, LoginRequest, SessionState, SignedIn};
 pub use sign_in::SignInFault;
 pub use tenants::{TenantRefusal, Tenants};
 
@@ -125,13 +128,16 @@ impl Authenticator {
     ) -> Result<Self, SetupError> {
         let connections = settings.database.max_connections;
         let tenants = Arc::new(Tenants::new(store.clone()));
-        let issuers = Arc::new(Issuers::new(settings, rights, &tenants, clock)?);
+        let key = settings.secrets.mac_key.clone();
+        let bindings = Bindings::new(public_url, key, store.clone(), clock.clone());
+        let issuers = Arc::new(Issuers::new(settings, rights, &tenants, bindings, clock)?);
         let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
         let revocations = Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone());
         let parts = sessions::Parts {
             issuers: Arc::clone(&issuers),
             api_keys: Arc::clone(&api_keys),
             revocations: Arc::clone(&revocations),
+            tenants: Arc::clone(&tenants),
             store: store.clone(),
             rights,
             clock: clock.clone(),
@@ -213,10 +219,17 @@ impl Authenticator {
                 Some(self.cached_caller(caller.tenant, caller.subject))
             }
             Some(Credential::Token(token)) => {
-                let principal = self.issuers.cached(token)?;
+                let principal = self.issuers.cached(token.text)?;
                 self.check(&principal).ok()?;
-                // A stolen certificate-bound token must not use up its holder's rate limit.
-                connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp()).ok()?;
+                // A stolen bound token must not use up its holder's rate limit. A proof is checked
+                // later, since that uses it.
+                match &principal.binding {
+                    None => {}
+                    Some(Binding::Key(_)) => return None,
+                    Some(Binding::Certificate(bound)) => {
+                        connection.check_binding(Some(bound), self.clock.timestamp()).ok()?;
+                    }
+                }
                 Some(self.cached_caller(principal.tenant, principal.subject.clone()))
             }
             Some(Credential::ApiKey(presented)) => {
@@ -229,6 +242,20 @@ impl Authenticator {
                 Some(self.cached_caller(tenant, subject))
             }
         }
+    }
+
+    /// Whether tokens of all issuers must be bound to a key (DPoP, RFC 9449); `None` if those of no
+    /// issuer may.
+    #[must_use]
+    pub fn requires_dpop(&self) -> Option<bool> {
+        self.issuers.requires_dpop()
+    }
+
+    /// A nonce for the next DPoP proofs of a client (RFC 9449 section 8). `None` if no issuer has
+    /// tokens that need one.
+    #[must_use]
+    pub fn new_proof_nonce(&self) -> Option<String> {
+        self.issuers.new_nonce()
     }
 
     /// The one credential of a request.
@@ -286,7 +313,7 @@ impl Authenticator {
         }
         let principal = match (credential, service) {
             (Some(Credential::Token(token)), _) => {
-                self.issuers.authenticate(token, connection, &self.revocations, &self.api_keys).await?
+                self.issuers.authenticate(token, credentials, &self.revocations, &self.api_keys).await?
             }
             (Some(Credential::ApiKey(presented)), _) => {
                 // It checks revocations itself, and an API key is bound to no certificate.
@@ -297,7 +324,7 @@ impl Authenticator {
             }
             (Some(Credential::Session(_)), Some(_)) => return Err(RejectReason::TwoCredentials.into()),
             (Some(Credential::Session(presented)), None) => {
-                // It checks revocations itself, and a session is bound to no certificate.
+                // It checks revocations and the tenant itself, and a session is bound to no certificate.
                 return self.sessions.authenticate(presented, credentials.headers, source).await;
             }
             (None, Some((service, caller))) => {
@@ -310,62 +337,7 @@ impl Authenticator {
             }
             (None, None) => return Err(AuthnError::Missing),
         };
-        connection.check_binding(principal.bound_certificate.as_ref(), self.clock.timestamp())?;
         self.check(&principal)?;
         Ok(principal)
-    }
-
-    /// Finds the service that the connection's certificate names, and makes its principal.
-    ///
-    /// A service without a tenant gets the nil tenant; it can call no operation of the API.
-    fn identify_service<'s>(
-        &'s self,
-        connection: &'s ConnectionInfo,
-    ) -> Result<(&'s Service, Principal), RejectReason> {
-        let (service, certificate) = certificate::find_service(&self.services, connection, self.clock.timestamp())?;
-        let tenant = service.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
-        Ok((service, certificate::principal(service, certificate, tenant, &self.rights)))
-    }
-
-    /// Whether the connection's certificate is of no service that the internal listener accepts.
-    pub(crate) fn rejects_certificate(&self, connection: &ConnectionInfo) -> bool {
-        let is_accepted = |(_, caller): (&Service, Principal)| !self.revocations.is_subject_revoked(&caller);
-        connection.internal && !self.identify_service(connection).is_ok_and(is_accepted)
-    }
-
-    /// Names a service that its certificate authenticated in the log, and records the first use of
-    /// the certificate.
-    fn record_service(&self, caller: &Principal, connection: &ConnectionInfo) {
-        caller.name_in_log();
-        let Some(certificate) = &connection.certificate else { return };
-        let mut seen = self.seen_certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.insert(caller.subject.clone(), certificate.thumbprint) != Some(certificate.thumbprint) {
-            event::authn_login_success();
-        }
-    }
-
-    /// Authenticates the service that calls an operation of the internal listener.
-    ///
-    /// Returns its subject, and whether the settings give it `right`. A stale revocation list does
-    /// not block it: monitoring must work while the database is down.
-    pub fn authenticate_service(
-        &self,
-        credentials: RequestCredentials<'_>,
-        right: ServiceRight,
-    ) -> Result<(String, bool), AuthnError> {
-        if !credentials.connection.internal {
-            return Err(AuthnError::Missing);
-        }
-        // The certificate is the credential here; a second one would make the caller ambiguous.
-        if self.extract(credentials)?.is_some() {
-            return Err(RejectReason::TwoCredentials.into());
-        }
-        let (service, caller) = self.identify_service(credentials.connection)?;
-        if self.revocations.is_subject_revoked(&caller) {
-            caller.name_in_log();
-            return Err(RejectReason::Revoked.into());
-        }
-        self.record_service(&caller, credentials.connection);
-        Ok((caller.subject, service.rights.contains(&right)))
     }
 }

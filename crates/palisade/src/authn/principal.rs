@@ -5,7 +5,7 @@
 //!
 //! Reserved subject prefixes keep the kinds apart: `api-key:`, `service:`, `operator:`, `issuer:`.
 
-use super::{SignInFault, certificate::Thumbprint, sign_in::SignIn};
+use super::{SignInFault, dpop::Binding, sign_in::SignIn};
 use crate::{
     model::{Role, Scope, SessionId, TenantId},
     telemetry::{Caller, RequestTelemetry},
@@ -86,8 +86,8 @@ pub struct Principal {
     pub(super) session: Option<SessionId>,
     /// The session at the issuer, as revocations name it: `sid:` and the qualified `sid`.
     pub(super) issuer_session: Option<String>,
-    /// The certificate that the token is bound to (RFC 8705).
-    pub(super) bound_certificate: Option<Thumbprint>,
+    /// What the token is bound to.
+    pub(super) binding: Option<Binding>,
     /// The sign-in behind the token; that of programs demands nothing.
     pub(super) sign_in: SignIn,
     /// When the credential was issued, in seconds since the epoch.
@@ -109,7 +109,7 @@ impl Principal {
             token_id: None,
             session: None,
             issuer_session: None,
-            bound_certificate: None,
+            binding: None,
             sign_in: SignIn::default(),
             issued_at: 0,
         }

@@ -59,10 +59,17 @@ pub enum RejectReason {
     /// choose the name; empty if it is not known which.
     #[error("claims")]
     Claims(&'static str),
-    /// The token is bound to another certificate or to another kind of key (RFC 8705, RFC 9449), or
-    /// is not bound although the issuer's settings require it.
+    /// The token is bound to another certificate, or came under the wrong scheme (RFC 8705, RFC
+    /// 9449), or its binding is not one that the issuer's settings accept.
     #[error("binding")]
     Binding,
+    /// The proof of a token that is bound to a key is absent or invalid, or was used before
+    /// (AUTHN-19): the part that does not fit.
+    #[error("proof")]
+    Proof(&'static str),
+    /// The proof has no current nonce of this service. A client needs the response to get one.
+    #[error("proof_nonce")]
+    ProofNonce,
     /// The certificate names no configured service, or names two (AUTHN-18).
     #[error("certificate")]
     Certificate,
@@ -87,6 +94,9 @@ pub enum RejectReason {
     /// A browser session has ended: by time, by a sign-out, or by the issuer.
     #[error("session_ended")]
     SessionEnded,
+    /// The cookie is none of this service: of another MAC key or database, or forged.
+    #[error("session_unknown")]
+    SessionUnknown,
     /// The answer of the issuer to a sign-in is not the one that this browser asked for, or the
     /// sign-in was used before (AUTHN-14): the part that does not fit.
     #[error("sign_in")]
@@ -105,7 +115,9 @@ pub enum RejectReason {
 impl RejectReason {
     /// The claim that is absent or invalid or that shows the wrong type of token, or the part of a sign-in.
     pub(crate) fn claim(self) -> Option<&'static str> {
-        let (Self::Claims(name) | Self::TokenType(name) | Self::SignIn(name)) = self else { return None };
+        let (Self::Claims(name) | Self::TokenType(name) | Self::SignIn(name) | Self::Proof(name)) = self else {
+            return None;
+        };
         Some(name).filter(|name| !name.is_empty())
     }
 
@@ -116,12 +128,14 @@ impl RejectReason {
 
     /// Whether the rejection counts towards delays and lock-outs (AUTHN-17).
     ///
-    /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no hash, and
-    /// well-behaved clients need the 401 to get a new token. Expired API keys do count, because
+    /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no
+    /// hash, and well-behaved clients need the 401 to get a new token. After a change of the MAC key,
+    /// each browser has a cookie that is unknown; no guess at a tag of 128 bits succeeds. Expired API keys do count, because
     /// their expiry is known to their creators. Large tokens do not count either: no guess becomes
     /// better by its size, and an address with many users would be locked out.
     pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {
-        let is_no_attack = matches!(self, Self::Revoked | Self::SessionEnded) || self.is_size();
+        let is_no_attack = matches!(self, Self::Revoked | Self::SessionEnded | Self::SessionUnknown | Self::ProofNonce)
+            || self.is_size();
         !is_no_attack && (self != Self::Expired || key.is_some())
     }
 }

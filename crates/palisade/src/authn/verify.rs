@@ -3,17 +3,16 @@
 //!
 //! [`super::issuers`] calls [`Verifier::verify`] with a parsed token and the issuer's current JWKS.
 //! [`super::identity`] then makes the principal. The rules follow RFC 8725 and RFC 9068 section 4;
-//! certificate binding follows RFC 8705. Each rule that an issuer's settings relax is one function.
+//! bindings follow RFC 8705 and RFC 9449. Each rule that an issuer's settings relax is one function.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{
     RejectReason,
-    certificate::Thumbprint,
     claims::{Claims, Header},
+    dpop::Binding,
     identity,
     keys::{Key, KeySet, jws_algorithm},
     principal::Principal,
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     model::{Clock, Rights, TenantId},
-    settings::{ACCESS_TOKEN_TYPE, Issuer, NO_TYPE, Oidc, Template},
+    settings::{ACCESS_TOKEN_TYPE, Dpop, Issuer, NO_TYPE, Oidc, Template},
 };
 
 /// The result of a successful token validation.
@@ -130,18 +129,29 @@ impl Verifier {
         self.check_audience(claims)?;
         let (issued_at, expires_at) = self.check_times(claims)?;
         self.check_kind(header, claims)?;
-        let bound_certificate = claims.0.get("cnf").map(parse_confirmation).transpose()?;
-        if bound_certificate.is_none() && self.issuer.require_bound_tokens {
-            return Err(RejectReason::Binding);
-        }
+        let binding = claims.0.get("cnf").map(Binding::parse).transpose()?;
+        self.check_binding(binding)?;
         let principal = identity::principal(
             &self.issuer,
             &self.rights,
             (self.registered.as_deref(), &self.tenants_of_others),
             claims,
         )?;
-        let principal = Arc::new(Principal { bound_certificate, issued_at, ..principal });
+        let principal = Arc::new(Principal { binding, issued_at, ..principal });
         Ok(ValidatedToken { principal, valid_until: expires_at.saturating_add(self.leeway) })
+    }
+
+    /// Checks that the settings accept tokens with this binding (AUTHN-18, AUTHN-19). The request
+    /// must prove it: [`super::dpop`].
+    fn check_binding(&self, binding: Option<Binding>) -> Result<(), RejectReason> {
+        let has_key = matches!(binding, Some(Binding::Key(_)));
+        let is_accepted = match self.issuer.dpop {
+            Dpop::Off => !has_key,
+            Dpop::Optional => true,
+            Dpop::Required => has_key,
+        };
+        let is_missing = binding.is_none() && self.issuer.require_bound_tokens;
+        if is_accepted && !is_missing { Ok(()) } else { Err(RejectReason::Binding) }
     }
 
     /// Whether `typ` is one of the issuer's access token types, normally `at+jwt` (RFC 9068 section
@@ -236,15 +246,4 @@ pub(super) fn strings(value: Option<&Value>) -> Option<Vec<&str>> {
         Value::Array(items) => items.iter().map(Value::as_str).collect(),
         _ => None,
     }
-}
-
-/// Parses `cnf`: the thumbprint of the bound certificate (RFC 8705 section 3.1).
-///
-/// Rejects every other or additional binding, such as a `DPoP` key (RFC 9449), because this
-/// service does not check its proof.
-fn parse_confirmation(cnf: &Value) -> Result<Thumbprint, RejectReason> {
-    let members = cnf.as_object().filter(|members| members.len() == 1);
-    let text = members.and_then(|members| members.get("x5t#S256")?.as_str()).ok_or(RejectReason::Binding)?;
-    let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| RejectReason::Binding)?;
-    digest.try_into().map_err(|_| RejectReason::Binding)
 }

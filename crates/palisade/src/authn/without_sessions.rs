@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::{
     Authenticator, AuthnError, Principal, SourceNetwork, api_keys::ApiKeys, issuers::Issuers, revocation::Revocations,
+    tenants::Tenants,
 };
 use crate::{
     db::Credentials,
@@ -29,6 +30,7 @@ pub(super) struct Parts {
     pub(super) issuers: Arc<Issuers>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) tenants: Arc<Tenants>,
     pub(super) store: Credentials,
     pub(super) rights: Rights,
     pub(super) clock: Clock,

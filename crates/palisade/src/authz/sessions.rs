@@ -42,8 +42,9 @@ crate::actions! {
         data Own, audit "session_ended", outage Closed, read_only Served,
     }
     /// Take a logout token of the issuer.
+    /// An issuer may sign out many people at once, so only failures are limited.
     Read BackchannelLogout = Post "/auth/backchannel-logout" as "backchannelLogout" {
-        Browser, scope None, permission None, quota Credential,
+        Browser, scope None, permission None, quota Health,
         data Public, audit "issuer_logout", outage Closed, read_only Served,
     }
     /// List the caller's own browser sessions.

@@ -86,6 +86,16 @@ impl Credentials {
         tokio::join!(self.pool.close(), self.revocations.close(), self.overrides.close());
     }
 
+    /// Whether a value with this digest is used for the first time, by any replica. It is remembered
+    /// until then.
+    pub(crate) async fn use_once(&self, digest: &[u8], until: DateTime<Utc>) -> Result<bool, DbError> {
+        let mut connection = self.pool.connection().await?;
+        let claim = sqlx::query_scalar!(r#"select palisade.use_once($1, $2) as "is_first!""#, digest, until);
+        let is_first = claim.fetch_one(TracingExecutor(&mut connection)).await?;
+        connection.release();
+        Ok(is_first)
+    }
+
     /// Reads all revocations in force. Drops the connection if a page takes more than two seconds.
     pub async fn revocations(&self) -> Result<Vec<Revocation>, DbError> {
         let mut connection = with_timeout(self.revocations.connection()).await?;

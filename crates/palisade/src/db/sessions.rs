@@ -84,14 +84,6 @@ macro_rules! read_row {
 }
 
 impl Credentials {
-    /// Whether this is the first use of the thing with this digest. It is remembered until `until`.
-    pub(crate) async fn use_once(&self, digest: &[u8], until: DateTime<Utc>) -> Result<bool, DbError> {
-        let is_first = sqlx::query_scalar!(r#"select palisade.use_once($1, $2) as "is_first!""#, digest, until)
-            .fetch_one(TracingExecutor(&mut *self.pool.connection().await?))
-            .await?;
-        Ok(is_first)
-    }
-
     /// Stores a new session.
     pub(crate) async fn open_session(&self, session: &StoredSession) -> Result<(), DbError> {
         let record = serde_json::to_value(session).map_err(DbError::broken)?;
@@ -128,14 +120,14 @@ impl Credentials {
         Ok(row.fetch_optional(TracingExecutor(&mut *self.pool.connection().await?)).await?)
     }
 
-    /// Claims the refresh of a session of this generation for one request; `None` if another one has
-    /// it. A claim ends by itself.
+    /// Claims the refresh of a session for one request; `None` if another one has it, or if the refresh
+    /// token is no longer the one that was read. A claim ends by itself.
     pub(crate) async fn claim_refresh(&self, session: &StoredSession) -> Result<Option<DateTime<Utc>>, DbError> {
         let claim = sqlx::query_scalar!(
             "select palisade.claim_refresh($1, $2, $3)",
             session.tenant_id,
             session.id,
-            session.generation
+            session.refresh_token.as_deref()
         )
         .fetch_one(TracingExecutor(&mut *self.pool.connection().await?))
         .await?;

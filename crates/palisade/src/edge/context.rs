@@ -127,16 +127,13 @@ where
         let allowed_origin = cors.allowed_origin(request.headers());
         // Without the query, which can contain confidential values.
         let path = request.uri().path().to_owned();
-        // At level error, so that no log filter removes the trace id from the lines of a request.
-        let span = tracing::error_span!("request", trace_id = trace_id.as_str());
         // An unknown method becomes `_OTHER`: callers can send thousands of characters.
         let method = metrics::method_label(request.method());
-        let trace = RequestTrace::new(&span, &trace_id, method, parent);
+        let trace = RequestTrace::new(&trace_id, method, parent);
         let trace_span = trace.span.clone();
         let client = client.map(|client| client.0);
         let caller = Arc::default();
-        let in_request =
-            RequestTelemetry { trace_id: trace_id.clone(), client, log_span: span, trace, caller: Arc::clone(&caller) };
+        let in_request = RequestTelemetry { trace_id: trace_id.clone(), client, trace, caller: Arc::clone(&caller) };
         let counted = CountedCaller::default();
         request.extensions_mut().insert(Arc::clone(&counted));
         let response = self.inner.call(request);

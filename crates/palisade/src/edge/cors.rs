@@ -16,10 +16,11 @@ use crate::settings::Origin;
 /// Methods that preflights allow: those of operations.
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE";
 /// Request headers that preflights allow. API keys are for programs, so pages cannot send them.
-const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key";
+const REQUEST_HEADERS: &str = "authorization, content-type, dpop, idempotency-key";
 /// Response headers that pages may read besides the simple ones.
-const EXPOSED_HEADERS: HeaderValue =
-    HeaderValue::from_static("RateLimit, RateLimit-Policy, Retry-After, Location, Idempotent-Replayed, X-Request-Id");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "RateLimit, RateLimit-Policy, Retry-After, Location, Idempotent-Replayed, X-Request-Id, DPoP-Nonce, WWW-Authenticate",
+);
 /// Seconds for which a browser may cache a preflight. An origin that the operator removes still
 /// sends requests for that long, and cannot read their responses.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -67,7 +67,13 @@ impl Rules {
             return Some(LimitKey::Probe(client.0));
         }
         let query = request.uri().query().unwrap_or_default();
-        let caller = (self.lookup_cached)(RequestCredentials { headers: request.headers(), query, connection });
+        let caller = (self.lookup_cached)(RequestCredentials {
+            headers: request.headers(),
+            query,
+            method: request.method(),
+            path: request.uri().path(),
+            connection,
+        });
         let Some(caller) = caller else { return Some(LimitKey::Network(client.network())) };
         let key = LimitKey::Principal(caller.hash);
         if let Some(counted) = extensions.get::<CountedCaller>() {

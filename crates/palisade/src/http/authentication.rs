@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use poem::Request;
 
 use super::{
@@ -13,11 +13,12 @@ use super::{
 };
 use crate::{
     authn::{
-        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
-        TenantRefusal,
+        Authenticator, AuthnError, ConnectionInfo, PROOF_ALGORITHMS, Principal, RejectReason, RequestCredentials,
+        SourceNetwork, TenantRefusal,
     },
     authz::Scope,
     model::ApiKeyId,
+    package,
     problem::{Kind, Problem},
     telemetry::{event, metrics, repeats::coalesced},
 };
@@ -36,7 +37,13 @@ pub(super) async fn authenticate(
     let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
     let query = request.uri().query().unwrap_or_default();
     let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
-    let credentials = RequestCredentials { headers: request.headers(), query, connection };
+    let credentials = RequestCredentials {
+        headers: request.headers(),
+        query,
+        method: request.method(),
+        path: request.uri().path(),
+        connection,
+    };
     let kind = credentials.kind();
     if kind == "session" {
         check_browser_request(authenticator, request, source)?;
@@ -45,7 +52,30 @@ pub(super) async fn authenticate(
     let kind =
         if authenticated.is_err() && authenticator.rejects_certificate(connection) { "certificate" } else { kind };
     record_result(kind, &authenticated);
-    authenticated.map_err(|error| unauthenticated(error, source, &context.public_url, scope))
+    authenticated.map_err(|error| {
+        let reason = if let AuthnError::Rejected { reason, .. } = error { Some(reason) } else { None };
+        let problem = unauthenticated(error, source, &context.public_url, scope);
+        match authenticator.new_proof_nonce() {
+            Some(nonce) if problem.status() == StatusCode::UNAUTHORIZED => challenge_proof(problem, reason, &nonce),
+            _ => problem,
+        }
+    })
+}
+
+/// Adds the challenge of a service whose tokens may be bound to a key (RFC 9449 sections 7.1 and 9),
+/// and a nonce for the next proofs.
+fn challenge_proof(problem: Problem, reason: Option<RejectReason>, nonce: &str) -> Problem {
+    let error = match reason {
+        Some(RejectReason::Proof(_)) => ", error=\"invalid_dpop_proof\"",
+        Some(RejectReason::ProofNonce) => ", error=\"use_dpop_nonce\"",
+        _ => "",
+    };
+    let challenge = format!("DPoP realm=\"{}\"{error}, algs=\"{PROOF_ALGORITHMS}\"", package::name());
+    let headers = [(header::WWW_AUTHENTICATE, &*challenge), (HeaderName::from_static("dpop-nonce"), nonce)];
+    headers.into_iter().fold(problem, |problem, (name, value)| match HeaderValue::try_from(value) {
+        Ok(value) => problem.header(name, value),
+        Err(_) => problem,
+    })
 }
 
 /// Rejects a request of another site, whose cookie the browser added (AUTHN-14).
@@ -59,6 +89,18 @@ pub(crate) fn check_browser_request(
         let detail = "A session cookie needs a request of the same origin and, to change something, the X-CSRF-Token.";
         Problem::new(Kind::Forbidden).detail(detail)
     })
+}
+
+/// Rejects a sign-in that a page of any site embeds, as an image or a frame (Fetch Metadata): it would
+/// use up the sign-ins of the client's network. A sign-in is a navigation of the whole page.
+pub(super) fn check_navigation(request: &Request, source: SourceNetwork) -> Result<(), Problem> {
+    let is_absent_or = |name: &str, expected: &str| request.headers().get_all(name).iter().all(|it| it == expected);
+    let is_navigation = is_absent_or("sec-fetch-mode", "navigate") && is_absent_or("sec-fetch-dest", "document");
+    if !request.method().is_safe() || is_navigation {
+        return Ok(());
+    }
+    event::malicious_csrf("embedded", source.0);
+    Err(Problem::new(Kind::Forbidden).detail("A sign-in is a navigation of the whole page."))
 }
 
 /// Counts an authentication with this kind of credential in the metric `authentications`.
@@ -94,6 +136,8 @@ pub(crate) fn unauthenticated(
                     .detail("Send one credential, in one header field."),
                 reason if reason.is_size() => Problem::new(Kind::HeadersTooLarge)
                     .detail("The access token is too large, or a list in it is too long."),
+                // The challenge is that of [`challenge_proof`]: the token itself is valid.
+                RejectReason::Proof(_) | RejectReason::ProofNonce => Problem::new(Kind::Unauthenticated),
                 _ => challenged(Kind::Unauthenticated, Some(ChallengeError::InvalidToken)),
             }
             .delayed_by(delay)

@@ -1,4 +1,5 @@
-//! The challenge of a response to a missing, invalid or insufficient credential (RFC 6750 section 3).
+//! The challenge of a response to a missing, invalid or insufficient credential (RFC 6750 section 3,
+//! RFC 9470 section 3).
 //!
 //! [`super::authentication`] and [`super::guard`] put it in `WWW-Authenticate`. It names the
 //! document about this API (RFC 9728 section 5.1), from which a client learns the issuer.
@@ -19,20 +20,49 @@ pub(crate) enum ChallengeError {
     InvalidToken,
     /// The credential lacks the scope.
     InsufficientScope,
+    /// The sign-in of the person is too old or too weak (RFC 9470 section 3).
+    InsufficientUserAuthentication,
+}
+
+/// What a client must do to be accepted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand<'d> {
+    /// The scope that the operation requires.
+    pub(crate) scope: Option<Scope>,
+    /// The largest age of the sign-in, in seconds.
+    pub(crate) max_age: Option<u32>,
+    /// The values of `acr` that are strong enough.
+    pub(crate) acr_values: Option<&'d [String]>,
+}
+
+impl From<Option<Scope>> for Demand<'_> {
+    fn from(scope: Option<Scope>) -> Self {
+        Self { scope, ..Self::default() }
+    }
 }
 
 /// The value of `WWW-Authenticate`. Without an error, the request had no credential.
-pub(crate) fn challenge(public_url: &str, error: Option<ChallengeError>, scope: Option<Scope>) -> HeaderValue {
+pub(crate) fn challenge<'d>(
+    public_url: &str,
+    error: Option<ChallengeError>,
+    demand: impl Into<Demand<'d>>,
+) -> HeaderValue {
     let error = error.map(|error| match error {
         ChallengeError::InvalidRequest => "invalid_request",
         ChallengeError::InvalidToken => "invalid_token",
         ChallengeError::InsufficientScope => "insufficient_scope",
+        ChallengeError::InsufficientUserAuthentication => "insufficient_user_authentication",
     });
+    let Demand { scope, max_age, acr_values } = demand.into();
+    let max_age = max_age.map(|max_age| max_age.to_string());
+    let acr_values = acr_values.map(|values| values.join(" ").replace(['"', '\\'], ""));
     let metadata = format!("{}{RESOURCE_METADATA}", public_url.trim_end_matches('/'));
     let parameters = [
         ("realm", Some(package::name())),
         ("error", error),
         ("scope", scope.map(Scope::as_str)),
+        ("max_age", max_age.as_deref()),
+        ("acr_values", acr_values.as_deref()),
         ("resource_metadata", Some(&metadata)),
     ];
     let parameters = parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", value?)));

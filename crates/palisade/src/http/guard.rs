@@ -34,8 +34,8 @@ use tracing::Instrument as _;
 
 use super::{
     Constraints, Context, Operation, ServedRoute,
-    authentication::authenticate,
-    challenge::{ChallengeError, challenge},
+    authentication::{authenticate, check_navigation},
+    challenge::{ChallengeError, Demand, challenge},
     route_check::{RoutesError, check_route},
     schema::Schemas,
     strictness::{Declared, declarations},
@@ -45,7 +45,7 @@ use crate::{
     authn::{Principal, SourceNetwork},
     authz::{
         Action, Denied, Grant, OpenTransactions, Permit, RequestGrant, authorize,
-        matrix::{Callers, QuotaClass, ReadOnly, Row, StepUp},
+        matrix::{Callers, DataClass, QuotaClass, ReadOnly, Row, StepUp},
     },
     db::DbError,
     http::from_framework,
@@ -90,8 +90,8 @@ fn guard_routes<P: OpenApi>(
     for (path, methods) in routes {
         for (method, endpoint) in methods {
             let (row, declared) = check_route(&context.matrix, &method, &path, &mut declared)?;
-            let guard = Guard { row, declared, context: Arc::clone(context), endpoint };
-            guarded.entry(path.clone()).or_default().insert(method, guard.data(Arc::clone(schemas)).boxed());
+            let guard = Guard { row, declared, context: Arc::clone(context), schemas: Arc::clone(schemas), endpoint };
+            guarded.entry(path.clone()).or_default().insert(method, guard.boxed());
         }
     }
     Ok(())
@@ -131,6 +131,7 @@ struct Guard {
     row: &'static Row,
     declared: Declared,
     context: Arc<Context>,
+    schemas: Arc<Schemas>,
     endpoint: BoxEndpoint<'static>,
 }
 
@@ -179,12 +180,17 @@ impl Guard {
         Ok(response)
     }
 
-    /// Counts a call without a principal: by its browser session, or by the network of the client.
+    /// Counts a call without a principal: by the browser session that it is about, otherwise by the
+    /// network of the client. A sign-in counts by network whatever cookie it has, since cookies of ended
+    /// sessions are many.
     async fn count_and_serve(&self, request: Request) -> Result<poem::Response> {
         let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
+        check_navigation(&request, source)?;
+        let is_of_session = self.row.data == DataClass::Own;
+        let of_session = is_of_session.then(|| self.context.authenticator.session_bucket(request.headers())).flatten();
         let network = ClientNetwork::narrowest(source.0);
         let of_network = || (TenantId::from_uuid(uuid::Uuid::nil()), format!("network:{network}"));
-        let (tenant, subject) = self.context.authenticator.session_bucket(request.headers()).unwrap_or_else(of_network);
+        let (tenant, subject) = of_session.unwrap_or_else(of_network);
         let decision = self.context.quotas.take_unauthenticated((tenant, &subject)).await;
         let outcome = match decision.rejection() {
             Some((problem, limit)) => {
@@ -217,6 +223,9 @@ impl Guard {
     /// Step 5, then the operation.
     async fn check_and_serve(&self, mut request: Request) -> Result<poem::Response> {
         self.declared.check(&mut request, self.row.quota).await?;
+        if self.declared.takes_body {
+            request.extensions_mut().insert(Arc::clone(&self.schemas));
+        }
         self.endpoint.call(request).await.map_err(|error| name_violation(error, self.context.constraints))
     }
 
@@ -244,22 +253,14 @@ impl Guard {
                 Denied::SignIn(fault) => {
                     let max_age = self.row.step_up.map(StepUp::max_age).filter(|_| fault.age);
                     let acr_values = fault.strength.then(|| principal.strong_acr_values());
-                    problem.header(header::WWW_AUTHENTICATE, sign_in_challenge(max_age, acr_values))
+                    let error = Some(ChallengeError::InsufficientUserAuthentication);
+                    let demand = Demand { max_age, acr_values, scope: None };
+                    problem.header(header::WWW_AUTHENTICATE, challenge(&self.context.public_url, error, demand))
                 }
                 Denied::MissingPermission | Denied::ApiKey | Denied::Actor => problem,
             }
         })
     }
-}
-
-/// The challenge of RFC 9470 section 3. It says what the sign-in lacks.
-fn sign_in_challenge(max_age: Option<u32>, acr_values: Option<&[String]>) -> HeaderValue {
-    let max_age = max_age.map(|max_age| format!(", max_age=\"{max_age}\"")).unwrap_or_default();
-    let quoted = |values: &[String]| format!(", acr_values=\"{}\"", values.join(" ").replace(['"', '\\'], ""));
-    let acr_values = acr_values.map(quoted).unwrap_or_default();
-    let challenge = format!("Bearer error=\"insufficient_user_authentication\"{max_age}{acr_values}");
-    HeaderValue::try_from(challenge)
-        .unwrap_or(HeaderValue::from_static("Bearer error=\"insufficient_user_authentication\""))
 }
 
 /// Replaces the error of a violated constraint by the problem that the service declared for it.

@@ -24,15 +24,25 @@ use crate::{
     telemetry::event,
 };
 
+/// Marks an operation that ignores query parameters which it does not declare, as its standard
+/// demands. To the framework the mark is a security scheme of the extractor that has it.
+pub(crate) const OPEN_QUERY: &str = "open query";
 /// The header with the idempotency key.
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// The query parameters that an operation takes.
+#[derive(Default)]
+pub(crate) struct DeclaredQuery {
+    names: HashSet<String>,
+    /// Whether further parameters are ignored.
+    is_open: bool,
+}
 
 /// The parts of an operation's declaration that step 5 checks requests against.
 #[derive(Default)]
 pub(super) struct Declared {
-    /// Names of query parameters.
-    query: HashSet<String>,
-    takes_body: bool,
+    query: DeclaredQuery,
+    pub(super) takes_body: bool,
     takes_idempotency_key: bool,
     /// Whether a body can reach the handler as one `StrictJson` only.
     pub(super) is_strict: bool,
@@ -47,7 +57,8 @@ impl Declared {
     ///
     /// Health checks and documents answer without regard to `Accept`.
     pub(super) async fn check(&self, request: &mut Request, class: QuotaClass) -> Result<(), Problem> {
-        check_query(&self.query, request.uri().query().unwrap_or_default())?;
+        let query = request.uri().query().unwrap_or_default();
+        check_query(&self.query, query)?;
         if request.method() != Method::GET {
             check_idempotency_key(request.headers())?;
             check_unsupported_headers(request.headers(), self.takes_idempotency_key)?;
@@ -69,10 +80,14 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
     operations
         .filter_map(|operation| {
             let schemes = operation.security.iter().flat_map(HashMap::keys).copied();
-            let (marks, permits): (Vec<_>, Vec<_>) = schemes.partition(|name| *name == strict_json::MARK);
+            let (open, schemes): (Vec<_>, Vec<_>) = schemes.partition(|name| *name == OPEN_QUERY);
+            let (marks, permits): (Vec<_>, Vec<_>) = schemes.into_iter().partition(|name| *name == strict_json::MARK);
             let media_types = operation.request.as_ref().map_or(0, |request| request.content.len());
             let declared = Declared {
-                query: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
+                query: DeclaredQuery {
+                    names: operation.params.iter().filter(is_query).map(|param| param.name.clone()).collect(),
+                    is_open: !open.is_empty(),
+                },
                 takes_body: operation.request.is_some(),
                 takes_idempotency_key: operation.params.iter().any(is_idempotency_key),
                 is_strict: operation.request.is_none() || (marks.len() == 1 && media_types == 1),
@@ -93,10 +108,13 @@ pub(super) fn declarations(apis: &[MetaApi]) -> HashMap<&'static str, Declared> 
 /// Rejects query parameters that the operation does not declare, and repeated ones (INPUT-01).
 ///
 /// A misspelt filter would otherwise be ignored, and the response would contain too much.
-pub(crate) fn check_query(declared: &HashSet<String>, query: &str) -> Result<(), Problem> {
+pub(crate) fn check_query(declared: &DeclaredQuery, query: &str) -> Result<(), Problem> {
     let mut seen = HashSet::new();
     for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
-        let code = if !declared.contains(name.as_ref()) {
+        let code = if !declared.names.contains(name.as_ref()) {
+            if declared.is_open {
+                continue;
+            }
             "unknown_parameter"
         } else if seen.insert(name.clone()) {
             continue;

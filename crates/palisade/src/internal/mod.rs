@@ -10,7 +10,7 @@ mod tenants;
 
 pub use incidents::IncidentCommands;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
@@ -24,7 +24,7 @@ use crate::{
     http::{
         Context,
         authentication::{record_result, unauthenticated},
-        strictness::{check_no_body, check_query},
+        strictness::{DeclaredQuery, check_no_body, check_query},
     },
     problem::{Kind, Problem},
     telemetry::{event, metrics_page},
@@ -60,7 +60,13 @@ impl<E> Internal<E> {
         let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(missing_extension)?;
         let source = *request.extensions().get::<SourceNetwork>().ok_or_else(missing_extension)?;
         let query = request.uri().query().unwrap_or_default();
-        let credentials = RequestCredentials { headers: request.headers(), query, connection };
+        let credentials = RequestCredentials {
+            headers: request.headers(),
+            query,
+            method: request.method(),
+            path: request.uri().path(),
+            connection,
+        };
         let authenticated = self.context.authenticator.authenticate_service(credentials, row.right);
         record_result("certificate", &authenticated);
         let (service, has_right) =
@@ -74,7 +80,7 @@ impl<E> Internal<E> {
             let allow = if row.method == Method::Get { "GET, HEAD" } else { row.method.as_str() };
             return Err(Problem::new(Kind::MethodNotAllowed).header(header::ALLOW, HeaderValue::from_static(allow)));
         }
-        check_query(&HashSet::new(), query)?;
+        check_query(&DeclaredQuery::default(), query)?;
         match row.right {
             ServiceRight::Incidents => {
                 incidents::handle(self.incidents.as_ref(), &self.context.clock, &service, &mut request).await

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use super::{Tag, Title, sessions::DOCS_PAGE};
 use crate::{
+    authn::PROOF_ALGORITHMS,
     authz::Matrix,
     crypto,
     http::{
@@ -86,6 +87,12 @@ struct ProtectedResource {
     /// How a request carries its access token.
     #[oai(validator(max_items = 1))]
     bearer_methods_supported: Vec<Text<formats::Action>>,
+    /// Signature algorithms of DPoP proofs (RFC 9449); absent if no token is bound to a key.
+    #[oai(validator(max_items = 8), skip_serializing_if_is_none)]
+    dpop_signing_alg_values_supported: Option<Vec<Text<formats::Name>>>,
+    /// Whether every access token must be bound to a key, with DPoP proofs.
+    #[oai(skip_serializing_if_is_none)]
+    dpop_bound_access_tokens_required: Option<bool>,
 }
 
 /// A text that all responses share: it is in memory once, even if many clients read it slowly.
@@ -212,6 +219,7 @@ impl Meta {
     #[oai(path = "/.well-known/oauth-protected-resource", method = "get", operation_id = "getProtectedResource")]
     async fn protected_resource(&self) -> Json<ProtectedResource> {
         let issuer = Some(&*self.context.issuer).filter(|url| !url.contains('{'));
+        let dpop = self.context.authenticator.requires_dpop();
         Json(ProtectedResource {
             resource: self.context.public_url.trim_end_matches('/').into(),
             resource_name: self.api.title.title.into(),
@@ -225,6 +233,8 @@ impl Meta {
                 .map(|scope| ScopeName(scope.as_str().to_owned()))
                 .collect(),
             bearer_methods_supported: vec!["header".into()],
+            dpop_signing_alg_values_supported: dpop.map(|_| PROOF_ALGORITHMS.split(' ').map(Text::from).collect()),
+            dpop_bound_access_tokens_required: dpop,
         })
     }
 

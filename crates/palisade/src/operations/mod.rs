@@ -97,7 +97,29 @@ pub(crate) struct Title {
     pub(crate) description: &'static str,
 }
 
-/// The operations as one endpoint. A 405 lists the allowed methods (RFC 9110 section 15.5.6).
+/// The router. An error of it is a problem, and a 405 lists the allowed methods (RFC 9110 section
+/// 15.5.6).
+struct Router {
+    routes: BoxEndpoint<'static>,
+    context: Arc<Context>,
+}
+
+impl Endpoint for Router {
+    type Output = Response;
+
+    async fn call(&self, request: poem::Request) -> poem::Result<Response> {
+        let uri = request.uri().clone();
+        let mut response = self.routes.call(request).await.unwrap_or_else(|error| from_framework(error).into_poem());
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED
+            && let Ok(methods) = HeaderValue::try_from(self.context.matrix.allowed(uri.path()))
+        {
+            response.headers_mut().insert(header::ALLOW, methods);
+        }
+        Ok(response)
+    }
+}
+
+/// The operations as one endpoint.
 ///
 /// The served routes are read from the router and not from the document.
 fn serve<O: OpenApi + 'static>(
@@ -107,23 +129,7 @@ fn serve<O: OpenApi + 'static>(
 ) -> Result<Served, RoutesError> {
     let guarded = GuardedRoutes::new(operations, context)?;
     let served = guarded.list_routes();
-    let context = Arc::clone(context);
     let service = OpenApiService::new(guarded, title.title, crate::package::version());
-    let endpoint = poem::IntoEndpoint::into_endpoint(service)
-        .catch_all_error(|error: poem::Error| async move { from_framework(error).into_poem() })
-        .map_to_response()
-        .around(move |endpoint, request| {
-            let context = Arc::clone(&context);
-            async move {
-                let path = request.uri().path().to_owned();
-                let mut response = endpoint.call(request).await?;
-                if response.status() == StatusCode::METHOD_NOT_ALLOWED
-                    && let Ok(methods) = HeaderValue::try_from(context.matrix.allowed(&path))
-                {
-                    response.headers_mut().insert(header::ALLOW, methods);
-                }
-                Ok(response)
-            }
-        });
-    Ok((endpoint.boxed(), served))
+    let routes = poem::IntoEndpoint::into_endpoint(service);
+    Ok((Router { routes, context: Arc::clone(context) }.boxed(), served))
 }

@@ -72,7 +72,7 @@ internal! {
     };
 }
 internal! { pub use tls::{Clients, Tls, TlsVersion}; }
-internal! { pub use words::{OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, SignatureAlgorithm}; }
+internal! { pub use words::{Dpop, OnStaleFeed, Profile, ProxyHeader, Risk, SameSite, SignatureAlgorithm}; }
 
 /// Everything that `serve` needs.
 #[derive(Debug)]

@@ -9,7 +9,9 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::{ClaimMatch, ClaimPath, Reader, Rename, Section, SignatureAlgorithm, Template, checks, issuer_checks};
+use super::{
+    ClaimMatch, ClaimPath, Dpop, Reader, Rename, Section, SignatureAlgorithm, Template, checks, issuer_checks,
+};
 use crate::model::TenantId;
 
 /// The word of `token_type` for tokens without a `typ`.
@@ -50,7 +52,9 @@ crate::settings_section! {
         max_token_lifetime: i64 = "max_token_lifetime_seconds".default(900).within(1, 86_400, "s").inherited(),
             "Longest lifetime of a token. Tokens that are valid for longer are rejected.";
         require_bound_tokens: bool = "require_bound_tokens".default("false"),
-            "Whether tokens must be bound to a client certificate (RFC 8705). A bound token is only accepted with its certificate.";
+            "Whether tokens must be bound, to a client certificate (RFC 8705) or with the next setting to a key. A bound token is only accepted with its certificate or proof.";
+        dpop: Dpop = "dpop".default("off"),
+            "Whether tokens may (`optional`) or must (`required`) be bound to a key of the client, which proves with each request that it has the key (DPoP, RFC 9449).";
 
         subject_claim: ClaimPath = "subject_claim".default("sub"),
             "Claim with the subject. No user may choose its value, and the issuer must never assign it again. A program without the claim has the subject in `sub`.";

@@ -187,7 +187,7 @@ table! {
         return_paths: Vec<String> = "return_paths".default("/") => checks::return_paths,
             "Paths of this service to which a sign-in may return, compared as a whole. The first one is the default.";
         attempts: u32 = "attempts_per_minute".default(20).within(1, 1_000_000, ""),
-            "Sign-ins, callbacks and logout tokens per minute of one client network, and refreshes and sign-outs of one session.";
+            "Sign-ins and callbacks per minute of one client network, and refreshes and sign-outs of one session.";
     }
     + {
         /// The client at each issuer, by the name of the issuer; `None` for the first.
@@ -198,7 +198,7 @@ table! {
     pub struct SessionClient("sessions", "sessions.further.<name>"), "Clients of browser sessions", feature "sessions" {
         id: Option<String> = "client_id".default_text("none: no sign-in at this issuer"),
             "Client id at the issuer. `<NAME>` is that of a further issuer. Register the redirect URI `<public URL>/auth/callback`.";
-        secret: Option<SecretString> = "client_secret".default_text("none: a public client") => checks::optional_token,
+        secret: Option<SecretString> = "client_secret".reloaded().default_text("none: a public client") => checks::optional_token,
             "Secret of the client.";
         scopes: Option<String> = "scopes".default_text("`openid offline_access` and all scopes of the API"),
             "Scopes that a sign-in asks for, separated by spaces.";

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{
-    CertificateName, ClaimMatch, ClaimPath, OnStaleFeed, Origin, Profile, ProxyHeader, Rename, Risk, SameSite,
+    CertificateName, ClaimMatch, ClaimPath, Dpop, OnStaleFeed, Origin, Profile, ProxyHeader, Rename, Risk, SameSite,
     ScopeName, SignatureAlgorithm, Template, TlsVersion, row::Row,
 };
 use crate::{
@@ -164,6 +164,7 @@ words! {
     TlsVersion { "1.3" => Self::V1_3, "1.2" => Self::V1_2 }
     OnStaleFeed { "refuse" => Self::Refuse, "serve" => Self::Serve }
     SameSite { "lax" => Self::Lax, "strict" => Self::Strict }
+    Dpop { "off" => Self::Off, "optional" => Self::Optional, "required" => Self::Required }
     KeyProvider { "keyset" => Self::Keyset, "vault" => Self::Vault }
     LogFormat { "json" => Self::Json, "text" => Self::Text }
     ServiceRight { "metrics" => Self::Metrics, "incidents" => Self::Incidents, "tenants" => Self::Tenants }

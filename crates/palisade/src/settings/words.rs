@@ -51,6 +51,17 @@ pub enum SameSite {
     Strict,
 }
 
+/// Whether tokens of an issuer are bound to a key of the client (DPoP, RFC 9449).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dpop {
+    /// Bound tokens are rejected.
+    Off,
+    /// Bound tokens need a proof; others are accepted too.
+    Optional,
+    /// Every token must be bound.
+    Required,
+}
+
 /// The reaction to revocations that could not be loaded in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStaleFeed {

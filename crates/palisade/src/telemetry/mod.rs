@@ -15,6 +15,7 @@ mod config;
 pub mod event;
 #[cfg_attr(not(feature = "otlp"), path = "without_otlp.rs")]
 mod export;
+mod line;
 #[cfg(feature = "otlp")]
 mod log_queues;
 pub(crate) mod metrics;
@@ -28,6 +29,7 @@ mod writer;
 use std::{error::Error, io::IsTerminal as _};
 
 use export::Providers;
+use line::{JsonLine, TextFields};
 pub use metrics::ServiceCounter;
 pub(crate) use trace_id::{Caller, RemoteParent, RequestTelemetry};
 use tracing::Subscriber;
@@ -119,9 +121,11 @@ where
 {
     let layer = fmt::layer().with_writer(output);
     match format {
-        // JSON escapes line breaks and control characters, so no value can forge a line (LOG-06).
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
-        LogFormat::Text => layer.compact().with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.event_format(JsonLine).boxed(),
+        LogFormat::Text => {
+            let layer = layer.compact().with_ansi(std::io::stderr().is_terminal());
+            layer.fmt_fields(TextFields::default()).boxed()
+        }
     }
 }
 
@@ -150,7 +154,7 @@ mod tests {
     fn log_02_panic_is_logged_with_its_location_and_without_its_message() {
         let previous_hook = std::panic::take_hook();
         log_panics();
-        let lines = fmt::layer().json().with_writer(|| LINES.make_writer());
+        let lines = line_layer(LogFormat::Json, || LINES.make_writer());
         let outcome = tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             std::panic::catch_unwind(|| panic!("canary of {}", "a caller"))
         });

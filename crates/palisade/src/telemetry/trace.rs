@@ -36,7 +36,7 @@ pub(crate) use child_span;
 /// How one request is traced.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestTrace {
-    /// Disabled unless the request is sampled. The span that its log lines carry is the parent.
+    /// Disabled unless the request is sampled.
     pub(crate) span: Span,
     /// Gives the log records of a request that is not sampled its trace id.
     pub(super) context: Option<Context>,
@@ -44,7 +44,7 @@ pub(crate) struct RequestTrace {
 
 impl RequestTrace {
     /// Decides whether to sample a request: as its remote parent did, otherwise by its trace id.
-    pub(crate) fn new(log_span: &Span, id: &TraceId, method: &'static str, parent: Option<RemoteParent>) -> Self {
+    pub(crate) fn new(id: &TraceId, method: &'static str, parent: Option<RemoteParent>) -> Self {
         let Some(sampler) = export::sampler() else { return Self { span: Span::none(), context: None } };
         let remote = parent.as_ref().map(|parent| &parent.0);
         let sampling = sampler.should_sample(remote, id.to_otel(), "", &SpanKind::Server, &[], &[]);
@@ -55,7 +55,7 @@ impl RequestTrace {
             return Self { span: Span::none(), context: Some(Context::new().with_remote_span_context(context)) };
         }
         let span = tracing::info_span!(
-            target: "trace", parent: log_span, "request", otel.name = method, otel.kind = "server",
+            target: "trace", parent: None, "request", otel.name = method, otel.kind = "server",
             http.request.method = method, http.response.status_code = tracing::field::Empty,
             http.route = tracing::field::Empty, operation = tracing::field::Empty,
         );

@@ -18,7 +18,7 @@ use opentelemetry_sdk::{
     trace::{IdGenerator, RandomIdGenerator},
 };
 
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
 use super::trace::RequestTrace;
 
@@ -32,8 +32,6 @@ pub(crate) struct RequestTelemetry {
     pub(crate) trace_id: TraceId,
     /// The client's address, if known.
     pub(crate) client: Option<IpAddr>,
-    /// The span that log lines of the request carry.
-    pub(crate) log_span: Span,
     /// How the request is exported to the collector.
     pub(crate) trace: RequestTrace,
     /// Set by authentication.
@@ -71,10 +69,9 @@ impl RequestTelemetry {
 
     /// Runs a future as part of the request.
     pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
-        let log_span = self.log_span.clone();
         let RequestTrace { span, context } = self.trace.clone();
         // `scope` is outermost, because the trace span reads the trace id when it is first entered.
-        let work = CURRENT.scope(self, work.instrument(span).instrument(log_span));
+        let work = CURRENT.scope(self, work.instrument(span));
         match context {
             Some(context) => work.with_context(context).await,
             None => work.await,
@@ -86,7 +83,7 @@ impl RequestTelemetry {
     pub(crate) fn run<R>(&self, work: impl FnOnce() -> R) -> R {
         let traced = || {
             let _guard = self.trace.context.clone().map(Context::attach);
-            self.log_span.in_scope(|| self.trace.span.in_scope(work))
+            self.trace.span.in_scope(work)
         };
         CURRENT.sync_scope(self.clone(), traced)
     }
@@ -144,7 +141,12 @@ impl TraceId {
     /// The trace id of the request that the current task serves, if any.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(|request| request.trace_id.clone()).ok()
+        Self::with_current(Self::clone)
+    }
+
+    /// Calls `read` with that trace id.
+    pub(super) fn with_current<T>(read: impl FnOnce(&Self) -> T) -> Option<T> {
+        CURRENT.try_with(|request| read(&request.trace_id)).ok()
     }
 
     /// Whether the current task serves a request that is sampled.

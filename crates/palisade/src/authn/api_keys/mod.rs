@@ -320,7 +320,7 @@ fn principal(stored: StoredApiKey, rights: &Rights) -> Principal {
         token_id: authorized_by,
         session: None,
         issuer_session: None,
-        bound_certificate: None,
+        binding: None,
         sign_in: SignIn::default(),
         issued_at: key.authorized_at.timestamp(),
     }

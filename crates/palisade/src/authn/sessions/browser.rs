@@ -8,9 +8,10 @@ use http::HeaderMap;
 
 use super::{
     super::{Authenticator, AuthnError, SourceNetwork},
-    Live, LoginAnswer, Sessions, SignedIn, login,
+    Live, LoginAnswer, LoginRequest, Sessions, SignedIn,
+    attempt::NO_LOGIN,
 };
-use crate::model::TenantId;
+use crate::{model::TenantId, settings};
 
 /// Deletes the cookie of a session.
 const NO_SESSION: &str = "__Host-session=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
@@ -64,16 +65,18 @@ impl Authenticator {
 
     /// Whether people can sign in at any issuer.
     pub(crate) fn has_sessions(&self) -> bool {
-        !self.sessions.settings.clients.is_empty()
+        !self.sessions.clients.load().is_empty()
     }
 
-    /// Begins a sign-in; `None` if the path is not listed or the issuer has no client.
-    pub(crate) async fn begin_login(
-        &self,
-        return_to: Option<&str>,
-        issuer: Option<&str>,
-    ) -> Result<Option<SignedIn>, AuthnError> {
-        self.sessions.begin_login(return_to, issuer).await
+    /// Takes changed secrets of clients into use (SECRET-04).
+    pub(crate) fn reload_client_secrets(&self, settings: &settings::Sessions) {
+        self.sessions.reload_secrets(settings);
+    }
+
+    /// Begins a sign-in; `None` if the path or a value of `acr` is not listed, or the issuer has no
+    /// client.
+    pub(crate) async fn begin_login(&self, request: &LoginRequest<'_>) -> Result<Option<SignedIn>, AuthnError> {
+        self.sessions.begin_login(request).await
     }
 
     /// Finishes a sign-in.
@@ -126,7 +129,7 @@ impl Authenticator {
     }
 
     /// Values of `Set-Cookie` that delete the cookies of a sign-in and of a session.
-    pub(crate) const NO_COOKIES: [&'static str; 2] = [login::NO_LOGIN, NO_SESSION];
+    pub(crate) const NO_COOKIES: [&'static str; 2] = [NO_LOGIN, NO_SESSION];
 
     fn check_sign_in(&self, source: SourceNetwork) -> Result<(), AuthnError> {
         let lockout = self.failure_limiter.check_sign_in_lockout(source);

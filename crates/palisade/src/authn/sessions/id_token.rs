@@ -42,7 +42,8 @@ pub(super) struct LogoutToken {
     pub(super) subject: Option<String>,
     /// Names the token, for the check that it is used once.
     pub(super) id: String,
-    pub(super) expires_at: i64,
+    /// Time after which the token is rejected in any case.
+    pub(super) accepted_until: i64,
 }
 
 /// Validates the ID token of a sign-in by this client.
@@ -64,8 +65,7 @@ pub(super) async fn verify_id_token(
         return Err(RejectReason::Claims("at_hash").into());
     }
     let of = &issuer.verifier.issuer;
-    let subject = of.subject_claim.text(&claims.0).or_else(|| claims.text("sub"));
-    let subject = subject.and_then(|subject| qualified_name(of, subject));
+    let subject = of.subject_claim.text(&claims.0).and_then(|subject| qualified_name(of, subject));
     let issuer_session = match claims.0.get("sid") {
         Some(sid) => {
             let revoked_as = issuer_session(of, sid)?;
@@ -101,17 +101,20 @@ pub(super) async fn verify_logout_token(
         return Err(RejectReason::Claims("nonce").into());
     }
     let id = claims.text("jti").filter(|id| (1..=255).contains(&id.len())).ok_or(RejectReason::Claims("jti"))?;
-    let issuer_session = claims.0.get("sid").map(|sid| issuer_session(&issuer.verifier.issuer, sid)).transpose()?;
+    let of = &issuer.verifier.issuer;
+    let issuer_session = claims.0.get("sid").map(|sid| issuer_session(of, sid)).transpose()?;
     let to_subject = |subject: &Value| {
-        let name = subject.as_str().and_then(|subject| qualified_name(&issuer.verifier.issuer, subject));
+        let name = subject.as_str().and_then(|subject| qualified_name(of, subject));
         name.ok_or(RejectReason::Claims("sub"))
     };
-    let subject = claims.0.get("sub").map(to_subject).transpose()?;
+    // Where sessions have their subject from: `sub` alone may name a person that they do not know.
+    let subject = of.subject_claim.find(&claims.0).map(to_subject).transpose()?;
     if issuer_session.is_none() && subject.is_none() {
         return Err(RejectReason::Claims("sid").into());
     }
-    let id = format!("{} {id}", issuer.verifier.issuer.url);
-    Ok(LogoutToken { issuer_session, subject, id, expires_at })
+    let id = format!("{} {id}", of.url);
+    let accepted_until = expires_at.saturating_add(issuer.verifier.leeway).min(issued_at + MAX_LOGOUT_AGE);
+    Ok(LogoutToken { issuer_session, subject, id, accepted_until })
 }
 
 /// Checks what both types have in common: algorithm, signature, issuer, audience and times. Returns

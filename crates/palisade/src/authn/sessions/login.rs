@@ -1,36 +1,27 @@
 //! Sign-in of a person: authorization code with PKCE, state and nonce (AUTHN-14).
 //!
-//! The cookie of a sign-in has a random secret, the issuer and the path to return to, under a tag.
-//! State, nonce and PKCE verifier are MACs of the secret under the key of the service: this replica or
-//! another one computes them again at the callback, and neither browser nor database has the
-//! verifier. A sign-in is used once.
+//! [`super::browser`] begins a sign-in here, and passes the issuer's answer. Out: a redirect, and a
+//! stored session. A sign-in ([`Attempt`]) is used once.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta};
 use http::HeaderMap;
-use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
     super::{AuthnError, RejectReason, SourceNetwork, issuers::TrustedIssuer, principal::Principal},
     SeenClient, Sessions,
-    handle::{Handle, cookies, equal_texts},
+    attempt::{Attempt, LOGIN_SECONDS, NO_LOGIN},
+    handle::{Handle, equal_texts},
     id_token::{IdToken, verify_id_token},
     token_endpoint::{self, TokenError, Tokens},
 };
 use crate::{
-    crypto::{MacKey, random, sha256},
+    crypto::{random, sha256},
     db::sessions::StoredSession,
-    settings::{SameSite, SessionClient},
+    settings::SameSite,
     telemetry::event,
 };
-
-/// The cookie of a sign-in.
-const LOGIN_COOKIE: &str = "__Host-login";
-/// Deletes the cookie of a sign-in.
-pub(super) const NO_LOGIN: &str = "__Host-login=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
-/// Time from the start of a sign-in to its callback, in seconds.
-const LOGIN_SECONDS: i64 = 600;
 
 /// The parameters with which the issuer sends the browser back (RFC 6749 section 4.1.2, RFC 9207).
 #[derive(Debug, Default)]
@@ -41,6 +32,19 @@ pub(crate) struct LoginAnswer {
     pub(crate) is_error: bool,
 }
 
+/// What a page asks for when it sends a person to sign in.
+#[derive(Debug, Default)]
+pub(crate) struct LoginRequest<'r> {
+    /// A path of those that the operator lists.
+    pub(crate) return_to: Option<&'r str>,
+    /// The name of a further issuer.
+    pub(crate) issuer: Option<&'r str>,
+    /// Longest time since the person authenticated, in seconds.
+    pub(crate) max_age: Option<u32>,
+    /// Values of `acr`, separated by spaces, of those that the operator calls strong.
+    pub(crate) acr_values: Option<&'r str>,
+}
+
 /// Where a browser goes next, and the values of `Set-Cookie`.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
@@ -48,92 +52,30 @@ pub(crate) struct SignedIn {
     pub(crate) cookies: Vec<String>,
 }
 
-/// A sign-in that has begun.
-struct Attempt {
-    secret: Zeroizing<[u8; 32]>,
-    expires_at: i64,
-    /// `None` for the first issuer.
-    issuer: Option<String>,
-    return_to: String,
-}
-
-impl Attempt {
-    /// `<secret>.<end>.<issuer>.<path>`. Names of issuers have no dot, and the path is encoded.
-    fn text(&self) -> String {
-        let [secret, path] =
-            [self.secret.as_slice(), self.return_to.as_bytes()].map(|part| URL_SAFE_NO_PAD.encode(part));
-        format!("{secret}.{}.{}.{path}", self.expires_at, self.issuer.as_deref().unwrap_or_default())
-    }
-
-    fn cookie(&self, key: &MacKey) -> String {
-        let text = self.text();
-        let tag = URL_SAFE_NO_PAD.encode(key.tag("sign-in", text.as_bytes()));
-        // Lax, whatever the sessions have: the callback is a navigation from another site.
-        format!("{LOGIN_COOKIE}={text}.{tag}; Path=/; Max-Age={LOGIN_SECONDS}; Secure; HttpOnly; SameSite=Lax")
-    }
-
-    /// The sign-in of this browser; `None` if there is none, or two.
-    fn from_headers(headers: &HeaderMap, key: &MacKey, now: i64) -> Option<Self> {
-        let mut values = cookies(headers, LOGIN_COOKIE);
-        let (Some(value), None) = (values.next(), values.next()) else { return None };
-        let (text, tag) = value.rsplit_once('.')?;
-        let tag = URL_SAFE_NO_PAD.decode(tag).ok().filter(|tag| tag.len() == 32)?;
-        if !key.verify_prefix("sign-in", text.as_bytes(), &tag) {
-            return None;
-        }
-        let mut parts = text.split('.');
-        let secret = URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
-        let expires_at = parts.next()?.parse().ok()?;
-        let issuer = parts.next()?;
-        let return_to = String::from_utf8(URL_SAFE_NO_PAD.decode(parts.next()?).ok()?).ok()?;
-        let attempt = Self {
-            secret: Zeroizing::new(secret.try_into().ok()?),
-            expires_at,
-            issuer: Some(issuer.to_owned()).filter(|name| !name.is_empty()),
-            return_to,
-        };
-        (now < expires_at).then_some(attempt)
-    }
-
-    /// One of the values that belong to the sign-in: 43 characters, as PKCE asks for (RFC 7636
-    /// section 4.1).
-    fn value(&self, key: &MacKey, name: &str) -> String {
-        URL_SAFE_NO_PAD.encode(key.tag(name, self.secret.as_slice()))
-    }
-
-    fn state(&self, key: &MacKey) -> String {
-        self.value(key, "sign-in state")
-    }
-
-    fn nonce(&self, key: &MacKey) -> String {
-        self.value(key, "sign-in nonce")
-    }
-
-    fn verifier(&self, key: &MacKey) -> Zeroizing<String> {
-        Zeroizing::new(self.value(key, "sign-in verifier"))
-    }
-}
-
 impl Sessions {
-    /// Begins a sign-in. `Ok(None)`: the path is not listed, or people cannot sign in at this issuer.
-    pub(super) async fn begin_login(
-        &self,
-        return_to: Option<&str>,
-        issuer: Option<&str>,
-    ) -> Result<Option<SignedIn>, AuthnError> {
+    /// Begins a sign-in. `Ok(None)`: the path is not listed, people cannot sign in at this issuer, or a
+    /// value of `acr` is not one of the settings.
+    pub(super) async fn begin_login(&self, request: &LoginRequest<'_>) -> Result<Option<SignedIn>, AuthnError> {
         let paths = &self.settings.return_paths;
-        let return_to = return_to.or_else(|| paths.first().map(String::as_str));
+        let return_to = request.return_to.or_else(|| paths.first().map(String::as_str));
         let return_to = return_to.filter(|path| paths.iter().any(|listed| listed == path));
-        let (Some(return_to), Some((client, trusted))) = (return_to, self.client_of(issuer)) else { return Ok(None) };
+        let (Some(return_to), Some((client, trusted))) = (return_to, self.client_of(request.issuer)) else {
+            return Ok(None);
+        };
+        let known = &trusted.verifier.issuer.acr_values;
+        if request.acr_values.is_some_and(|values| !values.split(' ').all(|it| known.iter().any(|known| known == it))) {
+            return Ok(None);
+        }
         let endpoints = trusted.jwks.endpoints().await.ok_or(AuthnError::Unavailable("issuer"))?;
-        let url = endpoints.authorization_endpoint.as_deref().and_then(|url| Url::parse(url).ok());
-        let is_safe = |url: &Url| url.scheme() == "https" || url.scheme() == "http" && !self.is_production;
-        let mut url = url.filter(is_safe).ok_or(AuthnError::Unavailable("issuer"))?;
+        let url = endpoints.authorization_endpoint.as_deref().and_then(|url| self.web_url(url));
+        let mut url = url.ok_or(AuthnError::Unavailable("issuer"))?;
         let attempt = Attempt {
             secret: Zeroizing::new(random().map_err(|_| AuthnError::Unavailable("random"))?),
             expires_at: self.parts.clock.timestamp() + LOGIN_SECONDS,
-            issuer: issuer.map(str::to_owned),
+            issuer: request.issuer.map(str::to_owned),
             return_to: return_to.to_owned(),
+            max_age: request.max_age,
+            acr_values: request.acr_values.unwrap_or_default().to_owned(),
         };
         let challenge = URL_SAFE_NO_PAD.encode(sha256(attempt.verifier(&self.key).as_bytes()));
         url.query_pairs_mut()
@@ -145,6 +87,12 @@ impl Sessions {
             .append_pair("nonce", &attempt.nonce(&self.key))
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256");
+        if let Some(max_age) = attempt.max_age {
+            url.query_pairs_mut().append_pair("max_age", &max_age.to_string());
+        }
+        if !attempt.acr_values.is_empty() {
+            url.query_pairs_mut().append_pair("acr_values", &attempt.acr_values);
+        }
         Ok(Some(SignedIn { location: url.into(), cookies: vec![attempt.cookie(&self.key)] }))
     }
 
@@ -186,7 +134,7 @@ impl Sessions {
             ("redirect_uri", &redirect_uri),
             ("code_verifier", &verifier),
         ];
-        let tokens = token_endpoint::request(issuer, client, &grant).await.map_err(|error| match error {
+        let tokens = token_endpoint::request(issuer, &client, &grant).await.map_err(|error| match error {
             TokenError::InvalidGrant => refused("code"),
             TokenError::Unavailable => AuthnError::Unavailable("issuer"),
         })?;
@@ -194,6 +142,7 @@ impl Sessions {
         let client_id = client.id.as_deref().unwrap_or_default();
         let expected = (client_id, &*attempt.nonce(&self.key), &*tokens.access_token);
         let id_token = verify_id_token(issuer, id_token, expected, now).await?;
+        attempt.check(&id_token.sign_in, issuer.verifier.leeway, now)?;
         let (principal, access_expires_at) = self.accept_access_token(issuer, &tokens.access_token).await?;
         if principal.subject != id_token.subject {
             return Err(refused("subject"));
@@ -206,7 +155,7 @@ impl Sessions {
     /// Checks `iss` (RFC 9207): a code of one issuer must not reach the token endpoint of another.
     async fn check_issuer_parameter(&self, iss: Option<&str>, issuer: &TrustedIssuer) -> Result<(), AuthnError> {
         let endpoints = issuer.jwks.endpoints().await.ok_or(AuthnError::Unavailable("issuer"))?;
-        let is_required = endpoints.authorization_response_iss_parameter_supported || self.settings.clients.len() > 1;
+        let is_required = endpoints.authorization_response_iss_parameter_supported || self.clients.load().len() > 1;
         match iss {
             Some(iss) if iss == issuer.verifier.issuer.url => Ok(()),
             None if !is_required => Ok(()),
@@ -274,12 +223,6 @@ impl Sessions {
         for handle in previous.collect::<Vec<_>>() {
             self.end(handle.tenant, handle.session, "new_sign_in").await;
         }
-    }
-
-    /// The client and the issuer of this name; `None` if people cannot sign in there.
-    pub(super) fn client_of(&self, issuer: Option<&str>) -> Option<(&SessionClient, &TrustedIssuer)> {
-        let client = self.settings.clients.get(&issuer.map(str::to_owned))?;
-        Some((client, self.parts.issuers.by_name(issuer)?))
     }
 
     /// The `Set-Cookie` value of a session.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use chrono::DateTime;
 use http::HeaderMap;
-use url::Url;
 
 use super::{
     super::{AuthnError, RejectReason, SourceNetwork},
     Sessions,
+    clients::issuer_name,
     id_token::verify_logout_token,
     unavailable,
 };
@@ -33,10 +33,9 @@ impl Sessions {
         let has_ended = self.parts.store.end_session((session.tenant_id, session.id), self.parts.clock.now()).await;
         has_ended.map_err(unavailable)?;
         event::session_ended(&session.subject, &session.tenant_id.to_string(), &session.id.to_string(), "logout");
-        let issuer = Some(session.issuer.as_str()).filter(|name| !name.is_empty());
-        let Some((client, issuer)) = self.client_of(issuer) else { return Ok(None) };
+        let Some((client, issuer)) = self.client_of(issuer_name(&session)) else { return Ok(None) };
         let endpoints = issuer.jwks.endpoints().await;
-        let url = endpoints.and_then(|endpoints| Url::parse(endpoints.end_session_endpoint.as_deref()?).ok());
+        let url = endpoints.and_then(|endpoints| self.web_url(endpoints.end_session_endpoint.as_deref()?));
         Ok(url.map(|mut url| {
             // No ID token as a hint: the page would see it.
             url.query_pairs_mut()
@@ -63,8 +62,7 @@ impl Sessions {
             (None, Some(subject)) => ("sessions", subject),
             (None, None) => return Err(RejectReason::Claims("sid").into()),
         };
-        let leeway = issuer.verifier.leeway;
-        let until = DateTime::from_timestamp(token.expires_at.saturating_add(leeway), 0).unwrap_or(now);
+        let until = DateTime::from_timestamp(token.accepted_until, 0).unwrap_or(now);
         let digest = sha256(token.id.as_bytes());
         let recorded = self.parts.store.record_logout((&digest, until), (kind, &value), now).await;
         if !recorded.map_err(unavailable)? {

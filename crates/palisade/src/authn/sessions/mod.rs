@@ -7,7 +7,9 @@
 //! the operations of browsers call. Without the feature `sessions`, `without_sessions.rs` stands in
 //! for this module.
 
+mod attempt;
 mod browser;
+mod clients;
 mod handle;
 mod id_token;
 mod login;
@@ -17,6 +19,8 @@ mod token_endpoint;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use clients::{Clients, issuer_name, shared_clients};
 use handle::{Handle, SESSION_COOKIE, cookies, equal_texts};
 use http::{HeaderMap, header};
 use quick_cache::sync::Cache;
@@ -29,6 +33,7 @@ use super::{
     issuers::{Issuers, TrustedIssuer},
     revocation::Revocations,
     sign_in::SignIn,
+    tenants::Tenants,
 };
 use crate::{
     crypto::{MacKey, sha256},
@@ -41,7 +46,7 @@ use crate::{
     telemetry::{causes, event, repeats::coalesced},
 };
 pub(crate) use browser::SessionState;
-pub(crate) use login::{LoginAnswer, SignedIn};
+pub(crate) use login::{LoginAnswer, LoginRequest, SignedIn};
 
 /// Whether this build has browser sessions.
 pub(crate) const ENABLED: bool = true;
@@ -65,6 +70,7 @@ pub(super) struct Parts {
     pub(super) issuers: Arc<Issuers>,
     pub(super) api_keys: Arc<ApiKeys>,
     pub(super) revocations: Arc<Revocations>,
+    pub(super) tenants: Arc<Tenants>,
     pub(super) store: Credentials,
     pub(super) rights: Rights,
     pub(super) clock: Clock,
@@ -75,6 +81,8 @@ pub(super) struct Parts {
 pub(super) struct Sessions {
     parts: Parts,
     settings: settings::Sessions,
+    /// The client at each issuer. Its secret can change.
+    clients: ArcSwap<Clients>,
     /// Makes handles, CSRF tokens and the values of sign-ins. A change ends all sessions.
     key: MacKey,
     /// The public URL, without a slash at the end.
@@ -115,6 +123,7 @@ impl Sessions {
         Arc::new(Self {
             parts,
             settings: settings.sessions.clone(),
+            clients: ArcSwap::from_pointee(shared_clients(&settings.sessions)),
             key: settings.secrets.mac_key.clone(),
             base: public_url.trim_end_matches('/').to_owned(),
             origin: Url::parse(public_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default(),
@@ -173,6 +182,7 @@ impl Sessions {
         source: SourceNetwork,
     ) -> Result<Arc<Principal>, AuthnError> {
         let mut live = self.identify(presented, headers, source).await?;
+        self.parts.tenants.check(live.handle.tenant)?;
         if live.session.access_expires_at <= self.parts.clock.now() {
             live = self.renew(live, Rotation::Keep).await?;
         }
@@ -189,7 +199,7 @@ impl Sessions {
         headers: &HeaderMap,
         source: SourceNetwork,
     ) -> Result<Live, AuthnError> {
-        let handle = Handle::parse(presented, &self.key).ok_or(RejectReason::Malformed)?;
+        let handle = Handle::parse(presented, &self.key).ok_or(RejectReason::SessionUnknown)?;
         let now = self.parts.clock.now();
         let seen = seen_client(headers, source);
         let used = self.parts.store.use_session(handle.tenant, handle.session, now, now + self.settings.idle, &seen);
@@ -197,6 +207,10 @@ impl Sessions {
         let principal = self.principal(&session);
         principal.name_in_log();
         if session.ended_at.is_some() || now >= session.expires_at.min(session.idle_expires_at) {
+            return Err(RejectReason::SessionEnded.into());
+        }
+        // The operator removed the issuer, or its client. Tokens of such an issuer are refused too.
+        if self.client_of(issuer_name(&session)).is_none() {
             return Err(RejectReason::SessionEnded.into());
         }
         let live = self.check_handle(handle, session, source).await?;
@@ -231,7 +245,7 @@ impl Sessions {
             return Ok(Live { handle, session });
         }
         if handle.generation >= newest {
-            return Err(RejectReason::Malformed.into());
+            return Err(RejectReason::SessionUnknown.into());
         }
         if handle.generation + 1 == newest && self.is_recent(&session) {
             return self.follow(&handle, session);
@@ -256,15 +270,14 @@ impl Sessions {
             token_id: session.token_id.clone(),
             session: Some(SessionId::from_uuid(session.id)),
             issuer_session: session.issuer_session.clone(),
-            bound_certificate: None,
+            binding: None,
             sign_in: self.sign_in(session),
             issued_at: session.created_at.timestamp(),
         }
     }
 
     fn sign_in(&self, session: &StoredSession) -> SignIn {
-        let name = Some(&*session.issuer).filter(|name| !name.is_empty());
-        let issuer = self.parts.issuers.by_name(name).map(|issuer| &issuer.verifier.issuer);
+        let issuer = self.parts.issuers.by_name(issuer_name(session)).map(|issuer| &issuer.verifier.issuer);
         SignIn::restore((session.auth_time.map(|time| time.timestamp()), session.acr.clone()), issuer)
     }
 
@@ -285,15 +298,14 @@ impl Sessions {
         if principal.kind != CallerKind::User {
             return Err(RejectReason::CallerKind.into());
         }
-        if principal.bound_certificate.is_some() {
+        if principal.binding.is_some() {
             return Err(RejectReason::Binding.into());
         }
         // A session is a person's own: it would lose the actor.
         if principal.sign_in.actor().is_some() {
             return Err(RejectReason::Actor.into());
         }
-        self.parts.revocations.check(&principal)?;
-        self.parts.api_keys.record_roles(&principal).await?;
+        self.parts.issuers.admit(issuer, &principal, &self.parts.revocations, &self.parts.api_keys).await?;
         Ok((principal, validated.valid_until.saturating_sub(issuer.verifier.leeway)))
     }
 
@@ -309,6 +321,7 @@ impl Sessions {
 
     async fn refresh(self: &Arc<Self>, headers: &HeaderMap, source: SourceNetwork) -> Result<Live, AuthnError> {
         let live = self.identify_cookie(headers, source).await?;
+        self.parts.tenants.check(live.handle.tenant)?;
         if self.is_recent(&live.session) { Ok(live) } else { self.renew(live, Rotation::Replace).await }
     }
 }

@@ -1,6 +1,6 @@
 //! Refresh of a browser session: one at a time over all replicas (AUTHN-15).
 //!
-//! One request claims the session in the database and calls the issuer, without a transaction
+//! One request claims the refresh token in the database and calls the issuer, without a transaction
 //! meanwhile; the others wait for its result. Each of them computes the same next handle. A claim ends
 //! by itself, in case its replica stops.
 
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     super::{AuthnError, RejectReason, principal::Principal},
     Live, Sessions,
+    clients::issuer_name,
     handle::Handle,
     token_endpoint::{self, TokenError, Tokens},
     unavailable,
@@ -124,19 +125,22 @@ impl Sessions {
         handle: &Handle,
         session: &StoredSession,
     ) -> Result<(Tokens, Result<(Arc<Principal>, i64), AuthnError>), AuthnError> {
-        let issuer = Some(session.issuer.as_str()).filter(|name| !name.is_empty());
-        let (client, issuer) = self.client_of(issuer).ok_or(RejectReason::SessionEnded)?;
+        let (client, issuer) = self.client_of(issuer_name(session)).ok_or(RejectReason::SessionEnded)?;
         let sealed = session.refresh_token.as_deref().unwrap_or_default();
         let refresh_token = handle.token_key(&self.key).and_then(|key| key.open(sealed));
         let refresh_token = refresh_token.map_err(|_| RejectReason::SessionEnded)?;
         let grant = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.as_str())];
-        let tokens = token_endpoint::request(issuer, client, &grant).await.map_err(|error| match error {
+        let tokens = token_endpoint::request(issuer, &client, &grant).await.map_err(|error| match error {
             TokenError::InvalidGrant => AuthnError::from(RejectReason::SessionEnded),
             TokenError::Unavailable => AuthnError::Unavailable("issuer"),
         })?;
         match self.accept_access_token(issuer, &tokens.access_token).await {
             Ok((principal, _)) if principal.subject != session.subject || principal.tenant != handle.tenant => {
                 Err(RejectReason::Claims("sub").into())
+            }
+            // The keys of the issuer, as fetched last, may lack its newest one.
+            Err(AuthnError::Rejected { reason: RejectReason::UnknownKey, .. }) => {
+                Ok((tokens, Err(AuthnError::Unavailable("issuer_keys"))))
             }
             Err(error @ AuthnError::Rejected { .. }) => Err(error),
             accepted => Ok((tokens, accepted)),

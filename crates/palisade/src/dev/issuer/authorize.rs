@@ -28,6 +28,10 @@ pub(super) struct AuthorizeRequest {
     #[serde(default)]
     pub(super) code_challenge: String,
     code_challenge_method: Option<String>,
+    /// The ID token then has `auth_time`. The page asks for a choice in any case.
+    pub(super) max_age: Option<u32>,
+    /// The ID token then has the first of these as `acr`.
+    pub(super) acr_values: Option<String>,
 }
 
 /// The submitted form.

@@ -128,7 +128,12 @@ impl Provider {
         let mut tokens = self.tokens(client, Some((&grant.subject, &sid)), &scope)?;
         if has_scope(&scope, "openid") {
             let person = self.person(&grant.subject).ok_or("invalid_grant")?;
-            let claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
+            let mut claims = self.id_claims(client, person, granted.nonce.as_deref(), &sid);
+            if let Some(claims) = claims.as_object_mut() {
+                let auth_time = granted.max_age.map(|_| ("auth_time".to_owned(), json!(grant.issued_at)));
+                let acr = granted.acr_values.as_deref().and_then(|values| values.split(' ').next());
+                claims.extend(auth_time.into_iter().chain(acr.map(|acr| ("acr".to_owned(), json!(acr)))));
+            }
             let header = json!({ "alg": "ES256", "typ": "JWT", "kid": self.key.id() });
             tokens.id_token = Some(self.key.sign(&header, &claims));
         }

@@ -15,11 +15,13 @@ use poem_openapi::{
 
 use super::{
     Tag,
-    form::LogoutTokenForm,
-    schema::{BrowserSession, IssuerName, IssuerText, LocalPath, SignedOut, Target},
+    form::{IgnoresParameters, LogoutTokenForm},
+    schema::{AcrValues, BrowserSession, IssuerName, IssuerText, LocalPath, SignedOut, Target},
 };
 use crate::{
-    authn::{Authenticator, AuthnError, ConnectionInfo, LoginAnswer, RejectReason, SignedIn, SourceNetwork},
+    authn::{
+        Authenticator, AuthnError, ConnectionInfo, LoginAnswer, LoginRequest, RejectReason, SignedIn, SourceNetwork,
+    },
     http::{
         Context,
         authentication::{check_browser_request, record_result, unauthenticated},
@@ -56,8 +58,9 @@ impl Browser {
     /// Begin a sign-in
     ///
     /// Redirects the browser to the issuer, and sets a cookie that only the callback of this sign-in
-    /// needs. Fails with 400 if the operator did not list the path, or if people cannot sign in at the
-    /// issuer.
+    /// needs. Fails with 400 if the operator did not list the path or a value of `acr_values`, or if
+    /// people cannot sign in at the issuer. After a challenge (RFC 9470), send its `max_age` and
+    /// `acr_values`. Fails with 403 unless it is a navigation of the whole page.
     #[oai(path = "/auth/login", method = "get", operation_id = "beginLogin")]
     async fn login(
         &self,
@@ -66,23 +69,36 @@ impl Browser {
         return_to: Query<Option<Text<LocalPath>>>,
         /// Name of a further issuer. Omit it for the first one.
         issuer: Query<Option<Text<IssuerName>>>,
+        /// Largest time since the person authenticated at the issuer: 0 to 86400 s. Otherwise the issuer
+        /// asks the person again. A sign-in that is older fails with 401.
+        #[oai(validator(minimum(value = "0"), maximum(value = "86400")))]
+        max_age: Query<Option<u32>>,
+        /// Values of `acr`, separated by spaces, one of which the sign-in must have.
+        acr_values: Query<Option<Text<AcrValues>>>,
     ) -> Result<Response<Redirected>> {
         let caller = self.caller(request)?;
-        let begun = self.context.authenticator.begin_login(return_to.0.as_deref(), issuer.0.as_deref()).await;
+        let wanted = LoginRequest {
+            return_to: return_to.0.as_deref(),
+            issuer: issuer.0.as_deref(),
+            max_age: max_age.0,
+            acr_values: acr_values.0.as_deref(),
+        };
+        let begun = self.context.authenticator.begin_login(&wanted).await;
         let begun = begun.map_err(|error| caller.problem(error))?;
-        let unknown = || Problem::new(Kind::InvalidInput).detail("Unknown issuer, or a path that is not listed.");
+        let unknown = || Problem::new(Kind::InvalidInput).detail("Unknown issuer, or a path or strength not listed.");
         Ok(redirect(begun.ok_or_else(unknown)?))
     }
 
     /// Finish a sign-in
     ///
     /// The issuer sends the browser here. Opens a session, sets its cookie, and redirects to the path
-    /// of the sign-in. An answer that this browser did not ask for, or a second use, fails with 401.
+    /// of the sign-in. An answer that this browser did not ask for, a sign-in older or weaker than it
+    /// asked for, or a second use fails with 401. Further parameters are ignored.
     #[oai(path = "/auth/callback", method = "get", operation_id = "finishLogin")]
-    #[expect(clippy::too_many_arguments, reason = "parameters of the standard")]
     async fn callback(
         &self,
         request: &Request,
+        _others: IgnoresParameters,
         /// Authorization code (RFC 6749 section 4.1.2).
         code: Query<Option<Text<IssuerText>>>,
         /// State of the sign-in.
@@ -91,16 +107,7 @@ impl Browser {
         iss: Query<Option<Text<IssuerText>>>,
         /// Error code of the issuer (RFC 6749 section 4.1.2.1).
         error: Query<Option<Text<IssuerText>>>,
-        /// Explanation of the error. It is not used.
-        error_description: Query<Option<Text<IssuerText>>>,
-        /// Address of an explanation. It is not used.
-        error_uri: Query<Option<Text<IssuerText>>>,
-        /// State of the session at the issuer (OpenID Connect Session Management). It is not used.
-        session_state: Query<Option<Text<IssuerText>>>,
-        /// Granted scopes. They are not used: the access token has them.
-        scope: Query<Option<Text<IssuerText>>>,
     ) -> Result<Response<Redirected>> {
-        let _ = (error_description, error_uri, session_state, scope);
         let caller = self.caller(request)?;
         let text = |value: Query<Option<Text<IssuerText>>>| value.0.map(|text| text.to_string());
         let answer = LoginAnswer { code: text(code), state: text(state), iss: text(iss), is_error: error.0.is_some() };
@@ -188,7 +195,10 @@ impl Caller<'_> {
         record_result("session", &outcome);
         let has_ended = matches!(
             outcome,
-            Err(AuthnError::Rejected { reason: RejectReason::SessionEnded | RejectReason::Revoked, .. })
+            Err(AuthnError::Rejected {
+                reason: RejectReason::SessionEnded | RejectReason::SessionUnknown | RejectReason::Revoked,
+                ..
+            })
         );
         outcome.map_err(|error| {
             let problem = self.problem(error);

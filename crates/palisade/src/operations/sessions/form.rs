@@ -1,5 +1,6 @@
-//! The body of a back-channel logout: a form with one parameter (OpenID Connect Back-Channel Logout
-//! 1.0 section 2.5).
+//! What issuers send in their own form. The body of a back-channel logout is a form with one parameter
+//! (OpenID Connect Back-Channel Logout 1.0 section 2.5), and a callback may have further parameters
+//! (RFC 6749 section 4.1.2).
 //!
 //! The only body that is no JSON: the issuer chooses the format. It counts as strict, since it takes
 //! exactly one parameter of a limited length.
@@ -13,7 +14,7 @@ use poem_openapi::{
 
 use super::schema::LogoutForm;
 use crate::{
-    http::strict_json,
+    http::{strict_json, strictness},
     problem::{Kind, Problem},
 };
 
@@ -56,5 +57,23 @@ impl<'a> ApiExtractor<'a> for LogoutTokenForm {
             }
             _ => Err(Problem::new(Kind::InvalidInput).at("logout_token", "invalid").into()),
         }
+    }
+}
+
+/// Argument of a handler that ignores query parameters which it does not declare.
+pub(super) struct IgnoresParameters;
+
+impl<'a> ApiExtractor<'a> for IgnoresParameters {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![strictness::OPEN_QUERY]
+    }
+
+    async fn from_request(_: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        Ok(Self)
     }
 }

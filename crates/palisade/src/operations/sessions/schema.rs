@@ -18,6 +18,8 @@ crate::formats! {
     pub(super) LocalPath, 1..=200, "^/[A-Za-z0-9._~/-]*$";
     /// The name of a further issuer in the settings.
     pub(super) IssuerName, 1..=32, "^[a-z0-9_-]+$";
+    /// Values of `acr`, separated by single spaces.
+    pub(super) AcrValues, 1..=255, "^[!-~]+( [!-~]+)*$";
     /// A parameter of the issuer's answer: visible ASCII.
     pub(super) IssuerText, 1..=2048, "^[ -~]+$";
     /// A CSRF token.

@@ -58,6 +58,14 @@ begin
     end loop;
 end
 $$;
+-- A sign-out after the backup is unknown here, so no session lives again (AUTHN-16).
+do $$
+begin
+    if to_regclass('palisade.sessions') is not null then
+        truncate palisade.sessions;
+    end if;
+end
+$$;
 -- Stored responses hold what they were the response for.
 update palisade.idempotency_keys k set body = null, location = null
 from pg_temp.erased_rows e where k.tenant_id = e.tenant and right(k.location, 36) = e.id::text;

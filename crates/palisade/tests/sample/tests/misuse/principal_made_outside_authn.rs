@@ -1,4 +1,4 @@
-//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `session`, `issuer_session`, `bound_certificate`, `sign_in` and `issued_at` of struct `Principal` are private
+//! E0451: fields `kind`, `subject`, `client`, `tenant`, `roles`, `scopes`, `creator`, `token_id`, `session`, `issuer_session`, `binding`, `sign_in` and `issued_at` of struct `Principal` are private
 //! A principal comes from a verified credential only.
 
 use palisade::{authn::{CallerKind, Principal}, model::TenantId};
@@ -15,7 +15,7 @@ fn forge(tenant: TenantId) -> Principal {
         token_id: None,
         session: None,
         issuer_session: None,
-        bound_certificate: None,
+        binding: None,
         sign_in: Default::default(),
         issued_at: 0,
     }

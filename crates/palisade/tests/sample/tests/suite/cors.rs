@@ -11,7 +11,7 @@ use crate::support::{Actor, PRODUCTION_SETTINGS, Reply, SERVICE, mtls::MtlsSetup
 
 const PAGE: &str = "https://app.example.com";
 const ORIGINS: (&str, &str) = ("APP_HTTP__CORS_ORIGINS", "https://app.example.com,http://localhost:5173");
-const EXPOSED: &str = "RateLimit, RateLimit-Policy, Retry-After, Location, Idempotent-Replayed, X-Request-Id";
+const EXPOSED: &str = "RateLimit, RateLimit-Policy, Retry-After, Location, Idempotent-Replayed, X-Request-Id, DPoP-Nonce, WWW-Authenticate";
 
 /// Sends the request as a browser does for a page of this origin.
 async fn from_page(actor: &Actor, origin: &str, method: Method, path: &str) -> Reply {

@@ -193,7 +193,7 @@ async fn input_04_long_bodies_are_rejected_with_or_without_a_length() {
         }
     }
     let mut response = String::new();
-    let _ = tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut response)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), socket.read_to_string(&mut response)).await;
     assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
     assert!(response.contains("payload_too_large"), "{response}");
 }
@@ -209,7 +209,7 @@ async fn input_04_stalled_body_times_out() {
     );
     socket.write_all(head.as_bytes()).await.unwrap();
     let mut response = String::new();
-    tokio::time::timeout(Duration::from_secs(5), socket.read_to_string(&mut response)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), socket.read_to_string(&mut response)).await.unwrap().unwrap();
     assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
 }
 

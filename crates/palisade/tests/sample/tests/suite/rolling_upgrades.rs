@@ -87,7 +87,7 @@ async fn fail_03_expanded_schema_permits_no_rights_to_known_objects() {
 async fn fail_04_readiness_ends_before_the_listener() {
     let issuer = start_issuer(Clock::system()).await;
     let mut variables = TestApp::variables(&SERVICE.database().await, issuer.url());
-    variables.insert("APP_HTTP__SHUTDOWN_DELAY_MS".to_owned(), "3000".to_owned());
+    variables.insert("APP_HTTP__SHUTDOWN_DELAY_MS".to_owned(), "5000".to_owned());
     let process = ServiceProcess::start(&SERVICE, &variables).await;
     let address = process.address;
     let viewer = issuer.access_token(&person(&ACME, roles::VIEWER), &scopes::ALL);
@@ -97,14 +97,14 @@ async fn fail_04_readiness_ends_before_the_listener() {
     let signalled = Instant::now();
     let stopping = tokio::spawn(process.terminate());
     eventually("not ready", async || viewer.get("/health/ready").await.status == 503).await;
-    assert!(signalled.elapsed() < Duration::from_secs(3), "readiness ended with the listener");
+    assert!(signalled.elapsed() < Duration::from_secs(5), "readiness ended with the listener");
     // New connections are served, and clients are asked to leave.
     let late = Actor::new(address, None).get("/health/live").await;
     assert_eq!((late.status.as_u16(), late.header("connection")), (200, Some("close")));
     viewer.get("/v1/notes").await.ok(200);
     let (status, log) = stopping.await.unwrap();
     assert!(status.success() && log.contains("no longer ready"), "{log}");
-    assert!(signalled.elapsed() >= Duration::from_secs(3), "the listener ended early");
+    assert!(signalled.elapsed() >= Duration::from_secs(5), "the listener ended early");
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn crypto_04_vault_timeouts_and_invalid_responses_are_rejected() {
     let started = Instant::now();
     let error = start_error(&app, &short_timeout).await;
     assert!(error.contains("timed out"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     // After a timeout the service does not ask the same again at once.
     assert!(vault.request_count() <= 1, "{:?}", vault.take_requests());
     vault.silence(false);

@@ -6,6 +6,7 @@ mod api_keys;
 mod attacks;
 mod blocking;
 mod caller_kind;
+mod dpop;
 mod failure_limiter;
 mod issuers;
 mod keys;

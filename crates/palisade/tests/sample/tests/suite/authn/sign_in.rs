@@ -33,7 +33,11 @@ async fn authn_13_challenge_names_what_the_sign_in_lacks() {
         let caller = with(&app, &claims);
         let reply = export(&caller).await;
         assert_eq!(reply.problem(401), "insufficient_user_authentication", "{claims:?}");
-        let challenge = format!("Bearer error=\"insufficient_user_authentication\", {lacks}");
+        let challenge = format!(
+            "Bearer realm=\"palisade-sample\", error=\"insufficient_user_authentication\", {lacks}, \
+             resource_metadata=\"http://{}/.well-known/oauth-protected-resource\"",
+            app.address
+        );
         assert_eq!(reply.header("www-authenticate"), Some(&*challenge), "{claims:?}");
         assert_eq!(reply.event("authz_fail")["reason"], "sign_in");
         caller.get("/v1/notes").await.ok(200);

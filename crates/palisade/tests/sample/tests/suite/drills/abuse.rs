@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr},
     process::Command,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
-    ACME, Actor, Forge, SERVICE, ServiceProcess, TestApp, events, eventually,
+    ACME, Actor, Forge, SERVICE, ServiceProcess, TestApp, events, eventually, free_address,
     h2::{self, H2},
     parse_log, person, start_issuer,
 };
@@ -31,11 +31,6 @@ async fn variables(more: &[(&str, &str)]) -> (BTreeMap<String, String>, DevIssue
     let mut variables = TestApp::variables(&SERVICE.database().await, issuer.url());
     variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     (variables, issuer)
-}
-
-/// A port that was free a moment ago.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// 4,000 requests from one address. Each takes some 25 bytes, which HPACK expands to a method or
@@ -172,7 +167,7 @@ async fn rate_09_unread_bytes_are_limited_per_network() {
 
 #[tokio::test]
 async fn rate_09_connections_with_stalled_responses_are_closed() {
-    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "2000")]).await;
     add_large_notes(&app).await;
     let token = app.forge().token();
     let unread = leave_unread(&app, &token, 2).await;
@@ -194,7 +189,7 @@ async fn rate_09_connections_with_stalled_responses_are_closed() {
 /// Once a response is in the connection's write buffer, it no longer counts as a stalled response.
 #[tokio::test]
 async fn rate_09_connections_with_full_write_buffers_are_closed() {
-    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "500")]).await;
+    let app = SERVICE.start_with(&[("APP_HTTP__STALL_TIMEOUT_MS", "2000")]).await;
     add_large_notes(&app).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((address(77), 0).into()).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::SESSIONS;
-use crate::support::{Browser, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey};
+use crate::support::{Browser, GLOBEX, MisbehavingIssuer, Reply, SERVICE, TestApp, TestKey};
 
 /// A sign-in at an issuer whose answers the test chooses.
 pub(super) struct SignIn {
@@ -16,9 +16,14 @@ pub(super) struct SignIn {
 
 impl SignIn {
     pub(super) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings too.
+    pub(super) async fn with(settings: &[(&str, &str)]) -> Self {
         let key = TestKey::es256("signing");
         let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await;
-        let app = issuer.app(&SESSIONS).await;
+        let app = issuer.app(&[&SESSIONS[..], settings].concat()).await;
         app.wait_until_ready().await;
         Self { app, issuer, key }
     }
@@ -29,9 +34,38 @@ impl SignIn {
 
     /// A browser with a session.
     pub(super) async fn browser(&self) -> Browser {
+        self.run_with(&self.access_token()).await.0
+    }
+
+    /// A browser with a session of another service at the same issuer.
+    pub(super) async fn browser_of(&self, app: &TestApp) -> Browser {
         let access_token = self.access_token();
         let answer = |nonce: &str| Self::response(&access_token, &self.sign(&self.header(), &self.id_claims(nonce)));
-        self.run(answer).await.0
+        self.run_from(Browser::new(app), "/auth/login", answer).await.0
+    }
+
+    /// Signs in with this access token.
+    pub(super) async fn run_with(&self, access_token: &str) -> (Browser, Reply) {
+        let answer = |nonce: &str| Self::response(access_token, &self.sign(&self.header(), &self.id_claims(nonce)));
+        self.run(answer).await
+    }
+
+    /// Signs in from this path, with these claims in the ID token.
+    pub(super) async fn sign_in_again(
+        &self,
+        browser: Browser,
+        path: &str,
+        changed: &[(&str, Value)],
+    ) -> (Browser, Reply) {
+        let access_token = self.access_token();
+        let answer = |nonce: &str| {
+            let mut claims = self.id_claims(nonce);
+            for (name, value) in changed {
+                claims[name] = value.clone();
+            }
+            Self::response(&access_token, &self.sign(&self.header(), &claims))
+        };
+        self.run_from(browser, path, answer).await
     }
 
     /// Signs an access token with one claim changed.
@@ -60,8 +94,11 @@ impl SignIn {
 
     /// Signs in while the token endpoint answers with what `answer` makes of the nonce.
     async fn run(&self, answer: impl FnOnce(&str) -> Value) -> (Browser, Reply) {
-        let mut browser = Browser::new(&self.app);
-        let url: Url = browser.begin("/auth/login").await;
+        self.run_from(Browser::new(&self.app), "/auth/login", answer).await
+    }
+
+    async fn run_from(&self, mut browser: Browser, path: &str, answer: impl FnOnce(&str) -> Value) -> (Browser, Reply) {
+        let url: Url = browser.begin(path).await;
         let parameter = |name: &str| url.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
         self.issuer.answer_token_requests(200, answer(&parameter("nonce")));
         let reply = browser.get(&format!("/auth/callback?code=c&state={}", parameter("state"))).await;
@@ -116,6 +153,7 @@ async fn authn_14_id_token_is_validated_in_full() {
         ("azp", json!("another-client")),
         ("iss", json!("https://evil.example")),
         ("exp", json!(now - 60)),
+        ("exp", json!(now)),
         ("exp", Value::Null),
         ("iat", json!(now + 3_600)),
         ("iat", json!("now")),
@@ -141,6 +179,11 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
     let sign_in = SignIn::new().await;
     let access_token = sign_in.access_token();
     let id_token = |nonce: &str| sign_in.sign(&sign_in.header(), &sign_in.id_claims(nonce));
+    let id_token_of_service = |nonce: &str| {
+        let mut claims = sign_in.id_claims(nonce);
+        claims["sub"] = json!("demo-service");
+        sign_in.sign(&sign_in.header(), &claims)
+    };
     let stranger = TestKey::es256("signing");
     let forged = |nonce: &str| stranger.sign_text(&sign_in.header().to_string(), &sign_in.id_claims(nonce).to_string());
     let mut service = sign_in.issuer.claims(sign_in.app.clock.timestamp());
@@ -152,7 +195,7 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
         ("a forged ID token", Box::new(|nonce| SignIn::response(&access_token, &forged(nonce)))),
         ("the access token as ID token", Box::new(|_| SignIn::response(&access_token, &access_token))),
         ("the ID token as access token", Box::new(|nonce| SignIn::response(&id_token(nonce), &id_token(nonce)))),
-        ("a token of a service", Box::new(|nonce| SignIn::response(&service, &id_token(nonce)))),
+        ("a token of a service", Box::new(|nonce| SignIn::response(&service, &id_token_of_service(nonce)))),
         ("no JSON Web Token", Box::new(|nonce| SignIn::response("opaque", &id_token(nonce)))),
     ];
     for (name, answer) in answers {
@@ -165,6 +208,7 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
         (401, json!({ "error": "invalid_client" }), 503),
         (500, json!({}), 503),
         (200, json!("no object"), 503),
+        (200, json!({ "access_token": access_token, "token_type": "DPoP" }), 503),
         (302, json!({}), 503),
     ] {
         let mut browser = Browser::new(&sign_in.app);
@@ -174,6 +218,68 @@ async fn authn_14_token_response_without_proof_of_the_person_is_refused() {
         browser.get(&format!("/auth/callback?code=c&state={state}")).await.problem(expected);
         assert!(browser.cookies.is_empty(), "{status}");
     }
+}
+
+/// A session has no actor: it would hide which one acted (RFC 8693).
+#[tokio::test]
+async fn authn_13_token_with_an_actor_opens_no_session() {
+    let sign_in = SignIn::with(&[("APP_OIDC__ACCEPT_ACTORS", "true")]).await;
+    let token = sign_in.access_token_with("act", json!({ "sub": "helpdesk" }));
+    sign_in.app.bearer(&*token).get("/v1/me").await.ok(200);
+    let (browser, reply) = sign_in.run_with(&token).await;
+    assert_eq!(reply.problem(401), "unauthenticated");
+    assert_eq!(reply.event("authn_token_invalid")["reason"], "actor");
+    assert!(browser.cookies.is_empty());
+}
+
+/// A code of one issuer must not reach another (mix-up): with two issuers, each must name itself.
+#[tokio::test]
+async fn authn_14_issuer_parameter_is_required_with_two_issuers() {
+    let key = TestKey::es256("signing");
+    let [first, second] =
+        [MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await, MisbehavingIssuer::with_keys(&SERVICE, &[&key]).await];
+    let globex = GLOBEX.id.to_string();
+    let further = [
+        ("APP_OIDC__FURTHER__PARTNER__ISSUER", &*second.url),
+        ("APP_OIDC__FURTHER__PARTNER__AUDIENCE", "api://partner"),
+        ("APP_OIDC__FURTHER__PARTNER__TENANTS", &globex),
+        ("APP_SESSIONS__FURTHER__PARTNER__CLIENT_ID", "partner-web"),
+    ];
+    let app = first.app(&[&SESSIONS[..], &further].concat()).await;
+    app.wait_until_ready().await;
+    for (login, named) in [
+        ("/auth/login", None),
+        ("/auth/login", Some(&second.url)),
+        ("/auth/login?issuer=partner", None),
+        ("/auth/login?issuer=partner", Some(&first.url)),
+    ] {
+        let mut browser = Browser::new(&app);
+        let url = browser.begin(login).await;
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let iss = named.map(|iss| format!("&iss={iss}")).unwrap_or_default();
+        let reply = browser.get(&format!("/auth/callback?code=c&state={state}{iss}")).await;
+        assert_eq!(reply.event("authn_token_invalid")["claim"], "iss", "{login} {named:?}");
+        reply.problem(401);
+    }
+    assert!([first, second].iter().all(|issuer| issuer.token_forms().is_empty()), "a code went out");
+}
+
+#[tokio::test]
+async fn authn_14_session_without_refresh_token_ends_with_its_access_token() {
+    let sign_in = SignIn::new().await;
+    let access_token = sign_in.access_token();
+    let answer = |nonce: &str| {
+        let mut answer = SignIn::response(&access_token, &sign_in.sign(&sign_in.header(), &sign_in.id_claims(nonce)));
+        answer.as_object_mut().unwrap().remove("refresh_token");
+        answer
+    };
+    let (mut browser, _) = sign_in.run(answer).await;
+    let session = browser.session().await;
+    assert_eq!(session["expiresAt"], session["accessExpiresAt"]);
+    // There is nothing to refresh it with.
+    assert_eq!(browser.change(http::Method::POST, "/auth/refresh").await.ok(200)["expiresAt"], session["expiresAt"]);
+    sign_in.app.clock.advance(std::time::Duration::from_secs(601));
+    assert_eq!(browser.get("/v1/me").await.problem(401), "unauthenticated");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{admin, browser_of, signed_in, start, two_replicas};
+use super::{SESSIONS, admin, answers::SignIn, browser_of, signed_in, start, two_replicas};
 use crate::support::{ACME, Browser, Reply, SERVICE, TestApp, eventually, superuser};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -66,6 +66,13 @@ fn claims(app: &TestApp) -> Value {
 async fn send(app: &TestApp, header: &Value, claims: &Value) -> Reply {
     let token = app.issuer.key().sign(header, claims);
     app.anonymous().post_raw("/auth/backchannel-logout", FORM, format!("logout_token={token}")).await
+}
+
+/// Sends a logout token with these changes.
+pub(super) async fn send_logout(app: &TestApp, change: impl FnOnce(&mut Value)) -> Reply {
+    let mut claims = claims(app);
+    change(&mut claims);
+    send(app, &header(app), &claims).await
 }
 
 fn header(app: &TestApp) -> Value {
@@ -170,4 +177,39 @@ async fn authn_16_logout_token_is_validated_in_full() {
     }
     anonymous.post_raw("/auth/backchannel-logout", "application/json", "{}").await.problem(415);
     browser.get("/v1/me").await.ok(200);
+}
+
+/// A page opens the URL that it gets, so it must not be a script.
+#[tokio::test]
+async fn authn_14_sign_out_url_is_one_of_the_web() {
+    let sign_in = SignIn::new().await;
+    for (url, is_returned) in
+        [("javascript:alert(document.domain)//", false), ("data:text/html,x", false), ("http://127.0.0.1:1/end", true)]
+    {
+        sign_in.issuer.set_metadata("end_session_endpoint", url);
+        let app = sign_in.issuer.app(&SESSIONS).await;
+        app.wait_until_ready().await;
+        let mut browser = sign_in.browser_of(&app).await;
+        let body = browser.change(Method::POST, "/auth/logout").await.ok(200);
+        assert_eq!(body["endSessionUrl"].as_str().is_some_and(|it| it.starts_with(url)), is_returned, "{url}: {body}");
+        assert_eq!(body["endSessionUrl"].is_null(), !is_returned, "{url}: {body}");
+    }
+}
+
+/// An issuer whose subjects are in another claim than `sub`.
+#[tokio::test]
+async fn authn_16_logout_token_names_the_person_by_the_claim_of_the_issuer() {
+    let app = SERVICE.start_with(&[&SESSIONS[..], &[("APP_OIDC__SUBJECT_CLAIM", "person")]].concat()).await;
+    let token = || app.bearer(app.forge().claim("person", "p-1").token());
+    token().get("/v1/me").await.ok(200);
+    // It would end no session: the issuer must learn that.
+    send_logout(&app, |claims| claims["sub"] = json!("p-1")).await.problem(400);
+    token().get("/v1/me").await.ok(200);
+    let logout = send_logout(&app, |claims| {
+        claims["sub"] = json!("another-name");
+        claims["person"] = json!("p-1");
+    });
+    assert_eq!(logout.await.status, 200);
+    let earlier = app.clock.timestamp() - 1;
+    app.bearer(app.forge().claim("person", "p-1").claim("iat", earlier).token()).get("/v1/me").await.problem(401);
 }

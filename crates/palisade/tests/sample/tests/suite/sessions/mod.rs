@@ -8,6 +8,8 @@ mod manage;
 mod origin;
 mod refresh;
 mod sign_in;
+mod step_up;
+mod surroundings;
 
 use palisade::dev::people::Person;
 use sample::access::roles;

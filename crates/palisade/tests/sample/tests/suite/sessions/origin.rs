@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::json;
 
 use super::{admin, signed_in, start};
-use crate::support::{Browser, note_body};
+use crate::support::{Browser, note_body, superuser};
 
 #[tokio::test]
 async fn authn_14_change_needs_the_csrf_token_and_the_same_origin() {
@@ -73,11 +73,28 @@ async fn authn_08_cookie_beside_another_credential_is_refused() {
             assert_eq!(reply.event("authn_token_invalid")["reason"], "two_credentials", "{path} {header}");
         }
     }
-    let twice = app.anonymous().request(Method::GET, "/v1/me");
     let cookie = format!("__Host-session={0}; __Host-session={0}", browser.session_cookie());
-    let reply = browser.clone().send(twice.header("cookie", cookie)).await;
-    assert_eq!(reply.event("authn_token_invalid")["reason"], "two_credentials");
-    assert_eq!(reply.problem(400), "malformed_request");
+    for path in ["/v1/me", "/auth/session"] {
+        let twice = app.anonymous().request(Method::GET, path).header("cookie", &cookie);
+        let reply = browser.clone().send(twice).await;
+        assert_eq!(reply.event("authn_token_invalid")["reason"], "two_credentials", "{path}");
+        assert_eq!(reply.problem(400), "malformed_request", "{path}");
+    }
+}
+
+/// The tag alone is not enough: the database knows the newest secret.
+#[tokio::test]
+async fn authn_14_cookie_is_compared_with_the_stored_digest() {
+    let app = start().await;
+    let mut browser = signed_in(&app).await;
+    let mut superuser = superuser(&app.database).await;
+    let set = "update palisade.sessions set handle_hash = $1 returning (select handle_hash from palisade.sessions)";
+    let own: Vec<u8> = sqlx::query_scalar(set).bind(&[0_u8; 32][..]).fetch_one(&mut superuser).await.unwrap();
+    let reply = browser.clone().get("/v1/me").await;
+    assert_eq!(reply.problem(401), "unauthenticated");
+    assert_eq!(reply.event("authn_token_invalid")["reason"], "session_unknown");
+    sqlx::query(set).bind(own).execute(&mut superuser).await.unwrap();
+    browser.get("/v1/me").await.ok(200);
 }
 
 #[tokio::test]
@@ -96,7 +113,7 @@ async fn authn_14_changed_cookie_is_refused() {
         other.cookies.insert("__Host-session".to_owned(), value.clone());
         let reply = other.get("/v1/me").await;
         assert_eq!(reply.problem(401), "unauthenticated", "{value}");
-        assert_eq!(reply.event("authn_token_invalid")["reason"], "malformed", "{value}");
+        assert_eq!(reply.event("authn_token_invalid")["reason"], "session_unknown", "{value}");
         assert_eq!(reply.body["errors"], json!(null));
     }
 }

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{admin, answers::SignIn, browser_of, signed_in, start, two_replicas};
-use crate::support::{Browser, Reply, superuser};
+use crate::support::{Browser, GLOBEX, Reply, TestKey, eventually, superuser};
 
 /// After this time a replaced cookie is no longer accepted.
 const AFTER_WINDOW: Duration = Duration::from_secs(11);
@@ -52,6 +52,46 @@ async fn authn_15_parallel_refreshes_have_one_successor_and_no_lock_out() {
     assert_eq!(live.fetch_one(&mut superuser(&replicas[0].database).await).await.unwrap(), 1);
 }
 
+/// A request that read the session before another one renewed it must not send the refresh token of
+/// before: to the issuer, that is reuse.
+#[tokio::test]
+async fn authn_15_parallel_operations_renew_the_access_token_without_a_lock_out() {
+    let replicas = two_replicas().await;
+    let mut browser = browser_of(&replicas[0]);
+    browser.sign_in(&admin()).await;
+    for round in 0..5 {
+        for app in &replicas {
+            app.clock.advance(Duration::from_secs(901));
+        }
+        let mut calls = tokio::task::JoinSet::new();
+        for call in 0..120 {
+            let mut parallel = browser.at(&replicas[call % 2]);
+            calls.spawn(async move { parallel.get("/v1/me").await });
+        }
+        for reply in calls.join_all().await {
+            assert_eq!(reply.status, 200, "round {round}: {reply:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn authn_15_key_rollover_of_the_issuer_never_signs_out() {
+    let sign_in = SignIn::new().await;
+    let mut browser = sign_in.browser().await;
+    let new_key = TestKey::es256("new");
+    // A forged token makes the service fetch the keys: for five seconds it does not fetch them again.
+    sign_in.app.bearer(sign_in.issuer.token(&new_key, sign_in.app.clock.timestamp())).get("/v1/me").await.problem(401);
+    sign_in.issuer.publish(&[&new_key]);
+    for (sent, next) in [("r-1", "r-2"), ("r-2", "r-3")] {
+        let token = sign_in.issuer.token(&new_key, sign_in.app.clock.timestamp());
+        let answer = json!({ "access_token": token, "token_type": "Bearer", "refresh_token": next });
+        sign_in.issuer.answer_token_requests(200, answer);
+        assert_eq!(refresh(&mut browser).await.problem(503), "unavailable");
+        assert_eq!(sign_in.issuer.token_forms().last().and_then(|form| refresh_token(form)).unwrap(), sent);
+        browser.get("/v1/me").await.ok(200);
+    }
+}
+
 #[tokio::test]
 async fn authn_15_replaced_cookie_works_for_a_moment_and_then_ends_the_session() {
     let app = start().await;
@@ -93,6 +133,50 @@ async fn authn_15_cookie_that_was_replaced_twice_ends_the_session() {
 
 async fn refresh(browser: &mut Browser) -> Reply {
     browser.change(Method::POST, "/auth/refresh").await
+}
+
+#[tokio::test]
+async fn authn_16_sign_out_wins_over_a_refresh_that_waits() {
+    let app = start().await;
+    let browser = signed_in(&app).await;
+    let mut other = browser.clone();
+    let csrf = other.csrf_token().await;
+    app.clock.advance(Duration::from_secs(901));
+    // Another replica has the claim, and never ends it.
+    let claim = "update palisade.sessions set claimed_until = clock_timestamp() + interval '5 s'";
+    sqlx::query(claim).execute(&mut superuser(&app.database).await).await.unwrap();
+    let mut waiting = browser.clone();
+    let call = tokio::spawn(async move { waiting.get("/v1/me").await });
+    let has_begun = "select last_used_at > created_at + interval '900 s' from palisade.sessions";
+    eventually("the request has read the session", async || {
+        sqlx::query_scalar(has_begun).fetch_one(&mut superuser(&app.database).await).await.unwrap()
+    })
+    .await;
+    let logout = other.request(Method::POST, "/auth/logout").header("x-csrf-token", csrf);
+    other.send(logout).await.ok(200);
+    assert_eq!(call.await.unwrap().problem(401), "unauthenticated");
+}
+
+#[tokio::test]
+async fn authn_16_sign_out_wins_over_a_refresh_at_the_issuer() {
+    let sign_in = SignIn::new().await;
+    let mut browser = sign_in.browser().await;
+    let csrf = browser.csrf_token().await;
+    let renewed = json!({ "access_token": sign_in.access_token(), "token_type": "Bearer", "refresh_token": "r-2" });
+    sign_in.issuer.answer_token_requests(200, renewed);
+    let before = sign_in.issuer.token_forms().len();
+    let answers = sign_in.issuer.hold_token_requests().await;
+    let mut refreshing = browser.clone();
+    let call = tokio::spawn(async move { (refresh(&mut refreshing).await, refreshing) });
+    eventually("the issuer has the refresh token", async || sign_in.issuer.token_forms().len() > before).await;
+    let logout = browser.request(Method::POST, "/auth/logout").header("x-csrf-token", csrf);
+    browser.send(logout).await.ok(200);
+    drop(answers);
+    let (reply, mut refreshed) = call.await.unwrap();
+    assert_eq!(reply.problem(401), "unauthenticated");
+    assert!(refreshed.cookies.is_empty());
+    refreshed.cookies.clone_from(&browser.cookies);
+    refreshed.get("/v1/me").await.problem(401);
 }
 
 #[tokio::test]
@@ -141,7 +225,11 @@ async fn authn_15_refusal_of_the_issuer_ends_the_session() {
     let answers: [(&str, u16, Value); 5] = [
         ("a refused refresh token", 400, json!({ "error": "invalid_grant" })),
         ("a token of another person", 200, answer(sign_in.access_token_with("sub", json!("another")))),
-        ("a token of another tenant", 200, answer(sign_in.access_token_with("tenant_id", json!("x")))),
+        (
+            "a token of another tenant",
+            200,
+            answer(sign_in.access_token_with("tenant_id", json!(GLOBEX.id.to_string()))),
+        ),
         ("a token for another API", 200, answer(sign_in.access_token_with("aud", json!("api://another")))),
         (
             "a token bound to a certificate",

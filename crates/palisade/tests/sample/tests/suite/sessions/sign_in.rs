@@ -83,6 +83,13 @@ async fn authn_14_sign_in_is_bound_to_its_browser_and_used_once() {
     replay.cookies = login;
     assert_eq!(replay.get(&callback).await.event("authn_token_invalid")["claim"], "replay");
     assert!(!replay.cookies.contains_key("__Host-session"));
+    // Two cookies of the name: one may be from another page of the host.
+    let mut twice = Browser::new(&app);
+    let authorization = twice.begin("/auth/login").await;
+    let callback = twice.choose(&authorization, &admin()).await;
+    let cookie = format!("__Host-login={0}; __Host-login={0}", twice.cookies["__Host-login"]);
+    let request = app.anonymous().request(Method::GET, &callback).header("cookie", cookie);
+    assert_eq!(twice.send(request).await.event("authn_token_invalid")["claim"], "cookie");
     // The same with a changed cookie: the path to return to is under the tag.
     let mut changed = Browser::new(&app);
     let authorization = changed.begin("/auth/login").await;
@@ -90,6 +97,21 @@ async fn authn_14_sign_in_is_bound_to_its_browser_and_used_once() {
     let value = changed.cookies["__Host-login"].replacen("..", ".other.", 1);
     changed.cookies.insert("__Host-login".to_owned(), value);
     assert_eq!(changed.get(&callback).await.event("authn_token_invalid")["claim"], "cookie");
+}
+
+/// RFC 6749 section 4.1.2: unknown parameters are ignored, and none is repeated.
+#[tokio::test]
+async fn authn_14_further_parameters_of_the_issuer_are_ignored() {
+    let app = start().await;
+    let mut browser = Browser::new(&app);
+    let authorization = browser.begin("/auth/login").await;
+    let callback = browser.choose(&authorization, &admin()).await;
+    let code = callback.split(['?', '&']).find(|it| it.starts_with("code=")).unwrap();
+    browser.clone().get(&format!("{callback}&{code}")).await.problem(400);
+    let further = "session_state=x&scope=openid+email&authuser=0&hd=example.com&prompt=consent";
+    let reply = browser.get(&format!("{callback}&{further}")).await;
+    assert_eq!(reply.status, 303, "{reply:#?}");
+    browser.get("/auth/login?prompt=none").await.problem(400);
 }
 
 #[tokio::test]

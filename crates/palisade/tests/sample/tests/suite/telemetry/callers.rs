@@ -62,7 +62,7 @@ async fn log_01_request_lines_and_events_name_the_caller() {
     let (_, log) = observed.process.terminate().await;
     let lines = parse_log(&log);
     let of = |id: &str, field: &str, value: &str| {
-        let found = |line: &&Value| line["span"]["trace_id"] == id && line[field] == value;
+        let found = |line: &&Value| line["trace_id"] == id && line[field] == value;
         named(lines.iter().find(found).unwrap_or_else(|| panic!("no {value} of {id}"))).map(Clone::clone)
     };
     let tenant = json!(ACME.id.to_string());
