@@ -31,9 +31,9 @@ pub(super) fn principal(
     (registered, tenants_of_others): (Option<&Tenants>, &BTreeSet<TenantId>),
     claims: &Claims,
 ) -> Result<Principal, RejectReason> {
-    let subject = issuer.subject_claim.text(&claims.0).ok_or(RejectReason::Claims("sub"))?;
     let client = client(issuer, claims)?;
-    let kind = kind(issuer, claims, subject, client)?;
+    let kind = kind(issuer, claims, client)?;
+    let subject = subject(issuer, claims, kind).ok_or(RejectReason::Claims("sub"))?;
     let recorded_client = qualified_name(issuer, client).ok_or(RejectReason::Claims("client"))?;
     let issuer_session = claims.0.get("sid").filter(|_| sessions::ENABLED);
     Ok(Principal {
@@ -53,6 +53,15 @@ pub(super) fn principal(
     })
 }
 
+/// The subject. Some issuers have a claim for users only, such as `uid` of Okta. The subject of a
+/// service, which the settings list by its client, is then in `sub`.
+fn subject<'c>(issuer: &Issuer, claims: &'c Claims, kind: CallerKind) -> Option<&'c str> {
+    match issuer.subject_claim.find(&claims.0) {
+        None if kind == CallerKind::Service => claims.text("sub"),
+        _ => issuer.subject_claim.text(&claims.0),
+    }
+}
+
 /// The client that got the token. It must be listed, if the settings list clients.
 pub(super) fn client<'c>(issuer: &'c Issuer, claims: &'c Claims) -> Result<&'c str, RejectReason> {
     let named = || {
@@ -69,8 +78,11 @@ pub(super) fn client<'c>(issuer: &'c Issuer, claims: &'c Claims) -> Result<&'c s
 /// A service must be listed in the settings. If the issuer has user marks, a token with marks of
 /// both kinds or of neither is rejected: a service must not pass for a user and get its roles from
 /// the token.
-fn kind(issuer: &Issuer, claims: &Claims, subject: &str, client: &str) -> Result<CallerKind, RejectReason> {
-    let is_own_client = client == subject || claims.text("sub") == Some(client);
+fn kind(issuer: &Issuer, claims: &Claims, client: &str) -> Result<CallerKind, RejectReason> {
+    // With a fixed client, the token may still name its own.
+    let clients = [Some(client), issuer.client_claim.text(&claims.0), claims.text("client_id"), claims.text("azp")];
+    let subjects = [issuer.subject_claim.text(&claims.0), claims.text("sub")];
+    let is_own_client = subjects.iter().any(|subject| subject.is_some() && clients.contains(subject));
     let is_service = is_own_client || issuer.service_claims.iter().any(|mark| mark.is_in(&claims.0));
     let is_user = issuer.user_claims.iter().any(|mark| mark.is_in(&claims.0));
     match (is_service, is_user) {

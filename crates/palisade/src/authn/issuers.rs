@@ -74,6 +74,8 @@ struct CachedToken {
     valid_until: i64,
     /// The key set that validated the token. With another one, it is validated again.
     keys: Arc<KeySet>,
+    /// The version of the tenants' names when its tenant was looked up.
+    names_version: u64,
 }
 
 impl Issuers {
@@ -121,9 +123,10 @@ impl Issuers {
     }
 
     fn find(&self, digest: &[u8; 32]) -> Option<Arc<Principal>> {
-        let CachedToken { principal, valid_until, keys } = self.tokens.get(digest)?;
+        let CachedToken { principal, valid_until, keys, names_version } = self.tokens.get(digest)?;
         let mut current = self.trusted.iter().filter_map(|issuer| issuer.jwks.current());
-        if self.clock.timestamp() < valid_until && current.any(|current| Arc::ptr_eq(&current, &keys)) {
+        let is_fresh = self.clock.timestamp() < valid_until && names_version == self.tenants.names_version();
+        if is_fresh && current.any(|current| Arc::ptr_eq(&current, &keys)) {
             return Some(principal);
         }
         self.tokens.remove(digest);
@@ -179,6 +182,7 @@ impl Issuers {
         let issuer = self.issuer_of(&claims)?;
         issuer.verifier.check_header(&header)?;
         let keys = issuer.keys_for(&header).await?;
+        let names_version = self.tenants.names_version();
         let ValidatedToken { principal, valid_until } = issuer.verifier.verify(token.text, &header, &claims, &keys)?;
         principal.name_in_log();
         // Before anything is stored: a revoked token, or one without its certificate or proof, must
@@ -186,7 +190,7 @@ impl Issuers {
         self.bindings.check(principal.binding, token, request).await?;
         self.admit(issuer, &principal, revocations, api_keys).await?;
         event::authn_login_success();
-        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys });
+        self.tokens.insert(digest, CachedToken { principal: Arc::clone(&principal), valid_until, keys, names_version });
         Ok(principal)
     }
 

@@ -29,6 +29,8 @@ struct Known {
     tenants: HashMap<TenantId, RegisteredTenant>,
     /// By issuer and external id.
     external: HashMap<(String, String), TenantId>,
+    /// Changes with `external`.
+    names_version: u64,
 }
 
 /// Why the tenant of an authenticated caller may not call.
@@ -68,6 +70,10 @@ impl Tenants {
             known.external.extend(tenant.external_ids.iter().map(|name| (name.clone(), id)));
             let new_ids = tenant.external_ids.clone();
             let previous = known.tenants.insert(id, tenant);
+            let previous_ids = previous.as_ref().map_or(&[][..], |previous| previous.external_ids.as_slice());
+            if previous_ids != new_ids {
+                known.names_version += 1;
+            }
             for name in previous.into_iter().flat_map(|previous| previous.external_ids) {
                 // Another tenant may have the name by now.
                 if !new_ids.contains(&name) && known.external.get(&name) == Some(&id) {
@@ -118,6 +124,12 @@ impl Tenants {
         (!known.external.is_empty())
             .then(|| known.external.get(&(issuer.to_owned(), external_id.to_owned())).copied())
             .flatten()
+    }
+
+    /// Changes when a name in tokens stands for another tenant, or for none. What was read from a
+    /// token before is then out of date.
+    pub(super) fn names_version(&self) -> u64 {
+        self.known().names_version
     }
 
     /// The quota of a tenant in the registry, in calls per minute.

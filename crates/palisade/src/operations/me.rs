@@ -32,6 +32,10 @@ struct MeView {
     subject: Text<formats::Subject>,
     /// OAuth client that presented the token. For API keys and client certificates: the `subject`.
     client_id: Text<formats::Subject>,
+    /// Actor that uses the token for its subject (RFC 8693 section 4.1). Absent if the subject itself
+    /// calls.
+    #[oai(skip_serializing_if_is_none)]
+    actor: Option<Text<formats::Subject>>,
     /// Kind of caller.
     kind: CallerKind,
     /// Tenant of the caller (UUID). All calls are confined to it.
@@ -56,6 +60,7 @@ impl Me {
         Ok(Json(MeView {
             subject: principal.subject().into(),
             client_id: principal.client().into(),
+            actor: principal.actor().map(Into::into),
             kind: principal.kind().into(),
             tenant_id: principal.tenant().uuid(),
             roles: principal.roles().iter().map(|role| RoleName(role.as_str().to_owned())).collect(),

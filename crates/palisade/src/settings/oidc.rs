@@ -57,7 +57,7 @@ crate::settings_section! {
             "Whether tokens may (`optional`) or must (`required`) be bound to a key of the client, which proves with each request that it has the key (DPoP, RFC 9449).";
 
         subject_claim: ClaimPath = "subject_claim".default("sub"),
-            "Claim with the subject. No user may choose its value, and the issuer must never assign it again.";
+            "Claim with the subject. No user may choose its value, and the issuer must never assign it again. A program without the claim has the subject in `sub`.";
         client_claim: ClaimPath = "client_claim".default("client_id"),
             "Claim with the client's id; `azp` if it is absent.";
         fixed_client: Option<String> = "fixed_client".default_text("none: the client claim is required"),

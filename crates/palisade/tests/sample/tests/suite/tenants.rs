@@ -150,33 +150,42 @@ async fn nothing_is_left(app: &TestApp, tenant: Uuid, texts: &[&str]) {
     assert_not_in_database(app, &tenant.to_string(), texts).await;
 }
 
-/// The command is killed in the middle: the same command continues.
+/// The command is killed after each of its steps: the same command continues.
 #[tokio::test]
 async fn crypto_08_broken_off_deletion_of_a_tenant_is_resumed() {
     let replicas = Replicas::start().await;
-    let tenant = replicas.tenant.to_string();
-    replicas.run(&["create", &tenant]).await.unwrap();
-    let admins = replicas.admins();
-    replicas.both_answer(&admins, 200).await;
-    for n in 0..3 {
-        admins[0].post("/v1/notes", &note(n)).await.ok(201);
+    let app = &replicas.apps[0];
+    // One row a step. The last one stops before the end of a deletion without rows.
+    for steps in [0, 1, 4, 100] {
+        let tenant = Uuid::now_v7();
+        let name = tenant.to_string();
+        replicas.run(&["create", &name, "--name", "Initech Industries"]).await.unwrap();
+        let admin = admin_of(app, tenant);
+        eventually("created", async || admin.get("/v1/me").await.status == 200).await;
+        for n in 0..3 {
+            admin.post("/v1/notes", &note(n)).await.ok(201);
+        }
+        replicas.run(&["suspend", &name]).await.unwrap();
+        suspended_long_ago(&app.database, tenant).await;
+        // What a command did before it was killed.
+        run_as_superuser(app, format!("select palisade.begin_deletion('{tenant}', 'a test')")).await;
+        for _ in 0..steps {
+            run_as_superuser(app, format!("select palisade.delete_tenant_rows('{tenant}', 1)")).await;
+        }
+        let list = replicas.run(&["list"]).await.unwrap();
+        assert!(list.contains(&format!("{tenant} deleting since")), "{steps}: {list}");
+        assert!(replicas.run(&["resume", &name]).await.unwrap_err().contains("only a suspended tenant"));
+        assert!(replicas.run(&["update", &name, "--name", "x"]).await.is_err(), "{steps}");
+        assert_eq!(admin.get("/v1/me").await.problem(403), "tenant_unknown");
+        let done = replicas.run(&["delete", &name, "--confirm", &name]).await.unwrap();
+        assert!(done.contains("rows of palisade.audit_events stay: audit trail"), "{steps}: {done}");
+        nothing_is_left(app, tenant, &["Initech Industries", "person-1@example.com"]).await;
+        let actions = format!("select action from palisade.audit_events where tenant_id = '{tenant}' order by at, id");
+        let actions = query(&app.database.backup, &actions).await;
+        let count = |name: &str| actions.iter().filter(|action| *action == name).count();
+        let counts = ["row_changed", "tenant_deletion_begun", "tenant_deleted"].map(count);
+        assert_eq!(counts, [0, 1, 1], "{steps}: {actions:?}");
     }
-    replicas.run(&["suspend", &tenant]).await.unwrap();
-    suspended_long_ago(&replicas.apps[0].database, replicas.tenant).await;
-    // What a command did before it was killed.
-    let begun = format!(
-        "select palisade.begin_deletion('{tenant}', 'a test'); select palisade.delete_tenant_rows('{tenant}', 1)"
-    );
-    run_as_superuser(&replicas.apps[0], begun).await;
-    let list = replicas.run(&["list"]).await.unwrap();
-    assert!(list.contains(&format!("{tenant} deleting since")), "{list}");
-    assert!(replicas.run(&["resume", &tenant]).await.unwrap_err().contains("only a suspended tenant"));
-    replicas.run(&["delete", &tenant, "--confirm", &tenant]).await.unwrap();
-    nothing_is_left(&replicas.apps[0], replicas.tenant, &[]).await;
-    let actions = format!("select action from palisade.audit_events where tenant_id = '{tenant}' order by at, id");
-    let actions = query(&replicas.apps[0].database.backup, &actions).await;
-    assert_eq!(actions.iter().filter(|action| *action == "row_changed").count(), 0, "{actions:?}");
-    assert_eq!(actions.iter().filter(|action| *action == "tenant_deleted").count(), 1, "{actions:?}");
 }
 
 #[tokio::test]
@@ -257,6 +266,8 @@ async fn authn_04_registry_maps_external_ids_of_an_issuer() {
     let new = caller("org_9");
     eventually("the new id", async || new.get("/v1/me").await.status == 200).await;
     assert_eq!(caller("org_123").get("/v1/me").await.problem(401), "unauthenticated");
+    // A token that was accepted before, too.
+    assert_eq!(known.get("/v1/me").await.problem(401), "unauthenticated");
 }
 
 const REGISTRAR: &str = "spiffe://acme.example/registrar";

@@ -71,6 +71,8 @@ async fn authn_13_actors_are_rejected_unless_the_issuer_may_name_them() {
 
     let app = SERVICE.start_with(&[("APP_OIDC__ACCEPT_ACTORS", "true")]).await;
     let actor = with(&app, &[("act", act)]);
+    assert_eq!(actor.get("/v1/me").await.ok(200)["actor"], "helpdesk");
+    assert_eq!(app.admin().get("/v1/me").await.ok(200).get("actor"), None);
     let created = actor.post("/v1/notes", &note(1)).await;
     assert_eq!(created.event("data_changed")["actor"], "helpdesk", "the event names the actor");
     created.ok(201);

@@ -10,6 +10,11 @@ use crate::support::authn::challenge;
 #[tokio::test]
 async fn authn_08_headers_with_their_own_key_are_rejected() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(own_keys(&setup)).await;
+    assert!(setup.issuer.key_requests() <= 2, "a token made the service fetch keys");
+}
+
+pub(super) fn own_keys(setup: &AttackSetup) -> Vec<Attack> {
     let url = "https://evil.example/keys";
     let parameters = [
         ("jwk", setup.stranger.jwk()),
@@ -23,14 +28,16 @@ async fn authn_08_headers_with_their_own_key_are_rejected() {
         ("zip", json!("DEF")),
         ("enc", json!("A256GCM")),
     ];
-    let attacks = parameters.map(|(name, value)| row(name, &setup.with_header(name, value), "forbidden_header"));
-    setup.assert_all_rejected(attacks.into()).await;
-    assert!(setup.issuer.key_requests() <= 2, "a token made the service fetch keys");
+    parameters.map(|(name, value)| row(name, &setup.with_header(name, value), "forbidden_header")).into()
 }
 
 #[tokio::test]
 async fn authn_08_ambiguous_tokens_are_rejected() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(ambiguous(&setup)).await;
+}
+
+pub(super) fn ambiguous(setup: &AttackSetup) -> Vec<Attack> {
     let header = setup.header().to_string();
     let claims = setup.claims().to_string();
     let without =
@@ -41,7 +48,7 @@ async fn authn_08_ambiguous_tokens_are_rejected() {
     let inner = URL_SAFE_NO_PAD.encode(&good);
     let tenant = r#""tenant_id":"0190a000-0000-7000-8000-000000061063""#;
     let nested = format!("{}1{}", r#"{"a":"#.repeat(17), "}".repeat(17));
-    let attacks = vec![
+    vec![
         row("alg twice", &signed(&twice(&header, r#""alg":"none""#), &claims), "malformed"),
         row("kid twice", &signed(&twice(&header, r#""kid":"other""#), &claims), "malformed"),
         row(
@@ -85,23 +92,31 @@ async fn authn_08_ambiguous_tokens_are_rejected() {
         row("a list too long", &setup.with_claims(&json!({ "x": vec!["x"; 257] })), "too_broad"),
         row("dots", "..", "malformed"),
         row("a space inside", &good.replacen('.', ". ", 1), "malformed"),
-    ];
-    setup.assert_all_rejected(attacks).await;
+    ]
 }
 
 #[tokio::test]
 async fn authn_08_two_credentials_and_tokens_in_the_query_are_rejected() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(two_credentials(&setup)).await;
     let good = setup.valid_token();
-    let both = |headers: &[(&'static str, String)], query: &str| RequestParts {
-        headers: headers.iter().map(|(name, value)| (*name, value.clone().into_bytes())).collect(),
-        query: query.to_owned(),
-    };
+    let header = ("authorization", format!("Bearer {good}"));
+    // The scheme may be in any case (RFC 9110 section 11.1).
+    setup.get(&authorization(format!("bearer {good}"))).await.ok(200);
+    let cookies = both(&[header, ("cookie", "theme=dark; lang=de".into())], "");
+    setup.get(&cookies).await.ok(200);
+    // A cookie alone is no credential.
+    let cookie = both(&[("cookie", format!("access_token={good}"))], "");
+    assert_eq!(challenge(&setup.get(&cookie).await).get("error"), None);
+}
+
+pub(super) fn two_credentials(setup: &AttackSetup) -> Vec<Attack> {
+    let good = setup.valid_token();
     let header = ("authorization", format!("Bearer {good}"));
     let in_query = format!("?access_token={good}");
     let mut not_utf8 = format!("Bearer {good}").into_bytes();
     not_utf8.push(0xff);
-    let attacks: Vec<Attack> = vec![
+    vec![
         ("two Authorization headers".into(), both(&[header.clone(), header.clone()], ""), "two_credentials"),
         (
             "the second is empty".into(),
@@ -129,13 +144,12 @@ async fn authn_08_two_credentials_and_tokens_in_the_query_are_rejected() {
         ("no token".into(), authorization("Bearer"), "malformed"),
         ("a token without scheme".into(), authorization(good.clone()), "malformed"),
         ("not UTF-8".into(), authorization(not_utf8), "malformed"),
-    ];
-    setup.assert_all_rejected(attacks).await;
-    // The scheme may be in any case (RFC 9110 section 11.1).
-    setup.get(&authorization(format!("bearer {good}"))).await.ok(200);
-    let cookies = both(&[header, ("cookie", "theme=dark; lang=de".into())], "");
-    setup.get(&cookies).await.ok(200);
-    // A cookie alone is no credential.
-    let cookie = both(&[("cookie", format!("access_token={good}"))], "");
-    assert_eq!(challenge(&setup.get(&cookie).await).get("error"), None);
+    ]
+}
+
+fn both(headers: &[(&'static str, String)], query: &str) -> RequestParts {
+    RequestParts {
+        headers: headers.iter().map(|(name, value)| (*name, value.clone().into_bytes())).collect(),
+        query: query.to_owned(),
+    }
 }

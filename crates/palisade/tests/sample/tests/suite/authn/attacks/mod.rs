@@ -3,6 +3,7 @@
 
 mod claims;
 mod malformed;
+mod relaxed;
 mod signature;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -25,6 +26,8 @@ struct AttackSetup {
     encryption: TestKey,
     /// A key with the id of `ec` that the issuer does not publish.
     stranger: TestKey,
+    /// How valid tokens of the issuer differ from the default: parameters and claims.
+    shape: (Value, Value),
 }
 
 /// Name, request and the reason in the event. The reason determines the response.
@@ -38,23 +41,38 @@ struct RequestParts {
 
 impl AttackSetup {
     async fn new() -> Self {
+        Self::with_settings(&[], (json!({}), json!({}))).await
+    }
+
+    /// `{url}` in a setting or a claim stands for the address of the issuer.
+    async fn with_settings(settings: &[(&str, &str)], shape: (Value, Value)) -> Self {
         let ec = TestKey::es256("ec-1");
         let rsa = TestKey::rs256("rsa-1");
         let encryption = TestKey::es256("enc-1");
-        let issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
+        let mut issuer = MisbehavingIssuer::with_keys(&SERVICE, &[]).await;
         let mut enc = encryption.jwk();
         enc["use"] = json!("enc");
         // Its modulus has 1024 bits.
         let weak = json!({ "kty": "RSA", "kid": "weak", "use": "sig", "alg": "RS256", "e": "AQAB",
                            "n": URL_SAFE_NO_PAD.encode([0xa7; 128]) });
         issuer.publish_raw(json!({ "keys": [ec.jwk(), rsa.jwk(), enc, weak] }));
-        let app = issuer.app(&UNTHROTTLED).await;
+        let base = issuer.url.clone();
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| (format!("APP_OIDC__{name}"), value.replace("{url}", &base))).collect();
+        if let Some((_, url)) = settings.iter().find(|(name, _)| name == "APP_OIDC__ISSUER") {
+            issuer.set_metadata("issuer", url.as_str());
+            issuer.url.clone_from(url);
+        }
+        let shape = (shape.0, serde_json::from_str(&shape.1.to_string().replace("{url}", &base)).unwrap());
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let app = issuer.app(&UNTHROTTLED.into_iter().chain(settings).collect::<Vec<_>>()).await;
         app.wait_until_ready().await;
         let anonymous = app.anonymous();
-        let setup = Self { app, anonymous, issuer, ec, rsa, encryption, stranger: TestKey::es256("ec-1") };
+        let setup = Self { app, anonymous, issuer, ec, rsa, encryption, stranger: TestKey::es256("ec-1"), shape };
         // If valid tokens were rejected, the attacks would prove nothing.
         for key in [&setup.ec, &setup.rsa] {
-            setup.get(&bearer(&setup.issuer.token(key, setup.now()))).await.ok(200);
+            let token = key.sign_text(&setup.header_of(key.alg, &key.id), &setup.claims().to_string());
+            setup.get(&bearer(&token)).await.ok(200);
         }
         setup
     }
@@ -64,15 +82,20 @@ impl AttackSetup {
     }
 
     fn header(&self) -> Value {
-        json!({ "alg": "ES256", "typ": "at+jwt", "kid": self.ec.id })
+        with_all(json!({ "alg": "ES256", "typ": "at+jwt", "kid": self.ec.id }), &self.shape.0)
+    }
+
+    /// A valid header, but for this algorithm and key.
+    fn header_of(&self, alg: &str, kid: &str) -> String {
+        with_all(self.header(), &json!({ "alg": alg, "kid": kid })).to_string()
     }
 
     fn claims(&self) -> Value {
-        self.issuer.claims(self.now())
+        with_all(self.issuer.claims(self.now()), &self.shape.1)
     }
 
     fn valid_token(&self) -> String {
-        self.issuer.token(&self.ec, self.now())
+        self.with_claims(&json!({}))
     }
 
     /// A token of the issuer with one header parameter set, or removed by null.
@@ -82,8 +105,7 @@ impl AttackSetup {
 
     /// A token of the issuer with claims set, or removed by null.
     fn with_claims(&self, claims: &Value) -> String {
-        let all = claims.as_object().unwrap().iter();
-        let claims = all.fold(self.claims(), |all, (name, value)| changed(all, name, value.clone()));
+        let claims = with_all(self.claims(), claims);
         self.ec.sign_text(&self.header().to_string(), &claims.to_string())
     }
 
@@ -115,6 +137,11 @@ impl AttackSetup {
             assert_eq!(events[0]["source"], "127.0.0.1", "{name}");
         }
     }
+}
+
+fn with_all(object: Value, changes: &Value) -> Value {
+    let changes = changes.as_object().unwrap().iter();
+    changes.fold(object, |object, (name, value)| changed(object, name, value.clone()))
 }
 
 fn changed(mut object: Value, name: &str, value: Value) -> Value {

@@ -12,35 +12,41 @@ use crate::support::{
 #[tokio::test]
 async fn authn_02_invalid_signatures_are_rejected() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(signatures(&setup)).await;
+}
+
+pub(super) fn signatures(setup: &AttackSetup) -> Vec<Attack> {
     let header = setup.header().to_string();
     let claims = setup.claims().to_string();
     let good = setup.valid_token();
     let parts: Vec<&str> = good.split('.').collect();
     let richer = URL_SAFE_NO_PAD.encode(changed(setup.claims(), "sub", json!("another-subject")).to_string());
-    let other = setup.issuer.token(&setup.ec, setup.now());
+    let other = setup.valid_token();
     let other_signature = other.rsplit_once('.').unwrap().1;
     let token = |signature: &str| format!("{}.{}.{signature}", parts[0], parts[1]);
-    setup
-        .assert_all_rejected(vec![
-            row("another key under the same id", &setup.stranger.sign_text(&header, &claims), "signature"),
-            row("changed claims", &format!("{}.{richer}.{}", parts[0], parts[2]), "signature"),
-            row("another token's signature", &token(other_signature), "signature"),
-            row("no signature", &token(""), "signature"),
-            row("half a signature", &token(&parts[2][..40]), "signature"),
-            row("a longer signature", &token(&format!("{}AAAA", parts[2])), "signature"),
-            row("zeros", &token(&URL_SAFE_NO_PAD.encode([0; 64])), "signature"),
-            row("padding", &token(&format!("{}==", parts[2])), "malformed"),
-            row("the standard alphabet", &token(&format!("+/{}", &parts[2][2..])), "malformed"),
-            row("a part too few", &format!("{}.{}", parts[0], parts[1]), "malformed"),
-            row("a part too many", &format!("{good}.{}", parts[2]), "malformed"),
-            row("a dot at the end", &format!("{good}."), "malformed"),
-        ])
-        .await;
+    vec![
+        row("another key under the same id", &setup.stranger.sign_text(&header, &claims), "signature"),
+        row("changed claims", &format!("{}.{richer}.{}", parts[0], parts[2]), "signature"),
+        row("another token's signature", &token(other_signature), "signature"),
+        row("no signature", &token(""), "signature"),
+        row("half a signature", &token(&parts[2][..40]), "signature"),
+        row("a longer signature", &token(&format!("{}AAAA", parts[2])), "signature"),
+        row("zeros", &token(&URL_SAFE_NO_PAD.encode([0; 64])), "signature"),
+        row("padding", &token(&format!("{}==", parts[2])), "malformed"),
+        row("the standard alphabet", &token(&format!("+/{}", &parts[2][2..])), "malformed"),
+        row("a part too few", &format!("{}.{}", parts[0], parts[1]), "malformed"),
+        row("a part too many", &format!("{good}.{}", parts[2]), "malformed"),
+        row("a dot at the end", &format!("{good}."), "malformed"),
+    ]
 }
 
 #[tokio::test]
 async fn authn_02_unknown_keys_are_rejected() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(unknown_keys(&setup)).await;
+}
+
+pub(super) fn unknown_keys(setup: &AttackSetup) -> Vec<Attack> {
     let mut attacks: Vec<Attack> =
         ["unknown", "../../etc/passwd", "' or 1=1 --", "ec-1\n", "EC-1", "", &"k".repeat(10_000 / 2)]
             .into_iter()
@@ -49,12 +55,12 @@ async fn authn_02_unknown_keys_are_rejected() {
     attacks.push(row("kid of 10 kB", &setup.with_header("kid", "k".repeat(10_000)), "too_long"));
     attacks.push(row("no kid", &setup.with_header("kid", Value::Null), "unknown_key"));
     attacks.push(row("kid is a list", &setup.with_header("kid", json!(["ec-1"])), "unknown_key"));
-    let for_encryption = json!({ "alg": "ES256", "typ": "at+jwt", "kid": setup.encryption.id }).to_string();
+    let for_encryption = setup.header_of("ES256", &setup.encryption.id);
     let claims = setup.claims().to_string();
     attacks.push(row("a key for encryption", &setup.encryption.sign_text(&for_encryption, &claims), "unknown_key"));
-    let weak = json!({ "alg": "RS256", "typ": "at+jwt", "kid": "weak" }).to_string();
+    let weak = setup.header_of("RS256", "weak");
     attacks.push(row("a key of 1024 bits", &setup.rsa.sign_text(&weak, &claims), "unknown_key"));
-    setup.assert_all_rejected(attacks).await;
+    attacks
 }
 
 #[tokio::test]
@@ -90,6 +96,10 @@ async fn authn_08_key_ids_of_any_text_are_compared_with_the_set() {
 #[tokio::test]
 async fn authn_03_only_the_algorithm_of_the_key_is_accepted() {
     let setup = AttackSetup::new().await;
+    setup.assert_all_rejected(algorithms(&setup)).await;
+}
+
+pub(super) fn algorithms(setup: &AttackSetup) -> Vec<Attack> {
     let mut attacks: Vec<Attack> = [
         "none", "None", "NONE", "nOnE", "HS256", "HS384", "HS512", "RS256", "PS256", "EdDSA", "ES384", "ES512",
         "ES256K", "RS1", "es256", "ES256 ", "",
@@ -99,7 +109,7 @@ async fn authn_03_only_the_algorithm_of_the_key_is_accepted() {
     .collect();
     attacks.push(row("alg is a list", &setup.with_header("alg", json!(["ES256"])), "algorithm"));
     attacks.push(row("no alg", &setup.with_header("alg", Value::Null), "algorithm"));
-    let unsigned = json!({ "alg": "none", "typ": "at+jwt", "kid": setup.ec.id }).to_string();
+    let unsigned = setup.header_of("none", &setup.ec.id);
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     attacks.push(row(
         "none, unsigned",
@@ -110,14 +120,14 @@ async fn authn_03_only_the_algorithm_of_the_key_is_accepted() {
     for key in [&setup.ec, &setup.rsa] {
         for secret in [key.public_der(), key.jwk().to_string().into_bytes()] {
             let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
-            (header.kid, header.typ) = (Some(key.id.clone()), Some("at+jwt".to_owned()));
+            (header.kid, header.typ) = (Some(key.id.clone()), setup.header()["typ"].as_str().map(str::to_owned));
             let secret = jsonwebtoken::EncodingKey::from_secret(&secret);
             let token = jsonwebtoken::encode(&header, &setup.claims(), &secret).unwrap();
             attacks.push(row(format!("{}'s public key as HMAC secret", key.alg), &token, "algorithm"));
         }
     }
     let claims = setup.claims().to_string();
-    let mixed = |alg: &str, kid: &str| json!({ "alg": alg, "typ": "at+jwt", "kid": kid }).to_string();
+    let mixed = |alg: &str, kid: &str| setup.header_of(alg, kid);
     let ec = &setup.ec;
     let rsa = &setup.rsa;
     attacks.push(row(
@@ -135,7 +145,7 @@ async fn authn_03_only_the_algorithm_of_the_key_is_accepted() {
         &rsa.sign_text(&mixed("PS256", &rsa.id), &claims),
         "algorithm",
     ));
-    setup.assert_all_rejected(attacks).await;
+    attacks
 }
 
 /// Replaces each character by its neighbour in the alphabet, which differs in the lowest bit, and

@@ -102,6 +102,9 @@ async fn authn_07_subject_and_client_come_from_the_settings() {
         let claims = super::changed(claims, &json!({ "client_id": "other" }));
         assert_eq!(reject_reason(&shape.me(claims).await), "service_client");
     }
+    // A listed program may lack the claim; it never becomes a user by that.
+    let job = shape.me(json!({ "sub": "job", "client_id": "job" })).await.ok(200);
+    assert_eq!((&job["subject"], &job["kind"]), (&json!("job"), &json!("service")));
     let fixed = Shape::new(&[("FIXED_CLIENT", "portal")]).await;
     let me = fixed.me(json!({ "client_id": null })).await.ok(200);
     assert_eq!(me["clientId"], "portal");
