@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{DpopClient, Proof, Reply, SERVICE, TestApp, TestKey, dpop::get_with_proofs, run_as_superuser};
+use crate::support::{
+    DpopClient, PRODUCTION_SETTINGS, Proof, Reply, SERVICE, TestApp, TestKey, dpop::get_with_proofs, run_as_superuser,
+};
 
 const PATH: &str = "/v1/me";
 
