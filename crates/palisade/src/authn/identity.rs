@@ -64,13 +64,15 @@ fn subject<'c>(issuer: &Issuer, claims: &'c Claims, kind: CallerKind) -> Option<
 
 /// The client that got the token. It must be listed, if the settings list clients.
 pub(super) fn client<'c>(issuer: &'c Issuer, claims: &'c Claims) -> Result<&'c str, RejectReason> {
-    let named = || {
-        let client = issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"));
-        client.and_then(|id| id.as_str())
-    };
+    let named = || named_client(issuer, claims);
     let client = issuer.fixed_client.as_deref().or_else(named).ok_or(RejectReason::Claims("client"))?;
     let is_accepted = issuer.clients.as_ref().is_none_or(|clients| clients.contains(client));
     if is_accepted { Ok(client) } else { Err(RejectReason::Client) }
+}
+
+/// The client that the token names.
+fn named_client<'c>(issuer: &Issuer, claims: &'c Claims) -> Option<&'c str> {
+    issuer.client_claim.find(&claims.0).or_else(|| claims.0.get("azp"))?.as_str()
 }
 
 /// Whether the token is a service's (client credentials) or a user's (AUTHN-07).
@@ -80,7 +82,7 @@ pub(super) fn client<'c>(issuer: &'c Issuer, claims: &'c Claims) -> Result<&'c s
 /// the token.
 fn kind(issuer: &Issuer, claims: &Claims, client: &str) -> Result<CallerKind, RejectReason> {
     // With a fixed client, the token may still name its own.
-    let clients = [Some(client), issuer.client_claim.text(&claims.0), claims.text("client_id"), claims.text("azp")];
+    let clients = [Some(client), named_client(issuer, claims)];
     let subjects = [issuer.subject_claim.text(&claims.0), claims.text("sub")];
     let is_own_client = subjects.iter().any(|subject| subject.is_some() && clients.contains(subject));
     let is_service = is_own_client || issuer.service_claims.iter().any(|mark| mark.is_in(&claims.0));
