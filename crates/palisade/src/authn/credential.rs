@@ -69,7 +69,7 @@ pub(super) struct Token<'h> {
 /// The scheme of an `Authorization` field. Letter case does not count (RFC 9110 section 11.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// Whoever has the token may use it.
+    /// All who have the token may use it.
     Bearer,
     /// The caller proves that it has the key of the token.
     Dpop,

@@ -160,7 +160,7 @@ impl Bindings {
         Url::parse(named).map(without_query).is_ok_and(|named| target.is_ok_and(|target| target == named))
     }
 
-    /// A nonce for the next proofs of a client: the time, which nobody else can write (RFC 9449
+    /// A nonce for the next proofs of a client: the time, which no client can write (RFC 9449
     /// section 8). No proof that was made in advance has it.
     pub(super) fn new_nonce(&self) -> String {
         let time = self.clock.timestamp().to_be_bytes();
