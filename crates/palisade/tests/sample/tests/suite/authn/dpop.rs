@@ -231,7 +231,7 @@ async fn authn_19_proof_is_used_once_by_all_replicas() {
 #[tokio::test]
 async fn authn_19_nonces_end_after_five_minutes() {
     let setup = Setup::new("required").await;
-    setup.app.clock.advance(Duration::from_secs(300));
+    setup.app.clock.advance(Duration::from_mins(5));
     setup.get_with(&setup.proof()).await.ok(200);
     setup.app.clock.advance(Duration::from_secs(1));
     let reply = setup.get_with(&setup.proof()).await;
