@@ -18,7 +18,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use divan::Bencher;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use keys::TestKey;
 use palisade::{
     authn::{Authenticator, ConnectionInfo, RequestCredentials, SourceNetwork},
@@ -110,9 +110,8 @@ async fn set_up() -> Fixture {
     let tokens: Vec<_> = keys.iter().map(token).collect();
     let credentials = RequestCredentials {
         headers: &tokens[0].1,
-        query: "",
         method: &Method::GET,
-        path: "/v1/me",
+        uri: &Uri::from_static("/v1/me"),
         connection: &ConnectionInfo::default(),
     };
     let creator = cached.authenticate(credentials, SOURCE).await.unwrap();
@@ -163,9 +162,8 @@ async fn serve_issuer(keys: &[TestKey]) -> String {
 fn bench_authenticate(bencher: Bencher<'_, '_>, authenticator: &Authenticator, headers: &HeaderMap) {
     let credentials = RequestCredentials {
         headers,
-        query: "",
         method: &Method::GET,
-        path: "/v1/me",
+        uri: &Uri::from_static("/v1/me"),
         connection: &ConnectionInfo::default(),
     };
     let authenticate = || RUNTIME.block_on(authenticator.authenticate(credentials, SOURCE)).unwrap();

@@ -94,9 +94,11 @@ begin
 end
 $$;
 
--- Claims the refresh of a session of this generation: one request of all replicas has it, for as long
--- as an answer of the issuer may take. Returns the end of the claim; null if another request has it.
-create function palisade.claim_refresh(tenant uuid, wanted uuid, of_generation integer) returns timestamptz
+-- Claims the refresh of a session that still has this refresh token (AUTHN-15): one request of all
+-- replicas has it, for as long as an answer of the issuer may take. Returns the end of the claim; null
+-- if another request has it, or has had it. The generation of the cookie is not enough: a renewal for
+-- an operation keeps it, and a second one would send the issuer a refresh token that was used.
+create function palisade.claim_refresh(tenant uuid, wanted uuid, held_token bytea) returns timestamptz
     language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -104,7 +106,7 @@ declare
 begin
     perform set_config('app.tenant_id', tenant::text, true);
     update palisade.sessions x set claimed_until = claim
-    where x.tenant_id = tenant and x.id = wanted and x.generation = of_generation and x.ended_at is null
+    where x.tenant_id = tenant and x.id = wanted and x.refresh_token = held_token and x.ended_at is null
       and (x.claimed_until is null or x.claimed_until < clock_timestamp());
     return case when found then claim end;
 end
@@ -225,14 +227,14 @@ $$;
 revoke all on function
     palisade.open_session(uuid, jsonb),
     palisade.use_session(uuid, uuid, timestamptz, timestamptz, text, text), palisade.read_session(uuid, uuid),
-    palisade.claim_refresh(uuid, uuid, integer), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
+    palisade.claim_refresh(uuid, uuid, bytea), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
     palisade.end_session(uuid, uuid, timestamptz),
     palisade.record_logout(bytea, timestamptz, text, text, timestamptz), palisade.sweep_sessions(uuid)
     from public;
 grant execute on function
     palisade.open_session(uuid, jsonb),
     palisade.use_session(uuid, uuid, timestamptz, timestamptz, text, text), palisade.read_session(uuid, uuid),
-    palisade.claim_refresh(uuid, uuid, integer), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
+    palisade.claim_refresh(uuid, uuid, bytea), palisade.finish_refresh(uuid, uuid, timestamptz, jsonb),
     palisade.end_session(uuid, uuid, timestamptz),
     palisade.record_logout(bytea, timestamptz, text, text, timestamptz)
     to app_authn;

@@ -85,15 +85,15 @@ impl ClientCertificate {
 }
 
 impl ConnectionInfo {
-    /// Checks that a certificate-bound token came over a connection with its certificate (RFC 8705
-    /// section 3). Tokens without a binding pass.
+    /// Checks that a token that is bound to this certificate came over a connection with it (RFC 8705
+    /// section 3).
     ///
     /// `now` is in seconds since the epoch. TLS checks a certificate's expiry only when the
     /// connection starts, so it is checked again here.
-    pub(super) fn check_binding(&self, bound: Option<&Thumbprint>, now: i64) -> Result<(), RejectReason> {
+    pub(super) fn check_certificate(&self, bound: &Thumbprint, now: i64) -> Result<(), RejectReason> {
         let valid = self.certificate.as_ref().filter(|certificate| !certificate.has_expired(now));
         let thumbprint = valid.map(|certificate| &certificate.thumbprint);
-        if bound.is_none() || bound == thumbprint { Ok(()) } else { Err(RejectReason::Binding) }
+        if Some(bound) == thumbprint { Ok(()) } else { Err(RejectReason::Binding) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{json, settings::SignatureAlgorithm};
 /// Header parameters that are rejected. They let the token supply its own key (RFC 7515 sections
 /// 4.1.2 to 4.1.6), require extensions that are not implemented (4.1.11), or change the encoding of
 /// the payload (RFC 7797, RFC 7516).
-const FORBIDDEN_PARAMETERS: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"];
+pub(super) const FORBIDDEN_PARAMETERS: [&str; 8] = ["jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"];
 
 /// Longest key id, in bytes.
 pub(super) const MAX_KEY_ID_BYTES: usize = 256;

@@ -1,10 +1,10 @@
 //! Extracts the one credential of a request from its headers (AUTHN-08).
 //!
 //! Accepts `Authorization: Bearer` (RFC 6750 section 2.1) or `DPoP` (RFC 9449 section 7.1),
-//! `X-API-Key` or the cookie of a browser session. Rejects requests with two credentials, or with a token in the query string. It is the
-//! authenticator's first step.
+//! `X-API-Key` or the cookie of a browser session. Rejects requests with two credentials, or with a
+//! token in the query string. It is the authenticator's first step.
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 
 use super::{
     ConnectionInfo, RejectReason,
@@ -20,12 +20,10 @@ const CREDENTIAL_COOKIES: [&str; 2] = ["__Host-session", "access_token"];
 pub struct RequestCredentials<'r> {
     /// The request's header fields.
     pub headers: &'r HeaderMap,
-    /// The request's query string. A credential in it is rejected.
-    pub query: &'r str,
-    /// The method.
+    /// The request's method.
     pub method: &'r Method,
-    /// The path of the target, without the query.
-    pub path: &'r str,
+    /// The request's target. A credential in its query is rejected.
+    pub uri: &'r Uri,
     /// The connection, with its client certificate.
     pub connection: &'r ConnectionInfo,
 }

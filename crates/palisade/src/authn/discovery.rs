@@ -3,8 +3,11 @@
 //!
 //! Fetches the issuer's metadata (OpenID Connect Discovery 1.0), then the JWKS at its `jwks_uri`:
 //! periodically, at SIGHUP, and on demand when a token names an unknown key (key rollover).
-//! On-demand refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay valid
-//! up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
+//! On-demand refreshes are single-flight, with a cool-down. If the issuer is down, the last keys stay
+//! valid up to the staleness limit. [`super::issuers`] owns one [`JwksCache`] per issuer.
+
+#[cfg(feature = "sessions")]
+mod endpoints;
 
 use std::{
     ops::RangeInclusive,
@@ -17,16 +20,8 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 #[cfg(feature = "sessions")]
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-#[cfg(any(feature = "sessions", test))]
-use http::HeaderValue;
-#[cfg(feature = "sessions")]
-use http::Method;
+use endpoints::Endpoints;
 use http::{HeaderMap, header};
-#[cfg(feature = "sessions")]
-use hyper::body::Bytes;
-#[cfg(feature = "sessions")]
-use reqwest::Request;
 use serde::Deserialize;
 use tokio::sync::{Mutex, watch};
 use url::{Origin, Url};
@@ -72,18 +67,6 @@ struct Metadata {
     #[cfg(feature = "sessions")]
     #[serde(flatten)]
     endpoints: Endpoints,
-}
-
-/// The endpoints for sign-ins of people (OpenID Connect Discovery 1.0 section 3).
-#[cfg(feature = "sessions")]
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Endpoints {
-    pub(super) authorization_endpoint: Option<String>,
-    pub(super) token_endpoint: Option<String>,
-    pub(super) end_session_endpoint: Option<String>,
-    pub(super) token_endpoint_auth_methods_supported: Option<Vec<String>>,
-    #[serde(default)]
-    pub(super) authorization_response_iss_parameter_supported: bool,
 }
 
 /// The JWKS of one issuer, and the state of its refreshes.
@@ -264,37 +247,6 @@ impl JwksCache {
             format!("the discovery document has its keys at another host: if they are right, set {variable} to {keys}");
         Err(DiscoveryError::Document(message))
     }
-
-    /// The endpoints of the last discovery; fetched now if there was none.
-    #[cfg(feature = "sessions")]
-    pub(super) async fn endpoints(self: &Arc<Self>) -> Option<Arc<Endpoints>> {
-        if self.endpoints.load().is_none() {
-            self.refresh_on_demand().await;
-        }
-        self.endpoints.load_full()
-    }
-
-    /// Posts a form to an endpoint of the issuer, within the limits of all fetches.
-    #[cfg(feature = "sessions")]
-    pub(super) async fn post_form(
-        &self,
-        url: &str,
-        basic: Option<(&str, &str)>,
-        form: String,
-    ) -> Result<(http::StatusCode, Bytes), DiscoveryError> {
-        let mut request = Request::new(Method::POST, Url::parse(url).map_err(|_| OutboundError::Url(url.to_owned()))?);
-        let headers = request.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some((id, secret)) = basic {
-            let credentials = STANDARD.encode(format!("{id}:{secret}"));
-            let value = HeaderValue::try_from(format!("Basic {credentials}"));
-            headers.extend(value.ok().map(|value| (header::AUTHORIZATION, value)));
-        }
-        *request.body_mut() = Some(form.into());
-        let (head, body) = self.client.exchange(request).await?.into_parts();
-        Ok((head.status, body))
-    }
 }
 
 /// Time until the next refresh: the response's `max-age` within bounds, or the configured interval.
@@ -316,6 +268,8 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::settings::{Oidc, Outbound, Profile};
 

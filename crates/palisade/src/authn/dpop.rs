@@ -12,7 +12,7 @@ use url::Url;
 use super::{
     AuthnError, RejectReason, RequestCredentials,
     certificate::Thumbprint,
-    claims::{Claims, decode_object},
+    claims::{Claims, FORBIDDEN_PARAMETERS, decode_object},
     credential::{Scheme, Token},
     keys::{Key, jws_algorithm},
 };
@@ -38,10 +38,6 @@ const MAX_MEMBERS: usize = 32;
 const MAX_ID_BYTES: usize = 255;
 /// Seconds for which a nonce of this service, and the proofs with it, are accepted.
 const NONCE_LIFETIME: i64 = 300;
-/// Tolerated difference to the clock of the client, in seconds.
-const LEEWAY: i64 = 30;
-/// Header parameters that name a key elsewhere, or change how the proof is read.
-const FORBIDDEN_PARAMETERS: [&str; 7] = ["jku", "x5u", "x5c", "crit", "b64", "zip", "enc"];
 
 /// What a token is bound to (RFC 7800).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +53,8 @@ pub(super) enum Binding {
 pub(super) struct Bindings {
     /// Where callers reach the service, without a slash at the end.
     base: String,
+    /// Tolerated difference between clocks, in seconds.
+    leeway: i64,
     nonce_key: MacKey,
     used_proofs: Credentials,
     clock: Clock,
@@ -78,8 +76,8 @@ impl Binding {
 
 impl Bindings {
     /// `public_url` is where callers reach the service; `key` is the same on all replicas.
-    pub(super) fn new(public_url: &str, key: MacKey, used_proofs: Credentials, clock: Clock) -> Self {
-        Self { base: public_url.trim_end_matches('/').to_owned(), nonce_key: key, used_proofs, clock }
+    pub(super) fn new(public_url: &str, leeway: i64, key: MacKey, used_proofs: Credentials, clock: Clock) -> Self {
+        Self { base: public_url.trim_end_matches('/').to_owned(), leeway, nonce_key: key, used_proofs, clock }
     }
 
     /// Checks the binding of a verified token. A bound token is never a bearer token (RFC 9449
@@ -93,7 +91,7 @@ impl Bindings {
         match (binding, token.scheme) {
             (None, Scheme::Bearer) => Ok(()),
             (Some(Binding::Certificate(bound)), Scheme::Bearer) => {
-                Ok(request.connection.check_binding(Some(&bound), self.clock.timestamp())?)
+                Ok(request.connection.check_certificate(&bound, self.clock.timestamp())?)
             }
             // The public URL is not that of the internal listener.
             (Some(Binding::Key(bound)), Scheme::Dpop) if !request.connection.internal => {
@@ -116,7 +114,7 @@ impl Bindings {
         let id = id.ok_or(RejectReason::Proof("jti"))?;
         // From here on, the proof is used.
         let digest = sha256(&[bound.as_slice(), id.as_bytes()].concat());
-        let forgotten = self.clock.now() + chrono::TimeDelta::seconds(NONCE_LIFETIME + LEEWAY);
+        let forgotten = self.clock.now() + chrono::TimeDelta::seconds(NONCE_LIFETIME + self.leeway);
         match self.used_proofs.use_once(&digest, forgotten).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(RejectReason::Proof("replayed").into()),
@@ -131,7 +129,7 @@ impl Bindings {
         if claims.text("htm") != Some(request.method.as_str()) {
             return Err(RejectReason::Proof("htm"));
         }
-        if !claims.text("htu").is_some_and(|named| self.is_target(named, request.path)) {
+        if !claims.text("htu").is_some_and(|named| self.is_target(named, request.uri.path())) {
             return Err(RejectReason::Proof("htu"));
         }
         if claims.text("ath") != Some(&URL_SAFE_NO_PAD.encode(sha256(token.as_bytes()))) {
@@ -139,7 +137,7 @@ impl Bindings {
         }
         let is_recent = |time: i64| {
             let age = self.clock.timestamp().saturating_sub(time);
-            (-LEEWAY..=NONCE_LIFETIME).contains(&age)
+            (-self.leeway..=NONCE_LIFETIME).contains(&age)
         };
         let issued_at = claims.time("iat", false).ok().flatten().ok_or(RejectReason::Proof("iat"))?;
         if !is_recent(issued_at.floor) {
@@ -193,7 +191,8 @@ fn verified_claims(proof: &str, bound: &Thumbprint) -> Result<Claims, RejectReas
     if header.get("typ") != Some(&Value::from(PROOF_TYPE)) {
         return Err(RejectReason::Proof("typ"));
     }
-    if FORBIDDEN_PARAMETERS.iter().any(|name| header.contains_key(*name)) {
+    // The key of a proof is in its header, that of a token never.
+    if FORBIDDEN_PARAMETERS.iter().any(|name| *name != "jwk" && header.contains_key(*name)) {
         return Err(RejectReason::Proof("header"));
     }
     let key = header.get("jwk").and_then(Value::as_object).and_then(Key::of_proof).ok_or(RejectReason::Proof("jwk"))?;

@@ -44,7 +44,7 @@ impl Key {
     /// The public key in the header of a proof (RFC 9449 section 4.2); `None` if it is private,
     /// symmetric, or of no use for signatures.
     pub(super) fn of_proof(jwk: &Map<String, Value>) -> Option<Self> {
-        if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|member| jwk.contains_key(*member)) {
+        if has_secret_member(jwk) {
             return None;
         }
         let mut jwk = jwk.clone();
@@ -113,8 +113,7 @@ impl KeySet {
         }
         let mut keys: HashMap<String, Vec<Key>> = HashMap::new();
         for entry in entries {
-            let has = |name| entry.get(name).is_some_and(|value| !value.is_null());
-            if entry.get("kty").is_some_and(|kty| kty == "oct") || has("d") || has("k") {
+            if entry.as_object().is_some_and(has_secret_member) {
                 return Err("the key set contains a symmetric or private key; the issuer must revoke it");
             }
             let jwk = serde_json::from_value::<Jwk>(entry).ok();
@@ -154,6 +153,13 @@ impl KeySet {
     pub(super) fn contains(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
     }
+}
+
+/// Whether a key is symmetric, or has a member that only private keys have (RFC 7518 section 6).
+fn has_secret_member(jwk: &Map<String, Value>) -> bool {
+    let has = |name: &&str| jwk.get(*name).is_some_and(|value| !value.is_null());
+    let secret = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    jwk.get("kty").is_some_and(|kty| kty == "oct") || secret.iter().any(has)
 }
 
 /// The algorithm of this registered name. RFC 9864 calls `EdDSA` with an Ed25519 key `Ed25519`.

@@ -129,7 +129,7 @@ impl Authenticator {
         let connections = settings.database.max_connections;
         let tenants = Arc::new(Tenants::new(store.clone()));
         let key = settings.secrets.mac_key.clone();
-        let bindings = Bindings::new(public_url, key, store.clone(), clock.clone());
+        let bindings = Bindings::new(public_url, settings.oidc.leeway, key, store.clone(), clock.clone());
         let issuers = Arc::new(Issuers::new(settings, rights, &tenants, bindings, clock)?);
         let api_keys = Arc::new(ApiKeys::new(&settings.api_keys, rights, store.clone(), connections, clock.clone())?);
         let revocations = Revocations::new(store.clone(), Arc::clone(&tenants), settings.revocation, clock.clone());
@@ -227,7 +227,7 @@ impl Authenticator {
                     None => {}
                     Some(Binding::Key(_)) => return None,
                     Some(Binding::Certificate(bound)) => {
-                        connection.check_binding(Some(bound), self.clock.timestamp()).ok()?;
+                        connection.check_certificate(bound, self.clock.timestamp()).ok()?;
                     }
                 }
                 Some(self.cached_caller(principal.tenant, principal.subject.clone()))
@@ -260,7 +260,8 @@ impl Authenticator {
 
     /// The one credential of a request.
     fn extract<'r>(&self, credentials: RequestCredentials<'r>) -> Result<Option<Credential<'r>>, RejectReason> {
-        credential::extract(credentials.headers, credentials.query, self.max_token_bytes)
+        let query = credentials.uri.query().unwrap_or_default();
+        credential::extract(credentials.headers, query, self.max_token_bytes)
     }
 
     fn cached_caller(&self, tenant: TenantId, subject: String) -> CachedCaller {

@@ -130,7 +130,8 @@ impl RejectReason {
     ///
     /// Revoked credentials, ended sessions and expired tokens do not: they were valid once, cost no
     /// hash, and well-behaved clients need the 401 to get a new token. After a change of the MAC key,
-    /// each browser has a cookie that is unknown; no guess at a tag of 128 bits succeeds. Expired API keys do count, because
+    /// each browser has a cookie that is unknown; no guess at a tag of 128 bits succeeds. A client
+    /// needs the refusal of a proof without a nonce to get one. Expired API keys do count, because
     /// their expiry is known to their creators. Large tokens do not count either: no guess becomes
     /// better by its size, and an address with many users would be locked out.
     pub(super) fn counts_as_failure(self, key: Option<ApiKeyId>) -> bool {

@@ -66,12 +66,10 @@ impl Rules {
         if is_health_probe(request) && self.proxies.contains(client.0) {
             return Some(LimitKey::Probe(client.0));
         }
-        let query = request.uri().query().unwrap_or_default();
         let caller = (self.lookup_cached)(RequestCredentials {
             headers: request.headers(),
-            query,
             method: request.method(),
-            path: request.uri().path(),
+            uri: request.uri(),
             connection,
         });
         let Some(caller) = caller else { return Some(LimitKey::Network(client.network())) };

@@ -9,16 +9,15 @@ use poem::Request;
 
 use super::{
     Context,
-    challenge::{ChallengeError, challenge},
+    challenge::{ChallengeError, challenge, proof_challenge},
 };
 use crate::{
     authn::{
-        Authenticator, AuthnError, ConnectionInfo, PROOF_ALGORITHMS, Principal, RejectReason, RequestCredentials,
-        SourceNetwork, TenantRefusal,
+        Authenticator, AuthnError, ConnectionInfo, Principal, RejectReason, RequestCredentials, SourceNetwork,
+        TenantRefusal,
     },
     authz::Scope,
     model::ApiKeyId,
-    package,
     problem::{Kind, Problem},
     telemetry::{event, metrics, repeats::coalesced},
 };
@@ -35,15 +34,9 @@ pub(super) async fn authenticate(
     let authenticator = &context.authenticator;
     // The edge sets both. Without a source, failed authentications could not be counted.
     let source = *request.extensions().get::<SourceNetwork>().ok_or_else(|| Problem::new(Kind::Internal))?;
-    let query = request.uri().query().unwrap_or_default();
     let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(|| Problem::new(Kind::Internal))?;
-    let credentials = RequestCredentials {
-        headers: request.headers(),
-        query,
-        method: request.method(),
-        path: request.uri().path(),
-        connection,
-    };
+    let credentials =
+        RequestCredentials { headers: request.headers(), method: request.method(), uri: request.uri(), connection };
     let kind = credentials.kind();
     if kind == "session" {
         check_browser_request(authenticator, request, source)?;
@@ -56,7 +49,9 @@ pub(super) async fn authenticate(
         let reason = if let AuthnError::Rejected { reason, .. } = error { Some(reason) } else { None };
         let problem = unauthenticated(error, source, &context.public_url, scope);
         match authenticator.new_proof_nonce() {
-            Some(nonce) if problem.status() == StatusCode::UNAUTHORIZED => challenge_proof(problem, reason, &nonce),
+            Some(nonce) if problem.status() == StatusCode::UNAUTHORIZED => {
+                challenge_proof(problem, &context.public_url, reason, &nonce)
+            }
             _ => problem,
         }
     })
@@ -64,18 +59,16 @@ pub(super) async fn authenticate(
 
 /// Adds the challenge of a service whose tokens may be bound to a key (RFC 9449 sections 7.1 and 9),
 /// and a nonce for the next proofs.
-fn challenge_proof(problem: Problem, reason: Option<RejectReason>, nonce: &str) -> Problem {
-    let error = match reason {
-        Some(RejectReason::Proof(_)) => ", error=\"invalid_dpop_proof\"",
-        Some(RejectReason::ProofNonce) => ", error=\"use_dpop_nonce\"",
-        _ => "",
-    };
-    let challenge = format!("DPoP realm=\"{}\"{error}, algs=\"{PROOF_ALGORITHMS}\"", package::name());
-    let headers = [(header::WWW_AUTHENTICATE, &*challenge), (HeaderName::from_static("dpop-nonce"), nonce)];
-    headers.into_iter().fold(problem, |problem, (name, value)| match HeaderValue::try_from(value) {
-        Ok(value) => problem.header(name, value),
-        Err(_) => problem,
-    })
+fn challenge_proof(problem: Problem, public_url: &str, reason: Option<RejectReason>, nonce: &str) -> Problem {
+    let error = reason.map(|reason| match reason {
+        RejectReason::Proof(_) => ChallengeError::InvalidDpopProof,
+        RejectReason::ProofNonce => ChallengeError::UseDpopNonce,
+        _ => ChallengeError::InvalidToken,
+    });
+    let problem = problem.header(header::WWW_AUTHENTICATE, proof_challenge(public_url, error));
+    // A nonce is base64url.
+    let nonce = HeaderValue::try_from(nonce).unwrap_or(HeaderValue::from_static(""));
+    problem.header(HeaderName::from_static("dpop-nonce"), nonce)
 }
 
 /// Rejects a request of another site, whose cookie the browser added (AUTHN-14).

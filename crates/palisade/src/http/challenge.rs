@@ -1,12 +1,12 @@
 //! The challenge of a response to a missing, invalid or insufficient credential (RFC 6750 section 3,
-//! RFC 9470 section 3).
+//! RFC 9470 section 3, RFC 9449 section 7.1).
 //!
 //! [`super::authentication`] and [`super::guard`] put it in `WWW-Authenticate`. It names the
 //! document about this API (RFC 9728 section 5.1), from which a client learns the issuer.
 
 use http::HeaderValue;
 
-use crate::{authz::Scope, package};
+use crate::{authn::PROOF_ALGORITHMS, authz::Scope, package};
 
 /// Path of the document about this API (RFC 9728 section 3).
 pub(crate) const RESOURCE_METADATA: &str = "/.well-known/oauth-protected-resource";
@@ -22,6 +22,23 @@ pub(crate) enum ChallengeError {
     InsufficientScope,
     /// The sign-in of the person is too old or too weak (RFC 9470 section 3).
     InsufficientUserAuthentication,
+    /// The proof is absent or invalid, or was used before (RFC 9449 section 7.1).
+    InvalidDpopProof,
+    /// The proof needs a current nonce (RFC 9449 section 9).
+    UseDpopNonce,
+}
+
+impl ChallengeError {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidToken => "invalid_token",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientUserAuthentication => "insufficient_user_authentication",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
+        }
+    }
 }
 
 /// What a client must do to be accepted.
@@ -41,32 +58,38 @@ impl From<Option<Scope>> for Demand<'_> {
     }
 }
 
-/// The value of `WWW-Authenticate`. Without an error, the request had no credential.
+/// The value of `WWW-Authenticate` for bearer tokens. Without an error, the request had no credential.
 pub(crate) fn challenge<'d>(
     public_url: &str,
     error: Option<ChallengeError>,
     demand: impl Into<Demand<'d>>,
 ) -> HeaderValue {
-    let error = error.map(|error| match error {
-        ChallengeError::InvalidRequest => "invalid_request",
-        ChallengeError::InvalidToken => "invalid_token",
-        ChallengeError::InsufficientScope => "insufficient_scope",
-        ChallengeError::InsufficientUserAuthentication => "insufficient_user_authentication",
-    });
     let Demand { scope, max_age, acr_values } = demand.into();
     let max_age = max_age.map(|max_age| max_age.to_string());
     let acr_values = acr_values.map(|values| values.join(" ").replace(['"', '\\'], ""));
+    let demanded =
+        [("scope", scope.map(Scope::as_str)), ("max_age", max_age.as_deref()), ("acr_values", acr_values.as_deref())];
+    render("Bearer", public_url, error, &demanded)
+}
+
+/// The value for tokens that are bound to a key.
+pub(crate) fn proof_challenge(public_url: &str, error: Option<ChallengeError>) -> HeaderValue {
+    render("DPoP", public_url, error, &[("algs", Some(PROOF_ALGORITHMS))])
+}
+
+fn render(
+    scheme: &'static str,
+    public_url: &str,
+    error: Option<ChallengeError>,
+    more: &[(&str, Option<&str>)],
+) -> HeaderValue {
     let metadata = format!("{}{RESOURCE_METADATA}", public_url.trim_end_matches('/'));
-    let parameters = [
-        ("realm", Some(package::name())),
-        ("error", error),
-        ("scope", scope.map(Scope::as_str)),
-        ("max_age", max_age.as_deref()),
-        ("acr_values", acr_values.as_deref()),
-        ("resource_metadata", Some(&metadata)),
-    ];
-    let parameters = parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", value?)));
-    let value = format!("Bearer {}", parameters.collect::<Vec<_>>().join(", "));
+    let first = [("realm", Some(package::name())), ("error", error.map(ChallengeError::as_str))];
+    let last = [("resource_metadata", Some(&*metadata))];
+    let parameters = first.iter().chain(more).chain(&last);
+    let parameters = parameters.filter_map(|(name, value)| Some(format!("{name}=\"{}\"", (*value)?)));
+    let parameters = parameters.collect::<Vec<_>>().join(", ");
     // None of the values can have a character that a header may not have.
-    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static("Bearer"))
+    let value = HeaderValue::try_from(format!("{scheme} {parameters}"));
+    value.unwrap_or(HeaderValue::from_static(scheme))
 }

@@ -60,13 +60,8 @@ impl<E> Internal<E> {
         let connection = request.extensions().get::<ConnectionInfo>().ok_or_else(missing_extension)?;
         let source = *request.extensions().get::<SourceNetwork>().ok_or_else(missing_extension)?;
         let query = request.uri().query().unwrap_or_default();
-        let credentials = RequestCredentials {
-            headers: request.headers(),
-            query,
-            method: request.method(),
-            path: request.uri().path(),
-            connection,
-        };
+        let credentials =
+            RequestCredentials { headers: request.headers(), method: request.method(), uri: request.uri(), connection };
         let authenticated = self.context.authenticator.authenticate_service(credentials, row.right);
         record_result("certificate", &authenticated);
         let (service, has_right) =

@@ -9,6 +9,7 @@
 #[cfg_attr(not(feature = "api_keys"), path = "without_api_keys.rs")]
 mod api_keys;
 mod audit;
+mod cached_text;
 #[cfg(feature = "exports")]
 mod exports;
 mod health;

@@ -36,6 +36,11 @@ macro_rules! raise {
     }};
 }
 
+#[cfg(feature = "sessions")]
+mod sessions;
+#[cfg(feature = "sessions")]
+pub(crate) use sessions::*;
+
 /// The subject and the tenant of the request's caller, and its network address, as far as known.
 fn origin() -> (Option<String>, Option<String>, Option<String>) {
     let Some(request) = RequestTelemetry::current() else { return (None, None, None) };
@@ -82,49 +87,6 @@ pub(crate) fn authn_login_lock(source: impl fmt::Display, key: Option<&str>, fai
 /// A request with a session cookie comes from another site, or lacks the CSRF token of the session.
 pub(crate) fn malicious_csrf(reason: &'static str, source: IpAddr) {
     raise!(warn, "malicious_csrf" of source, reason; reason, %source, "cross-site request rejected");
-}
-
-/// A person signed in with a browser.
-#[cfg(feature = "sessions")]
-pub(crate) fn session_created(subject: &str, tenant: &str, session: &str, source: IpAddr) {
-    raise!(info, "session_created", subject, tenant, session, %source, "browser session opened");
-}
-
-/// The cookie of a browser session was replaced.
-#[cfg(feature = "sessions")]
-pub(crate) fn session_renewed(subject: &str, tenant: &str, session: &str) {
-    raise!(info, "session_renewed", subject, tenant, session, "browser session refreshed");
-}
-
-/// A browser session was ended: `logout`, `issuer`, `new_sign_in`, `revoked`.
-#[cfg(feature = "sessions")]
-pub(crate) fn session_ended(subject: &str, tenant: &str, session: &str, reason: &'static str) {
-    raise!(info, "session_ended", subject, tenant, session, reason, "browser session ended");
-}
-
-/// A cookie that was replaced before is used again: it was stolen, or the new one was. The session
-/// ends (AUTHN-15).
-#[cfg(feature = "sessions")]
-pub(crate) fn session_reused(subject: &str, tenant: &str, session: &str, source: IpAddr) {
-    raise!(error, "session_reused", subject, tenant, session, %source, "replaced session cookie used; session ended");
-}
-
-/// A browser session is used from another network, or with another user agent.
-#[cfg(feature = "sessions")]
-pub(crate) fn session_client_changed(
-    subject: &str,
-    tenant: &str,
-    session: &str,
-    changed: &'static str,
-    source: IpAddr,
-) {
-    raise!(warn, "session_client_changed", subject, tenant, session, changed, %source, "browser of a session changed");
-}
-
-/// The issuer signed out a session or a person: the revoked value.
-#[cfg(feature = "sessions")]
-pub(crate) fn issuer_logout(kind: &str, value: &str, source: IpAddr) {
-    raise!(info, "issuer_logout", kind, value, %source, "signed out at the issuer");
 }
 
 /// An authenticated caller was denied an operation. `reason` is a scope, `role`, `api_key`, `right`,

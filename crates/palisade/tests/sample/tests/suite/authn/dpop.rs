@@ -53,9 +53,9 @@ fn assert_refused(reply: &Reply, reason: &str, part: Option<&str>, error: &str, 
     let event = reply.event("authn_token_invalid");
     assert_eq!((event["reason"].as_str(), event.get("claim").map(String::as_str)), (reason, part), "{case}");
     let challenges: Vec<_> = reply.headers.get_all("www-authenticate").iter().map(|it| it.to_str().unwrap()).collect();
-    let expected = format!("error=\"{error}\", algs=\"ES256 EdDSA Ed25519 PS256 RS256\"");
+    let expected = format!("error=\"{error}\", algs=\"ES256 EdDSA Ed25519 PS256 RS256\", resource_metadata=\"http://");
     assert!(challenges.len() == 1 && challenges[0].starts_with("DPoP realm="), "{case}: {challenges:?}");
-    assert!(challenges[0].ends_with(&expected), "{case}: {challenges:?}");
+    assert!(challenges[0].contains(&expected), "{case}: {challenges:?}");
     assert!(!nonce_of(reply).is_empty(), "{case}");
 }
 
@@ -77,6 +77,21 @@ async fn authn_19_bound_token_works_with_a_proof_for_each_request() {
     let mut proof = setup.proof();
     proof.claims["htu"] = json!(format!("{}?limit=1#top", proof.claims["htu"].as_str().unwrap()));
     setup.get_with(&proof).await.ok(200);
+    // Other refusals have a challenge for each scheme (RFC 9449 section 7.1).
+    let expired = setup.app.forge().claim("exp", 1).token();
+    for (reply, error) in [
+        (setup.app.anonymous().get(PATH).await, None),
+        (setup.app.bearer(expired.clone()).get(PATH).await, Some("error=\"invalid_token\"")),
+        (get_with_proofs(&setup.app.anonymous(), PATH, &expired, &[]).await, Some("error=\"invalid_token\"")),
+    ] {
+        reply.problem(401);
+        let challenges: Vec<_> = reply.headers.get_all("www-authenticate").iter().collect();
+        let schemes = challenges.iter().map(|it| it.to_str().unwrap().split_once(' ').unwrap());
+        let schemes: Vec<_> = schemes.map(|(scheme, rest)| (scheme, rest.contains("error="))).collect();
+        assert_eq!(schemes, [("Bearer", error.is_some()), ("DPoP", error.is_some())], "{challenges:?}");
+        let has_error = |it: &&http::HeaderValue| it.to_str().unwrap().contains(error.unwrap_or_default());
+        assert!(challenges.iter().all(has_error), "{challenges:?}");
+    }
     // A token without a key is a bearer token.
     setup.app.bearer(setup.app.forge().token()).get(PATH).await.ok(200);
 }

@@ -129,7 +129,9 @@ async fn authn_02_issuer_behind_a_private_authority_needs_its_certificate() {
         if is_trusted {
             app.wait_until_ready().await;
         } else {
-            tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+            // The call waits for a fetch of the keys, which fails.
+            let token = shape.issuer.token(&shape.key, app.clock.timestamp());
+            assert_eq!(app.bearer(token).get("/v1/me").await.problem(503), "unavailable");
             assert_eq!(app.anonymous().get("/health/ready").await.problem(503), "unavailable");
             assert_eq!(shape.issuer.key_requests(), before);
         }
@@ -145,8 +147,9 @@ async fn input_12_keys_at_another_host_need_a_setting() {
     let keys = format!("{}/keys", elsewhere.url);
     issuer.set_metadata("jwks_uri", keys.as_str());
     let app = issuer.app(&[]).await;
-    eventually("the document is read", async || issuer.discoveries() >= 2).await;
+    // The call waits for a fetch of the document, which is refused.
     assert_eq!(app.bearer(issuer.token(&key, app.clock.timestamp())).get("/v1/me").await.problem(503), "unavailable");
+    assert!(issuer.discoveries() > 0);
     assert_eq!(elsewhere.key_requests(), 0, "the service called a host that the document names");
     let app = issuer.app(&[("APP_OIDC__JWKS_URL", &keys)]).await;
     app.wait_until_ready().await;
@@ -163,7 +166,7 @@ async fn input_12_addresses_that_are_not_public_need_a_setting() {
     for url in [by_name, format!("{}/.well-known/openid-configuration", issuer.url)] {
         let variables = [("APP_OIDC__DISCOVERY_URL", url.as_str()), ("APP_OUTBOUND__ALLOWED_NETWORKS", "192.0.2.0/24")];
         let app = issuer.app(&variables).await;
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        // The call waits for a fetch of the document, which is refused.
         assert_eq!(
             app.bearer(issuer.token(&key, app.clock.timestamp())).get("/v1/me").await.problem(503),
             "unavailable",
